@@ -129,7 +129,7 @@ def mean_of(epochs: Sequence[int]) -> str:
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Show the newest accuracies, losses and throughput of a run. A note names the split behind the accuracies and losses.
+    """Show the newest accuracies, losses and throughput of a run. A note names the split on which they were measured.
 
     The numbers of a search belong to its supernet or newest candidate, not to the network that the search finds.
     """
@@ -165,7 +165,7 @@ def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
     """Return {name of a metric: note below its value}.
 
     The note of an accuracy names its split and says that an accuracy on this split is not a result. For a retraining, the notes
-    also name the attack behind the adversarial accuracy, and the loss that the training minimises.
+    also name the attack that the adversarial accuracy is measured under, and the loss that the training minimises.
 
     Args:
         run: row of the run, from `RunLog.runs`.

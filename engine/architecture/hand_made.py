@@ -124,6 +124,7 @@ class HandMadeNetwork(NamedNetwork):
                 f"{', '.join(map(str, shape.widths))} channels, BatchNorm and ReLU {order} each convolution.")
 
     def cost(self, *, auxiliary: bool = False) -> Cost:
+        """Return parameters and MACs. The network has no auxiliary head, so `auxiliary` changes nothing."""
         shape = self.shape
         check_size(shape.stem, self.classes, self.image_shape)
         image_channels, *size = self.image_shape

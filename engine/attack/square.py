@@ -60,6 +60,7 @@ class Square(Walk):
                 "query": torch.zeros_like(y), "plan": self._plan(x, seeds)}
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
+        """Keep each new point that has a lower margin than the point held so far, and paint the square of the next query."""
         margin = margins(logits, state["y"])
         better = margin < state["held_margin"]
         state["held"] = torch.where(better[:, None, None, None], state["point"], state["held"])

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from engine import __version__, api
 from engine.architecture.network import DerivedNetwork, is_named, named_network
 from engine.architecture.placement import RULES
 from engine.cli import flags
+from engine.cli.listing import accuracy_text, json_value, share_text, table_text
 from engine.cli.parser import Parser
 from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
@@ -124,7 +123,8 @@ def _queue(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(waiting))
     else:
-        print(_table([[entry["id"], entry["kind"], entry["title"], entry["cause"]] for entry in waiting]) or "No run is waiting.")
+        rows = [[entry["id"], entry["kind"], entry["title"], entry["cause"]] for entry in waiting]
+        print(table_text(rows) or "No run is waiting.")
     return 0
 
 
@@ -132,12 +132,13 @@ def _runs(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     rows = api.runs_table(runs=options.runs).to_dict("records")
     if options.json:
-        print(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
+        print(json.dumps([{name: json_value(value) for name, value in row.items()} for row in rows]))
         return 0
     head = ["id", "kind", "title", "preset", "status", "done", "natural", "adversarial"]
-    body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], _percent(row["progress"]),
-             _accuracy(row, "natural"), f"{_accuracy(row, 'adversarial')} {row['adversarial_attack']}".strip()] for row in rows]
-    print(_table([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
+    body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], share_text(row["progress"]),
+             accuracy_text(row, "natural"), f"{accuracy_text(row, 'adversarial')} {row['adversarial_attack']}".strip()]
+            for row in rows]
+    print(table_text([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
     return 0
 
 
@@ -314,7 +315,7 @@ def _doctor(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
     else:
-        print(_table([["ok" if one.good else "BAD", one.subject, one.found + ("" if one.good else f"  {one.advice}")]
+        print(table_text([["ok" if one.good else "BAD", one.subject, one.found + ("" if one.good else f"  {one.advice}")]
                       for one in findings]))
     return 0 if all(one.good for one in findings) else 1
 
@@ -370,7 +371,7 @@ def _dataset(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(one) for one in listed]))
         return 0
-    print(_table([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
+    print(table_text([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
                    "x".join(map(str, one.image_shape or ())), f"{one.classes} classes" if one.classes else "",
                    "" if one.present else f"rampart dataset fetch {one.name}"] for one in listed]))
     return 0
@@ -413,41 +414,3 @@ VERBS: dict[str, Verb] = {
     "schema": Verb(_schema, "Print the JSON schema of a kind's settings."),
     "presets": Verb(_presets, "Compare the presets of every kind and method, with sources."),
 }
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Format rows as a table with left-aligned columns, two spaces apart."""
-    if not rows:
-        return ""
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
-def _accuracy(row: dict[str, Any], name: str) -> str:
-    """Format the accuracy of a run.
-
-    A test accuracy gets its interval and number of images. An accuracy on another split gets the name of the split and the words
-    "not a result".
-
-    Args:
-        row: row of the run, from `RunLog.runs`.
-        name: "natural" or "adversarial".
-    """
-    value, low, high, images = (row[f"{name}_{end}"] for end in ("accuracy", "low", "high", "images"))
-    if not _percent(value):
-        return ""
-    if not _percent(low):
-        split = str(row["accuracy_of"]).partition(",")[0].removesuffix(" split")
-        return f"{_percent(value)} ({split} split, not a result)"
-    return f"{_percent(value)} ({100 * low:.1f} to {100 * high:.1f} %, {images:.0f} images)"
-
-
-def _percent(value: Any) -> str:
-    return "" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
-
-
-def _plain(value: Any) -> Any:
-    """Convert a cell of a pandas table to a value that JSON can store. NaN becomes None."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

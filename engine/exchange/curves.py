@@ -29,7 +29,7 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
 
     The run has alphas and a genotype for each epoch. The files contain softmax weights instead of alphas, so the logarithms of
     the weights are stored as alphas. The softmax of the stored alphas equals the weights. The stored alphas may differ from the
-    original alphas by a constant per edge. If the import fails, no run folder is left behind.
+    original alphas by a constant per edge. If the import fails, no run folder remains.
 
     Args:
         runs: folder of all runs.

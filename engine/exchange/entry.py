@@ -20,7 +20,7 @@ _FORMS_OF = {"name": ("genotype",), **dict.fromkeys(("genotype", "placement", "m
 def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = None, genotype: str | None = None,
          dataset: str | None = None, placement: str | None = None, title: str | None = None,
          mean: Sequence[float] | None = None, std: Sequence[float] | None = None, command: str = "") -> str:
-    """Import a file as a finished run, and return the run's id. If the import fails, no run folder is left behind.
+    """Import a file as a finished run, and return the run's id. If the import fails, no run folder remains.
 
     Args:
         runs: folder of all runs.

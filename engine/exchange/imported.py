@@ -2,7 +2,7 @@
 
 The run log, pages, retrainings and attacks treat an imported run like any other run. An imported run contains only what the file
 says. The configuration holds the few settings that are known. There are no losses and no accuracies. The run records the name and
-the hash of the file. If an import fails, no run folder is left behind.
+the hash of the file. If an import fails, no run folder remains.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
     The run can then be attacked. Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix
     `module.` is removed from tensor names. Alphas and the auxiliary head are ignored, because only search and training use them.
-    If the import fails, no run folder is left behind.
+    If the import fails, no run folder remains.
 
     Args:
         runs: folder of all runs.

@@ -17,6 +17,7 @@ from engine.errors import RunLogError
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
 from engine.run.folder import RunFolder
+from engine.run.recorded_outcomes import correct_images
 
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
@@ -152,13 +153,8 @@ class AttackQueries(Index):
         Raises:
             RunLogError: results/outcomes.parquet is missing or cannot be read.
         """
-        rows = self._read_outcomes(run, """
-            select image, bool_and(correct) as correct from read_parquet($path)
-            where if($column = 'worst-case', not contains(attack, '/'), attack = $column) group by image
-            having count(*) = if($column = 'worst-case', (
-                select count(distinct attack) from read_parquet($path) where not contains(attack, '/')), 1)
-            order by image""", column=column)
-        return dict(zip(rows["image"].tolist(), rows["correct"].tolist(), strict=True))
+        query = "select image, attack, correct from read_parquet($path) order by image"
+        return correct_images(self._read_outcomes(run, query), column)
 
     def _read_outcomes(self, run: str, query: str, **parameters: str) -> pd.DataFrame:
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)

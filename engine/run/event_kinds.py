@@ -30,12 +30,11 @@ from engine.run.event import (
     String,
     readers,
 )
+from engine.run.event_arrays import EdgeMatrix, EdgeVector, SquareMatrix
 from engine.run.event_fields import (
     LARGEST_INTEGER,
     Array,
     Cells,
-    EdgeMatrix,
-    EdgeVector,
     GenotypeObject,
     NamedNumbers,
     Names,
@@ -43,7 +42,6 @@ from engine.run.event_fields import (
     OneOf,
     PartWithInterval,
     Record,
-    SquareMatrix,
     Unless,
     WholeNumber,
 )

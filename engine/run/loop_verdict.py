@@ -10,7 +10,6 @@ import pyarrow as pa
 from engine.attack.comparison import PairedEvaluation
 from engine.attack.evaluation import Evaluation
 from engine.attack.protocol import Protocol, worst_case_fields
-from engine.attack.recorded import correct_images
 from engine.attack.verdict import in_words
 from engine.config import AttackConfig
 from engine.errors import RunError
@@ -21,6 +20,7 @@ from engine.run.events import read_events
 from engine.run.folder import RunFolder
 from engine.run.parquet_files import write_parquet
 from engine.run.preparation import Prepared, at_work, save, write_network
+from engine.run.recorded_outcomes import correct_images
 from engine.run.session import Session
 
 

@@ -177,9 +177,9 @@ class Bilevel:
         # The lower limit keeps R finite for v = 0. Both passes then give the same gradient.
         scale: Tensor = radius / norm.clamp(min=torch.finfo(norm.dtype).tiny)
         displacement = scale * vector
-        ahead, _ = self.alpha_gradient(objective, weights + displacement, alphas)
-        behind, _ = self.alpha_gradient(objective, weights - displacement, alphas)
-        return (ahead - behind) / (2 * scale)
+        plus, _ = self.alpha_gradient(objective, weights + displacement, alphas)
+        minus, _ = self.alpha_gradient(objective, weights - displacement, alphas)
+        return (plus - minus) / (2 * scale)
 
     def unrolled_gradient(self, training: Objective, objective: Objective, weights: Tensor, unrolled: Tensor, alphas: Tensor,
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:

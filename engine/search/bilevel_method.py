@@ -30,39 +30,35 @@ on adversarial images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from engine.architecture.genotype import PRIMITIVES
-from engine.errors import CheckpointError, RunError
+from engine.errors import CheckpointError
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
-from engine.search.config import BilevelConfig, RobustBilevelConfig, WeighedBilevelConfig
+from engine.search.config import BilevelConfig
 from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.objectives import StepImages, accuracy, bound, cross_entropy_of
 from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State
-from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective, Value
-from engine.search.weighting import gramian_of, normalised
+from engine.search.registries import Objective, Value
+from engine.search.weighting import gramian_of
 
 if TYPE_CHECKING:
     from engine.architecture.genotype import Genotype
     from engine.space.supernet import Supernet
 
-__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State",
-           "WeighedBilevelMethod"]
+__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "State"]
 
 # Progress message for each attack.
 PROGRESS = {"training": "PGD step {number} of {steps}, weights batch", "x_adv": "PGD step {number} of {steps}, alphas batch",
         "x_one_step": "one-step attack, alphas batch"}
 Config = TypeVar("Config", bound=BilevelConfig)
-WeighedConfig = TypeVar("WeighedConfig", bound=WeighedBilevelConfig)
-RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
 
 
 class BilevelMethod(Generic[Config]):
@@ -254,7 +250,7 @@ class BilevelMethod(Generic[Config]):
         Raises:
             RunError: a number in the proposal is not finite; the state stays unchanged.
         """
-        report = self._report(proposal)
+        report = proposal.report(self.trains_on_adversarial, self.stage)
         self._state = proposal.state
         return report
 
@@ -400,41 +396,7 @@ class BilevelMethod(Generic[Config]):
 
         return passes.one_pass("natural", forward, x, y, self.weights, alphas, self.buffers)
 
-    # Report and checkpoint.
-
-    def _report(self, proposal: Proposal) -> StepReport:
-        """Return the report of a step, after fetching all numbers from the device at once.
-
-        Raises:
-            RunError: a number in the report, the sum of the new weights, or the sum of the new alphas is not finite.
-        """
-        gradients, state, names = proposal.architecture, proposal.state, [objective.name for objective in proposal.objectives]
-        norms = gradients.gramian.diagonal().sqrt()
-        sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
-        cosines = (gradients.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
-        named: dict[str, Any] = {f"{name} loss": value.loss for name, value in zip(names, gradients.values, strict=True)} | {
-            "training loss": proposal.training.loss, "train": proposal.natural_accuracy,
-            "train adversarial": proposal.training.accuracy, "weights": state.weights.sum(), "alphas": state.alphas.sum(),
-            **proposal.accuracies()}
-        measured = torch.cat([
-            torch.stack([scalar.double() for scalar in named.values()]), gradients.weights, norms,
-            gramian_of(gradients.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
-        numbers = dict(zip(named, measured, strict=False))
-        if not all(map(isfinite, measured)):
-            losses = [f"a {name} of {numbers[name]:.4g}" for name in ("training loss", *(f"{name} loss" for name in names))]
-            got = ", ".join(losses[:-1]) + " and " * (len(losses) > 1) + losses[-1]
-            raise RunError(f"Step {state.steps} of the search must give finite numbers, got {got}; lower weights_learning_rate "
-                           "or gradient_clip. The state before the step is kept.")
-        rows, m = measured[len(named):], len(names)
-        weights, norms_of, raw_norms, *matrix = (tuple(rows[i * m:(i + 1) * m]) for i in range(3 + m))
-        return StepReport(
-            names=tuple(names), losses=tuple(numbers[f"{name} loss"] for name in names),
-            coefficients=tuple(objective.coefficient for objective in proposal.objectives), weights=weights, norms=norms_of,
-            raw_norms=raw_norms, cosines=tuple(matrix), natural_accuracy=numbers.get("natural"),
-            adversarial_accuracy=numbers.get("adversarial"), train_loss=numbers["training loss"],
-            train_accuracy=numbers["train"],
-            train_adversarial_accuracy=numbers["train adversarial"] if self.trains_on_adversarial else None,
-            passes=proposal.passes, stage=self.stage)
+    # Checkpoint.
 
     def state_dict(self) -> dict[str, Any]:
         """Return {name: tensor or number} with the state of the method.
@@ -470,41 +432,3 @@ class BilevelMethod(Generic[Config]):
                                       "it belongs to a search with other settings or is damaged.")
             loaded[name] = theirs if counts else theirs.to(self.device, self.dtype, copy=True)
         self._state = State(**loaded)
-
-
-class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
-    """A bilevel method that supports the weightings and the added objectives of `WeighedBilevelConfig`."""
-
-    def added_objectives(self) -> tuple[Objective, ...]:
-        """Return the objectives that the configuration adds, with their coefficients."""
-        return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
-
-    def inner_attack(self) -> InnerAttack:
-        """Return the settings of the attack on the batches of a search step: a single step with the radius `one_step_epsilon`.
-
-        A method whose search uses another attack overrides this method.
-        """
-        epsilon = self.config.one_step_epsilon
-        return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
-
-    def one_step_attack(self) -> InnerAttack:
-        epsilon = self.config.one_step_epsilon
-        return replace(self.inner_attack(), epsilon=epsilon, step_size=self.config.one_step_length * epsilon, steps=1)
-
-    def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation)
-        solve = WEIGHTINGS[self.config.weighting].function
-        return gramian, solve(gramian, names, self.config.fixed_natural_weight)
-
-
-class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
-    """A bilevel method that trains its weights on adversarial images made by PGD.
-
-    Its settings are those of `RobustBilevelConfig`.
-    """
-
-    trains_on_adversarial = True
-
-    def inner_attack(self) -> InnerAttack:
-        config = self.config
-        return InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images, config.attack_precision)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.errors import RunError
+from engine.search.method import StepReport
 from engine.search.registries import Objective, Value
+from engine.search.weighting import gramian_of
 
 Batch = tuple[Tensor, Tensor]
 
@@ -97,3 +102,41 @@ class Proposal:
             if value.accuracy is not None:
                 accuracies.setdefault("adversarial" if objective.adversarial else "natural", value.accuracy)
         return accuracies
+
+    def report(self, trains_on_adversarial: bool, stage: str) -> StepReport:
+        """Return the report of the step, after fetching all numbers from the device at once.
+
+        Args:
+            trains_on_adversarial: True if the weight step used adversarial images.
+            stage: description of the stage of the search; empty if the search has a single stage.
+
+        Raises:
+            RunError: a number in the report, the sum of the new weights, or the sum of the new alphas is not finite.
+        """
+        gradients, state, names = self.architecture, self.state, [objective.name for objective in self.objectives]
+        norms = gradients.gramian.diagonal().sqrt()
+        sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
+        cosines = (gradients.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
+        named: dict[str, Any] = {f"{name} loss": value.loss for name, value in zip(names, gradients.values, strict=True)} | {
+            "training loss": self.training.loss, "train": self.natural_accuracy,
+            "train adversarial": self.training.accuracy, "weights": state.weights.sum(), "alphas": state.alphas.sum(),
+            **self.accuracies()}
+        measured = torch.cat([
+            torch.stack([scalar.double() for scalar in named.values()]), gradients.weights, norms,
+            gramian_of(gradients.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
+        numbers = dict(zip(named, measured, strict=False))
+        if not all(map(isfinite, measured)):
+            losses = [f"a {name} of {numbers[name]:.4g}" for name in ("training loss", *(f"{name} loss" for name in names))]
+            got = ", ".join(losses[:-1]) + " and " * (len(losses) > 1) + losses[-1]
+            raise RunError(f"Step {state.steps} of the search must give finite numbers, got {got}; lower weights_learning_rate "
+                           "or gradient_clip. The state before the step is kept.")
+        rows, m = measured[len(named):], len(names)
+        weights, norms_of, raw_norms, *matrix = (tuple(rows[i * m:(i + 1) * m]) for i in range(3 + m))
+        return StepReport(
+            names=tuple(names), losses=tuple(numbers[f"{name} loss"] for name in names),
+            coefficients=tuple(objective.coefficient for objective in self.objectives), weights=weights, norms=norms_of,
+            raw_norms=raw_norms, cosines=tuple(matrix), natural_accuracy=numbers.get("natural"),
+            adversarial_accuracy=numbers.get("adversarial"), train_loss=numbers["training loss"],
+            train_accuracy=numbers["train"],
+            train_adversarial_accuracy=numbers["train adversarial"] if trains_on_adversarial else None,
+            passes=self.passes, stage=stage)

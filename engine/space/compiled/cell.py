@@ -71,6 +71,7 @@ class _CellFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, cell: CellShape,
                 buffers: Tensor | None) -> Tensor:
+        """Return the output of the cell. The arguments and their shapes are those of the class docstring."""
         kernels, batch = library(DTYPES[x1.dtype]), x1.shape[-1]
         shape = _struct(cell, batch)
         size = 2 if cell.reduction else 1

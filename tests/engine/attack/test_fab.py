@@ -45,7 +45,7 @@ def shortest_l2(x: np.ndarray, w: np.ndarray, gap: float) -> float | None:
 @pytest.mark.parametrize(("norm", "shortest"), [(LINF, shortest_linf), (L2, shortest_l2)])
 @pytest.mark.parametrize("reach", [0.5, 4.0])
 def test_moves_to_a_hyperplane_are_the_shortest(norm: str, shortest: object, reach: float) -> None:
-    """Where the hyperplane meets the box, the move ends on it, in the box, and is as long as the solver's."""
+    """The move ends on the hyperplane and in the box, and is as long as the solver's, if the hyperplane meets the box."""
     x, w, gap = hyperplanes(40, 12, reach)
     moves = to_hyperplane(x, w, gap, norm)
     assert ((x + moves >= -1e-12) & (x + moves <= 1 + 1e-12)).all()

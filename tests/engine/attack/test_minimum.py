@@ -118,7 +118,7 @@ def test_the_logit_difference_is_negative_exactly_at_success() -> None:
 
 @NORMS
 def test_a_constant_network_has_no_adversarial_image(norm: str) -> None:
-    """Where the gradient is 0 the point stays at the image, and nothing becomes NaN."""
+    """A point with gradient 0 stays at its image, and nothing becomes NaN."""
     x, y = torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64)
 
     def model(images: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def test_a_lead_that_the_images_left_cannot_turn_is_certain() -> None:
 
 @pytest.mark.parametrize("points, at_most", [(2, 1800), (5, 450), (10, 180), (20, 70)])
 def test_the_saving(points: int, at_most: int) -> None:
-    """Of 10,000 images, a fraction is needed on average (100 orders, 3 % of the images -1)."""
+    """A fraction of 10,000 images is needed on average (100 orders, 3 % of the images -1)."""
     orders = shuffled(population(10_000, points * 100, 300), 100)
     decided = np.stack([log_capital(order, 0, 10_000) for order in orders]) >= np.log(2 / 0.05)
     assert decided.any(1).all() and (decided.argmax(1) + 1).mean() < at_most

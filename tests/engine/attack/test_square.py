@@ -75,7 +75,7 @@ def test_candidates_are_those_of_the_algorithm(norm: str, epsilon: float, shape:
 
 @NORMS
 def test_starts_at_the_radius(norm: str, epsilon: float) -> None:
-    """Where no pixel is near a bound, the start is epsilon away: stripes in L-infinity, tiles of both signs in L2."""
+    """The start is epsilon away if no pixel is near a bound: stripes in L-infinity, tiles of both signs in L2."""
     x, walk = torch.full((5, 3, 32, 32), 0.5), Square(Ball(norm, epsilon / 2), 1)
     difference = begun(walk, x, range(5))["point"] - x
     assert torch.allclose(distance(x + difference, x, norm), torch.full((5,), epsilon / 2), atol=1e-6)

@@ -128,7 +128,7 @@ def test_points_outside_the_ball_do_not_count() -> None:
 
 @pytest.mark.parametrize("norm", [LINF, L2])
 def test_the_nearest_adversarial_image_is_kept_until_all_runs_are_over(norm: str) -> None:
-    """Of runs towards brightness 0.9, 0.6 and 0.8 that of 0.6 ends nearest; an image that no run fells keeps its best point."""
+    """The run towards 0.6 ends nearest, among 0.9, 0.6 and 0.8; an image that no run misclassifies keeps its best point."""
     attacked = drain(ladder([0.3, 0.0], [0, 0], [[6, 3, 5], [1, 5, -1]], OutsideLadder(Ball(norm, 0.01), 2), nearest=True))
     nearest, standing = by_position(attacked)
     assert (nearest.fell, nearest.iterations, standing.fell, standing.iterations) == (True, 6, False, 6)

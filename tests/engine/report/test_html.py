@@ -179,7 +179,7 @@ def test_the_difference_is_stretched_around_grey() -> None:
 
 
 def test_the_gallery_stays_within_its_bytes(tmp_path: Path) -> None:
-    """Of more images than fit, as many are shown as fit."""
+    """As many images are shown as fit."""
     image = np.random.default_rng(0).random((3, 64, 64), np.float32)
     samples = [Sample(number, 0, "fgsm", image, 1 - image, 3, False) for number in range(60)]
     text = gallery_html(samples)

@@ -23,11 +23,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from engine.architecture.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import WeighedBilevelMethod
 from engine.search.evaluation_mode import in_evaluation_mode
 from engine.search.methods.advrush.config import AdvRushConfig
 from engine.search.objectives import StepImages
 from engine.search.registries import OBJECTIVES, Objective
+from engine.search.robust_method import WeighedBilevelMethod
 
 
 class AdvRush(WeighedBilevelMethod[AdvRushConfig]):

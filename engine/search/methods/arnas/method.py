@@ -27,9 +27,10 @@ attacks included, but nothing reads them. The weights and alphas are therefore t
 
 from __future__ import annotations
 
-from engine.search.bilevel_method import Proposal, RobustBilevelMethod
 from engine.search.methods.arnas.config import ArnasConfig
+from engine.search.proposal import Proposal
 from engine.search.registries import OBJECTIVES, Objective
+from engine.search.robust_method import RobustBilevelMethod
 
 __all__ = ["Arnas", "Proposal"]
 

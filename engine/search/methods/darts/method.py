@@ -10,9 +10,9 @@ weight step also updates BatchNorm's running statistics. Here, a separate pass m
 from __future__ import annotations
 
 from engine.architecture.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import WeighedBilevelMethod
 from engine.search.methods.darts.config import DartsConfig
 from engine.search.registries import OBJECTIVES, Objective
+from engine.search.robust_method import WeighedBilevelMethod
 
 
 class Darts(WeighedBilevelMethod[DartsConfig]):

@@ -16,9 +16,10 @@ from functools import partial
 import torch
 
 from engine.search.bilevel import Bilevel
-from engine.search.bilevel_method import ArchitectureGradients, RobustBilevelMethod
 from engine.search.methods.dsara.config import DsaraConfig
+from engine.search.proposal import ArchitectureGradients
 from engine.search.registries import OBJECTIVES, Objective
+from engine.search.robust_method import RobustBilevelMethod
 
 
 class Dsara(RobustBilevelMethod[DsaraConfig]):

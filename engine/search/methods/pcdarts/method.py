@@ -11,9 +11,9 @@ both. In the warm-up, alphas, betas and Adam's state stay unchanged, including A
 from __future__ import annotations
 
 from engine.architecture.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import WeighedBilevelMethod
 from engine.search.methods.pcdarts.config import PcDartsConfig
 from engine.search.registries import OBJECTIVES, Objective
+from engine.search.robust_method import WeighedBilevelMethod
 
 
 class PcDarts(WeighedBilevelMethod[PcDartsConfig]):

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from engine.configuring import build
 from engine.errors import ConfigError
-from engine.search.bilevel_method import Proposal, RobustBilevelMethod
 from engine.search.method import StepReport
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.methods.dsara.method import Dsara
+from engine.search.proposal import Proposal
+from engine.search.robust_method import RobustBilevelMethod
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
 

@@ -14,8 +14,8 @@ def correct_images(outcomes: pd.DataFrame, column: str = WORST) -> dict[int, boo
         outcomes: recorded outcomes, with the columns image, attack and correct.
         column: "natural", the name of an attack, or "worst-case" for the images that every attack covered.
     """
-    outcomes = outcomes[~outcomes["attack"].str.contains("/")]  # parts of cascades
     if column == WORST:
+        outcomes = outcomes[~outcomes["attack"].str.contains("/")]  # without the parts of cascades
         by_image = outcomes.groupby("image")["correct"]
         covered = by_image.size() == outcomes["attack"].nunique()
         return {int(image): bool(correct) for image, correct in by_image.all()[covered].items()}

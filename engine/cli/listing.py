@@ -1,0 +1,46 @@
+"""Tables and values as the listing verbs print them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def table_text(rows: Sequence[Sequence[str]]) -> str:
+    """Format rows as a table with left-aligned columns, two spaces apart."""
+    if not rows:
+        return ""
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def accuracy_text(row: dict[str, Any], name: str) -> str:
+    """Format the accuracy of a run.
+
+    A test accuracy gets its interval and number of images. An accuracy on another split gets the name of the split and the words
+    "not a result".
+
+    Args:
+        row: row of the run, from `RunLog.runs`.
+        name: "natural" or "adversarial".
+    """
+    value, low, high, images = (row[f"{name}_{end}"] for end in ("accuracy", "low", "high", "images"))
+    if not share_text(value):
+        return ""
+    if not share_text(low):
+        split = str(row["accuracy_of"]).partition(",")[0].removesuffix(" split")
+        return f"{share_text(value)} ({split} split, not a result)"
+    return f"{share_text(value)} ({100 * low:.1f} to {100 * high:.1f} %, {images:.0f} images)"
+
+
+def share_text(value: Any) -> str:
+    """Format a fraction in 0..1 as a percentage with one decimal; None and NaN give an empty text."""
+    return "" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def json_value(value: Any) -> Any:
+    """Convert a cell of a pandas table to a value that JSON can store. NaN becomes None."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
