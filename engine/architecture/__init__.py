@@ -1,1 +1,1 @@
-"""Architectures as values: genotypes, the placement of their cells, costs and networks. Imports no torch."""
+"""Architectures as values: genotypes, the placement of their cells, costs and networks. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Capacity matching: the number of channels at which a network has as many parameters or MACs as another. Imports no torch.
+"""Capacity matching: the number of channels at which a network has as many parameters or MACs as another. Does not import torch.
 
 Sizes are computed by arithmetic, without building a network. They exclude the auxiliary head, which only training uses.
 """

@@ -1,9 +1,8 @@
 """The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
-RobNet's networks have no genotype in the catalogue, because their format keeps all edges of a cell instead of two per node. The
-public genotype of DSARA has the same cells as that of ARNAS, but other names for the cell kinds. The catalogue lists it with the
-names that ARNAS uses. The catalogue leaves out the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and
-NADAR, which are not public.
+* The entries of RobNet's networks have no genotype, because RobNet keeps all edges of a cell and a genotype only two per node.
+* DSARA's public code has its own names for the cell kinds of ARNAS. The catalogue uses the names of ARNAS.
+* Three genotypes are missing. The public copy of CRoZe's is malformed, and those of DSRNA and NADAR are not public.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
 
 
 def find_genotype(text: str) -> Genotype:
-    """Return the genotype with this catalogue name, or the genotype that this JSON describes.
+    """Return the genotype that a text gives, as a catalogue name or as JSON.
 
     Example:
         find_genotype("ARNAS").hash
@@ -62,7 +61,7 @@ def find_genotype(text: str) -> Genotype:
 
 
 def genotype_title(text: str) -> str:
-    """Return the title of a genotype's network: the catalogue name, or "genotype" and the hash if `text` is JSON.
+    """Return the title of the genotype that a text gives: its catalogue name if the text is one, else "genotype" and its hash.
 
     Raises:
         ConfigError: the name is not in the catalogue.

@@ -1,4 +1,4 @@
-"""The parameters and multiply-adds (MACs) of a derived network, computed without building it. Imports no torch.
+"""The parameters and multiply-adds (MACs) of a derived network, computed without building it. Does not import torch.
 
 MACs count convolutions and linear layers, but not BatchNorm and pooling. Parameters include BatchNorm's affine parameters (two
 per channel). The tests compare all numbers with those of real networks.
@@ -51,7 +51,7 @@ FREE = Cost(0, 0)
 
 def cost(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
          auxiliary: bool = False, placement: str = "", width_ratio: str = "") -> Cost:
-    """Return the parameters and MACs of the network that `engine.space.network.Network` builds from these arguments.
+    """Return the numbers of parameters and MACs of a derived network.
 
     The arguments are described in `breakdown`.
 

@@ -1,8 +1,9 @@
-"""Genotypes: the operations and inputs of every node of every cell kind, as frozen data. Imports no torch.
+"""Genotypes: the operations and inputs of every node of every cell kind, as frozen data. Does not import torch.
 
 The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1) and
-intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, and the methods of the DARTS family have
-two. A genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not supported.
+intermediate nodes (states 2, 3, ...). Each node has two incoming edges. ARNAS has three cell kinds, and the methods of the DARTS
+family have two. A genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not
+supported.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class Genotype:
     def hash(self) -> str:
         """The genotype's permanent identifier: 12 hex digits, independent of the order of the cell kinds.
 
-        The identifier depends on the order of the edges, because the names in a state dict depend on that order.
+        The identifier does depend on the order of the edges, because the names in a state dict depend on that order, too.
         """
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 

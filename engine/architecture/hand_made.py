@@ -147,9 +147,9 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if no residual network has a name of this form.
+    """Return the shape of the residual network with this name, or None if the name is not of the following forms.
 
-    The names are the keys of `RESNETS`, and "wide-resnet-N-K" for WRN-N-K, which has N layers and K times the usual width.
+    A name is a key of `RESNETS`, or "wide-resnet-N-K". The latter has N layers and K times the usual width.
 
     Raises:
         ConfigError: the name is that of a WideResNet with an impossible depth or width.

@@ -1,4 +1,4 @@
-"""The interface of networks that are chosen by name instead of built from a genotype. Imports no torch."""
+"""The interface of networks that are chosen by name instead of built from a genotype. Does not import torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NamedNetwork(ABC):
     @classmethod
     @abstractmethod
     def recognises(cls, text: str) -> bool:
-        """Return True if a text has the form of a name of this kind of network, even if no network has that name."""
+        """Return True if a text looks like a name of this kind of network, even if no network has that name."""
 
     @classmethod
     @abstractmethod

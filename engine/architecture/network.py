@@ -1,8 +1,8 @@
-"""Networks as values: a network built from a genotype, or a network chosen by name. Imports no torch.
+"""Networks as values: a network built from a genotype, or a network chosen by name. Does not import torch.
 
-Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
-matching and export can mostly treat both alike. To add a kind of network that is chosen by name, subclass `NamedNetwork` in a new
-file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then support the new kind.
+Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. To add a kind of network
+that is chosen by name, subclass `NamedNetwork` in a new file and list the class in `NAMED_KINDS`. Results, run log, settings and
+pages then support the new kind.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
 
 
 def is_named(text: str) -> bool:
-    """Return True if a text has the form of a network's name, even if no network has that name."""
+    """Return True if a text looks like the name of a network, even if no network has that name."""
     return any(kind.recognises(text) for kind in NAMED_KINDS)
 
 

@@ -3,7 +3,7 @@
 The costs, the supernet and the derived networks all use this module. The two reduction cells divide a network into three thirds.
 The second third begins with the first reduction cell, and the last third with the second one. A position rule determines which
 cell kinds each third has. A width ratio gives the width of the cells in each third, in units of C, the width of the first cells.
-Imports no torch.
+Does not import torch.
 
 Two combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and
 robust cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4.
@@ -34,10 +34,9 @@ class PositionRule:
 
     Attributes:
         name: name in settings and files.
-        title: display name. If a run does not use the rule published with its method, the title is part of the run's name, with a
-            lower-case first letter.
+        title: display name. It is part of the run's name, except for the rule published with the run's method.
         text: one sentence describing the rule and its purpose.
-        kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
+        kinds: cell kinds of the genotype, in the order in which a search concatenates their alphas.
         thirds: cell kinds of the first, middle and last third, without the reduction cells. If a third has several kinds, they
             alternate from cell to cell, and the reduction cells do not interrupt the alternation.
         width_ratio: relative widths of the three thirds as published with these kinds, for example "1:2:4".

@@ -1,4 +1,4 @@
-"""Cell transplants, which replace cells of a genotype by other cells of the same or another genotype. Imports no torch.
+"""Cell transplants, which replace cells of a genotype by other cells of the same or another genotype. Does not import torch.
 
 A transplant is written as text, both on the command line and in forms. For example, "accurate:robust" replaces the robust cell by
 a copy of the accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the new cell from
@@ -24,7 +24,7 @@ class Graft:
     """The replacement of one cell by another.
 
     Attributes:
-        source: kind of the new cell. If the cell is from another genotype, that genotype and a dot precede the kind.
+        source: kind of the new cell. If the cell is from another genotype, the name precedes the kind, as in "ADVRUSH.normal".
         target: kind of the cell that is replaced.
         cell: the new cell if it is from another genotype; None if it is from the genotype that is changed.
     """
@@ -39,10 +39,10 @@ class Graft:
 
 
 def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Graft:
-    """Parse the description of a transplant, which replaces one cell of a genotype: SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
+    """Parse the replacement of one cell, written as SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
 
-    TARGET is the kind of the cell to replace, and SOURCE the kind of the new cell. The new cell is from GENOTYPE or, without
-    GENOTYPE, from the genotype that is changed.
+    TARGET is the kind of the cell to replace, and SOURCE the kind of the new cell. The new cell is from GENOTYPE. Without
+    GENOTYPE, it is from the genotype that is changed.
 
     Args:
         text: for example "accurate:robust".

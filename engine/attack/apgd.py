@@ -63,7 +63,7 @@ class APGD(Walk):
             "halved": torch.ones_like(y, dtype=torch.bool), "iteration": torch.zeros_like(y)}
 
     def start(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return random points at which the runs start, for images x [n, C, H, W]."""
+        """Return a random start point for each image in x [n, C, H, W]."""
         noise = 2 * uniform(seeds, x) - 1 if self.ball.norm == LINF else normal(seeds, x)
         return (x + self.ball.epsilon * noise / lengths(noise, self.ball.norm)).clamp(0, 1)
 
@@ -72,7 +72,7 @@ class APGD(Walk):
         return self._loss(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of algorithm 1 for every image. Return True for images whose last point has been evaluated."""
+        """Take one step of algorithm 1 for every image. Return a bool [n], True for runs that have ended."""
         assert loss is not None and gradient is not None
         iteration = state["iteration"]
         state["increases"] += loss > state["last_loss"]
@@ -94,8 +94,8 @@ class APGD(Walk):
     def _check(self, state: State, window: Tensor, gradient: Tensor) -> Tensor:
         """Check the progress of the images that are at a checkpoint of algorithm 1.
 
-        Where condition 1 or 2 of the paper holds, halve the step size and set the point back to the best point so far. Return the
-        gradients at the resulting points.
+        If condition 1 or 2 of the paper holds for an image, its step size is halved and its point set back to the best point so
+        far. Return the gradients at the resulting points.
 
         Args:
             state: the state, which is changed.
@@ -147,14 +147,14 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the difference of logits ratio [n] (section 4), which is positive if misclassified. Needs at least 3 classes."""
+    """Return the difference of logits ratio [n], positive for misclassified images. Needs at least 3 classes."""
     (first, second, third), classes = logits.topk(3).values.unbind(1), logits.argmax(1)
     own = logits.gather(1, y[:, None]).squeeze(1)
     return (torch.where(classes == y, second, first) - own) / (first - third + 1e-12)
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the targeted difference of logits ratio [n] (section 4).
+    """Return the targeted difference of logits ratio [n].
 
     It is positive if the logit of the target is larger than that of the label y. Needs at least 4 classes.
     """

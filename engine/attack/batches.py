@@ -46,7 +46,7 @@ class Batches:
         return 0
 
     def step(self) -> list[Attacked]:
-        """Attack the next block and return its images. If the attack raises, the block can be attacked again."""
+        """Attack the next block. Return one result per image. If the attack raises, the block can be attacked again."""
         positions = torch.arange(self.next * self.size, min((self.next + 1) * self.size, len(self._y)), device=self._y.device)
         torch.manual_seed(self._seed(self.next))
         x_adv = self._attack(self._images(positions), self._y[positions]).detach()
@@ -59,5 +59,5 @@ class Batches:
         return {"next": self.next}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Continue at the block that `state_dict` returned."""
+        """Continue at the block whose number `state_dict` has saved."""
         self.next = int(content["next"])

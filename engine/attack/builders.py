@@ -1,12 +1,12 @@
 """Functions that build attacks with the settings of their papers, from torchattacks 3.5.1 or from our own code.
 
-This module imports torchattacks, so it is itself imported only when an attack runs. Each function takes the network, the
-declaration of the attack and the settings of the call. It returns a `Walk`, or a callable that turns images and labels into
-adversarial images.
+This module is imported only when an attack runs, because it imports torchattacks. Each function takes the network, the
+declaration of the attack and its settings. It returns a `Walk` (an attack that runs iteration by iteration), or a callable that
+turns images and labels into adversarial images.
 
-FGSM, PGD and MI-FGSM in L-infinity come from torchattacks. In L2 they are our own code, because the L2 steps of torchattacks are
-too short where gradients are tiny. The attacks of AutoAttack are our own code as well, because those of torchattacks can neither
-fill the places of finished images in a batch nor resume at an image.
+FGSM, PGD and MI-FGSM come from torchattacks in L-infinity. In L2 they are our own code, because the L2 steps of torchattacks are
+too short where gradients are tiny. The attacks of AutoAttack are our own code, too. With those of torchattacks, finished images
+would keep their places in a batch, and an interrupted attack could not resume at an image.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchat
 
 
 def pgd_margin(network: nn.Module, attack: Attack, settings: AttackSettings) -> GradientSteps:
-    """Build PGD on the margin instead of the cross-entropy. The margin's gradients do not vanish on confident networks."""
+    """Build PGD that maximises the largest wrong logit minus the logit of the label, instead of the cross-entropy."""
     return GradientSteps(network, _ball(settings), attack.steps, settings.step_size, margin_loss,
                          random_start=attack.random_start)
 

@@ -73,12 +73,12 @@ class CarliniWagner(Walk):
     def loss(self, logits: Tensor, state: State) -> Tensor:
         """Return c f [n], the misclassification term of the minimised sum (section V, equation 6 of the paper).
 
-        Here c is the trade-off constant of the binary search, and f is the larger of the logit difference and -confidence.
+        Here c is the constant of the binary search, and f is the larger of the logit difference and -confidence.
         """
         return state["c"] * logit_difference(logits, state["y"], state["target"]).clamp(min=-self.confidence)
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of Adam. For images whose minimisation with the current constant c has ended, begin one with the next c.
+        """Take one step of Adam. Where the minimisation with the current constant c has ended, begin the one with the next c.
 
         Returns:
             bool [n], True for images for which all values of c have been tried.
@@ -94,9 +94,9 @@ class CarliniWagner(Walk):
         return state["search_step"] >= self.search_steps
 
     def _stalls(self, state: State, total: Tensor) -> Tensor:
-        """Return True for images without progress: their loss has not fallen since the last check.
+        """Return a bool [n], True for images whose loss has not fallen since the last check.
 
-        The loss is checked at regular intervals. Between two checks, return False.
+        The loss is checked at regular intervals. Between two checks, all entries are False.
         """
         checked = state["iteration"] % max(self.step_iterations // CHECKS, 1) == 0
         stalls = checked & (total > PROGRESS * state["checked_loss"])

@@ -54,7 +54,7 @@ def pgd(steps: int) -> Attack:
 
 
 def pgd_margin(steps: int) -> Attack:
-    """Declare PGD with `steps` iterations on the margin instead of the cross-entropy."""
+    """Declare PGD with `steps` iterations. The loss is the largest wrong logit minus the logit of the label."""
     return Attack(
         name=f"pgd-margin-{steps}", title=f"PGD-{steps} (margin)",
         summary=f"{plural(steps, 'gradient step')} on the margin between the logit of the label and the largest other, from a "
@@ -63,7 +63,7 @@ def pgd_margin(steps: int) -> Attack:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return a number with its noun, for example "1 gradient step" or "20 gradient steps"."""
+    """Return the number and the noun, in the plural if needed, for example "1 gradient step" or "20 gradient steps"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

@@ -31,7 +31,7 @@ class Certification:
     Attributes:
         evaluation: the evaluation whose images are certified.
         done: number of images processed so far.
-        certified: number of processed images whose smallest margin over the ball is proved to be positive.
+        certified: number of processed images that are certified.
     """
 
     title = "Certified accuracy"
@@ -53,14 +53,14 @@ class Certification:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations. Bounding an image counts as four, which is about its cost."""
+        """The pair (completed, total) of network evaluations. Certifying an image counts as four."""
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
         """Compute interval bounds for the next block of images.
 
         Args:
-            poll: function called before each layer; it may raise StopRequested, after which the block can be repeated.
+            poll: function called before each layer. It may raise StopRequested. The next call then repeats the block.
 
         Returns:
             [("certified", fields of the event)] after the last block; otherwise [].
@@ -77,11 +77,11 @@ class Certification:
         return [("certified", self._result())] if self.over else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
+        """Return the number of processed images and the number of certified images."""
         return {"done": self.done, "certified": self.certified}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the counts of `state_dict`."""
+        """Restore the two numbers that `state_dict` has returned."""
         self.done, self.certified = int(state["done"]), int(state["certified"])
 
     def _result(self) -> dict[str, Any]:

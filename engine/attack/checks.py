@@ -1,8 +1,8 @@
 """Checks on the reliability of a finished evaluation.
 
-Each check looks for one cause that makes accuracy under attack too high. Many of the causes are on the lists of Carlini et al.
-2019, arXiv 1902.06705, and Athalye et al. 2018, arXiv 1802.00420. `docs/evaluation.md` explains each check. To add a check, write
-a function that takes an `Inspection` and returns a verdict and a sentence, and list the function in `CHECKS`.
+Each check looks for one possible cause of too high an accuracy under attack. Many causes are on the lists of Carlini et al. 2019,
+arXiv 1902.06705, and Athalye et al. 2018, arXiv 1802.00420. `docs/evaluation.md` explains each check. To add a check, write a
+function that takes an `Inspection` and returns a verdict and a sentence, and list the function in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FEW_STEPS = 10  # enough to test the machinery with an attack at radius 0
 
 
 def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()) -> Finding:
-    """Make one check and return the finding, which depends only on the evaluation and on earlier findings.
+    """Make one check and return the finding.
 
     Args:
         check: the check, from `CHECKS`.
@@ -56,7 +56,7 @@ def evaluation_mode(it: Inspection) -> tuple[Verdict, str]:
     """Look for modules in training mode, and for logits that depend on the other images of the batch.
 
     Returns:
-        verdict: "passed" if there are neither, otherwise "failed".
+        verdict: "passed" if neither is found, otherwise "failed".
         sentence: explanation of the verdict.
     """
     training = [name or "the network" for name, module in it.network.named_modules() if module.training]
@@ -90,7 +90,9 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 
 
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
-    """Count images whose gradient is exactly zero, but not if the logits are first scaled to a range of 10.
+    """Count correctly classified images whose gradient is exactly zero only because of the scale of the logits.
+
+    The gradient of such an image is not zero if the logits are first scaled to a range of 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -123,7 +125,7 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images with a gradient of exactly zero, after the logits have been scaled to a range of 10.
+    """Count correctly classified images whose gradient is exactly zero, although the logits are first scaled to a range of 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -170,7 +172,7 @@ def more_steps(it: Inspection) -> tuple[Verdict, str]:
 
     Returns:
         The verdict: "failed" or "warning" if clearly more images withstand the attack with many steps, otherwise "passed".
-        A sentence with the two numbers of images.
+        A sentence with the number of images that withstand each of the two attacks.
     """
     pgd = sorted((stage for stage in it.evaluation.stages.values()
                   if stage.attack and not stage.cascade and stage.attack.name == f"pgd-{stage.attack.steps}"),
@@ -214,7 +216,7 @@ def kept_images(it: Inspection) -> tuple[Verdict, str]:
 
     Returns:
         The verdict of this check.
-        A sentence with the numbers of images that are outside or predicted differently.
+        A sentence with the numbers of images that are outside and of images that are predicted differently.
     """
     evaluation, outside, different, total = it.evaluation, 0, 0, 0
     where = evaluation.sample.to(evaluation.y.device)
@@ -260,7 +262,7 @@ def _fallen(it: Inspection, stage: Stage) -> set[int]:
 
     Args:
         it: the inspection.
-        stage: the attack, as a stage of the evaluation.
+        stage: the part of the evaluation in which the attack ran.
     """
     right = it.evaluation.outcomes[NATURAL].correct == CORRECT
     wrong = it.evaluation.outcomes[stage.name].correct == WRONG

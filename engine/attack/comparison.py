@@ -36,15 +36,14 @@ FIRST_CHUNK = 1 / 16  # of the images
 def chunk_size(images: int, seen: int, batch: int) -> int:
     """Return the number of images in the next chunk of a comparison of two networks.
 
-    A comparison attacks the test images chunk by chunk, and stops as soon as the more robust network is known. A chunk is a
-    sixteenth of all images or, if that is more, half of the images seen so far. It is at most a batch. Small chunks let a short
-    comparison stop early. Large chunks fill the batches of a long comparison. The sizes do not depend on the outcomes of the
-    attacks.
+    A chunk is a group of images that are attacked together. After each chunk, the comparison may stop. The number is a
+    sixteenth of `images` or half of `seen`, whichever is larger, but at most `batch` and at most the number of remaining
+    images.
 
     Args:
         images: number of all images.
         seen: number of images in the earlier chunks.
-        batch: largest chunk.
+        batch: maximum number of images in a chunk.
     """
     return min(batch, max(ceil(FIRST_CHUNK * images), seen // 2), images - seen)
 
@@ -57,9 +56,9 @@ class PairedEvaluation:
 
     Attributes:
         order: positions of the compared images among all images, in the order in which they are attacked.
-        sequence: bounds of the difference of the accuracies under all attacks, this network's minus the other network's, from the
-            chunks that are complete.
-        correct: one bool per image of the complete chunks: True if this network withstands every attack on the image.
+        sequence: bounds of this network's accuracy under all attacks minus the other network's. Only images of complete chunks
+            count.
+        correct: one bool per image of the complete chunks, True if this network withstands every attack on the image.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
@@ -107,18 +106,18 @@ class PairedEvaluation:
 
     @property
     def progress(self) -> float:
-        """The number of images attacked so far. It includes a fraction for the chunk (group) of images that is now attacked."""
+        """The number of images attacked so far. In the current chunk of images, it grows by fractions of an image."""
         done, total = self._evaluation.progress if self._evaluation else (0.0, 1)
         return len(self.correct) + self._size * done / total
 
     @property
     def counts(self) -> PairedCounts:
-        """The fourfold table of the images of complete chunks."""
+        """The numbers of attacked images that both networks withstand, only one of them, or neither. Complete chunks only."""
         pairs = list(zip(self.correct, self.other, strict=False))
         return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
 
     def step(self, poll: Callable[[], None] = lambda: None) -> bool:
-        """Attack the current chunk (group) of images for a while. After its last attack, update the comparison.
+        """Attack the current chunk of images for a while. When all attacks on the chunk have ended, update the comparison.
 
         If `poll` raises, the comparison can continue, or be saved and continue later, with the same result.
 
@@ -139,7 +138,7 @@ class PairedEvaluation:
         return True
 
     def pairs(self) -> dict[str, list[Any]]:
-        """Return the outcomes of the images attacked so far, as columns in the order in which the images were attacked.
+        """Return the outcomes of the images of complete chunks, in the order in which the images were attacked.
 
         Returns:
             {"image": dataset indices, "first": outcomes of this network, "second": outcomes of the other network}. An outcome is
@@ -180,7 +179,7 @@ class PairedEvaluation:
                               for own, other in zip(correct, self.other[seen:len(self.correct)], strict=True))
 
     def _next(self) -> Evaluation | None:
-        """Return the evaluation that attacks the next chunk (group) of images, or None if the comparison is decided."""
+        """Return the evaluation that attacks the next chunk of images, or None if the comparison is decided."""
         if self.sequence.verdict is not Verdict.OPEN:
             return None
         seen = len(self.correct)

@@ -18,12 +18,12 @@ class AttackSettings:
     """The settings with which an attack is called.
 
     Attributes:
-        epsilon: radius in `norm` of the ball around an image, with pixels in 0..1. The attack searches in this ball.
-        step_size: length of one step in `norm`, with pixels in 0..1. Used only by attacks with `uses_step_size`.
+        epsilon: radius of the ball around an image that the attack searches, measured in `norm`, for pixels in 0..1.
+        step_size: length of one step, measured in `norm`, for pixels in 0..1. Used only by attacks with `uses_step_size`.
         classes: number of classes of the dataset.
         seed: seed for all random numbers of the attack, 0..2**63-1.
         norm: norm of the ball, `LINF` or `L2`.
-        sources: {hash of the weights: network as a torch module}, the networks on which transfer attacks make adversarial images.
+        sources: {hash of the weights: network}. Transfer attacks make adversarial images on these networks.
     """
 
     epsilon: float

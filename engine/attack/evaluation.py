@@ -1,8 +1,8 @@
-"""Evaluation of one network under the attacks of a protocol: an outcome per attack and image, resumable at the image.
+"""Evaluation of one network under the attacks of a protocol. It records one outcome per attack and image, and can be resumed.
 
 Natural predictions come first: an image that the network misclassifies without an attack counts as wrong under every attack. Then
-each attack runs on all images of its part of the protocol. A suite (AutoAttack) is a cascade: each part attacks only the images
-that are still classified correctly. A protocol that asks for the worst case alone is one cascade over all of its attacks.
+each attack runs on its images. A suite such as AutoAttack is a cascade: each part attacks only the images that are still
+classified correctly. If the protocol asks only for the worst case, all its attacks together are one cascade.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Evaluation:
         return done + (self._running.active_iterations if self._running else 0), total
 
     def step(self, poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None) -> None:
-        """Attack for a while: one block, or some iterations of the images in the batch. Keep the outcomes of finished images.
+        """Attack for a while: one block, or some iterations on the images in the batch. Record the outcomes of finished images.
 
         If `poll` raises, the evaluation can continue, or be saved and continue later, with the same results.
 
@@ -173,13 +173,13 @@ class Evaluation:
             self._stage = names[names.index(stage.name) + 1]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the fields of one `AttackResult` event per result that covers at least one image.
+        """Return the results. Each is a dict with the fields of one `AttackResult` event. Results without images are left out.
 
-        Natural accuracy comes first, a suite before its parts, and last the worst case over all attacks, on the images that every
-        attack covers.
+        The natural accuracy comes first. A suite comes before its parts. The worst case over all attacks comes last. It is
+        measured on the images that every attack covers.
 
-        If the protocol measures only the worst case, its attacks are the parts of one cascade. The accuracy in the row of a
-        part is then that of the cascade up to this part.
+        If the protocol measures only the worst case, its attacks are the parts of one cascade. The accuracy of a part is then
+        the accuracy under this part and all parts before it.
         """
         rows, cascades = [], []
         for name, stage in self.stages.items():
@@ -193,7 +193,7 @@ class Evaluation:
         return [row for row in rows if row["images"]]
 
     def outcome_columns(self) -> dict[str, list[Any]]:
-        """Return {name: column} of results/outcomes.parquet, with one entry per attack and attacked image.
+        """Return the columns of results/outcomes.parquet, as {name: column}. They have one entry per attack and attacked image.
 
         In a suite such as AutoAttack, the entry of an image comes from the attack that broke it or, if none did, from the last.
 
@@ -214,7 +214,7 @@ class Evaluation:
         return columns
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed evaluation needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read."""
         return {"setup": self._setup(), "stage": self._stage, "evaluations": self._evaluations, "standing": self._standing,
                 "targets": self._targets.cpu(), "running": self._running.state_dict() if self._running else None,
                 "seconds": dict(self._seconds),
@@ -245,8 +245,8 @@ class Evaluation:
     def _begun(self, stage: Stage) -> Pool | Batches:
         """Start a stage, which is one attack or one part of a cascade of attacks.
 
-        It attacks only the images that the stage before it has left correctly classified. All other images keep the outcome of
-        the stage before.
+        It attacks only the images that are still classified correctly after the previous stage. All other images keep their
+        outcome from the previous stage.
         """
         self._standing = stage.positions
         if stage.before is not None:
@@ -281,9 +281,11 @@ class Evaluation:
         return self._watched
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
-        """Record the outcomes of images whose attack has ended, judged by the predictions of the network itself.
+        """Record the outcomes of images whose attack has ended, as the network itself predicts the adversarial images.
 
-        `stage` is the attack or the natural prediction that precedes all attacks, and `finished` has its results on these images.
+        Args:
+            stage: the attack, or the natural predictions.
+            finished: results of this stage, one per image.
         """
         if not finished:
             return
@@ -345,7 +347,7 @@ class Evaluation:
         return row | {"part_of": stage.cascade} if stage.cascade else row
 
     def _fields(self, stage: Stage) -> dict[str, Any]:
-        """Return the entries of the protocol that determine the accuracy of one stage, as {name: value}."""
+        """Return everything that determines the accuracy of one stage, as {name: value}, for its fingerprint."""
         images = {"images": len(stage.positions), "images_hash": images_hash(self.indices[i] for i in stage.positions.tolist())}
         if stage.attack is None:
             return attack_fields(None, self.protocol.settings) | images

@@ -2,10 +2,10 @@
 
 The smallest margin over the ball is the solution of a mixed-integer linear program. It has one binary variable for each ReLU unit
 that is active at some points of the ball and inactive at others. HiGHS, which ships with scipy, proves the optimum. The time
-grows exponentially with the number of these units, so the method is only for networks with tens of units. It is used to check
+grows exponentially with the number of these units, so the networks may have only tens of units. The results are used to check
 attacks.
 
-Differs: bounds of the units come from interval arithmetic alone, without linear programs for deeper layers.
+Differs: the bounds of all units come from interval arithmetic. The paper solves linear programs for units of deeper layers.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SmallestMargin:
 
     @property
     def robust(self) -> bool | None:
-        """True if no image in the ball is misclassified, False if `x_adv` is misclassified, None if neither is proven."""
+        """True if no image in the ball is misclassified, False if `x_adv` is misclassified, None if it is unknown."""
         return True if self.lower > 0 else False if self.margin <= 0 else None
 
 

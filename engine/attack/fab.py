@@ -22,12 +22,11 @@ class FAB(Walk):
     the hyperplane and moves to a mixture of both projections, slightly beyond the hyperplane. A misclassified point is first
     moved back towards the natural image.
 
-    After a step, only logits are needed, to see whether the point is misclassified. At all other points, the gradient is needed
-    for the next step. The points of a batch are evaluated together, and `needs_gradient` chooses the kind of evaluation that most
-    of them need. A run takes about `2 * iterations` evaluations, half of them without a gradient.
+    A run takes about `2 * iterations` evaluations of the network. Half of them compute only logits, to see whether a new point is
+    misclassified. The other half compute the gradient for the next step.
 
-    `Pool`, which runs the attack on many images, counts an image as fallen only if the misclassified point is in the ball. With
-    `nearest=True`, `Pool` ignores the ball and returns the nearest misclassified point.
+    Run it in a `Pool` with `nearest=True` to get the nearest misclassified point, which may be outside the ball. Without
+    `nearest=True`, only misclassified points in the ball count.
 
     Differs: a misclassified point after a backward move can count as an adversarial image, too. The published loop visits the
     same points, but does not examine those after a backward move.

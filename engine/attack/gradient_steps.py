@@ -83,7 +83,7 @@ class GradientSteps:
 
 
 def steepest(gradient: Tensor, norm: str) -> Tensor:
-    """Return the direction of steepest ascent for each image, a vector of length 1 in `norm`; 0 where the gradient is 0.
+    """Return the direction of steepest ascent for each image, with length 1 in `norm`. It is 0 where the gradient is 0.
 
     Args:
         gradient: [B, C, H, W], of any scale.
@@ -111,5 +111,5 @@ def random_point(ball: Ball, x: Tensor, seeds: Sequence[int]) -> Tensor:
 
 
 def _positive(scale: Tensor) -> Tensor:
-    """Return the scales with zeros replaced by the smallest normal number, so that 0 can be divided by the result."""
+    """Replace zeros by the smallest positive normal number, so that the result can be a divisor."""
     return scale.clamp(min=torch.finfo(scale.dtype).tiny)

@@ -1,6 +1,4 @@
-"""Protection of a network while it is attacked.
-
-An attack leaves the network unchanged and can be interrupted between two forward passes.
+"""Protection of a network while it is attacked: attacks leave it unchanged, and can be interrupted between forward passes.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from engine.errors import CheckpointError
 class Watched(nn.Module):
     """A wrapper around a network. It counts the evaluated images, and can stop an attack before each forward pass.
 
-    Some attacks run their loop inside torchattacks. The wrapper makes it possible to stop this loop.
+    The loops of some attacks are inside torchattacks. The wrapper makes it possible to stop them.
 
     Attributes:
         network: the wrapped network.
@@ -85,9 +83,9 @@ def under_attack(network: nn.Module) -> Iterator[None]:
 def attacked(network: nn.Module, compiled: bool = True) -> Callable[[Tensor], Tensor]:
     """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
-    Call this inside `under_attack`. If the network has a method `frozen` (see `engine.space.network.Network.frozen`), return the
-    result of this method, a function that computes the same logits up to rounding but many times faster. Otherwise return the
-    network. To decide whether an image is classified correctly, always use `predictions` with the network itself.
+    Call this inside `under_attack`. The result is a faster form of the network if the network has a method `frozen`, otherwise
+    the network. The logits of the faster form are equal up to rounding. To decide whether an image is classified correctly,
+    always use `predictions` with the network itself.
 
     Args:
         network: the network under attack.

@@ -1,4 +1,4 @@
-"""The data that the reliability checks look at, and the declaration of a check."""
+"""The data that the reliability checks of an evaluation use, and the declaration of a check."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Inspection:
 
     @cached_property
     def right(self) -> Tensor:
-        """A bool [n], one per image of the inspection: True if the network classifies the image correctly without an attack."""
+        """A bool [n], True for images of the subset that the network classifies correctly without an attack."""
         return self.logits(self.x).argmax(1) == self.y
 
     @cached_property
@@ -83,7 +83,7 @@ class Inspection:
 
     @property
     def white_box(self) -> list[Attack]:
-        """The attacks of the protocol that use gradients, in order. If no attack uses gradients, all attacks of the protocol."""
+        """The attacks of the protocol that use gradients, in order; all attacks of the protocol if none uses gradients."""
         return [attack for attack in self.attacks if not is_black_box(attack, self.settings.classes)] or self.attacks
 
     def logits(self, x: Tensor) -> Tensor:
@@ -117,12 +117,12 @@ class Inspection:
         return gradient.detach()
 
     def attack(self, attack: Attack, settings: AttackSettings, where: Tensor | None = None) -> Tensor:
-        """Return adversarial images of the attacked images, in order, as float32 [number of attacked images, C, H, W].
+        """Attack m images of the subset, and return their adversarial images, float32 [m, C, H, W], in the order of the images.
 
         Args:
             attack: the attack.
             settings: settings of the attack.
-            where: bool [n], True for those of the inspection's n images that are attacked. None attacks all n images.
+            where: bool [n], True for the images of the subset to attack. None attacks all n images.
         """
         x, y = (self.x, self.y) if where is None else (self.x[where], self.y[where])
         return run_attack(attack, self.network, x, y, settings, poll=self.poll)
@@ -151,7 +151,7 @@ class Check:
 
 
 def is_black_box(attack: Attack, classes: int) -> bool:
-    """Return True if an attack uses no gradient of the attacked network. These attacks are random search and transfer attacks."""
+    """Return True if an attack uses no gradient of the attacked network, as random search and transfer attacks."""
     return attack.passes(classes).backward == 0 or attack.name.startswith("transfer")
 
 
@@ -162,13 +162,13 @@ def tied(logits: Tensor) -> Tensor:
 
 
 def graded(count: int, images: int, *, warning: float, failed: float) -> Verdict:
-    """Return a verdict on the fraction count / images.
+    """Return "failed", "warning" or "passed", depending on the fraction count / images.
 
     Args:
         count: number of images with a problem.
         images: number of all images.
-        warning: limit above which the verdict is "warning". Below it, the verdict is "passed".
-        failed: limit above which the verdict is "failed".
+        warning: fraction above which the verdict is at least "warning".
+        failed: fraction above which the verdict is "failed".
     """
     share = count / images
     return "failed" if share > failed else "warning" if share > warning else "passed"

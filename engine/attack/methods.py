@@ -1,9 +1,10 @@
 """Running an attack on one batch. Afterwards the network, its gradients and the global random state are unchanged.
 
-This module handles what torchattacks 3.5.1 leaves to its caller; each point was confirmed by experiment. torchattacks
-overwrites the global seeds. It may return images that require gradients. It may fill the `.grad` of parameters. It may change the
-modes of modules, because after an attack it puts the module that it was given, and every module inside, into the mode that the
-outermost module had before. It reports wrong dtypes and too few classes with an IndexError, or not at all.
+This module makes up for side effects of torchattacks 3.5.1, all confirmed by experiment:
+* It overwrites the global seeds.
+* It may return images that require gradients, and may fill the `.grad` of parameters.
+* After an attack, it puts all modules of the network into the mode (training or evaluation) of the outermost module.
+* It reports wrong dtypes and too few classes with an IndexError, or not at all.
 """
 
 from __future__ import annotations
@@ -80,10 +81,11 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
         y: labels of all images, int64 [N].
         targets: wrong classes of each image, the most likely first, int64 [N, T]. T is at least the number of targets of the
             attack.
-        ids: N numbers that identify the images in the seeds of their random numbers.
+        ids: one number per image. The seeds for the random numbers of an image are derived from its number.
         settings: norm, radius, step size, number of classes and seed.
-        size: largest batch.
-        first_block: number of the first block, in the seeds of attacks that draw the random numbers of a whole block at once.
+        size: maximum number of images in a batch.
+        first_block: number of the first block of images. If an attack draws the random numbers of a whole block at once, it
+            derives their seed from the number of the block.
     """
     built = builder_of(attack)(network, attack, settings)
     if not isinstance(built, Walk):
@@ -104,10 +106,10 @@ def likely_classes(logits: Tensor, y: Tensor, count: int) -> Tensor:
 
 
 def check_attack(attack: Attack, settings: AttackSettings) -> None:
-    """Check that an attack is defined for a norm and a number of classes.
+    """Check that an attack is defined for the norm and the number of classes in `settings`.
 
     Raises:
-        ConfigError: the attack is not defined for them.
+        ConfigError: the attack is not defined for one of the two.
     """
     if settings.norm not in attack.norms:
         others = ", ".join(name for name, other in ATTACKS.items() if settings.norm in other.norms)
@@ -120,7 +122,7 @@ def check_attack(attack: Attack, settings: AttackSettings) -> None:
 
 
 def builder_of(attack: Attack) -> Builder:
-    """Import and return the function that builds an attack, named by `attack.builder`."""
+    """Import the function with the name `attack.builder`, which builds the attack, and return it."""
     module, _, name = attack.builder.partition(":")
     return cast(Builder, getattr(import_module(module), name))
 

@@ -51,7 +51,8 @@ class Outcomes:
             x, x_adv: natural and adversarial images [n, C, H, W].
             y, logits: labels, int64 [n], and the network's logits at x_adv, [n, classes].
             iterations: number of iterations spent on each image, int [n].
-            beyond: (norm, epsilon) if an image with an adversarial image farther away than epsilon counts as correct, else None.
+            beyond: (norm, epsilon) to count a natural image as correct if its adversarial image is farther away than epsilon.
+                None to ignore the distance.
         """
         far = {norm: distance(x_adv, x, norm) for norm in (LINF, L2)}
         prediction = logits.argmax(1)
@@ -67,7 +68,7 @@ class Outcomes:
         """Copy the rows of images that an earlier attack of the evaluation has already broken. Set their iterations to 0.
 
         Args:
-            positions: numbers of these rows.
+            positions: row numbers of these images.
             before: outcomes of the earlier attack.
         """
         for name, column in self.columns.items():

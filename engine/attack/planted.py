@@ -1,14 +1,14 @@
 """The planted-example test: a copy of the network in which every image certainly has an adversarial example.
 
-The idea is that of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. In the copy, the last linear layer is replaced
-by a linear function of its inputs (the features), called the read-out. The read-out gives an image its true label, and another
-point of the ball a wrong class. This point is the planted adversarial example. An attack that misses many planted examples is too
-weak for the network.
+The idea is that of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The inputs of the network's last linear layer
+are called features. The copy has another linear function of the features in place of this layer: the read-out. The read-out gives
+the image its true label, and one point of the ball a wrong class. This point is the planted adversarial example. An attack that
+misses many planted examples is too weak for the network.
 
 Differs: the paper fits the read-out of an image as a logistic regression. Here it is a random direction in feature space with a
-threshold. A gradient ascent and a random search look for the point of the ball with the largest value along the direction, which
-becomes the planted example. The threshold is between this value and the values at points that are easy to reach: random points of
-the ball and the end of a single gradient step. An attack with a single step therefore always fails.
+threshold. The planted example is the point of the ball with the largest value along the direction, found by gradient ascent and
+random search. The threshold is between this value and the values at points that are easy to reach: random points of the ball and
+the end of a single gradient step. An attack with a single step therefore always fails.
 Differs: the paper attacks one network per image. Here, all images share one network and are attacked in one batch. The network
 applies the read-out of the nearest natural image.
 """
@@ -44,8 +44,8 @@ BACKGROUND = -3.0  # logit of all classes but the label and the planted one
 class PlantedNetwork(nn.Module):
     """A network with one read-out (a linear function of its features) per image, in place of its last layer.
 
-    The read-out sets the logits of two classes: the label and the planted class, which is predicted at the planted adversarial
-    example. At each natural image, the logit of the label is 1 above the logit of the planted class. The softmax is therefore
+    The read-out sets the logits of two classes: the label, and the wrong class that is predicted at the planted adversarial
+    example. At each natural image, the logit of the label is 1 above the logit of the wrong class. The softmax is therefore
     not saturated, even if the original network's logits are large.
 
     Attributes:
@@ -77,12 +77,12 @@ class PlantedNetwork(nn.Module):
     def place(self, value: Tensor, threshold: Tensor) -> None:
         """Set the threshold of each of the K read-outs, which are the outputs of the network's last layer.
 
-        A read-out belongs to one natural image and to one direction in feature space. For an image whose features have the
-        component v along the direction, the read-out becomes the margin (threshold - v) / (threshold - value).
+        A read-out belongs to one natural image and to one direction in feature space. At a point whose features have the
+        component v along the direction, the read-out becomes (threshold - v) / (threshold - value).
 
         Args:
-            value: component of each natural image along its direction, [K]. The margin there is 1.
-            threshold: components at which the margin is 0, [K], larger than `value`.
+            value: component of each natural image along its direction, [K]. The read-out is 1 there.
+            threshold: components at which the read-out becomes 0, [K], larger than `value`.
         """
         scale = 1 / (threshold - value)
         self.head.weight.mul_(-scale[:, None])
@@ -174,7 +174,7 @@ def plant(network: nn.Module, head: str, x: Tensor, y: Tensor, settings: AttackS
     """Return a copy of the network with planted examples. Call this inside `under_attack`.
 
     Images at which no example can be planted are left out. These are images within two radii of an earlier image, and images
-    around which no point of the ball has a clearly larger value.
+    for which the search finds no suitable point in the ball.
 
     Args:
         network: the network to copy.
@@ -209,7 +209,7 @@ def plant(network: nn.Module, head: str, x: Tensor, y: Tensor, settings: AttackS
 
 def missed(planting: Planting, attacks: list[Attack], settings: AttackSettings, *,
            poll: Callable[[], None] = lambda: None) -> list[int]:
-    """Return the indices of those images of a planting (network and images) that withstand every attack.
+    """Return the indices of the images in `planting` that withstand every attack.
 
     Each attack runs only on the images that have withstood all earlier attacks.
     """

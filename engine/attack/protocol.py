@@ -1,7 +1,6 @@
-"""The protocol of an evaluation: everything that decides a robustness figure except the network.
+"""The protocol of an evaluation: everything that determines the accuracies under attack, except the network.
 
-Networks attacked under equal protocols share a table. Nothing of the run enters a protocol: not its preset, not its method, and
-of its splits only the images that they lead to. Imports no torch.
+Networks that are attacked under equal protocols share a table. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Protocol:
         subset: dataset indices of the images for suites (attacks made of several attacks, such as AutoAttack); equal to `images`
             unless the configuration limits them.
         block_images: images per block. It matters only for attacks that draw the random numbers of a whole block at once.
-        worst_case_only: True if one cascade over all attacks finds the worst case and no attack has a column of its own.
+        worst_case_only: True if only the accuracy under all attacks together is measured, not the accuracy under each attack.
     """
 
     dataset: str
@@ -73,7 +72,7 @@ class Protocol:
         return shared | ({"worst_case_only": True} if self.worst_case_only else {})
 
     def part(self, attack: Attack) -> dict[str, Any]:
-        """Return {name: value} for the conditions in the protocol that determine the result of one attack."""
+        """Return the conditions that determine the result of one attack, as {name: value}."""
         images = self.images_of(attack)
         block = {"block_images": self.block_images} if attack.draws_by_block else {}
         return attack_fields(attack, self.settings) | {"images": len(images), "images_hash": images_hash(images)} | block
@@ -93,17 +92,16 @@ def settings_of(config: AttackConfig, classes: int) -> AttackSettings:
     """Return the settings with which an attack run calls every attack.
 
     Args:
-        config: configuration of the attack run. It has a radius and a step size for each norm; those of its norm are used.
+        config: configuration of the attack run. The radius and the step size are those for its norm.
         classes: number of classes of the dataset.
     """
     return AttackSettings(config.radius, config.step, classes, config.seed, config.norm)
 
 
 def worst_case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those fields of a protocol that determine a network's accuracy in the worst case (under all attacks).
+    """Return the fields of a protocol that determine a network's accuracy in the worst case (under all attacks).
 
-    Left out are `worst_case_only`, which says whether the attacks are also measured one by one, and `block_images`, the number of
-    images attacked at once.
+    These are all fields except `worst_case_only` and `block_images`.
     """
     attacks = [{name: value for name, value in part.items() if name != "block_images"} for part in fields.get("attacks", ())]
     return {name: value for name, value in fields.items() if name != "worst_case_only"} | {"attacks": attacks}

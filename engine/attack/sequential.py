@@ -1,14 +1,14 @@
-"""Bounds for the difference of two networks' accuracies that hold at every moment while images are still being attacked.
+"""Bounds for the difference of two networks' accuracies. They hold at every moment while images are still being attacked.
 
 The bounds are a confidence sequence for the mean of a finite population, sampled in random order without replacement. The method
 is betting (Waudby-Smith and Ramdas 2024, arXiv 2010.09686: hedged capital, sampling without replacement). For every possible
 mean, one gambler bets that the true mean is larger, and another that it is smaller. The bets are fair if the possible mean is the
-true one. A possible mean is ruled out once one of its gamblers has won enough. The bounds hold at all moments simultaneously. One
-may therefore look at them after every image and stop at any time.
+true one. A possible mean is ruled out once one of its gamblers has won enough. The bounds hold at all moments simultaneously, so
+one may look at them after every image and stop at any time.
 
-Differs: stakes do not depend on earlier images. The capital of a gambler is divided equally among 20 strategies, each of which
-stakes a fixed fraction of its capital on every image. This is the universal portfolio of Cover (1991) on a grid. The means that
-are not ruled out then form an interval.
+Differs: stakes do not depend on earlier images. The capital of a gambler is divided equally among 20 strategies. Each strategy
+stakes a fixed fraction of its capital on every image. This is the universal portfolio of Cover (1991) on a grid. With these
+stakes, the means that are not ruled out form an interval.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ConfidenceSequence:
     def interval(self) -> tuple[float, float]:
         """The current bounds (low, high) of the first network's accuracy minus the second network's, in -1..1.
 
-        If all possible differences are ruled out, which has a probability of at most alpha, both bounds are equal.
+        If all possible differences are ruled out, both bounds are equal. This happens with a probability of at most alpha.
         """
         seen = np.array(self._seen, dtype=np.int64)
         low, high = self._smallest_total(seen), -self._smallest_total(-seen)
@@ -92,7 +92,7 @@ class ConfidenceSequence:
         return Verdict.OPEN if left else Verdict.EQUAL
 
     def _smallest_total(self, seen: NDArray[np.int64]) -> int:
-        """Return the smallest possible sum of the differences over all images that the confidence sequence does not rule out.
+        """Return the smallest sum of the differences of all images that is not ruled out.
 
         Args:
             seen: differences of the images observed so far, each -1, 0 or 1.
@@ -105,7 +105,7 @@ class ConfidenceSequence:
         return low
 
     def _rules_out(self, seen: NDArray[np.int64], total: int) -> bool:
-        """Return True if `total` is ruled out as the sum of all differences, which rules out all smaller sums as well.
+        """Return True if `total` is ruled out as the sum of all differences. All smaller sums are then ruled out, too.
 
         `total` is ruled out if a gambler who bets on a larger sum has had a capital of at least 2 / alpha at any moment so far
         (see `log_capital`).

@@ -35,7 +35,7 @@ class Square(Walk):
     batch, so that the result of an image depends on the other images.
     Differs: squares may touch the last row and the last column, as in the paper. In the code of the authors, of AutoAttack and of
     torchattacks, they never do. This matters for small images.
-    Differs: in L2, the length that a channel receives comes from the windows of this channel only, as in Algorithm 3 and the
+    Differs: in L2, the length of the change in a channel is computed from the windows of this channel, as in Algorithm 3 and the
     authors' code. AutoAttack and torchattacks use the windows of all channels.
     Differs: squares are never larger than the shorter side of the image, so small images work, too (torchattacks crashes in L2
     below 5 pixels).
@@ -60,7 +60,7 @@ class Square(Walk):
                 "query": torch.zeros_like(y), "plan": self._plan(x, seeds)}
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Keep each new point that has a lower margin than the point held so far, and paint the square of the next query."""
+        """Keep each new point whose margin is lower than the lowest so far. Then make the change of the next query."""
         margin = margins(logits, state["y"])
         better = margin < state["held_margin"]
         state["held"] = torch.where(better[:, None, None, None], state["point"], state["held"])
@@ -132,7 +132,8 @@ class Square(Walk):
     def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
         """Return the images `held`, each changed in two windows (Algorithm 3).
 
-        The difference to x in the second window is removed. Its length goes into a bump in the first window.
+        In the second window, the pixels are set back to x. The length of the removed difference goes into a bump in the first
+        window.
 
         Args:
             held, x: the best adversarial images so far, and the natural images, [n, C, H, W].
@@ -151,7 +152,7 @@ class Square(Walk):
         return self._scaled(torch.where(either, new, difference), x)
 
     def _bump(self, offsets: Tensor, plan: Tensor, x: Tensor) -> Tensor:
-        """Return [n, 1, H, W] with the change of pixels (the bump of Algorithm 3) that each image gets in its first window.
+        """Return the bump of Algorithm 3 that each image gets in its first window, [n, 1, H, W].
 
         Values outside the window are arbitrary.
         """
@@ -189,7 +190,7 @@ def _offsets(corners: Tensor, x: Tensor) -> Tensor:
 
 
 def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """Return masks of k square windows in each image: k tensors, bool [n, 1, H, W], which are True inside the window.
+    """Return k masks, bool [n, 1, H, W], one for each of the k square windows in an image. They are True inside the window.
 
     Args:
         offsets: row numbers relative to the corners of the k windows, followed by column numbers relative to these corners,
@@ -210,11 +211,11 @@ def _signs(numbers: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
-    """Return the change ("bump") that the L2 attack makes in a window of each side length, and the transpose of each bump.
+    """Return a bump for each side length, and its transpose. A bump is the change that the L2 attack makes in a window.
 
     Returns:
-        [2 * number of sides, extent, extent], with the two tensors of a side length one after the other. Each bump is in the
-        upper left corner, and the remaining entries are 0.
+        [2 * number of sides, extent, extent]. Each bump is followed by its transpose. They are in the upper left corner, and
+        the remaining entries are 0.
     """
     table = torch.zeros(len(sides), 2, extent, extent)
     for bumps, side in zip(table, sides, strict=True):
@@ -235,7 +236,7 @@ def bump(side: int) -> Tensor:
 def _hill(rows: int, columns: int) -> Tensor:
     """Return a hill [rows, columns], scaled to length 1.
 
-    At Chebyshev distance d from the centre, the height before scaling is the sum of 1 / j^2 over j from d + 1.
+    At Chebyshev distance d from the centre, the height before scaling is the sum of 1 / j^2 over j = d + 1, d + 2, ...
     """
     reach = max(rows, columns) // 2 + 1
     heights = torch.arange(1, reach + 1).pow(-2.0).flip(0).cumsum(0).flip(0)

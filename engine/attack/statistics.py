@@ -42,9 +42,8 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """Return the median of a sample with a confidence interval for the median of its distribution, from order statistics.
 
-    The interval is from the k-th smallest to the k-th largest value. The number of values below the distribution's median is
-    binomial with p = 1/2. This gives the largest k for which the probability of an error is at most (1 - level) / 2 on each side.
-    No assumption about the distribution is needed.
+    The interval is from the k-th smallest to the k-th largest value. The number k is as large as possible, but each end misses
+    the distribution's median with a probability of at most (1 - level) / 2. No assumption about the distribution is needed.
 
     Args:
         values: at least one number. Numbers may be infinite, like the distance of an image without an adversarial image.
@@ -69,7 +68,7 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
 
 @dataclass(frozen=True)
 class PairedCounts:
-    """The fourfold table of two networks on the same images.
+    """Numbers of images that both of two networks classify correctly, only one of them, or neither (the fourfold table).
 
     Attributes:
         both: number of images that both networks classify correctly.
@@ -97,8 +96,8 @@ class PairedCounts:
 def mcnemar(first_only: int, second_only: int) -> float:
     """Return the two-sided p-value of the exact McNemar test (McNemar 1947).
 
-    Under the null hypothesis of equal accuracies, an image that only one network classifies correctly belongs to either network
-    with probability 1/2.
+    The null hypothesis is that both networks are equally accurate. If only one network classifies an image correctly, it is then
+    the first network with probability 1/2.
 
     Args:
         first_only, second_only: number of images that only the first or only the second network classifies correctly.
@@ -117,7 +116,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def paired_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of `counts.difference` by method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
+    """Return a confidence interval of the difference of accuracies by method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
 
     The method combines the Wilson intervals of both accuracies and corrects for the correlation of the two outcomes. The interval
     is not derived from the McNemar test. In borderline cases, only one of the two may exclude a difference of 0.
@@ -143,8 +142,8 @@ def paired_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, f
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted by the step-down procedure of Holm (1979), in the given order.
 
-    If every hypothesis with an adjusted value of at most alpha is rejected, the probability of any false rejection is at most
-    alpha. This holds even if the tests depend on each other.
+    Reject the hypotheses whose adjusted value is at most alpha. The probability of any false rejection is then at most alpha,
+    even if the tests depend on each other.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, position in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -159,9 +158,9 @@ class Comparison:
 
     Attributes:
         first: name of the more accurate network. If the accuracies are equal, the network that is listed earlier.
-        second: name of the less accurate network, or of the one that is listed later.
+        second: name of the other network.
         counts: fourfold table of the two networks.
-        low, high: interval of the difference of accuracies, from `paired_interval`. It is not adjusted for other comparisons.
+        low, high: interval of the difference of accuracies, from `paired_interval`, not adjusted for multiple comparisons.
         p: p-value of the exact McNemar test.
         adjusted_p: `p` after Holm's adjustment over all pairs of the compared networks.
     """
@@ -182,8 +181,8 @@ class Comparison:
         """Return the result as a sentence that gives the difference in percentage points.
 
         Args:
-            alpha: significance level. Unless the adjusted p-value is at most alpha, the sentence says that the networks cannot be
-                told apart.
+            alpha: significance level. If the adjusted p-value is larger, the sentence says that the networks cannot be told
+                apart.
         """
         numbers = f"({100 * self.low:.1f} to {100 * self.high:.1f}), Holm-adjusted {_p_in_words(self.adjusted_p)}"
         points = f"{100 * self.counts.difference:.1f} points"
@@ -194,7 +193,7 @@ class Comparison:
 
 
 def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> list[Comparison]:
-    """Compare every two networks of a table on the same images. Pairs of more accurate networks come first.
+    """Compare every pair of networks on the same images. Pairs of more accurate networks come first.
 
     Args:
         outcomes: {name of a network: one entry per image}. An entry is True if the network classifies the image correctly. All

@@ -5,7 +5,7 @@ is the distance of the nearest adversarial image (the critical epsilon). For the
 of steps after which the image is misclassified. The accuracy at any radius or number of steps is the fraction of images with a
 larger threshold.
 
-A few attacks of another kind, called marks, check the curve over the radius. Each mark attacks all images at one radius.
+A few additional attacks, called marks, check the curve over the radius. Each mark attacks all images at one radius.
 """
 
 from __future__ import annotations
@@ -138,8 +138,7 @@ class Sweep:
     def progress(self) -> tuple[float, int]:
         """A pair (number of network evaluations done so far, total number), counted per image.
 
-        The total assumes that no attack ends early. An image whose attack has ended early therefore counts as many evaluations as
-        an image that withstands the attack.
+        If the attack on an image ends early, the image counts as if the attack had run to its end.
         """
         passes = {name: part.attack.passes(self.settings.classes).forward for name, part in self.parts.items()}
         done = sum(passes[name] * int((known != UNKNOWN).sum()) for name, known in self.thresholds.items())
@@ -170,10 +169,10 @@ class Sweep:
         return [("sweep", point) for point in self.points(name)] + ([("critical", self.critical())] if name == DISTANCE else [])
 
     def points(self, name: str) -> list[dict[str, Any]]:
-        """Return the points of one curve as a list with the fields of a `SweepPoint` event for each. The curve must be complete.
+        """Return the points of one complete curve. Each point is a dict with the fields of a `SweepPoint` event.
 
         Args:
-            name: name of the curve's part, which is one attack on all images of the sweep.
+            name: name of the part of the sweep that gives the curve. A part is one attack on all images.
         """
         part, thresholds = self.parts[name], self.thresholds[name]
         if part.sweep == NUMBER:
@@ -211,7 +210,7 @@ class Sweep:
                 "label": self.evaluation.y.cpu()[self.positions].tolist(), **finite}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed sweep needs. The content is loadable by torch.load with weights_only=True."""
+        """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read."""
         return {"setup": self._setup(), "thresholds": {name: known.clone() for name, known in self.thresholds.items()},
                 "attacked": self._attacked.clone(), "running": self._running.state_dict() if self._running else None}
 
@@ -219,7 +218,7 @@ class Sweep:
         """Restore the state that `state_dict` returned.
 
         Raises:
-            CheckpointError: the state belongs to a sweep of another network, or with other images, attacks or settings.
+            CheckpointError: the saved sweep has another network, other images, other attacks or other settings.
         """
         if state.get("setup") != self._setup():
             raise CheckpointError("The saved sweep must belong to the same network, images, attacks and settings as this run, "
@@ -334,7 +333,7 @@ class GradientWalk(Walk):
         return F.cross_entropy(logits, state["y"], reduction="none")
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step up the gradient. Return a bool [n] that is True for images whose last point has been evaluated."""
+        """Take one step up the gradient. Return a bool [n], True for runs that have ended."""
         assert gradient is not None
         moved = state["point"] + self.step_size * steepest(gradient, self.ball.norm)
         state["point"] = self.ball.project(moved, state["x"])
@@ -350,9 +349,8 @@ def pgd_walk(network: nn.Module, attack: Attack, settings: AttackSettings) -> Gr
 def radii(distances: Sequence[float], count: int, epsilon: float) -> list[float]:
     """Return the radii of a curve in ascending order: 0, `count` evenly spaced radii, and `epsilon`.
 
-    The spaced radii reach to the radius at which the fraction of images that withstand the attack has fallen to `LAST_STANDING`.
-    If this never happens, they reach to the largest finite distance or, if no distance is finite, to twice epsilon. The spacing
-    is rounded up to two digits.
+    The evenly spaced radii end where the accuracy has fallen to `LAST_STANDING`. If it never does, they end at the largest finite
+    distance. If this end is 0 or no distance is finite, they end at twice epsilon. The spacing is rounded up to two digits.
 
     Args:
         distances: critical epsilon of each image; infinite for images without an adversarial image.

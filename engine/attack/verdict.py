@@ -1,4 +1,4 @@
-"""The verdict of a comparison of two networks, and its words. This module imports neither torch nor numpy."""
+"""The verdict of a comparison of two networks, and its text for users. This module imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """The answer of a comparison so far."""
+    """The answer so far to the question of which of two networks is more robust."""
 
     FIRST = "first better"
     SECOND = "second better"

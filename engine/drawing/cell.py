@@ -1,8 +1,8 @@
 """A cell as an SVG graph with its inputs on the left, its output on the right and one labelled edge per operation.
 
-`cell_layout` computes the positions, without Graphviz. Nodes are placed in layers by their depth. Between any two layers of
-nodes, an empty layer leaves space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The
-lines of operations have the colour, dash and width that the module `operations` defines.
+`cell_layout` computes the positions. Nodes are placed in layers by their depth. An empty layer between two layers of nodes leaves
+space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The module `operations` defines
+the colour, dash and width of the lines.
 """
 
 from __future__ import annotations
@@ -68,10 +68,14 @@ def legend_html(operations: Sequence[str]) -> str:
 
 
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Return (positions of the states and edges of a cell, states that the output concatenates).
+    """Compute where the states (inputs and nodes) and the edges of a cell are drawn.
 
-    A state is an input or node of the cell. The inputs are in layer 0. A node is two layers after the latest state among its
-    inputs, so that the odd layers are free for labels. The output is in the last layer.
+    The inputs are in layer 0. A node is two layers after the latest of its inputs, so that the odd layers are free for labels.
+    The output is in the last layer.
+
+    Returns:
+        The positions of the states and edges.
+        The states that the output concatenates.
     """
     layer = {0: 0, 1: 0}
     for _, source, target in cell.incoming():

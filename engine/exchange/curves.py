@@ -27,9 +27,8 @@ _ROUNDING = 1e-3  # largest accepted deviation of a row's sum from 1, because th
 def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
     """Import alphas_normal.npy and alphas_reduce.npy, written by E2RNAS's code, as a finished search. Return the new run's id.
 
-    The run has alphas and a genotype for each epoch. The files contain softmax weights instead of alphas, so the logarithms of
-    the weights are stored as alphas. The softmax of the stored alphas equals the weights. The stored alphas may differ from the
-    original alphas by a constant per edge. If the import fails, no run folder remains.
+    The run has alphas and a genotype for each epoch. The files contain softmax weights. Their logarithms are stored as alphas,
+    which may differ from the original alphas by a constant per edge. If the import fails, no run folder remains.
 
     Args:
         runs: folder of all runs.

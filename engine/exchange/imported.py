@@ -42,7 +42,7 @@ class Origin:
     Attributes:
         file: name of the file, without folders.
         sha256: SHA-256 hash of the file's content, in hex.
-        form: form as which the file was read: "genotype", "log", "curves" or "checkpoint".
+        form: kind of file: "genotype", "log", "curves" or "checkpoint".
         command: command line that imported the file.
     """
 
@@ -53,7 +53,7 @@ class Origin:
 
 
 def origin_of(path: Path, form: str, command: str) -> Origin:
-    """Return a record of a file to import. This reads the whole file to compute its hash.
+    """Return a record of a file to import. The whole file is read to compute the hash.
 
     Args:
         path: the file.
@@ -75,7 +75,7 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
 
 def import_genotype(runs: Path, path: Path, origin: Origin, *, name: str | None = None, title: str | None = None,
                     dataset: str | None = None) -> str:
-    """Import a genotype as a finished search without epochs, and return the run's id. A retraining can then follow the run.
+    """Import a genotype as a finished search without epochs, and return the run's id. The genotype can then be retrained.
 
     Args:
         runs: folder of all runs.

@@ -3,11 +3,10 @@
 The codes of the DARTS family print `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)`. Such text is
 parsed as a Python call, and each argument is read as a literal.
 
-Files of ARNAS have cells named accurate, reduce and robust. Files of the DARTS family have cells named normal and reduce. These
-names are kept. The public code of DSARA (in-situflash/DSARA) has the same three kinds of cells as ARNAS under other names.
-DSARA's "robust" cells are at the positions of ARNAS's accurate cells, before the second reduction, so "robust" is read as
-"accurate". DSARA's "normal" cells are at the positions of ARNAS's robust cells, after the second reduction, so "normal" is read
-as "robust".
+Names of cells:
+* ARNAS (accurate, reduce, robust) and the DARTS family (normal, reduce): the names are kept.
+* DSARA (robust, reduce, normal; repository in-situflash/DSARA): "robust" is read as "accurate", and "normal" as "robust", because
+  these cells are at the positions that ARNAS's accurate and robust cells have.
 """
 
 from __future__ import annotations
@@ -121,10 +120,10 @@ def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading
 def epochs_in(text: str) -> list[Reading]:
     """Read the genotypes in the log of a search, at most one for each number of completed epochs, in ascending order.
 
-    In each epoch E, public code prints "epoch E lr ..." and the current genotype, trains, and then prints "train_acc". A genotype
-    before the line with "train_acc" gets the number E of completed epochs, and a genotype after that line gets the number E + 1.
-    If several genotypes have the same number of completed epochs, only the last one is returned. If a log names no epoch before a
-    genotype, the number is the genotype's position among all genotypes, counted from 0.
+    In each epoch E, public code prints "epoch E lr ..." and the current genotype. After the training, it prints "train_acc".
+    * A genotype before the line with "train_acc" has E completed epochs, and a genotype after this line has E + 1.
+    * A genotype before the first line with an epoch gets its position among all genotypes, counted from 0, as this number.
+    * If several genotypes have the same number, only the last one is returned.
 
     Raises:
         GenotypeError: the log contains no genotype, a genotype is incomplete or invalid, two genotypes have different cell kinds,

@@ -52,23 +52,22 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     """Find the network that `text` describes.
 
     `text` can be a run id, the name of a genotype in the catalogue, a genotype as JSON, or the name of a hand-made network. For
-    the id of a search, the network has the genotype that the search found, and fits the images of the search. For the id of a
-    retraining or an attack, the result is the retrained or attacked network.
+    the id of a search, the network has the genotype that the search found. For the id of a retraining or an attack, the result
+    is the retrained or attacked network.
+
+    If an argument is None, the run determines the value. The defaults below apply if `text` is no run id. The defaults of
+    `channels` and `layers` also apply to a search, because a search does not determine these numbers.
 
     Args:
         text: description of the network.
         runs: folder of all runs.
-        channels: number of channels C. None means the number of the retraining or, if `text` names no retraining or attack, 64
-            as published for ARNAS.
-        layers: number of cells. None means the number of the retraining or, if `text` names no retraining or attack, 20 as
-            published for ARNAS.
-        classes: number of classes. None means the number of the run or, if `text` names no run, 10.
-        image_shape: (channels, height, width) of an image. None means the shape of the run or, if `text` names no run,
-            (3, 32, 32).
-        placement: position rule, which says where in the network each kind of cell is used. None means the rule of the run or,
-            if `text` names no run, the rule published with the cells.
-        width_ratio: widths of the three thirds of the network, such as "1:2:4". None means those of the run or, if `text` names
-            no run, those published with the cells.
+        channels: number of channels C; by default 64, as published for ARNAS.
+        layers: number of cells; by default 20, as published for ARNAS.
+        classes: number of classes; by default 10.
+        image_shape: (channels, height, width) of an image; by default (3, 32, 32).
+        placement: position rule, which says where in the network each kind of cell is used; by default the rule published with
+            the cells.
+        width_ratio: widths of the three thirds of the network, such as "1:2:4"; by default those published with the cells.
 
     Raises:
         ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from the size of the
@@ -99,9 +98,10 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
 
 
 def _derived(genotype: Genotype, **sizes: Any) -> DerivedNetwork:
-    """Return a network with this genotype. The default sizes are the published sizes of ARNAS's network.
+    """Return a network with this genotype.
 
-    The default placement and width ratio are the ones published with the genotype's kinds of cells.
+    The default sizes are those published for ARNAS. The default placement and width ratio are those published with the kinds
+    of cells.
     """
     return _placed(replace(DerivedNetwork(genotype, channels=64, layers=20, classes=10, image_shape=(3, 32, 32)), **sizes))
 

@@ -136,7 +136,7 @@ def _loaded(path: Path) -> Any:
 def _reason(problem: Exception) -> str:
     """Return the part of torch's error message that names the cause.
 
-    Torch's advice is left out, because it is to load the file in a way that may execute code.
+    Torch's advice is left out, because following it may execute code in the file.
     """
     cause = str(problem).rpartition("WeightsUnpickler error: ")[2]
     if foreign := re.search(r"\bGLOBAL (\S+)", cause):

@@ -133,8 +133,7 @@ def _architecture(network: DerivedNetwork) -> str:
 
 
 def _weights_of(source: Source) -> bytes:
-    """Return the weights of the retrained network, without the auxiliary head, as the content of a file in torch.save's format.
-    """
+    """Return the content of a torch.save file with the weights of the retrained network, without the auxiliary head."""
     import torch
 
     from engine.run.attacked_network import network_of
