@@ -1,7 +1,7 @@
 """The parameters and multiply-adds (MACs) of a derived network, computed without building it. Does not import torch.
 
 MACs count convolutions and linear layers, but not BatchNorm and pooling. Parameters include BatchNorm's affine parameters (two
-per channel). The tests compare all numbers with those of real networks.
+per channel).
 """
 
 from __future__ import annotations

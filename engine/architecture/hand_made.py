@@ -3,7 +3,7 @@
 The networks are ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet
 (Zagoruyko and Komodakis 2016, arXiv 1605.07146). All have a 3x3 stem of stride 1, blocks of two 3x3 convolutions, and no pooling
 before the end, as is usual in the robustness literature for 32x32 images. This module defines their names, shapes and costs, and
-imports no torch. `engine.space.residual` builds them.
+imports no torch. `engine.space.residual` builds the networks.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class DerivedNetwork:
         """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
-            std: standard deviation of each image channel, by which the network divides; None for 1.
+            mean: number that the network subtracts from each image channel, for pixels in 0..1; None for 0.
+            std: number by which the network then divides each image channel; None for 1.
         """
         module: nn.Module = import_module("engine.space.network").Network(
             self.genotype, **self.sizes, auxiliary=self.auxiliary, mean=mean, std=std)

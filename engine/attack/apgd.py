@@ -68,7 +68,7 @@ class APGD(Walk):
         return (x + self.ball.epsilon * noise / lengths(noise, self.ball.norm)).clamp(0, 1)
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Compute the loss [n], which the attack increases, from logits [n, classes]."""
+        """Return the loss [n] that the attack increases, from logits [n, classes]."""
         return self._loss(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:

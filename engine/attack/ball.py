@@ -53,12 +53,12 @@ def distance(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
 
 
 def uniform(seeds: Sequence[int], like: Tensor, purpose: int = 0) -> Tensor:
-    """Return uniform random numbers in 0..1 in the shape of `like` [B, ...]. Row i is drawn with the seed seeds[i] + purpose."""
+    """Return uniform random numbers in [0, 1), shaped like `like` [B, ...]. Row i is drawn with the seed seeds[i] + purpose."""
     return _draw(torch.rand, seeds, like, purpose)
 
 
 def normal(seeds: Sequence[int], like: Tensor, purpose: int = 0) -> Tensor:
-    """Return standard normal random numbers in the shape of `like` [B, ...]. Row i is drawn with the seed seeds[i] + purpose."""
+    """Return standard normal random numbers, shaped like `like` [B, ...]. Row i is drawn with the seed seeds[i] + purpose."""
     return _draw(torch.randn, seeds, like, purpose)
 
 

@@ -12,7 +12,7 @@ from engine.attack.walk import Attacked
 
 
 class Batches:
-    """An attack on many images, block by block, with the interface of `engine.attack.walk.Pool`.
+    """An attack on many images, one block (group of images) after another, with the interface of `engine.attack.walk.Pool`.
 
     The random numbers of a block depend only on the number of the block. An interrupted attack can therefore continue at the next
     block.
@@ -42,7 +42,7 @@ class Batches:
 
     @property
     def active_iterations(self) -> int:
-        """Always 0, because each block is attacked in one call, so there are no partly attacked images."""
+        """Always 0: one call attacks a whole block, so no image is ever partly attacked."""
         return 0
 
     def step(self) -> list[Attacked]:

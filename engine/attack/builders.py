@@ -70,7 +70,7 @@ def square(network: nn.Module, attack: Attack, settings: AttackSettings) -> Squa
 
 
 def carlini_wagner(network: nn.Module, attack: Attack, settings: AttackSettings) -> CarliniWagner:
-    """Build the L2 attack of Carlini and Wagner with 9 search steps of `attack.steps` iterations.
+    """Build the L2 attack of Carlini and Wagner. It tries 9 trade-off constants c, each for `attack.steps` iterations.
 
     The learning rate is 10 / attack.steps, limited to 0.01..0.1. The authors take 10,000 iterations with a learning rate of 0.01.
     """

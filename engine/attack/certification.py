@@ -1,4 +1,4 @@
-"""The certified accuracy of an evaluation: the share of its images that provably no attack in the ball can break.
+"""The certified accuracy of an evaluation: the fraction of images that provably no attack in the ball can break.
 
 Accuracy under attack is an upper bound of robust accuracy, because a stronger attack may exist; certified accuracy is a lower
 bound. The truth lies between them.

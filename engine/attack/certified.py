@@ -200,7 +200,12 @@ def _linear_without_bias(operation: Any, x: Interval, columns: Tensor) -> Interv
 
 def _batch_norm(operation: Any, x: Interval, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor,
                 training: bool, momentum: float, eps: float) -> tuple[Interval, None, None]:
-    """Apply batch normalisation with running statistics, which is an affine function."""
+    """Apply batch normalisation with running statistics, which is an affine function.
+
+    Returns:
+        The normalised interval.
+        None twice, in place of the statistics of the batch.
+    """
     if training:
         raise ConfigError("Interval bounds need BatchNorm with running statistics, got one that uses those of the batch; build "
                           "it with track_running_stats=True.")

@@ -125,7 +125,7 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images whose gradient is exactly zero, although the logits are first scaled to a range of 10.
+    """Count correctly classified images whose gradient is exactly zero. The logits are first scaled to a range of 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -191,7 +191,7 @@ def more_steps(it: Inspection) -> tuple[Verdict, str]:
 
 
 def black_box(it: Inspection) -> tuple[Verdict, str]:
-    """Count images that are broken by an attack without gradients but withstand every attack with gradients.
+    """Count images that an attack without gradients breaks, although they withstand every attack with gradients.
 
     Returns:
         The verdict of this check.

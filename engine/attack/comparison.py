@@ -1,12 +1,12 @@
-"""Comparison of one network with the recorded outcomes of another, which stops as soon as it is decided.
+"""Comparison of a network with the recorded outcomes of another network. It stops as soon as the more robust network is known.
 
-The images come in random order, one chunk after another. Each chunk goes through all attacks of the protocol as a cascade, in
-which only images that still stand are attacked. After each chunk, a confidence sequence over the paired differences of the worst
-cases says whether one of the networks withstands more of all images. Its bounds hold at all looks at once.
+The images are attacked in random order, in groups called chunks. All attacks of the protocol run on each chunk, one after
+another. Each attack runs only on the images that have withstood the attacks before it. After each chunk, the module
+`engine.attack.sequential` tests whether the more robust network is known.
 
-The bounds presuppose that the order depends on no outcome. That holds for attacks that draw the random numbers of each image by
-itself, whose outcomes are those of an evaluation of all images up to rounding. Attacks that draw those of a whole block get new
-numbers for every chunk, so that the pairs of an image and its random numbers still come in random order.
+The test is valid because the order of the images does not depend on any outcome. If an attack draws the random numbers of each
+image separately, its outcomes are the same as in an evaluation of all images, up to rounding. If an attack draws random numbers
+for a whole block of images, they are new for every chunk.
 """
 
 from __future__ import annotations

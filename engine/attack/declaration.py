@@ -48,7 +48,7 @@ class Passes:
 
 
 def one_gradient_per_step(steps: int, targets: int) -> Passes:
-    """Return the cost of an attack that computes one gradient per step: `steps` forward and `steps` backward passes."""
+    """Return the cost of an attack with one gradient per step: `steps` forward and `steps` backward passes for any `targets`."""
     return Passes(steps, steps)
 
 
@@ -85,7 +85,7 @@ class Attack:
             group of images that are attacked together).
         nearest: True if the attack searches all of 0..1 for the nearest adversarial image. A natural image then counts as correct
             if its nearest adversarial image is farther away than epsilon.
-        variant: additional entries for the fingerprint that distinguish this variant of the attack from others.
+        variant: entries that distinguish this variant of the attack from others. They become part of the fingerprint.
     """
 
     name: str

@@ -43,7 +43,7 @@ class Stage:
     Attributes:
         name: for example "natural", "fgsm", or "autoattack/apgd-ce" for a part of a cascade.
         attack: declaration of the attack; None for the natural predictions.
-        cascade: the cascade that contains this stage, as the name of a suite or "worst-case"; None if there is no cascade.
+        cascade: name of the cascade that contains this stage: the name of a suite, or "worst-case". None if there is no cascade.
         before: name of the stage whose correctly classified images this stage attacks; None for the natural predictions.
         positions: positions of this stage's images among the images of the evaluation, int64 [n], ascending.
     """
@@ -56,7 +56,7 @@ class Stage:
 
 
 class Evaluation:
-    """The attacks of a protocol on the test images of one network.
+    """The attacks of a protocol on one network, with the outcome for each test image.
 
     Example:
         evaluation = Evaluation(config, network, x, y, classes=10, indices=splits.test, checkpoint=hash)
@@ -125,7 +125,7 @@ class Evaluation:
 
     @property
     def keeps_iterations(self) -> bool:
-        """True if a stop in the middle of a step keeps the iterations done; False if the block of images is attacked again."""
+        """True if an interrupted attack continues at the same iteration, False if it starts again with the current block."""
         return isinstance(self._running, Pool)
 
     @property
@@ -389,7 +389,7 @@ class Evaluation:
 
 
 def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
-    """Return the mean and standard deviation per channel by which a network normalises pixels in 0..1; "none" if it does not."""
+    """Return {"mean": ..., "std": ...} per channel, with which a network normalises pixels; "none" if it does not normalise."""
     mean, std = getattr(network, "mean", None), getattr(network, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
         return "none"

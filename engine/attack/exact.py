@@ -122,8 +122,6 @@ def smallest_margin(maps: Sequence[Affine], x: Tensor, y: int, *, epsilon: float
 class _Encoding:
     """The constraints of a mixed-integer linear program that describe a ReLU network on a box of images.
 
-    The objective is an argument of `minimise`.
-
     The variables are the pixels, followed by two groups per hidden layer: the outputs of the ReLUs, and one binary variable per
     ReLU, which is 1 if the ReLU is active.
 

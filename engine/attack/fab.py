@@ -41,7 +41,7 @@ class FAB(Walk):
         """Prepare the attack. The default values are those of the paper (section 4) and of AutoAttack.
 
         Args:
-            ball: the attack makes the distance small in the norm of this ball.
+            ball: ball with the norm in which the distance is measured.
             iterations: number of steps of a run. AutoAttack takes 100.
             alpha_max: maximum weight of the natural image's projection in the mixture, 0..1.
             eta: ratio of the length of a step to the distance to the hyperplane, at least 1.

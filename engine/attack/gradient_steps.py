@@ -1,9 +1,11 @@
 """FGSM, PGD and MI-FGSM, in L-infinity and L2. These attacks take a fixed number of gradient steps in a ball.
 
-The same loop runs all three attacks. FGSM (Goodfellow et al. 2015, arXiv 1412.6572) is one step of length epsilon from the
-natural image. In L2, this step follows the normalised gradient (FGM). PGD (Madry et al. 2018, arXiv 1706.06083) starts at a
-random point. MI-FGSM (Dong et al. 2018, arXiv 1710.06081) starts at the natural image and accumulates gradients. The result is
-the point after the last step, as in the papers.
+* FGSM (Goodfellow et al. 2015, arXiv 1412.6572) is one step of length epsilon from the natural image. In L2, the step follows the
+  normalised gradient (FGM).
+* PGD (Madry et al. 2018, arXiv 1706.06083) starts at a random point.
+* MI-FGSM (Dong et al. 2018, arXiv 1710.06081) starts at the natural image and accumulates gradients.
+
+The result is the point after the last step, as in the papers.
 """
 
 from __future__ import annotations

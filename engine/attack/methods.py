@@ -101,7 +101,7 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
 
 
 def likely_classes(logits: Tensor, y: Tensor, count: int) -> Tensor:
-    """Return the wrong classes with the largest logits, the largest first: int64 [B, max(count, 1)]."""
+    """Return the most likely wrong classes of each image, most likely first, int64 [B, max(count, 1)]."""
     return logits.scatter(1, y[:, None], -torch.inf).topk(max(count, 1), dim=1).indices
 
 

@@ -1,8 +1,7 @@
 """Projected gradient descent (PGD) in the L-infinity ball, for the attacks inside search and training.
 
-PGD is described by Madry et al. 2018, arXiv 1706.06083. The code here never sees a network. Instead, the caller provides a
-function that returns the gradient of the loss with respect to the images. Retrained networks are evaluated with other
-implementations (see `builders.py`).
+PGD is described by Madry et al. 2018, arXiv 1706.06083. The caller provides a function that returns the gradient of the loss with
+respect to the images. Retrained networks are evaluated with other implementations of PGD (see `builders.py`).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ BACKGROUND = -3.0  # logit of all classes but the label and the planted one
 
 
 class PlantedNetwork(nn.Module):
-    """A network with one read-out (a linear function of its features) per image, in place of its last layer.
+    """A copy of a network whose last layer is replaced by one linear function (a read-out) per image.
 
     The read-out sets the logits of two classes: the label, and the wrong class that is predicted at the planted adversarial
     example. At each natural image, the logit of the label is 1 above the logit of the wrong class. The softmax is therefore
@@ -129,7 +129,7 @@ class Planting:
 
 
 def planted(it: Inspection) -> tuple[Verdict, str]:
-    """Plant adversarial examples in a copy of the network, and count those that the protocol's attacks with gradients find.
+    """Plant adversarial examples in a copy of the network. Count the examples that the protocol's attacks with gradients find.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -286,7 +286,7 @@ class Ascent:
         return point, value
 
     def _climb(self, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Take gradient steps from the points `start` [K, C, H, W]. Their length falls to 0 along half a cosine.
+        """Take gradient steps from the points `start` [K, C, H, W]. The length of the steps falls to 0 along half a cosine.
 
         Returns:
             points: for each image the point with the largest value, [K, C, H, W].
@@ -317,7 +317,7 @@ class Ascent:
         return best
 
     def _window(self, share: float) -> Tensor:
-        """Return random changes to all images that are zero outside one random square window.
+        """Return a random change of each image. The changes are zero outside one random square window.
 
         On a square image, the window covers the fraction `share` / 2 of the image.
         """
@@ -330,7 +330,7 @@ class Ascent:
         return change
 
     def _surface(self) -> Tensor:
-        """Return random changes of length epsilon. In L-infinity, they lead to corners of the ball."""
+        """Return a random change of length epsilon for each image. In L-infinity, the changes lead to corners of the ball."""
         noise = torch.randn(self.x.shape, generator=self.generator).to(self.x.device)
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 

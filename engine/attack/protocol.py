@@ -52,7 +52,7 @@ class Protocol:
             images: dataset indices of the test images.
             subset: dataset indices of the images that suites attack.
             sources: {hash of the weights: network} for the networks on which transfer attacks make adversarial images. Each
-                network adds one transfer attack after the attacks of the configuration. They are sorted by hash.
+                network adds one transfer attack after the attacks of the configuration, in the order of the hashes.
         """
         sources = sources or {}
         transfers = [transfer(source, config.transfer_attack).name for source in sorted(sources)]

@@ -180,7 +180,9 @@ def _sides(initial_share: float, height: int, width: int, norm: str) -> tuple[in
 
 
 def _offsets(corners: Tensor, x: Tensor) -> Tensor:
-    """Return r - corner for every row (or column) index r and every window, [n, k, max(H, W)].
+    """Return the distance of every row (or column) from the first row (or column) of each window, [n, k, max(H, W)].
+
+    The distance is negative before the window.
 
     Args:
         corners: index of the first row (or column) of each of k windows per image, [n, k].
@@ -214,8 +216,8 @@ def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
     """Return a bump for each side length, and its transpose. A bump is the change that the L2 attack makes in a window.
 
     Returns:
-        [2 * number of sides, extent, extent]. Each bump is followed by its transpose. They are in the upper left corner, and
-        the remaining entries are 0.
+        [2 * number of sides, extent, extent]. Each bump is followed by its transpose. Each is in the upper left corner of an
+        extent x extent matrix, whose other entries are 0.
     """
     table = torch.zeros(len(sides), 2, extent, extent)
     for bumps, side in zip(table, sides, strict=True):

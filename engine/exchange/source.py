@@ -33,7 +33,7 @@ class Source:
     retrained: RunFolder | None = None
 
     def cells(self, what: str) -> DerivedNetwork:
-        """Return the network if it consists of cells, as networks with a genotype do.
+        """Return the network if it consists of cells.
 
         Args:
             what: purpose for which cells are needed, for example "An export as json". The error message begins with it.

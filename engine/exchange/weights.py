@@ -95,7 +95,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 def network_tensors(path: Path) -> dict[str, Tensor]:
     """Return {name: tensor} for the network in a file. Alphas and the auxiliary head are left out.
 
-    The names are those of the public DARTS family.
+    The names are those of the public codes of the DARTS family.
 
     Raises:
         ConfigError: the file cannot be opened.
