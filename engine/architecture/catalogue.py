@@ -2,7 +2,7 @@
 
 * The entries of RobNet's networks have no genotype, because RobNet keeps all edges of a cell and a genotype only two per node.
 * DSARA's public code has its own names for the cell kinds of ARNAS. The catalogue uses the names of ARNAS.
-* Three genotypes are missing. The public copy of CRoZe's is malformed, and those of DSRNA and NADAR are not public.
+* Three genotypes are missing: CRoZe's, because its public copy is malformed, and DSRNA's and NADAR's, which are not public.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CatalogEntry:
         source: place of publication, as "repository@commit file". If the file uses another name for the genotype, this name is
             appended.
         note: one sentence of explanation, shown to the user; may be empty.
-        codes: cells of a RobNet network, which `genotype` cannot hold. Each cell has 14 two-bit codes, one per edge in DARTS
+        codes: cells of a RobNet network. Each cell has 14 two-bit codes, one per edge in DARTS
             order. If there is only one cell, it is used at all positions. Empty for all other architectures.
     """
 

@@ -3,12 +3,12 @@
 Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", arXiv
 2003.01690, algorithm 1 and sections 3 and 4, as the authors' AutoAttack computes it.
 
-Differs: from the paper, as in AutoAttack and torchattacks: the first step counts as an increase if the loss after the step is
-positive, regardless of the loss at the start. After a return to the best point, the next loss is compared with the last loss
-before the return.
-Differs: from AutoAttack: an image leaves the batch as soon as it is misclassified. AutoAttack continues to the end of the run.
-Differs: from torchattacks 3.5.1, as in AutoAttack: every image has its own step size. In the targeted L2 attack of torchattacks,
-the step size of the first image is used for all images.
+Differs: unlike in the paper, but as in AutoAttack and torchattacks, the first step counts as an increase if the loss after the
+step is positive, regardless of the loss at the start. After a return to the best point, the next loss is compared with the last
+loss before the return.
+Differs: an image leaves the batch as soon as it is misclassified. AutoAttack continues to the end of the run.
+Differs: every image has its own step size, as in AutoAttack. The targeted L2 attack of torchattacks 3.5.1 uses the step size of
+the first image for all images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class APGD(Walk):
         """Prepare the attack.
 
         Args:
-            ball: where adversarial images must be.
+            ball: ball that contains the adversarial images.
             iterations: number of steps, at least 1. AutoAttack takes 100.
             loss: name of the loss to increase: "ce" (cross-entropy), "dlr" (difference of logits ratio, for at least 3 classes)
                 or "dlr-targeted" (towards the target class, for at least 4 classes).
@@ -126,7 +126,7 @@ class APGD(Walk):
 
 
 def windows(iterations: int) -> list[int]:
-    """Return a list that marks the checkpoints of a run, at which the step size may be halved.
+    """Return a list that marks the checkpoints of a run. At a checkpoint, the step size may be halved.
 
     If there is a checkpoint after step k, entry k is the number of steps since the previous checkpoint. All other entries are 0.
     The distances between checkpoints are rounded down, as in the authors' code.

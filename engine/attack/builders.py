@@ -55,7 +55,7 @@ def mi_fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> tor
 
 
 def apgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> APGD:
-    """Build APGD with the loss that `attack` names."""
+    """Build APGD with the loss that the declaration of the attack names."""
     return APGD(_ball(settings), attack.steps, attack.variant["loss"])
 
 

@@ -33,11 +33,11 @@ class CarliniWagner(Walk):
 
     A search step is one minimisation with a fixed c.
 
-    Differs: a search step is aborted for each image separately. The authors' code decides this for the whole batch, from the sum
-    of the losses.
+    Differs: a search step ends early for an image if the loss of this image stops falling. In the authors' code, it ends early
+    for the whole batch if the sum of the losses stops falling.
     Differs: there is no last search step with c at the upper bound. The authors' code takes one if there are ten or more steps.
     Differs: pixels of 0 and 1 start at a distance of 0.0005 from these values, not 0.0000005 as in the authors' code. Closer to 0
-    and 1, tanh is so flat that search steps are aborted too early.
+    and 1, tanh is so flat that search steps end too early.
     """
 
     leaves_ball = True

@@ -45,8 +45,8 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
             poll: Callable[[], None] = lambda: None) -> Certificate:
     """Bound the margins of images over the L-infinity ball, clipped to 0..1.
 
-    The computation uses a copy of the network in float64 and evaluation mode. The bounds hold up to float64 rounding. They are
-    bounds for exact arithmetic and ignore the float32 rounding of the network.
+    The computation uses a copy of the network in float64 and evaluation mode. The bounds hold for exact arithmetic, up to float64
+    rounding. They ignore the float32 rounding of the network.
 
     Args:
         network: network from pixels to logits. Any normalisation is part of the network.

@@ -112,7 +112,7 @@ class PairedEvaluation:
 
     @property
     def counts(self) -> PairedCounts:
-        """The numbers of attacked images that both networks withstand, only one of them, or neither. Complete chunks only."""
+        """The numbers of images on which both networks withstand the attacks, only one, or neither, in complete chunks."""
         pairs = list(zip(self.correct, self.other, strict=False))
         return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
 

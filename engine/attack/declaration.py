@@ -18,7 +18,7 @@ class AttackSettings:
     """The settings with which an attack is called.
 
     Attributes:
-        epsilon: radius of the ball around an image that the attack searches, measured in `norm`, for pixels in 0..1.
+        epsilon: radius of the ball that the attack searches around an image, measured in `norm`, for pixels in 0..1.
         step_size: length of one step, measured in `norm`, for pixels in 0..1. Used only by attacks with `uses_step_size`.
         classes: number of classes of the dataset.
         seed: seed for all random numbers of the attack, 0..2**63-1.
@@ -54,7 +54,7 @@ def one_gradient_per_step(steps: int, targets: int) -> Passes:
 
 @dataclass(frozen=True)
 class Attack:
-    """The declaration of one attack. Pages, tables, queries, fingerprints and the command line use it.
+    """The declaration of one attack. Pages, tables, queries and the command line use it.
 
     Attributes:
         name: name in the registry and in the run log, for example "pgd-20".
@@ -77,15 +77,16 @@ class Attack:
         parts: the attacks of a suite, in order. Each part attacks only the images on which all earlier parts failed.
         norms: norms in which the attack is defined.
         column: header of the attack's column in tables of networks; if empty, the title is used.
-        library: Python distribution with the code of the attack. The fingerprint records its name and version. Empty if the code
-            is part of this project.
+        library: Python distribution with the code of the attack. Its name and version are recorded with each result. Empty if
+            the code is part of this project.
         own_in: norms for which the code is part of this project although `library` is set.
-        revision: version number of code that is part of this project. It is increased whenever results change.
+        revision: version number of the attack's code, if this code is part of this project. It is increased whenever results
+            change.
         by_image: True if the builder returns a `Walk`. The random numbers then depend on the image, not on its block (a fixed
             group of images that are attacked together).
         nearest: True if the attack searches all of 0..1 for the nearest adversarial image. A natural image then counts as correct
             if its nearest adversarial image is farther away than epsilon.
-        variant: entries that distinguish this variant of the attack from others. They become part of the fingerprint.
+        variant: entries that distinguish this variant of the attack from others. They are recorded with each result.
     """
 
     name: str

@@ -243,10 +243,10 @@ class Evaluation:
             self._running.load_state_dict(state["running"])
 
     def _begun(self, stage: Stage) -> Pool | Batches:
-        """Start a stage, which is one attack or one part of a cascade of attacks.
+        """Start a stage (an attack, or one part of a cascade of attacks), and return the runner of its attack.
 
-        It attacks only the images that are still classified correctly after the previous stage. All other images keep their
-        outcome from the previous stage.
+        The stage attacks only the images that are still classified correctly after the previous stage. All other images keep
+        their outcome from the previous stage.
         """
         self._standing = stage.positions
         if stage.before is not None:
@@ -281,7 +281,7 @@ class Evaluation:
         return self._watched
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
-        """Record the outcomes of images whose attack has ended, as the network itself predicts the adversarial images.
+        """Record the outcomes of images whose attack has ended, with the predictions of the network itself.
 
         Args:
             stage: the attack, or the natural predictions.

@@ -84,7 +84,7 @@ def attacked(network: nn.Module, compiled: bool = True) -> Callable[[Tensor], Te
     """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
     Call this inside `under_attack`. The result is a faster form of the network if the network has a method `frozen`, otherwise
-    the network. The logits of the faster form are equal up to rounding. To decide whether an image is classified correctly,
+    the network. The faster form computes the same logits up to rounding. To decide whether an image is classified correctly,
     always use `predictions` with the network itself.
 
     Args:

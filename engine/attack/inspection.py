@@ -151,7 +151,7 @@ class Check:
 
 
 def is_black_box(attack: Attack, classes: int) -> bool:
-    """Return True if an attack uses no gradient of the attacked network, as random search and transfer attacks."""
+    """Return True if an attack uses no gradient of the attacked network. This is true of random search and transfer attacks."""
     return attack.passes(classes).backward == 0 or attack.name.startswith("transfer")
 
 

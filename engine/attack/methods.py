@@ -1,6 +1,6 @@
-"""Running an attack on one batch. Afterwards the network, its gradients and the global random state are unchanged.
+"""Functions that run an attack. Afterwards the network, its gradients and the global random state are unchanged.
 
-This module makes up for side effects of torchattacks 3.5.1, all confirmed by experiment:
+Several properties of torchattacks 3.5.1 make this module necessary:
 * It overwrites the global seeds.
 * It may return images that require gradients, and may fill the `.grad` of parameters.
 * After an attack, it puts all modules of the network into the mode (training or evaluation) of the outermost module.
@@ -37,8 +37,8 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
 
     Args:
         attack: declaration of the attack, from `engine.attack.catalogue.ATTACKS`.
-        network: network that maps pixels in 0..1 to logits [B, classes]. Any normalisation happens inside the network. Its modes,
-            gradients and buffers and the global random state are unchanged afterwards, even if `poll` raises.
+        network: network that maps pixels in 0..1 to logits [B, classes]. Any normalisation happens inside the network. Its
+            modes, gradients and buffers are unchanged afterwards, even if `poll` raises. So is the global random state.
         x: images, float32 [B, C, H, W], pixels in 0..1, on the network's device.
         y: labels, int64 [B], on the network's device.
         settings: norm, radius, step size, number of classes and seed.
@@ -46,8 +46,8 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
         on_pass: function called after each forward pass with the number of images evaluated so far, over all passes.
 
     Returns:
-        Adversarial images, float32 [B, C, H, W], in 0..1, which require no gradient. They are in the ball, except for those of
-        an attack with `Attack.nearest`.
+        Adversarial images, float32 [B, C, H, W], in 0..1, which require no gradient. They are in the ball, unless
+        `attack.nearest` is True.
 
     Raises:
         ConfigError: the attack needs more classes or another norm, or a tensor has an unsuitable dtype, shape, device or range.

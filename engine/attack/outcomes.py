@@ -28,7 +28,7 @@ class Outcomes:
         correct: `CORRECT`, `WRONG`, or `UNKNOWN` while the image has not been attacked.
         prediction: predicted class at the adversarial image.
         margin: logit of the label minus the largest other logit, at the adversarial image.
-        linf, l2: distance between the adversarial and the natural image.
+        linf, l2: distance between the adversarial and the natural image, in the L-infinity and in the L2 norm.
         iterations: number of iterations spent on the image.
     """
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsilon: float, step_size: float, steps: int,
         clip: bool) -> Tensor:
-    """Return adversarial images found by `steps` steps of PGD, each of which calls `gradient` once.
+    """Take `steps` steps of PGD, and return the adversarial images. Each step calls `gradient` once.
 
     The function draws no random numbers.
 
@@ -24,8 +24,8 @@ def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsil
         x: original images [B, C, H, W], pixels in 0..1.
         start: images [B, C, H, W] from which the attack starts. They may be outside the ball, because every step ends with a
             projection into it.
-        epsilon: radius of the ball around each image, with pixels in 0..1.
-        step_size: length of one step, with pixels in 0..1.
+        epsilon: radius of the ball around each image, for pixels in 0..1.
+        step_size: length of one step, for pixels in 0..1.
         steps: number of steps.
         clip: True to keep pixels in 0..1. If False, pixels may leave this range by up to epsilon, as in the published ARNAS
             search.
@@ -45,8 +45,8 @@ def project(x_adv: Tensor, x: Tensor, epsilon: float, clip: bool = True) -> Tens
     Args:
         x_adv: images to project, [B, C, H, W].
         x: original images, the centres of the balls, [B, C, H, W].
-        epsilon: radius of the ball, with pixels in 0..1.
-        clip: True to restrict the pixels to 0..1 in addition.
+        epsilon: radius of the ball, for pixels in 0..1.
+        clip: True to restrict the pixels to 0..1, too.
     """
     ball = torch.min(torch.max(x_adv, x - epsilon), x + epsilon)
     return ball.clamp(0, 1) if clip else ball

@@ -89,7 +89,7 @@ class PlantedNetwork(nn.Module):
         self.head.bias.copy_(threshold * scale)
 
     def owners(self, x: Tensor) -> Tensor:
-        """Return the index of the natural image nearest to each of the images x, int64 [n]."""
+        """Return the index of the nearest natural image for each image of x, int64 [n]."""
         return torch.cdist(x.detach().flatten(1), self.x.flatten(1), p=self.power).argmin(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class Ascent:
 
         Args:
             network: network with one direction in feature space per image.
-            ball: ball around each image that is searched.
+            ball: ball to search around each image.
             x: the images.
             poll: function called before each forward pass. It may raise to abandon the search.
             generator: source of all random numbers, on the CPU.
@@ -302,7 +302,7 @@ class Ascent:
         return best, value
 
     def _search(self) -> Tensor:
-        """Return, for each natural image, the best point that a random search finds in the ball around the image.
+        """Search the ball around each natural image at random, and return the best point for each image.
 
         The best point is the one whose features have the largest component along the image's direction. Each query changes one
         square window, as in the attack Square.
@@ -354,7 +354,7 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return indices of images of x [n, C, H, W] that are pairwise more than two radii of the ball apart."""
+    """Return the indices of some of the images x [n, C, H, W]. Any two of them are more than two radii of the ball apart."""
     chosen: list[int] = []
     for number in range(len(x)):
         if all(float(distance(x[number:number + 1], x[other:other + 1], ball.norm)) > 2 * ball.epsilon + 1e-5

@@ -3,8 +3,8 @@
 The bounds are a confidence sequence for the mean of a finite population, sampled in random order without replacement. The method
 is betting (Waudby-Smith and Ramdas 2024, arXiv 2010.09686: hedged capital, sampling without replacement). For every possible
 mean, one gambler bets that the true mean is larger, and another that it is smaller. The bets are fair if the possible mean is the
-true one. A possible mean is ruled out once one of its gamblers has won enough. The bounds hold at all moments simultaneously, so
-one may look at them after every image and stop at any time.
+true one. A possible mean is ruled out once one of its gamblers has won enough. One may look at the bounds after every image and
+stop at any time.
 
 Differs: stakes do not depend on earlier images. The capital of a gambler is divided equally among 20 strategies. Each strategy
 stakes a fixed fraction of its capital on every image. This is the universal portfolio of Cover (1991) on a grid. With these
@@ -116,10 +116,10 @@ class ConfidenceSequence:
 def log_capital(differences: NDArray[np.int64], total: int, images: int) -> NDArray[np.float64]:
     """Return the logarithm of the capital of a gambler who bets that the sum of all differences is larger than `total`.
 
-    A difference belongs to one image. It is the correctness (1 or 0) of one network minus that of the other. The gambler starts
-    with capital 1 and, for each image, buys tickets that pay (1 + difference) / 2. The price of a ticket is the mean payment over
-    the remaining images under the assumption that the sum is `total`. If the true sum is at most `total`, the expected capital is
-    at most 1. By Ville's inequality, the probability that the capital ever reaches 1 / alpha is then at most alpha.
+    There is one difference per image: the correctness (1 or 0) of the first network minus the correctness of the second network.
+    The gambler starts with capital 1. For each image, the gambler buys tickets that pay (1 + difference) / 2. The price of a
+    ticket is the mean payment over the remaining images if the sum is `total`. If the true sum is at most `total`, the expected
+    capital is at most 1. By Ville's inequality, the probability that the capital ever reaches 1 / alpha is then at most alpha.
 
     Args:
         differences: differences of the first t images, [..., t], in {-1, 0, 1}.

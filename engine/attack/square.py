@@ -78,8 +78,8 @@ class Square(Walk):
         """Draw in advance the random choices of all queries of the attack on images x [n, C, H, W].
 
         Returns:
-            int16 [n, iterations, SIGNS + C]. The last dimension holds the choices of one query: first `SIGNS` numbers for size,
-            shape and corners of the changed windows, then one sign per channel.
+            int16 [n, iterations, SIGNS + C]. The last dimension holds the choices of one query. The first `SIGNS` entries are
+            size, shape and corners of the changed windows. One sign per channel follows.
         """
         _, channels, height, width = x.shape
         halved = (torch.arange(self.iterations, device=x.device)[:, None] > torch.tensor(HALVINGS, device=x.device)).sum(1)

@@ -42,9 +42,9 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """Return the median of a sample, and a confidence interval for the median of the distribution that it comes from.
 
-    The interval is from the k-th smallest to the k-th largest value, with the largest k that meets two conditions: the median of
-    the distribution is below the interval with a probability of at most (1 - level) / 2, and above it with at most the same
-    probability. No assumption about the distribution is needed.
+    The interval is from the k-th smallest to the k-th largest value. It lies above the true median with a probability of at most
+    (1 - level) / 2, and below it with at most the same probability. The number k is the largest for which this is so. No
+    assumption about the distribution is needed.
 
     Args:
         values: at least one number. Numbers may be infinite, like the distance of an image without an adversarial image.

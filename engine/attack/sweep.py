@@ -153,7 +153,7 @@ class Sweep:
             poll: function called before each forward pass; it may raise StopRequested.
 
         Returns:
-            [(kind, fields)] of the part's events, if this call completes the part. Otherwise an empty list.
+            The events of the part as (kind, fields) pairs, if this call completes the part. Otherwise an empty list.
         """
         name = self.part
         with under_attack(self.evaluation.network):

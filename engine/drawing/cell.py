@@ -1,4 +1,4 @@
-"""A cell as an SVG graph with its inputs on the left, its output on the right and one labelled edge per operation.
+"""Drawing of a cell as an SVG graph. Inputs are on the left and the output is on the right. Edges are labelled with operations.
 
 `cell_layout` computes the positions. Nodes are placed in layers by their depth. An empty layer between two layers of nodes leaves
 space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The module `operations` defines

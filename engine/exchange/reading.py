@@ -195,7 +195,7 @@ def _of_python(text: str, name: str | None) -> list[_Entry]:
         name: name of the genotype that the caller wants, or None.
 
     Raises:
-        GenotypeError: the text is not Python, or `name` is an alias of a name that is not a genotype defined above that line.
+        GenotypeError: the text is not Python, or `name` is an alias of something that is not a genotype defined above the alias.
     """
     entries: list[_Entry] = []
     by_name: dict[str, _Entry] = {}

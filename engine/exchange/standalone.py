@@ -125,7 +125,7 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 
 
 class Cell(nn.Module):
-    """A cell of the network, which computes a feature map from the outputs of the two cells before it.
+    """A cell of the network. It computes a feature map from the outputs of the two cells before it.
 
     Its output has `len(self.concat) * channels` channels.
     """
