@@ -31,7 +31,7 @@ INSIDE = 0.999  # factor that brings pixels of 0 and 1 inside tanh's range
 class CarliniWagner(Walk):
     """The L2 attack of Carlini and Wagner, with one network evaluation per iteration. Run it in a `Pool` with `nearest=True`.
 
-    A search step is one minimisation with a fixed c.
+    A search step is one minimisation with a fixed trade-off constant c.
 
     Differs: a search step ends early for an image if the loss of this image stops falling. In the authors' code, it ends early
     for the whole batch if the sum of the losses stops falling.

@@ -106,7 +106,7 @@ class PairedEvaluation:
 
     @property
     def progress(self) -> float:
-        """The number of images attacked so far. In the current chunk of images, it grows by fractions of an image."""
+        """The number of images attacked so far. Partly attacked images count as fractions."""
         done, total = self._evaluation.progress if self._evaluation else (0.0, 1)
         return len(self.correct) + self._size * done / total
 

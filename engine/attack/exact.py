@@ -2,8 +2,8 @@
 
 The smallest margin over the ball is the solution of a mixed-integer linear program. It has one binary variable for each ReLU unit
 that is active at some points of the ball and inactive at others. HiGHS, which ships with scipy, proves the optimum. The time
-grows exponentially with the number of these units, so the networks may have only tens of units. The results are used to check
-attacks.
+grows exponentially with the number of these units, so only networks with tens of units are feasible. The results are used to
+check attacks.
 
 Differs: the bounds of all units come from interval arithmetic. The paper solves linear programs for units of deeper layers.
 """

@@ -108,7 +108,7 @@ def worst_case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def title_of(fields: Mapping[str, Any]) -> str:
-    """Return the title of a protocol from its fields, as the run log stores them."""
+    """Return the title of a protocol. `fields` are the protocol's fields in the run log."""
     names = [ATTACKS[part["attack"]].title for part in fields["attacks"] if part["attack"] in ATTACKS]
     what = f"worst case of {', '.join(names)}" if fields.get("worst_case_only") else ", ".join(names)
     return f"{ball_text(fields['norm'], fields['epsilon'])}, {fields['images']:,} images: {what or 'no attack'}"

@@ -2,8 +2,8 @@
 
 E2RNAS is described by Yue et al. 2022, arXiv 2011.09820; its code is in the folder DARTS/ of the repository NAS-Benchmark. The
 files `alphas_normal.npy` and `alphas_reduce.npy` contain one snapshot per epoch, taken before the epoch's training. A snapshot
-holds the softmax weights of 8 operations on each of 14 edges. The first operation is "none". The files `sols.npy` and `loss_data.npy` are not
-imported, because the meaning of their columns is not documented.
+holds the softmax weights of 8 operations on each of 14 edges. The first operation is "none". The files `sols.npy` and
+`loss_data.npy` are not imported, because the meaning of their columns is not documented.
 """
 
 from __future__ import annotations
