@@ -3,7 +3,7 @@
 The costs, the supernet and the derived networks all use this module. The two reduction cells divide a network into three thirds.
 The second third begins with the first reduction cell, and the last third with the second one. A position rule determines which
 cell kinds each third has. A width ratio gives the width of the cells in each third, in units of C, the width of the first cells.
-Does not import torch.
+This module does not import torch.
 
 Two combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and
 robust cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4.

@@ -79,7 +79,7 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
         network: the attacked network in the wrapper `Watched`, which counts evaluated images.
         images: function from positions int64 [n] to natural images float32 [n, C, H, W].
         y: labels of all images, int64 [N].
-        targets: wrong classes of each image, the most likely first, int64 [N, T]. T is at least the number of targets of the
+        targets: wrong classes of each image, most likely first, int64 [N, T]. T is at least the number of targets of the
             attack.
         ids: one number per image. The seeds for the random numbers of an image are derived from its number.
         settings: norm, radius, step size, number of classes and seed.

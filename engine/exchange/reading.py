@@ -122,8 +122,8 @@ def epochs_in(text: str) -> list[Reading]:
 
     In each epoch E, public code prints "epoch E lr ..." and the current genotype. After the training, it prints "train_acc".
     * A genotype before the line with "train_acc" has E completed epochs, and a genotype after this line has E + 1.
-    * A genotype before the first line with an epoch gets its position among all genotypes, counted from 0, as this number.
-    * If several genotypes have the same number, only the last one is returned.
+    * If no line before a genotype names an epoch, the genotype's position among all genotypes, from 0, counts as this number.
+    * If several genotypes have the same number of completed epochs, only the last one is returned.
 
     Raises:
         GenotypeError: the log contains no genotype, a genotype is incomplete or invalid, two genotypes have different cell kinds,

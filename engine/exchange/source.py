@@ -1,4 +1,4 @@
-"""Functions that find the network to export. A user names it by a run id, a catalogue name or the JSON text of a genotype."""
+"""Functions that find the network to export. A user gives a run id, a genotype (catalogue name or JSON) or a network's name."""
 
 from __future__ import annotations
 
