@@ -41,9 +41,8 @@ class CurvatureConfig(SearchConfig):
 class OutOfDistributionConfig(SearchConfig):
     """Settings of a search that uses a batch of out-of-distribution images from a second dataset in every step.
 
-    The images are converted to the search's image shape and not augmented. Their labels are not read. No image comes from the
-    second dataset's select or test split. If some configurations of a subclass do not need the images, the subclass must override
-    `out_of_distribution`.
+    The images come from the second dataset's weights and alphas splits. They are converted to the search's image shape and are
+    not augmented. Their labels are not read. A subclass whose images are optional must override `out_of_distribution`.
     """
 
     second_dataset: str | None = setting(
@@ -84,8 +83,8 @@ GRADIENT_WEIGHTINGS = (
 class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     """Settings of a search that can minimise further objectives in addition to the method's own.
 
-    The added objectives and the method's own are weighed together. The setting NAME_factor is the coefficient of the objective
-    NAME. For example, one_step_factor is the coefficient of one_step.
+    The weighting treats the added objectives like the method's own. The coefficient of each added objective is the setting
+    NAME_factor, for example one_step_factor for the objective one_step.
     """
 
     added_objectives: tuple[AddedObjective, ...] = setting(
@@ -119,10 +118,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
     @property
     def one_step_epsilon(self) -> float:
-        """L-infinity radius of the attack for the objective one_step, for pixels in 0..1.
-
-        This objective is the loss on adversarial images made by a single attack step.
-        """
+        """L-infinity radius, for pixels in 0..1, of the single-step attack that makes the images of the objective one_step."""
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
 
     def coefficient(self, name: str) -> float:
