@@ -27,7 +27,8 @@ def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_byt
     Args:
         places: one path, of the archive or of the folder to which it was unpacked.
         train, test: names of the files with training images, and of the file with test images.
-        label_bytes: label bytes before each image, of which the last is the class. CIFAR-100 has a coarse and then a fine label.
+        label_bytes: number of label bytes before each image. The last of these bytes is the class. (CIFAR-100 has a coarse and
+            then a fine label.)
 
     Raises:
         DataError: a file is missing or does not consist of complete records.

@@ -2,8 +2,8 @@
 
 The photographs show a garden temple and a flower, and are by the Flickr users danielbuechele and vultilion (CC BY 2.0).
 
-The dataset is used by searches that need images outside the classes of their own dataset. It is not a classification dataset. The
-label of a patch is the number of its photograph. The labels only ensure that every split contains patches of both photographs.
+The dataset is for searches that need images outside the classes of their own dataset. It is not a classification dataset. The
+label of a patch is the number of its photograph, which only ensures that every split contains patches of both photographs.
 """
 
 from __future__ import annotations

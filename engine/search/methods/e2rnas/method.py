@@ -21,7 +21,8 @@ weighted sum.
 
 The released code has a mistake that this module can reproduce. Let g1 and g2 be the gradients of L and of the size objective, and
 c1 and c2 their weights. The code never clears the unrolled network's gradients. The solver therefore sees g1 and g1 + g2 instead
-of g1 and g2, and the alphas descend (1 + c1) g1 + (1 + c2) g2. Without MGDA (`weighting` sum), c1 = c2 = 1.
+of g1 and g2, and the alphas descend (1 + c1) g1 + (1 + c2) g2. Without MGDA (`weighting` sum), c1 = c2 = 1, so they descend 2 (g1
++ g2).
 """
 
 from __future__ import annotations
