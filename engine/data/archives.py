@@ -23,8 +23,8 @@ LARGEST_MEMBER = 2**29  # bytes
 def locate(source: Source, folder: Path) -> Path | None:
     """Return the path of an official file of a dataset in `folder`, or None if the file is not there.
 
-    If the file is an archive that was unpacked, the result can also be the folder with its content, which is `folder` itself or
-    lies in it.
+    If the file is an archive, the result can also be the folder to which it was unpacked. This folder is in `folder`, or is
+    `folder` itself.
     """
     if (folder / source.file).is_file():
         return folder / source.file

@@ -105,7 +105,7 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Open one connection, append the bytes of a file from position `have` on to `part`, and return True when the file is complete.
+    """Append the bytes of a file from position `have` on to `part`, over one connection. Return True when the file is complete.
 
     Raises:
         URLError: the server cannot be reached, or sends a different part of the file than requested.
