@@ -75,7 +75,7 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
         method: search method; ignored for the other kinds of run.
         dataset: name of the dataset in the registry.
         preset: one of `PRESETS`.
-        changes: values of settings that override the preset's.
+        changes: {name of the setting: value} for settings whose value differs from the preset's.
 
     Raises:
         ConfigError: a name or a setting is unknown, or a value is not allowed. The message has one sentence per setting.
@@ -211,9 +211,9 @@ def deviations(kind: str, method: str | None, preset: str, config: RunConfig) ->
 
     There are two kinds of phrases:
 
-    - those that the configuration class supplies (`RunConfig.deviations`)
-    - one for each setting whose value differs from the preset's, unless the setting is marked `Setting.silent`, has no effect, or
-      concerns only seeds, devices or the choice of the network
+    - phrases that the configuration class supplies (`RunConfig.deviations`)
+    - one phrase for each setting whose value differs from the preset's. A setting gets none if it is marked `Setting.silent`, has
+      no effect, or concerns only seeds, devices or the choice of the network.
 
     The values of the preset itself give no phrases, because pages show the preset next to the name. Values that the dataset
     requires, such as epsilon on digits, give none either.

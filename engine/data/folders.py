@@ -139,7 +139,7 @@ def prepared_folder(name: object) -> Dataset | None:
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """Return {class name: sorted paths of its pictures}, with the class names in sorted order.
 
-    Hidden files, files outside class folders, and files whose endings are not those of pictures are ignored.
+    Pictures are recognised by the ending of the file name. Hidden files and files outside class folders are ignored.
     """
     classes = {}
     places = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

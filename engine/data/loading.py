@@ -39,7 +39,7 @@ class Images:
 
         Args:
             content: images [N, C, H, W], uint8 in 0..255 or float32 in 0..1.
-            device: device on which the batches are returned.
+            device: device of the batches.
             resident: True to keep all images on the device, False to keep them in host memory, None to keep them on the device
                 if they fit.
         """
@@ -99,10 +99,11 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
         dataset: description of the dataset, or its name in the registry.
         splits: splits of the dataset, from `make_splits`.
         name: "weights", "alphas", "select" or "test", or a tuple of these. A caller must record in the run that it loads "test".
-        device: device on which labels and image batches are returned.
+        device: device of the labels and of the image batches.
 
     Returns:
-        The images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1, and the labels, int64 [N].
+        images: can be indexed like a float32 tensor [N, C, H, W] in 0..1.
+        labels: int64 [N].
 
     Raises:
         ConfigError: there is no split of this name, or the content of the dataset does not match its description.
@@ -125,8 +126,8 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
         limit: maximum number of batches; None for no limit.
 
     Yields:
-        Positions of the images of a batch, int64 [b], on the generator's device. There are as many batches as `steps_in_epoch`
-        returns.
+        Positions of the images of a batch, int64 [b], on the generator's device. The number of batches is that of
+            `steps_in_epoch`.
     """
     order = torch.randperm(images, generator=generator, device=generator.device)
     for step in range(steps_in_epoch(images, batch_size, limit)):

@@ -20,9 +20,13 @@ SIDE = 32
 
 
 def load() -> tuple[Any, Any]:
-    """Load the patches, uint8 [520, 3, 32, 32], and the number of each patch's photograph, int64 [520], as numpy arrays.
+    """Load the patches and their labels as numpy arrays.
 
     The patches of a photograph are ordered row by row. They do not overlap, so no two splits share a pixel.
+
+    Returns:
+        patches: uint8 [520, 3, 32, 32].
+        labels: number of each patch's photograph, int64 [520].
 
     Raises:
         ConfigError: scikit-learn, which contains the photographs, is not installed.

@@ -42,7 +42,7 @@ def data_home() -> Path:
 
 
 def prepared_place(name: str) -> Path:
-    """Return the folder in which the prepared arrays of a dataset are stored. It need not exist."""
+    """Return the folder for the prepared arrays of a dataset. The folder need not exist."""
     return data_home() / "prepared" / name
 
 
@@ -80,7 +80,11 @@ def absence(dataset: Dataset) -> str:
 
 
 def load(name: str) -> tuple[Any, Any]:
-    """Open a prepared dataset. Return its images, uint8 [N, C, H, W], and labels, int64 [N], as read-only memory maps.
+    """Open a prepared dataset as read-only memory maps.
+
+    Returns:
+        images: uint8 [N, C, H, W].
+        labels: int64 [N].
 
     Raises:
         DataError: the dataset is not prepared, or its arrays cannot be read.

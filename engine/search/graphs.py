@@ -102,7 +102,7 @@ class Graphs:
 
     @classmethod
     def on(cls, device: torch.device) -> Graphs:
-        """Return an instance that records CUDA graphs if the device is a CUDA device, and otherwise runs passes eagerly."""
+        """Return an instance that records CUDA graphs on a CUDA device and runs passes eagerly on any other device."""
         if device.type != "cuda":
             return cls()
         pool = torch.cuda.graph_pool_handle()

@@ -70,8 +70,8 @@ class Lanes:
         """Run the functions in two lanes (threads) and return their results in the order of the functions.
 
         The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
-        raises. An error in one lane ends the other lane at its next `turn`, and this method raises the error. If both lanes fail,
-        it raises the error of the first lane, with that of the second lane as context.
+        raises. If one lane fails, the other lane ends when it next enters `turn`, and this method raises the error. If both lanes
+        fail, it raises the error of the first lane, with the error of the second lane as context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]

@@ -41,7 +41,7 @@ class Solution(NamedTuple):
     Attributes:
         weights: [k] float64, non-negative, sum 1.
         rounds: number of rounds made.
-        converged: True if the stopping rule was met; False if the rounds ran out, in which case `weights` are those of the best
+        converged: True if the stopping rule was met. Otherwise, the rounds ran out, and `weights` is the result of the best
             round.
     """
 
@@ -172,7 +172,7 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """Subtract the mean from `downhill` and return the longest step [k] in this direction that keeps every weight in 0..1.
+    """Return the longest step [k] in the direction `downhill` minus its mean that keeps every weight in 0..1.
 
     A weight that would leave 0..1 at a step length below SMALLEST_STEP does not limit the step.
     """

@@ -103,7 +103,7 @@ class Selection:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Pair of accuracies by which checkpoints are compared: adversarial, then natural, which breaks ties."""
+        """(adversarial accuracy, natural accuracy), by which checkpoints are compared. The second breaks ties."""
         return self.adversarial_accuracy, self.natural_accuracy
 
 
@@ -200,7 +200,7 @@ class Retraining:
         return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor | Images, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32.
+        """Measure the `selected` network on natural and on adversarial images: loss and accuracy, in float32.
 
         The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. Every call uses the same random
         numbers, so that epochs are comparable. The network and the optimiser stay unchanged.

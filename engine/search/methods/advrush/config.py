@@ -91,12 +91,12 @@ class AdvRushConfig(NaturalBilevelConfig):
         return epoch >= self.warmup_epochs
 
     def radius(self, epoch: int) -> float:
-        """Return h, the length of the displacement of images with which an epoch, counted from 0, measures the curvature."""
+        """Return h, the length by which images are displaced to measure the curvature, for an epoch counted from 0."""
         grown = epoch if self.radius_growth == "search" else max(0, epoch - self.warmup_epochs)
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect, because they belong to objectives that are not added.
+        """Return the names of the settings without effect, which are those of objectives that are not added.
 
         The settings of the objective "curvature" are never returned, because AdvRush always has this objective.
         """

@@ -55,7 +55,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of an objective, with the supernet and the images of a step filled in.
+        """Return a copy of an objective that holds the supernet and the images of a step.
 
         The curvature also gets its displacement length h in the current epoch and the configured kind of BatchNorm statistics.
         """

@@ -91,7 +91,7 @@ class E2rnasConfig(BilevelConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the size limits that have no effect, because the selected size loss does not use them."""
+        """Return the names of the size limits that the selected size loss does not use."""
         return ({"size_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"size_upper"} if self.size_bound not in READ_UPPER else set())
 

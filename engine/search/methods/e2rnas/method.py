@@ -61,7 +61,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return OBJECTIVES["natural"], self.size
 
     def inner_attack(self) -> InnerAttack:
-        """Return the one-step attack on the weights batch."""
+        """Return the settings of the one-step attack on the weights batch."""
         epsilon = self.config.training_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 

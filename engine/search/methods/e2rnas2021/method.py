@@ -21,7 +21,7 @@ In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One st
 | natural training gradient at (w, alpha), for w'                            | 1      | weight gradient                 |
 | L on the alphas batch at (w', alpha): also the attack's direction          | 1      | weight, alpha, image gradients  |
 | L_adv and KL at (w', alpha)                                                | 2      | weight and alpha gradients      |
-| sizes of the alphas: two tables, see `engine.search.size`                  | 0      |                                 |
+| P(alpha) and M(alpha): two tables, see `engine.search.size`                | 0      |                                 |
 | finite difference of the implicit term, one for the weighted sum           | 2      | alpha gradients                 |
 | natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
@@ -87,7 +87,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return OBJECTIVES["natural"], OBJECTIVES["adversarial"], parameters, uniform, macs
 
     def inner_attack(self) -> InnerAttack:
-        """Return the one-step attack of the adversarial loss."""
+        """Return the settings of the one-step attack that makes the images of the adversarial loss."""
         epsilon = self.config.attack_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
@@ -157,7 +157,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                 size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Compute the weights of the objectives from the normalised gradients, by the configured weighting.
+        """Compute the weights of the objectives from the normalised gradients, with the configured weighting.
 
         As in the released code, 1e-7 is added to each weight that comes from an iterative MGDA solver.
 

@@ -314,7 +314,8 @@ class RandomSearch:
         """Run PGD on the current candidate's network in evaluation mode, and return the adversarial images [B, C, H, W].
 
         Args:
-            x, y: natural images [B, C, H, W], pixels in 0..1, and labels [B].
+            x: natural images [B, C, H, W], pixels in 0..1.
+            y: labels [B].
             start: images [B, C, H, W] from which PGD starts.
             step_size: length of one step in pixel space.
             steps: number of steps.
