@@ -25,8 +25,8 @@ Exceptions:
 
 - First order leaves out the training gradient and the finite differences.
 - Some objectives take two passes. An objective of the alphas alone takes none and has no implicit term.
-- A warm-up step leaves the alphas unchanged. It has only the last two rows, after PGD on the weights batch if w is trained on
-  adversarial images.
+- A warm-up step leaves the alphas unchanged. It consists of the last two rows, preceded by PGD on the weights batch if w is
+  trained on adversarial images.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class NaturalBilevelConfig(WeighedBilevelConfig):
 
 
 class RobustBilevelConfig(WeighedBilevelConfig):
-    """Settings of a bilevel search with adversarially trained weights, and a natural and an adversarial objective."""
+    """Settings of a bilevel search that minimises a natural and an adversarial objective, with adversarially trained weights."""
 
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")

@@ -55,9 +55,9 @@ def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Te
 
 
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return IMTL-G's weights, or zeros if they do not exist.
+    """Return IMTL-G's weights, which give a combined gradient with equally long projections onto all gradients.
 
-    With these weights, the combined gradient has equally long projections onto all gradients.
+    If no weights have this property, all weights are 0.
     """
     return _weighed(_of_common_scale(gramian), IMTLGWeighting())
 

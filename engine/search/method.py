@@ -137,7 +137,7 @@ class SearchMethod(Protocol):
                 `SearchConfig.out_of_distribution` names one. The images are in 0..1 if the network does not normalise its input.
                 Otherwise they are rescaled by `engine.data.out_of_distribution.restated`. An implementation that never needs them
                 may lack the argument.
-            poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
+            poll: called before each forward pass, from any thread but never from two at once. It may raise to abandon the step.
         """
         ...
 

@@ -117,7 +117,10 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Search along lines from the weights to target(weights), starting from `_best_pair`, until the weights stop changing."""
+    """Repeat line searches, each from the current weights to target(weights), until the weights stop changing.
+
+    The first weights are those of `_best_pair`.
+    """
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:
@@ -172,7 +175,7 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """Return the longest step [k] in the direction `downhill` minus its mean that keeps every weight in 0..1.
+    """Return the longest step [k] that keeps every weight in 0..1. Its direction is `downhill` minus the mean of `downhill`.
 
     A weight that would leave 0..1 at a step length below SMALLEST_STEP does not limit the step.
     """

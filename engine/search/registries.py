@@ -73,7 +73,7 @@ class Objective:
     Attributes:
         name: name in reports and in the run log.
         function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, without the coefficient.
-        title: display name, as used within a sentence after "the".
+        title: display name, in the form that follows "the" within a sentence.
         reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a numeric setting of the search.
         passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.
@@ -99,9 +99,9 @@ class Objective:
 
     @property
     def kind(self) -> Hashable:
-        """Key under which objectives share passes recorded as CUDA graphs.
+        """Key of the CUDA graphs that record the passes of this objective.
 
-        Objectives with equal keys compute the same function of their inputs.
+        Objectives with equal keys compute the same function of their inputs and share these graphs.
         """
         return self.function, self.constants
 

@@ -40,7 +40,7 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the current stage, with the last epoch of stage 1 or the first epoch of stage 2."""
+        """Description of the current stage, for example "Stage 1 of 2: adversarial loss only, until epoch 20"."""
         switch = self.config.switch_epoch + 1  # readers count epochs from 1
         if self.config.stage(self.epoch) == 1:
             return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"

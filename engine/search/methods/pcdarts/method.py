@@ -28,10 +28,7 @@ class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the current stage, with the last epoch of the warm-up or the first epoch after it.
-
-        The description is empty if there is no warm-up.
-        """
+        """Description of the current stage, for example "Warm-up: weights only, until epoch 15"; empty if there is no warm-up."""
         last = self.config.warmup_epochs  # readers count epochs from 1
         if not last:
             return ""
