@@ -242,7 +242,7 @@ def _plain_words(kind: str, noun: str, info: FieldInfo, value: Any) -> str:
 
 
 def is_worded_by_class(info: FieldInfo) -> bool:
-    """Return True if a changed value of this setting is named in run names by the configuration class's method `deviations`.
+    """Return True if the configuration class's method `deviations` gives the phrase for a changed value of this setting.
 
     This is the case for a setting whose help text begins with "Differs" and whose declaration contains no phrase.
     """

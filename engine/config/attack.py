@@ -86,7 +86,7 @@ class AttackConfig(RunConfig):
         return self.step_size if self.norm == "Linf" else self.step_size_l2
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect given the values of the others.
+        """Return the names of the settings that have no effect because of the values of other settings.
 
         These are:
 
@@ -107,7 +107,7 @@ class AttackConfig(RunConfig):
         return self
 
     def differs_from(self, other: AttackConfig) -> list[str]:
-        """Return the names of the settings that differ from another run's settings and can change the worst case of a network."""
+        """Return the names of the settings that differ from those of another run and can change the worst-case accuracy."""
         names = ("dataset", "images", "split_seed", "attacks", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2",
                  "seed", "autoattack_images")
         return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]

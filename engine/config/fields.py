@@ -72,7 +72,7 @@ class Setting:
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
             deviation: str = "", titles: Mapping[str, str] | None = None, silent: bool = False, **bounds: Any) -> Any:
-    """Return a pydantic field for a setting, which holds the facts that forms, command-line flags and the documentation show.
+    """Return a pydantic field that holds all facts about a setting, for forms, command-line flags and the documentation.
 
     Args:
         default: the published value, or our own default if nothing is published.

@@ -219,7 +219,7 @@ class RetrainConfig(RunConfig):
 
     @property
     def names_its_network(self) -> bool:
-        """True if the settings name the network or the genotype to train. The run then needs no search from which to take it."""
+        """True if the settings name the network or the genotype to train. Otherwise, the run trains the result of a search."""
         return self.network != DERIVED or bool(self.genotype)
 
     def deviations(self) -> list[str]:
@@ -243,8 +243,8 @@ OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement"
 def network_values(network: object) -> dict[str, Any]:
     """Return {name of the setting: value} for the settings that a hand-made network requires.
 
-    A hand-made network has no auxiliary head and no drop path, so these are turned off, whatever the preset's values. The result
-    is empty for a network derived from a genotype.
+    A hand-made network has no auxiliary head and no drop path, so these are turned off even if the preset turns them on. The
+    result is empty for a network derived from a genotype.
 
     Args:
         network: value of the setting `network`, not validated yet.

@@ -72,7 +72,7 @@ class SearchConfig(RunConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Name of the dataset with the out-of-distribution images for the steps of the search; None for most methods.
+        """Name of the second dataset, which gives the out-of-distribution images of a search; None if the search uses none.
 
         Methods that use such images inherit from `engine.search.config.OutOfDistributionConfig`.
         """

@@ -1,8 +1,8 @@
 """Reading of files into memory, from an archive or from the folder to which it was unpacked.
 
 Nothing is unpacked to disk. File names are relative to the single top folder of the archive. Tar archives are read from beginning
-to end, because random access to a compressed archive is too slow. Archived files of more than `LARGEST_MEMBER` bytes, which is
-more than any supported dataset has, are rejected.
+to end, because random access to a compressed archive is too slow. Archived files of more than `LARGEST_MEMBER` bytes are
+rejected. No supported dataset has such large files.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class DatasetRegistry(Registry[Dataset]):
 
     @property
     def built_in(self) -> tuple[str, ...]:
-        """The names of all built-in datasets, which cannot be names of image folders."""
+        """The names of all built-in datasets. An image folder cannot have one of these names."""
         return (*self._entries, *UNLABELLED)
 
 

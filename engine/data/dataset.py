@@ -94,8 +94,8 @@ class Dataset:
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
         sources: official files of the dataset; empty if it comes with a Python package or from a folder of the user.
-        read: function from a list of paths to blocks of images. There is one path for each official file, which leads to the file
-            or to its unpacked folder. None if there are no official files.
+        read: function that takes the paths of the official files, or of their unpacked folders, and yields blocks of images. None
+            if there are no official files.
     """
 
     name: str

@@ -64,7 +64,7 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
 
 
 def check(source: Source, path: Path) -> None:
-    """Check that the file at `path` is the official file, by its checksum.
+    """Check that the file at `path` has the checksum of the official file.
 
     Raises:
         DataError: the file cannot be read or has a different checksum.

@@ -4,7 +4,7 @@ The pictures may have any sizes and are resized to squares of equal size. Classe
 equal folders give equal arrays.
 
 An image folder has an official test set if it contains exactly the folders `train` and `test` (or `train` and `val`), with the
-same classes in both. The test set is `test` (or `val`). The pictures of all other image folders are divided among the four
+same classes in both. The test set is `test` (or `val`). Without an official test set, all pictures are divided among the four
 splits.
 """
 

@@ -98,7 +98,8 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
     Args:
         dataset: description of the dataset, or its name in the registry.
         splits: splits of the dataset, from `make_splits`.
-        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller must record in the run that it loads "test".
+        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the
+            run.
         device: device of the labels and of the image batches.
 
     Returns:

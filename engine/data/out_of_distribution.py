@@ -67,8 +67,8 @@ class OutOfDistributionImages:
     def channel_statistics(self) -> ChannelStatistics:
         """Return the mean and standard deviation of each channel of the batches.
 
-        These are the published values of the second dataset, if there are any and their number of channels fits. Otherwise they
-        are measured on all images, converted to the shape of the batches.
+        These are the published values of the second dataset, if there are any for this number of channels. Otherwise they are
+        measured on all images, converted to the shape of the batches.
         """
         if self._published is not None and len(self._published.mean) == self._shape[0]:
             return self._published

@@ -1,7 +1,7 @@
 """The division of a dataset into four disjoint splits (weights, alphas, select, test), and the number of batches in a split.
 
 The images of each class are shuffled and divided among the splits in fixed proportions, so the splits depend only on the labels
-and a seed. An official test set, if there is one, is the test split as it is.
+and a seed. An official test set, if there is one, becomes the test split unchanged.
 
 Differs: the code of the published searches has no select split. It divides the training images into halves in file order, which
 the setting `halves` of a search can also do.
@@ -86,7 +86,7 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
         fractions: fractions, with sum 1, of the images in each of the four `SPLITS`. If `test_images` is given, three fractions,
             which divide the other images among the first three splits.
         seed: seed of all random numbers.
-        images: maximum number of images in each split, chosen with the classes in proportion; None to keep all.
+        images: maximum number of images in each split, chosen with unchanged proportions of classes; None to keep all.
         test_images: number of images in the official test set; None if there is none. The official test set is at the end of the
             dataset and becomes the test split.
     """
@@ -137,7 +137,7 @@ def halved_in_file_order(splits: Splits) -> Splits:
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose `count` images at random, with the classes in proportion, and return their ascending positions.
+    """Choose `count` images at random, with unchanged proportions of classes, and return their ascending positions.
 
     If there are at most `count` images, all positions are returned.
 

@@ -142,7 +142,7 @@ class Bilevel:
         return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
-        """Evaluate the objective once and return its value and both of its gradients.
+        """Evaluate the objective once and return both of its gradients and its value.
 
         Returns:
             of_weights: gradient [n] with respect to the weights.
@@ -323,7 +323,8 @@ def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step
 
     Returns:
         alphas: the new alphas [k].
-        mean, square: the new running moments [k].
+        mean: the new running mean of the gradient [k].
+        square: the new running mean of the squared gradient [k].
     """
     gradient = gradient + weight_decay * alphas
     mean = betas[0] * mean + (1 - betas[0]) * gradient

@@ -68,8 +68,8 @@ def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitiv
 def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
     """Return the multiply-adds as the 2021 version of E2RNAS counts them, including two mistakes.
 
-    The count assumes 32x32 maps in every cell. It also counts a 1x1 convolution, 1024 C^2, for avg_pool_3x3, which has no
-    multiply-adds. Arguments and result are those of `published_parameters`.
+    The count assumes 32x32 maps in every cell. It also gives avg_pool_3x3, which has no multiply-adds, the count 1024 C^2 of a
+    1x1 convolution. Arguments and result are those of `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         c = cell.channels
@@ -150,13 +150,13 @@ def range_of(table: Tensor) -> tuple[float, float]:
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
     """Convert a bound on one count, such as MACs, to a bound on another count, such as parameters.
 
-    Each count has a range, from the smallest to the largest architecture (see `range_of`). Both bounds lie at the same fraction
-    of their range.
+    Each count has a range, from the smallest to the largest architecture (see `range_of`). The result lies at the same fraction
+    of its range as `bound`.
 
     Args:
         bound: bound on the count of `table`.
-        table: [kinds, edges, primitives] first count, of each operation.
-        other: [kinds, edges, primitives] other count, of each operation.
+        table: [kinds, edges, primitives], the first count of each operation.
+        other: [kinds, edges, primitives], the other count of each operation.
     """
     (low, high), (other_low, other_high) = range_of(table), range_of(other)
     return other_low + (bound - low) / (high - low) * (other_high - other_low)
@@ -247,8 +247,8 @@ def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
 def shares(table: Tensor) -> Tensor:
     """Return a table of counts, divided by the largest value that `expected` can reach with this table.
 
-    With the divided table, `expected` is in 0..1 for a supernet of any size. A solver can then weigh the length of its gradient
-    against those of losses of a few nats. Undivided counts are in the hundreds of thousands.
+    With the divided table, `expected` is in 0..1 for a supernet of any size. Undivided counts are in the hundreds of thousands.
+    Their gradients would be far longer than the gradients of losses of a few nats.
     """
     return table / range_of(table)[1]
 

@@ -1,4 +1,4 @@
-"""Attacks that create training images, and training losses.
+"""Training losses, and attacks that create training images.
 
 PGD creates the images of adversarial training (Madry et al. 2018, arXiv 1706.06083) and of TRADES (Zhang et al. 2019, arXiv
 1901.08573). It runs the network in evaluation mode, so that BatchNorm's running statistics do not change. The single step of
@@ -124,8 +124,8 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
     """Return the training images of TRADES, made by PGD.
 
-    PGD maximises KL(p(x) || p(x_adv)), the divergence between the predictions on x and on the adversarial image. It takes steps +
-    1 forward passes.
+    PGD maximises KL(p(x) || p(x_adv)), the divergence between the predictions on x and on the adversarial image. This takes
+    `steps` + 1 forward passes.
 
     Args:
         network, x, generator, precision, poll: see `training_images`.
