@@ -93,7 +93,7 @@ class Dataset:
         published: True if the settings come from papers that use this dataset; False if they were chosen for this project.
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
-        sources: official files of the dataset; empty if it comes with a Python package or from a folder of the user.
+        sources: official files of the dataset; empty if the dataset comes with a Python package or is a folder of the user.
         read: function that takes the paths of the official files, or of their unpacked folders, and yields blocks of images. None
             if there are no official files.
     """

@@ -141,7 +141,7 @@ class BilevelMethod(Generic[Config]):
     def one_step_attack(self) -> InnerAttack:
         """Return the settings of the single-step attack on the alphas batch.
 
-        Its adversarial images are those of the objective one_step.
+        The objective one_step is the loss on the images of this attack.
         """
         raise NotImplementedError
 

@@ -52,7 +52,7 @@ class OutOfDistributionConfig(SearchConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Name of the second dataset, whose images every step uses."""
+        """Name of the second dataset, which gives the out-of-distribution images of every step."""
         return self.second_dataset or DATASETS[self.dataset].out_of_distribution
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
 
     def inert(self) -> set[str]:
-        """Return the names of the settings without effect, which are those of objectives that are not added."""
+        """Return the names of the settings without effect: the settings of all objectives that are not added."""
         absent = [name for name in get_args(AddedObjective) if name not in self.added_objectives]
         return super().inert() | {field for field in type(self).model_fields for name in absent if field.startswith(f"{name}_")}
 

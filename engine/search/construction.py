@@ -14,7 +14,9 @@ from engine.space.supernet import Supernet
 
 
 def method_class(method: str) -> Any:
-    """Import the class of a registered method, which implements `engine.search.method.SearchMethod`.
+    """Import and return the class of a registered method.
+
+    The class implements the interface `engine.search.method.SearchMethod`.
 
     Raises:
         ConfigError: no method has this name.

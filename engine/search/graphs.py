@@ -122,9 +122,8 @@ class Graphs:
         Args:
             kind: key of the recording. Only the first function with a key is recorded, so all functions with this key must
                 compute the same.
-            function: function of tensors only, which returns detached tensors. It must not draw random numbers, have side effects
-                or wait for the device. Everything else on which its result depends, such as a setting, must be constant or part
-                of `kind`.
+            function: a function from tensors to detached tensors. It must not draw random numbers, have side effects or wait for
+                the device. Everything else on which its result depends, such as a setting, must be constant or part of `kind`.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
         if self._record is None:

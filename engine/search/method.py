@@ -77,7 +77,7 @@ class SearchMethod(Protocol):
         config: configuration of the method.
         cell_kinds: cell kinds of the published supernet, in the order of the flat alphas. The kinds in use are `supernet.kinds`,
             which can differ if the placement (the rule that gives each layer its kind of cell) is not the published one.
-        primitives: operations of the supernet, which are the columns of the alphas.
+        primitives: operations of the supernet, in the order of the columns of the alphas.
         epoch: epoch of the next steps, set by `begin_epoch`.
         passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` as many times.
         stage: one short line that describes the current stage of the search; empty if the search has a single stage.

@@ -239,7 +239,7 @@ class Retraining:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read.
 
-        The entry `best["network"]` holds the parameters and buffers of the best network so far, which attack runs attack.
+        The entry `best["network"]` holds the parameters and buffers of the best network so far. Attack runs attack this network.
         """
         return {"network": _copy(self.network.state_dict()), "optimizer": self.optimizer.state_dict(), "steps": self.steps,
                 "best": self.best, "average": None if self.average is None else self.average.state_dict(),

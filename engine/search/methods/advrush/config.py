@@ -96,7 +96,7 @@ class AdvRushConfig(NaturalBilevelConfig):
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def inert(self) -> set[str]:
-        """Return the names of the settings without effect, which are those of objectives that are not added.
+        """Return the names of the settings without effect: the settings of all objectives that are not added.
 
         The settings of the objective "curvature" are never returned, because AdvRush always has this objective.
         """

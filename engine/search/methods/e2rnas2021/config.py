@@ -22,7 +22,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
 
     The weights are trained on natural and out-of-distribution images. If training_adversarial_weight is above 0, they are also
     trained on adversarial images. The defaults are those of the released main run on CIFAR-10, abs40_gnl2. They reproduce the
-    mistakes of the code, which settings of the group "Deviations" can correct.
+    mistakes of the code. Settings of the group "Deviations" correct these mistakes.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",

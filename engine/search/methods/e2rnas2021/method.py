@@ -268,7 +268,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return gradient, Value(loss, correct), x_adv
 
     def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
-        """Make adversarial images as Fast-AT does, by one step from a random start, with one forward pass.
+        """Make adversarial images as Fast-AT does: one step from a random start, in one forward pass.
 
         Both the random start and the result are clipped to 0..1.
         """

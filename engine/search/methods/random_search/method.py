@@ -232,7 +232,7 @@ class RandomSearch:
         return FlatNetwork(network.to(self.device, self.dtype))
 
     def _begun(self, seed: int, candidate: int) -> State:
-        """Return the state before the first step of a candidate, whose fresh network must be loaded already."""
+        """Return the state before the first step of a candidate. The candidate's fresh network must be loaded already."""
         weights = self._network.weights()
         return State(seed, candidate, weights, torch.zeros_like(weights), self._network.buffers())
 
