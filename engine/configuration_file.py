@@ -1,7 +1,7 @@
-"""Configuration files in JSON or YAML. A file describes a run and its followers, which start when the run has finished.
+"""Configuration files in JSON or YAML, which describe a run and its followers.
 
-A file names the kinds of the runs and the changed settings. The command line reads such files with `--config`, and the Launch
-page exports and imports them.
+Followers are runs that start one after another when the first run has finished. A file names the kinds of the runs and the
+changed settings. The command line reads such files with `--config`, and the Launch page exports and imports them.
 
 Example:
     kind: search
@@ -45,7 +45,7 @@ class Configuration:
         kind: "search", "retrain" or "attack".
         method: search method; None for the other kinds.
         dataset: name of the dataset.
-        preset: name of the preset, which gives all settings their values before the changes.
+        preset: name of the preset, whose values the changes override.
         then: kinds of the followers, in order. Followers are runs that start one after another when the first run has finished.
         changes: {name of the setting: value} for values that differ from the preset's.
         then_changes: changed settings of the followers, as {kind of run: {name of the setting: value}}.
@@ -98,16 +98,13 @@ def _of(config: RunConfig, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
-    """Return the kind, method, dataset and preset that a configuration file names.
-
-    Args:
-        record: the object in the file.
+    """Return (kind, method, dataset, preset) from the object in a configuration file.
 
     Returns:
-        The kind of run.
-        The search method; None for the other kinds of run.
-        The name of the dataset.
-        The name of the preset.
+        kind: kind of run.
+        method: search method; None for the other kinds of run.
+        dataset: name of the dataset.
+        preset: name of the preset.
 
     Raises:
         ConfigError: an entry is unknown, a required entry is missing, an entry has the wrong type, a search has no method, or
@@ -130,8 +127,8 @@ def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
 def value_of(info: FieldInfo, text: str) -> Any:
     """Convert a user's text for a setting to the value of the setting. The text comes from the command line or from a file.
 
-    Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate the
-    values. A text that cannot be converted is returned unchanged. The configuration class then rejects the text with a message.
+    Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate them.
+    A text that cannot be converted is returned unchanged, and the configuration class then rejects it.
 
     Args:
         info: field of the setting in its configuration class.
@@ -148,7 +145,7 @@ def value_of(info: FieldInfo, text: str) -> Any:
 
 
 class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
-    """A YAML loader that returns every value as text. A standard loader would read the widths 1:2:4 as a number."""
+    """A YAML loader that returns every value as text, because a standard loader would read the widths 1:2:4 as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node of the YAML document. Aliases are rejected, because a few of them can expand to gigabytes.
@@ -225,7 +222,7 @@ def _settings(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
         values: content of the entry; None if the entry is missing.
 
     Raises:
-        ConfigError: the content is not an object, or contains the setting `dataset`, which has an entry of its own.
+        ConfigError: the content is not an object, or contains `dataset`, which must be a separate entry of the file.
     """
     settings = dict(_checked(where, values or {}, dict, "settings by name"))
     if "dataset" in settings:

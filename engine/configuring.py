@@ -1,4 +1,4 @@
-"""Functions that build validated configurations, and functions that compare configurations with the published settings.
+"""Functions that build validated configurations and compare them with the published settings.
 
 `engine.config` declares the settings of each kind of run. This module replaces the defaults with the values of datasets and
 presets. It also makes the checks that need the registries of datasets and attacks. Imports no torch.
@@ -32,7 +32,7 @@ NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype",
 
 
 def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
-    """Return the configuration class of a kind of run. For a search, this is the class of its method.
+    """Return the configuration class of a kind of run. A search has the class of its method.
 
     Raises:
         ConfigError: the kind or the method is unknown.
@@ -47,7 +47,7 @@ def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
 def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
     """Return {name of the setting: value} for all settings of a preset.
 
-    Values that the dataset requires override the defaults of the configuration class. Values of the preset override both.
+    A value comes from the preset if it gives one, else from the dataset, else from the defaults of the configuration class.
 
     Raises:
         ConfigError: the kind, method, dataset or preset is unknown.
@@ -75,7 +75,7 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
         method: search method; ignored for the other kinds of run.
         dataset: name of the dataset in the registry.
         preset: one of `PRESETS`.
-        changes: values of settings that override the preset's.
+        changes: {name of the setting: value} for settings whose value differs from the preset's.
 
     Raises:
         ConfigError: a name or a setting is unknown, or a value is not allowed. The message has one sentence per setting.
@@ -123,7 +123,8 @@ def recorded(run: Mapping[str, Any]) -> RunConfig:
 def split_seed_of(run: Mapping[str, Any]) -> int:
     """Return the seed that divides the images of a run into splits.
 
-    Older runs recorded this seed outside their configuration. The oldest runs have no such seed and used their setting `seed`.
+    This is the setting `split_seed` in current runs. Older runs recorded the seed outside their configuration, and the oldest
+    runs used their setting `seed`.
 
     Args:
         run: content of the run's run.json.
@@ -181,8 +182,7 @@ class Difference:
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
     """Return {name of the setting: published value}. A setting without a published value gets its default.
 
-    If the papers use the dataset, these are the values published for the dataset. Otherwise they are the values published for
-    CIFAR-10.
+    The values are those published for the dataset if papers use it, and otherwise those published for CIFAR-10.
 
     Args:
         cls: configuration class of the settings.
@@ -196,7 +196,7 @@ def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
 def differences_from_paper(config: RunConfig) -> list[Difference]:
     """Return the settings of `config` that differ from the published values, in the order in which the class declares them.
 
-    Seeds, device, threads, and the choice of the network are not compared.
+    Seeds, device, threads and the choice of the network are not compared.
     """
     reference = published_values(type(config), config.dataset)
     ignored = set(NOT_COMPARED)
@@ -207,15 +207,16 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return phrases that describe the deviations of a run. The name of the run includes them.
+    """Return phrases for the name of the run that describe its deviations from the published method.
 
-    The configuration class supplies some of the phrases (`RunConfig.deviations`). In addition, each setting whose value differs
-    from the preset's value gets a phrase. Settings get no phrase if they are marked `Setting.silent`, have no effect in this
-    configuration, or concern only seeds, devices or the choice of the network.
+    There are two kinds of phrases:
 
-    The values of the preset are not deviations, because pages show the preset next to the name. The preset `paper` has the
-    published mathematics, and the other presets change only schedules, sizes and limits. A value that the dataset requires, such
-    as epsilon on digits, is not a deviation either.
+    - phrases that the configuration class supplies (`RunConfig.deviations`)
+    - one phrase for each setting whose value differs from the preset's. A setting gets none if it is marked `Setting.silent`, has
+      no effect, or concerns only seeds, devices or the choice of the network.
+
+    The values of the preset itself give no phrases, because pages show the preset next to the name. Values that the dataset
+    requires, such as epsilon on digits, give none either.
 
     Args:
         kind: "search", "retrain" or "attack".
@@ -235,13 +236,13 @@ def deviations(kind: str, method: str | None, preset: str, config: RunConfig) ->
 
 
 def _plain_words(kind: str, noun: str, info: FieldInfo, value: Any) -> str:
-    """Return a phrase for a setting that declares none itself, for example "momentum 0.5" or "retrained with no flip"."""
+    """Return the phrase for a changed setting that declares no phrase, for example "momentum 0.5" or "retrained with no flip"."""
     words = (noun if value else f"no {noun}") if isinstance(value, bool) else f"{noun} {value_words(info, value)}"
     return f"retrained with {words}" if kind == "retrain" else words
 
 
 def is_worded_by_class(info: FieldInfo) -> bool:
-    """Return True if the configuration class's method `deviations` gives the phrase that names a changed value in run names.
+    """Return True if the configuration class's method `deviations` gives the phrase for a changed value of this setting.
 
     This is the case for a setting whose help text begins with "Differs" and whose declaration contains no phrase.
     """
@@ -269,9 +270,10 @@ def _check_dataset(config: RunConfig) -> None:
 
 
 def _check_attacks(config: AttackConfig) -> None:
-    """Check that at least one attack is named, and that each attack is known, named once and possible with the number of classes.
+    """Check the list of attacks.
 
-    A run that measures a sweep (accuracy at several attack radii) needs no attack.
+    Each attack must be registered, named only once, and possible with the run's norm and number of classes. The list may be empty
+    only if the run measures a sweep (accuracy at several attack radii).
     """
     if not (config.attacks or config.sweep_radii) or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "

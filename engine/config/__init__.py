@@ -1,7 +1,7 @@
 """Settings of the three kinds of run (search, retraining and attack) as pydantic classes.
 
 A class declares the default, bounds, help text and source of each setting. Forms, command-line options and `run.json` are derived
-from these classes. If a setting names a source (paper or code), the default is the published value. `engine.configuring` replaces
+from these classes. If a setting names a source (paper or code), its default is the published value. `engine.configuring` replaces
 defaults with the values of datasets and presets. Imports no torch.
 """
 

@@ -86,11 +86,13 @@ class AttackConfig(RunConfig):
         return self.step_size if self.norm == "Linf" else self.step_size_l2
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect given the values of the others.
+        """Return the names of the settings that have no effect because of the values of other settings.
 
-        These are the radius and the step size of the norm that the run does not use. If the run is a comparison with another
-        attack run (the setting `against`), they also include `worst_case_only` and the settings of measurements that a comparison
-        does not make.
+        These are:
+
+        - the radius and the step size of the norm that the run does not use
+        - in a comparison with another attack run (the setting `against`), `worst_case_only` and the settings of measurements that
+          a comparison does not make
         """
         other_norm = {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
         return other_norm | ({"worst_case_only", "checks", "sweep_radii", "sweep_images", "certify"} if self.against
@@ -105,12 +107,11 @@ class AttackConfig(RunConfig):
         return self
 
     def differs_from(self, other: AttackConfig) -> list[str]:
-        """Return the names of the settings that change the worst case of a network and differ from those of another run."""
+        """Return the names of the settings that differ from those of another run and can change the worst-case accuracy."""
         names = ("dataset", "images", "split_seed", "attacks", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2",
                  "seed", "autoattack_images")
         return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]
 
     def deviations(self) -> list[str]:
-        """Return phrases for the name of the run: ["last checkpoint"] if the run attacks the last checkpoint, and [] otherwise.
-        """
+        """Return phrases for the name of the run: ["last checkpoint"] if the run attacks the last checkpoint, else []."""
         return ["last checkpoint"] if self.checkpoint == "last" else []

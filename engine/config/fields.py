@@ -17,7 +17,7 @@ from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 
 
 def parse_pixels(value: Any) -> Any:
-    """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged, for pydantic to check."""
+    """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged."""
     if isinstance(value, str):
         try:
             return float(Fraction(value.replace(" ", "")))
@@ -53,10 +53,10 @@ class Setting:
         unit: unit of the value, for example "pixels"; "" if the value has no unit.
         empty: meaning of an empty field, for example "all"; "" if the field cannot be empty.
         step: amount by which the plus and minus buttons of a form change the value.
-        deviation: phrase for the name of a run, for example "lambda {value}". It is added to the name if the value of the setting
-            differs from the preset's value. If `deviation` is "", the phrase is the name of the setting followed by the value.
-        silent: True to add no such phrase. Either the setting changes only the size, length or bookkeeping of a run, or the
-            method `RunConfig.deviations` returns the phrase.
+        deviation: phrase for the name of a run whose value differs from the preset's, for example "lambda {value}". "" stands for
+            the name of the setting followed by the value.
+        silent: True to leave this phrase out, because the setting changes only the size, length or bookkeeping of a run, or
+            because `RunConfig.deviations` returns the phrase.
         titles: {value of the setting: display name on pages}. Empty if pages show the values themselves.
     """
 
@@ -72,7 +72,7 @@ class Setting:
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
             deviation: str = "", titles: Mapping[str, str] | None = None, silent: bool = False, **bounds: Any) -> Any:
-    """Return a pydantic field with all facts about a setting that forms, command-line flags and the documentation show.
+    """Return a pydantic field that holds all facts about a setting, for forms, command-line flags and the documentation.
 
     Args:
         default: the published value, or our own default if nothing is published.
@@ -87,7 +87,7 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
 
 def setting_of(info: FieldInfo) -> Setting:
-    """Return the facts about a setting that the function `setting` has stored in the setting's field."""
+    """Return the facts that the function `setting` has stored in a field."""
     return Setting(**cast(dict[str, Any], info.json_schema_extra))
 
 
@@ -149,5 +149,5 @@ def normalisation(default: bool, source: str) -> Any:
 
 
 def in_sentence(title: str) -> str:
-    """Return a title with a lower-case first letter, for use within a sentence, for example "robust cells first"."""
+    """Return a title with a lower-case first letter, for use within a sentence."""
     return title[:1].lower() + title[1:]

@@ -31,8 +31,8 @@ def milestone_epochs(text: str, epochs: int) -> list[int]:
     A milestone is the number of an epoch, counted from 0. The rate drops at the start of the epoch.
 
     Args:
-        text: milestones separated by commas. A whole number such as "30" is the milestone itself. A number below 1, such as
-            "99/200" or "0.5", is multiplied by `epochs` and rounded down, but never to less than 1.
+        text: milestones separated by commas. A whole number such as "30" is an epoch. A number below 1, such as "99/200" or
+            "0.5", is a fraction of `epochs`. It is rounded down to an epoch, but to no less than 1.
         epochs: number of epochs of the training.
 
     Raises:
@@ -64,7 +64,7 @@ def _width_ratio_or_none(text: str) -> str:
 
 
 class RetrainConfig(RunConfig):
-    """Settings of a run that trains a network from scratch. The network is derived from a genotype, or is a hand-made baseline.
+    """Settings of a run that trains a network from scratch. The network is derived from a genotype or is a hand-made baseline.
 
     Most defaults come from the released training code of ARNAS.
     """
@@ -211,7 +211,7 @@ class RetrainConfig(RunConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the names of the settings of adversarial training that have no effect with the chosen `training`."""
+        """Return the names of the settings that have no effect with the chosen kind of `training`."""
         used = {"pgd_at": {"epsilon", "step_size", "attack_steps", "start_noise"}, "natural": set(),
                 "trades": {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta"},
                 "fast_at": {"epsilon", "fast_step"}}[self.training]
@@ -219,11 +219,11 @@ class RetrainConfig(RunConfig):
 
     @property
     def names_its_network(self) -> bool:
-        """True if the settings name the network or the genotype to train, so that the run needs no parent search."""
+        """True if the settings name the network or the genotype to train. Otherwise, the run trains the result of a search."""
         return self.network != DERIVED or bool(self.genotype)
 
     def deviations(self) -> list[str]:
-        """Return one phrase per deviation from the published network and training. The name of the run includes the phrases."""
+        """Return phrases for the name of the run, one for each deviation from the published network and training."""
         names = [str(graft) for graft in read_grafts(self.transplant)]
         names += [f"retrained with {in_sentence(RULES[self.placement].title)}"] if self.placement else []
         names += [f"retrained at widths {self.width_ratio}"] if self.width_ratio else []
@@ -241,10 +241,10 @@ OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement"
 
 
 def network_values(network: object) -> dict[str, Any]:
-    """Return {name of the setting: value} for the values that a hand-made network requires.
+    """Return {name of the setting: value} for the settings that a hand-made network requires.
 
-    These values override the preset's values. They turn off the auxiliary head and drop path, which a hand-made network does not
-    have. For a network derived from a genotype, the result is empty.
+    A hand-made network has no auxiliary head and no drop path, so these are turned off even if the preset turns them on. The
+    result is empty for a network derived from a genotype.
 
     Args:
         network: value of the setting `network`, not validated yet.

@@ -19,7 +19,10 @@ PRESETS = {
 
 
 class RunConfig(BaseModel):
-    """Settings shared by all kinds of run. Instances are frozen, so a run uses exactly the settings that run.json records."""
+    """Settings shared by all kinds of run.
+
+    Instances are frozen, so a run uses exactly the settings that run.json records.
+    """
 
     # JSON has no infinity, so no setting may be infinite.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,10 +56,9 @@ class RunConfig(BaseModel):
         return (self.dataset,)
 
     def deviations(self) -> list[str]:
-        """Return one phrase per deviation from the published mathematics. The name of the run includes the phrases.
+        """Return phrases for the name of the run, one for each deviation from the published mathematics.
 
-        If a setting declares a phrase of its own (`Setting.deviation`), the phrase is left out here.
-        `engine.configuring.deviations` adds it.
+        Deviations whose phrase is declared in `Setting.deviation` are left out. `engine.configuring.deviations` adds them.
         """
         return []
 

@@ -72,9 +72,9 @@ class SearchConfig(RunConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Name of the dataset with the out-of-distribution images for the steps of the search; None for most methods.
+        """Name of the second dataset, which gives the out-of-distribution images of a search; None if the search uses none.
 
-        Methods that use such images override it in `engine.search.config.OutOfDistributionConfig`.
+        Methods that use such images inherit from `engine.search.config.OutOfDistributionConfig`.
         """
         return None
 
@@ -84,9 +84,9 @@ class SearchConfig(RunConfig):
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the recorded settings of a run, together with settings that did not exist when the run was launched.
+        """Return the recorded settings of a run, completed by the settings that did not exist when the run was launched.
 
-        Each added setting gets the value that matches the behaviour of the older version.
+        Each of these gets the value that matches the behaviour of the older version.
         """
         return OLDER_VALUES | dict(values)
 
@@ -96,7 +96,7 @@ class SearchConfig(RunConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if the method weights several objectives in some or all steps of a search.
+        """Return True if a search with these settings computes weights of several objectives in some or all of its steps.
 
         Args:
             values: {name: value} of the search's settings, possibly recorded by an older version.
@@ -106,15 +106,16 @@ class SearchConfig(RunConfig):
     def training_epoch(self, epoch: int) -> tuple[int, int]:
         """Convert an epoch of the search to an epoch in the training of one network.
 
-        The two epochs differ for methods that train several networks one after another. The epochs of the training determine the
-        random numbers, so all networks see the same images in the same order. The learning rate depends on both returned numbers.
+        The two epochs differ if the method trains several networks one after another. Random numbers depend on the returned
+        epoch, so all networks see the same images in the same order. The learning rate depends on both returned numbers.
 
         Args:
             epoch: epoch of the search, counted from 0.
 
         Returns:
-            The epoch in the training of the current network, counted from 0.
-            The number of epochs of this training. If both numbers are equal, the network is measured in this epoch, not trained.
+            position: epoch in the training of the current network, counted from 0.
+            epochs: number of epochs of this training. If it equals `position`, the network is measured in this epoch, not
+                trained.
         """
         return epoch, self.epochs
 
@@ -127,9 +128,9 @@ class SearchConfig(RunConfig):
         return channels
 
     def deviations(self) -> list[str]:
-        """Return one phrase per deviation from the published method. The name of the run includes the phrases.
+        """Return phrases for the name of the run, one for each deviation from the published method.
 
-        The phrases concern the positions and widths of cells, the normalisation and order of images, and the learning rate.
+        The phrases concern settings that all methods share.
         """
         fields, names = type(self).model_fields, super().deviations()
         if self.placement != fields["placement"].default:

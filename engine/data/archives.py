@@ -1,8 +1,8 @@
 """Reading of files into memory, from an archive or from the folder to which it was unpacked.
 
 Nothing is unpacked to disk. File names are relative to the single top folder of the archive. Tar archives are read from beginning
-to end, because random access to a compressed archive is too slow. Files of more than `LARGEST_MEMBER` bytes in an archive are
-rejected, because no supported dataset has such a large file.
+to end, because random access to a compressed archive is too slow. Archived files of more than `LARGEST_MEMBER` bytes are
+rejected. No supported dataset has such large files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGEST_MEMBER = 2**29  # bytes
 def locate(source: Source, folder: Path) -> Path | None:
     """Return the path of an official file of a dataset in `folder`, or None if the file is not there.
 
-    If the file is an archive, the result can also be the folder to which the archive was unpacked: a folder inside `folder`, or
+    If the file is an archive, the result can also be the folder to which it was unpacked. This folder is in `folder`, or is
     `folder` itself.
     """
     if (folder / source.file).is_file():
@@ -63,7 +63,12 @@ class Pictures:
     """
 
     def __init__(self, place: Path, archive: zipfile.ZipFile | None) -> None:
-        """Wrap the folder at `place`, or the open archive whose path is `place`. `archive` is None for a folder."""
+        """Read from the folder at `place`, or from the open zip archive whose path is `place`.
+
+        Args:
+            place: path of the folder or of the archive.
+            archive: the open archive; None for a folder.
+        """
         self.place, self._archive = place, archive
         self._members: dict[str, zipfile.ZipInfo] = {}
         if archive is not None:

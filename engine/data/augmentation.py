@@ -1,4 +1,4 @@
-"""Random generators for single purposes, and augmentation of whole batches on their device.
+"""Random generators, one for each purpose, and augmentation of whole batches on the device of the batch.
 
 Runs do not store the state of random generators. Instead, each use of random numbers derives a new generator from the run's seed
 and a key that names the purpose. Therefore a resumed run draws the same numbers as an uninterrupted run.
@@ -41,8 +41,7 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
         cutout: side in pixels of a square that is blanked (DeVries and Taylor 2017); 0 for no cutout. The centre of the square is
             anywhere in the image, and parts of the square outside the image are ignored.
         blank: colour of the blanked square, [C]; None for black. The published code sets the square to zero after normalisation.
-            For a network that subtracts the channel means, this is equivalent to setting the square to the mean colour before
-            normalisation.
+            To reproduce this for a network that normalises, give the mean colour.
 
     Returns:
         Augmented images [B, C, H, W], pixels in 0..1.

@@ -1,8 +1,8 @@
 """The registry of all datasets.
 
-`DATASETS` contains the built-in datasets. It also contains the user's prepared image folders, which are looked up in the data
-folder on each access. To add a built-in dataset, define a `Dataset` in a file of this package and add it to the list below. This
-module imports neither torch nor numpy.
+`DATASETS` contains the built-in datasets and the user's prepared image folders. It looks for the image folders on each access. To
+add a built-in dataset, define a `Dataset` in a file of this package and add it to the list below. This module imports neither
+torch nor numpy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DatasetRegistry(Registry[Dataset]):
 
     @property
     def built_in(self) -> tuple[str, ...]:
-        """The names of all built-in datasets, which cannot be names of image folders."""
+        """The names of all built-in datasets. An image folder cannot have one of these names."""
         return (*self._entries, *UNLABELLED)
 
 

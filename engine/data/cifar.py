@@ -1,7 +1,7 @@
 """The datasets CIFAR-10 and CIFAR-100, each with 60,000 colour photographs of 32x32 pixels (Krizhevsky 2009).
 
-They are read from the authors' binary archives, in which each record consists of one or two label bytes and 3,072 pixel bytes.
-The more common Python archives contain pickles, and loading a pickle can execute arbitrary code.
+They are read from the authors' binary archives. Each record in these consists of one or two label bytes and 3,072 pixel bytes.
+The more common Python archives are not used, because they contain pickles, which can execute arbitrary code.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_byt
 
     Args:
         places: one path, of the archive or of the folder to which it was unpacked.
-        train, test: names of the files with training images, and of the file with test images.
-        label_bytes: label bytes before each image, of which the last is the class. CIFAR-100 has a coarse and then a fine label.
+        train: names of the files with training images.
+        test: name of the file with test images.
+        label_bytes: number of label bytes before each image. The last of these bytes is the class. (CIFAR-100 has a coarse and
+            then a fine label.)
 
     Raises:
         DataError: a file is missing or does not consist of complete records.

@@ -1,4 +1,4 @@
-"""Descriptions of datasets, with the facts that are known about a dataset without opening its files.
+"""Descriptions of datasets: the facts about a dataset that are known without opening its files.
 
 This module imports neither torch nor numpy.
 """
@@ -24,7 +24,7 @@ class Source:
     Attributes:
         file: name of the file in the data folder.
         url: address from which the file is downloaded.
-        md5: MD5 checksum of the file in hex, as published by the dataset's authors or in common libraries.
+        md5: published MD5 checksum of the file in hex.
         bytes: size of the file in bytes.
         unpacked: name of the folder that unpacking the file creates; empty if the file is not an archive.
     """
@@ -40,7 +40,7 @@ class Source:
 class Block:
     """A group of consecutive images of a dataset, all from the training set or all from the official test set.
 
-    In the sequence of a dataset's blocks, those with training images come first.
+    In a sequence of blocks, the training images come first.
 
     Attributes:
         images: pixels, uint8 [n, C, H, W].
@@ -77,12 +77,12 @@ class Dataset:
         image_shape: (channels, height, width) of the images.
         images: number of images in all four splits together.
         epsilon: default L-infinity radius of attacks, for pixels in 0..1.
-        step_size: default step size of attacks with several steps, for pixels in 0..1. None to use the step size that is
-            published for each kind of run.
-        split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, there are
-            only three fractions, which divide the remaining images among the first three splits. The fractions sum to 1.
-        load: function that returns (images, labels int64 [N]) as numpy arrays, always in the same order. The images are either
-            float32 [N, C, H, W] in 0..1, or uint8 [N, C, H, W], which is divided by 255 whenever a batch is used.
+        step_size: default step size of attacks with several steps, for pixels in 0..1. None to use the published step sizes,
+            which differ between the kinds of run.
+        split_fractions: fractions, with sum 1, of the images in each of the four `SPLITS`. A dataset with an official test set
+            has three fractions, which divide its other images among the first three splits.
+        load: function that returns the numpy arrays (images, labels), always in the same order. The images are [N, C, H, W],
+            either float32 in 0..1 or uint8 in 0..255. The labels are int64 [N].
         test_images: number of images in the official test set; None if there is none. The official test set comes after all other
             images and becomes the test split.
         defaults: values of further settings (crop padding, flip, ...) for this dataset, keyed by the setting's name.
@@ -93,9 +93,9 @@ class Dataset:
         published: True if the settings come from papers that use this dataset; False if they were chosen for this project.
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
-        sources: official files of the dataset; empty if it comes with a Python package or from a folder of the user.
-        read: function that takes a list with the path of each official file, or of its unpacked folder, and yields blocks of
-            images. None if there are no official files.
+        sources: official files of the dataset; empty if the dataset comes with a Python package or is a folder of the user.
+        read: function that takes the paths of the official files, or of their unpacked folders, and yields blocks of images. None
+            if there are no official files.
     """
 
     name: str

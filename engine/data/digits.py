@@ -15,7 +15,11 @@ from engine.errors import ConfigError
 
 
 def load() -> tuple[Any, Any]:
-    """Load the images, float32 [1797, 1, 8, 8] in 0..1, and the labels, int64 [1797], as numpy arrays.
+    """Load the images and labels as numpy arrays.
+
+    Returns:
+        images: float32 [1797, 1, 8, 8] in 0..1.
+        labels: int64 [1797].
 
     Raises:
         ConfigError: scikit-learn, which contains the images, is not installed.

@@ -1,7 +1,7 @@
 """Download of one official file of a dataset, with progress reports and a checksum.
 
-A file gets its final name only when it is complete and its checksum is correct. Until then it is called FILE.part. An interrupted
-download is kept under that name and resumed by a later call (HTTP Range).
+A file is called FILE.part until it is complete and its checksum is correct. If a download is interrupted, the next call resumes
+it from this file (HTTP Range).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
 
 
 def check(source: Source, path: Path) -> None:
-    """Check that the file at `path` is the official file, by its checksum.
+    """Check that the file at `path` has the checksum of the official file.
 
     Raises:
         DataError: the file cannot be read or has a different checksum.
@@ -105,7 +105,7 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Request the bytes of a file from position `have` on, write them to `part`, and return True when the file is complete.
+    """Append the bytes of a file from position `have` on to `part`, over one connection. Return True when the file is complete.
 
     Raises:
         URLError: the server cannot be reached, or sends a different part of the file than requested.
@@ -139,7 +139,7 @@ def _one_connection(source: Source, part: Path, have: int, progress: Progress) -
 
 
 def _start(content_range: str | None) -> int | None:
-    """Return the first byte position in a Content-Range header such as "bytes 100-199/200", or None if there is none."""
+    """Return the first byte position in a Content-Range header, for example 100 in "bytes 100-199/200"; None if there is none."""
     first = (content_range or "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else None
 

@@ -53,8 +53,8 @@ def fetch(name: str, *, source: Path | None = None, side: int | None = None,
           progress: Progress = lambda what, done, total: None) -> Presence:
     """Prepare one dataset for use by runs, downloading its official files if they are missing.
 
-    A dataset that is already prepared is prepared again only if `source` or `side` is given, or if it is an image folder in the
-    data folder.
+    A dataset that is already prepared is prepared again only if `source` or `side` is given, or if the data folder has an image
+    folder of this name.
 
     Args:
         name: name of a built-in dataset, of an image folder in the subfolder folders/ of the data folder, or of a new image
@@ -84,7 +84,7 @@ def fetch(name: str, *, source: Path | None = None, side: int | None = None,
 def presences() -> list[Presence]:
     """Return a report on every dataset.
 
-    Built-in datasets come first, then image folders that are prepared, then image folders in the data folder that are not.
+    The order is: built-in datasets, prepared image folders, and image folders in the data folder that are not prepared.
     """
     known = [presence(dataset) for _, dataset in DATASETS.items()]
     names = {dataset.name for dataset in known}
@@ -108,9 +108,9 @@ def presence(dataset: Dataset) -> Presence:
 
 def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
-    """Prepare a dataset from its official files.
+    """Prepare a dataset from its official files. Do nothing if it has none.
 
-    Nothing is done if the dataset has no official files, or if the dataset is already prepared and `folder` is None.
+    A dataset that is already prepared is prepared again only if `folder` is given.
 
     Args:
         dataset: description of the dataset.
@@ -145,8 +145,8 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
                  progress: Progress = lambda what, done, total: None) -> None:
     """Prepare a dataset from an image folder, whose images are resized to squares.
 
-    Nothing is done if three conditions hold: the dataset is already prepared, `folder` and `side` are None, and the data folder
-    has no image folder of this name.
+    A dataset that is already prepared is prepared again only if `folder` or `side` is given, or if the data folder has an image
+    folder of this name.
 
     Args:
         name: name of the dataset.

@@ -3,9 +3,9 @@
 The pictures may have any sizes and are resized to squares of equal size. Classes are ordered by name and pictures by path, so
 equal folders give equal arrays.
 
-If a folder contains exactly the two folders `train` and `test` (or `train` and `val`), with the same classes in both, the second
-of these folders is the official test set. All other image folders have no official test set, and their pictures are divided among
-the four splits.
+An image folder has an official test set if it contains exactly the folders `train` and `test` (or `train` and `val`), with the
+same classes in both. The test set is `test` (or `val`). Without an official test set, all pictures are divided among the four
+splits.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def prepared_names() -> list[str]:
 
 
 def prepared_folder(name: object) -> Dataset | None:
-    """Return the dataset made from the image folder of this name, or None if no prepared image folder has this name."""
+    """Return the dataset that was prepared from the image folder of this name, or None if there is none."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
     record = prepared.record_of(name)
@@ -139,7 +139,7 @@ def prepared_folder(name: object) -> Dataset | None:
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """Return {class name: sorted paths of its pictures}, with the class names in sorted order.
 
-    Hidden files, files outside class folders, and files whose endings are not those of pictures are ignored.
+    Pictures are recognised by the ending of the file name. Hidden files and files outside class folders are ignored.
     """
     classes = {}
     places = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

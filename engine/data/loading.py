@@ -27,9 +27,8 @@ AT_ONCE = 4096  # number of images in a block when statistics are measured
 class Images:
     """A set of images that can be indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`.
 
-    Images given as uint8 take a quarter of the memory of float32, because they are converted only when a batch is indexed. Images
-    are kept on the device if they fit, and otherwise in host memory. If images in host memory are needed on a GPU, each batch is
-    gathered in pinned memory and copied while the GPU computes.
+    Images given as uint8 are converted only when a batch is indexed, so they take a quarter of the memory. Images are kept on the
+    device if they fit, and otherwise in host memory. Batches from host memory are copied to a GPU while it computes.
 
     Example:
         images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
@@ -40,7 +39,7 @@ class Images:
 
         Args:
             content: images [N, C, H, W], uint8 in 0..255 or float32 in 0..1.
-            device: device on which the batches are returned.
+            device: device of the batches.
             resident: True to keep all images on the device, False to keep them in host memory, None to keep them on the device
                 if they fit.
         """
@@ -97,12 +96,15 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
     """Load the images and labels of one split, or of several splits one after another.
 
     Args:
-        dataset, splits: description of the dataset or its name in the registry, and its splits from `make_splits`.
-        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller must record in the run that it loads "test".
-        device: device on which labels and image batches are returned.
+        dataset: description of the dataset, or its name in the registry.
+        splits: splits of the dataset, from `make_splits`.
+        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the
+            run.
+        device: device of the labels and of the image batches.
 
     Returns:
-        The images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1, and the labels, int64 [N].
+        images: can be indexed like a float32 tensor [N, C, H, W] in 0..1.
+        labels: int64 [N].
 
     Raises:
         ConfigError: there is no split of this name, or the content of the dataset does not match its description.
@@ -119,14 +121,14 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
 
     Args:
         images: number of images.
-        batch_size: number of images in a batch. The last batch may be smaller. It is dropped if it contains a single image, on
-            which BatchNorm cannot train.
+        batch_size: number of images in a batch. The last batch may be smaller. A last batch of a single image is dropped, because
+            BatchNorm cannot train on it.
         generator: random generator that determines the order, for example `generator_for(seed, "order", epoch)`.
         limit: maximum number of batches; None for no limit.
 
     Yields:
-        Positions of the images of a batch, int64 [b], on the generator's device. There are as many batches as `steps_in_epoch`
-        returns.
+        Positions of the images of a batch, int64 [b], on the generator's device. The number of batches is that of
+            `steps_in_epoch`.
     """
     order = torch.randperm(images, generator=generator, device=generator.device)
     for step in range(steps_in_epoch(images, batch_size, limit)):
@@ -146,7 +148,7 @@ def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
 
 
 def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
-    """Measure the mean and standard deviation of each channel over all images in blocks of shape [n, C, H, W].
+    """Measure the mean and standard deviation of each channel over all images in the blocks [n, C, H, W].
 
     The standard deviation of a constant channel is set to 1, so that it can be a divisor.
     """
@@ -165,8 +167,8 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
     """Load a dataset and check its arrays against its description.
 
     Returns:
-        images: the images, float32 or uint8 [N, C, H, W].
-        labels: the labels, int64 [N].
+        images: float32 or uint8 [N, C, H, W].
+        labels: int64 [N].
 
     Raises:
         ConfigError: the shapes, dtypes, pixel values or labels do not match the description.

@@ -25,8 +25,8 @@ LUMA = (0.299, 0.587, 0.114)
 class OutOfDistributionImages:
     """A source of batches of images from a second dataset, without augmentation.
 
-    The images are those of the dataset's weights and alphas splits. An epoch goes through the images as often as it needs, each
-    time in a new random order and without an incomplete last batch.
+    The images are those of the dataset's weights and alphas splits. They are repeated as often as an epoch needs, each time in a
+    new random order. Every batch is full.
     """
 
     def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,
@@ -67,8 +67,8 @@ class OutOfDistributionImages:
     def channel_statistics(self) -> ChannelStatistics:
         """Return the mean and standard deviation of each channel of the batches.
 
-        If there are published values for the second dataset and the batches have as many channels as the dataset, return these
-        values. Otherwise measure them on all images, converted to the shape of the batches.
+        These are the published values of the second dataset, if there are any for this number of channels. Otherwise they are
+        measured on all images, converted to the shape of the batches.
         """
         if self._published is not None and len(self._published.mean) == self._shape[0]:
             return self._published
@@ -93,7 +93,7 @@ class OutOfDistributionImages:
 def restated(x: Tensor, theirs: ChannelStatistics, ours: ChannelStatistics) -> Tensor:
     """Rescale images so that normalising the result with `ours` equals normalising the original images with `theirs`.
 
-    A network that normalises its input with `ours` then computes with the images as normalised with `theirs`.
+    The network itself normalises with `ours`, although the images need `theirs`.
 
     Args:
         x: images [B, C, H, W] of the second dataset, pixels in 0..1.

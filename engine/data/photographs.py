@@ -2,8 +2,8 @@
 
 The photographs show a garden temple and a flower, and are by the Flickr users danielbuechele and vultilion (CC BY 2.0).
 
-The dataset is used by searches that need images outside the classes of their own dataset. It is not a classification dataset. The
-label of a patch is the number of its photograph. The labels only ensure that every split contains patches of both photographs.
+The dataset is for searches that need images outside the classes of their own dataset. It is not a classification dataset. The
+label of a patch, 0 or 1, is its photograph. It only ensures that every split contains patches of both photographs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ SIDE = 32
 
 
 def load() -> tuple[Any, Any]:
-    """Load the patches, uint8 [520, 3, 32, 32], and the number of each patch's photograph, int64 [520], as numpy arrays.
+    """Load the patches and their labels as numpy arrays.
 
     The patches of a photograph are ordered row by row. They do not overlap, so no two splits share a pixel.
+
+    Returns:
+        patches: uint8 [520, 3, 32, 32].
+        labels: photograph of each patch, 0 or 1, int64 [520].
 
     Raises:
         ConfigError: scikit-learn, which contains the photographs, is not installed.

@@ -1,4 +1,4 @@
-"""The data folder and the prepared datasets in it. Each prepared dataset consists of two arrays and a record.
+"""The data folder, and the prepared datasets in it. A prepared dataset consists of two arrays and a record.
 
     $RAMPART_DATA                    default: ~/.cache/rampart/data
         NAME/                        official files as downloaded
@@ -36,20 +36,20 @@ MAKE_ROOM = "free some space, or choose another data folder (environment variabl
 
 
 def data_home() -> Path:
-    """Return the data folder, which is given by the environment variable RAMPART_DATA. The default is ~/.cache/rampart/data."""
+    """Return the data folder: the environment variable RAMPART_DATA, or ~/.cache/rampart/data if it is not set."""
     chosen = os.environ.get("RAMPART_DATA")
     return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "rampart" / "data"
 
 
 def prepared_place(name: str) -> Path:
-    """Return the folder in which the prepared arrays of a dataset are stored. It need not exist."""
+    """Return the folder for the prepared arrays of a dataset. The folder need not exist."""
     return data_home() / "prepared" / name
 
 
 def record_of(name: str) -> dict[str, Any] | None:
-    """Return the record of a prepared dataset, which is the content of its dataset.json, as {name: value}.
+    """Return the content of a prepared dataset's dataset.json as {name: value}.
 
-    Return None if the record is missing or unreadable, or if a file of the prepared arrays is incomplete.
+    Return None if this file is missing or unreadable, or if an array of the dataset is missing or incomplete.
     """
     place = prepared_place(name)
     try:
@@ -80,7 +80,11 @@ def absence(dataset: Dataset) -> str:
 
 
 def load(name: str) -> tuple[Any, Any]:
-    """Open a prepared dataset. Return its images, uint8 [N, C, H, W], and labels, int64 [N], as read-only memory maps.
+    """Open a prepared dataset as read-only memory maps.
+
+    Returns:
+        images: uint8 [N, C, H, W].
+        labels: int64 [N].
 
     Raises:
         DataError: the dataset is not prepared, or its arrays cannot be read.
@@ -101,7 +105,7 @@ def load(name: str) -> tuple[Any, Any]:
 
 def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
           progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Write the arrays of a dataset and then its record, the content of dataset.json. Return the record as {name: value}.
+    """Write the arrays of a dataset and then its record (dataset.json). Return the record as {name: value}.
 
     Until the new arrays and the record are complete, an older preparation of the dataset stays usable.
 
@@ -143,7 +147,7 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
 
 def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Mapping[str, Any],
                   progress: Progress) -> tuple[Any, Any]:
-    """Write the images of all blocks to a file as one array, and return their labels and a hash.
+    """Write the images of all blocks to a file as one array.
 
     The function does not write through a memory map, because a full disk would then kill the process.
 
@@ -196,5 +200,5 @@ def _npy(array: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return a tuple as a list, as it would be read back from JSON, and any other value unchanged."""
+    """Convert a tuple to a list, as JSON does. Return any other value unchanged."""
     return list(value) if isinstance(value, tuple) else value

@@ -1,13 +1,12 @@
 """The division of a dataset into four disjoint splits (weights, alphas, select, test), and the number of batches in a split.
 
 The images of each class are shuffled and divided among the splits in fixed proportions, so the splits depend only on the labels
-and a seed. If the dataset has an official test set, this is the test split, and none of its images is in another split.
+and a seed. An official test set, if there is one, becomes the test split unchanged.
 
 Differs: the code of the published searches has no select split. It divides the training images into halves in file order, which
 the setting `halves` of a search can also do.
 
-The module does not import torch, and imports numpy only inside functions that use arrays. Pages and the command line can
-therefore call the other functions cheaply.
+The module does not import torch, and imports numpy only inside functions that use arrays.
 """
 
 from __future__ import annotations
@@ -30,11 +29,13 @@ if TYPE_CHECKING:
 class Splits:
     """The division of a dataset's images into the four splits.
 
+    Each split is an array of positions in the dataset, int64 and ascending.
+
     Attributes:
-        weights: images on which weights are trained, as ascending positions in the dataset, int64.
-        alphas: images on which the alphas of a search are trained, as ascending positions in the dataset, int64.
-        select: images by which checkpoints and candidates are selected, as ascending positions in the dataset, int64.
-        test: images of the final evaluation, as ascending positions in the dataset, int64.
+        weights: images on which weights are trained.
+        alphas: images on which the alphas of a search are trained.
+        select: images by which checkpoints and candidates are selected.
+        test: images of the final evaluation.
         hash: hash of all four splits (16 hex characters), which every run records. Equal hashes mean equal splits.
     """
 
@@ -75,17 +76,17 @@ def stable_seed(seed: int, *key: int | str) -> int:
 
 def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None,
                 test_images: int | None = None) -> Splits:
-    """Divide the images of a dataset among the four splits, each class in the same proportions as the whole dataset.
+    """Divide the images of a dataset among the four splits, so that each split has the same proportions of classes.
 
-    The sizes of the splits are exactly those that `split_sizes` returns. The number of images of one class in a split deviates
-    from the exact proportion by at most two.
+    The number of images of one class in a split deviates from the exact proportion by at most two. The sizes of the splits are
+    those that `split_sizes` returns.
 
     Args:
         labels: class of every image, [N].
-        fractions: fraction of the images in each of the four `SPLITS`. With `test_images`, there are only three fractions, which
-            divide the remaining images among the first three splits. The fractions sum to 1.
+        fractions: fractions, with sum 1, of the images in each of the four `SPLITS`. If `test_images` is given, three fractions,
+            which divide the other images among the first three splits.
         seed: seed of all random numbers.
-        images: maximum number of images in each split, chosen with the classes in proportion; None to keep all.
+        images: maximum number of images in each split, chosen with unchanged proportions of classes; None to keep all.
         test_images: number of images in the official test set; None if there is none. The official test set is at the end of the
             dataset and becomes the test split.
     """
@@ -127,7 +128,7 @@ def halved_in_file_order(splits: Splits) -> Splits:
     """Divide the images of the weights and alphas splits anew, in the order of the dataset instead of at random.
 
     As in the code of the published searches, the weights split gets the first images, and the alphas split gets the remaining
-    ones. The sizes of both splits, the other two splits and the attribute `hash` stay unchanged.
+    ones. Both splits keep their sizes. The other two splits and the attribute `hash` stay unchanged.
     """
     import numpy as np
 
@@ -136,7 +137,7 @@ def halved_in_file_order(splits: Splits) -> Splits:
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Choose `count` images at random, with the classes in proportion, and return their ascending positions.
+    """Choose `count` images at random, with unchanged proportions of classes, and return their ascending positions.
 
     If there are at most `count` images, all positions are returned.
 

@@ -34,7 +34,12 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
 
 
 def _arrays(place: Path) -> tuple[Any, Any]:
-    """Read the images, uint8 [N, 3, 32, 32], and labels, int64 [N] in 0..9, from one MATLAB file."""
+    """Read one MATLAB file.
+
+    Returns:
+        images: uint8 [N, 3, 32, 32].
+        labels: int64 [N] in 0..9.
+    """
     import numpy as np
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError

@@ -1,7 +1,7 @@
 """Gradients, attacks and update steps of a bilevel search, computed on flat vectors.
 
 The gradients are those of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients
-are flat vectors. An unrolled step and a finite difference only add such vectors, so no network is ever copied.
+are flat vectors. An unrolled step or a finite difference only adds such vectors, so no network is ever copied.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class InnerAttack:
 class Bilevel:
     """The forward and backward passes of one search step.
 
-    The results are gradients with respect to images, weights or alphas. A backward pass computes only the gradients that are
-    returned. No call waits for the device.
+    A backward pass computes only the gradients that are returned. No call waits for the device.
 
     Attributes:
         passes: number of forward passes made so far.
@@ -55,10 +54,10 @@ class Bilevel:
         """Prepare the passes of one step.
 
         Args:
-            poll: called before each forward pass, never concurrently. It may raise to abandon the step. If an attack is recorded
-                as a CUDA graph, the calls for all of its forward passes are made before the graph is launched.
-            lanes: the two threads that `side_by_side` uses. None runs everything in order in the calling thread.
-            graphs: recorder of passes as CUDA graphs, which cannot be combined with two lanes. None runs passes eagerly.
+            poll: called once for each forward pass, never concurrently. It may raise to abandon the step. An attack that is
+                recorded as a CUDA graph makes all of its calls before it starts.
+            lanes: two threads for `side_by_side`; None to run everything in the calling thread.
+            graphs: recorder that turns passes into CUDA graphs; None to run passes eagerly. It cannot be combined with two lanes.
         """
         self._poll, self._lanes, self._graphs = poll, lanes or Lanes(), graphs or Graphs()
         self.passes = 0
@@ -66,7 +65,7 @@ class Bilevel:
     def begin_pass(self) -> None:
         """Call `poll` and count one forward pass.
 
-        Code outside this class must call this before each forward pass of its own.
+        Code outside this class calls this before each of its own forward passes.
         """
         with self._lanes.turn():
             self._poll()
@@ -80,7 +79,7 @@ class Bilevel:
         return self._lanes.side_by_side(*functions)
 
     def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor, passes: int = 1) -> tuple[Tensor, ...]:
-        """Count the forward passes of a function, then run the function through `Graphs.run`.
+        """Run a function through `Graphs.run`, after counting its forward passes.
 
         Args:
             kind, function, inputs: see `Graphs.run`.
@@ -143,7 +142,7 @@ class Bilevel:
         return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
-        """Evaluate the objective once and return its value and both of its gradients.
+        """Evaluate the objective once and return both of its gradients and its value.
 
         Returns:
             of_weights: gradient [n] with respect to the weights.
@@ -163,8 +162,8 @@ class Bilevel:
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
         """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v, approximated by a central finite difference.
 
-        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The displacement R v has the length
-        `radius` for every v, and the result is proportional to |v|. v = 0 gives 0.
+        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The displacement R v therefore always
+        has the length `radius`. The result for v = 0 is 0.
 
         Args:
             objective: L.
@@ -185,16 +184,18 @@ class Bilevel:
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:
         """Return the gradient of objective(w'(alpha), alpha) with respect to alpha, and the objective's value.
 
-        w' is the result of one training step from w. Apart from momentum and weight decay, which do not depend on alpha, it is
-        w - learning_rate grad_w training(w, alpha). The gradient therefore has two parts. One is the gradient at fixed w'. The
-        other is the implicit term: -learning_rate times `mixed_product` of the training objective, where v is the gradient
-        grad_w objective(w', alpha). The two parts take three forward passes in total, or four if a single
-        evaluation of the objective takes two passes.
+        w' is the result of one training step from w. Without momentum and weight decay, w' = w - learning_rate grad_w training(w,
+        alpha). The gradient is the sum of two parts:
+
+        - the gradient of the objective at fixed w'
+        - the implicit term, -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha)
+
+        The first part takes `objective.passes` forward passes, and the second takes two.
 
         Args:
             training: objective that the training step minimises.
-            objective: objective that is minimised over alpha. Its coefficient is not applied. The caller can multiply the result
-                by the coefficient, because both parts of the gradient are proportional to the objective.
+            objective: objective that is minimised over alpha. Its coefficient is not applied; the caller can multiply the result
+                by it.
             weights: w [n].
             unrolled: w' [n], computed by `sgd` from the training gradient.
             alphas: alpha [k].
@@ -213,17 +214,17 @@ class Bilevel:
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
         """Return the gradients of m objectives with respect to the alphas, and the objectives' values.
 
-        Coefficients of the objectives are not applied. In second order, one evaluation gives the training gradient, which all
-        objectives share. Each objective then takes the forward passes that `unrolled_gradient` describes. In first order, each
-        objective is evaluated once. An objective that does not read the weights takes no forward pass in either order.
+        The coefficients of the objectives are not applied. First order evaluates each objective once. Second order evaluates
+        `training` once, to get the unrolled weights, and then calls `unrolled_gradient` for each objective. An objective of the
+        alphas alone takes no forward pass.
 
         Args:
             training: objective that the unrolled step minimises.
             objectives: objectives that are minimised over alpha.
             weights: current weights [n].
             alphas: current alphas [k].
-            unroll: function from the training gradient [n] to the unrolled weights [n]. None selects first order, with gradients
-                at the current weights.
+            unroll: function from the training gradient [n] to the unrolled weights [n]. None selects first order: all gradients
+                are taken at the current weights.
             learning_rate, radius: see `unrolled_gradient`.
 
         Returns:
@@ -244,7 +245,9 @@ class Bilevel:
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
-    """Return the adversarial images of x in a tuple of one element, as `Graphs.run` requires.
+    """Return (adversarial images of x,).
+
+    The result is a tuple because `Graphs.run` requires one.
 
     Args:
         begin: called before each forward pass; None to call nothing.
@@ -268,12 +271,12 @@ def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: T
 
 
 def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Evaluate an objective and return the requested gradients, then the loss, then the accuracy.
+    """Evaluate an objective and return (requested gradients..., loss, accuracy).
 
-    The result is one flat tuple. The accuracy is left out if the objective measures none.
+    The accuracy is left out if the objective measures none.
 
     Args:
-        wanted: "w" for the weight gradient, "a" for the alpha gradient, "wa" for both.
+        wanted: "w" for the weight gradient, "a" for the alpha gradient, "wa" for both in this order.
     """
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
     value = objective.function(*objective.constants, weights, alphas, *inputs)
@@ -299,7 +302,7 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
 
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:
-    """Scale the gradient down if its norm exceeds `largest_norm`, and return it.
+    """Return the gradient, scaled down if its norm exceeds `largest_norm`.
 
     This is the formula of torch.nn.utils.clip_grad_norm_.
     """
@@ -320,7 +323,8 @@ def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step
 
     Returns:
         alphas: the new alphas [k].
-        mean, square: the new running moments [k].
+        mean: the new running mean of the gradient [k].
+        square: the new running mean of the squared gradient [k].
     """
     gradient = gradient + weight_decay * alphas
     mean = betas[0] * mean + (1 - betas[0]) * gradient

@@ -2,14 +2,14 @@
 
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
-The coefficients c_i are fixed settings. An architecture gradient is the gradient of one objective with respect to alpha, and the
-search descends a weighted sum of the m architecture gradients. The weights in this sum are not settings. They are computed in
-every step. Supernet weights w and alphas are flat vectors. A subclass defines the objectives of the current epoch (`objectives`),
-their weighting (`weigh`), and the images on which w is trained.
+The m objectives c_i L_i have fixed coefficients c_i. An architecture gradient is the gradient of one objective with respect to
+alpha. In every step, a solver weighs the m architecture gradients, and the alphas descend the weighted sum. The supernet's
+weights w and the alphas are flat vectors. A subclass defines the objectives of the current epoch (`objectives`), their weighting
+(`weigh`), and the images on which w is trained.
 
 A step gets two batches. The weights batch trains w, and the alphas batch gives the architecture gradients. The implicit term of
-an objective is the part of its gradient that goes through w'. PGD takes k steps, and attacks only the batches whose adversarial
-images are needed. One step:
+an objective is the part of its gradient that goes through w'. PGD takes k steps on each batch whose adversarial images are
+needed. One step:
 
 | what                                                                         | passes  | backward computes       |
 |------------------------------------------------------------------------------|---------|-------------------------|
@@ -21,10 +21,12 @@ images are needed. One step:
 | natural weights batch: BatchNorm buffers and training accuracy               | 1       | nothing                 |
 | weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
 
-First order leaves out the training gradient and the finite differences. Some objectives take two passes instead of one. An
-objective of the alphas alone takes none and has no implicit term. A warm-up has no objectives and leaves the alphas and Adam's
-state unchanged. A warm-up step consists of the last two rows of the table, preceded by PGD on the weights batch if w is trained
-on adversarial images.
+Exceptions:
+
+- First order leaves out the training gradient and the finite differences.
+- Some objectives take two passes. An objective of the alphas alone takes none and has no implicit term.
+- A warm-up step leaves the alphas unchanged. It consists of the last two rows, preceded by PGD on the weights batch if w is
+  trained on adversarial images.
 """
 
 from __future__ import annotations
@@ -62,12 +64,10 @@ Config = TypeVar("Config", bound=BilevelConfig)
 
 
 class BilevelMethod(Generic[Config]):
-    """The base class of all bilevel methods, described in the module docstring.
-
-    The class implements the interface `SearchMethod`.
+    """The base class of all bilevel methods. The module docstring describes its step.
 
     Attributes:
-        cell_kinds, primitives: see `SearchMethod`.
+        cell_kinds, primitives: see `SearchMethod`, the interface of this class.
         trains_on_adversarial: True if the weight step and the unrolled step use adversarial images.
         epoch: epoch of the next steps, counted from 0.
     """
@@ -98,7 +98,7 @@ class BilevelMethod(Generic[Config]):
     # The parts of a method.
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the registered objectives of the current epoch with their coefficients. The tuple is empty in a warm-up."""
+        """Return the registered objectives of the current epoch with their coefficients, or () in a warm-up."""
         raise NotImplementedError
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class BilevelMethod(Generic[Config]):
         return gramian, torch.ones_like(gramian[0])
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of an objective, with the supernet and the images of a step filled in."""
+        """Return a copy of an objective that holds the supernet and the images of a step."""
         return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
@@ -132,13 +132,16 @@ class BilevelMethod(Generic[Config]):
         return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """Return the settings of the attack on both batches. Only methods that use adversarial images need this."""
+        """Return the settings of the attack on both batches.
+
+        A method without adversarial images need not implement this.
+        """
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """Return the settings of the attack on the alphas batch for the objective one_step.
+        """Return the settings of the single-step attack on the alphas batch.
 
-        This objective is the loss on adversarial images made by a single attack step.
+        The objective one_step is the loss on the images of this attack.
         """
         raise NotImplementedError
 
@@ -173,8 +176,7 @@ class BilevelMethod(Generic[Config]):
     def notices(self) -> list[str]:
         """Messages for the user.
 
-        If recording CUDA graphs has failed, there is one message, which explains why forward passes run without them. Otherwise,
-        the list is empty.
+        The list has one message if recording CUDA graphs has failed, and is otherwise empty.
         """
         return [self._graphs.refusal] if self._graphs.refusal else []
 
@@ -184,7 +186,7 @@ class BilevelMethod(Generic[Config]):
         return sum(attack.steps for _, attack in self._attacks().values()) + self.architecture_passes() + 2
 
     def architecture_passes(self) -> int:
-        """Return the number of forward passes for the architecture gradients of one step."""
+        """Return the number of forward passes that the architecture gradients of one step take."""
         objectives = self.objectives()
         evaluations = [objective.passes for objective in objectives if objective.passes]
         return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and objectives else sum(evaluations)
@@ -209,18 +211,18 @@ class BilevelMethod(Generic[Config]):
             train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split.
             alpha_batch: images and labels of the alphas split, in the same form.
             learning_rate: learning rate of the weight step and of the unrolled step.
-            generator: source of the attacks' random starts, drawn first for the weights batch, then for the alphas batch. An
-                abandoned step advances the generator as well. To repeat the step, restore the state of the generator.
-            noise: (random start of the weights batch, random start of the alphas batch), instead of a generator. Each has the
-                shape of the batch's images, with values in [-epsilon, epsilon]. A method without an attack needs neither
+            generator: source of the attacks' random starts, first for the weights batch, then for the alphas batch. An abandoned
+                step has already advanced the generator, so restore the generator's state before repeating the step.
+            noise: (random start of the weights batch, random start of the alphas batch), given instead of a generator. Each has
+                the shape of the batch's images and values in [-epsilon, epsilon]. A method without an attack needs neither
                 generator nor noise.
             out_of_distribution: images [B, C, H, W] of another dataset, needed if an objective reads them; see
                 `SearchMethod.step`.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
-            ValueError: the step has an attack, but got neither generator nor noise, or got both. Also raised if the configuration
-                needs out-of-distribution images and the step got none.
+            ValueError: the step has an attack, but `generator` and `noise` are both given or both missing. Also raised if the
+                configuration needs out-of-distribution images and none are given.
             RunError: a loss or a gradient is not finite; the state stays unchanged.
         """
         proposal = self.propose(train_batch, alpha_batch, learning_rate=learning_rate, generator=generator, noise=noise,
@@ -257,10 +259,9 @@ class BilevelMethod(Generic[Config]):
     # The step.
 
     def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
-        """Return the attacks of a step as {name of the adversarial images: (number of the batch, attack)}.
+        """Return {name of the adversarial images: (batch, settings of the attack)} for all attacks of a step.
 
-        The name is "training" or a field of `StepImages`. The number of the batch is 0 for the weights batch and 1 for the
-        alphas batch.
+        The name is "training" or a field of `StepImages`. The batch is 0 for the weights batch and 1 for the alphas batch.
         """
         read = {name for objective in self.objectives() for name in objective.reads}
         attacks = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
@@ -272,8 +273,6 @@ class BilevelMethod(Generic[Config]):
 
     def _attacked(self) -> tuple[bool, bool]:
         """Return for each of the two batches whether it is attacked.
-
-        An attacked batch needs a random start, which all attacks on the batch share.
 
         Returns:
             weights_batch: True if the weights batch is attacked.
@@ -321,7 +320,7 @@ class BilevelMethod(Generic[Config]):
         return noise.to(self.device, non_blocking=True)
 
     def _made(self, passes: Bilevel, batches: tuple[Batch, Batch], starts: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
-        """Run every attack in `_attacks` at the current weights and alphas and return {name: adversarial images}."""
+        """Return {name: adversarial images} of all attacks in `_attacks`, made at the current weights and alphas."""
         attacks = self._attacks()
         made = passes.side_by_side(*(
             partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), PROGRESS[name])
@@ -378,9 +377,7 @@ class BilevelMethod(Generic[Config]):
         return passes.weight_gradient(training, self.weights, alphas)
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Run one pass on the natural images of the weights batch.
-
-        The pass uses the weights before the step and the given alphas.
+        """Run one pass on the natural images of the weights batch, with the old weights and the given alphas.
 
         Returns:
             accuracy: accuracy on these images.

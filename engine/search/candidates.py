@@ -22,7 +22,8 @@ class Candidate:
         number: number of the network in the order of training, from 1.
         genotype: architecture of the network.
         images: number of images on which the network was measured, at least 1.
-        natural_correct, adversarial_correct: number of these images classified correctly without and with the attack.
+        natural_correct: number of natural images that are classified correctly.
+        adversarial_correct: number of attacked images that are classified correctly.
     """
 
     number: int

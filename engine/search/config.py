@@ -41,9 +41,8 @@ class CurvatureConfig(SearchConfig):
 class OutOfDistributionConfig(SearchConfig):
     """Settings of a search that uses a batch of out-of-distribution images from a second dataset in every step.
 
-    The images are converted to the search's image shape and not augmented. Their labels are not read. No image comes from the
-    second dataset's select or test split. If some configurations of a subclass do not need the images, the subclass must override
-    `out_of_distribution`.
+    The images come from the second dataset's weights and alphas splits. They are converted to the search's image shape and are
+    not augmented. Their labels are not read. A subclass whose images are optional must override `out_of_distribution`.
     """
 
     second_dataset: str | None = setting(
@@ -53,7 +52,7 @@ class OutOfDistributionConfig(SearchConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Name of the second dataset, whose images every step uses."""
+        """Name of the second dataset, which gives the out-of-distribution images of every step."""
         return self.second_dataset or DATASETS[self.dataset].out_of_distribution
 
     @model_validator(mode="after")
@@ -84,8 +83,8 @@ GRADIENT_WEIGHTINGS = (
 class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     """Settings of a search that can minimise further objectives in addition to the method's own.
 
-    The added objectives and the method's own are weighed together. The setting NAME_factor is the coefficient of the objective
-    NAME. For example, one_step_factor is the coefficient of one_step.
+    The weighting treats the added objectives like the method's own. The coefficient of each added objective is the setting
+    NAME_factor, for example one_step_factor for the objective one_step.
     """
 
     added_objectives: tuple[AddedObjective, ...] = setting(
@@ -113,16 +112,13 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect, because they belong to objectives that are not added."""
+        """Return the names of the settings without effect: the settings of all objectives that are not added."""
         absent = [name for name in get_args(AddedObjective) if name not in self.added_objectives]
         return super().inert() | {field for field in type(self).model_fields for name in absent if field.startswith(f"{name}_")}
 
     @property
     def one_step_epsilon(self) -> float:
-        """L-infinity radius of the attack for the objective one_step, for pixels in 0..1.
-
-        This objective is the loss on adversarial images made by a single attack step.
-        """
+        """L-infinity radius, for pixels in 0..1, of the single-step attack that makes the images of the objective one_step."""
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
 
     def coefficient(self, name: str) -> float:
@@ -228,7 +224,7 @@ class NaturalBilevelConfig(WeighedBilevelConfig):
 
 
 class RobustBilevelConfig(WeighedBilevelConfig):
-    """Settings of a bilevel search with adversarially trained weights, and a natural and an adversarial objective."""
+    """Settings of a bilevel search that minimises a natural and an adversarial objective, with adversarially trained weights."""
 
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")

@@ -1,4 +1,4 @@
-"""Import of a search method's class and construction of its supernet, from the method's name and configuration."""
+"""Functions that import a search method's class and build its supernet, given the method's name and configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from engine.space.supernet import Supernet
 
 
 def method_class(method: str) -> Any:
-    """Import the class of a registered method, which implements `engine.search.method.SearchMethod`.
+    """Import and return the class of a registered method.
+
+    The class implements the interface `engine.search.method.SearchMethod`.
 
     Raises:
         ConfigError: no method has this name.
@@ -25,10 +27,10 @@ def method_class(method: str) -> Any:
 
 def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int],
                 statistics: ChannelStatistics | None = None) -> Supernet:
-    """Build the supernet of a method, with the fastest back ends that the supernet can use.
+    """Build the supernet of a method.
 
-    The configured placement (the rule that gives each layer its kind of cell) determines the cell kinds. If the method declares
-    the same kinds in another order, the supernet and its alphas use that order.
+    The configured placement (the rule that gives each layer its kind of cell) determines the cell kinds. If these are the kinds
+    that the method declares, they have the method's order.
 
     Args:
         method: registered name of the method.

@@ -2,12 +2,13 @@
 
     Lambda = 4 mean_i | grad l_i(x_i + z_i) - grad l_i(x_i) |_2,    z_i = h sign(grad l_i(x_i)) / |sign(grad l_i(x_i))|_2
 
-x_i is image i after the network's normalisation, or with pixels in 0..1 if the network does not normalise. l_i is the
-cross-entropy of this image, and z_i is a displacement of length h. Gradients in the formula are with respect to x_i. Lambda
-approximates the largest eigenvalue of the Hessian by a finite difference (Moosavi-Dezfooli et al., Robustness via Curvature
-Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds Lambda, times
-a coefficient, to the loss that the search minimises over alpha. The gradient of Lambda goes through both input gradients. z_i is
-treated as a constant.
+- x_i is image i after the network's normalisation, or with pixels in 0..1 if the network does not normalise.
+- l_i is the cross-entropy of this image. Its gradients are with respect to x_i.
+- z_i is a displacement of length h. It is treated as a constant when Lambda is differentiated.
+
+Lambda approximates the largest eigenvalue of the Hessian by a finite difference (Moosavi-Dezfooli et al., Robustness via
+Curvature Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds
+Lambda, times a coefficient, to the loss that the search minimises over alpha.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
         alphas: flat alphas.
         x: natural images [B, C, H, W] in 0..1.
         y: labels [B].
-        radius: h, the length of z, as a scalar tensor. One CUDA graph then serves every h.
+        radius: h, the length of z, as a scalar tensor, so that one CUDA graph serves every h.
     """
     unit = network.image_unit(x)
     here = _input_gradients(network, x, y, weights, alphas)

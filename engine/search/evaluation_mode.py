@@ -32,11 +32,11 @@ class _Evaluated:
 
 
 def in_evaluation_mode(objective: Objective, buffers: Tensor) -> Objective:
-    """Return the objective with its network in evaluation mode, so that running statistics replace batch statistics.
+    """Return the objective with its network in evaluation mode, where BatchNorm uses running statistics.
 
     Args:
         objective: an objective whose `constants` consist of a supernet alone.
-        buffers: flat running statistics of BatchNorm; they are not differentiated.
+        buffers: the flat running statistics. No gradient goes through them.
     """
     return replace(objective, function=_evaluated, constants=(objective.function, *objective.constants),
                    inputs=(*objective.inputs, buffers))

@@ -20,7 +20,7 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 
 class Recording(Protocol):
-    """A function captured with fixed input tensors, for example as a CUDA graph.
+    """The interface of a function that was captured with fixed input tensors, for example as a CUDA graph.
 
     Attributes:
         outputs: tensors that `replay` fills with the results for the current content of the input tensors.
@@ -40,9 +40,9 @@ class CudaRecording:
 
         Args:
             function: the function to capture. It must not copy between host and device.
-            inputs: tensors on one CUDA device. The graph reads its inputs from their memory.
-            pool: memory pool that all graphs of the search share. Sharing is safe, because only one graph runs at a time, and the
-                outputs of a graph are copied before the next graph runs.
+            inputs: tensors on one CUDA device, from whose memory the graph reads.
+            pool: memory pool that all graphs of the search share. Only one graph may run at a time, and its outputs must be
+                copied before the next graph runs.
         """
         with torch.cuda.device(inputs[0].device):
             stream = torch.cuda.Stream()
@@ -102,7 +102,7 @@ class Graphs:
 
     @classmethod
     def on(cls, device: torch.device) -> Graphs:
-        """Return an instance that records CUDA graphs if the device is a CUDA device, and otherwise runs passes eagerly."""
+        """Return an instance that records CUDA graphs on a CUDA device and runs passes eagerly on any other device."""
         if device.type != "cuda":
             return cls()
         pool = torch.cuda.graph_pool_handle()
@@ -120,10 +120,10 @@ class Graphs:
         eagerly.
 
         Args:
-            kind: key of the recording. Functions with equal keys must compute the same from equal inputs, because only the first
-                of these functions is recorded.
-            function: function of tensors only, which returns detached tensors. It must not draw random numbers, have side effects
-                or wait for the device. Every back end and setting that the function uses must be part of `kind` or never change.
+            kind: key of the recording. Only the first function with a key is recorded, so all functions with this key must
+                compute the same.
+            function: a function from tensors to detached tensors. It must not draw random numbers, have side effects or wait for
+                the device. Everything else on which its result depends, such as a setting, must be constant or part of `kind`.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
         if self._record is None:

@@ -1,16 +1,21 @@
 """Weights of several objectives, computed by torchjd from the Gramian of the objectives' gradients.
 
-torchjd: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232; MIT licence. UPGrad is from the
-same paper. DualProj: Lopez-Paz and Ranzato 2017, equation 11. IMTL-G: Liu et al., ICLR 2021. Aligned-MTL: Senushkin et al., CVPR
-2023. PCGrad: Yu et al. 2020, arXiv 2001.06782. FairGrad: Ban and Ji 2024, arXiv 2402.15638.
+Sources:
 
-This module is imported only if a search uses it. No function here keeps a state, and each returns the same weights for the same
-Gramian. A resumed search therefore equals an uninterrupted one. The weightings of torchjd that keep a state (GradVac, PCD,
-ExcessMTL, ...) are left out. CAGrad and Nash-MTL are left out because of the solvers that they need.
+- torchjd and UPGrad: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232; MIT licence.
+- DualProj: Lopez-Paz and Ranzato 2017, equation 11.
+- IMTL-G: Liu et al., ICLR 2021.
+- Aligned-MTL: Senushkin et al., CVPR 2023.
+- PCGrad: Yu et al. 2020, arXiv 2001.06782.
+- FairGrad: Ban and Ji 2024, arXiv 2402.15638.
 
-Differs: `projected` replaces the projector of torchjd. That projector needs a solver under the GPL, and it treats all gradients
-as zero if the sum of their squared norms is below 1e-4. Architecture gradients can be that small. For IMTL-G and Aligned-MTL, all
-gradients are first divided by the length of the longest one, which does not change the weights.
+The functions keep no state, so a resumed search equals an uninterrupted one. The weightings of torchjd that keep a state
+(GradVac, PCD, ExcessMTL, ...) are left out. CAGrad and Nash-MTL are left out because of the solvers that they need. This module
+is imported only if a search uses it.
+
+Differs: `projected` replaces the projector of torchjd, which needs a solver under the GPL. That projector also treats all
+gradients as zero if the sum of their squared norms is below 1e-4, and architecture gradients can be that small. For IMTL-G and
+Aligned-MTL, all gradients are first divided by the length of the longest one. This does not change the weights.
 """
 
 from __future__ import annotations
@@ -50,10 +55,9 @@ def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Te
 
 
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return IMTL-G's weights.
+    """Return IMTL-G's weights, which give a combined gradient with equally long projections onto all gradients.
 
-    With these weights, the projections of the combined gradient onto all gradients are equally long. If no weights have this
-    property, all weights are 0.
+    If no weights have this property, all weights are 0.
     """
     return _weighed(_of_common_scale(gramian), IMTLGWeighting())
 
@@ -67,11 +71,11 @@ def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) ->
 
 
 def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return PCGrad's weights, which give the sum of the gradients without conflicts.
+    """Return PCGrad's weights, which give the sum of the gradients after removal of their conflicts.
 
-    From each gradient, PCGrad removes the components that point against other gradients. With three or more gradients, the
-    result depends on the order of the removals. The order is random, with a seed computed from the Gramian, so that a repeated
-    step uses the same order.
+    From each gradient, PCGrad removes the components that point against other gradients. With three or more gradients, the order
+    of the removals changes the result. This order is random, with a seed computed from the Gramian, so that a repeated step uses
+    the same order.
     """
 
     def from_its_own_seed(products: Tensor) -> Tensor:
@@ -83,10 +87,9 @@ def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return FairGrad's weights, the w > 0 for which G w = 1 / w (elementwise), with the Gramian G.
+    """Return FairGrad's weights: the w > 0 with G w = 1 / w (elementwise), where G is the Gramian.
 
-    This is the Nash bargaining solution, which FairGrad gives when its own parameter alpha is 1. A zero gradient gets the weight
-    0.
+    This is FairGrad with its own parameter alpha = 1, the Nash bargaining solution. A zero gradient gets the weight 0.
     """
 
     def of_unit_gradients(products: Tensor) -> Tensor:
@@ -118,7 +121,7 @@ def projected(weights: np.ndarray, gramian: np.ndarray) -> np.ndarray:
 
 
 class _Projector(DualConeProjector):
-    """A projector for torchjd that calls `projected`."""
+    """An adapter that lets torchjd call `projected`."""
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:  # noqa: N803  (torchjd's names)
         rows = U.numpy().reshape(-1, len(G))

@@ -1,10 +1,13 @@
-"""Two lanes, which are threads that compute independent passes of one search step at the same time on a CPU.
+"""Two lanes (threads) that compute independent passes of one search step at the same time on a CPU.
 
-Each lane uses half of torch's threads. The tensors of a search are small, so a second core helps more by computing a second pass
-than by sharing the first one. Compared with a step on one core, a step with two lanes on two cores takes 0.6 of the time (0.7
-without the compiled kernels). A step with two threads in each pass takes 0.75 to 1.0 of the time, or several times as long if
-another process needs one of the cores. Lanes work because torch and the compiled kernels let other Python threads run while they
-compute, and because autograd's backward pass on a CPU runs in the thread that calls it.
+Each lane uses half of torch's threads. For the small tensors of a search, this is faster than one pass at a time with all
+threads. Measured on two cores, relative to the time of a step on one core:
+
+- two lanes: 0.6, or 0.7 without the compiled kernels.
+- two threads in each pass: 0.75 to 1.0, and several times as long if another process needs one of the cores.
+
+Lanes can run at the same time because torch and the compiled kernels release Python's lock while they compute. On a CPU,
+autograd's backward pass runs in the thread that calls it, so it stays in its lane.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ class Abandoned(Exception):
 class Lanes:
     """The lanes (threads that compute passes) of one search step, used as a context manager around all passes of the step.
 
-    The number of threads that share a sum affects the last bits of the sum. With two lanes, every pass therefore computes with
-    threads // 2 threads, even if the pass runs alone. The results for `threads` = 1 and `threads` = 2 are then bit-equal.
+    With two lanes, every pass uses half of the `threads`, even a pass that runs alone. The number of threads affects the last
+    bits of sums. The results for `threads` = 1 and `threads` = 2 are therefore bit-equal.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:
@@ -67,9 +70,8 @@ class Lanes:
         """Run the functions in two lanes (threads) and return their results in the order of the functions.
 
         The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
-        raises. If a function raises an error, this method raises the same error. The other lane then ends when its function next
-        enters the context manager `turn`. If both lanes fail, this method raises the error of the first lane, with the error of
-        the second lane as context.
+        raises. If one lane fails, the other lane ends when it next enters `turn`, and this method raises the error. If both lanes
+        fail, it raises the error of the first lane, with the error of the second lane as context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]
@@ -95,7 +97,7 @@ class Lanes:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold a lock during work that only one lane may do at a time, such as counting a pass and checking for a stop request.
+        """Hold a lock inside the `with` block, for work that only one lane may do at a time, such as counting a pass.
 
         Raises:
             Abandoned: the other lane has failed.

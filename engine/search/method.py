@@ -1,9 +1,11 @@
 """The interface between a search method and the loop that drives it. Imports no torch at run time.
 
-The loop builds the supernet and the method. For each step it draws a batch of the weights split and a batch of the alphas split,
-and also a batch of a second dataset if the configuration names one. It passes the batches to `step`. After the last step of an
-epoch it calls `end_epoch`. Epochs, learning-rate schedule, data, augmentation, files, logging and stopping belong to the loop. A
-method owns only its weights, alphas and optimisers.
+The loop builds the supernet and the method. It passes each step a batch of the weights split (images that train the weights) and
+a batch of the alphas split (images that train the alphas). If the configuration names a second dataset, it also passes a batch of
+that dataset. After the last step of an epoch it calls `end_epoch`.
+
+Epochs, learning-rate schedule, data, augmentation, files, logging and stopping belong to the loop. A method owns only its
+weights, alphas and optimisers.
 """
 
 from __future__ import annotations
@@ -25,27 +27,25 @@ if TYPE_CHECKING:
 class StepReport:
     """The measurements of one step with m objectives, as plain floats.
 
-    In a step without architecture gradients, the fields from `coefficients` to `cosines` are empty. The fields `names` and
-    `losses` are empty as well, unless the step measures losses without taking their gradients.
+    In a step without architecture gradients, `coefficients`, `weights`, `norms`, `raw_norms` and `cosines` are empty. If the step
+    measures no losses either, `names` and `losses` are also empty.
 
     Attributes:
         names: names of the objectives, for example ("natural", "adversarial").
-        losses: [m] values of the objectives on the alphas batch, without coefficients. If the method has an unrolled step, they
-            are measured at the weights after that step.
+        losses: [m] values of the objectives on the alphas batch, without coefficients. A method with an unrolled step measures
+            them at the unrolled weights.
         coefficients: [m] configured factors of the objectives (ARNAS: 1 and lambda).
         weights: [m] weights of the objectives, computed by the solver in this step. The weights are non-negative and sum to 1 if
             `Weighting.on_simplex` is True.
         norms: [m] norms of the architecture gradients after the coefficients and the normalisation are applied.
         raw_norms: [m] norms of the architecture gradients before the coefficients and the normalisation are applied.
         cosines: [m][m] cosines between the architecture gradients; 0 if a gradient is zero.
-        natural_accuracy, adversarial_accuracy: accuracy on the natural and adversarial images of the alphas batch, in 0..1,
-            from the passes that gave `losses`. None if no objective of the step uses such images.
-        train_loss: loss that the weight step minimises on the weights batch. This and the next two fields are None in a step that
-            does not train.
-        train_accuracy: accuracy on the natural images of the weights batch. It is measured with batch statistics, the new
-            alphas, and the weights before the step.
-        train_adversarial_accuracy: accuracy on the adversarial images of the weight step. None if the weight step uses no
-            adversarial images.
+        natural_accuracy, adversarial_accuracy: accuracy, in 0..1, on the natural and on the adversarial images of the alphas
+            batch. Each comes from the passes that gave `losses`, and is None if no objective uses these images.
+        train_loss: loss that the weight step minimises on the weights batch; None in a step that does not train.
+        train_accuracy: accuracy on the natural images of the weights batch, measured with batch statistics, the new alphas and
+            the old weights; None in a step that does not train.
+        train_adversarial_accuracy: accuracy on the adversarial images of the weight step; None if there are none.
         passes: number of forward passes in the step.
         stage: `SearchMethod.stage` after the step.
         statistics: BatchNorm statistics that normalised the alphas batch: "batch" or "running".
@@ -75,18 +75,16 @@ class SearchMethod(Protocol):
 
     Attributes:
         config: configuration of the method.
-        cell_kinds: cell kinds of the published supernet, in the order of the flat alphas. If the configured placement (the rule
-            that gives each layer its kind of cell) is not the published one, the supernet can have other kinds
-            (`supernet.kinds`).
-        primitives: operations of the supernet, which are the columns of the alphas.
+        cell_kinds: cell kinds of the published supernet, in the order of the flat alphas. The kinds in use are `supernet.kinds`,
+            which can differ if the placement (the rule that gives each layer its kind of cell) is not the published one.
+        primitives: operations of the supernet, in the order of the columns of the alphas.
         epoch: epoch of the next steps, set by `begin_epoch`.
-        passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` once for each forward
-            pass, so progress inside a step can be shown.
+        passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` as many times.
         stage: one short line that describes the current stage of the search; empty if the search has a single stage.
         activity: progress message of the step, set before each call of `poll`, for example "PGD step 3 of 7, weights batch".
             If two passes run side by side, the message describes the one that began last.
-        weights: flat weights of the supernet. Without a supernet, the flat weights of the network that is being trained.
-        alphas: flat alphas, followed by the betas of PC-DARTS if the supernet has edge weights. None if the method has no
+        weights: flat weights of the supernet, or of the network in training if the method trains no supernet.
+        alphas: flat alphas, followed by the betas of PC-DARTS if the supernet has edge weights. None if the method trains no
             supernet (`SearchConfig.on_supernet` is False).
         buffers: flat BatchNorm buffers.
         candidates: networks that the search has trained and measured one by one, oldest first; `end_epoch` adds new ones.
@@ -111,7 +109,7 @@ class SearchMethod(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch of the next steps, counted from 0. A fresh method is in epoch 0.
 
-        The loop calls this before every step. The epoch is not part of `state_dict`, because the loop restores the epoch.
+        The loop calls this before every step. `state_dict` therefore need not contain the epoch.
         """
         ...
 
@@ -129,14 +127,17 @@ class SearchMethod(Protocol):
 
         Args:
             train_batch: images and labels (x, y) of the weights split.
-            alpha_batch: images and labels (x, y) of the alphas split. A method without alphas gets one batch as both arguments:
-                from the weights split in a step that trains, and from the select split in a step that measures a network.
+            alpha_batch: images and labels (x, y) of the alphas split. A method without alphas gets the same batch in both
+                arguments. The batch comes from the weights split if the step trains a network, and from the select split if it
+                measures one.
             learning_rate: learning rate of the weights in this epoch.
-            generator, noise: source of the random starts of attacks, or the random starts themselves.
-            out_of_distribution: images [B, C, H, W] of a second dataset, always a full batch, if the property
-                `SearchConfig.out_of_distribution` names a dataset. They are in 0..1 if the network does not normalise its input,
-                else rescaled by `engine.data.out_of_distribution.restated`. A method without use for them may lack the argument.
-            poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
+            generator: source of the random starts of attacks.
+            noise: the random starts themselves, given instead of a generator.
+            out_of_distribution: full batch of images [B, C, H, W] of a second dataset, given if
+                `SearchConfig.out_of_distribution` names one. The images are in 0..1 if the network does not normalise its input.
+                Otherwise they are rescaled by `engine.data.out_of_distribution.restated`. An implementation that never needs them
+                may lack the argument.
+            poll: called before each forward pass, from any thread but never from two at once. It may raise to abandon the step.
         """
         ...
 

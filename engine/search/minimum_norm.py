@@ -4,11 +4,11 @@
 
 With d = sum_r c_r g_r, weights c are optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
 `minimum_norm_point` solve the problem exactly. `projected_gradient` and `frank_wolfe` reproduce the two public solvers of Sener
-and Koltun 2018 (arXiv 1810.04650), which the code of E2RNAS (arXiv 2011.09820) contains. Both stop near the optimum, because each
-of their line searches keeps a small distance from the ends of the line.
+and Koltun 2018 (arXiv 1810.04650), which the code of E2RNAS (arXiv 2011.09820) contains. These two stop near the optimum, because
+their line searches keep a small distance from the ends of the line.
 
-Differs: our solvers always return. The loops of the released solvers have no working limit on the number of rounds. They also
-start only if some pair of gradients has a convex combination with a norm below 1e4.
+Differs: our solvers always return. The released solvers can loop forever. They also start only if some pair of gradients has a
+convex combination with a norm below 1e4.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Solution(NamedTuple):
     Attributes:
         weights: [k] float64, non-negative, sum 1.
         rounds: number of rounds made.
-        converged: True if the stopping rule was met. Otherwise, `weights` are those of the best round.
+        converged: True if the stopping rule was met. Otherwise, the rounds ran out, and `weights` is the result of the best
+            round.
     """
 
     weights: np.ndarray
@@ -50,14 +51,13 @@ class Solution(NamedTuple):
 
 
 def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
-    """Return the weights of the minimum-norm convex combination of two gradients.
+    """Return the weights [gamma, 1 - gamma] of the minimum-norm convex combination of two gradients.
 
-    The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The second weight is computed by its own quotient and
-    not as 1 - gamma, which would round away the tiny weight of a huge gradient. The function does not wait for the device.
+    gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The second weight has a quotient of its own, because 1 - gamma would round
+    away the tiny weight of a huge gradient. The function does not wait for the device.
 
-    For equal gradients, the quotient is 0/0, which gives NaN alphas in the published ARNAS code. Every gamma then gives the same
-    combination, and the function returns the weights 1/2 and 1/2. Gradients count as equal if their squared distance is below the
-    rounding error of the Gramian.
+    Equal gradients get the weights 1/2 and 1/2. (The published ARNAS code computes 0/0 and gets NaN alphas.) Gradients count as
+    equal if their squared distance is below the rounding error of the Gramian.
 
     Args:
         gramian: [2, 2]. A NaN in it gives NaN weights.
@@ -84,10 +84,12 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
                        tolerance: float = TOLERANCE) -> Solution:
     """Find the minimum-norm combination by projected gradient descent.
 
-    This is `find_min_norm_element`, the default solver of E2RNAS. The descent starts from the best pair of gradients (see
-    `_best_pair`). With weights c and Gramian M, the direction of each round is -Mc minus the mean of -Mc. The weights move in
-    this direction until one of them would leave 0..1, and the result is projected onto the simplex. The new weights are the best
-    point on the line from c to the projection (`of_two`).
+    This is `find_min_norm_element`, the default solver of E2RNAS. It starts from the best pair of gradients (see `_best_pair`).
+    Each round, with weights c and Gramian M:
+
+    - The direction is -Mc minus the mean of its entries.
+    - A point moves from c in this direction until one entry would leave 0..1. It is then projected onto the simplex.
+    - The new weights are the best point on the line from c to the projection (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
@@ -106,8 +108,8 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
                 tolerance: float = TOLERANCE) -> Solution:
     """Find the minimum-norm combination by the Frank-Wolfe method.
 
-    This is `find_min_norm_element_FW` of E2RNAS. Each round steps towards the gradient that is least aligned with the current
-    combination, argmin_r (Mc)_r. The method is slow, because the distance to the optimum falls only as 1 / rounds. Arguments,
+    This is `find_min_norm_element_FW` of E2RNAS. Each round steps towards the gradient with the smallest inner product with the
+    current combination, argmin_r (Mc)_r. The method is slow: the distance to the optimum falls only as 1 / rounds. Arguments,
     result and errors are those of `projected_gradient`.
     """
     return _descend(gramian, lambda weights: np.eye(len(weights))[(gramian @ weights).argmin()], margin, rounds, tolerance)
@@ -115,7 +117,10 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Search along lines from the weights to target(weights), starting from `_best_pair`, until the weights stop changing."""
+    """Repeat line searches, each from the current weights to target(weights), until the weights stop changing.
+
+    The first weights are those of `_best_pair`.
+    """
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:
@@ -136,8 +141,8 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
     """Return the weights [2] of the minimum-norm convex combination of `one` and `two`.
 
-    `one` and `two` are themselves combinations of the k gradients, each given by its weights [k]. The function computes the same
-    as `of_two`, but on plain numbers, which is faster than on tensors.
+    Each of these is itself a combination of the k gradients, given by its weights [k]. The function computes the same as
+    `of_two`, but on plain numbers, which is faster than on tensors.
     """
     along_one, along_two = gramian @ one, gramian @ two
     first, mixed, second = float(one @ along_one), float(one @ along_two), float(two @ along_two)
@@ -170,7 +175,7 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """Subtract the mean from `downhill` and return the longest step [k] in this direction that keeps every weight in 0..1.
+    """Return the longest step [k] that keeps every weight in 0..1. Its direction is `downhill` minus the mean of `downhill`.
 
     A weight that would leave 0..1 at a step length below SMALLEST_STEP does not limit the step.
     """
@@ -199,9 +204,9 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
     """Return the exact weights of the minimum-norm convex combination of any number of gradients.
 
     This is Wolfe's minimum-norm-point algorithm, also known as Frank-Wolfe with fully corrective steps (Wolfe 1976;
-    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932). Each round adds the gradient that is least aligned with the current
-    combination (the Frank-Wolfe vertex), then moves to the minimum-norm combination of all gradients in use. The function always
-    returns, because the number of rounds is bounded and the best combination so far is kept.
+    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932). Each round adds the gradient with the smallest inner product with the
+    current combination, then moves to the minimum-norm combination of all gradients in use. The number of rounds is bounded, and
+    the best combination so far is kept.
 
     Args:
         gramian: [m, m] float64. Gradients may differ in scale by many orders of magnitude.
@@ -238,8 +243,9 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
     """Return the weights of the minimum-norm combination of gradient `added` and all gradients with a non-zero weight.
 
-    The weights move towards the affine minimiser (the best weights with sum 1 and any signs). Where a weight would turn negative,
-    the move stops, the gradient of this weight is dropped, and a move with the remaining gradients begins (Wolfe's minor cycle).
+    The weights move towards the affine minimiser (the best weights with sum 1 and any signs). If a weight would turn negative,
+    the move stops and the gradient of this weight is dropped. A new move with the remaining gradients then begins (Wolfe's minor
+    cycle).
     """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})

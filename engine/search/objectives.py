@@ -1,7 +1,7 @@
 """Loss functions of the registered objectives, evaluated on a supernet at flat weights and flat alphas.
 
-The functions do not apply the objectives' coefficients. Whether a loss is natural or adversarial depends only on the images that
-it is given. `engine.search.registries.OBJECTIVES` assigns the functions to the names of objectives.
+The functions do not apply the objectives' coefficients. The same function gives a natural or an adversarial loss, depending on
+its images. `engine.search.registries.OBJECTIVES` maps the names of objectives to these functions.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 class FunctionalNetwork(Protocol):
-    """A network that is evaluated at given weights and alphas.
-
-    The class declares the methods that objectives call on a supernet.
-    """
+    """The interface of a network that is evaluated at given weights and alphas, such as a supernet."""
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
         """Compute the logits [B, classes] of images x [B, C, H, W].
@@ -37,8 +34,7 @@ class FunctionalNetwork(Protocol):
     def image_unit(self, x: Tensor) -> Tensor:
         """Return the pixel difference (in 0..1) that the network's normalisation maps to 1.
 
-        The result has the shape [C, 1, 1], with one value per channel of x. For a network that does not normalise, it is a
-        scalar 1.
+        There is one value per channel of x, in the shape [C, 1, 1]. A network that does not normalise gives a scalar 1.
         """
         ...
 
@@ -65,8 +61,7 @@ class StepImages:
 def bound(objective: Objective, network: FunctionalNetwork, images: StepImages, config: SearchConfig) -> Objective:
     """Return a copy of a registered objective, with its network and its inputs filled in.
 
-    The inputs are those named in `Objective.reads`. A name that is a field of `StepImages` selects that field of `images`. Any
-    other name selects a setting of `config`.
+    The inputs are those named in `Objective.reads`. A name is either a field of `images` or a setting of `config`.
     """
     inputs = tuple(getattr(images, name) if hasattr(images, name) else images.x.new_full((), getattr(config, name))
                    for name in objective.reads)
@@ -106,9 +101,8 @@ def trades(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tenso
 def uniformity(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor) -> Value:
     """Compute the mean KL(uniform || p(x)) of out-of-distribution images x [B, C, H, W], in nats.
 
-    The divergence is 0 for equal logits. It grows as the network becomes more confident in a class, although the images belong to
-    none. The 2021 version of E2RNAS (code of 2021-03) also divides the divergence by the number of classes. BatchNorm uses the
-    statistics of x alone.
+    The divergence is 0 for equal logits and grows with the confidence in one class. The 2021 version of E2RNAS (code of 2021-03)
+    also divides it by the number of classes. BatchNorm uses the statistics of x alone.
     """
     predicted = F.log_softmax(network.logits(x, weights, alphas), dim=1)
     return Value(-predicted.mean() - log(predicted.shape[1]), None)

@@ -44,8 +44,8 @@ class ArchitectureGradients:
     """The architecture gradients of m objectives on the alphas batch. In a warm-up, m is 0.
 
     Attributes:
-        raw: [m, k] gradients without coefficients. They include the implicit terms (the effect of the alphas through the
-            unrolled weights), unless the method adds a single implicit term to `combined` instead.
+        raw: [m, k] gradients without coefficients. They include the implicit terms (the effect of the alphas through the unrolled
+            weights), except in a method that adds one implicit term to `combined`.
         gradients: [m, k] gradients multiplied by their coefficients.
         gramian: [m, m] float64 inner products of `gradients`, or of the normalised gradients if the method normalises them.
         weights: [m] weights of the objectives, computed by the solver from `gramian`.
@@ -69,7 +69,7 @@ class ArchitectureGradients:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A step that is computed but not taken: the next state and how it was computed.
+    """A computed step that is not taken yet: the next state and the values computed on the way.
 
     Attributes:
         state: state of the method after the step.

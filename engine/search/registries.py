@@ -1,4 +1,4 @@
-"""Registries of objectives (losses that a bilevel method minimises) and weightings (rules for weighing losses).
+"""Registries of objectives (losses that a bilevel method minimises) and of weightings (rules that weigh objectives).
 
 The module imports no torch.
 """
@@ -67,17 +67,17 @@ class Value(NamedTuple):
 class Objective:
     """A loss that a search minimises, as a function of flat weights and flat alphas.
 
-    In a registered objective, `constants` and `inputs` are empty. `engine.search.objectives.bound` returns a copy in which they
-    contain a supernet and the images of a step.
+    A registered objective has empty `constants` and `inputs`. `engine.search.objectives.bound` returns a copy with a supernet and
+    the images of a step in these two fields.
 
     Attributes:
         name: name in reports and in the run log.
         function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, without the coefficient.
-        title: display name, as used within a sentence after "the".
+        title: display name, in the form that follows "the" within a sentence.
         reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a numeric setting of the search.
         passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.
-        coefficient: configured factor of the loss. It is applied before a weighting computes the weights of the objectives.
+        coefficient: configured factor of the loss. A weighting sees the loss and its gradient multiplied by this factor.
         constants: hashable arguments of the function, such as the supernet.
         inputs: tensors that the function reads in addition to weights and alphas.
     """
@@ -99,9 +99,9 @@ class Objective:
 
     @property
     def kind(self) -> Hashable:
-        """Key under which objectives share passes recorded as CUDA graphs.
+        """Key of the CUDA graphs that record the passes of this objective.
 
-        Objectives with equal keys compute the same function of their inputs.
+        Objectives with equal keys compute the same function of their inputs and share these graphs.
         """
         return self.function, self.constants
 
@@ -121,7 +121,7 @@ class Weighting:
 
     Attributes:
         name: value of the setting `weighting` that selects the rule.
-        title: name in the title of a run that uses this rule instead of the published one.
+        title: name of the rule in the titles of runs that use it instead of the published rule.
         words: explanation of the rule in one to three sentences, shown next to a plot of the weights.
         function: (gramian [m, m] float64, names of the m objectives, natural_weight) -> weights [m] on the Gramian's device.
             Only the rule "fixed" uses natural_weight, as the weight of the natural objective.

@@ -1,4 +1,4 @@
-"""The bilevel methods that weigh several objectives, and those that also train on adversarial images."""
+"""Base classes for bilevel methods: one for several weighed objectives, and one that also trains on adversarial images."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
         return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """Return the settings of the attack on the batches of a search step: a single step with the radius `one_step_epsilon`.
+        """Return the settings of the attack on the batches of a search step.
 
-        A method whose search uses another attack overrides this method.
+        The default is the attack of the objective one_step: a single step with the radius `one_step_epsilon`.
         """
         epsilon = self.config.one_step_epsilon
         return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)

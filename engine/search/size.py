@@ -1,14 +1,14 @@
 """Objectives on the size of the network that the alphas describe: its number of parameters or multiply-adds (MACs).
 
-Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet describes it:
+Every count is linear in softmax(alpha). One table per supernet, [kinds, 14 edges, primitives], therefore describes a count:
 
 - `published_parameters`: the parameter count of the 2020 version of E2RNAS (arXiv 2011.09820, code of 2020-11).
 - `published_macs`: the MAC count of the 2021 version of E2RNAS (code of 2021-03).
-- `module_parameters`: the parameter count of the 2021 version. Unlike the first two counts, it counts the real modules.
+- `module_parameters`: the parameter count of the 2021 version of E2RNAS, which counts the real modules.
 - `module_macs`: our correction of `published_macs`, which also counts the real modules.
 
 As in the published code, no count includes the stem, the preprocessing of cell inputs and the classifier, which are the same in
-every architecture. If the alphas are one-hot and every dropped edge has "none", `module_parameters` equals the count of
+every architecture. For one-hot alphas with "none" on every dropped edge, `module_parameters` equals the count of
 `engine.architecture.cost` for the edges of the derived network.
 """
 
@@ -36,10 +36,9 @@ Count = Callable[[CellShape, int, str], float]
 def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
     """Return the parameter count of the 2020 version of E2RNAS, including its mistake.
 
-    Every edge gets the summed cost of all 14 edges, multiplied by 2 / (number of edges into the node). The reason is that the
-    released code multiplies softmax(alpha) [14, 8] by the costs [8, 14] and sums the columns of the product. At equal alphas, 16
-    channels and 8 layers, the result is 1,831,168 instead of the intended 131,157, far above every bound that the authors used.
-    BatchNorm is not counted.
+    The released code multiplies softmax(alpha) [14, 8] by the costs [8, 14] and sums the columns of the product. Every edge
+    therefore gets the summed cost of all 14 edges, multiplied by 2 / (number of edges into the node). At equal alphas, 16
+    channels and 8 layers, the result is 1,831,168 instead of the intended 131,157. BatchNorm is not counted.
 
     Args:
         cells: shape of every cell of the supernet.
@@ -67,10 +66,10 @@ def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitiv
 
 
 def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the multiply-adds as E2RNAS counted them in 2021, including two mistakes.
+    """Return the multiply-adds as the 2021 version of E2RNAS counts them, including two mistakes.
 
-    The count assumes 32x32 maps in every cell. It also assigns the cost 1024 C^2 of a 1x1 convolution to avg_pool_3x3, which has
-    no multiply-adds. Arguments and result are those of `published_parameters`.
+    The count assumes 32x32 maps in every cell. It also gives avg_pool_3x3, which has no multiply-adds, the count 1024 C^2 of a
+    1x1 convolution. Arguments and result are those of `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         c = cell.channels
@@ -86,7 +85,7 @@ def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives:
 def module_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
     """Return the number of multiply-adds of each operation on each edge, as the supernet's modules compute them.
 
-    Each edge is counted once, at its true resolution. The arguments are those of `published_parameters`.
+    The count uses the true resolution of each edge. The arguments are those of `published_parameters`.
 
     Returns:
         [kinds, 14, primitives], float64.
@@ -120,7 +119,7 @@ def _convolutions(cell: CellShape, edge: int, primitive: str) -> int:
 
 
 def _norms(cell: CellShape, edge: int, primitive: str) -> int:
-    """Count the BatchNorms with scale and shift in one operation on one edge."""
+    """Count the BatchNorm layers with scale and shift in one operation on one edge."""
     if primitive == "skip_connect":
         return 1 if _stride(cell, edge) == 2 else 0
     return 0 if "conv" not in primitive else 2 if primitive.startswith("sep") else 1
@@ -149,15 +148,15 @@ def range_of(table: Tensor) -> tuple[float, float]:
 
 
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
-    """Convert a bound on one measure of size, such as MACs, to a bound on another measure, such as parameters.
+    """Convert a bound on one count, such as MACs, to a bound on another count, such as parameters.
 
-    The result divides the range of the other measure (see `range_of`) in the same proportion as `bound` divides the range of the
-    first measure.
+    Each count has a range, from the smallest to the largest architecture (see `range_of`). The result lies at the same fraction
+    of its range as `bound`.
 
     Args:
-        bound: bound on the measure of `table`.
-        table: [kinds, edges, primitives], first measure of each operation.
-        other: [kinds, edges, primitives], other measure of each operation.
+        bound: bound on the count of `table`.
+        table: [kinds, edges, primitives], the first count of each operation.
+        other: [kinds, edges, primitives], the other count of each operation.
     """
     (low, high), (other_low, other_high) = range_of(table), range_of(other)
     return other_low + (bound - low) / (high - low) * (other_high - other_low)
@@ -175,8 +174,8 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
     | abs       | abs(L - N)                      | 2021                    |
     | both      | N + max(1, N - U, L - N)        | 2021                    |
 
-    If a constant is the largest argument of a maximum, the gradient of the maximum is exactly zero. The losses max, min and
-    min_later are then inert, which means that they do not affect the architecture.
+    Where a maximum equals its constant (1 or L), its gradient is exactly zero. The losses max, min and min_later then do not
+    affect the architecture.
     """
     one = torch.ones_like(count)
     if how == "max":
@@ -193,10 +192,10 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
 
 
 def inert_notice(of: str) -> str:
-    """Return the notice that a size objective is inert, which means that it does not affect the architecture at the moment.
+    """Return a message that says that a size objective does not affect the architecture at the moment.
 
     Args:
-        of: name of the objective's count, for example "parameters".
+        of: name of what the objective counts, for example "parameters".
     """
     return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant "
             "and its gradient is zero. The architecture does not follow it until the count crosses the bound.")
@@ -208,8 +207,8 @@ def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float =
 
     Args:
         name: name in reports, for example "parameters".
-        table: [kinds, 14, primitives], number of parameters or MACs of each operation on each edge. The order, device and dtype
-            are those of the flat alphas, and the unit is that of the bounds.
+        table: [kinds, 14, primitives], number of parameters or MACs of each operation on each edge, in the unit of the bounds.
+            Order, device and dtype are those of the flat alphas.
         how, lower, upper: form and bounds of the loss; see `bounded`.
         unit: name of the table's unit.
     """
@@ -230,12 +229,15 @@ def bounded_count(how: Bound, lower: float, upper: float, weights: Tensor, alpha
 
 
 def parameter_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected parameters of the real modules, as a fraction of the largest architecture's parameters."""
+    """Compute the expected parameters of a network, as a fraction of the parameters of the largest architecture.
+
+    The expectation is over softmax(alphas). `module_parameters` gives the parameters of each operation.
+    """
     return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_parameters, network, alphas))
 
 
 def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected multiply-adds of a network, as a fraction of those of the costliest architecture.
+    """Compute the expected multiply-adds of a network, as a fraction of the multiply-adds of the costliest architecture.
 
     The expectation is over softmax(alphas). `module_macs` gives the multiply-adds of each operation.
     """
@@ -245,9 +247,8 @@ def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
 def shares(table: Tensor) -> Tensor:
     """Return a table of counts, divided by the largest value that `expected` can reach with this table.
 
-    With the divided table, `expected` is in 0..1 for a supernet of any size. The architecture with the costliest operation on
-    every edge has the value 1. Undivided counts are in the hundreds of thousands. A solver that compares lengths of gradients
-    could not weigh them against losses of a few nats.
+    With the divided table, `expected` is in 0..1 for a supernet of any size. Undivided counts are in the hundreds of thousands.
+    Their gradients would be far longer than the gradients of losses of a few nats.
     """
     return table / range_of(table)[1]
 

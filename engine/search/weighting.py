@@ -29,9 +29,9 @@ def gramian_of(gradients: Tensor) -> Tensor:
 def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float = 0.0) -> Tensor:
     """Return the Gramian of the normalised gradients.
 
-    Normalisation divides each gradient by its norm (l2), by its loss (loss), or by the product of norm and loss (loss+). Only the
-    solver sees the normalised gradients. As in the released E2RNAS code, the weights that the solver finds multiply the original
-    gradients. A gradient whose divisor is zero stays unchanged.
+    Normalisation divides each gradient by its norm (l2), by its loss (loss), or by the product of norm and loss (loss+). A
+    gradient whose divisor is zero stays unchanged. As in the released E2RNAS code, only the solver sees the normalised gradients.
+    Its weights multiply the original gradients.
 
     Args:
         gramian: [m, m] inner products of the original gradients.
@@ -56,9 +56,8 @@ def mgda(gramian: Tensor) -> Tensor:
         gramian: [m, m], symmetric and positive semi-definite; float64 recommended.
 
     Returns:
-        [m] weights, non-negative with sum 1, with the dtype and on the device of the Gramian. If the gradients are linearly
-        dependent, several choices of weights can give the minimum norm, and any of them may be returned. For two or
-        more objectives, a NaN in the Gramian gives NaN weights.
+        [m] weights, non-negative with sum 1, with the dtype and on the device of the Gramian. If several choices of weights give
+            the minimum norm, any of them may be returned. For two or more objectives, a NaN in the Gramian gives NaN weights.
     """
     m = gramian.shape[0]
     if m == 1:
@@ -74,7 +73,7 @@ def mgda(gramian: Tensor) -> Tensor:
 def by_mgda(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """Return MGDA's weights [m], as computed by `mgda`.
 
-    The arguments `names` and `natural_weight` are not used. They are there because all weighting rules have the same signature.
+    The arguments `names` and `natural_weight`, which all weighting rules have, are not used.
     """
     return mgda(gramian)
 
@@ -85,9 +84,9 @@ def equal(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tenso
 
 
 def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return `natural_weight` for the natural objective, and divide the rest of 1 equally among the other objectives.
+    """Return `natural_weight` for the natural objective, and equal weights for the others. The sum is 1.
 
-    If there is a single objective or no natural one, all objectives share the weight 1 equally.
+    If there is a single objective or no natural one, all weights are equal.
     """
     count = len(names)
     if count == 1 or "natural" not in names:
@@ -103,9 +102,9 @@ def plain_sum(gramian: Tensor, names: Sequence[str], natural_weight: float) -> T
 
 
 def adversarial_only(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Share the weight 1 equally among the objectives that read adversarial images.
+    """Return equal weights for the objectives that read adversarial images, and 0 for the others. The sum is 1.
 
-    If no objective reads adversarial images, all objectives share the weight 1 equally.
+    If no objective reads adversarial images, all weights are equal.
     """
     adversarial = [i for i, name in enumerate(names) if OBJECTIVES[name].adversarial]
     if not adversarial:

@@ -1,9 +1,9 @@
-"""Attacks that create training images, and training losses.
+"""Training losses, and attacks that create training images.
 
-PGD creates the images of adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv
-1901.08573). It runs in evaluation mode, so that it does not change BatchNorm's running statistics. The single step of Fast-AT
-(Wong, Rice and Kolter 2020, arXiv 2001.03994) runs in training mode, as published. Both attacks freeze the parameters and compute
-only input gradients.
+PGD creates the images of adversarial training (Madry et al. 2018, arXiv 1706.06083) and of TRADES (Zhang et al. 2019, arXiv
+1901.08573). It runs the network in evaluation mode, so that BatchNorm's running statistics do not change. The single step of
+Fast-AT (Wong, Rice and Kolter 2020, arXiv 2001.03994) runs the network in training mode, as published. Both attacks compute only
+input gradients.
 """
 
 from __future__ import annotations
@@ -55,11 +55,10 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
                 precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Return the training images of Fast-AT, made by one gradient step from a uniform start.
+    """Return the training images of Fast-AT, made from a uniform start by one gradient step that raises the cross-entropy.
 
-    The step raises the cross-entropy. The attack takes one forward pass and does not change the mode of the network. In training
-    mode, which is the published one, BatchNorm normalises the start images by batch statistics and updates its running
-    statistics. The start and the result are clipped to 0..1.
+    The attack takes one forward pass in the network's current mode. In training mode, which is the published one, this pass
+    updates BatchNorm's running statistics. The start and the result are clipped to 0..1.
 
     Args:
         network, x, y, epsilon, generator, precision, poll: see `training_images`.
@@ -89,7 +88,10 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
             poll: Callable[[], None], *, epsilon: float, step_size: float, steps: int,
             start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
-    """Return PGD's adversarial images for the function `logits_of`. The other arguments are those of `training_images`."""
+    """Return PGD's adversarial images for the function `logits_of`, which maps images to logits.
+
+    The other arguments are those of `training_images`.
+    """
     x = x.detach()
     begin = x
     if start == "normal":
@@ -122,7 +124,8 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
     """Return the training images of TRADES, made by PGD.
 
-    PGD maximises the divergence of the prediction on the adversarial image from that on x, in steps + 1 forward passes.
+    PGD maximises KL(p(x) || p(x_adv)), the divergence between the predictions on x and on the adversarial image. This takes
+    `steps` + 1 forward passes.
 
     Args:
         network, x, generator, precision, poll: see `training_images`.

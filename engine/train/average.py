@@ -1,11 +1,10 @@
 """Exponential moving average of a network's weights, kept as a second network that is evaluated instead of the trained one.
 
-After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. This d is small
-in early updates, so that the average forgets the random initial weights quickly, as in the adversarial training of Gowal et al.
-2020 (arXiv 2010.03593).
+After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. The small d of
+early updates makes the average forget the random initial weights quickly, as in Gowal et al. 2020 (arXiv 2010.03593).
 
-BatchNorm's running means and variances are averaged like weights, so that to first order they fit the averaged weights. Some
-published code copies the running statistics of the trained network instead. BatchNorm's batch counters are copied.
+BatchNorm's running means and variances are averaged like weights, and its batch counters are copied. Some published code copies
+the running means and variances too, but averaged ones fit the averaged weights better.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Average:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged network's state dict and the number of updates, as copies that later updates do not change."""
+        """Return copies of the averaged network's state dict and of the number of updates."""
         return {"network": {name: value.clone() for name, value in self.network.state_dict().items()}, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ def under_autocast(precision: Precision, function: Callable[[Tensor], Any]) -> C
 
     Args:
         precision: "float32" to return `function` itself, "bf16" to run it under autocast.
-        function: function from images x to logits, or to a tuple of two entries, each logits or None.
+        function: function from images x to logits, or to a pair whose entries are logits or None.
 
     Returns:
         A function with the same arguments, whose logits are float32.

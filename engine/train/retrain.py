@@ -33,15 +33,15 @@ from engine.train.precision import under_autocast
 class Probe:
     """The result of a check for catastrophic overfitting during Fast-AT training.
 
-    The check measures the accuracy on a training batch under two attacks, in evaluation mode and before the batch's training
-    step.
+    The check measures the accuracy on a training batch under two attacks. It runs in evaluation mode, before the training step on
+    this batch.
 
     Attributes:
         fgsm_accuracy: accuracy 0..1 under the training attack, which takes one step from a random start.
         pgd_accuracy: accuracy 0..1 under PGD from a random start.
         highest: highest `pgd_accuracy` of earlier probes.
-        alert: True for the first probe that finds a collapse (see `Retraining.is_collapse`). Later probes of the same
-            collapse give False.
+        alert: True for the first probe that finds a collapse (see `Retraining.is_collapse`). Later probes of the same collapse
+            give False.
     """
 
     fgsm_accuracy: float
@@ -59,8 +59,8 @@ class StepReport:
         natural_accuracy: accuracy 0..1 on the augmented clean images in training mode; None if the step makes no forward pass on
             clean images.
         adversarial_accuracy: accuracy 0..1 on the adversarial images in training mode; None in natural training.
-        passes: number of forward passes, including those of the check for catastrophic overfitting (`probe`).
-        probe: result of the check for catastrophic overfitting before the step; None if the step has no such check.
+        passes: number of forward passes, including those of the check for catastrophic overfitting that precedes some steps.
+        probe: result of that check; None if the step has none.
     """
 
     loss: float
@@ -103,7 +103,7 @@ class Selection:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Pair of accuracies by which checkpoints are compared: adversarial, then natural, which breaks ties."""
+        """(adversarial accuracy, natural accuracy), by which checkpoints are compared. The second breaks ties."""
         return self.adversarial_accuracy, self.natural_accuracy
 
 
@@ -180,7 +180,7 @@ class Retraining:
     def selected(self) -> nn.Module:
         """The network that is evaluated, saved as the best checkpoint and attacked.
 
-        This is the averaged network if averaging is configured, and the trained network if not.
+        This is the averaged network if weight averaging is on, and otherwise the trained network.
         """
         return self.network if self.average is None else self.average.network
 
@@ -188,8 +188,10 @@ class Retraining:
         """Return True if a probe shows catastrophic overfitting: robustness to FGSM but no longer to PGD.
 
         A probe attacks a training batch with FGSM and PGD. `probe.highest` is the highest PGD accuracy of earlier probes. The
-        result is True if the PGD accuracy is more than `probe_drop` below `probe.highest` and the FGSM accuracy is at least
-        `probe.highest`. On a hard batch, both accuracies are low and the result is False.
+        result is True if both conditions hold:
+
+        - The PGD accuracy is more than `probe_drop` below `probe.highest`.
+        - The FGSM accuracy is at least `probe.highest`. This fails on a batch that is merely hard.
 
         The published early stopping of Fast-AT uses the same threshold, but compares the PGD accuracies of successive epochs and
         ignores FGSM.
@@ -198,10 +200,10 @@ class Retraining:
         return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor | Images, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32.
+        """Measure the `selected` network on natural and on adversarial images: loss and accuracy, in float32.
 
-        The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. The start is the same at every call,
-        so that epochs are comparable. The measurement leaves the network and the optimiser unchanged.
+        The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. Every call uses the same random
+        numbers, so that epochs are comparable. The network and the optimiser stay unchanged.
 
         Args:
             x: [N, C, H, W], images of the select split.
@@ -223,9 +225,11 @@ class Retraining:
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keep a copy of the network that `selection` measured, if it is the best so far. Return True if a copy was kept.
+        """Keep a copy of the network `selected` if its `selection` is the best so far. Return True if a copy was kept.
 
-        This network is the averaged network if averaging is configured, and the trained network if not.
+        Args:
+            selection: result of `select` for the network in its current state.
+            epoch: number of the current epoch, recorded with the copy.
         """
         if self.best is not None and selection.rank <= Selection(**self.best["selection"]).rank:
             return False
@@ -235,7 +239,7 @@ class Retraining:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read.
 
-        The entry `best["network"]` holds the parameters and buffers of the network that attack runs attack.
+        The entry `best["network"]` holds the parameters and buffers of the best network so far. Attack runs attack this network.
         """
         return {"network": _copy(self.network.state_dict()), "optimizer": self.optimizer.state_dict(), "steps": self.steps,
                 "best": self.best, "average": None if self.average is None else self.average.state_dict(),
@@ -311,9 +315,9 @@ class Retraining:
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
 
     def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
-        """Check for catastrophic overfitting by attacking the augmented batch x, y of the next step with FGSM and with PGD.
+        """Check for catastrophic overfitting: measure the accuracy on the batch of the next step under FGSM and under PGD.
 
-        The check takes probe_steps + 3 forward passes and leaves the network unchanged.
+        The check takes probe_steps + 3 forward passes and leaves the network unchanged. x and y are the augmented batch.
         """
         epsilon, accuracies = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))

@@ -18,8 +18,8 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
       rate 0 (Wong, Rice and Kolter 2020, released code).
 
     During `warmup_epochs` the rate grows linearly and reaches the full rate at the last warm-up step (Goyal et al. 2017, arXiv
-    1706.02677). The epochs in `milestone_epochs` count from the beginning of the run, warm-up included. A milestone during the
-    warm-up takes effect when the warm-up ends.
+    1706.02677). `milestone_epochs` count from the beginning of the run. A milestone during the warm-up takes effect when the
+    warm-up ends.
 
     Args:
         config: the settings of the run.

@@ -1,8 +1,8 @@
 """Search methods, one folder each.
 
-Each folder holds `config.py` and `method.py`. The settings in `config.py` are imported here and do not need torch. `method.py` is
-imported when a search runs. To add a method, add a folder and one line below. Methods are listed in the order of these lines:
-ARNAS, DSARA and the two versions of E2RNAS, then the baselines.
+Each folder holds `config.py` and `method.py`. This module imports every `config.py`, none of which needs torch. A `method.py` is
+imported only when a search runs. To add a method, add a folder and one line below. Methods are listed in the order of these
+lines: ARNAS, DSARA and the two versions of E2RNAS, then the baselines.
 """
 
 from engine.search.methods.arnas import config as _arnas  # noqa: F401

@@ -22,9 +22,11 @@ class AdvRushConfig(NaturalBilevelConfig):
     Stage 1 is first-order DARTS. Stage 2 minimises L_natural + gamma Lambda over alpha, where Lambda is the curvature of the loss
     around the images. The defaults are those of the released search code.
 
-    Differs: the weights and alphas splits are disjoint and shuffled. The released code takes both batches from the whole training
-    set in its stored order, and takes every alphas batch from the beginning of the set. Stage 2 uses BatchNorm's running
-    statistics. Here, only the weights batches update these statistics. In the released code, both batches do.
+    Differs in two ways:
+
+    - The weights and alphas splits are disjoint and shuffled. The released code takes both batches from the whole training set in
+      its stored order, and takes every alphas batch from the beginning of the set.
+    - Only the weights batches update BatchNorm's running statistics, which stage 2 uses. In the released code, both batches do.
     """
 
     epochs: int = setting(60, "Passes over the weights split.",
@@ -89,12 +91,12 @@ class AdvRushConfig(NaturalBilevelConfig):
         return epoch >= self.warmup_epochs
 
     def radius(self, epoch: int) -> float:
-        """Return h, the length of the displacement that measures the curvature, for an epoch counted from 0."""
+        """Return h, the length by which images are displaced to measure the curvature, for an epoch counted from 0."""
         grown = epoch if self.radius_growth == "search" else max(0, epoch - self.warmup_epochs)
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect, because they belong to objectives that are not added.
+        """Return the names of the settings without effect: the settings of all objectives that are not added.
 
         The settings of the objective "curvature" are never returned, because AdvRush always has this objective.
         """

@@ -5,15 +5,14 @@ The mathematics is that of the released search code:
     stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
     stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       all later epochs
 
-All images are natural, and the search space is that of DARTS. Lambda is defined in `engine.search.curvature`. In stage 2, both
-Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. Using running statistics in the weight
-step is a mistake of the released code. `AdvRushConfig` has one setting for the statistics in Lambda and one for the statistics in
-the weight step.
+All images are natural, and the search space is that of DARTS. Lambda is the curvature of `engine.search.curvature`. In stage 2,
+Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. For the weight step, this is a mistake
+of the released code. `AdvRushConfig` has a setting for each of the two.
 
 A step takes 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two additional passes compute
-the input gradients that Lambda compares, and the backward pass of Lambda goes through these gradients. With the same kernels, a
-step of stage 2 takes 2.3 times as long as a step of stage 1. On a CPU it takes 8 times as long, because only stage 1 can use the
-compiled kernels: they support neither Lambda nor running statistics. (Measured on digits with the preset `quick` and one thread.)
+the input gradients that Lambda compares. A step of stage 2 takes 2.3 times as long as one of stage 1 with the same kernels. On a
+CPU it takes 8 times as long, because the compiled kernels support neither Lambda nor running statistics. (Measured on digits with
+the preset `quick` and one thread.)
 """
 
 from __future__ import annotations
@@ -37,7 +36,10 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss and, in stage 2, gamma times the curvature and the objectives added in the settings."""
+        """Return the objectives of the current stage.
+
+        Stage 1 has only the natural loss. Stage 2 also has gamma times the curvature, and the objectives added in the settings.
+        """
         natural = OBJECTIVES["natural"]
         if not self.config.has_curvature(self.epoch):
             return (natural,)
@@ -53,7 +55,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of an objective, with the supernet and the images of a step filled in.
+        """Return a copy of an objective that holds the supernet and the images of a step.
 
         The curvature also gets its displacement length h in the current epoch and the configured kind of BatchNorm statistics.
         """

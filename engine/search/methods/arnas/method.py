@@ -17,9 +17,8 @@ In each step, PGD with k steps makes adversarial images of both batches, at the 
 | weight step: SGD on L_adv at (w, new alpha)                              | 1      | weight gradient          |
 
 A step has 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order leaves out the training gradient and the
-four finite differences, so it has 2 k + 4 forward and 2 k + 3 backward passes. On a CPU with at least two threads, the two
-attacks run side by side, then the two unrolled gradients, then the passes of the last two rows. Only the training gradient runs
-alone. On a GPU, an attack is one CUDA graph. All remaining passes share four graphs.
+finite differences, so it has five fewer of each. On a CPU with at least two threads, all passes except the training gradient run
+in pairs, side by side. On a GPU, an attack is one CUDA graph, and all remaining passes share four graphs.
 
 Differs: only the pass on natural images updates BatchNorm's running statistics. In the released code, every pass updates them,
 attacks included, but nothing reads them. The weights and alphas are therefore the same.

@@ -1,9 +1,13 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
-DSARA's genotype and the code that trains and attacks the network are public (in-situflash/DSARA). The genotype has the same cells
-as that of ARNAS. The search code is not public. We had only the abstract of the paper and the start of the introduction, which
-describe the two stages in words. Where these sources give no value for a setting, the default is our own choice, which is in most
-cases that of ARNAS, the successor of DSARA.
+The search code is not public. Our sources are:
+
+- the abstract of the paper and the start of its introduction, which describe the two stages in words
+- DSARA's genotype, which has the same cells as the genotype of ARNAS
+- the public code that trains and attacks the network (in-situflash/DSARA)
+
+If these sources give no value for a setting, the default is our own choice. In most cases, it is the value of ARNAS, the
+successor of DSARA.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch_epoch
     stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, all later epochs
 
-In both stages, w' is one SGD step of L_adv on the weights batch. The search code is not public. Only the two stages are known.
-Search space, attack, optimisers and solver are those of ARNAS. Without stage 1 and with the same lambda, DSARA therefore equals
-ARNAS. With PGD of k steps, a step has 2 k + 6 forward passes in stage 1 and 2 k + 9 in stage 2 (see
+In both stages, w' is one SGD step of L_adv on the weights batch. The search code is not public, and only the two stages are
+known. All other parts (search space, attack, optimisers and solver) are taken from ARNAS. Without stage 1 and with the same
+lambda, DSARA equals ARNAS. With PGD of k steps, a step has 2 k + 6 forward passes in stage 1 and 2 k + 9 in stage 2 (see
 `engine.search.bilevel_method`).
 """
 
@@ -30,8 +30,8 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
     def objectives(self) -> tuple[Objective, ...]:
         """Return the objectives of the current stage.
 
-        This is the adversarial loss in stage 1. In stage 2, these are the natural loss, lambda times the adversarial loss, and
-        the added objectives.
+        Stage 1 has only the adversarial loss. Stage 2 has the natural loss, lambda times the adversarial loss, and the objectives
+        added in the settings.
         """
         robust = OBJECTIVES[self.config.robust_objective]
         if self.config.stage(self.epoch) == 1:
@@ -40,7 +40,7 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the current stage, with the last epoch of stage 1 or the first epoch of stage 2."""
+        """Description of the current stage, for example "Stage 1 of 2: adversarial loss only, until epoch 20"."""
         switch = self.config.switch_epoch + 1  # readers count epochs from 1
         if self.config.stage(self.epoch) == 1:
             return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"
@@ -58,10 +58,10 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the architecture gradients with the solver that the configuration selects.
+        """Compute the architecture gradients with the configured solver.
 
-        With the solver first_order_weights, the weights of the losses are computed from the gradients at (w, alpha). The weighted
-        sum of the losses is then treated as a single loss in second order, so one finite difference is enough.
+        The solver first_order_weights computes the weights of the losses from the gradients at (w, alpha). It then treats the
+        weighted sum of the losses as a single loss in second order, so one finite difference is enough.
         """
         if not self._weighs_first_order():
             return super()._architecture_gradients(passes, training, objectives, learning_rate)

@@ -20,8 +20,10 @@ class E2rnasConfig(BilevelConfig):
     """Settings of E2RNAS, which minimises (L_natural, number of parameters) over alpha by MGDA.
 
     The weights are trained on adversarial images made by a single attack step. The defaults are those of the released main runs
-    on CIFAR-10 with the size limit 1e6, including the mistakes of the code. Settings of the group "Deviations" correct the
-    mistakes. The later method of the same name, with five objectives (code of 2021, paper at IJCNN 2022), is e2rnas2021.
+    on CIFAR-10 with the size limit 1e6. They reproduce the mistakes of the code. Settings of the group "Deviations" correct these
+    mistakes.
+
+    The method e2rnas2021 is the later method of the same name, with five objectives (code of 2021, paper at IJCNN 2022).
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",
@@ -89,7 +91,7 @@ class E2rnasConfig(BilevelConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the size limits that have no effect, because the selected size loss does not use them."""
+        """Return the names of the size limits that the selected size loss does not use."""
         return ({"size_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"size_upper"} if self.size_bound not in READ_UPPER else set())
 
@@ -97,8 +99,8 @@ class E2rnasConfig(BilevelConfig):
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that a run recorded, translated to the current settings.
 
-        In older records, the value "sum" of the setting `weighting` stands for the rule that is now called "plain_sum". An older
-        record is recognised by having no setting `halves`, which was added later.
+        Records without the setting `halves` are old. In old records, the value "sum" of the setting `weighting` stands for the
+        rule that is now called "plain_sum".
         """
         is_older = values.get("weighting") == "sum" and "halves" not in values
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})

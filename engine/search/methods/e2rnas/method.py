@@ -2,15 +2,15 @@
 
     min over alpha of (L(w', alpha), max(1, L_min - N(alpha))),    w' one SGD step of the natural loss L on the weights batch
 
-The search space is that of DARTS. N is the number of parameters, and L_min its lower limit. The weight step does not minimise L
-but the loss of adversarial images x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon). x_adv is clipped to 0..1, and
-u is uniform in [-epsilon, epsilon]. The gradient in x_adv is taken at the natural x and the new alphas. One step:
+The search space is that of DARTS. N is the number of parameters, and L_min its lower limit. The weight step minimises the loss of
+adversarial images x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), clipped to 0..1. Here, u is uniform in
+[-epsilon, epsilon], and the gradient is taken at the natural x and the new alphas. One step:
 
 | what                                                                       | passes | backward computes            |
 |----------------------------------------------------------------------------|--------|------------------------------|
 | natural training gradient at (w, alpha), for w'                            | 1      | weight gradient              |
 | L on the alphas batch at (w', alpha)                                       | 1      | weight and alpha gradients   |
-| size of the alphas: one table, see `engine.search.size`                    | 0      |                              |
+| N(alpha), computed from one table, see `engine.search.size`                | 0      |                              |
 | finite difference of the implicit term, one for the weighted sum           | 2      | alpha gradients              |
 | natural weights batch: attack direction, BatchNorm buffers, train accuracy | 1      | image gradient               |
 | weight step: SGD on L(x_adv) at (w, new alpha)                             | 1      | weight gradient              |
@@ -19,9 +19,10 @@ A step has 6 forward passes, or 3 in first order. The implicit term of a gradien
 sees the gradients at w' without implicit terms. Only L depends on w', so one finite difference gives the implicit term of the
 weighted sum.
 
-Let g1 and g2 be the gradients of L and of the size objective, and c1 and c2 their weights. The released code never clears the
-unrolled network's gradients. As a result, the solver sees g1 and g1 + g2 instead of g1 and g2, and the alphas descend
-(1 + c1) g1 + (1 + c2) g2. In the code's ablation without MGDA (`weighting` sum), c1 = c2 = 1, so the alphas descend 2 (g1 + g2).
+The released code has a mistake that this module can reproduce. Let g1 and g2 be the gradients of L and of the size objective, and
+c1 and c2 their weights. The code never clears the unrolled network's gradients. The solver therefore sees g1 and g1 + g2 instead
+of g1 and g2, and the alphas descend (1 + c1) g1 + (1 + c2) g2. Without MGDA (`weighting` sum), c1 = c2 = 1, so they descend 2 (g1
++ g2).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return OBJECTIVES["natural"], self.size
 
     def inner_attack(self) -> InnerAttack:
-        """Return the one-step attack on the weights batch."""
+        """Return the settings of the one-step attack on the weights batch."""
         epsilon = self.config.training_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
@@ -74,10 +75,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     @property
     def notices(self) -> list[str]:
-        """Notices to show with the run's results.
+        """Messages for the user.
 
-        If the size objective was inert in the first step (its gradient was zero), the first notice says so. The others are those
-        of `BilevelMethod`.
+        If the size objective had no effect in the first step (its gradient was zero), the first message says so. The others are
+        those that all bilevel methods share.
         """
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]
@@ -126,8 +127,8 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
                                 learning_rate: float) -> ArchitectureGradients:
         """Compute the gradients of loss and size, their weights, and the gradient that the alphas descend.
 
-        The gradients of loss and size lack the implicit terms (the parts that go through the unrolled weights). In second order,
-        the gradient that the alphas descend includes the implicit term.
+        In second order, the gradient that the alphas descend includes the implicit term (the part that goes through the unrolled
+        weights). The gradients of loss and size do not.
         """
         now, settings, (natural, size) = self._state, self.config, objectives
         if settings.unrolled:
@@ -156,7 +157,8 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
             losses: [2] values of loss and size.
 
         Returns:
-            The [2, 2] Gramian of the normalised gradients, and the [2] weights.
+            gramian: [2, 2] Gramian of the normalised gradients.
+            weights: [2] weights of the objectives.
         """
         gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
         if self.config.weighting == "mgda":

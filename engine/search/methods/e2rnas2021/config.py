@@ -20,9 +20,9 @@ CODE = "E2RNAS code of 2021-03"
 class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     """Settings of the 2021 version of E2RNAS, which minimises five losses over alpha by MGDA.
 
-    The weights are trained on natural and out-of-distribution images. They are also trained on adversarial images if
-    training_adversarial_weight is above 0. The defaults are those of the released main run on CIFAR-10, which is named
-    abs40_gnl2, including the mistakes of the code. Settings of the group "Deviations" correct the mistakes.
+    The weights are trained on natural and out-of-distribution images. If training_adversarial_weight is above 0, they are also
+    trained on adversarial images. The defaults are those of the released main run on CIFAR-10, abs40_gnl2. They reproduce the
+    mistakes of the code. Settings of the group "Deviations" correct these mistakes.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",
@@ -101,7 +101,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the size limits that have no effect, because the selected size losses do not use them."""
+        """Return the names of the size limits that the selected size losses do not use."""
         return ({"parameters_lower", "macs_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"parameters_upper", "macs_upper"} if self.size_bound not in READ_UPPER else set())
 

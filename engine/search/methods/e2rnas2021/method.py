@@ -7,13 +7,12 @@ The search space is that of DARTS. The symbols are:
 - L is the natural loss.
 - L_adv is the loss of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in
   [-epsilon, epsilon].
-- P and M are the expected numbers of parameters and of multiply-adds. P0 and M0 are their targets.
+- P is the expected number of parameters, with the target P0. M is the expected number of multiply-adds, with the target M0.
 - KL is KL(uniform distribution || prediction) on out-of-distribution images. f is its coefficient, and K the number of classes.
 
-The attack is made at w', and all losses that depend on weights are evaluated there. The implicit term of a gradient is the part
-that goes through w'. The solver sees the gradients at w' without implicit terms, each divided by its own norm. The solver returns
-one weight for each loss, and 1e-7 is added to each of these weights. The alphas descend the gradient of the sum of the original
-losses with these weights. This gradient includes the implicit term.
+The attack and all losses that depend on weights use w'. The implicit term of a gradient is the part that goes through w'. The
+solver gets the gradients without implicit terms, each divided by its own norm. It returns one weight for each loss, to which 1e-7
+is added. The alphas descend the sum of the original losses with these weights, including the implicit term.
 
 In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One step:
 
@@ -22,7 +21,7 @@ In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One st
 | natural training gradient at (w, alpha), for w'                            | 1      | weight gradient                 |
 | L on the alphas batch at (w', alpha): also the attack's direction          | 1      | weight, alpha, image gradients  |
 | L_adv and KL at (w', alpha)                                                | 2      | weight and alpha gradients      |
-| sizes of the alphas: two tables, see `engine.search.size`                  | 0      |                                 |
+| P(alpha) and M(alpha): two tables, see `engine.search.size`                | 0      |                                 |
 | finite difference of the implicit term, one for the weighted sum           | 2      | alpha gradients                 |
 | natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
@@ -88,7 +87,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return OBJECTIVES["natural"], OBJECTIVES["adversarial"], parameters, uniform, macs
 
     def inner_attack(self) -> InnerAttack:
-        """Return the one-step attack of the adversarial loss."""
+        """Return the settings of the one-step attack that makes the images of the adversarial loss."""
         epsilon = self.config.attack_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
@@ -103,9 +102,9 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @property
     def notices(self) -> list[str]:
-        """Sentences for the user: first about the size objectives, then those that all bilevel methods share.
+        """Messages for the user: first about the size objectives, then those that all bilevel methods share.
 
-        The sentences about the size objectives exist only after the first step.
+        There are messages about the size objectives only after the first step.
         """
         return [*self._told, *super().notices]
 
@@ -118,10 +117,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return report
 
     def _about(self, size: Objective, alphas: Tensor, norm: float) -> str:
-        """Return a notice for the user about a size objective (on parameters or MACs), or "" if there is nothing to say.
+        """Return a message about a size objective (on parameters or MACs), or "" if there is nothing to say.
 
-        If the gradient of the objective has the norm 0, the notice says that the objective has no effect. Otherwise, if the
-        setting `size_bound` is "abs", the notice gives the number of parameters or MACs at the first step and the target number.
+        If the gradient of the objective has the norm 0, the message says that the objective has no effect. Otherwise, if the
+        setting `size_bound` is "abs", the message gives the number of parameters or MACs at the first step and the target number.
         """
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:
@@ -140,7 +139,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
     def sizes(self) -> tuple[Objective, Objective]:
         """The two size objectives, on parameters and on MACs.
 
-        Counts and bounds are in the published units, 1e5 parameters and 1e8 MACs.
+        As published, parameters are counted in units of 1e5 and MACs in units of 1e8.
         """
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         of_parameters = (settings.parameters_lower, settings.parameters_upper)
@@ -158,7 +157,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                 size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Compute the weights of the objectives from the normalised gradients, by the configured weighting.
+        """Compute the weights of the objectives from the normalised gradients, with the configured weighting.
 
         As in the released code, 1e-7 is added to each weight that comes from an iterative MGDA solver.
 
@@ -208,7 +207,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
         Returns:
             natural: gradients and value of L.
-            adversarial: a pair with the gradients and value of L_adv first, and the adversarial images second.
+            adversarial: (gradients and value of L_adv, adversarial images).
         """
         (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
         of_weights, of_alphas, direction, loss, correct = passes.one_pass(
@@ -241,9 +240,8 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                            alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
         """Compute the loss that the weight step descends, and its gradient with respect to the weights.
 
-        The loss is the natural loss, plus weighted losses on out-of-distribution and adversarial images if such images are used.
-        This takes one pass for the natural images, one more if out-of-distribution images are used, and two more if adversarial
-        images are used.
+        The loss is the natural loss (one pass), plus weighted losses on out-of-distribution images (one pass) and on adversarial
+        images (two passes) if such images are used.
 
         Args:
             passes: forward and backward passes of this step.
@@ -270,7 +268,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return gradient, Value(loss, correct), x_adv
 
     def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
-        """Make adversarial images as Fast-AT does, by one step from a random start, with one forward pass.
+        """Make adversarial images as Fast-AT does: one step from a random start, in one forward pass.
 
         Both the random start and the result are clipped to 0..1.
         """

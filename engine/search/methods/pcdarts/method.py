@@ -4,8 +4,8 @@
 
 The supernet has partial channels and edge weights (`engine.space.partial`). All images are natural, and the operations are
 DARTS's eight primitives. The betas (edge weights before the softmax) follow the alphas in one flat vector, and one Adam updates
-both. In the warm-up, alphas, betas and Adam's state stay unchanged, including Adam's step count. A step has 3 forward passes, or
-6 in second order. In the warm-up, it has 2.
+both. The warm-up leaves alphas, betas and Adam's state unchanged. A step has 2 forward passes in the warm-up, then 3, or 6 in
+second order.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the current stage, with the last epoch of the warm-up or the first epoch after it.
-
-        The description is empty if there is no warm-up.
-        """
+        """Description of the current stage, for example "Warm-up: weights only, until epoch 15"; empty if there is no warm-up."""
         last = self.config.warmup_epochs  # readers count epochs from 1
         if not last:
             return ""

@@ -1,6 +1,7 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes these settings. A setting whose `source` names ARNAS has the default of ARNAS. All other defaults are our own.
+No paper fixes these settings. Where the `source` of a setting names ARNAS, the default is that of ARNAS. Other defaults are our
+own.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class RandomSearchConfig(SearchConfig):
         return super().deviations() + ranking
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """Return the position of an epoch among the epochs of its candidate, and the number of epochs that train a candidate.
+        """Return (position, training_epochs) for an epoch of the search.
 
         In the epoch that measures the candidate, the two numbers are equal.
 
@@ -92,7 +93,7 @@ class RandomSearchConfig(SearchConfig):
             epoch: epoch of the search, counted from 0.
 
         Returns:
-            position: position of the epoch among those of its candidate, counted from 0.
+            position: position of the epoch among the epochs of its candidate, counted from 0.
             training_epochs: number of epochs that train a candidate.
         """
         return epoch % self.candidate_epochs, self.candidate_epochs - 1

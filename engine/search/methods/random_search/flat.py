@@ -14,7 +14,7 @@ class FlatNetwork:
     """A network whose state is read and written as two flat vectors.
 
     The weights [n] are the parameters, in the order of `network.parameters()`. The buffers [m] are the running mean and variance
-    of every BatchNorm, in the order of the modules. BatchNorm's batch counters are left out, because nothing reads them.
+    of every BatchNorm, in the order of the modules. BatchNorm's batch counters are left out.
 
     Attributes:
         network: the network itself.
@@ -41,7 +41,7 @@ class FlatNetwork:
                 tensor.detach().copy_(part.view_as(tensor))
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Return the gradient [n] with respect to the weights, for a scalar loss that was computed with the network."""
+        """Return the gradient [n] of a scalar loss with respect to the weights. The loss was computed with the network."""
         return _flat(torch.autograd.grad(loss, self._parameters))
 
 

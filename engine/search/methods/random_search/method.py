@@ -3,7 +3,7 @@
     result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the select split,    a_1, ..., a_n uniform, independent
 
 w_i are the weights of the network derived from a_i, after a short adversarial training on the weights split. A training step is
-that of ARNAS's retraining without the auxiliary head:
+that of ARNAS's retraining, without the auxiliary head:
 
 | step                | what                                                                  | passes | backward computes |
 |---------------------|-----------------------------------------------------------------------|--------|-------------------|
@@ -14,11 +14,10 @@ that of ARNAS's retraining without the auxiliary head:
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
 |                     | adversarial select batch, in evaluation mode                          | 1      | nothing           |
 
-A trained candidate is measured once on each select image, by counting the images that it classifies correctly. No select image is
-ever used for training. All candidates use the same random numbers for their initial weights, for the order and augmentation of
-images, and for the starts of PGD. This makes differences between candidates depend more on the architectures and less on chance.
-Accuracy after a short training is only a proxy for accuracy after full training. The highest of n measured accuracies also tends
-to overstate the true accuracy of the best candidate.
+A trained candidate is measured once on each select image. No select image is ever used for training. All candidates use the same
+random numbers (initial weights, order and augmentation of images, starts of PGD), so that they differ less by chance. Accuracy
+after a short training is only a proxy for accuracy after full training. The highest of n measured accuracies also tends to
+overstate the true accuracy of the best candidate.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ class State:
         weights, velocity: [n] weights and SGD's momentum buffer, in the order of the network's parameters.
         buffers: [m] running statistics of BatchNorm.
         images: number of images on which the current candidate has been measured so far.
-        natural_correct, adversarial_correct: number of these images classified correctly without and with the attack.
+        natural_correct: number of these images that the candidate classifies correctly without the attack.
+        adversarial_correct: number of these images that the candidate classifies correctly under attack.
         candidates: candidates that have been measured.
         steps: number of completed steps of all candidates together.
     """
@@ -82,11 +82,11 @@ class State:
 
 
 class RandomSearch:
-    """Random search as a `SearchMethod`, described in the module docstring.
+    """The search method random search, described in the module docstring.
 
     Attributes:
-        cell_kinds: cell kinds under the default placement (the rule that gives each layer its kind of cell). With another
-            placement, the drawn architectures can have other cell kinds, which are those in `supernet.kinds`.
+        cell_kinds: cell kinds under the default placement (the rule that gives each layer its kind of cell). The drawn
+            architectures have the kinds in `supernet.kinds`, which can differ under another placement.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
     """
@@ -100,8 +100,7 @@ class RandomSearch:
         """Build the network of the first candidate with fresh weights.
 
         Args:
-            supernet: the supernet of the search. It is not trained: only its cell kinds, classes, image shape and normalisation
-                are read.
+            supernet: source of the cell kinds, classes, image shape and normalisation. It is not trained.
             seed: seed of all candidates.
         """
         self.config, self.supernet = config, supernet
@@ -143,7 +142,7 @@ class RandomSearch:
     def stage(self) -> str:
         """Description of the current stage: candidate and epoch, both counted from 1, and the best accuracy so far.
 
-        The best accuracy is left out until a candidate has been measured, and if the setting `ranking` is "none".
+        The best accuracy is left out if no candidate has been measured yet, or if the setting `ranking` is "none".
         """
         position, epochs = self.config.training_epoch(self.epoch)
         doing = "measuring" if self._measures else f"epoch {position + 1} of {epochs}"
@@ -185,7 +184,8 @@ class RandomSearch:
             alpha_batch: (images, labels) of the select split, with the same shapes. Used if the step measures.
             learning_rate: learning rate of SGD.
             generator: source of the attack's random start. Give either this or `noise`.
-            noise: (start for the images of `train_batch`, start for those of `alpha_batch`), added to the images by the attack.
+            noise: (noise for the images of `train_batch`, noise for the images of `alpha_batch`), which the attack adds to the
+                images before its first step.
             poll: function called before each forward pass. It may raise an exception to abandon the step.
 
         Raises:
@@ -239,8 +239,7 @@ class RandomSearch:
     def _begin_step(self) -> State:
         """Return the state from which the step starts, and load it into the network.
 
-        At the first step of a candidate, this is a fresh state. Loading is needed because an abandoned step may have changed the
-        network.
+        The first step of a candidate starts from a fresh state. Loading undoes the changes of an abandoned step.
         """
         now = self._state
         if self._network.network.genotype != self._genotype(now.seed, self._candidate) or now.candidate != self._candidate:
@@ -262,10 +261,11 @@ class RandomSearch:
 
     def _trained(self, now: State, x: Tensor, y: Tensor, noise: Tensor, learning_rate: float,
                  poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Take one step of SGD on the adversarial images, after a pass on the natural images that updates BatchNorm.
+        """Take one step of SGD on adversarial images, after a pass on the natural images that updates BatchNorm.
 
         Returns:
-            The state after the step, and {name: value} of the step's measurements.
+            after: state after the step.
+            numbers: {name: value} of the step's measurements.
         """
         config, network = self.config, self._network.network.train()
         with torch.no_grad():
@@ -283,10 +283,11 @@ class RandomSearch:
 
     def _measured(self, now: State, x: Tensor, y: Tensor, noise: Tensor,
                   poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Count the images of a batch that the network classifies correctly without and with the attack.
+        """Count the correctly classified images of a batch, once without and once with the attack.
 
         Returns:
-            The state after the step, and {name: value} of the step's measurements.
+            after: state after the step.
+            numbers: {name: value} of the step's measurements.
         """
         config, network = self.config, self._network.network.eval()
         start = project(x + noise, x, config.epsilon)
@@ -313,7 +314,8 @@ class RandomSearch:
         """Run PGD on the current candidate's network in evaluation mode, and return the adversarial images [B, C, H, W].
 
         Args:
-            x, y: natural images [B, C, H, W], pixels in 0..1, and labels [B].
+            x: natural images [B, C, H, W], pixels in 0..1.
+            y: labels [B].
             start: images [B, C, H, W] from which PGD starts.
             step_size: length of one step in pixel space.
             steps: number of steps.

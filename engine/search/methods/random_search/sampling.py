@@ -12,8 +12,8 @@ from engine.architecture.genotype import NODES, PRIMITIVES, Cell, Genotype
 def random_genotype(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
     """Draw one of the (1 x 3 x 6 x 10 x 7^8)^k architectures with k cell kinds, all equally likely.
 
-    Every node gets two different inputs and an operation of `PRIMITIVES` on each, never "none". The edges of a node are sorted by
-    input, so that each architecture has only one representation.
+    Every node gets two different inputs, and for each input an operation of `PRIMITIVES` other than "none". The edges of a node
+    are sorted by input, so that each architecture has only one representation.
 
     Args:
         kinds: cell kinds, in the order in which their cells are drawn.
