@@ -271,9 +271,7 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
                runs: Path | str | None = None) -> Genotype:
-    """Return a copy of a genotype in which some cells are replaced with other cells.
-
-    The replacing cells come from the same genotype or from other genotypes.
+    """Return a copy of a genotype in which some cells are replaced with cells of the same genotype or of other genotypes.
 
     All replacements happen at once, so two cells can be swapped.
 
@@ -306,7 +304,9 @@ def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] =
 
 
 def schema(kind: str, method: str | None = None) -> dict[str, Any]:
-    """Return the JSON schema of a configuration, with the help text, bounds, group and source of each setting.
+    """Return the JSON schema of a configuration.
+
+    For each setting, the schema gives the help text, the bounds, the group, and the paper or code that the setting comes from.
 
     Args:
         kind: "search", "retrain" or "attack".
@@ -348,13 +348,12 @@ class Setting:
 
 
 def presets(kind: str | None = None, method: str | None = None, dataset: str = "digits") -> list[Setting]:
-    """Return every setting, with the value in each preset, the published value and the source of the published value.
+    """Return every setting, with its value in each preset and its published value.
 
     Args:
         kind: kind of run; None for all kinds.
         method: search method; None for all methods.
-        dataset: name of the dataset. The values depend on the dataset, because a dataset requires some values, such as the attack
-            radius epsilon.
+        dataset: name of the dataset. Some values depend on it, such as the attack radius epsilon.
 
     Raises:
         ConfigError: the kind, method or dataset is unknown, or a method is given for a kind other than "search".

@@ -1,8 +1,13 @@
-"""The kinds of events that a worker writes into events.jsonl, and the rows that the run log makes of them.
+"""The kinds of events that a worker writes into events.jsonl, and the rows that the run log stores for them.
 
-Each kind is one class. The declared fields of the class determine the JSON object of a line (`Event.to_json`), the check of
-such an object (`read`), the columns of the kind's table (`Event.columns`) and the documentation (docs/events.md, written by
-`engine.run.event_docs`). A field with a default may be missing from a line. Unknown fields are ignored. Imports no torch.
+Each kind is one class. The declared fields of the class determine four things:
+
+- the JSON object of a line (`Event.to_json`),
+- the check of such an object (`read`),
+- the columns of the kind's table (`Event.columns`),
+- the documentation (docs/events.md, written by `engine.run.event_docs`).
+
+A field with a default may be missing from a line. Unknown fields are ignored. Imports no torch.
 """
 
 from __future__ import annotations
@@ -288,7 +293,7 @@ KINDS: dict[str, type[Event]] = {
 
 
 def header(run: str) -> dict[str, Any]:
-    """Return the JSON object of the header, which is the first line of every events.jsonl. It has no stamp.
+    """Return the JSON object of the header, which is the first line of every events.jsonl. It has no time or progress.
 
     Args:
         run: id of the run.

@@ -79,7 +79,7 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
 
 
 def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
-    """Return True if a retraining trains the genotype that a search found, or a candidate that the search measured."""
+    """Return True if a retraining trains the genotype found by a search or a candidate measured by the search."""
     if not config.genotype:
         return True
     measured = read_json(RunFolder(runs, search).results / "candidates.json") or {}
@@ -130,7 +130,7 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
 
 
 def genotype_of(runs: Path | str, text: str) -> Genotype:
-    """Return the genotype that a text from the user names.
+    """Return the genotype that the user names with a text.
 
     Args:
         runs: folder of all runs.

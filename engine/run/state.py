@@ -1,8 +1,12 @@
 """The state of a run. It is not stored, but computed on every call from the run's files and the process table.
 
 A worker is alive if the process recorded in process.json is alive. A process is identified by its pid, its start time and the
-boot of the machine. The cause of a worker's end is read from exit.json, which the supervisor writes. If exit.json is missing, the
-cause is read from results/ended.json, which the worker writes. If both files are missing, the cause is inferred from other files.
+boot of the machine. The cause of a worker's end comes from the first of these sources that exists:
+
+1. exit.json, which the supervisor writes.
+2. results/ended.json, which the worker writes.
+3. Other files of the run, from which the cause is inferred.
+
 Imports no torch.
 """
 
@@ -170,7 +174,7 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return the status of an attempt (start of the worker) whose worker has ended, with the cause and the time.
+    """Return how and when an attempt (start of the worker) ended. Its worker must no longer be alive.
 
     Args:
         folder: folder of the run.

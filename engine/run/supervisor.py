@@ -44,8 +44,8 @@ class Worker:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
         child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the function returns more when the
-            worker has ended, memory ran out in the meantime.
+        oom_kills: result of the function `oom_kills` when this supervisor began to watch the worker. A higher result after the
+            worker's end means that memory ran out.
     """
 
     folder: RunFolder
@@ -55,7 +55,7 @@ class Worker:
 
 
 def oom_kills() -> int:
-    """Return how many processes of this process's control group (cgroup) the kernel has killed because memory ran out.
+    """Return the number of processes that the kernel has killed in this process's control group because memory ran out.
 
     Return 0 if the number cannot be read.
     """

@@ -1,8 +1,8 @@
 """State back ends (see `engine.space.state`) for maps of any size, with PyTorch's convolutions.
 
 `Merged` computes all edges that leave a state (an input or node of a cell) in one call. `ChannelsLast` computes one edge after
-another in the channels_last format. `ChannelsLast` is the faster of the two on a CPU if the cells have many channels. In all
-other cases `Merged` is faster.
+another in the channels_last format. `ChannelsLast` is faster on a CPU if the cells have many channels. In all other cases
+`Merged` is faster.
 """
 
 from __future__ import annotations
@@ -170,10 +170,10 @@ class ChannelsLast:
 
 
 class _Accumulated(torch.autograd.Function):
-    """The in-place addition of maps [B, C, H, W] to the rows of a total [m, B * H * W * C], as an autograd function.
+    """The autograd function of an in-place addition: maps [B, C, H, W] are added to a total [m, B * H * W * C].
 
-    Map i is added to row i mod m, which belongs to edge i mod m. The operation can be differentiated twice. In the backward pass,
-    all maps of an edge receive views of one gradient instead of copies.
+    Map i is added to row i mod m of the total, which belongs to edge i mod m. The operation can be differentiated twice. In the
+    backward pass, all maps of an edge receive views of one gradient instead of copies.
     """
 
     @staticmethod

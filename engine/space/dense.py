@@ -1,8 +1,7 @@
 """A state back end for small maps, in which every depthwise convolution is a product with a [pixels out, pixels in] matrix.
 
-On maps of at most 8x8 pixels, such a product takes a few times more multiplications than the convolution. The product is still
-faster, because large matrix products run at the machine's full speed. The same holds for the gradients and for dilated
-convolutions.
+On maps of at most 8x8 pixels, the product is faster than the convolution although it needs a few times more multiplications,
+because large matrix products run at the machine's full speed. The same holds for the gradients and for dilated convolutions.
 
 Maps are stored as [C, H, W, B]. In this layout, the depthwise convolutions of all edges that leave a state (an input or node of a
 cell) are one product per channel. 1x1 convolutions are plain matrix products, and BatchNorm normalises contiguous rows.

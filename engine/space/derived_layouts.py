@@ -52,10 +52,9 @@ class Edge:
     To compute a node, start from the sum of the constants of all edges into the node. Then call `add(state, total)` of each edge.
 
     Attributes:
-        add: function of (state, total) that returns total plus the operation's result without `constant`. The total is maps, or a
-            vector [C] with one number per channel, or None, which stands for zero.
-        constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift). None if `add` already
-            returns the whole result.
+        add: function of (state, total) that returns total + result - constant, where result is the operation's result. The total
+            is maps, a vector [C] with one number per channel, or None for zero. If `constant` is None, it returns total + result.
+        constant: [C], the part of the result that is the same at every pixel of a channel (BatchNorm's shift), or None.
         droppable: True if drop path may drop the operation's result.
     """
 
@@ -88,7 +87,7 @@ class Layout(Protocol):
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
         """Return the sum of a total and feature maps.
 
-        The total is feature maps, or a vector [C] with one number per channel, or None, which stands for zero.
+        The total is feature maps, a vector [C] with one number per channel, or None for zero.
         """
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
@@ -121,10 +120,7 @@ class Layout(Protocol):
         """Return a depthwise convolution as a function from feature maps to feature maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`.
-
-        The `Edge` adds the result of the operation to a sum.
-        """
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
 
 
 class Rows:
@@ -228,10 +224,11 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """Return an operation without parameters as an `Edge`, which adds the result of the operation to a sum.
+        """Return an operation without parameters as an `Edge` (a form that adds its result to a sum).
 
-        `make` computes the operation on the maps of a state (an input or a node of a cell). It is called once per state, and the
-        result is cached under `name`.
+        Args:
+            name: key under which the result is cached, so that it is computed once per state (an input or a node of a cell).
+            make: function that computes the operation on the maps of a state.
         """
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
@@ -273,7 +270,7 @@ class Maps:
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
         """Return the sum of a total and feature maps.
 
-        The total is feature maps, or a vector [C] with one number per channel, or None, which stands for zero.
+        The total is feature maps, a vector [C] with one number per channel, or None for zero.
         """
         if total is None:
             return maps
@@ -290,12 +287,11 @@ class Maps:
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """Return a convolution followed by BatchNorm as a function and a constant; see `Layout.projection`.
 
-        If the attribute `live` is False (constant parameters), the scale of BatchNorm is multiplied into the convolution's
-        weight.
+        If the attribute `live` is False (constant parameters), BatchNorm's scale is multiplied into the convolution's weight.
 
         Returns:
             add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], BatchNorm's shift. None if `add` already returns the whole result.
+            constant: [C], BatchNorm's shift. If it is None, `add` returns total + result.
         """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:

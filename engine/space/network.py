@@ -1,8 +1,8 @@
-"""The network that is built from a genotype ("derived"), trained from scratch and attacked.
+"""The derived network, which is built from a genotype, trained from scratch and attacked.
 
 Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so that
 `load_darts_state_dict` can load the family's state dicts. `engine.architecture.placement` sets the order and widths of the cells.
-The network takes pixels in 0..1 and normalises them itself, so that epsilon means the same for every network.
+The network takes pixels in 0..1 and normalises them itself, so that an attack radius means the same for every network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names of architecture w
 
 
 class Cell(nn.Module):
-    """One cell of a derived network. It takes two inputs of any width and returns `len(concat) * width` channels."""
+    """One cell of a derived network. It has two inputs of any width. Its output has `len(concat) * width` channels."""
 
     def __init__(self, genotype: genotypes.Cell, position: CellPosition, before_last: int, last: int, width: int) -> None:
         """Build the cell.
@@ -103,8 +103,8 @@ class Network(nn.Module):
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
         genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
-        channels_last: True to use the channels_last memory format. False to use it only on a CPU with many channels, where it is
-            the faster one. It is never used for small images (`derived.fits_rows`).
+        channels_last: True to use the channels_last memory format. False to use it only where it is faster, that is, on a CPU
+            with many channels. It is never used for small images (`derived.fits_rows`).
     """
 
     mean: Tensor

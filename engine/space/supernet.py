@@ -269,7 +269,7 @@ class Supernet:
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i, or a back end written in PyTorch if that one does not support the forward pass.
+        """Return the back end of cell i. If it does not support the forward pass, return one written in PyTorch.
 
         Args:
             i: index of the cell.
@@ -309,7 +309,7 @@ class Supernet:
     def _pixels(self, x: Tensor) -> Tensor:
         """Normalise images by the mean and standard deviation of their channels.
 
-        This happens inside the network, so that epsilon is measured in pixels.
+        This happens inside the network, so that attack radii are differences of pixel values in 0..1.
         """
         if self._channels is None:
             return x
