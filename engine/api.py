@@ -112,7 +112,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """Return True if every run is over, or will never start because the run that it waits for will not finish."""
+    """Return True if each run is over, or waits for a run that will not finish."""
     return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
 
 
@@ -166,7 +166,9 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
 
 
 def table(form: str = "json", *, protocol: str | None = None, runs: Path | str | None = None) -> bytes:
-    """Return a robustness table as the content of a file. In each column, the networks are compared in pairs.
+    """Return a robustness table as the content of a file.
+
+    Each column stands for natural images, one attack or the worst case. In each column, the networks are compared in pairs.
 
     Args:
         form: one of `engine.report.formats.FORMATS`, such as "csv" or "latex".

@@ -63,7 +63,7 @@ def check_present(config: RunConfig) -> None:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Check that batch size, image size and network size of a validated configuration fit its dataset.
+    """Check that a validated configuration fits its dataset: batch size, image size and network size.
 
     Raises:
         ConfigError: a size does not fit.
@@ -113,7 +113,7 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         RunError: the parent does not exist or is of the wrong kind, or the run needs a parent and none is given.
         ConfigError: an attack does not use the dataset on which its network was trained, a network cannot be built from the
             parent's cells, or an attack asks for the last checkpoint of an imported network, which has only one checkpoint.
-        GenotypeError: the transplant replaces a cell kind that the parent's genotype does not have.
+        GenotypeError: the setting `transplant` replaces a cell kind that the parent's genotype does not have.
     """
     if kind == "search":
         if parent:
@@ -238,7 +238,7 @@ def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackCon
 
 
 def check_follows(config: RetrainConfig) -> None:
-    """Check that a retraining that follows a search trains a derived network (a network built from a genotype).
+    """Check that a retraining can follow a search. It can if its network is a derived one (built from a genotype).
 
     Raises:
         ConfigError: the retraining names a hand-made network instead.

@@ -22,7 +22,8 @@ from engine.run.session import Session
 class AfterAttacks:
     """The measurements that follow the attacks of an evaluation: the sweep and the certified bound.
 
-    The configuration may turn off either of them.
+    The sweep gives the accuracy at several attack radii and numbers of PGD steps. The certified bound is a lower bound of the
+    robust accuracy. The configuration may turn off either measurement.
 
     Attributes:
         measurements: {name: measurement}, in the order in which the measurements are made.
@@ -46,7 +47,7 @@ class AfterAttacks:
         return sum(done for done, _ in each), sum(total for _, total in each)
 
     def run(self, session: Session, save: Callable[[], None]) -> None:
-        """Complete the sweep and the certified bound, unless they are complete already, and write their results as events.
+        """Complete the remaining measurements, the sweep and the certified bound, and write their results as events.
 
         Args:
             session: session of the worker.

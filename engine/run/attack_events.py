@@ -129,7 +129,7 @@ class SweepPoint(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CriticalEpsilon(Event):
-    """The median distance from an image to the nearest adversarial image that an attack found."""
+    """The critical epsilon: the distance from an image to the nearest adversarial image found, as the median over the images."""
 
     kind = "critical"
     table = "critical"

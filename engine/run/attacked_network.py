@@ -15,8 +15,8 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
 
     Args:
         parent: folder of the retraining.
-        which: "best" for the checkpoint chosen on the select split, "last" for the checkpoint after the last epoch (with
-            averaged weights if the retraining averages weights).
+        which: "best" for the checkpoint that the retraining chose by accuracy, "last" for the checkpoint after the last epoch
+            (with averaged weights if the retraining averages weights).
 
     Returns:
         (description of the network, its module with loaded weights, state dict of these weights)

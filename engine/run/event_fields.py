@@ -74,7 +74,7 @@ class FieldType:
 
 @dataclass(frozen=True)
 class Column(FieldType):
-    """A column with a computed value, which is not in events.jsonl. The attribute `duckdb` is the column's DuckDB type."""
+    """A column of the run log with a computed value, which no line of events.jsonl holds. `duckdb` is the DuckDB type."""
 
     duckdb: str
 

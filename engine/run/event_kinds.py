@@ -202,7 +202,7 @@ class Objectives(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCandidate(Event):
-    """A candidate network that a search trained and measured separately."""
+    """A candidate network of a search. It was trained on its own, not as part of a supernet, and then measured."""
 
     kind = "candidate"
     table = "candidate"
@@ -254,7 +254,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """The row of an event without numbers. Such events record that a checkpoint was written or that the run has finished."""
+    """The row of an event that holds no numbers: the run has written a checkpoint, or the run has finished."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]

@@ -63,7 +63,8 @@ class AttackLoop:
     def run(self) -> None:
         """Run the remaining attacks, then the sweep and the certified bound if the run has them, and then the reliability checks.
 
-        The result of each attack is written as an event once the attack is complete. Each checkpoint also writes two files:
+        The sweep gives the accuracy at several attack radii. The result of each attack is written as an event once the attack is
+        complete. Each checkpoint also writes two files:
 
         - results/outcomes.parquet: the outcome of each attack for each image.
         - results/samples.parquet: some adversarial images.

@@ -146,7 +146,7 @@ class SearchLoop:
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:
-        """Return True if an epoch of the search measures the accuracy of a candidate network instead of training it."""
+        """Return True if an epoch measures the accuracy of a candidate network. All other epochs train a network."""
         position, epochs = self.config.training_epoch(epoch)
         return position == epochs
 
@@ -154,7 +154,7 @@ class SearchLoop:
         """Return the number of steps in an epoch.
 
         An epoch either trains a network or measures a candidate network. A measuring epoch visits each image of the select split
-        once. The setting `steps_per_epoch` limits the number of steps of all epochs.
+        (images reserved for such measurements) once. The setting `steps_per_epoch` limits the number of steps of all epochs.
         """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
@@ -164,12 +164,12 @@ class SearchLoop:
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
         """Return the two batches of a step.
 
-        The batches depend only on the seed, the split, the epoch within the training of the current network, and the position of
-        the step in the epoch. A method without alphas needs a single batch per step, which is then returned twice.
+        The batches depend only on the seed, the split, the epoch and the position of the step in the epoch. If a search trains
+        several networks one after another, epochs are counted separately for each network.
 
         Returns:
             The batch with which the step trains weights.
-            The batch with which the step trains alphas.
+            The batch with which the step trains alphas. It is the same batch if the method has no alphas.
         """
         of_network = self.config.training_epoch(epoch)[0]
         if self.config.on_supernet:

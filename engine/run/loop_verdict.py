@@ -27,9 +27,9 @@ from engine.run.session import Session
 class VerdictLoop:
     """One attempt of an attack run that does nothing but compare its network with the network of another attack run.
 
-    The run records verdicts as events, and both networks' outcomes for each image in results/pairs.parquet. It records no attack
-    results and does not appear in robustness tables. Its accuracies would be biased, because the outcomes determine after how
-    many images the comparison stops.
+    The run records verdicts (interim results of the comparison) as events, and both networks' outcomes for each image in
+    results/pairs.parquet. It records no attack results and does not appear in robustness tables. Its accuracies would be biased,
+    because the outcomes determine after how many images the comparison stops.
     """
 
     def __init__(self, session: Session, prepared: Prepared) -> None:

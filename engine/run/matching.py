@@ -39,7 +39,7 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
     Raises:
         ConfigError: `match_to` names no network, the parent search has found no genotype yet, or the size of the reference
             network cannot be matched to within 5 %.
-        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
+        GenotypeError: the genotype is not valid, or the setting `transplant` names a cell that does not exist.
         RunError: the parent or the reference run cannot be read.
     """
     if config.match == "none":

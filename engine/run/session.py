@@ -143,7 +143,7 @@ class Session:
         self.activity = f"{self.unit.removesuffix('s')} {self.step} done"
 
     def progress(self, *, force: bool = False) -> None:
-        """Write a progress event, unless `PROGRESS_EVERY_S` seconds have not yet passed since the last one.
+        """Write a progress event if at least `PROGRESS_EVERY_S` seconds have passed since the last one.
 
         Args:
             force: True to write the event in any case.

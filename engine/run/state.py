@@ -59,7 +59,7 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """True if the run has stopped, finished or failed, so that nothing more happens unless it is resumed."""
+        """True if the run has stopped, finished or failed. Then nothing more happens unless the user resumes the run."""
         return self.status in ("stopped", "finished", "failed")
 
 

@@ -63,7 +63,7 @@ class Merged:
 
             name: name of the group's last BatchNorm.
             columns: the group's columns in the operation weights `rows`.
-            x: input [B, kinds * m * C, H, W] of that BatchNorm.
+            x: input [B, kinds * m * C, H, W] of that BatchNorm, for `kinds` primitives on each of m edges.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
@@ -85,7 +85,10 @@ class Merged:
 
 
 class ChannelsLast:
-    """A state back end that makes one call per edge and primitive, on maps stored as [B, H, W, C]."""
+    """A `StateBackend` (implementation of single states of a cell) that makes one call per edge and primitive.
+
+    It stores feature maps as [B, H, W, C].
+    """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
@@ -219,7 +222,12 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
 
 def _batched_pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Apply each 1x1 convolution in weight [kinds, m, C, C] to its own block of C channels in x [B, kinds * m * C, H, W]."""
+    """Apply each 1x1 convolution in weight [kinds, m, C, C] to its own block of C channels in x.
+
+    Args:
+        x: [B, kinds * m * C, H, W], for `kinds` primitives on each of m edges.
+        weight: one matrix [C, C] per primitive and edge.
+    """
     blocks = weight.flatten(0, 1)
     batch, _, height, width = x.shape
     return (blocks @ x.view(batch, blocks.shape[0], blocks.shape[2], height * width)).view(batch, -1, height, width)

@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield a `Place` for every weight tensor of the supernet exactly once.
+    """Yield one `Place` for each weight tensor of the supernet.
 
     A `Place` is the tensor's name in a state dict of the DARTS family and its position in the packed tensors.
 
@@ -82,7 +82,7 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 
 
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield a `Place` for every BatchNorm buffer in a state dict of the DARTS family.
+    """Yield one `Place` for each BatchNorm buffer in a state dict of the DARTS family.
 
     A `Place` is the buffer's name in the state dict and its position in the packed tensors. In DARTS, every edge has its own
     BatchNorm after each pool. For edges that leave the same state (an input or node of a cell), these BatchNorms are copies of

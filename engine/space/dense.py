@@ -75,7 +75,8 @@ def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
 
         name: name of the group's last BatchNorm.
         columns: the group's columns in the operation weights.
-        x: input [kinds, m, C, L] of that BatchNorm, where L counts the output's pixels in all images.
+        x: input [kinds, m, C, L] of that BatchNorm, for `kinds` primitives on each of m edges. L counts the output's pixels in
+            all images.
     """
     prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
     c, height, width, batch = r.shape
@@ -115,10 +116,10 @@ def _pools(h: Tensor, stride: int) -> Tensor:
 
 
 def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int], stride: int, dilation: int) -> Tensor:
-    """Apply all kernels to the same maps r [C, pixels, B].
+    """Apply the depthwise kernels of m edges to the same maps.
 
     Args:
-        r: the maps.
+        r: the maps, [C, pixels, B].
         kernels: one tensor [m, C, K, K] per kind of primitive.
         size: (height, width) of the maps.
         stride: 1 or 2.
@@ -135,10 +136,10 @@ def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int
 
 
 def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Convolve each channel of x [kinds * m * C, pixels, B] with its own kernel, at stride 1.
+    """Convolve each channel with its own kernel, at stride 1.
 
     Args:
-        x: the maps.
+        x: the maps, [kinds * m * C, pixels, B], for `kinds` primitives on each of m edges.
         kernels: one tensor [m, C, K, K] per kind of primitive.
         size: (height, width) of the maps.
     """

@@ -52,9 +52,9 @@ class Edge:
     To compute a node, start from the sum of the constants of all edges into the node. Then call `add(state, total)` of each edge.
 
     Attributes:
-        add: function of (state, total) that returns total + result - constant, where result is the operation's result. The total
-            is maps, a vector [C] with one number per channel, or None for zero. If `constant` is None, it returns total + result.
-        constant: [C], the part of the result that is the same at every pixel of a channel (BatchNorm's shift), or None.
+        add: function of (state, total). It returns total + f(state) - constant, where f is the whole operation. The total is
+            maps, a vector [C] with one number per channel, or None for zero.
+        constant: [C], the part of the result that is the same at every pixel of a channel (BatchNorm's shift). None counts as 0.
         droppable: True if drop path may drop the operation's result.
     """
 
@@ -102,18 +102,16 @@ class Layout(Protocol):
         The layout `Rows` supports only 1x1 convolutions.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
-                total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """Return a factorized reduction without its ReLU, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
-                total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
@@ -164,8 +162,8 @@ class Rows:
         The convolution is computed as one matrix product.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift).
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel (BatchNorm's shift).
         """
         return self._affine(convolution.weight.flatten(1), norm)
 
@@ -173,7 +171,7 @@ class Rows:
         """Return a factorized reduction without its ReLU, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
             constant: [C], BatchNorm's shift.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
@@ -236,7 +234,7 @@ class Rows:
         """Return a matrix product with `weight` [O, I] followed by BatchNorm, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
             constant: [O], BatchNorm's shift.
         """
         if self.live:
@@ -290,8 +288,8 @@ class Maps:
         If the attribute `live` is False (constant parameters), BatchNorm's scale is multiplied into the convolution's weight.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], BatchNorm's shift. If it is None, `add` returns total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], BatchNorm's shift. None counts as 0.
         """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:
@@ -313,9 +311,8 @@ class Maps:
         """Return a factorized reduction without its ReLU, as a function and a constant. Odd heights and widths are padded.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
-                total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None
@@ -418,7 +415,7 @@ def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
 
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
-    """Normalise y [C, L] by BatchNorm in its current mode, without BatchNorm's shift, and add the result to `total`."""
+    """Return y [C, L] normalised by BatchNorm in its current mode, without BatchNorm's shift, plus `total` unless it is None."""
     y = y.float() if y.dtype == torch.bfloat16 else y
     assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:

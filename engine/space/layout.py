@@ -212,7 +212,7 @@ def _state_weights(state: StateShape, c: int) -> list[tuple[str, tuple[int, ...]
 def buffer_layout(cells: Sequence[CellShape]) -> Layout:
     """Return the layout of the flat vector of BatchNorm's running means and variances.
 
-    All edges that leave the same state (input or node of a cell) share the BatchNorms of the pools.
+    All edges that leave the same state (an input or node of a cell) share one BatchNorm per pool.
     """
     norms: list[tuple[str, tuple[int, ...]]] = [("stem", (cells[0].inputs[0],))]
     for cell in cells:

@@ -15,7 +15,7 @@ from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """Return the contributions of a state's bypassing channels to m later nodes.
+    """Return what a state (an input or node of a cell) adds to m later nodes through the channels that bypass the operations.
 
     Args:
         h: [B, C, H, W], the channels of the state that bypass the operations.

@@ -139,9 +139,10 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat alphas [alpha_size], including any betas, from a normal distribution with standard deviation 1e-3.
+        """Draw flat alphas [alpha_size] from a normal distribution with standard deviation 1e-3.
 
-        This is the distribution in the released code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
+        With edge weights, the vector includes the betas (one trainable number per edge). The distribution is that of the released
+        code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
         """
         return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
 
@@ -343,8 +344,9 @@ class Supernet:
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
         """Return {cell kind: its operation weights [14, 7]}, in the form that `Backend.cell` expects.
 
-        Rows are ordered by the state that the edge leaves, columns as in `PRIMITIVES`. With partial channels, the shape is
-        [14, 8] and the last column holds the weight of the bypassing channels.
+        There is one row per edge, sorted by the state that the edge leaves. There is one column per primitive, in the order of
+        `PRIMITIVES`. If some channels bypass the operations, the shape is [14, 8] and the last column holds the weight of these
+        channels.
         """
         by_state, columns = self._order(alphas.device)
         rows = self._operation_weights(alphas).index_select(2, columns)

@@ -34,7 +34,7 @@ class Maps(NamedTuple):
     size: Size
 
     def part(self, first: int, channels: int) -> Maps:
-        """Return `channels` of these channels. Index `first` counts from the first channel of this range."""
+        """Return a smaller range: `channels` channels, starting at channel `first` of this range."""
         return self._replace(first=self.first + first, channels=channels)
 
     @property
@@ -45,7 +45,7 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a compiled network, which reads the feature maps `read` and writes the feature maps `written`.
+    """One operation of a compiled network. It reads the feature maps `read` and writes the feature maps `written`.
 
     The file kernels/frozen.c explains the other fields.
     """
@@ -124,7 +124,7 @@ class Program:
         return max(step.scratch for step in self.steps)
 
     def lifetimes(self) -> list[tuple[int, int]]:
-        """Return [(number of the first step that uses the buffer, number of the last one)], one pair per buffer."""
+        """Return [(first step, last step)], one pair per buffer: the numbers of the first and last step that use the buffer."""
         used: list[list[int]] = [[] for _ in self.buffers]
         for number, step in enumerate(self.steps):
             used[step.read.buffer].append(number)
