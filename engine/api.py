@@ -153,7 +153,8 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
         runs: folder of all runs; None for the default.
 
     Returns:
-        The robustness table of the attacked networks, and the result of the comparison.
+        The robustness table of the attacked networks.
+        The result of the comparison.
 
     Raises:
         ConfigError, RunLogError: the runs cannot be compared. The message says why.

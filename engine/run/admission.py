@@ -90,7 +90,7 @@ def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> Non
 
     Args:
         config: configuration of the retraining.
-        searched: configuration of the search. If it has no placement, because an older version recorded it, nothing is checked.
+        searched: configuration of the search. Older versions recorded no placement; then nothing is checked.
 
     Raises:
         ConfigError: the placement is for cell kinds that the search does not have, or the width of a
@@ -219,7 +219,7 @@ def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackCon
         folder: folder of the earlier attack run.
         run: run.json of the earlier attack run.
         config: configuration of the new attack.
-        parent: id of the retraining whose network the new attack attacks; None if it is launched together with the attack.
+        parent: id of the retraining whose network the new attack attacks; None if both are launched together.
     """
     if run["kind"] != "attack":
         return f"a {run['kind']} run has no outcomes under attack; name an attack run instead of"

@@ -19,7 +19,9 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
             (with averaged weights if the retraining averages weights).
 
     Returns:
-        (description of the network, its module with loaded weights, state dict of these weights)
+        The description of the network.
+        The module of the network, with the weights of the checkpoint.
+        The state dict of these weights.
 
     Raises:
         RunError, GenotypeError, ConfigError, CheckpointError: the retraining has no network, or a file of the network cannot

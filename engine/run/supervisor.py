@@ -75,7 +75,8 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
 
     Returns:
-        The status of the run, and the cause as a sentence.
+        The status of the run.
+        The cause, as a sentence.
     """
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."

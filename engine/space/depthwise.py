@@ -99,7 +99,7 @@ def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, in
         g: gradient with respect to the result.
         x: input of the convolution, [B, G, H, W].
         weight: [G, 1, K, L]. If `of_weight` is True, only its shape matters.
-        padding: rows and columns of zeros on each side.
+        padding: (rows, columns) of zeros on each side.
         stride: 1 or 2.
         dilation: 1 or 2.
         of_weight: True for the gradient of the weight, False for the gradient of x.

@@ -170,7 +170,8 @@ class Network(nn.Module):
         the function.
 
         Args:
-            compiled: False for PyTorch's operations instead of compiled kernels, which compute in float32 even under autocast.
+            compiled: True to use compiled kernels, which ignore autocast, if they support the network. False to use PyTorch's
+                operations.
         """
         _, height, width = self.image_shape
         return (derived.frozen if compiled else derived.frozen_by_layout)(self, (height, width))
