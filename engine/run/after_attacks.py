@@ -41,7 +41,7 @@ class AfterAttacks:
     def progress(self) -> tuple[float, int]:
         """The pair (completed, total) of network evaluations for the sweep and the certified bound.
 
-        One evaluation is counted per image. The total assumes that no attack succeeds.
+        An evaluation of one image counts as 1. The total assumes that no attack succeeds.
         """
         each = [measurement.progress for measurement in self.measurements.values()]
         return sum(done for done, _ in each), sum(total for _, total in each)

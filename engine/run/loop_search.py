@@ -104,7 +104,7 @@ class SearchLoop:
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def run(self) -> None:
-        """Run the remaining steps, and then write the genotype that the search has found to results/genotype.json."""
+        """Run the remaining steps, and then write the genotype found by the search to results/genotype.json."""
         session = self.session
         if self.fresh:
             self._write_alphas()

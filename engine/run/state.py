@@ -36,8 +36,8 @@ class RunState:
     """The state of a run at one moment.
 
     Attributes:
-        status: one of `STATUSES`.
-        cause: a sentence that says why the run failed or stopped, or what it waits for; may be empty.
+        status: "queued", "running", "stopping", "stopped", "finished" or "failed".
+        cause: a sentence that says why the run failed or stopped, or what a queued run waits for; may be empty.
         since: time at which the status began, in unix seconds; None if unknown.
         pid: process id of the worker if it is alive; None if it is not.
         silent_s: seconds since the worker wrote its last event; None if the worker is not alive.

@@ -282,7 +282,7 @@ class _trouble_is_logged:
 
 
 def take_lock(runs: Path) -> int | None:
-    """Take the lock of the folder `runs`, which only one supervisor can hold at a time.
+    """Take the lock of the folder `runs`. Only one supervisor can hold this lock at a time.
 
     Returns:
         The open file descriptor of the lock, or None if another supervisor holds the lock.

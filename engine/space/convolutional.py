@@ -32,7 +32,7 @@ class Merged:
         return F.conv2d(x.contiguous(), weight[:, :, None, None])
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
         return normalisation.maps(x.contiguous(), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
@@ -96,7 +96,7 @@ class ChannelsLast:
         return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
         return normalisation.maps(_channels_last(x), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
@@ -175,8 +175,8 @@ class ChannelsLast:
 class _Accumulated(torch.autograd.Function):
     """The autograd function of an in-place addition: maps [B, C, H, W] are added to a total [m, B * H * W * C].
 
-    Map i is added to row i mod m of the total, which belongs to edge i mod m. The operation can be differentiated twice. In the
-    backward pass, all maps of an edge receive views of one gradient instead of copies.
+    Row j of the total belongs to edge j of m edges. Map i is added to row i mod m. The operation can be differentiated twice. In
+    the backward pass, all maps of an edge receive views of one gradient instead of copies.
     """
 
     @staticmethod

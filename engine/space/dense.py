@@ -34,7 +34,7 @@ class Dense:
         return (weight @ chwb.view(chwb.shape[0], -1)).view(-1, *chwb.shape[1:]).permute(3, 0, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
         chwb = _chwb(x)
         return normalisation.rows(chwb.view(chwb.shape[0], -1), name).view(chwb.shape).permute(3, 0, 1, 2)
 

@@ -435,5 +435,5 @@ def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor
 
 
 def _column(total: Tensor) -> Tensor:
-    """Return `total` as [C, 1], which broadcasts over the pixels, if it is a vector [C]. If it is maps, return it unchanged."""
+    """Return a vector [C] as [C, 1], so that it broadcasts over the pixels. Return maps unchanged."""
     return total[:, None] if total.dim() == 1 else total

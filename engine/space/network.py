@@ -72,7 +72,7 @@ class AuxiliaryHead(nn.Module):
     Args:
         channels: channels of the head's input.
         classes: number of classes.
-        kernel: (height, width) of the last convolution's kernel, which equals the size of the feature maps after pooling: 2x2 for
+        kernel: (height, width) of the last convolution's kernel, equal to those of the feature maps after pooling: 2x2 for
             32x32 images, 4x4 for 64x64 images.
     """
 
@@ -122,11 +122,11 @@ class Network(nn.Module):
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             auxiliary: True to build the auxiliary head.
-            placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for
-                the genotype's cell kinds.
+            placement: name of the rule that gives the cell kind at each position; empty for the rule published for the genotype's
+                cell kinds.
             width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
-            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
-            std: standard deviation of each image channel, by which the network divides; None for 1.
+            mean: one number per image channel. The network subtracts it from pixels in 0..1. None for 0.
+            std: one number per image channel. The network divides by it after the subtraction. None for 1.
 
         Raises:
             ConfigError: sizes are invalid, the placement is for other cell kinds, or mean or std has the wrong length.
@@ -170,8 +170,8 @@ class Network(nn.Module):
         the function.
 
         Args:
-            compiled: True to use compiled kernels, which ignore autocast, if they support the network. False to use PyTorch's
-                operations.
+            compiled: True to use compiled kernels if they support the network. These kernels ignore autocast. False to use
+                PyTorch's operations.
         """
         _, height, width = self.image_shape
         return (derived.frozen if compiled else derived.frozen_by_layout)(self, (height, width))

@@ -77,7 +77,7 @@ class StateBackend(Protocol):
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:

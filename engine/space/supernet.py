@@ -38,13 +38,12 @@ class Supernet:
         layers: number of cells, at least 3.
         classes: number of logits.
         image_shape: (channels, height, width). Height and width must be multiples of 4, for the two reductions.
-        placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for these
-            kinds.
+        placement: name of the rule that gives the cell kind at each position; empty for the rule published for these kinds.
         width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
         primitives: names of the columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
         backend: name of the back end (implementation) for all cells; None to choose the fastest back end for each cell.
-        mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
-        std: standard deviation of each image channel, by which the network divides; None for 1.
+        mean: one number per image channel. The network subtracts it from pixels in 0..1. None for 0.
+        std: one number per image channel. The network divides by it after the subtraction. None for 1.
         partial: K. The operations act on 1 / K of the channels, and the other channels bypass the operations
             (`engine.space.partial`). The number of channels must be a multiple of 2 K.
         edge_weights: True to weight the edges as well as the operations. Each edge has one trainable number, its beta. The

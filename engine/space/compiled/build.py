@@ -180,7 +180,7 @@ def whole_file(folder: Path, name: str) -> Path | None:
 
 
 def contents(path: Path) -> str:
-    """Return a hash of a file's contents, which is part of the file's name (see `whole_file`)."""
+    """Return a hash of a file's contents. The hash is part of the file's name (see `whole_file`)."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -152,7 +152,7 @@ class Frozen:
 
 
 class Memory:
-    """A block of memory for feature maps, which goes back to a list of free blocks when it is no longer used.
+    """A block of memory for feature maps. When it is no longer used, it goes back to a list of free blocks.
 
     Reuse saves time, because getting fresh memory from the system takes as long as computing the feature maps.
     """
