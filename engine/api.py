@@ -112,7 +112,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """Return True if every run is over, or will never start because the run that it waits for will not finish."""
+    """Return True if each run is over, or waits for a run that will not finish."""
     return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
 
 
@@ -153,7 +153,8 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
         runs: folder of all runs; None for the default.
 
     Returns:
-        The robustness table of the attacked networks, and the result of the comparison.
+        The robustness table of the attacked networks.
+        The result of the comparison.
 
     Raises:
         ConfigError, RunLogError: the runs cannot be compared. The message says why.
@@ -166,7 +167,9 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
 
 
 def table(form: str = "json", *, protocol: str | None = None, runs: Path | str | None = None) -> bytes:
-    """Return a robustness table as the content of a file. In each column, the networks are compared in pairs.
+    """Return a robustness table as the content of a file.
+
+    Each column stands for natural images, one attack or the worst case. In each column, the networks are compared in pairs.
 
     Args:
         form: one of `engine.report.formats.FORMATS`, such as "csv" or "latex".
@@ -271,9 +274,7 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
                runs: Path | str | None = None) -> Genotype:
-    """Return a copy of a genotype in which some cells are replaced with other cells.
-
-    The replacing cells come from the same genotype or from other genotypes.
+    """Return a copy of a genotype in which some cells are replaced with cells of the same genotype or of other genotypes.
 
     All replacements happen at once, so two cells can be swapped.
 
@@ -306,7 +307,9 @@ def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] =
 
 
 def schema(kind: str, method: str | None = None) -> dict[str, Any]:
-    """Return the JSON schema of a configuration, with the help text, bounds, group and source of each setting.
+    """Return the JSON schema of a configuration.
+
+    For each setting, the schema gives the help text, the bounds, the group, and the paper or code that the setting comes from.
 
     Args:
         kind: "search", "retrain" or "attack".
@@ -348,13 +351,12 @@ class Setting:
 
 
 def presets(kind: str | None = None, method: str | None = None, dataset: str = "digits") -> list[Setting]:
-    """Return every setting, with the value in each preset, the published value and the source of the published value.
+    """Return every setting, with its value in each preset and its published value.
 
     Args:
         kind: kind of run; None for all kinds.
         method: search method; None for all methods.
-        dataset: name of the dataset. The values depend on the dataset, because a dataset requires some values, such as the attack
-            radius epsilon.
+        dataset: name of the dataset. Some values depend on it, such as the attack radius epsilon.
 
     Raises:
         ConfigError: the kind, method or dataset is unknown, or a method is given for a kind other than "search".

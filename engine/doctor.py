@@ -1,4 +1,4 @@
-"""The doctor: a report on what this machine has and what Rampart misses. Imports no torch."""
+"""The doctor: a report on this machine that says what Rampart needs and what is missing. Imports no torch."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
 
 
 def _refuse_inert(config: RunConfig, explicit: Collection[str]) -> None:
-    """Check that every radius and step size that the user has chosen for an attack is of the norm of the attack.
+    """Reject each radius or step size that the user has chosen for a norm other than the norm of the attack.
 
     Raises:
         ConfigError: a chosen setting would have no effect.
@@ -410,7 +410,7 @@ def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
         ids: ids of the runs of this launch.
 
     Returns:
-        None if the key is new, or else the ids of the earlier launch.
+        None if the key is new; otherwise the ids of the earlier launch.
 
     Raises:
         RunError: the key was used, but the runs of the earlier launch do not exist.

@@ -1,1 +1,1 @@
-"""The execution of runs: run folders, processes (supervisor and workers), the loops of searches and trainings, and run states."""
+"""Code that executes runs: run folders, processes, run states, and the loops of searches, retrainings and attacks."""

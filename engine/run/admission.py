@@ -1,4 +1,4 @@
-"""Checks before a launch, which reject runs that cannot work. Each error message is one sentence. Imports no torch."""
+"""Checks before a launch. They reject runs that cannot work. Each error message is one sentence. Imports no torch."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 def checkpoint_bytes(config: RunConfig) -> int:
     """Return an upper bound on the disk space of a run's checkpoints, in bytes.
 
-    The bound is 200 MB, or more for the retraining of a large network. If a retraining takes its genotype from a search, its
-    network is not known here, and the bound is 200 MB.
+    The bound is at least 200 MB. It is higher for a retraining whose configuration names a large network.
     """
     if not isinstance(config, RetrainConfig) or not config.names_its_network:
         return LEAST_FREE_BYTES
@@ -64,7 +63,7 @@ def check_present(config: RunConfig) -> None:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Check that batch size, image size and network size of a validated configuration fit its dataset.
+    """Check that a validated configuration fits its dataset: batch size, image size and network size.
 
     Raises:
         ConfigError: a size does not fit.
@@ -82,7 +81,7 @@ def check_config(kind: str, config: RunConfig) -> None:
 
 
 def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> None:
-    """Check that the network of a retraining whose genotype is known can be built."""
+    """Check that the network of a retraining can be built. The network or its genotype must already be known."""
     trained_network(runs, config, parent).cost(auxiliary=True)
 
 
@@ -91,7 +90,7 @@ def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> Non
 
     Args:
         config: configuration of the retraining.
-        searched: configuration of the search. If it has no placement, because an older version recorded it, nothing is checked.
+        searched: configuration of the search. Older versions recorded no placement; then nothing is checked.
 
     Raises:
         ConfigError: the placement is for cell kinds that the search does not have, or the width of a
@@ -114,7 +113,7 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         RunError: the parent does not exist or is of the wrong kind, or the run needs a parent and none is given.
         ConfigError: an attack does not use the dataset on which its network was trained, a network cannot be built from the
             parent's cells, or an attack asks for the last checkpoint of an imported network, which has only one checkpoint.
-        GenotypeError: the transplant replaces a cell kind that the parent's genotype does not have.
+        GenotypeError: the setting `transplant` replaces a cell kind that the parent's genotype does not have.
     """
     if kind == "search":
         if parent:
@@ -151,7 +150,10 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
 
 
 def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
-    """Check that every run in `transfer_from` has trained another network, on the dataset of the attack.
+    """Check the setting `transfer_from` of an attack.
+
+    The setting lists ids of retrainings. Adversarial images made for the networks of these retrainings are shown to the attacked
+    network.
 
     Args:
         runs: folder of all runs.
@@ -159,9 +161,9 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
         parent: id of the retraining whose network is attacked.
 
     Raises:
-        RunError: a run does not exist.
-        ConfigError: a run is named twice, is the attacked one, is no retraining, has another dataset, image shape or number of
-            classes, or has no network yet.
+        RunError: a listed run does not exist.
+        ConfigError: a run is listed twice, is the attacked one, is not a retraining, has no network yet, or has another dataset,
+            image shape or number of classes than the attack.
     """
     def refuse(expected: str, actual: str) -> ConfigError:
         return ConfigError(problems={"transfer_from": f"transfer_from must name {expected}, got {actual}."})
@@ -187,7 +189,7 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
 
 def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
-    """Check the setting `against` of an attack, the id of an earlier attack run with whose network the attack compares its own.
+    """Check the setting `against` of an attack: the id of an earlier attack run, whose network is compared with the attacked one.
 
     Args:
         runs: folder of all runs.
@@ -195,7 +197,7 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
         parent: id of the retraining whose network is attacked; None if the retraining is launched together with the attack.
 
     Raises:
-        ConfigError: the earlier run is not a finished attack on all images, it attacks the same network, or its settings differ.
+        ConfigError: the earlier run is not a finished attack on all images, attacks the same network, or has other settings.
         RunError: the earlier run does not exist.
     """
     if not isinstance(config, AttackConfig) or not config.against:
@@ -211,13 +213,13 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackConfig, parent: str | None) -> str:
     """Return the reason why an attack cannot be compared with an earlier attack run, or "" if it can.
 
-    The reason is the middle of a sentence that ends with the id of the earlier run.
+    The text is incomplete. The caller puts it into a sentence and appends the id of the earlier run.
 
     Args:
         folder: folder of the earlier attack run.
         run: run.json of the earlier attack run.
         config: configuration of the new attack.
-        parent: id of the retraining whose network the new attack attacks; None if it is launched together with the attack.
+        parent: id of the retraining whose network the new attack attacks; None if both are launched together.
     """
     if run["kind"] != "attack":
         return f"a {run['kind']} run has no outcomes under attack; name an attack run instead of"
@@ -236,7 +238,7 @@ def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackCon
 
 
 def check_follows(config: RetrainConfig) -> None:
-    """Check that a retraining that follows a search trains a derived network (a network built from a genotype).
+    """Check that a retraining can follow a search. It can if its network is a derived one (built from a genotype).
 
     Raises:
         ConfigError: the retraining names a hand-made network instead.
@@ -248,11 +250,11 @@ def check_follows(config: RetrainConfig) -> None:
 
 
 def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
-    """Return phrases that describe the arrangement of cells that a retraining inherits from its search.
+    """Return phrases for a retraining's name that describe the placement and the cell widths inherited from its search.
 
-    The name of the retraining includes the phrases. The arrangement consists of the placement (positions of the cell kinds) and
-    the relative widths of the cells. A retraining inherits it if it names a candidate of its parent search as its genotype. There
-    is no phrase for a published placement or width, nor for one that the retraining sets itself.
+    The placement is the rule for the positions of the cell kinds. A retraining inherits placement and widths from its parent
+    search if its genotype is a candidate of that search. A value that the retraining sets itself, or that equals the published
+    value, gives no phrase.
 
     Args:
         runs: folder of all runs.

@@ -1,7 +1,7 @@
 """The measurements that an attack run makes after its attacks: a sweep and a certified bound.
 
-A sweep measures the accuracy at several attack radii or numbers of steps. A certified bound is a lower bound of the robust
-accuracy.
+The sweep measures the accuracy at several attack radii and several numbers of PGD steps. The certified bound is a lower bound
+of the robust accuracy.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from engine.run.session import Session
 class AfterAttacks:
     """The measurements that follow the attacks of an evaluation: the sweep and the certified bound.
 
-    The sweep measures the accuracy against the radius and against the number of PGD steps. The certified bound is a lower bound
-    of the robust accuracy. The configuration may turn off either of them.
+    The sweep gives the accuracy at several attack radii and numbers of PGD steps. The certified bound is a lower bound of the
+    robust accuracy. The configuration may turn off either measurement.
 
     Attributes:
         measurements: {name: measurement}, in the order in which the measurements are made.
@@ -39,15 +39,15 @@ class AfterAttacks:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations for the sweep and the certified bound, counted per image.
+        """The pair (completed, total) of network evaluations for the sweep and the certified bound.
 
-        The total assumes that no attack succeeds.
+        An evaluation of one image counts as 1. The total assumes that no attack succeeds.
         """
         each = [measurement.progress for measurement in self.measurements.values()]
         return sum(done for done, _ in each), sum(total for _, total in each)
 
     def run(self, session: Session, save: Callable[[], None]) -> None:
-        """Complete the sweep and the certified bound, unless they are complete already, and write their results as events.
+        """Complete the remaining measurements, the sweep and the certified bound, and write their results as events.
 
         Args:
             session: session of the worker.

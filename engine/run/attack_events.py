@@ -76,10 +76,10 @@ class AttackCheck(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyVerdict(Event):
-    """The comparison of two networks so far, written after each chunk of images until the comparison is decided.
+    """The interim result of a comparison of two networks, written after each chunk of images until the comparison is decided.
 
-    The first network is that of this run. The counts do not measure accuracies, because the attacks stop as soon as the counts
-    decide the comparison.
+    The first network is the one that this run attacks. The counts do not measure accuracies, because the attacks stop as soon as
+    the counts decide the comparison.
     """
 
     kind = "verdict"
@@ -129,7 +129,7 @@ class SweepPoint(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CriticalEpsilon(Event):
-    """The median distance from an image to the nearest adversarial image that an attack found."""
+    """The critical epsilon: the distance from an image to the nearest adversarial image found, as the median over the images."""
 
     kind = "critical"
     table = "critical"
@@ -145,7 +145,9 @@ class CriticalEpsilon(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Certified(Event):
-    """The certified accuracy, a lower bound of the robust accuracy. On certified images, provably no attack in the ball succeeds.
+    """The certified accuracy: the fraction of images on which provably no attack within the given radius succeeds.
+
+    It is a lower bound of the robust accuracy.
     """
 
     kind = "certified"

@@ -15,11 +15,13 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
 
     Args:
         parent: folder of the retraining.
-        which: "best" for the checkpoint chosen on the select split, "last" for the checkpoint after the last epoch (with
-            averaged weights if the retraining averages weights).
+        which: "best" for the checkpoint that the retraining chose by accuracy, "last" for the checkpoint after the last epoch
+            (with averaged weights if the retraining averages weights).
 
     Returns:
-        (description of the network, its module with loaded weights, state dict of these weights)
+        The description of the network.
+        The module of the network, with the weights of the checkpoint.
+        The state dict of these weights.
 
     Raises:
         RunError, GenotypeError, ConfigError, CheckpointError: the retraining has no network, or a file of the network cannot

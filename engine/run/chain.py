@@ -24,14 +24,19 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
     """Return [(kind, configuration)], with one entry per follower of a run.
 
-    A follower is a run that starts when the run before it has finished. It uses the dataset and the preset of the first run. The
-    settings in `SHARED` mean the same for every kind of run. If an earlier run of the chain changes one of these settings, the
-    changed value overrides the preset's value for the follower too. Changes of the follower override both values. All runs of a
-    chain use the same splits, so an image that was used in the search or the training is never attacked.
+    A follower is a run that starts when the run before it has finished. Its settings come from these sources:
+
+    - Dataset, preset and split seed are those of the first run. All runs of a chain use the same splits, so no image used in the
+      search or the training is ever attacked.
+    - `SHARED` lists settings with the same meaning in all kinds of run. If an earlier run of the chain changes one of them, the
+      changed value replaces the preset's.
+    - The changes in `then_changes` override all other values.
 
     Args:
-        kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for a
-            search.
+        kind: kind of the first run.
+        config: configuration of the first run.
+        method: search method of the first run; ignored if it is not a search.
+        preset: preset of the first run.
         then: kinds of the followers in order, for example ("retrain", "attack").
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
 
@@ -62,10 +67,11 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection[str]) -> RunConfig:
     """Return the configuration of a run that follows an existing run, including the settings that it inherits.
 
-    The run takes over the split seed of its parent, and each setting in `SHARED` that the parent changed from its preset's value.
+    The run inherits the split seed of its parent, and each setting in `SHARED` that the parent changed from its preset's value.
 
     Args:
-        parent, config: run.json of the parent, and the configuration of the following run before it inherits settings.
+        parent: run.json of the parent.
+        config: configuration of the following run before it inherits settings.
         explicit: settings that the user has chosen for the following run. They keep their values.
 
     Raises:

@@ -115,7 +115,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
-    """Turn errors of a `with` block into a `CheckpointError`. The block uses the content of a file, which may not fit.
+    """Turn errors of a `with` block into a `CheckpointError`. The block uses the content of a file, which may have wrong entries.
 
     Args:
         what: start of the error message, which names the file and its required content. An example is

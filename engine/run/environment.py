@@ -1,4 +1,4 @@
-"""The environment in which a run computes (threads, device, package versions and so on), which also affects its results.
+"""The environment in which a run computes: threads, device, package versions and so on. It affects the results of the run.
 
 The environment is recorded at the first start of a run and compared with the record at every later start. On a CPU, a resumed run
 is bit-equal to an uninterrupted run if threads, device, dtype and versions are equal. If one of these differs, the run continues
@@ -103,7 +103,8 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
 def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[str]]:
     """Record which back end (implementation) computes each cell of a search, so that later starts use the same back ends.
 
-    The fingerprint of the compiled kernels is recorded as well and compared at later starts.
+    The fingerprint of the compiled kernels (a hash of sources, compiler and processor features) is also recorded, and compared
+    at later starts.
 
     Args:
         folder: folder of the run.
@@ -127,7 +128,7 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
 
 
 def _kernels(names: list[str]) -> str | None:
-    """Return the fingerprint of the compiled kernels.
+    """Return the fingerprint of the compiled kernels, a hash of everything that their compiled file depends on.
 
     Return None if none of the named back ends uses compiled kernels, or if this machine cannot compile them.
     """

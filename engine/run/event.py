@@ -1,4 +1,7 @@
-"""The base of all kinds of events: their stamp, their fields, and the conversion from and to JSON. Imports no torch."""
+"""The base class of all events, and their conversion from and to JSON.
+
+Every event has a stamp: its time, the attempt (start of the worker) and the progress of the run. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ class Event:
     def to_json(self) -> dict[str, Any]:
         """Return the fields in the form in which a line of events.jsonl stores them.
 
-        A field is left out if its value and its default are None.
+        A field whose value is None is left out if None is also its default.
         """
         record: dict[str, Any] = {}
         for name, of, _, default in fields_of(type(self)):
@@ -99,7 +102,7 @@ class Event:
         return [tuple(cell for name, of, *_ in fields_of(type(self)) for cell in of.cells(getattr(self, name), self))]
 
     def check(self) -> None:
-        """Check conditions between several fields, which the type of a single field cannot check.
+        """Check conditions that involve several fields.
 
         Raises:
             RunLogError: two fields contradict each other.
@@ -110,7 +113,7 @@ _readers: dict[type, tuple[Reader, ...]] = {}
 
 
 def readers(cls: type) -> tuple[Reader, ...]:
-    """Return the readers of the fields of a kind of event, or of the stamp."""
+    """Return the readers (see `readers_of`) of the fields of `cls`, which is a kind of event or `Stamp`."""
     if cls not in _readers:
         _readers[cls] = readers_of(cls)
     return _readers[cls]

@@ -15,7 +15,7 @@ from engine.run.event_fields import Array, FieldType, Record, number_list
 
 @dataclass(frozen=True)
 class SquareMatrix(FieldType):
-    """A square matrix of numbers, [n, n], where n is the number of entries of the field that `like` names."""
+    """A square matrix of numbers with as many rows and columns as another field has entries. `like` names that field."""
 
     like: str
 
@@ -31,7 +31,10 @@ class SquareMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeMatrix(FieldType):
-    """A matrix of finite numbers, [edges, n], where n is the number of entries of the field that `like` names."""
+    """A matrix of finite numbers with one row per edge of the search space.
+
+    It has as many columns as another field has entries. `like` names that field.
+    """
 
     like: str
 

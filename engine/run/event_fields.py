@@ -74,7 +74,7 @@ class FieldType:
 
 @dataclass(frozen=True)
 class Column(FieldType):
-    """A column with a computed value, which is not in events.jsonl. The attribute `duckdb` is the column's DuckDB type."""
+    """A column of the run log with a computed value, which no line of events.jsonl holds. `duckdb` is the DuckDB type."""
 
     duckdb: str
 
@@ -223,7 +223,7 @@ class Text(FieldType):
 
 @dataclass(frozen=True)
 class OneOf(FieldType):
-    """One of several fixed names. Error messages call such a name `noun`, for example "alert level"."""
+    """One of several fixed names. `noun` is the word for such a name in error messages, for example "alert level"."""
 
     noun: str
     names: tuple[str, ...]
@@ -239,7 +239,7 @@ class OneOf(FieldType):
 
 @dataclass(frozen=True)
 class Names(FieldType):
-    """A list of one or more strings. Error messages call these strings `noun`, for example "operation names"."""
+    """A list of one or more strings. `noun` is the word for these strings in error messages, for example "operation names"."""
 
     noun: str
     column_type: ClassVar[str] = "VARCHAR[]"
@@ -279,10 +279,10 @@ class NumberList(FieldType):
 
 
 class GenotypeObject(FieldType):
-    """A genotype, stored together with the genotype's hash.
+    """A genotype, stored together with its hash.
 
-    The hash is in the field `hash` of the event and in the column `hash` of the run log. A reader of events.jsonl ignores the
-    stored hash and computes the hash again.
+    The field `hash` of the event and the column `hash` of the run log hold the hash. When a line of events.jsonl is read, the
+    stored hash is ignored and the hash is computed again.
     """
 
     def read(self, name: str, value: Any, record: Record) -> Genotype:
@@ -325,7 +325,7 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value that is required only if the event has no field named `other`. Otherwise it is ignored.
+    """A value that is required if the event has no field named `other`, and ignored if it has one.
 
     Attributes:
         other: name of the other field.
@@ -336,7 +336,7 @@ class Unless(FieldType):
     type: FieldType
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the checked value, or None if the line of events.jsonl has the field whose name is the attribute `other`."""
+        """Return the checked value, or None if the line of events.jsonl has the other field."""
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:

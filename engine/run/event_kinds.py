@@ -1,8 +1,13 @@
-"""The kinds of events that a worker writes into events.jsonl, and the rows that the run log makes of them.
+"""The kinds of events that a worker writes into events.jsonl, and the rows that the run log stores for them.
 
-Each kind is one class. The declared fields of the class determine the JSON object of a line (`Event.to_json`), the check of
-such an object (`read`), the columns of the kind's table (`Event.columns`) and the documentation (docs/events.md, written by
-`engine.run.event_docs`). A field with a default may be missing from a line. Unknown fields are ignored. Imports no torch.
+Each kind is one class. The declared fields of the class determine four things:
+
+- the JSON object of a line (`Event.to_json`),
+- the check of such an object (`read`),
+- the columns of the kind's table (`Event.columns`),
+- the documentation (docs/events.md, written by `engine.run.event_docs`).
+
+A field with a default may be missing from a line. Unknown fields are ignored. Imports no torch.
 """
 
 from __future__ import annotations
@@ -197,7 +202,7 @@ class Objectives(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCandidate(Event):
-    """A candidate network that a search trained and measured separately."""
+    """A candidate network of a search. It was trained on its own, not as part of a supernet, and then measured."""
 
     kind = "candidate"
     table = "candidate"
@@ -249,7 +254,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """The row of an event without numbers. Such events record that a checkpoint was written or that the run has finished."""
+    """The row of an event that holds no numbers: the run has written a checkpoint, or the run has finished."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]
@@ -288,7 +293,7 @@ KINDS: dict[str, type[Event]] = {
 
 
 def header(run: str) -> dict[str, Any]:
-    """Return the JSON object of the header, which is the first line of every events.jsonl. It has no stamp.
+    """Return the JSON object of the header, which is the first line of every events.jsonl. It has no time or progress.
 
     Args:
         run: id of the run.

@@ -161,7 +161,7 @@ class RunFolder:
         self.heartbeat = self.path / "heartbeat"
 
     def exists(self) -> bool:
-        """Return True if the run exists, which means that its run.json does."""
+        """Return True if the run exists, that is, if its folder contains a run.json."""
         return self.run_json.exists()
 
     def read_run(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Start:
-    """The parameters with which the worker of a run is started once. Each start is an attempt.
+    """The parameters of one start of a run's worker. Each start is called an attempt.
 
     Attributes:
         attempt: number of the attempt, from 1.

@@ -43,7 +43,7 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
     Raises:
         RunError: the parent search has found no genotype yet.
         ConfigError: the genotype is not in the catalogue, or the retraining trains a hand-made network.
-        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
+        GenotypeError: the genotype is not valid, or the setting `transplant` names a cell that does not exist.
     """
     if config.network != DERIVED:
         raise ConfigError(f"A genotype can only come from a derived network, got {named_network(config.network).title}, "
@@ -79,7 +79,7 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
 
 
 def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
-    """Return True if a retraining trains the genotype that a search found, or a candidate that the search measured."""
+    """Return True if a retraining trains the genotype found by a search or a candidate measured by the search."""
     if not config.genotype:
         return True
     measured = read_json(RunFolder(runs, search).results / "candidates.json") or {}
@@ -97,7 +97,7 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
     Raises:
         RunError: the parent search cannot be read or has found no genotype yet.
         ConfigError: the genotype or the hand-made network is unknown, or the placement does not fit the cell kinds.
-        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
+        GenotypeError: the genotype is not valid, or the setting `transplant` names a cell that does not exist.
     """
     facts = DATASETS[config.dataset]
     if config.network != DERIVED:
@@ -109,11 +109,15 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
-    """Return the configuration of a retraining, and the id of its parent search or None if it has none.
+    """Return the configuration of a retraining and its parent.
 
     Args:
         runs: folder of all runs.
         run_id: id of the retraining, or of an attack on the network that it trained.
+
+    Returns:
+        The configuration of the retraining.
+        The id of its parent search; None if it has no parent.
 
     Raises:
         RunError: there is no such run, or it is a search, which has no retrained network.
@@ -130,7 +134,7 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
 
 
 def genotype_of(runs: Path | str, text: str) -> Genotype:
-    """Return the genotype that a text from the user names.
+    """Return the genotype that the user names with a text.
 
     Args:
         runs: folder of all runs.

@@ -36,7 +36,7 @@ def run(session: Session) -> None:
 
 
 class AttackLoop:
-    """One attempt of an attack run. A step is one call of `Evaluation.step`, which attacks some test images for a while."""
+    """One attempt (start of the worker) of an attack run. Each step attacks a block of test images (`Evaluation.step`)."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: AttackConfig = prepared.config
@@ -63,8 +63,11 @@ class AttackLoop:
     def run(self) -> None:
         """Run the remaining attacks, then the sweep and the certified bound if the run has them, and then the reliability checks.
 
-        The result of each attack is written as an event once the attack is complete. results/outcomes.parquet (the outcome of
-        each attack for each image) and results/samples.parquet (some adversarial images) are written with each checkpoint.
+        The sweep gives the accuracy at several attack radii. The result of each attack is written as an event once the attack is
+        complete. Each checkpoint also writes two files:
+
+        - results/outcomes.parquet: the outcome of each attack for each image.
+        - results/samples.parquet: some adversarial images.
         """
         session = self.session
         if self.fresh:
@@ -82,7 +85,7 @@ class AttackLoop:
             self._save()
 
     def _sources(self, device: torch.device) -> dict[str, nn.Module]:
-        """Return {hash of the weights: network} for the networks that make the images of transfer attacks."""
+        """Return {hash of the weights: network} for the networks whose adversarial images are used in transfer attacks."""
         sources = {}
         for run_id in self.config.transfer_from:
             _, network, weights = network_of(RunFolder(self.session.folder.runs, run_id))

@@ -61,7 +61,7 @@ class RetrainLoop:
                 self.measured_epoch = int(prepared.state["measured_epoch"])
 
     def run(self) -> None:
-        """Run the remaining training steps. Between epochs, measure the network on the select split, to choose a checkpoint."""
+        """Run the remaining training steps. Between epochs, measure the accuracy on images reserved for choosing a checkpoint."""
         session = self.session
         if self.fresh:
             self._write_network()

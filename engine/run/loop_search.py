@@ -104,7 +104,7 @@ class SearchLoop:
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def run(self) -> None:
-        """Run the remaining steps, and then write the genotype that the search has found to results/genotype.json."""
+        """Run the remaining steps, and then write the genotype found by the search to results/genotype.json."""
         session = self.session
         if self.fresh:
             self._write_alphas()
@@ -142,20 +142,19 @@ class SearchLoop:
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
-        """Return a progress message. If the search has several stages, as in AdvRush, the message begins with the current stage.
-        """
+        """Return a progress message. In a search with stages, such as AdvRush, it begins with the current stage."""
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:
-        """Return True if an epoch of the search measures the accuracy of a candidate network instead of training it."""
+        """Return True if an epoch measures the accuracy of a candidate network. All other epochs train a network."""
         position, epochs = self.config.training_epoch(epoch)
         return position == epochs
 
     def _steps_in(self, epoch: int) -> int:
         """Return the number of steps in an epoch.
 
-        An epoch either trains or measures. An epoch that measures a candidate network visits each image of the select split once,
-        unless the setting `steps_per_epoch` limits the number of steps. The setting also limits the steps of other epochs.
+        An epoch either trains a network or measures a candidate network. A measuring epoch visits each image of the select split
+        (images reserved for such measurements) once. The setting `steps_per_epoch` limits the number of steps of all epochs.
         """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
@@ -165,12 +164,12 @@ class SearchLoop:
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
         """Return the two batches of a step.
 
-        The batches depend only on the seed, the split, the epoch within the training of the current network, and the position of
-        the step in the epoch. A method without alphas needs a single batch per step, which is then returned twice.
+        The batches depend only on the seed, the split, the epoch and the position of the step in the epoch. If a search trains
+        several networks one after another, epochs are counted separately for each network.
 
         Returns:
             The batch with which the step trains weights.
-            The batch with which the step trains alphas.
+            The batch with which the step trains alphas. It is the same batch if the method has no alphas.
         """
         of_network = self.config.training_epoch(epoch)[0]
         if self.config.on_supernet:
@@ -190,7 +189,7 @@ class SearchLoop:
         return x, labels[chosen]
 
     def _chosen(self, split: str, epoch: int, position: int) -> Tensor:
-        """Return the indices of the images of one batch. They count from 0 within the split."""
+        """Return the indices of the images of one batch. Index 0 is the first image of the split."""
         if split == "alphas" and self.config.alphas_batches == "fresh":
             generator = generator_for(self.config.seed, "order", split, epoch, position)
             return torch.randperm(len(self.other_split[1]), generator=generator)[:self.config.batch_size]
@@ -248,9 +247,9 @@ class SearchLoop:
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """Write an event with the losses and accuracies of a step, and another event with the weights of its objectives.
+        """Write an event with the losses and accuracies of a step.
 
-        The second event is written only if the step has objectives.
+        If the step has objectives, write a second event with their weights.
         """
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},

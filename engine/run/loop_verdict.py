@@ -1,4 +1,4 @@
-"""The loop of an attack run that only compares its network with that of another attack run, until the comparison is decided."""
+"""The loop of an attack run that does nothing but compare its network with the network of another attack run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from engine.run.session import Session
 
 
 class VerdictLoop:
-    """One attempt of an attack run that only compares its network with that of another attack run.
+    """One attempt of an attack run that does nothing but compare its network with the network of another attack run.
 
-    The run records verdicts as events, and both networks' outcomes for each image in results/pairs.parquet. It records no
-    evaluation and no attack results, so the run does not appear in robustness tables. Its accuracies would be biased, because the
-    outcomes determine after how many images a comparison stops.
+    The run records verdicts (interim results of the comparison) as events, and both networks' outcomes for each image in
+    results/pairs.parquet. It records no attack results and does not appear in robustness tables. Its accuracies would be biased,
+    because the outcomes determine after how many images the comparison stops.
     """
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
@@ -92,7 +92,7 @@ class VerdictLoop:
 
 
 def evaluation_of(other: RunFolder, protocol: Protocol) -> dict[str, Any]:
-    """Return the event with which another attack run began its evaluation, after checking that the worst cases can be compared.
+    """Return the event with which another attack run began its evaluation. Check that the worst cases can be compared.
 
     In the worst case, an image counts as correct only if all attacks of the protocol fail on it. Two worst cases can be compared
     if their protocols (the conditions of the evaluations) agree on everything that affects the worst case.
@@ -113,7 +113,10 @@ def evaluation_of(other: RunFolder, protocol: Protocol) -> dict[str, Any]:
 
 
 def worst_cases(other: RunFolder) -> dict[int, bool]:
-    """Return {dataset index of an image: True if the image withstood every attack} for another attack run.
+    """Return {dataset index of an image: True if the image withstood every attack of another attack run}.
+
+    Args:
+        other: folder of the other run.
 
     Raises:
         RunError: results/outcomes.parquet of the other run cannot be read.

@@ -28,18 +28,18 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
     Args:
         runs: folder of all runs.
-        config: configuration of the retraining. If its setting `match` is "none", it is returned unchanged, with an empty text.
+        config: configuration of the retraining.
         parent: id of the search that the retraining follows; None if it follows no search.
 
     Returns:
-        The configuration with the chosen number of channels.
-        A short text for the name of the run, such as "MACs as ARNAS@64x20 (+0.6 %)", in which the percentage is the
-        difference in size relative to the reference network.
+        The configuration with the chosen number of channels; the unchanged configuration if the setting `match` is "none".
+        A short text for the name of the run, such as "MACs as ARNAS@64x20 (+0.6 %)". The percentage is the difference in size
+        relative to the reference network. The text is empty if `match` is "none".
 
     Raises:
         ConfigError: `match_to` names no network, the parent search has found no genotype yet, or the size of the reference
             network cannot be matched to within 5 %.
-        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
+        GenotypeError: the genotype is not valid, or the setting `transplant` names a cell that does not exist.
         RunError: the parent or the reference run cannot be read.
     """
     if config.match == "none":

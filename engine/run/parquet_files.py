@@ -1,4 +1,4 @@
-"""Parquet files in the results of attack runs: tables in general, and the kept adversarial images."""
+"""Functions that write and read the Parquet files of attack runs, in particular the stored adversarial images."""
 
 from __future__ import annotations
 

@@ -55,9 +55,11 @@ class Prepared:
 def prepare(session: Session) -> Prepared:
     """Read the configuration and the splits of a run, and check the environment.
 
-    On the first attempt (start of the worker), the environment is recorded, and events.jsonl is open already. On a later attempt,
-    the environment is compared with the record, the checkpoint is loaded, the session's progress is set to the progress at the
-    checkpoint, and events.jsonl is opened.
+    On the first attempt (start of the worker), the environment is recorded. On a later attempt:
+
+    - The environment is compared with the record.
+    - The checkpoint is loaded, and the session's progress is set to the progress at the checkpoint.
+    - events.jsonl is opened. On the first attempt, it is open already.
 
     Raises:
         ConfigError: the recorded configuration is not valid.
@@ -110,10 +112,13 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
 
 @contextmanager
 def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
-    """Report progress before and after a `with` block that runs the steps of a loop.
+    """Report progress before and after a `with` block. The block runs the steps of a loop.
 
-    `save_state` must write a checkpoint. If the block raises `StopRequested`, the step in progress is abandoned and `save_state`
-    is called.
+    If the block raises `StopRequested`, the step in progress is abandoned and `save_state` is called.
+
+    Args:
+        session: session of the worker.
+        save_state: function that writes a checkpoint.
 
     Raises:
         StopRequested: raised again after the checkpoint has been written.

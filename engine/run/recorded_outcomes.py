@@ -8,11 +8,12 @@ from engine.attack.catalogue import WORST
 
 
 def correct_images(outcomes: pd.DataFrame, column: str = WORST) -> dict[int, bool]:
-    """Return {image: True if it was classified correctly} for one column of the robustness table.
+    """Return {image: True if it was classified correctly} for natural images, for one attack, or for the worst case.
 
     Args:
         outcomes: recorded outcomes, with the columns image, attack and correct.
-        column: "natural", the name of an attack, or "worst-case" for the images that every attack covered.
+        column: "natural", the name of an attack, or "worst-case". In the worst case, an image counts as correct if no attack
+            succeeds on it. Images without an outcome for every attack are left out.
     """
     if column == WORST:
         outcomes = outcomes[~outcomes["attack"].str.contains("/")]  # without the parts of cascades

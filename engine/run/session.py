@@ -26,7 +26,7 @@ RESERVE_BYTES = 64 * 1024
 
 
 class Session:
-    """One start of the worker of a run, called an attempt, with counters of progress.
+    """The session of one attempt (start of the worker) of a run, with counters of progress.
 
     Attributes:
         folder: folder of the run.
@@ -143,7 +143,7 @@ class Session:
         self.activity = f"{self.unit.removesuffix('s')} {self.step} done"
 
     def progress(self, *, force: bool = False) -> None:
-        """Write a progress event, unless the last one is less than `PROGRESS_EVERY_S` seconds old.
+        """Write a progress event if at least `PROGRESS_EVERY_S` seconds have passed since the last one.
 
         Args:
             force: True to write the event in any case.
@@ -159,7 +159,7 @@ class Session:
         self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
     def checkpoint_due(self) -> bool:
-        """Return True if the next checkpoint is due, which is `CHECKPOINT_EVERY_S` seconds after the last one."""
+        """Return True if at least `CHECKPOINT_EVERY_S` seconds have passed since the last checkpoint or the start."""
         return time.monotonic() >= self._next_checkpoint
 
     def checkpoint_written(self) -> None:

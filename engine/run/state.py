@@ -1,8 +1,12 @@
 """The state of a run. It is not stored, but computed on every call from the run's files and the process table.
 
 A worker is alive if the process recorded in process.json is alive. A process is identified by its pid, its start time and the
-boot of the machine. The cause of a worker's end is read from exit.json, which the supervisor writes. If exit.json is missing, the
-cause is read from results/ended.json, which the worker writes. If both files are missing, the cause is inferred from other files.
+boot of the machine. The cause of a worker's end comes from the first of these sources that exists:
+
+1. exit.json, which the supervisor writes.
+2. results/ended.json, which the worker writes.
+3. Other files of the run, from which the cause is inferred.
+
 Imports no torch.
 """
 
@@ -32,8 +36,8 @@ class RunState:
     """The state of a run at one moment.
 
     Attributes:
-        status: one of `STATUSES`.
-        cause: a sentence that says why the run failed or stopped, or what it waits for; may be empty.
+        status: "queued", "running", "stopping", "stopped", "finished" or "failed".
+        cause: a sentence that says why the run failed or stopped, or what a queued run waits for; may be empty.
         since: time at which the status began, in unix seconds; None if unknown.
         pid: process id of the worker if it is alive; None if it is not.
         silent_s: seconds since the worker wrote its last event; None if the worker is not alive.
@@ -55,7 +59,7 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """True if the run has stopped, finished or failed, so that nothing more happens unless it is resumed."""
+        """True if the run has stopped, finished or failed. Then nothing more happens unless the user resumes the run."""
         return self.status in ("stopped", "finished", "failed")
 
 
@@ -170,7 +174,7 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return the status of an attempt (start of the worker) whose worker has ended, with the cause and the time.
+    """Return how and when an attempt (start of the worker) ended. Its worker must no longer be alive.
 
     Args:
         folder: folder of the run.

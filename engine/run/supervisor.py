@@ -44,8 +44,8 @@ class Worker:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
         child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the function returns more when the
-            worker has ended, memory ran out in the meantime.
+        oom_kills: result of the function `oom_kills` when this supervisor began to watch the worker. A higher result after the
+            worker's end means that memory ran out.
     """
 
     folder: RunFolder
@@ -55,7 +55,7 @@ class Worker:
 
 
 def oom_kills() -> int:
-    """Return how many processes of this process's control group (cgroup) the kernel has killed because memory ran out.
+    """Return the number of processes that the kernel has killed in this process's control group because memory ran out.
 
     Return 0 if the number cannot be read.
     """
@@ -75,7 +75,8 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
 
     Returns:
-        The status of the run, and the cause as a sentence.
+        The status of the run.
+        The cause, as a sentence.
     """
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."
@@ -281,7 +282,7 @@ class _trouble_is_logged:
 
 
 def take_lock(runs: Path) -> int | None:
-    """Take the lock of the folder `runs`, which only one supervisor can hold at a time.
+    """Take the lock of the folder `runs`. Only one supervisor can hold this lock at a time.
 
     Returns:
         The open file descriptor of the lock, or None if another supervisor holds the lock.

@@ -136,7 +136,7 @@ def leave(session: Session, status: str, cause: str) -> None:
     On a completely full disk, both may be impossible. Then only the exit code of the process shows the outcome.
 
     Args:
-        session: the attempt, which is one start of the worker.
+        session: session of the attempt (start of the worker).
         status: "finished", "stopped" or "failed".
         cause: a sentence that explains the status; empty for "finished".
     """
@@ -156,7 +156,11 @@ def leave(session: Session, status: str, cause: str) -> None:
 
 
 def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
-    """Run one attempt, from the first event to writing ended.json, and return the exit code for the process."""
+    """Run one attempt (start of the worker) and write results/ended.json at its end.
+
+    Returns:
+        The exit code for the process.
+    """
     folder.results.mkdir(exist_ok=True)
     beat(folder.heartbeat)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)

@@ -1,4 +1,7 @@
-"""The attributes of derived networks that fast forward passes read, as types. Those passes do not import the network itself."""
+"""Types that list the attributes of a derived network that fast forward passes read.
+
+The modules of the fast forward passes use these types instead of importing `engine.space.network`.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """State back ends (see `engine.space.state`) for maps of any size, with PyTorch's convolutions.
 
 `Merged` computes all edges that leave a state (an input or node of a cell) in one call. `ChannelsLast` computes one edge after
-another in the channels_last format. `ChannelsLast` is the faster of the two on a CPU if the cells have many channels. In all
-other cases `Merged` is faster.
+another in the channels_last format. `ChannelsLast` is faster on a CPU if the cells have many channels. In all other cases
+`Merged` is faster.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Merged:
         return F.conv2d(x.contiguous(), weight[:, :, None, None])
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
         return normalisation.maps(x.contiguous(), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
@@ -63,7 +63,7 @@ class Merged:
 
             name: name of the group's last BatchNorm.
             columns: the group's columns in the operation weights `rows`.
-            x: input [B, kinds * m * C, H, W] of that BatchNorm.
+            x: input [B, kinds * m * C, H, W] of that BatchNorm, for `kinds` primitives on each of m edges.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
@@ -85,7 +85,10 @@ class Merged:
 
 
 class ChannelsLast:
-    """A state back end that makes one call per edge and primitive, on maps stored as [B, H, W, C]."""
+    """A `StateBackend` (implementation of single states of a cell) that makes one call per edge and primitive.
+
+    It stores feature maps as [B, H, W, C].
+    """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
@@ -93,7 +96,7 @@ class ChannelsLast:
         return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
         return normalisation.maps(_channels_last(x), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
@@ -170,10 +173,10 @@ class ChannelsLast:
 
 
 class _Accumulated(torch.autograd.Function):
-    """The in-place addition of maps [B, C, H, W] to the rows of a total [m, B * H * W * C], as an autograd function.
+    """The autograd function of an in-place addition: maps [B, C, H, W] are added to a total [m, B * H * W * C].
 
-    Map i is added to row i mod m, which belongs to edge i mod m. The operation can be differentiated twice. In the backward pass,
-    all maps of an edge receive views of one gradient instead of copies.
+    Row j of the total belongs to edge j of m edges. Map i is added to row i mod m. The operation can be differentiated twice. In
+    the backward pass, all maps of an edge receive views of one gradient instead of copies.
     """
 
     @staticmethod
@@ -219,7 +222,12 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
 
 def _batched_pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Apply each 1x1 convolution in weight [kinds, m, C, C] to its own block of C channels in x [B, kinds * m * C, H, W]."""
+    """Apply each 1x1 convolution in weight [kinds, m, C, C] to its own block of C channels in x.
+
+    Args:
+        x: [B, kinds * m * C, H, W], for `kinds` primitives on each of m edges.
+        weight: one matrix [C, C] per primitive and edge.
+    """
     blocks = weight.flatten(0, 1)
     batch, _, height, width = x.shape
     return (blocks @ x.view(batch, blocks.shape[0], blocks.shape[2], height * width)).view(batch, -1, height, width)

@@ -1,8 +1,9 @@
 """Conversion between packed tensors and state dicts of the public DARTS family (DARTS and the code derived from it).
 
-For example, the family's name `cells.3._ops.5._ops.4.op.1.weight` means cell 3, edge 5, primitive 4, module 1 of that primitive.
-The family has one BatchNorm after each pool of each edge, while the packed tensors share one between all edges that leave a
-state. In every file trained with the published code these BatchNorms are equal, because they saw the same values.
+In a state dict, the name `cells.3._ops.5._ops.4.op.1.weight` means cell 3, edge 5, primitive 4, module 1 of that primitive. Each
+pool on each edge has its own BatchNorm there. In the packed tensors (`engine.space.layout`), all edges that leave a state (an
+input or node of a cell) share one BatchNorm per pool. In every file trained with the published code, the BatchNorms of these
+edges are equal, because they saw the same values.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the location of every weight tensor of the supernet exactly once.
+    """Yield one `Place` for each weight tensor of the supernet.
 
-    A location gives the tensor's name in a state dict of the DARTS family and its place in the supernet's packed tensors.
+    A `Place` is the tensor's name in a state dict of the DARTS family and its position in the packed tensors.
 
     Args:
         cells: shapes of the supernet's cells.
@@ -81,10 +82,15 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 
 
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield, for every BatchNorm buffer, its name in a state dict of the DARTS family and its location in our packed tensors.
+    """Yield one `Place` for each BatchNorm buffer in a state dict of the DARTS family.
 
-    `primitives` names the columns of the alphas. In DARTS, every edge has its own BatchNorm after each pool. For edges that leave
-    the same state, these BatchNorms are copies of each other, so they share one location in the packed tensors.
+    A `Place` is the buffer's name in the state dict and its position in the packed tensors. In DARTS, every edge has its own
+    BatchNorm after each pool. For edges that leave the same state (an input or node of a cell), these BatchNorms are copies of
+    each other, so they share one position in the packed tensors.
+
+    Args:
+        cells: shapes of the supernet's cells.
+        primitives: names of the columns of the alphas.
     """
     for name, entry, index in _norms(cells, primitives):
         for darts_suffix, suffix in BUFFERS.items():
@@ -160,7 +166,9 @@ def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
 
 
 def read_state(state: Any) -> dict[str, Tensor]:
-    """Return {name: tensor} for the loaded file of a supernet, without BatchNorm's counters, `mean` and `std`.
+    """Return {name: tensor} for the loaded file of a supernet.
+
+    BatchNorm's counters and the entries `mean` and `std` are left out.
 
     Raises:
         CheckpointError: the file has no mapping from names to tensors, the mapping has no tensors, a tensor is not
@@ -202,7 +210,7 @@ def check_names(found: Mapping[str, Tensor], expected: set[str]) -> None:
 
 
 def first_few(names: Sequence[str], count: int = 3) -> str:
-    """Return the first `count` names and the number of the rest, as text for a message."""
+    """Return text for a message: the first `count` names, and the number of the remaining names."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 

@@ -1,8 +1,7 @@
 """A state back end for small maps, in which every depthwise convolution is a product with a [pixels out, pixels in] matrix.
 
-On maps of at most 8x8 pixels, such a product takes a few times more multiplications than the convolution. The product is still
-faster, because large matrix products run at the machine's full speed. The same holds for the gradients and for dilated
-convolutions.
+On maps of at most 8x8 pixels, the product is faster than the convolution although it needs a few times more multiplications,
+because large matrix products run at the machine's full speed. The same holds for the gradients and for dilated convolutions.
 
 Maps are stored as [C, H, W, B]. In this layout, the depthwise convolutions of all edges that leave a state (an input or node of a
 cell) are one product per channel. 1x1 convolutions are plain matrix products, and BatchNorm normalises contiguous rows.
@@ -35,7 +34,7 @@ class Dense:
         return (weight @ chwb.view(chwb.shape[0], -1)).view(-1, *chwb.shape[1:]).permute(3, 0, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
         chwb = _chwb(x)
         return normalisation.rows(chwb.view(chwb.shape[0], -1), name).view(chwb.shape).permute(3, 0, 1, 2)
 
@@ -76,7 +75,8 @@ def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
 
         name: name of the group's last BatchNorm.
         columns: the group's columns in the operation weights.
-        x: input [kinds, m, C, L] of that BatchNorm, where L counts the output's pixels in all images.
+        x: input [kinds, m, C, L] of that BatchNorm, for `kinds` primitives on each of m edges. L counts the output's pixels in
+            all images.
     """
     prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
     c, height, width, batch = r.shape
@@ -116,10 +116,10 @@ def _pools(h: Tensor, stride: int) -> Tensor:
 
 
 def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int], stride: int, dilation: int) -> Tensor:
-    """Apply all kernels to the same maps r [C, pixels, B].
+    """Apply the depthwise kernels of m edges to the same maps.
 
     Args:
-        r: the maps.
+        r: the maps, [C, pixels, B].
         kernels: one tensor [m, C, K, K] per kind of primitive.
         size: (height, width) of the maps.
         stride: 1 or 2.
@@ -136,10 +136,10 @@ def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int
 
 
 def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Convolve each channel of x [kinds * m * C, pixels, B] with its own kernel, at stride 1.
+    """Convolve each channel with its own kernel, at stride 1.
 
     Args:
-        x: the maps.
+        x: the maps, [kinds * m * C, pixels, B], for `kinds` primitives on each of m edges.
         kernels: one tensor [m, C, K, K] per kind of primitive.
         size: (height, width) of the maps.
     """

@@ -93,9 +93,16 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
 
 def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
                     of_weight: bool) -> Tensor:
-    """Return PyTorch's own gradient of the weight [G, 1, K, L] if `of_weight` is True, and PyTorch's own gradient of x otherwise.
+    """Return one of the two gradients of a depthwise convolution as PyTorch itself computes it.
 
-    For the gradient of the weight, only the shape of `weight` matters, not the values.
+    Args:
+        g: gradient with respect to the result.
+        x: input of the convolution, [B, G, H, W].
+        weight: [G, 1, K, L]. If `of_weight` is True, only its shape matters.
+        padding: (rows, columns) of zeros on each side.
+        stride: 1 or 2.
+        dilation: 1 or 2.
+        of_weight: True for the gradient of the weight, False for the gradient of x.
     """
     gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         g, x, weight, None, [stride] * 2, list(padding), [dilation] * 2, False, [0, 0], weight.shape[0],

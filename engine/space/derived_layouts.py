@@ -52,10 +52,9 @@ class Edge:
     To compute a node, start from the sum of the constants of all edges into the node. Then call `add(state, total)` of each edge.
 
     Attributes:
-        add: function of (state, total) that returns total plus the operation's result without `constant`. The total is maps, or a
-            vector [C] with one number per channel, or None, which stands for zero.
-        constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift). None if `add` already
-            returns the whole result.
+        add: function of (state, total). It returns total + f(state) - constant, where f is the whole operation. The total is
+            maps, a vector [C] with one number per channel, or None for zero.
+        constant: [C], the part of the result that is the same at every pixel of a channel (BatchNorm's shift). None counts as 0.
         droppable: True if drop path may drop the operation's result.
     """
 
@@ -88,7 +87,7 @@ class Layout(Protocol):
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
         """Return the sum of a total and feature maps.
 
-        The total is feature maps, or a vector [C] with one number per channel, or None, which stands for zero.
+        The total is feature maps, a vector [C] with one number per channel, or None for zero.
         """
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
@@ -103,28 +102,23 @@ class Layout(Protocol):
         The layout `Rows` supports only 1x1 convolutions.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
-                total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """Return a factorized reduction without its ReLU, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
-                total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
         """Return a depthwise convolution as a function from feature maps to feature maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`.
-
-        The `Edge` adds the result of the operation to a sum.
-        """
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
 
 
 class Rows:
@@ -168,8 +162,8 @@ class Rows:
         The convolution is computed as one matrix product.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift).
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel (BatchNorm's shift).
         """
         return self._affine(convolution.weight.flatten(1), norm)
 
@@ -177,7 +171,7 @@ class Rows:
         """Return a factorized reduction without its ReLU, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
             constant: [C], BatchNorm's shift.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
@@ -228,10 +222,11 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """Return an operation without parameters as an `Edge`, which adds the result of the operation to a sum.
+        """Return an operation without parameters as an `Edge` (a form that adds its result to a sum).
 
-        `make` computes the operation on the maps of a state (an input or a node of a cell). It is called once per state, and the
-        result is cached under `name`.
+        Args:
+            name: key under which the result is cached, so that it is computed once per state (an input or a node of a cell).
+            make: function that computes the operation on the maps of a state.
         """
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
@@ -239,7 +234,7 @@ class Rows:
         """Return a matrix product with `weight` [O, I] followed by BatchNorm, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
             constant: [O], BatchNorm's shift.
         """
         if self.live:
@@ -273,7 +268,7 @@ class Maps:
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
         """Return the sum of a total and feature maps.
 
-        The total is feature maps, or a vector [C] with one number per channel, or None, which stands for zero.
+        The total is feature maps, a vector [C] with one number per channel, or None for zero.
         """
         if total is None:
             return maps
@@ -290,12 +285,11 @@ class Maps:
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """Return a convolution followed by BatchNorm as a function and a constant; see `Layout.projection`.
 
-        If the attribute `live` is False (constant parameters), the scale of BatchNorm is multiplied into the convolution's
-        weight.
+        If the attribute `live` is False (constant parameters), BatchNorm's scale is multiplied into the convolution's weight.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], BatchNorm's shift. None if `add` already returns the whole result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], BatchNorm's shift. None counts as 0.
         """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:
@@ -317,9 +311,8 @@ class Maps:
         """Return a factorized reduction without its ReLU, as a function and a constant. Odd heights and widths are padded.
 
         Returns:
-            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
-            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
-                total + result.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None
@@ -422,7 +415,7 @@ def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
 
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
-    """Normalise y [C, L] by BatchNorm in its current mode, without BatchNorm's shift, and add the result to `total`."""
+    """Return y [C, L] normalised by BatchNorm in its current mode, without BatchNorm's shift, plus `total` unless it is None."""
     y = y.float() if y.dtype == torch.bfloat16 else y
     assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:
@@ -442,5 +435,5 @@ def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor
 
 
 def _column(total: Tensor) -> Tensor:
-    """Return `total` as [C, 1], which broadcasts over the pixels, if it is a vector [C]. If it is maps, return it unchanged."""
+    """Return a vector [C] as [C, 1], so that it broadcasts over the pixels. Return maps unchanged."""
     return total[:, None] if total.dim() == 1 else total

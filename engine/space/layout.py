@@ -1,9 +1,13 @@
 """The structure of the supernet, and the packing of its tensors into one flat vector.
 
-With one flat weight vector, an unrolled step, a finite difference, clipping and SGD are single vector operations. Tensors that
-one call uses together are packed next to each other. For example, m edges leave a state (an input or node of a cell). One entry
-[kinds, m, C, C] holds the first 1x1 kernels of these edges for all kinds of convolutional primitives. One entry [m, C, K, K] per
-kind holds the depthwise kernels. A second flat vector holds BatchNorm's running statistics.
+All weights are in one flat vector, so that clipping, SGD, unrolled steps and finite differences are operations on one vector.
+Tensors that are used by the same call are packed next to each other. For example, the m edges that leave a state (an input or
+node of a cell) have these entries:
+
+- [kinds, m, C, C]: the first 1x1 kernels of all kinds of convolutional primitives.
+- [m, C, K, K], one entry per kind: the depthwise kernels.
+
+A second flat vector holds BatchNorm's running statistics.
 """
 
 from __future__ import annotations
@@ -104,7 +108,7 @@ class StateShape:
 
     Attributes:
         prefix: prefix of the names of the state's tensors, for example "cells.3.states.0.".
-        edges: row number of each edge in the alphas [14, primitives] of a cell kind, in the order of the edges' target nodes.
+        edges: row number of each edge in the alphas [14, primitives]. The edges are in the order of their target nodes.
         stride: stride of the operations on the edges.
     """
 
@@ -208,7 +212,7 @@ def _state_weights(state: StateShape, c: int) -> list[tuple[str, tuple[int, ...]
 def buffer_layout(cells: Sequence[CellShape]) -> Layout:
     """Return the layout of the flat vector of BatchNorm's running means and variances.
 
-    All edges that leave the same state (input or node of a cell) share the BatchNorms of the pools.
+    All edges that leave the same state (an input or node of a cell) share one BatchNorm per pool.
     """
     norms: list[tuple[str, tuple[int, ...]]] = [("stem", (cells[0].inputs[0],))]
     for cell in cells:

@@ -1,8 +1,8 @@
-"""The network that is built from a genotype ("derived"), trained from scratch and attacked.
+"""The derived network, which is built from a genotype, trained from scratch and attacked.
 
 Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so that
 `load_darts_state_dict` can load the family's state dicts. `engine.architecture.placement` sets the order and widths of the cells.
-The network takes pixels in 0..1 and normalises them itself, so that epsilon means the same for every network.
+The network takes pixels in 0..1 and normalises them itself, so that an attack radius means the same for every network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names of architecture w
 
 
 class Cell(nn.Module):
-    """One cell of a derived network. It takes two inputs of any width and returns `len(concat) * width` channels."""
+    """One cell of a derived network. It has two inputs of any width. Its output has `len(concat) * width` channels."""
 
     def __init__(self, genotype: genotypes.Cell, position: CellPosition, before_last: int, last: int, width: int) -> None:
         """Build the cell.
@@ -72,7 +72,7 @@ class AuxiliaryHead(nn.Module):
     Args:
         channels: channels of the head's input.
         classes: number of classes.
-        kernel: (height, width) of the last convolution's kernel, which equals the size of the feature maps after pooling: 2x2 for
+        kernel: (height, width) of the last convolution's kernel, equal to those of the feature maps after pooling: 2x2 for
             32x32 images, 4x4 for 64x64 images.
     """
 
@@ -103,8 +103,8 @@ class Network(nn.Module):
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
         genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
-        channels_last: True to use the channels_last memory format. False to use it only on a CPU with many channels, where it is
-            the faster one. It is never used for small images (`derived.fits_rows`).
+        channels_last: True to use the channels_last memory format. False to use it only where it is faster, that is, on a CPU
+            with many channels. It is never used for small images (`derived.fits_rows`).
     """
 
     mean: Tensor
@@ -122,11 +122,11 @@ class Network(nn.Module):
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             auxiliary: True to build the auxiliary head.
-            placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for
-                the genotype's cell kinds.
+            placement: name of the rule that gives the cell kind at each position; empty for the rule published for the genotype's
+                cell kinds.
             width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
-            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
-            std: standard deviation of each image channel, by which the network divides; None for 1.
+            mean: one number per image channel. The network subtracts it from pixels in 0..1. None for 0.
+            std: one number per image channel. The network divides by it after the subtraction. None for 1.
 
         Raises:
             ConfigError: sizes are invalid, the placement is for other cell kinds, or mean or std has the wrong length.
@@ -170,7 +170,8 @@ class Network(nn.Module):
         the function.
 
         Args:
-            compiled: False for PyTorch's operations instead of compiled kernels, which compute in float32 even under autocast.
+            compiled: True to use compiled kernels if they support the network. These kernels ignore autocast. False to use
+                PyTorch's operations.
         """
         _, height, width = self.image_shape
         return (derived.frozen if compiled else derived.frozen_by_layout)(self, (height, width))

@@ -1,9 +1,8 @@
 """Partial channel connections and edge weights, as in the released code of PC-DARTS (Xu et al. 2020, arXiv 1907.05737).
 
 The operations of an edge act on the first C / K channels of a state (an input or node of a cell). The other channels bypass the
-operations. If the operations halve the map, these channels pass through a 2x2 max-pool. Both parts are multiplied by the weight
-of the edge. The channels are then shuffled in K groups, which mixes the two parts, so that the next operations act on some
-channels of each part. A node is shuffled once, after all its edges have been added.
+operations. If the edge halves the map, they pass through a 2x2 max-pool. Both groups of channels are multiplied by the weight of
+the edge. After all edges of a node have been added, the node's channels are shuffled, which mixes the two groups.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """Return the contributions of a state's bypassing channels to m later nodes.
+    """Return what a state (an input or node of a cell) adds to m later nodes through the channels that bypass the operations.
 
     Args:
         h: [B, C, H, W], the channels of the state that bypass the operations.

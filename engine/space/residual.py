@@ -80,8 +80,8 @@ class ResidualNetwork(nn.Module):
             plan: shape of the network, from `engine.architecture.hand_made`.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
-            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
-            std: standard deviation of each image channel, by which the network divides; None for 1.
+            mean: one number per image channel. The network subtracts it from pixels in 0..1. None for 0.
+            std: one number per image channel. The network divides by it after the subtraction. None for 1.
 
         Raises:
             ConfigError: sizes are invalid, or mean or std has the wrong length.

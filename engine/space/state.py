@@ -57,8 +57,8 @@ class Backend(Protocol):
             layout: the packing of the cell's weights.
             before_last, last: outputs [B, I, H, W] of the two cells before this cell, after a ReLU.
             weights: the cell's slice [n] of the flat weight vector.
-            rows: [14, 7], weights of the operations, with one row per edge and one column per primitive. Rows are ordered by the
-                state that the edge leaves, columns as in `PRIMITIVES`. In a partial cell (whose operations act on some channels
+            rows: [14, 7], weights of the operations. There is one row per edge, sorted by the state that the edge leaves, and one
+                column per primitive, in the order of `PRIMITIVES`. In a partial cell (whose operations act on some channels
                 only), the shape is [14, 8], and the last column weights the channels that bypass the operations.
             normalisation: the statistics to use and to update.
 
@@ -68,16 +68,16 @@ class Backend(Protocol):
 
 
 class StateBackend(Protocol):
-    """An implementation of single states with PyTorch, from which `StateByState` builds whole cells.
+    """A PyTorch implementation of single states (inputs or nodes of a cell). `StateByState` builds whole cells from it.
 
-    Maps passed in and out have the shape [B, C, H, W], in any memory layout.
+    Feature maps passed in and out have the shape [B, C, H, W], in any memory layout.
     """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
+        """Apply the BatchNorm called `name` to x [B, C, H, W]. It has no affine parameters."""
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:

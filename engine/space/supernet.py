@@ -38,13 +38,12 @@ class Supernet:
         layers: number of cells, at least 3.
         classes: number of logits.
         image_shape: (channels, height, width). Height and width must be multiples of 4, for the two reductions.
-        placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for these
-            kinds.
+        placement: name of the rule that gives the cell kind at each position; empty for the rule published for these kinds.
         width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
         primitives: names of the columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
         backend: name of the back end (implementation) for all cells; None to choose the fastest back end for each cell.
-        mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
-        std: standard deviation of each image channel, by which the network divides; None for 1.
+        mean: one number per image channel. The network subtracts it from pixels in 0..1. None for 0.
+        std: one number per image channel. The network divides by it after the subtraction. None for 1.
         partial: K. The operations act on 1 / K of the channels, and the other channels bypass the operations
             (`engine.space.partial`). The number of channels must be a multiple of 2 K.
         edge_weights: True to weight the edges as well as the operations. Each edge has one trainable number, its beta. The
@@ -139,9 +138,10 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat alphas [alpha_size], including any betas, from a normal distribution with standard deviation 1e-3.
+        """Draw flat alphas [alpha_size] from a normal distribution with standard deviation 1e-3.
 
-        This is the distribution in the released code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
+        With edge weights, the vector includes the betas (one trainable number per edge). The distribution is that of the released
+        code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
         """
         return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
 
@@ -269,7 +269,7 @@ class Supernet:
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i, or a back end written in PyTorch if that one does not support the forward pass.
+        """Return the back end of cell i. If it does not support the forward pass, return one written in PyTorch.
 
         Args:
             i: index of the cell.
@@ -309,7 +309,7 @@ class Supernet:
     def _pixels(self, x: Tensor) -> Tensor:
         """Normalise images by the mean and standard deviation of their channels.
 
-        This happens inside the network, so that epsilon is measured in pixels.
+        This happens inside the network, so that attack radii are differences of pixel values in 0..1.
         """
         if self._channels is None:
             return x
@@ -343,8 +343,9 @@ class Supernet:
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
         """Return {cell kind: its operation weights [14, 7]}, in the form that `Backend.cell` expects.
 
-        Rows are ordered by the state that the edge leaves, columns as in `PRIMITIVES`. With partial channels, the shape is
-        [14, 8] and the last column holds the weight of the bypassing channels.
+        There is one row per edge, sorted by the state that the edge leaves. There is one column per primitive, in the order of
+        `PRIMITIVES`. If some channels bypass the operations, the shape is [14, 8] and the last column holds the weight of these
+        channels.
         """
         by_state, columns = self._order(alphas.device)
         rows = self._operation_weights(alphas).index_select(2, columns)

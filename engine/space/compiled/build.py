@@ -1,8 +1,13 @@
 """Compilation of the kernels on first use, with any available C compiler. The result is cached for later processes.
 
-The kernels are plain C. They include only headers of the C library, so they need only a C compiler and compile in seconds. If the
-environment variable CC names a compiler, it is tried first. The next ones are cc, gcc and clang. The last one is the compiler in
-the pip package `ziglang`, which requires no system packages. This module does not import torch.
+The kernels are plain C. They include only headers of the C library, so they need only a C compiler and compile in seconds. The
+first available compiler of this list is used:
+
+1. The compiler that the environment variable CC names.
+2. cc, gcc, clang.
+3. The compiler in the pip package `ziglang`, which requires no system packages.
+
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -175,7 +180,7 @@ def whole_file(folder: Path, name: str) -> Path | None:
 
 
 def contents(path: Path) -> str:
-    """Return the digest of a file's contents."""
+    """Return a hash of a file's contents. The hash is part of the file's name (see `whole_file`)."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -27,9 +27,9 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Compiled:
-    """A back end that computes each cell in one call of the kernels, on maps stored as [C, H, W, B].
+    """A back end (implementation of the supernet's cells) that computes each cell in one call of the kernels.
 
-    See `engine.space.state.Backend` for its methods.
+    It stores feature maps as [C, H, W, B]. See `engine.space.state.Backend` for its methods.
     """
 
     twice = False
@@ -60,9 +60,14 @@ class Compiled:
 class _CellFunction(torch.autograd.Function):
     """The autograd function of a cell.
 
-    The arguments are the cell's inputs x0 [I0, H', W', B] and x1 [I1, H, W, B] after a ReLU, the cell's slice [n] of the flat
-    weight vector, the softmaxed alphas `rows` [14, 7], the shape of the cell, and the cell's slice of BatchNorm's running
-    statistics. H' and W' are 2 H and 2 W if the previous cell is a reduction, and H and W otherwise.
+    Arguments of `forward`:
+        x0: the cell's first input [I0, H', W', B], after a ReLU. H' and W' are 2 H and 2 W if the previous cell is a reduction,
+            and H and W otherwise.
+        x1: the cell's second input [I1, H, W, B], after a ReLU.
+        weights: the cell's slice [n] of the flat weight vector.
+        rows: [14, 7], weights of the operations.
+        cell: shape of the cell.
+        buffers: the cell's slice of the flat vector of BatchNorm's running statistics; None if the pass has none.
 
     The result is [4 C, H / s, W / s, B], where C is the number of channels per node. The stride s is 2 for a reduction and 1 for
     other cells.
@@ -71,7 +76,7 @@ class _CellFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, cell: CellShape,
                 buffers: Tensor | None) -> Tensor:
-        """Return the output of the cell. The arguments and their shapes are those of the class docstring."""
+        """Return the output of the cell. The class docstring describes the arguments."""
         kernels, batch = library(DTYPES[x1.dtype]), x1.shape[-1]
         shape = _struct(cell, batch)
         size = 2 if cell.reduction else 1
@@ -87,15 +92,15 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """Return one gradient per argument of `forward`, given the gradient g of its result. Gradients not needed are None."""
+        """Return one gradient per argument of `forward`, or None if a gradient is not needed. g is the output's gradient."""
         return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None  # type: ignore[no-untyped-call]
 
 
 class _CellGradients(torch.autograd.Function):
-    """The backward pass of a cell, as an autograd function of the output's gradient g and the cell's arguments.
+    """The backward pass of a cell: a function of the output's gradient g and the cell's arguments.
 
-    The backward pass is an autograd function so that a second derivative raises an error. With torch's `once_differentiable`, a
-    second derivative could silently lack the terms that go through the cell.
+    It is an autograd function so that a second derivative raises an error. With torch's `once_differentiable`, a second
+    derivative could silently lack the terms that go through the cell.
     """
 
     @staticmethod

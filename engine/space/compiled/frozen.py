@@ -47,7 +47,7 @@ def serves(network: CellNetwork, size: Size) -> bool:
 
 
 class Frozen:
-    """The function that a network computes in evaluation mode, with the current parameters of the network as constants.
+    """A derived network in evaluation mode as a function of images. The network's current parameters become constants.
 
     The logits of an image do not depend on the other images in the batch, nor on the number of threads. The logits can be
     differentiated once, with respect to the images.
@@ -91,7 +91,10 @@ class Frozen:
     def forward(self, x: Tensor, values: Memory | None) -> Tensor:
         """Return the logits [B, classes].
 
-        To call `backward` later, pass memory from `memory_for` as `values`; all maps are kept in it. Otherwise pass None.
+        Args:
+            x: images [B, *image_shape], pixels in 0..1.
+            values: memory from `memory_for`, in which all feature maps are kept for a later call of `backward`; None to keep
+                nothing.
         """
         x, logits = x.detach().contiguous(), x.new_empty(len(x), self.classes)
         network = self._query if values is None else self._kept
@@ -149,7 +152,7 @@ class Frozen:
 
 
 class Memory:
-    """A block of memory for feature maps, which goes back to a list of free blocks when it is no longer used.
+    """A block of memory for feature maps. When it is no longer used, it goes back to a list of free blocks.
 
     Reuse saves time, because getting fresh memory from the system takes as long as computing the feature maps.
     """
@@ -175,7 +178,7 @@ class Memory:
 
 
 class _Logits(torch.autograd.Function):
-    """The autograd function of a frozen network."""
+    """The autograd function that computes the logits of a frozen network."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, frozen: Frozen) -> Tensor:
@@ -185,7 +188,7 @@ class _Logits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient of the images."""
+        """Return the gradient with respect to the images, and None for the second argument of `forward`."""
         gradient: Tensor = _Gradient.apply(gradients[0], *ctx.saved_tensors, ctx)  # type: ignore[no-untyped-call]
         return gradient, None
 

@@ -26,7 +26,7 @@ INPUT, OUTPUT = 0, 1  # numbers of the buffers that hold images and logits
 
 
 class Maps(NamedTuple):
-    """Consecutive channels of a buffer (a group of maps of equal size)."""
+    """A range of consecutive channels in a buffer. A buffer is a group of feature maps of equal size."""
 
     buffer: int
     first: int
@@ -34,7 +34,7 @@ class Maps(NamedTuple):
     size: Size
 
     def part(self, first: int, channels: int) -> Maps:
-        """Return some of the channels."""
+        """Return a smaller range: `channels` channels, starting at channel `first` of this range."""
         return self._replace(first=self.first + first, channels=channels)
 
     @property
@@ -45,7 +45,7 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a compiled network, which reads the feature maps `read` and writes the feature maps `written`.
+    """One operation of a compiled network. It reads the feature maps `read` and writes the feature maps `written`.
 
     The file kernels/frozen.c explains the other fields.
     """
@@ -124,7 +124,7 @@ class Program:
         return max(step.scratch for step in self.steps)
 
     def lifetimes(self) -> list[tuple[int, int]]:
-        """Return [(number of the first step that uses the buffer, number of the last one)], one pair per buffer."""
+        """Return [(first step, last step)], one pair per buffer: the numbers of the first and last step that use the buffer."""
         used: list[list[int]] = [[] for _ in self.buffers]
         for number, step in enumerate(self.steps):
             used[step.read.buffer].append(number)
@@ -199,7 +199,14 @@ class Program:
             self.steps.append(Step(FILL, node, node, constant=self._store(constant)))
 
     def _edge(self, module: nn.Module, read: Maps, written: Maps, constant: Tensor | None) -> None:
-        """Add the steps of an operation, which sets `written` to constant + result, or adds its result if `constant` is None."""
+        """Add the steps of an operation to the program.
+
+        Args:
+            module: the operation.
+            read: feature maps that the operation reads.
+            written: feature maps that receive the result.
+            constant: [channels]. The steps set `written` to constant + result. If it is None, they add the result to `written`.
+        """
         if isinstance(module, SepConv):
             middle = self._buffer(read.channels, _halved(read.size, stride_of(module)))
             self._separable(module.op[1], module.op[2], module.op[3], read, middle, folded(as_norm(module.op[3]))[1])
@@ -237,10 +244,10 @@ class Program:
         return NONE if constant is None else self._store(constant)
 
     def _finish(self, logits: Maps) -> None:
-        """Drop steps that the logits do not depend on, and mark the steps that are the first to write a gradient.
+        """Drop steps that the logits do not depend on, and mark the steps whose backward pass overwrites gradients.
 
-        The backward pass visits the steps from last to first. Each step writes the gradients of the maps that it reads. When a
-        step is visited, either all of these gradients have been written before, or none.
+        The backward pass visits the steps from last to first. Each step contributes to the gradients of the maps that it reads.
+        The first contribution to a gradient overwrites it, and every later contribution is added.
         """
         written, steps = logits.keys, []
         for step in reversed(self.steps):
@@ -285,7 +292,7 @@ def placed(buffers: Sequence[tuple[int, Size]], lifetimes: Sequence[tuple[int, i
 
 
 def _constant(module: nn.Module, channels: int) -> Tensor:
-    """Return what an operation's last BatchNorm adds to each channel, [channels]; zeros for an operation without BatchNorm."""
+    """Return the number that an operation's last BatchNorm adds to each channel, [channels]; zeros if there is no BatchNorm."""
     norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
     return folded(norms[-1])[1] if norms else torch.zeros(channels)
 
