@@ -15,7 +15,7 @@ AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "auto
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:
-    """Return the layout that all figures share, without the style of axes. The arguments are those of `themed`."""
+    """Return the layout that all figures share, except the style of the axes. The arguments are those of `themed`."""
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,

@@ -81,8 +81,9 @@ def in_words(shares: pd.DataFrame) -> str:
     """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that MGDA ignored none.
 
     Args:
-        shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, steps (the recent steps in
-            which it had a weight), share_ignored and share_alone (fractions of these steps in which the weight was 0, and 1).
+        shares: table from `RunLog.share_at_vertex` with one row per objective. Columns: objective; steps, the number of recent
+            steps in which the objective had a weight; share_ignored, the fraction of these steps in which the weight was 0;
+            share_alone, the fraction in which it was 1.
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed any losses yet."

@@ -51,7 +51,7 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
 
 
 def forget() -> None:
-    """Remove those choices from the page's address that refer to the networks of the previous protocol."""
+    """Remove from the page's address the choices that concern networks of the previous protocol."""
     address.choose(**dict.fromkeys(DEPENDENT, ""))
 
 
@@ -68,7 +68,7 @@ def protocol_html(table: RobustnessTable) -> str:
 
 
 def recorded_fields_html(title: str, text: str) -> str:
-    """Return an HTML table of the conditions of an attack, whose hash is called its fingerprint.
+    """Return an HTML table of the conditions of an attack. The hash of these conditions is the fingerprint of the result.
 
     Args:
         title: title of the attack.

@@ -27,8 +27,7 @@ ACTIVE = ("running", "stopping")
 def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     """Show the title, buttons, chain and progress bars of a run.
 
-    A progress bar is shown for the run unless the run has finished, and for every other run of the chain that is running or
-    stopping.
+    The run has a progress bar unless it has finished. The other runs of the chain have one while they are running or stopping.
 
     Args:
         run: row of the run, from `RunLog.runs`.

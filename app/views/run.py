@@ -84,10 +84,7 @@ def kind_of(run_id: str) -> str:
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls `draw`. If `draw` cannot read its data, the function shows the problem instead.
-
-    The other panels of the page are not affected.
-    """
+    """Return a function that calls `draw`. If `draw` cannot read its data, the function shows the problem instead."""
     def safely(*args: Any) -> None:
         try:
             draw(*args)
@@ -230,7 +227,7 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Show the settings of a run that differ from the published ones, all settings, and the command that repeats the run."""
+    """Show which settings of a run differ from the published ones, then all settings, and the command that repeats the run."""
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:
