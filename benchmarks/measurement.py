@@ -26,7 +26,7 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and range of repeated measurements."""
+    """The median and range of repeated measurements."""
 
     median: float
     least: float
@@ -79,8 +79,7 @@ class Table:
 
 
 def machine() -> dict[str, Any]:
-    """Return facts about this machine: processor, number of available cores, torch's vector instructions and number of threads.
-    """
+    """Return the machine's processor, number of available cores, vector instructions that torch uses, and number of threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": _processor(), "cores": cores,
             "vector_instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}

@@ -5,8 +5,9 @@
 * The unrolled step copies the model.
 * The training gradient is computed once per objective, although both objectives need the same one.
 
-Differs: `deepcopy` copies the model. The released code builds a new network and loads the weights, which takes as long. Ou, Feng
-and Sun, CVPR 2024, arXiv 2405.05502. Written independently, with no code copied.
+Differs: `deepcopy` copies the model. The released code builds a new network and loads the weights, which takes as long.
+
+Source: Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502. Written independently, with no code copied.
 """
 
 from __future__ import annotations
@@ -94,9 +95,10 @@ class PublishedStep:
         return x_adv.detach()
 
     def _unrolled_gradient(self, train_batch: Batch, batch: Batch, coefficient: float, learning_rate: float) -> Tensor:
-        """Return the gradient of coefficient * CE(batch) with respect to the alphas, at the weights w'(alpha).
+        """Return the gradient of coefficient * CE(batch) at the weights w'(alpha) with respect to the alphas.
 
-        These are the weights after one more SGD step. The implicit term is computed by finite differences (DARTS, section 2.3).
+        The weights w'(alpha) result from one more SGD step on `train_batch`. They depend on the alphas. This dependence gives the
+        implicit term, which is computed by finite differences (DARTS, section 2.3).
         """
         unrolled = self._unrolled_model(train_batch, learning_rate)
         loss = coefficient * F.cross_entropy(unrolled(batch[0]), batch[1])
@@ -106,7 +108,7 @@ class PublishedStep:
         return explicit - learning_rate * self._hessian_vector_product(vector, train_batch)
 
     def _unrolled_model(self, train_batch: Batch, learning_rate: float) -> ReferenceSupernet:
-        """Return a copy of the model after one more SGD step on the adversarial weights batch."""
+        """Return a copy of the model after one more SGD step on `train_batch`, the adversarial weights batch."""
         names, weights = zip(*self.model.weight_parameters().items(), strict=True)
         loss = F.cross_entropy(self.model(train_batch[0]), train_batch[1])
         gradients = torch.autograd.grad(loss, weights)
@@ -123,7 +125,10 @@ class PublishedStep:
         return unrolled
 
     def _hessian_vector_product(self, vector: list[Tensor], train_batch: Batch) -> Tensor:
-        """Return (grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R with R = r / |v|; perturbs and restores the weights."""
+        """Return (grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R, where v is `vector` and L the loss on `train_batch`.
+
+        R is r / |v|, with r from the setting `finite_difference`. The weights w are changed temporarily.
+        """
         radius = self.config.finite_difference / _flat(vector).norm()
         weights = list(self.model.weight_parameters().values())
         gradients = []

@@ -130,7 +130,9 @@ class Comparison:
         return Arnas(self.config, supernet, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def choices(self) -> list[str]:
-        """Return the `CHOICES` that can run on this machine. "auto" is left out if it gives the same back ends as another choice.
+        """Return the `CHOICES` that can run on this machine.
+
+        "auto" is left out if it gives the same back ends as another choice.
         """
         available: list[str] = []
         supernet = Supernet(**self._sizes)

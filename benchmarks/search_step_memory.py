@@ -74,7 +74,7 @@ def peak_bytes() -> int:
 
 
 def one_step(side: str, sizes: Setting) -> Peak:
-    """Take one step of a side in this process, and return the peak memory. The process must be new."""
+    """Take one step of a side in this process, which must be a new one, and return the peak memory."""
     torch.set_num_threads(1)
     if side not in (PUBLISHED, "plain"):
         why_not_compiled()  # builds and loads the kernels, which is not part of a step

@@ -68,7 +68,13 @@ class Batch:
         self.rows.setdefault(table, []).append(row)
 
     def add_line(self, number: int, seq: int, line: bytes) -> None:
-        """Read the line at byte `seq` of run `number`'s events.jsonl. An unusable line becomes a row of the table `faults`."""
+        """Read one line of a run's events.jsonl and collect its rows. A line that cannot be used becomes a row of `faults`.
+
+        Args:
+            number: number of the run in the database.
+            seq: byte offset of the line in events.jsonl.
+            line: bytes of the line.
+        """
         self.bytes += len(line)
         try:
             entry = read(parse(line))

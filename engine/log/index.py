@@ -26,7 +26,7 @@ TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
 
 class Turn:
-    """A lock and a counter for a database. The lock lets one thread at a time write to it. The counter counts committed changes.
+    """A lock that only one thread at a time holds while it writes to a database, and a counter of committed changes.
 
     Attributes:
         lock: lock to hold while copying new events into the database.
@@ -137,7 +137,7 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Continue with an empty database in memory, because the file cannot be written, for example on a full disk."""
+        """Continue with an empty database in memory. Call this if the file cannot be written, for example on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()

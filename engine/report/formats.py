@@ -65,7 +65,7 @@ def export(table: RobustnessTable, form: str, compared: Sequence[Distinctions], 
 def all_distinctions(log: RunLog, table: RobustnessTable) -> list[Distinctions]:
     """Compare the networks of a table in pairs, and return one paired comparison per column of the table.
 
-    Holm's adjustment is over the pairs of one column.
+    For each column, the p-values of all pairs are adjusted by Holm's method.
 
     Raises:
         RunLogError: results/outcomes.parquet of a run cannot be read.

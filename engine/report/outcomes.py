@@ -1,6 +1,6 @@
-"""Summaries of one network's outcomes: accuracy per class, confusion matrix, and numbers of images that the same attacks break.
+"""Summaries of one network under attack: accuracy per class, confusion matrix, and images broken by each set of attacks.
 
-The outcomes are a table from `RunLog.outcomes` with one row per image and attack. This module does not import torch.
+They are computed from the table of `RunLog.outcomes`, which has one row per image and attack. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -39,15 +39,19 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 
     Args:
         outcomes: outcomes with predictions, from `RunLog.outcomes`.
-        attack: name of an attack, or "worst-case". For the worst case, the attack with the smallest margin is taken for each
-            image, and images that some attack has not covered are left out.
+        attack: name of an attack, or "worst-case". For the worst case, the attack that is worst for each image is taken, and
+            images that some attack has not covered are left out.
 
     Returns:
-        A table indexed by image number. The columns label, natural_prediction, prediction, margin, linf, l2 and iterations are
-        as in `outcomes`, except that the prediction for an image that withstands the attack is always the label.
-        Column by: name of the attack.
-        Column outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
-        Column only: True if this attack breaks the image and no other attack does.
+        A table indexed by image number. Its columns are:
+
+    * label, margin, linf and l2, as in `outcomes`.
+    * iterations: number of iterations. For a suite such as AutoAttack, this is the sum over its parts.
+    * natural_prediction: the prediction without an attack.
+    * prediction: the prediction under the attack. For an image that withstands the attack, it is always the label.
+    * by: name of the attack.
+    * outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
+    * only: True if this attack breaks the image and no other attack does.
     """
     tops = outcomes[outcomes["attack"].isin(attacks_of(outcomes))]
     chosen = _worst(tops) if attack == WORST else tops[tops["attack"] == attack]
@@ -69,10 +73,10 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 
 
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per image: the row with the smallest margin among the rows in which the image is misclassified.
+    """Return one row per image: the row of the attack that is worst for the image.
 
-    For an image that is classified correctly in all its rows, this is the row with the smallest margin of all. Images that some
-    attack has not covered are left out.
+    This is the row with the smallest margin among those in which the image is misclassified. If there are none, it is the row
+    with the smallest margin of all. Images that some attack has not covered are left out.
 
     Args:
         tops: rows of `RunLog.outcomes` for whole attacks, without those for parts of suites.
@@ -150,8 +154,8 @@ def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
 def stage_of(outcomes: pd.DataFrame, attack: str, image: int) -> str:
     """Return the name of the attack that made the adversarial image of an image.
 
-    If `attack` is a suite such as AutoAttack, the name is that of the first part that breaks the image, or of the last part if no
-    part does. Otherwise the name is `attack` itself.
+    Usually, this is `attack` itself. If `attack` is a suite such as AutoAttack, it is the first part that breaks the image. If no
+    part breaks the image, it is the last part.
     """
     rows = outcomes[outcomes["image"] == image]
     parts = rows[rows["attack"].str.startswith(f"{attack}/")]

@@ -79,7 +79,7 @@ def to_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
 
 def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> dict[str, Any]:
-    """Return the same content as `to_json`, as a dict."""
+    """Return the content of the JSON file that `to_json` writes, as a dict."""
     return {
         "protocol": {"hash": table.protocol, "title": table.title, "dataset": table.dataset, "fields": dict(table.fields)},
         "columns": [asdict(column) for column in table.columns],
