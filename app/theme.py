@@ -1,4 +1,4 @@
-"""The colours and line styles of the dashboard: those of operations, those of other lines in charts, and the style sheet.
+"""The colours and line styles of the dashboard, and its style sheet.
 
 * Every colour here has a contrast of at least 3:1 against the white and against the dark background, so it serves both themes.
 * A colour that must differ between themes is written `light-dark(light, dark)` in `assets/rampart.css`.

@@ -77,7 +77,7 @@ def with_section(document: str, name: str, tables: Sequence[Table], where: str) 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the chosen sections and write them into the document."""
+    """Measure the chosen sections and write their tables into the document."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=SECTIONS, action="append", help="may be given several times (default: all)")

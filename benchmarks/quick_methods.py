@@ -1,4 +1,4 @@
-"""Write the results of each search method's `quick` preset into docs/methods.md: durations, accuracies, genotype.
+"""Run each search method with the preset `quick` and write durations, accuracies and genotype into docs/methods.md.
 
     python -m benchmarks.quick_methods                              # all methods in turn; several minutes each
     python -m benchmarks.quick_methods --only darts --only dsara    # only these

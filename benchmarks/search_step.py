@@ -65,7 +65,13 @@ def why_not_compiled() -> str | None:
 
 
 def cell_backends(supernet: Supernet, choice: str, device_type: str = "cpu") -> list[str]:
-    """Return the name of the back end of each cell for one of the `CHOICES`: "plain", "compiled" or "auto"."""
+    """Return the name of the back end of each cell.
+
+    Args:
+        supernet: supernet with the cells.
+        choice: "plain" (PyTorch only), "compiled" (compiled kernels in every cell) or "auto" (the default of a search).
+        device_type: device type, such as "cpu".
+    """
     if choice == "compiled":
         return ["compiled"] * len(supernet.cells)
     return supernet.backends(device_type, compiled=choice == "auto")

@@ -74,8 +74,8 @@ class Side:
         take: function that takes one step on (batches, noise) and returns the two adversarial batches. None if the side failed.
         set_up_s: seconds of the first step, including capture and compilation.
         peak_bytes: peak device memory during the first two steps, minus the memory that was in use before the side was built.
-        pixels_changed: fraction of the adversarial pixels of the first step that differ, by more than rounding, from those of the
-            first side in the table.
+        pixels_changed: fraction of the adversarial pixels of the first step that differ from those of the first side in the
+            table. Differences due to rounding do not count.
         seconds: seconds of each step; None if the side failed.
         remark: a sentence about a problem, or "".
     """

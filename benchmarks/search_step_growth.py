@@ -3,8 +3,8 @@
     python -m benchmarks.search_step_growth                           # minutes
     python -m benchmarks.search_step_growth --rounds 1 --axis batch   # a quick look
 
-One size n is varied at a time, while the others stay small. PGD has one step, so a search step has 11 forward passes. A line a +
-b n is fitted to the times with least relative errors. Here, a is the fixed time and b the time of one more cell, channel or
+One size n is varied at a time, while the others stay small. PGD has one step, so a search step has 11 forward passes. A line `a +
+b*n` is fitted to the times with least relative errors, where a is the fixed time and b the time of one more cell, channel or
 image. If a is negative, the time grows faster than n. Times are CPU times of one thread. Every round times all points.
 """
 
@@ -118,7 +118,10 @@ def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequen
 
 
 def tables(found: Sequence[Growth]) -> list[Table]:
-    """Return two tables: one of all points, with the time of one more unit, and one of the fitted lines."""
+    """Return two tables. The first has all measured times and the time of one more cell, channel or image.
+
+    The second has the fitted lines.
+    """
     return [_points(found), _lines(found)]
 
 

@@ -3,9 +3,10 @@
     python -m benchmarks.search_step_passes                           # digits
     python -m benchmarks.search_step_passes --setting paper           # 24 channels, 8 cells, 3x32x32, batch 8
 
-Here, a pass consists of one forward pass and one backward pass. There are four kinds of pass. In an attack, the published code
-also computes the gradients of all weights and alphas, although only the gradient of the images is needed. The other three kinds
-compute the same gradients on both sides. Times are measured as in `benchmarks.search_step`.
+Here, a pass consists of one forward pass and one backward pass. There are four kinds, which compute the gradients of the images,
+of the weights, of the alphas, or of weights and alphas. For the gradient of the images, which attacks need, the published code
+also computes the gradients of all weights and alphas. The other three kinds compute the same gradients on both sides. Times are
+measured as in `benchmarks.search_step`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The look that all figures share: transparent background, font, margins and hover labels.
 
-The style sheet sets the colours of text, grid and hover labels. The same figure therefore serves the light and the dark theme.
+The style sheet sets the colours of text, grid and hover labels, so that each figure fits the light and the dark theme.
 """
 
 from __future__ import annotations

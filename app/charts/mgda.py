@@ -73,7 +73,7 @@ def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, di
 
 
 def degrees(cosine: pd.Series) -> pd.Series:
-    """Convert cosines to angles in degrees (0..180). Cosines slightly outside -1..1, due to rounding, are clipped."""
+    """Convert cosines to angles in degrees (0..180). Cosines that lie outside -1..1 because of rounding are clipped."""
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 

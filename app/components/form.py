@@ -128,7 +128,7 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
 
 
 def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with these values, after checking that a run of this kind can be launched with the configuration.
+    """Build a configuration from the values, check that a run of this kind can be launched with it, and return it.
 
     Raises:
         ConfigError: a setting is invalid. The error has one sentence per problem.

@@ -53,7 +53,7 @@ def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -
     Returns:
         Name of the selected attack.
         The stored images that match, as rows of the table from `engine.report.outcomes.of_attack`. Images whose logit margin is
-    near 0 come first.
+            near 0 come first.
     """
     titles = {column.name: column.title for column in table.columns}
     attacks = {name: titles.get(name, name) for name in (WORST, *attacks_of(outcomes))}

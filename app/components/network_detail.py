@@ -27,7 +27,7 @@ ANCHOR = "network-detail"  # place of the detail on the page
 
 
 def jump_html(row: NetworkRow) -> str:
-    """Return a link to the details of a network, which are further down on the page."""
+    """Return a link to the section of the page that shows the details of a network."""
     return f'<p class="rp-note"><a href="#{ANCHOR}" target="_self">Details of {escape(row.label)} below</a></p>'
 
 

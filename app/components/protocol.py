@@ -1,7 +1,7 @@
-"""The choice of a protocol on the Robustness page, and tables of what a protocol or a fingerprint covers.
+"""The selector of a protocol on the Robustness page, and tables of the fields of a protocol or a fingerprint.
 
-A protocol is everything that determines the results of a network's evaluation, except the network: the images, and the attacks
-with their settings. A fingerprint covers the conditions of a single result.
+A protocol consists of the images, and the attacks with their settings. A fingerprint is a hash of the conditions of a single
+result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Controls for choosing what a retraining trains, what an attack run attacks, and the genotype of an imported checkpoint."""
+"""Controls for choosing the genotype of a retraining or an imported checkpoint, and the network that an attack run attacks."""
 
 from __future__ import annotations
 

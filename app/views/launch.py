@@ -239,7 +239,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Show a table of settings that differ from the published ones, and a table of settings that the later runs inherit."""
+    """Show two tables: the settings that differ from the published ones, and the settings that later runs inherit."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -261,7 +261,7 @@ def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
-    """Show the controls that export and import a configuration file, which the command line reads with `--config FILE`."""
+    """Show the controls that export and import a configuration file. The command line reads such a file with `--config FILE`."""
     configuration = Configuration(choice.kind, choice.method, choice.dataset, choice.preset, choice.then,
                                   {**choice.source.changes, **values.changes}, _then_changes(choice))
     left, right = st.columns(2)

@@ -1,7 +1,12 @@
 """The Robustness page. It shows the networks attacked under one protocol (the attacks with their settings, and the images).
 
-Below the table of networks, it shows a comparison of networks that the reader picks, the details of the selected network, and the
-test ledger (a list of every time that a run opened a test split). The address of the page holds all choices of the reader.
+Below the table of networks, the page shows:
+
+* a comparison of the networks that the reader has picked,
+* the details of the selected network,
+* the test ledger, a list of every time that a run opened a test split.
+
+The page's address holds all choices of the reader.
 """
 
 from __future__ import annotations

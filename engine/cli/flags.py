@@ -136,8 +136,8 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 def _alike(name: str, options: list[str]) -> list[str]:
     """Return the options that the error message may suggest in place of the unknown option `name`.
 
-    If the name begins with the kind of a run that follows this run, as in "--retrain.epoch", only the options of that following
-    run are returned. Otherwise the options of the run itself are returned.
+    A name such as "--retrain.epoch" begins with the kind of a later run. In this case, return only the options of that later run.
+    Otherwise return the options of the run itself.
     """
     kind, dot, _ = name.partition(".")
     of_follower = [one for one in options if dot and one.startswith(f"{kind}.")]

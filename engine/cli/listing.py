@@ -1,4 +1,4 @@
-"""Functions that format tables and values for the verbs that print lists, for example the list of runs."""
+"""Functions that format tables and values for printed lists, for example the list of runs."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def report(run: str, out: Path, runs: str | None, as_json: bool) -> int:
     """Write the report of an attacked network.
 
     Raises:
-        ConfigError, RunLogError: the run is not an attack or does not exist, or the file cannot be written.
+        ConfigError: the run is not an attack, or the file cannot be written.
+        RunLogError: the run does not exist, or its images cannot be read.
     """
     return _write(out, api.report(run, runs=runs), as_json)
 

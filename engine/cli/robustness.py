@@ -156,10 +156,15 @@ def _distance(value: float | None) -> str:
 
 
 def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the cells of the transfer matrix as dicts, from the events of attack runs. `events` is keyed by target.
+    """Return the cells of the transfer matrix as dicts, from the events of attack runs.
 
-    The keys of a cell are source (the network on which the images were made), target (the network attacked with these images),
-    attack, images, correct, accuracy, low, high and fingerprint.
+    A cell has the keys attack, images, correct, accuracy, low, high, fingerprint and:
+
+    * source: the network on which the adversarial images were made.
+    * target: the network that was attacked with these images.
+
+    Args:
+        events: {target: events of its attack run}.
     """
     hashes = {next(event["network"] for event in of_run if event["event"] == "evaluation"): target
               for target, of_run in events.items()}

@@ -267,8 +267,8 @@ class AttackQueries(Index):
     def pareto_networks(self) -> pd.DataFrame:
         """Return the accuracies of attacked networks, one row per network and attack, with the columns listed in `NETWORKS`.
 
-        Only rows with the same `group` (dataset, attack, epsilon, number of images, hash of the attack's details) are
-        comparable. `is_front` is True if the row is on the Pareto front of its group.
+        Only rows with the same `group` are comparable. The name of a group consists of dataset, attack, epsilon, number of images
+        and fingerprint. `is_front` is True if the row is on the Pareto front of its group.
         """
         return self._frame(f"""
             with complete as (select * from attack where complete and part_of is null),

@@ -26,7 +26,7 @@ TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
 
 class Turn:
-    """A lock that only one thread at a time holds while it writes to a database, and a counter of committed changes.
+    """A lock for writing to a database, and a counter of committed changes.
 
     Attributes:
         lock: lock to hold while copying new events into the database.

@@ -152,8 +152,8 @@ class RunQueries(Index):
         * attack: accuracies on the test split. For the adversarial accuracy, an image counts as correct only if all attacks fail
           on it. The 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` etc.
         * retraining: accuracies in the epoch whose checkpoint is selected.
-        * search: accuracies of the best candidate network if the search measures candidates, and accuracies in the latest epoch
-          otherwise.
+        * search that measures candidate networks: accuracies of the best candidate.
+        * any other search: accuracies in the latest epoch.
 
         The column `accuracy_of` describes how the accuracies were measured, and on which split. The columns whose names begin
         with `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,

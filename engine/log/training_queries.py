@@ -61,7 +61,7 @@ class TrainingQueries(Index):
 
         Returns:
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
-            value. Each row is the mean over several steps, and its `step` and `epoch` are those of the last of these steps.
+            value. Each row is the mean over several steps. The columns step and epoch are taken from the last of these steps.
         """
         return self._frame("""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
@@ -89,17 +89,15 @@ class TrainingQueries(Index):
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
         """Return how often each objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.
 
+        The table has one row per objective.
+
+        Columns:
+            objective: name of the objective. share_ignored: fraction of the counted steps in which the weight was 0. share_alone:
+            fraction of the counted steps in which the weight was 1. steps: number of counted steps.
+
         Args:
             run: run id.
             last: number of steps to count, from the end of the run.
-
-        Returns:
-            A table with one row per objective and these columns:
-
-        * objective: name of the objective.
-        * share_ignored: fraction of the counted steps in which the weight was 0.
-        * share_alone: fraction of the counted steps in which the weight was 1.
-        * steps: number of counted steps.
         """
         return self._frame("""
             with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)

@@ -35,23 +35,19 @@ def has_predictions(outcomes: pd.DataFrame) -> bool:
 
 
 def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """Return the outcome of an attack on each image, one row per image, in the order of the images in the dataset.
+    """Return the outcome of an attack on each image, as a table indexed by image number, in the order of the dataset.
+
+    Columns:
+        label: label of the image. natural_prediction: prediction without an attack. prediction: prediction under the attack. For
+        an image that withstands the attack, it is always the label. margin, linf, l2: as in `outcomes`. iterations: number of
+        iterations. For a suite such as AutoAttack, this is the sum over its parts. by: name of the attack. outcome: `WITHSTANDS`,
+        `BROKEN` or `WRONG` (misclassified without an attack). only: True if this attack breaks the image and no other attack
+        does.
 
     Args:
         outcomes: outcomes with predictions, from `RunLog.outcomes`.
-        attack: name of an attack, or "worst-case". For the worst case, the attack that is worst for each image is taken, and
-            images that some attack has not covered are left out.
-
-    Returns:
-        A table indexed by image number. Its columns are:
-
-    * label, margin, linf and l2, as in `outcomes`.
-    * iterations: number of iterations. For a suite such as AutoAttack, this is the sum over its parts.
-    * natural_prediction: the prediction without an attack.
-    * prediction: the prediction under the attack. For an image that withstands the attack, it is always the label.
-    * by: name of the attack.
-    * outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
-    * only: True if this attack breaks the image and no other attack does.
+        attack: name of an attack, or "worst-case". The worst case takes, for each image, the attack that is worst for it. Images
+            that some attack has not covered are left out of the worst case.
     """
     tops = outcomes[outcomes["attack"].isin(attacks_of(outcomes))]
     chosen = _worst(tops) if attack == WORST else tops[tops["attack"] == attack]
@@ -93,8 +89,8 @@ class ClassAccuracy:
     Attributes:
         label: index of the class.
         natural: accuracy without an attack.
-        worst: accuracy in the worst case (an image counts only if it withstands every attack), on the images that all attacks
-            have covered. None if there is no such image of this class.
+        worst: accuracy in the worst case, for which an image counts as correct only if it withstands every attack. Images that
+            some attack has not covered are left out. None if no image of this class is left.
     """
 
     label: int
@@ -152,7 +148,7 @@ def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
 
 
 def stage_of(outcomes: pd.DataFrame, attack: str, image: int) -> str:
-    """Return the name of the attack that made the adversarial image of an image.
+    """Return the name of the attack or part of an attack that made the adversarial image of `image`.
 
     Usually, this is `attack` itself. If `attack` is a suite such as AutoAttack, it is the first part that breaks the image. If no
     part breaks the image, it is the last part.

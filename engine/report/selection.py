@@ -42,7 +42,7 @@ def compared(log: RunLog, runs: Sequence[str], attack: str = WORST) -> tuple[Rob
 
     Returns:
         The robustness table of the protocol.
-    The paired comparison of the runs. The p-values of all pairs are adjusted by Holm's method.
+        The paired comparison of the runs. The p-values of all pairs are adjusted by Holm's method.
 
     Raises:
         ConfigError: fewer than two runs are given; a run is unknown or is not a complete attack run; the runs have different
