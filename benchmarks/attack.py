@@ -213,7 +213,7 @@ class _Timed:
 
 
 def run_pairs(setting: Setting, pairs: int, sides: Sequence[str] = tuple(TITLES)) -> dict[str, list[Cascade]]:
-    """Train a network, let the sides attack it in turn, and return {side: its results, one per pair}."""
+    """Train a network and let the sides attack it in turn. Return {side: one `Cascade` per pair}."""
     network, x, y = trained(setting)
     cascades: dict[str, list[Cascade]] = {side: [] for side in sides}
     for _ in range(pairs):

@@ -79,7 +79,10 @@ class Table:
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine's processor, number of available cores, vector instructions that torch uses, and number of threads."""
+    """Return a description of this machine as a dict.
+
+    The keys are processor, cores (available to this process), vector_instructions (used by torch) and threads (of torch).
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": _processor(), "cores": cores,
             "vector_instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}

@@ -239,9 +239,9 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the user's answers added to their arguments (the command-line arguments of `rampart import`).
+    """Add the user's answers to the items, as arguments of `rampart import`, and return the new items.
 
-    The runs folder is also added if it is not the default one.
+    If the runs folder is not the default one, it is also added.
     """
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []

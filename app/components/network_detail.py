@@ -100,7 +100,7 @@ def _finding(finding: str) -> Markup:
 
 
 def fingerprints(attacks: pd.DataFrame) -> None:
-    """Show the fingerprint of each result, which is a hash of the conditions of the measurement, and these conditions."""
+    """Show the fingerprint of each result (a hash of the conditions of the measurement) and these conditions."""
     for row in attacks.itertuples():
         st.html(f'<p class="rp-note"><b>{escape(row.title)}</b> <code>{escape(row.fingerprint)}</code></p>')
         st.html(recorded_fields_html(row.title, row.fields))

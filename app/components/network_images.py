@@ -1,4 +1,4 @@
-"""Charts and gallery of one attacked network that are computed from the outcome of each attack on each image."""
+"""Charts and gallery for one attacked network, made from the outcome of each attack on each image."""
 
 from __future__ import annotations
 

@@ -28,8 +28,11 @@ DEPENDENT = ("compare", "run", "attack", "label", "outcome", "gallery", "column"
 def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable) -> RobustnessTable:
     """Show the selector of the protocol, and return the robustness table of the chosen protocol.
 
-    The hash and all fields of the chosen protocol are shown next to the selector. `tables` are the robustness tables of all
-    protocols, at least one. `default` is returned if the page's address names no protocol.
+    The hash and all fields of the chosen protocol are shown next to the selector.
+
+    Args:
+        tables: robustness tables of all protocols, at least one.
+        default: table to return if the page's address names no protocol.
     """
     by_hash = {table.protocol: table for table in (default, *tables)}
     asked = st.query_params.get("protocol", "")

@@ -79,7 +79,9 @@ def heading_id(title: str) -> str:
 
 
 def badge_cell(badge: Badge, measured: bool = True) -> CellText:
-    """Return the table cell of a reliability badge. The tooltip gives the reasons for the badge.
+    """Return the table cell of a reliability badge, whose colour says how far a network's results can be trusted.
+
+    The tooltip gives the reasons for the colour.
 
     Args:
         badge: the badge.

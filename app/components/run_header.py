@@ -1,4 +1,7 @@
-"""The top of a run's page: title, status, buttons, chain (a search with the runs that follow it), progress, newest numbers."""
+"""The top of a run's page: title, status, buttons, chain, progress and newest numbers.
+
+A chain is a search with the runs that follow it.
+"""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def chain_of(run_id: str) -> list[dict[str, Any]]:
 
 
 def top(run_id: str) -> None:
-    """Show the title, buttons, chain and progress of a run, its newest numbers and, if there is one, the outcome of the chain."""
+    """Show the title, buttons, chain, progress and newest numbers of a run, and the outcome of the chain once there is one."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)

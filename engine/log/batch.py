@@ -50,7 +50,8 @@ class Batch:
 
     Attributes:
         rows: {table: rows to append}.
-        progress: {(number, attempt, phase): latest row of the table `progress` as a dict}.
+        progress: {(number, attempt, phase): latest row of the table `progress` as a dict}. The attempt counts the starts of the
+            run's worker.
         last_t: {number: time of the run's latest event}.
         bytes: total size of the lines read.
         events: number of lines that were read as events.

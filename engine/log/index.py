@@ -147,12 +147,12 @@ class Index:
         file.close()  # queries that are still running have cursors of their own
 
     def _frame(self, sql: str, columns: Mapping[str, str], run: str | None = None, **parameters: Any) -> pd.DataFrame:
-        """Run a query and return its rows as a data frame, which has the same columns and types even if there are no rows.
+        """Run a query and return its rows as a data frame. The columns and their types do not depend on the number of rows.
 
         Args:
             sql: query that returns at least the columns in `columns`.
             columns: name and type of each column of the data frame, in order.
-            run: id of the run whose row number is the value of $n in the query; None if the query does not contain $n.
+            run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
         with self.cursor() as cursor:
@@ -165,7 +165,7 @@ class Index:
 
         Args:
             sql: the query.
-            run: id of the run whose row number is the value of $n in the query; None if the query does not contain $n.
+            run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
         with self.cursor() as cursor:

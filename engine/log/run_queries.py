@@ -271,9 +271,12 @@ class RunQueries(Index):
         return listed[list(RUNS)].astype(RUNS)
 
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that the index stores, for one run or, if `run` is None, for all runs.
+        """Return the columns of the table of runs that are stored in the index.
 
         The answer is cached until the index changes, because the query is slow. The caller gets a copy and may change it.
+
+        Args:
+            run: id of the only run to include; None for all runs.
         """
         changes = self._turn.changes  # read before the query, so that a change during the query makes its answer out of date
         known_at, known = self._stored.get(run, (-1, pd.DataFrame()))

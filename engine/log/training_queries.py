@@ -92,8 +92,10 @@ class TrainingQueries(Index):
         The table has one row per objective.
 
         Columns:
-            objective: name of the objective. share_ignored: fraction of the counted steps in which the weight was 0. share_alone:
-            fraction of the counted steps in which the weight was 1. steps: number of counted steps.
+            objective: name of the objective.
+            share_ignored: fraction of the counted steps in which the weight was 0.
+            share_alone: fraction of the counted steps in which the weight was 1.
+            steps: number of counted steps.
 
         Args:
             run: run id.

@@ -38,11 +38,14 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
     """Return the outcome of an attack on each image, as a table indexed by image number, in the order of the dataset.
 
     Columns:
-        label: label of the image. natural_prediction: prediction without an attack. prediction: prediction under the attack. For
-        an image that withstands the attack, it is always the label. margin, linf, l2: as in `outcomes`. iterations: number of
-        iterations. For a suite such as AutoAttack, this is the sum over its parts. by: name of the attack. outcome: `WITHSTANDS`,
-        `BROKEN` or `WRONG` (misclassified without an attack). only: True if this attack breaks the image and no other attack
-        does.
+        label: label of the image.
+        natural_prediction: prediction without an attack.
+        prediction: prediction under the attack. For an image that withstands the attack, it is always the label.
+        margin, linf, l2: as in `outcomes`.
+        iterations: number of iterations. For a suite such as AutoAttack, this is the sum over its parts.
+        by: name of the attack.
+        outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
+        only: True if this attack breaks the image and no other attack does.
 
     Args:
         outcomes: outcomes with predictions, from `RunLog.outcomes`.
