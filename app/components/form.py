@@ -118,7 +118,10 @@ def help_text(name: str, info: FieldInfo, published: Any) -> str:
 
 
 def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
-    """Return {group of settings: names of its fields}, in the order of their declaration, but "Data" and "Run" last."""
+    """Return {group of settings: names of its fields}.
+
+    The groups are in the order of the configuration class, except that "Data" and "Run" come last.
+    """
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:

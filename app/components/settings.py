@@ -1,4 +1,4 @@
-"""Tables and sentences about the settings of a run, and their differences from the published settings."""
+"""Tables and sentences about the settings of a run. They also show which settings differ from the published ones."""
 
 from __future__ import annotations
 

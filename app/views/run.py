@@ -227,7 +227,10 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Show which settings of a run differ from the published ones, then all settings, and the command that repeats the run."""
+    """Show three things: the settings of a run that differ from the published ones, all settings, and the command of the run.
+
+    The command repeats the run.
+    """
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:

@@ -153,7 +153,8 @@ class AttackQueries(Index):
 
         Args:
             run: id of an attack run.
-            column: "natural", the name of an attack, or "worst-case" for the images that every attack covered.
+            column: "natural", the name of an attack, or "worst-case". The worst case includes only the images that every attack
+                has covered.
 
         Raises:
             RunLogError: results/outcomes.parquet is missing or cannot be read.
@@ -165,7 +166,7 @@ class AttackQueries(Index):
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
 
     def _parquet(self, run: str, name: str, what: str, advice: str, query: str, **parameters: str) -> pd.DataFrame:
-        """Return the answer of a query about a Parquet file in the results of a run.
+        """Run a query on a Parquet file in the results folder of a run, and return the table that it gives.
 
         Args:
             run: id of the run.

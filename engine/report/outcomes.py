@@ -151,10 +151,10 @@ def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
 
 
 def stage_of(outcomes: pd.DataFrame, attack: str, image: int) -> str:
-    """Return the name of the attack or part of an attack that made the adversarial image of `image`.
+    """Return the name of the attack that made the adversarial image of `image`.
 
-    Usually, this is `attack` itself. If `attack` is a suite such as AutoAttack, it is the first part that breaks the image. If no
-    part breaks the image, it is the last part.
+    Usually, this is `attack` itself. If `attack` is a suite (several attacks, such as AutoAttack), it is the first attack of the
+    suite that breaks the image. If none breaks the image, it is the last attack of the suite.
     """
     rows = outcomes[outcomes["image"] == image]
     parts = rows[rows["attack"].str.startswith(f"{attack}/")]
