@@ -227,9 +227,10 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Show three things: the settings of a run that differ from the published ones, all settings, and the command of the run.
+    """Show the configuration of a run.
 
-    The command repeats the run.
+    It consists of the settings that differ from the published ones, a table of all settings, and the command that repeats the
+    run.
     """
     run = session.run_log().run(run_id)
     listed = run["differences"]
