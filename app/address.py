@@ -1,8 +1,7 @@
-"""The reader's choices, kept in the address of the page. A copied address opens exactly what the reader sees.
+"""The choices that the reader makes on a page, kept in the page's address (its URL). A copied address opens the same view.
 
-The address is the only place that holds these choices. A control shows the value in the address. When the reader chooses, the
-control writes the choice to the address. A choice equal to the default is written too, because the default may change as runs are
-added.
+No other place holds these choices. A control shows the value in the address. When the reader chooses another value, the control
+writes it to the address, even if it equals the default, because the default may change as runs are added.
 """
 
 from __future__ import annotations

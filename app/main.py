@@ -56,7 +56,7 @@ def has_runs() -> bool:
 
 
 def notice() -> None:
-    """Show a notice below the page if the index of runs has a problem or is locked by another dashboard."""
+    """Show a notice below the page if the run log's index has a problem or is in use by another dashboard."""
     log = session.run_log()
     if log.trouble:
         st.warning(log.trouble)

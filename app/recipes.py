@@ -44,7 +44,10 @@ def steps_of(row: NetworkRow) -> list[Step]:
 
 
 def recipe(row: NetworkRow) -> str:
-    """Return a short description of a network's training, for example "PGD-7 training, 14 epochs, quick", or "" if unknown."""
+    """Return a short description of a network's training, or "" if it is unknown.
+
+    An example is "PGD-7 training, 14 epochs, quick", where "quick" is the name of the preset.
+    """
     step = next((one for one in steps_of(row) if one.kind == "retrain"), None)
     if step is None:
         return ""
@@ -90,7 +93,7 @@ def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
 
 
 def without(rows: Sequence[NetworkRow], kind: str) -> list[str]:
-    """Return the labels of the networks for which no run of this kind ("search" or "retrain") is known."""
+    """Return the labels of the networks without a known run of this kind ("search" or "retrain")."""
     return [row.label for row in rows if kind not in {step.kind for step in steps_of(row)}]
 
 

@@ -1,9 +1,13 @@
 """The state that all pages and browser tabs of this server share: the run log, and signatures of the data that pages show.
 
-Streamlit's resource cache holds one `Hub` per runs folder. The hub's thread reads new events into the run log. For every topic
-that an open page shows, the thread computes a signature: a short hash that changes when the data of the topic change. All
-signatures are written to one small static file. The browser fetches this file three times a second (`components/live.py`). It
-reruns a panel only if the signature of the panel's topic has changed.
+Streamlit's resource cache holds one `Hub` per runs folder. The hub's thread does the following repeatedly:
+
+* It reads new events into the run log.
+* For every topic that an open page shows, it computes a signature: a short hash that changes when the data of the topic change.
+* It writes all signatures to one small static file, the signature file.
+
+The browser fetches the signature file three times a second (`components/live.py`). It reruns a panel only if the signature of the
+panel's topic has changed.
 
 Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
@@ -89,7 +93,7 @@ class Hub:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the thread that reads new events, and remove the file of topic signatures.
+        """End the thread that reads new events, and remove the signature file.
 
         Call this before the interpreter exits.
         """
@@ -99,14 +103,14 @@ class Hub:
 
     @property
     def live_url(self) -> str:
-        """Address of the signature file, {topic: hash of its data}, relative to the page."""
+        """Address of the signature file, relative to the page."""
         return f"app/static/{self._file.name}"
 
     def watch(self, topic: str) -> str:
         """Start watching a topic, and return its current signature (a hash that changes when the topic's data change).
 
-        A topic names the data that a panel of the page shows. Call this before the panel queries its data. If the data change
-        during the queries, the signature then differs at the next poll, and the panel is redrawn.
+        Call this before a panel queries the data of the topic. If the data change during the queries, the signature changes at
+        the next poll, and the panel is redrawn.
         """
         signature = self.signature(topic)
         with self._lock:
@@ -187,7 +191,7 @@ class Hub:
         return known[1]
 
     def _publish(self) -> None:
-        """Write the signature file, {topic: hash of its data}, from which browsers see that a page needs new data.
+        """Write the signature file, a JSON object {topic: hash of its data}. Browsers fetch it to learn which data have changed.
 
         The file is written atomically, so that no browser reads an incomplete file.
         """
@@ -252,10 +256,7 @@ def silence_minutes(silent_s: float | None) -> int:
 
 
 def prepare_static() -> None:
-    """Copy `plotly.min.js` from the plotly package to the static folder, and delete signature files older than 7 days.
-
-    With a signature file, a running server tells browsers which data have changed.
-    """
+    """Copy `plotly.min.js` from the plotly package to the static folder, and delete signature files older than 7 days."""
     from plotly.offline import get_plotlyjs
 
     STATIC.mkdir(exist_ok=True)

@@ -1,16 +1,26 @@
-"""Compare AutoAttack of the engine with torchattacks' MultiAttack of the same four attacks.
+"""Compare the time of the engine's AutoAttack with that of torchattacks' MultiAttack of the same four attacks.
 
     python -m benchmarks.attack                              # digits, 64 images, 3 pairs; about 15 minutes
     python -m benchmarks.attack --setting cifar --pairs 1    # 16 channels, 8 cells, 3x32x32; about half an hour
     python -m benchmarks.attack --setting cifar --budget 0.1 # with a tenth of the iterations
 
-Both sides run APGD-CE and APGD-T (100 iterations), FAB-T (100 iterations) and Square (5,000 queries) in L-infinity, APGD-T and
-FAB-T towards nine classes each, on the same images and the same adversarially trained network. MultiAttack passes on the images
-that are still classified correctly, as the engine does. It calls the network as a user of torchattacks would, module by module.
+Both sides attack the same images and the same adversarially trained network in the L-infinity norm, with these attacks:
 
-CPU time of one thread; the sides alternate so that other load on the machine affects both equally. Prints the seconds of each
-side, their ratio within pairs, the images left standing after each attack, and the share of the engine's time that is spent in
-the network's own passes: the floor under any faster attack code.
+* APGD-CE, 100 iterations.
+* APGD-T, 100 iterations towards each of nine target classes.
+* FAB-T, 100 iterations towards each of nine target classes.
+* Square, 5,000 queries.
+
+Each attack receives only the images that withstood the attacks before. In torchattacks, the network is called module by module,
+as by any user of that package.
+
+Times are CPU times of one thread. The sides run in turn, so that other load on the machine affects both equally. The command
+prints:
+
+* the seconds of each side,
+* the ratio of the sides within pairs,
+* the number of images that withstand each attack,
+* the percentage of the engine's time that is spent in passes through the network, which no faster attack code can reduce.
 """
 
 from __future__ import annotations
@@ -44,18 +54,19 @@ TITLES = {"ours": "engine", "theirs": "torchattacks"}
 
 @dataclass(frozen=True)
 class Setting:
-    """The network, how it is trained, and the attacks of one comparison.
+    """The network, its training and the attacks in one comparison.
 
     Attributes:
-        channels, layers, image_shape: sizes of the network. Digits are enlarged to larger shapes.
-        epsilon: radius of the attacks, L-infinity.
-        training_epsilon: radius of PGD-5 in training.
-        epochs: epochs of training, on digits that are not attacked.
-        training_images: digits per epoch, a multiple of `training_batch`.
-        training_batch: digits per training step.
-        images: images attacked.
-        batch_size: largest batch of the engine's attacks.
-        attacks: the cascade.
+        channels, layers, image_shape: number of channels, number of cells and shape of an image. Digits are enlarged to this
+            shape.
+        epsilon: L-infinity radius of the attacks to compare.
+        training_epsilon: L-infinity radius of PGD-5 in training.
+        epochs: number of training epochs.
+        training_images: number of training images, a multiple of `training_batch`. They are not attacked afterwards.
+        training_batch: number of images per training step.
+        images: number of images to attack.
+        batch_size: maximum number of images per batch in the engine's attacks.
+        attacks: the attacks, in the order in which they run.
     """
 
     channels: int
@@ -79,12 +90,12 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Cascade:
-    """One run of the cascade by one side.
+    """The result of running all attacks, one after another, on one side (the engine or torchattacks).
 
     Attributes:
-        seconds: CPU time of each attack, by its name.
-        standing: number of images still classified correctly, naturally and after each attack.
-        passes: CPU time in the network's own passes; 0 if the side does not report it.
+        seconds: CPU seconds of each attack, keyed by its name.
+        standing: number of correctly classified images without an attack, then after each attack.
+        passes: CPU seconds spent in passes through the network; 0 if the side does not report them.
     """
 
     seconds: dict[str, float]
@@ -93,12 +104,16 @@ class Cascade:
 
     @property
     def total(self) -> float:
-        """CPU time of all attacks."""
+        """CPU seconds of all attacks together."""
         return sum(self.seconds.values())
 
 
 def digits(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Return all digits as images of a shape, in random order, and their labels. Enlarged digits are interpolated bilinearly."""
+    """Return the images and labels of the digits dataset in random order.
+
+    Args:
+        shape: shape of the returned images. Height and width are interpolated bilinearly, and the channel is repeated.
+    """
     pixels, labels = map(torch.from_numpy, DIGITS.load())
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     x = F.interpolate(pixels[order], shape[1:], mode="bilinear") if shape[1:] != (8, 8) else pixels[order]
@@ -109,8 +124,9 @@ def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
     """Train the network of a setting adversarially.
 
     Returns:
-        network: the network in evaluation mode.
-        x, y: the images to attack, [images, *image_shape], and their labels.
+        network: the trained network, in evaluation mode.
+        x: images to attack, [images, *image_shape].
+        y: labels of these images.
     """
     torch.manual_seed(0)
     network = Network(find_genotype(GENOTYPE), channels=setting.channels, layers=setting.layers, classes=CLASSES,
@@ -132,7 +148,7 @@ def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
 
 
 def ours(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
-    """Run the cascade as `engine.attack.evaluation` does."""
+    """Run the attacks of a setting one after another, as `engine.attack.evaluation` does."""
     settings = AttackSettings(setting.epsilon, setting.epsilon / 4, CLASSES, seed=0)
     seconds, passes, ids = {}, 0.0, torch.arange(len(x))
     with under_attack(network):
@@ -158,7 +174,10 @@ def ours(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
 
 
 def theirs(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
-    """Run torchattacks' MultiAttack of the same attacks. The seconds of an attack include checking its images."""
+    """Run the attacks of a setting with torchattacks' MultiAttack.
+
+    The time that MultiAttack spends between the attacks, for example on checking images, is counted for Square.
+    """
     norm = {"norm": "Linf", "eps": setting.epsilon, "seed": 0}
     steps = {attack.name: attack.steps for attack in setting.attacks}
     parts = {
@@ -180,7 +199,7 @@ def theirs(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
 
 
 class _Timed:
-    """An attack of torchattacks that measures itself: its CPU seconds and the images that it was given."""
+    """A wrapper of a torchattacks attack that records the CPU seconds and the number of images of its latest call."""
 
     def __init__(self, attack: torchattacks.attack.Attack) -> None:
         self.attack, self.model, self.seconds, self.images = attack, attack.model, 0.0, 0
@@ -194,7 +213,7 @@ class _Timed:
 
 
 def run_pairs(setting: Setting, pairs: int, sides: Sequence[str] = tuple(TITLES)) -> dict[str, list[Cascade]]:
-    """Train the network and return the cascades of each side, which alternate."""
+    """Train a network and let the sides attack it in turn. Return {side: one `Cascade` per pair}."""
     network, x, y = trained(setting)
     cascades: dict[str, list[Cascade]] = {side: [] for side in sides}
     for _ in range(pairs):
@@ -206,7 +225,11 @@ def run_pairs(setting: Setting, pairs: int, sides: Sequence[str] = tuple(TITLES)
 
 
 def table(name: str, setting: Setting, cascades: dict[str, list[Cascade]]) -> Table:
-    """Return the seconds of each side per attack, in all, and the ratios within pairs."""
+    """Return a table with one row per attack and one row for all attacks.
+
+    The columns give the CPU seconds of each side and the ratio within pairs. Below are the numbers of images that withstand the
+    attacks and, for the engine, the percentage of the time that is spent in passes through the network.
+    """
     shape = "x".join(map(str, setting.image_shape))
     caption = (f"{name}: {GENOTYPE}, {setting.channels} channels, {setting.layers} cells, {shape}, {setting.images} images, "
                f"epsilon {setting.epsilon:.3g}, {_iterations(setting)}, CPU seconds")
@@ -224,7 +247,7 @@ def table(name: str, setting: Setting, cascades: dict[str, list[Cascade]]) -> Ta
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the comparison."""
+    """Run the comparison and print its table."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--setting", choices=SETTINGS, default="digits")

@@ -1,13 +1,19 @@
-"""Compare training and attacking a derived network by the engine and by its plain modules, edge by edge.
+"""Compare the time of training and attacking a derived network in the engine with that of a plain PyTorch implementation.
 
     python -m benchmarks.derived_network                     # digits, 5 pairs, about half a minute
     python -m benchmarks.derived_network --setting cifar     # 36 channels, 8 cells, 3x32x32, batch 16; several minutes
 
-Times a step of adversarial training (PGD-7), and ten attack gradients on a trained network, including the time to freeze it.
-The plain side is a straightforward implementation: one module per edge, maps [B, C, H, W], PyTorch's own depthwise gradients,
-attacks that back-propagate into every parameter. Both sides compute the same numbers (checked in float64 by
-`tests/benchmarks/test_derived_network.py`). CPU time of one thread; the sides alternate so that other load on the machine affects
-both equally. Prints the median and range of the ratios within pairs.
+Two things are timed: one step of adversarial training (PGD-7), and a PGD attack with ten gradients. The time of the attack
+includes preparing the network for it. The plain implementation has
+
+* one module per edge,
+* feature maps in the layout [B, C, H, W],
+* PyTorch's own gradients of depthwise convolutions,
+* attacks that back-propagate into every parameter.
+
+Both sides compute the same numbers, which `tests/benchmarks/test_derived_network.py` checks in float64. Times are CPU times of
+one thread. The sides run in turn, so that other load on the machine affects both equally. The command prints the median and range
+of the ratios within pairs.
 """
 
 from __future__ import annotations
@@ -41,7 +47,7 @@ ATTACK_GRADIENTS = 10
 
 @dataclass(frozen=True)
 class Setting:
-    """The sizes of one comparison."""
+    """The sizes of the network and of a batch in one comparison, and the attack radius."""
 
     channels: int
     layers: int
@@ -57,7 +63,7 @@ SETTINGS = {
 
 
 class PlainNetwork(nn.Module):
-    """A copy of a network whose forward pass calls module after module, with PyTorch's depthwise convolutions."""
+    """A copy of a network that calls its modules one after another and uses PyTorch's own depthwise convolutions."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -68,7 +74,7 @@ class PlainNetwork(nn.Module):
                     setattr(module, name, _plain(child))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits [B, classes] for x [B, C, H, W], pixels in 0..1."""
+        """Return the logits [B, classes] of images x [B, C, H, W] with pixels in 0..1."""
         network = self.network
         before_last = last = network.stem((x - network.mean[:, None, None]) / network.std[:, None, None])
         for cell in network.cells:
@@ -77,10 +83,10 @@ class PlainNetwork(nn.Module):
 
 
 class Comparison:
-    """The same network, trained and attacked by its plain modules and by the engine.
+    """A network that can be trained and attacked in two ways: by the engine and by plain modules.
 
     Args:
-        setting: sizes.
+        setting: sizes and attack radius.
         attack_steps: PGD steps in a training step.
         dtype: float32 for timing, float64 for comparing numbers.
     """
@@ -100,7 +106,7 @@ class Comparison:
                                          weight_decay=self.config.weight_decay)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Draw noise images and random labels."""
+        """Return a batch of random pixels and random labels."""
         size, shape = self.setting.batch_size, self.setting.image_shape
         return (torch.rand(size, *shape, generator=self.generator, dtype=self.dtype),
                 torch.randint(CLASSES, (size,), generator=self.generator))
@@ -125,7 +131,7 @@ class Comparison:
         self.optimizer.step()
 
     def attack(self, x: Tensor, y: Tensor) -> Tensor:
-        """Run PGD on the engine's network in evaluation mode, frozen again for each attack."""
+        """Return images attacked by PGD in the engine. The network is prepared for the attack in each call."""
         with under_attack(self.network):
             logits_of = attacked(self.network)
 
@@ -136,12 +142,15 @@ class Comparison:
             return self._pgd(gradient, x)
 
     def attack_plain(self, x: Tensor, y: Tensor) -> Tensor:
-        """Run the same attack on the plain modules."""
+        """Return images attacked by the same PGD on the plain modules."""
         self.plain.eval()
         return self._pgd(lambda images: self._gradient(images, y), x)
 
     def _gradient(self, images: Tensor, y: Tensor) -> Tensor:
-        """Compute the images' gradient by backward() into all parameters, as in the published code."""
+        """Return the gradient of the loss with respect to the images.
+
+        As in the published code, `backward()` computes it and also accumulates the gradients of all parameters.
+        """
         images = images.detach().requires_grad_()
         F.cross_entropy(self.plain(images), y).backward()
         assert images.grad is not None
@@ -160,7 +169,13 @@ def _plain(module: Depthwise) -> nn.Conv2d:
 
 
 def time_pairs(comparison: Comparison, what: str, pairs: int) -> list[tuple[float, float]]:
-    """Return the CPU seconds of (plain, engine) per pair, after one untimed pair; `what` is "train" or "attack"."""
+    """Return one tuple (CPU seconds of the plain modules, CPU seconds of the engine) per pair.
+
+    Args:
+        comparison: network to train or attack.
+        what: "train" or "attack".
+        pairs: number of pairs. An additional first pair is not timed.
+    """
     plain, ours = getattr(comparison, f"{what}_plain"), getattr(comparison, what)
     times = []
     for pair in range(pairs + 1):
@@ -174,7 +189,13 @@ def time_pairs(comparison: Comparison, what: str, pairs: int) -> list[tuple[floa
 
 
 def report(name: str, comparison: Comparison, times: dict[str, list[tuple[float, float]]]) -> str:
-    """Format the setting and, for training and attack, the CPU seconds of both sides and the ratio with its range."""
+    """Return a text with the CPU seconds of both sides and their ratio, for training and for the attack.
+
+    Args:
+        name: name of the setting.
+        comparison: network that was timed.
+        times: results of `time_pairs`, keyed by "train" and "attack".
+    """
     setting = comparison.setting
     shape = "x".join(map(str, setting.image_shape))
     lines = [f"{name}: {GENOTYPE}, {setting.channels} channels, {setting.layers} cells, {shape}, batch {setting.batch_size}, "
@@ -190,7 +211,7 @@ def report(name: str, comparison: Comparison, times: dict[str, list[tuple[float,
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the comparison."""
+    """Run the comparison and print its report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--setting", choices=SETTINGS, default="digits")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")

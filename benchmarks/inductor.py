@@ -1,7 +1,8 @@
-"""The states of a plain back end compiled by torch.compile: fewer and larger kernels, the same function up to rounding.
+"""A back end for supernets that compiles the computation of each node of a cell with torch.compile.
 
-A whole supernet takes too long to compile. A state does not, and a supernet has about fifteen different ones: each is
-compiled when it is first met, once per combination of gradients that is asked for, before a CUDA graph records it.
+Compiled code runs fewer and larger kernels. Its results equal those of the back end without compilation up to rounding. Compiling
+a whole supernet would take too long, but a supernet has only about fifteen different node computations. Each is compiled at its
+first call, once for every combination of gradients that is needed, before a CUDA graph records it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,26 @@ NAME = "inductor"
 
 
 class CompiledStates:
-    """A `StateBackend` that computes another one's states by compiled code."""
+    """A `StateBackend` that compiles what another `StateBackend` computes."""
 
     def __init__(self, states: StateBackend, **options: Any) -> None:
-        """options: for torch.compile, such as backend="aot_eager"."""
+        """Wrap a `StateBackend`.
+
+        Args:
+            states: back end whose computation is compiled.
+            options: keyword arguments of torch.compile, such as backend="aot_eager".
+        """
         self.project, self.normalise = states.project, states.normalise
         self._states, self._options = states, options
         self._compiled: dict[Hashable, Callable[..., Tensor]] = {}
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """See `StateBackend.state`. Not compiled where running statistics take part: one pass in a step."""
+        """Return the same result as `StateBackend.state`.
+
+        The computation is not compiled if it involves BatchNorm's running statistics, which is the case in one pass of a search
+        step.
+        """
         if normalisation.views is not None:
             return self._states.state(h, weights, rows, shape, normalisation)
         # Without its name a state of one cell is that of another, and the same code serves both.
@@ -48,7 +58,7 @@ class CompiledStates:
 
 
 def use_inductor(supernet: Supernet) -> None:
-    """Computes all cells of a supernet by compiled states from now on; the first step takes minutes then."""
+    """Let a supernet compute all its cells with compiled code from now on. The next step then takes minutes."""
     if NAME not in BACKENDS:
         BACKENDS.add(NAME, StateByState(CompiledStates(Merged()), twice=False))
     supernet.use_backends([NAME] * len(supernet.cells))

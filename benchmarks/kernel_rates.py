@@ -1,12 +1,17 @@
-"""Measure the speed of the compiled kernels' inner loops in C and in numba, the reason why the kernels are written in C.
+"""Measure how fast the inner loops of the compiled kernels are in C and in numba. The result is why the kernels are written in C.
 
     python -m benchmarks.kernel_rates                  # with the engine's C compiler; CC=... for another
     pip install numba==0.68.1                          # optional, not among our requirements: adds the numba rows
 
-Uses rows of maps as in the search: 24 channels at 32x32 with batch 8 (256 numbers in a row), 48 at 16x16, 8 at 8x8 with batch 64;
-5x5 kernels. CPU time of one thread, float32, all data in the cache. A matrix product of PyTorch (MKL, 512 x 512) serves as the
-machine's peak. For numba, with fastmath, the better of two loops counts: a plain one and one that computes several results at a
-time.
+The loops apply 5x5 kernels to rows of feature maps with sizes from a search:
+
+* 24 channels at 32x32, batch 8: 256 numbers in a row.
+* 48 channels at 16x16, batch 8: 128 numbers in a row.
+* 8 channels at 8x8, batch 64: 512 numbers in a row.
+
+Times are CPU times of one thread in float32, with all data in the cache. A 512 x 512 matrix product of PyTorch (MKL) shows the
+peak rate of the machine. In numba (with fastmath), each loop is written in two ways: plainly, and computing several results at a
+time. The faster one counts.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ REPETITIONS = 20_000
 
 
 def c_rates() -> dict[tuple[int, int], dict[str, float]]:
-    """Return (channels, numbers in a row) -> loop -> rate in 1e9 operations per second."""
+    """Return {(channels, numbers in a row): {loop: rate}} for C. Rates are in 1e9 operations per second."""
     real, integer = ELEMENTS["float32"]
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder) / "rates")
@@ -43,7 +48,7 @@ def c_rates() -> dict[tuple[int, int], dict[str, float]]:
 
 
 def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
-    """Return the same rates for numba, or {} if it is not installed."""
+    """Return the rates for numba in the same form as `c_rates`, or {} if numba is not installed."""
     try:
         import numba
     except ImportError:
@@ -111,7 +116,7 @@ def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
 
 
 def peak() -> float:
-    """Return the rate of a large matrix product in 1e9 operations per second."""
+    """Return the rate of a large matrix product, in 1e9 operations per second."""
     torch.set_num_threads(1)
     a = torch.ones(512, 512)
     a @ a
@@ -122,7 +127,7 @@ def peak() -> float:
 
 
 def lines() -> Iterator[str]:
-    """Yield the lines of the table in Markdown."""
+    """Measure all rates and yield the lines of a Markdown table."""
     sides = {f"C, {compiler_version(compiler())}": c_rates(), "numba": numba_rates()}
     names = list(next(iter(sides.values()))[ROWS[0]])
     yield f"1e9 operations per second; `{shlex.join(compiler())}`; a large matrix product runs at {peak():.0f}."

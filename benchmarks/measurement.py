@@ -1,4 +1,4 @@
-"""Shared code of the benchmarks: CPU time, median and range, tables, and records with the machine and its versions."""
+"""Functions that all benchmarks share: they measure CPU time, summarise it, print tables, and write the numbers to a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
-    """Return the CPU time of one call."""
+    """Call a function and return the CPU seconds of the call."""
     start = time.process_time()
     run()
     return time.process_time() - start
@@ -26,7 +26,7 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and range of repeated measurements."""
+    """The median and range of repeated measurements."""
 
     median: float
     least: float
@@ -35,7 +35,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Summarise at least one value."""
+        """Return the median and range of at least one value."""
         numbers = list(values)
         return cls(median(numbers), min(numbers), max(numbers), len(numbers))
 
@@ -44,7 +44,10 @@ class Spread:
 
 
 def ratios(dividends: Sequence[float], divisors: Sequence[float]) -> Spread:
-    """Summarise the ratios of the k-th dividend to the k-th divisor, both measured under the same load of the machine."""
+    """Return the median and range of the ratios dividends[k] / divisors[k].
+
+    The k-th dividend and the k-th divisor should be measured right after each other, so that the load of the machine is the same.
+    """
     return Spread.of(a / b for a, b in zip(dividends, divisors, strict=True))
 
 
@@ -53,9 +56,9 @@ class Table:
     """A table of results.
 
     Attributes:
-        caption: one line on what was measured.
-        header: one title per column.
-        rows: one cell per column.
+        caption: one line that says what was measured.
+        header: titles of the columns.
+        rows: rows, each with one cell per column.
     """
 
     caption: str
@@ -63,20 +66,23 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def text(self) -> str:
-        """Return the caption and aligned columns for a terminal."""
+        """Return the caption and the table as text for a terminal."""
         lines = (self.header, *self.rows)
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join([self.caption, *(
             "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)])
 
     def markdown(self) -> str:
-        """Return the caption and the table in Markdown."""
+        """Return the caption and the table as Markdown."""
         lines = (self.header, ("---",) * len(self.header), *self.rows)
         return "\n".join([f"{self.caption}:", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 def machine() -> dict[str, Any]:
-    """Return the processor, the number of cores available to this process, torch's vector instructions and threads."""
+    """Return a description of this machine as a dict.
+
+    The keys are processor, cores (available to this process), vector_instructions (used by torch) and threads (of torch).
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": _processor(), "cores": cores,
             "vector_instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
@@ -95,7 +101,11 @@ def versions() -> dict[str, str]:
 
 
 def machine_line(threads: str = "") -> str:
-    """Return machine and versions in one line; `threads` replaces the number of threads of this process."""
+    """Return the machine and the versions in one line of text.
+
+    Args:
+        threads: text about the number of threads. If it is "", the number of threads of this process is given.
+    """
     here, installed = machine(), versions()
     threads = threads or f"{here['threads']} thread" + ("s" if here["threads"] > 1 else "")
     return (f"{here['processor']}, {here['cores']} cores, {here['vector_instructions']}; {threads}; torch "
@@ -103,20 +113,20 @@ def machine_line(threads: str = "") -> str:
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--json` and `--markdown`."""
+    """Add the options `--json` and `--markdown` to a parser."""
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every number to FILE, with machine and versions")
     parser.add_argument("--markdown", action="store_true", help="print the tables ready for docs/performance.md")
 
 
 def publish(chosen: argparse.Namespace, name: str, arguments: Sequence[str], found: Mapping[str, Any],
             tables: Sequence[Table]) -> None:
-    """Print the tables and, with `--json`, write all numbers to its file.
+    """Print the tables. If the option `--json FILE` is given, also write all numbers to that file.
 
     Args:
         chosen: parsed options, including those of `add_output_options`.
         name: name of the command, for example "search_step".
         arguments: command-line arguments.
-        found: all numbers as JSON data.
+        found: all measured numbers as JSON data.
         tables: the tables to print.
     """
     print("\n\n".join(table.markdown() if chosen.markdown else table.text() for table in tables))
@@ -126,13 +136,22 @@ def publish(chosen: argparse.Namespace, name: str, arguments: Sequence[str], fou
 
 
 def write_record(path: Path, name: str, arguments: Sequence[str], found: Mapping[str, Any]) -> None:
-    """Write `found` with machine, versions and command, without date or path, so that equal runs give equal files."""
+    """Write measured numbers to a JSON file, together with the machine, the versions and the command.
+
+    The file contains no date and no path, so that equal results give equal files.
+
+    Args:
+        path: file to write.
+        name: name of the command, for example "search_step".
+        arguments: command-line arguments.
+        found: all measured numbers as JSON data.
+    """
     record = {"command": command(name, arguments), "machine": machine(), "versions": versions(), **found}
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def command(name: str, arguments: Sequence[str]) -> str:
-    """Return the command line that repeats the measurement, without output options."""
+    """Return the command line that repeats a measurement. Options that concern only the output are left out."""
     kept, rest = [], iter(arguments)
     for argument in rest:
         if argument == "--json":

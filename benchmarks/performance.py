@@ -4,7 +4,7 @@
     python -m benchmarks.performance --only memory --only growth      # only these sections
     python -m benchmarks.performance --json numbers.json              # also write every number to a file
 
-Each section is written as soon as it is measured, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+Each section is written as soon as it is measured. It replaces the text between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,28 @@ Measured = tuple[dict[str, Any], Sequence[Table]]
 
 
 def step(pairs: int) -> Measured:
-    """Time whole steps of all settings."""
+    """Time whole search steps in all settings, and return the numbers and the tables."""
     measured = [search_step.measure(name, attack_steps=7, pairs=pairs) for name in search_step.SETTINGS]
     return {times.setting: times.record() for times in measured}, [search_step.table(measured)]
 
 
 def passes(pairs: int) -> Measured:
-    """Time the passes of all settings."""
+    """Time each kind of pass of a search step in all settings, and return the numbers and the tables."""
     measured = [search_step_passes.measure(name, pairs=pairs) for name in search_step.SETTINGS]
     return {times.setting: times.record() for times in measured}, [search_step_passes.table(measured)]
 
 
 def memory(pairs: int) -> Measured:
-    """Measure the peak memory at the paper setting, once."""
+    """Measure the peak memory of a search step once, in the setting "paper". Return the numbers and the tables."""
     peaks = search_step_memory.measure("paper")
     return {"paper": peaks.record()}, [search_step_memory.table([peaks])]
 
 
 def growth(pairs: int) -> Measured:
-    """Measure the growth along all axes; three rounds are enough, because each curve has several points."""
+    """Measure how the time of a search step grows with its sizes, and return the numbers and the tables.
+
+    At most three rounds are measured. They suffice, because each curve has several points.
+    """
     curves = search_step_growth.measure(rounds=min(pairs, 3))
     return {curve.axis: curve.record() for curve in curves}, search_step_growth.tables(curves)
 
@@ -52,16 +55,16 @@ SECTIONS: dict[str, Callable[[int], Measured]] = {"step": step, "passes": passes
 
 
 def with_section(document: str, name: str, tables: Sequence[Table], where: str) -> str:
-    """Return the document with a section's tables replaced.
+    """Return a document in which the tables of one section are replaced.
 
     Args:
         document: Markdown text.
         name: name of the section.
-        tables: its new tables.
-        where: line about the machine and versions, printed below them.
+        tables: new tables of the section.
+        where: line with the machine and the versions, which is added below the tables.
 
     Raises:
-        ValueError: the document does not have both of the section's marks exactly once.
+        ValueError: the begin mark or the end mark of the section does not occur exactly once.
     """
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
     if document.count(begin) != 1 or document.count(end) != 1:
@@ -74,7 +77,7 @@ def with_section(document: str, name: str, tables: Sequence[Table], where: str) 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the chosen sections and write them."""
+    """Measure the chosen sections and write their tables into the document."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=SECTIONS, action="append", help="may be given several times (default: all)")

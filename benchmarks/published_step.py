@@ -1,9 +1,13 @@
-"""The baseline of the benchmarks: one ARNAS search step with the cost structure of the released code, transcribed plainly.
+"""The baseline of the benchmarks: one ARNAS search step that is as expensive as in the released code.
 
-One module per edge and primitive in NCHW; attacks back-propagate into all weights and alphas; the unrolled step copies the
-model; the training gradient is computed once per objective although both need the same one. Differs: the model is copied by
-`deepcopy`, which takes as long as the released code's building a new network and loading the weights.
-Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502; written independently, with no code copied.
+* There is one module per edge and primitive, in the layout [B, C, H, W].
+* Attacks back-propagate into all weights and alphas.
+* The unrolled step copies the model.
+* The training gradient is computed once per objective, although both objectives need the same one.
+
+Differs: `deepcopy` copies the model. The released code builds a new network and loads the weights, which takes as long.
+
+Source: Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502. Written independently, with no code copied.
 """
 
 from __future__ import annotations
@@ -24,11 +28,12 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PublishedReport:
-    """The results of one step.
+    """The results of one search step.
 
     Attributes:
-        x_adv, xs_adv: adversarial weights batch and alphas batch.
-        gradients: [2, k], the architecture gradients u1 and u2, including implicit terms and lambda.
+        x_adv: adversarial images of the weights batch.
+        xs_adv: adversarial images of the alphas batch.
+        gradients: [2, k], the architecture gradients u1 and u2 of the two objectives, including the implicit terms and lambda.
         gamma: MGDA's weight of the natural gradient.
     """
 
@@ -39,7 +44,7 @@ class PublishedReport:
 
 
 class PublishedStep:
-    """The released search on a reference supernet, whose weights and alphas it updates.
+    """The released search on a reference supernet. Each step updates the weights and alphas of the supernet.
 
     Args:
         model: the supernet, in training mode.
@@ -55,7 +60,14 @@ class PublishedStep:
 
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              noise: tuple[Tensor, Tensor]) -> PublishedReport:
-        """Take one step; batches are (x [B, C, H, W], y [B]), noise the random starts of the two attacks."""
+        """Take one search step.
+
+        Args:
+            train_batch: weights batch (x [B, C, H, W], y [B]).
+            alpha_batch: alphas batch (x [B, C, H, W], y [B]).
+            learning_rate: learning rate of the weights.
+            noise: random starts of the attacks on the two batches.
+        """
         (x, y), (xs, ys) = train_batch, alpha_batch
         self.optimizer.param_groups[0]["lr"] = learning_rate
         x_adv, xs_adv = self._attack(x, y, noise[0]), self._attack(xs, ys, noise[1])
@@ -72,7 +84,7 @@ class PublishedStep:
         return PublishedReport(x_adv, xs_adv, torch.stack([natural, adversarial]), gamma)
 
     def _attack(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-        """Run PGD that back-propagates into all parameters, as in the released code."""
+        """Return images attacked by PGD. As in the released code, each PGD step back-propagates into all parameters."""
         epsilon = self.config.epsilon
         x_adv = x + noise.clamp(-epsilon, epsilon)
         for _ in range(self.config.attack_steps):
@@ -83,7 +95,11 @@ class PublishedStep:
         return x_adv.detach()
 
     def _unrolled_gradient(self, train_batch: Batch, batch: Batch, coefficient: float, learning_rate: float) -> Tensor:
-        """Return d/d alpha of coefficient * CE(batch) at w'(alpha), implicit term by finite differences (DARTS, section 2.3)."""
+        """Return the gradient of coefficient * CE(batch) at the weights w'(alpha) with respect to the alphas.
+
+        The weights w'(alpha) result from one more SGD step on `train_batch`. They depend on the alphas. This dependence gives the
+        implicit term, which is computed by finite differences (DARTS, section 2.3).
+        """
         unrolled = self._unrolled_model(train_batch, learning_rate)
         loss = coefficient * F.cross_entropy(unrolled(batch[0]), batch[1])
         loss.backward()
@@ -92,7 +108,7 @@ class PublishedStep:
         return explicit - learning_rate * self._hessian_vector_product(vector, train_batch)
 
     def _unrolled_model(self, train_batch: Batch, learning_rate: float) -> ReferenceSupernet:
-        """Return a copy of the model after one more SGD step on the adversarial weights batch."""
+        """Return a copy of the model after one more SGD step on `train_batch`, the adversarial weights batch."""
         names, weights = zip(*self.model.weight_parameters().items(), strict=True)
         loss = F.cross_entropy(self.model(train_batch[0]), train_batch[1])
         gradients = torch.autograd.grad(loss, weights)
@@ -109,7 +125,10 @@ class PublishedStep:
         return unrolled
 
     def _hessian_vector_product(self, vector: list[Tensor], train_batch: Batch) -> Tensor:
-        """Return (grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R with R = r / |v|; perturbs and restores the weights."""
+        """Return (grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R, where v is `vector` and L the loss on `train_batch`.
+
+        R is r / |v|, with r from the setting `finite_difference`. The weights w are changed temporarily.
+        """
         radius = self.config.finite_difference / _flat(vector).norm()
         weights = list(self.model.weight_parameters().values())
         gradients = []

@@ -1,10 +1,11 @@
-"""Time the `quick` chain of search, retraining and attack on this machine, and measure how far its alphas move.
+"""Time a search, retraining and attack with the preset `quick` on this machine, and measure how far the alphas move.
 
     python -m benchmarks.quick_chain                        # with the default back end
     RAMPART_KERNELS=off python -m benchmarks.quick_chain    # with the plain back end
 
-Runs real processes through the queue, as after a click on the page; wall-clock time from the request to the end of each run. The
-margin of an edge is the difference between its two largest softmaxed alphas; at the start it is noise.
+The runs are started through the queue as real processes, as after a click on the page. Durations are wall-clock times, and the
+first one includes the time in the queue. The margin of an edge is the difference between its two largest softmaxed alphas. At the
+start of a search, the margins are noise.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from engine.space.compiled import build
 
 
 def durations(runs: Path, preset: str, method: str = "arnas") -> tuple[list[str], list[float]]:
-    """Run a method's chain; return the runs' ids and durations in seconds, the first including its time in the queue.
+    """Run a search by a method, then the retraining and the attack.
+
+    Returns:
+        Ids of the three runs.
+        Durations of the three runs in seconds. The first includes the time in the queue.
 
     Raises:
         RuntimeError: a run did not finish.
@@ -41,7 +46,14 @@ def durations(runs: Path, preset: str, method: str = "arnas") -> tuple[list[str]
 
 
 def margins(log: RunLog, run: str, cell: str, epoch: int | None) -> list[float]:
-    """Return the difference between the two largest softmaxed alphas of each edge; epoch None: of the last epoch."""
+    """Return the margin of each edge of a cell: the difference between its two largest softmaxed alphas.
+
+    Args:
+        log: the run log.
+        run: id of the search.
+        cell: kind of the cell.
+        epoch: epoch of the alphas; None for the last.
+    """
     differences = []
     for _, edge in log.alpha_matrix(run, cell, epoch).groupby("edge"):
         largest, second = sorted(edge["weight"], reverse=True)[:2]
@@ -50,7 +62,7 @@ def margins(log: RunLog, run: str, cell: str, epoch: int | None) -> list[float]:
 
 
 def margin_table(log: RunLog, run: str) -> Table:
-    """Return a table with one row per edge and cell kind."""
+    """Return a table of the margins at the start and at the end of a search, with one row per edge and cell kind."""
     rows = []
     for cell in log.alpha_cells(run):
         first, last = margins(log, run, cell, log.alpha_epochs(run, cell)[0]), margins(log, run, cell, None)
@@ -61,7 +73,7 @@ def margin_table(log: RunLog, run: str) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the chain in a temporary folder and print its margins, durations and accuracies."""
+    """Run the three runs in a temporary folder, and print margins, durations and accuracies."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="quick", help="preset to run (default: quick)")
     preset = parser.parse_args(sys.argv[1:] if arguments is None else arguments).preset

@@ -1,11 +1,11 @@
-"""Write the results of each search method's `quick` preset into docs/methods.md: durations, accuracies, genotype.
+"""Run each search method with the preset `quick` and write durations, accuracies and genotype into docs/methods.md.
 
     python -m benchmarks.quick_methods                              # all methods in turn; several minutes each
     python -m benchmarks.quick_methods --only darts --only dsara    # only these
 
-Runs the whole chain of each method (search, retraining of the derived network, attack) in real processes through the queue, as
-after a click on the page. When a chain ends, its results replace the text between `<!-- begin NAME -->` and `<!-- end NAME -->`
-in the method's section.
+For each method, a search, a retraining and an attack are started through the queue as real processes, as after a click on the
+page. When these three runs have ended, their results replace the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in
+the method's section.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
 
 
 def outcome(method: str, preset: str) -> list[Table]:
-    """Run one method's chain in a temporary folder and return its tables.
+    """Run search, retraining and attack of one method in a temporary folder, and return the tables of its results.
 
     Raises:
-        ConfigError: no such method.
-        RuntimeError: a run of the chain did not finish.
+        ConfigError: the method does not exist.
+        RuntimeError: a run did not finish.
     """
     # The worker of the last run may still be writing when its run has already finished.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -51,7 +51,10 @@ def outcome(method: str, preset: str) -> list[Table]:
 
 
 def accuracy_table(caption: str, attacks: pd.DataFrame) -> Table:
-    """Return a table of the complete attacks that are not part of another, in the order in which they ran."""
+    """Return a table of the accuracies under each complete attack, in the order in which the attacks ran.
+
+    The parts of a suite such as AutoAttack are left out.
+    """
     rows = [(str(row["title"]), f"{row['accuracy']:.3f}", f"{row['low']:.3f} - {row['high']:.3f}", f"{row['images']:.0f}",
              f"`{row['fingerprint']}`") for _, row in attacks.iterrows() if row["complete"] and not row["part_of"]]
     return Table(caption, ("attack", "accuracy", "95 % interval", "test images", "fingerprint"), tuple(rows))
@@ -68,7 +71,7 @@ def genotype_table(genotype: Genotype) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the chains and write their results."""
+    """Run all chosen methods and write their results into the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=list(METHODS), action="append", help="may be given several times (default: all)")
     parser.add_argument("--preset", default="quick", help="preset to run (default: quick)")

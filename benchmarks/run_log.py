@@ -3,9 +3,9 @@
     python -m benchmarks.run_log                                 # 1,000 runs, 10 million alpha points; about three minutes
     python -m benchmarks.run_log --runs 20 --points 200000       # a quick look
 
-Writes run folders to a temporary folder: half are searches, one of them as long as a published one, a quarter are retrainings
-and a quarter attacks. Prints medians of wall-clock and CPU time in milliseconds (on a busy machine only the latter is
-meaningful).
+The run folders are generated in a temporary folder. Half of the runs are searches, and one search is as long as a published one.
+A quarter are retrainings, and a quarter are attacks. The command prints medians of wall-clock time and CPU time in milliseconds.
+On a busy machine, only the CPU time is meaningful.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ REPEATS = 7
 
 
 def write_runs(root: Path, runs: int, points: int) -> str:
-    """Write `runs` folders with about `points` alpha values in total; return the id of the long search."""
+    """Generate run folders, and return the id of the search that is as long as a published one.
+
+    Args:
+        root: folder for the run folders.
+        runs: number of runs.
+        points: approximate number of alpha values in all runs together.
+    """
     searches = max(1, runs // 2)
     steps = max(1, (points // POINTS_PER_LINE // 3 - LONG_STEPS) // searches)
     long = write_search(root, "20261101-0000-arnas-digits-ffff", LONG_STEPS)
@@ -45,7 +51,7 @@ def write_runs(root: Path, runs: int, points: int) -> str:
 
 
 def write_search(root: Path, run: str, steps: int) -> str:
-    """Write a finished search of `steps` steps, with alphas at each step; return its id."""
+    """Generate the run folder of a finished search with alphas at each of `steps` steps, and return the run id."""
     folder = sample_runs.write_run_json(root, run, "search")
     events = sample_runs.EventsFile(folder)
     sample_runs.write_search_steps(events, steps)
@@ -54,21 +60,29 @@ def write_search(root: Path, run: str, steps: int) -> str:
 
 
 def median_ms(question: Callable[[], object]) -> tuple[float, float]:
-    """Return the median wall-clock and CPU time of `REPEATS` calls, after one to warm up, in milliseconds."""
+    """Return the medians of wall-clock time and CPU time over `REPEATS` calls, in milliseconds.
+
+    A first call is not measured.
+    """
     question()
     times = [once_ms(question) for _ in range(REPEATS)]
     return statistics.median(clock for clock, _ in times), statistics.median(cpu for _, cpu in times)
 
 
 def once_ms(action: Callable[[], object]) -> tuple[float, float]:
-    """Return the wall-clock and CPU time of one call, in milliseconds."""
+    """Return the wall-clock time and the CPU time of one call, in milliseconds."""
     clock, cpu = time.perf_counter(), time.process_time()
     action()
     return 1000 * (time.perf_counter() - clock), 1000 * (time.process_time() - cpu)
 
 
 def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
-    """Measure everything; return a title -> (wall-clock, CPU) in milliseconds."""
+    """Measure the rebuild, the ingestion and every query. Return {title: (wall-clock time, CPU time)} in milliseconds.
+
+    Args:
+        root: the runs folder.
+        long: id of the search to query, which is as long as a published one.
+    """
     log = RunLog.open(root)
     times = {"rebuild of the whole index": once_ms(log.ingest)}
     with log.cursor() as cursor:
@@ -100,7 +114,7 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Write the runs, measure, print the results and return them."""
+    """Generate the runs, measure, print the results and return them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="number of run folders")
     parser.add_argument("--points", type=int, default=10_000_000, help="total number of alpha values")

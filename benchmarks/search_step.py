@@ -1,12 +1,13 @@
-"""Compare a whole ARNAS step on the merged supernet with a plain transcription of the published code.
+"""Compare the time of a whole ARNAS search step in the engine with that of a plain transcription of the published code.
 
     python -m benchmarks.search_step                                  # digits, 5 rounds; minutes
     python -m benchmarks.search_step --setting paper --pairs 1        # 24 channels, 8 cells, 3x32x32, batch 8
     python -m benchmarks.search_step --pairs 1 --attack-steps 1       # a quick look
 
-All sides compute the same step on the same batches in float32 (`tests/benchmarks/test_search_step.py` compares them in
-float64). CPU time of one thread; the sides alternate (published, plain, compiled, published, ...) so that other load on the
-machine affects all equally. Prints the median and range of the ratios within rounds.
+There is one side for the published code and one for each back end of the engine. All sides compute the same step on the same
+batches in float32 (`tests/benchmarks/test_search_step.py` compares them in float64). Times are CPU times of one thread. The sides
+run in turn (published, plain, compiled, published, ...), so that other load on the machine affects all equally. The command
+prints the median and range of the ratios within rounds.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tests.reference_supernet import ReferenceSupernet
 
 @dataclass(frozen=True)
 class Setting:
-    """The sizes of one comparison."""
+    """The sizes of the supernet and of a batch in one comparison, and the attack radius."""
 
     channels: int
     layers: int
@@ -59,25 +60,33 @@ CHOICES = ("plain", "compiled", "auto")
 
 
 def why_not_compiled() -> str | None:
-    """Return None if the compiled kernels can be used, otherwise a sentence with the reason. May build them."""
+    """Return None if the compiled kernels can be used, otherwise a sentence giving the reason. This may build the kernels."""
     return unavailable()
 
 
 def cell_backends(supernet: Supernet, choice: str, device_type: str = "cpu") -> list[str]:
-    """Return the back end of each cell for one of `CHOICES`."""
+    """Return the name of the back end of each cell.
+
+    Args:
+        supernet: supernet with the cells.
+        choice: "plain" (PyTorch only), "compiled" (compiled kernels in every cell) or "auto" (the default of a search).
+        device_type: device type, such as "cpu".
+    """
     if choice == "compiled":
         return ["compiled"] * len(supernet.cells)
     return supernet.backends(device_type, compiled=choice == "auto")
 
 
 class Comparison:
-    """All implementations, each built on first use with the same weights and alphas, and batches of noise images for them.
+    """The sides of a comparison (the published code, and the engine with each back end), and random batches for them.
+
+    Each side is built when it is first used. All sides start with the same weights and alphas.
 
     Args:
-        setting: sizes.
-        attack_steps: PGD steps.
+        setting: sizes and attack radius.
+        attack_steps: number of PGD steps.
         dtype: float32 for timing, float64 for comparing numbers.
-        seed: seed of weights, alphas and batches, which are the same on every device.
+        seed: seed of weights, alphas and batches. They are the same on every device.
         device: device of all sides.
     """
 
@@ -94,7 +103,7 @@ class Comparison:
 
     @cached_property
     def published(self) -> PublishedStep:
-        """The transcription of the published code, at the common initial weights and alphas."""
+        """The published code, with the same initial weights and alphas as the other sides."""
         start = self._arnas("plain")
         reference = ReferenceSupernet(**self._sizes).to(self.device, self.dtype)
         state = darts_state_dict(start.supernet, start.weights, start.buffers, start.alphas)
@@ -102,7 +111,7 @@ class Comparison:
         return PublishedStep(reference, self.config)
 
     def ours(self, choice: str) -> Arnas:
-        """Return the engine's search with one of `CHOICES`, built on the first call."""
+        """Return the engine's search with the back end `choice`, one of `CHOICES`."""
         if choice not in self._ours:
             self._ours[choice] = self._arnas(choice)
         return self._ours[choice]
@@ -118,7 +127,7 @@ class Comparison:
         return self.merged.supernet
 
     def side(self, name: str) -> PublishedStep | Arnas:
-        """Return the side of this name, `PUBLISHED` or one of `CHOICES`; all have the same `step`."""
+        """Return the side with this name: `PUBLISHED` or one of `CHOICES`. All sides have the same method `step`."""
         return self.published if name == PUBLISHED else self.ours(name)
 
     def _arnas(self, choice: str) -> Arnas:
@@ -127,7 +136,10 @@ class Comparison:
         return Arnas(self.config, supernet, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def choices(self) -> list[str]:
-        """Return the `CHOICES` that can run here, and "auto" only if it differs from the others."""
+        """Return the `CHOICES` that can run on this machine.
+
+        "auto" is left out if it gives the same back ends as another choice.
+        """
         available: list[str] = []
         supernet = Supernet(**self._sizes)
         for choice in CHOICES:
@@ -138,34 +150,34 @@ class Comparison:
         return available
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Draw noise images and random labels."""
+        """Return a batch of random pixels and random labels."""
         size, shape = self.setting.batch_size, self.setting.image_shape
         return (torch.rand(size, *shape, generator=self.generator, dtype=self.dtype).to(self.device),
                 torch.randint(CLASSES, (size,), generator=self.generator).to(self.device))
 
     def noise(self) -> tuple[Tensor, Tensor]:
-        """Draw the random starts of the two attacks."""
+        """Return random starts for the attacks on the two batches of a step."""
         shape = (self.setting.batch_size, *self.setting.image_shape)
         first, second = (((2 * torch.rand(shape, generator=self.generator, dtype=self.dtype) - 1)
                           * self.config.epsilon).to(self.device) for _ in range(2))
         return first, second
 
     def step_seconds(self, side: str, batches: tuple[tuple[Tensor, Tensor], ...], noise: tuple[Tensor, Tensor]) -> float:
-        """Return the CPU time of one step of a side."""
+        """Take one step of a side and return its CPU seconds."""
         method, rate = self.side(side), self.config.weights_learning_rate
         return cpu_seconds(lambda: method.step(*batches, learning_rate=rate, noise=noise))
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """CPU seconds of the steps of one setting.
+    """CPU seconds of search steps in one setting.
 
     Attributes:
         setting: name of the setting.
         sizes: the setting itself.
-        attack_steps: PGD steps.
-        seconds: side -> one value per round, published side first.
-        cells: each of our sides -> the back end of each cell.
+        attack_steps: number of PGD steps.
+        seconds: {side: CPU seconds of its step in each round}. The published side comes first.
+        cells: {back end chosen for the engine: back end of each cell}.
     """
 
     setting: str
@@ -175,7 +187,7 @@ class StepTimes:
     cells: dict[str, list[str]]
 
     def ratio(self, choice: str) -> Spread:
-        """Return how many times faster a step is than the published one."""
+        """Return how many times faster a step of the engine with this back end is than a published step."""
         return ratios(self.seconds[PUBLISHED], self.seconds[choice])
 
     def record(self) -> dict[str, Any]:
@@ -185,13 +197,27 @@ class StepTimes:
 
 
 def measure(setting: str, *, attack_steps: int, pairs: int, choices: Sequence[str] = ()) -> StepTimes:
-    """Time the steps of one of `SETTINGS` with the given back ends, by default all that can run here."""
+    """Time search steps in one setting.
+
+    Args:
+        setting: key of `SETTINGS`.
+        attack_steps: number of PGD steps.
+        pairs: number of rounds.
+        choices: back ends of the engine, from `CHOICES`. If empty, all that can run on this machine.
+    """
     comparison = Comparison(SETTINGS[setting], attack_steps)
     return time_steps(setting, comparison, choices or comparison.choices(), pairs)
 
 
 def time_steps(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> StepTimes:
-    """Time the published step and ours in turn, after one untimed round."""
+    """Time the steps of all sides in turn. An additional first round is not timed.
+
+    Args:
+        setting: name of the setting.
+        comparison: the sides.
+        choices: back ends of the engine, from `CHOICES`.
+        pairs: number of timed rounds.
+    """
     sides = (PUBLISHED, *choices)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for pair in range(pairs + 1):
@@ -219,7 +245,7 @@ def table(found: Sequence[StepTimes]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the comparison."""
+    """Run the comparison and print its table."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add_setting_options(parser)
@@ -233,26 +259,26 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def add_setting_options(parser: argparse.ArgumentParser, default: str = "digits") -> None:
-    """Add `--setting` and `--backend`."""
+    """Add the options `--setting` and `--backend` to a parser."""
     parser.add_argument("--setting", choices=SETTINGS, default=default, help=f"default: {default}")
     add_backend_option(parser)
 
 
 def add_backend_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--backend`, which `parse` checks."""
+    """Add the option `--backend` to a parser. `parse` checks its value."""
     parser.add_argument("--backend", choices=CHOICES, action="append", default=[],
                         help="back end of our side; may be given several times (default: all that can run here)")
 
 
 def add_pairs_option(parser: argparse.ArgumentParser, default: int = 5) -> None:
-    """Add `--pairs`."""
+    """Add the option `--pairs` (number of rounds) to a parser."""
     parser.add_argument("--pairs", type=int, default=default, help=f"interleaved rounds (default: {default})")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the options; exit with an error for a back end that cannot run here or for fewer than one round.
+    """Parse the options of a benchmark. The parser may lack `--backend` and `--pairs`.
 
-    Also works for commands without `--backend` or `--pairs`.
+    If a back end cannot run on this machine, or the number of rounds is less than 1, exit with an error message.
     """
     chosen = parser.parse_args(arguments)
     reason = why_not_compiled() if "compiled" in getattr(chosen, "backend", ()) else None

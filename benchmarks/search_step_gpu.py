@@ -1,13 +1,17 @@
-"""Time an ARNAS step on a GPU: the published code, and ours eager, as CUDA graphs, compiled and at lower precision.
+"""Compare the time of an ARNAS search step on a GPU between the published code and several variants of the engine.
 
     python -m benchmarks.search_step_gpu                      # 24 channels, 8 cells, 3x32x32, batch 32; compiling takes minutes
     python -m benchmarks.search_step_gpu --variant published --variant graphs
     python -m benchmarks.search_step_gpu --batch-size 64 --pairs 10
 
-Wall-clock time from idle device to idle device; all sides alternate, and the table has the median and range of the ratios within
-rounds. All variants take the same steps on the same batches in float32, except for the attacks of "tf32" and "bf16", which
-compute other numbers; the table shows the fraction of pixels that change. As released, the published side may benchmark its
-convolution algorithms and need not be reproducible; ours uses the reproducible settings of a search.
+The variants of the engine run eagerly, as CUDA graphs, with compiled code, or with attacks in lower precision.
+
+* Times are wall-clock times, measured from idle device to idle device.
+* All sides run in turn. The table gives the median and range of the ratios within rounds.
+* All sides take the same steps on the same batches in float32. Exceptions are the attacks of "tf32" and "bf16", whose results
+  differ. The table gives the fraction of pixels that change.
+* The published side may use convolution algorithms that are not reproducible, as in the released code. The engine uses the
+  reproducible ones.
 """
 
 from __future__ import annotations
@@ -37,13 +41,13 @@ SETTING = replace(SETTINGS["paper"], batch_size=32)
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to take our step.
+    """One way in which the engine can take a search step.
 
     Attributes:
         what: title in the table.
-        graphs: record the passes as CUDA graphs.
-        inductor: compile the states.
-        precision: precision of the attacks.
+        graphs: True to record the passes as CUDA graphs.
+        inductor: True to compile the computation of each node with torch.compile.
+        precision: precision of the attacks: "float32", "tf32" or "bf16".
     """
 
     what: str
@@ -63,17 +67,17 @@ VARIANTS = {
 
 @dataclass
 class Side:
-    """The measurement of a variant or of the published code.
+    """The measurements of the published code or of a variant of the engine.
 
     Attributes:
         what: title in the table.
-        take: takes one step on (batches, noise) and returns the two adversarial batches; None if the side could not be built.
-        set_up_s: time of its first step, including capture and compilation.
-        peak_bytes: peak device memory during its first two steps, minus the memory in use before it was built.
-        pixels_changed: fraction of the first step's adversarial pixels that differ from those of the first side by more than
-            rounding.
-        seconds: time of each step; None if it has taken none.
-        remark: a problem, in a sentence.
+        take: function that takes one step on (batches, noise) and returns the two adversarial batches. None if the side failed.
+        set_up_s: seconds of the first step, including capture and compilation.
+        peak_bytes: peak device memory during the first two steps, minus the memory that was in use before the side was built.
+        pixels_changed: fraction of the adversarial pixels of the first step that differ from those of the first side in the
+            table. Differences due to rounding do not count.
+        seconds: seconds of each step; None if the side failed.
+        remark: a sentence about a problem, or "".
     """
 
     what: str
@@ -86,14 +90,15 @@ class Side:
 
 
 def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence[str], device: str = DEVICE) -> dict[str, Side]:
-    """Build the sides one by one, then time their steps in turn.
+    """Build the sides one by one, then time their steps in turn. Return {name of a side: its measurements}.
 
     Args:
-        setting: sizes.
-        attack_steps: PGD steps.
+        setting: sizes and attack radius.
+        attack_steps: number of PGD steps.
         pairs: number of rounds.
-        chosen: `PUBLISHED` or names of `VARIANTS`, in this order; a side that fails gets a remark and is not timed.
-        device: a CUDA device; on "cpu", graphs and memory are not measured.
+        chosen: names of the sides in the order of the table: `PUBLISHED` or keys of `VARIANTS`. A side that fails gets a remark
+            and is not timed.
+        device: a CUDA device. On "cpu", memory is not measured and no graphs are recorded.
     """
     comparison = Comparison(setting, attack_steps, device=device)
     first = inputs(comparison)
@@ -131,7 +136,7 @@ def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence
 
 
 def build(name: str, comparison: Comparison) -> Side:
-    """Build a side that starts at the common weights and alphas."""
+    """Build a side that starts with the same weights and alphas as the others."""
     rate = comparison.config.weights_learning_rate
     if name == PUBLISHED:
         published = comparison.published
@@ -163,19 +168,22 @@ def build(name: str, comparison: Comparison) -> Side:
 
 
 def inputs(comparison: Comparison) -> tuple[Any, Any]:
-    """Draw the batches and random starts of a step."""
+    """Return two random batches and random starts of the attacks for one step."""
     return (comparison.batch(), comparison.batch()), comparison.noise()
 
 
 def changed(images: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], epsilon: float) -> float:
-    """Return the fraction of pixels that differ by more than epsilon / 1000: a gradient step with another sign."""
+    """Return the fraction of pixels that differ by more than epsilon / 1000.
+
+    Smaller differences are due to rounding. Larger ones occur if a gradient has the opposite sign in a PGD step.
+    """
     far = [((x - expected).abs() > epsilon / 1000).double().mean() for x, expected in zip(images, reference, strict=True)]
     return float(sum(far) / len(far))
 
 
 @contextmanager
 def as_released() -> Iterator[None]:
-    """Configure cuDNN as in the released code: benchmark the algorithms, reproducible or not."""
+    """Let cuDNN time its algorithms and use those that are not reproducible, as in the released code, until the context ends."""
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
@@ -193,7 +201,7 @@ def settle(device: str) -> None:
 
 
 def reset_peak(device: str) -> int:
-    """Reset the peak memory counter; return the memory in use, in bytes."""
+    """Reset the counter of peak device memory, and return the memory in use in bytes."""
     if device == "cpu":
         return 0
     settle(device)
@@ -203,7 +211,14 @@ def reset_peak(device: str) -> int:
 
 
 def table(setting: Setting, attack_steps: int, sides: dict[str, Side], where: str) -> Table:
-    """Return a table with one row per side; `where` names the device in the caption."""
+    """Return a table with one row per side.
+
+    Args:
+        setting: sizes and attack radius.
+        attack_steps: number of PGD steps.
+        sides: measurements, from `measure`.
+        where: name of the device, for the caption.
+    """
     rows = []
     base = sides.get(PUBLISHED)
     for side in sides.values():
@@ -224,7 +239,7 @@ def gpu_line() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the comparison."""
+    """Run the comparison and print its table."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--variant", choices=(PUBLISHED, *VARIANTS), action="append", default=[],

@@ -1,11 +1,11 @@
-"""Measure how the cost of our search step grows with cells, channels and batch size, and how much of it is fixed.
+"""Measure how the time of a search step in the engine grows with the number of cells, the number of channels and the batch size.
 
     python -m benchmarks.search_step_growth                           # minutes
     python -m benchmarks.search_step_growth --rounds 1 --axis batch   # a quick look
 
-One size at a time is varied around a small middle point; PGD has one step, so a search step has 11 forward passes. A line
-a + b n, fitted to the points with least relative errors, separates the floor a from the cost b of one more cell, channel or
-image. Where a is negative, the cost grows faster than n. CPU time of one thread; every round times all points.
+One size n is varied at a time, while the others stay small. PGD has one step, so a search step has 11 forward passes. A line `a +
+b*n` is fitted to the times with least relative errors, where a is the fixed time and b the time of one more cell, channel or
+image. If a is negative, the time grows faster than n. Times are CPU times of one thread. Every round times all points.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ AXES: dict[str, tuple[int, ...]] = {"cells": (6, 9, 12, 18), "channels": (8, 16,
 
 @dataclass(frozen=True)
 class Line:
-    """The line seconds = floor + per_unit * n."""
+    """The line seconds = floor + per_unit * n, where n is a size."""
 
     floor: float
     per_unit: float
 
 
 def fit(sizes: Sequence[float], seconds: Sequence[float]) -> Line:
-    """Fit a line to at least two sizes with least relative errors, because timing noise is proportional to the time."""
+    """Return the line through at least two points (size, seconds) that has the least relative errors.
+
+    Relative errors are used because the noise of a measured time is proportional to the time.
+    """
     n, t = np.asarray(sizes, dtype=float), np.asarray(seconds, dtype=float)
     (floor, per_unit), *_ = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t), rcond=None)
     return Line(float(floor), float(per_unit))
@@ -46,13 +49,13 @@ def fit(sizes: Sequence[float], seconds: Sequence[float]) -> Line:
 
 @dataclass(frozen=True)
 class Growth:
-    """CPU seconds of our steps along one axis.
+    """CPU seconds of the engine's search steps while one size is varied.
 
     Attributes:
-        axis: key of `FIELDS`.
-        middle: the other sizes.
-        seconds: back end -> size -> one value per round.
-        passes: forward passes of a step.
+        axis: the size that is varied, a key of `FIELDS`.
+        middle: setting with the values of the other sizes.
+        seconds: {back end: {size: seconds of the step in each round}}.
+        passes: number of forward passes of a step.
     """
 
     axis: str
@@ -61,11 +64,11 @@ class Growth:
     passes: int
 
     def medians(self, choice: str) -> dict[int, float]:
-        """Return size -> median CPU seconds of a step."""
+        """Return {size: median CPU seconds of a step} for a back end."""
         return {size: Spread.of(values).median for size, values in self.seconds[choice].items()}
 
     def line(self, choice: str) -> Line:
-        """Fit the line of a whole step."""
+        """Return the line fitted to the medians of a back end."""
         medians = self.medians(choice)
         return fit(list(medians), list(medians.values()))
 
@@ -76,12 +79,28 @@ class Growth:
 
 
 def measure(axes: Sequence[str] = tuple(AXES), *, rounds: int, choices: Sequence[str] = ()) -> list[Growth]:
-    """Time steps along some of `AXES` with the given back ends, by default all that can run here."""
+    """Time steps while one size at a time is varied. Return one `Growth` per varied size.
+
+    Args:
+        axes: sizes to vary, keys of `AXES`.
+        rounds: number of rounds.
+        choices: back ends of the engine, from `CHOICES` of `benchmarks.search_step`. If empty, all that can run on this machine.
+    """
     return time_growth({axis: AXES[axis] for axis in axes}, MIDDLE, choices or Comparison(MIDDLE, 1).choices(), rounds)
 
 
 def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequence[str], rounds: int) -> list[Growth]:
-    """Time one step per round, point and back end, after an untimed pass of each; a point shared by axes is timed once."""
+    """Time one step per round, back end and point. Return one `Growth` per varied size.
+
+    Before the first step, each back end makes one untimed pass at each point. A point that occurs for several sizes is timed
+    once.
+
+    Args:
+        axes: {size to vary: its values}.
+        middle: setting with the values of the other sizes.
+        choices: back ends of the engine.
+        rounds: number of rounds.
+    """
     points = {axis: {size: replace(middle, **{FIELDS[axis]: size}) for size in sizes} for axis, sizes in axes.items()}
     comparisons = {setting: Comparison(setting, attack_steps=1) for along in points.values() for setting in along.values()}
     seconds: dict[tuple[Setting, str], list[float]] = {(setting, choice): [] for setting in comparisons for choice in choices}
@@ -99,7 +118,10 @@ def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequen
 
 
 def tables(found: Sequence[Growth]) -> list[Table]:
-    """Return a table of all points with their marginal costs and one of the fitted lines."""
+    """Return two tables. The first has all measured times and the time of one more cell, channel or image.
+
+    The second has the fitted lines.
+    """
     return [_points(found), _lines(found)]
 
 
@@ -136,7 +158,7 @@ def _lines(found: Sequence[Growth]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the growth."""
+    """Run the measurement and print its tables."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--axis", choices=AXES, action="append", help="may be given several times (default: all)")

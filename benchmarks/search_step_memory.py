@@ -1,10 +1,11 @@
-"""Compare the peak memory of a search step with the published code, each side in a separate process.
+"""Compare the peak memory of a search step between the engine and the published code.
 
     python -m benchmarks.search_step_memory                           # the paper setting; minutes
     python -m benchmarks.search_step_memory --setting digits
 
-Measures the peak resident memory of one step minus the process's peak before it (imports and loaded kernels). Passes run one
-after another, so the number of attack steps does not matter and is 1 here.
+Each side takes one step in a process of its own. The result is the peak resident memory of the process after the step, minus its
+peak before the model was built, which is due to imports and loaded kernels. PGD has one step, because more steps would need no
+more memory.
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ from benchmarks.search_step import PUBLISHED, SETTINGS, Comparison, Setting, add
 
 @dataclass(frozen=True)
 class Peak:
-    """The peak resident memory of one process in bytes, before it built a model and after one step."""
+    """The peak resident memory of a process in bytes, before it built the model and after one step."""
 
     before_bytes: int
     step_bytes: int
 
     @property
     def net_bytes(self) -> int:
-        """The memory added by model, batches and step."""
+        """The memory in bytes that the model, the batches and the step have added."""
         return self.step_bytes - self.before_bytes
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """The peaks of all sides in one setting, published first."""
+    """The peak memory of each side in one setting. The published side comes first."""
 
     setting: str
     sizes: Setting
     peaks: dict[str, Peak]
 
     def percent(self, side: str) -> float:
-        """Return a side's net memory in percent of the published one."""
+        """Return a side's added memory in per cent of the memory added by the published side."""
         return 100 * self.peaks[side].net_bytes / self.peaks[PUBLISHED].net_bytes
 
     def record(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class StepMemory:
 def peak_bytes() -> int:
     """Return the peak resident memory of this process so far, in bytes.
 
-    On Linux, a new process inherits the `ru_maxrss` of its parent; `VmHWM` is the process's own peak.
+    On Linux, it is read from `VmHWM`, because a new process inherits the `ru_maxrss` of its parent.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -73,7 +74,7 @@ def peak_bytes() -> int:
 
 
 def one_step(side: str, sizes: Setting) -> Peak:
-    """Take one step of a side in this process, which must be fresh, and return its peak memory."""
+    """Take one step of a side in this process, which must be a new one, and return the peak memory."""
     torch.set_num_threads(1)
     if side not in (PUBLISHED, "plain"):
         why_not_compiled()  # builds and loads the kernels, which is not part of a step
@@ -84,7 +85,12 @@ def one_step(side: str, sizes: Setting) -> Peak:
 
 
 def measure(setting: str, *, choices: Sequence[str] = ()) -> StepMemory:
-    """Measure one of `SETTINGS`, one process per side in turn, with the given back ends, by default all that can run here."""
+    """Measure the peak memory of all sides in one setting, each in a process of its own.
+
+    Args:
+        setting: key of `SETTINGS`.
+        choices: back ends of the engine, from `CHOICES` of `benchmarks.search_step`. If empty, all that can run on this machine.
+    """
     sizes = SETTINGS[setting]
     sides = (PUBLISHED, *(choices or Comparison(sizes, attack_steps=1).choices()))
     return StepMemory(setting, sizes, {side: _in_a_process(side, sizes) for side in sides})
@@ -108,7 +114,7 @@ def table(found: Sequence[StepMemory]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the comparison."""
+    """Run the comparison and print its table."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add_setting_options(parser, default="paper")

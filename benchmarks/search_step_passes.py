@@ -1,10 +1,12 @@
-"""Compare each kind of pass of a search step with the published code, and count the passes of each kind in a step.
+"""Compare the time of each kind of pass in a search step between the engine and the published code, and count these passes.
 
     python -m benchmarks.search_step_passes                           # digits
     python -m benchmarks.search_step_passes --setting paper           # 24 channels, 8 cells, 3x32x32, batch 8
 
-A pass is one forward and one backward pass. The published attack needs only the input's gradient but also computes those of
-all weights and alphas; the other three kinds compute the same gradients on both sides. Timed as in `benchmarks.search_step`.
+Here, a pass consists of one forward pass and one backward pass. There are four kinds, which compute the gradients of the images,
+of the weights, of the alphas, or of weights and alphas. For the gradient of the images, which attacks need, the published code
+also computes the gradients of all weights and alphas. The other three kinds compute the same gradients on both sides. Times are
+measured as in `benchmarks.search_step`.
 """
 
 from __future__ import annotations
@@ -31,13 +33,19 @@ Passes = dict[str, Callable[[], list[Tensor]]]
 
 
 def passes_per_step(attack_steps: int) -> dict[str, tuple[int, int]]:
-    """Return kind -> number of passes in a step (published, ours). Ours has one more forward pass, on natural images."""
+    """Return {kind of pass: (number in a published step, number in a step of the engine)}.
+
+    The engine makes one more forward pass on natural images, which is not counted.
+    """
     # Published: the weight step also back-propagates into the alphas, and each objective computes the training gradient.
     return dict(zip(KINDS, ((2 * attack_steps,) * 2, (2, 2), (4, 4), (3, 2)), strict=True))
 
 
 def published_passes(model: ReferenceSupernet, x: Tensor, y: Tensor) -> Passes:
-    """Return kind -> the pass as in the released code; gradients in the order of the model's parameters."""
+    """Return {kind of pass: function that makes this pass as in the released code}.
+
+    Each function returns gradients in the order of the model's parameters.
+    """
     weights, alphas = list(model.weight_parameters().values()), list(model.alphas.values())
 
     def loss() -> Tensor:
@@ -64,7 +72,10 @@ def _gradient(tensor: Tensor) -> Tensor:
 
 
 def our_passes(arnas: Arnas, x: Tensor, y: Tensor) -> Passes:
-    """Return kind -> the pass as in the engine; flat gradients, weights before alphas."""
+    """Return {kind of pass: function that makes this pass as in the engine}.
+
+    Each function returns flat gradients. If there are two, the gradient of the weights comes first, then that of the alphas.
+    """
     passes, objective = Bilevel(), cross_entropy_of(arnas.supernet, x, y)
     return dict(zip(KINDS, (
         lambda: [passes.input_gradient(arnas.supernet, x, y, arnas.weights, arnas.alphas)],
@@ -75,12 +86,12 @@ def our_passes(arnas: Arnas, x: Tensor, y: Tensor) -> Passes:
 
 @dataclass(frozen=True)
 class PassTimes:
-    """CPU seconds of the passes of one setting.
+    """CPU seconds of each kind of pass in one setting.
 
     Attributes:
         setting: name of the setting.
         sizes: the setting itself.
-        seconds: kind -> side -> one value per round, published side first.
+        seconds: {kind of pass: {side: seconds in each round}}. The published side comes first.
     """
 
     setting: str
@@ -88,7 +99,7 @@ class PassTimes:
     seconds: dict[str, dict[str, list[float]]]
 
     def ratio(self, kind: str, choice: str) -> Spread:
-        """Return how many times faster a pass is than the published one."""
+        """Return how many times faster a pass of this kind is in the engine, with this back end, than in the published code."""
         return ratios(self.seconds[kind][PUBLISHED], self.seconds[kind][choice])
 
     def record(self) -> dict[str, Any]:
@@ -99,13 +110,28 @@ class PassTimes:
 
 
 def measure(setting: str, *, pairs: int, choices: Sequence[str] = ()) -> PassTimes:
-    """Time the passes of one of `SETTINGS` with the given back ends, by default all that can run here."""
+    """Time all kinds of pass in one setting.
+
+    Args:
+        setting: key of `SETTINGS`.
+        pairs: number of rounds.
+        choices: back ends of the engine, from `CHOICES` of `benchmarks.search_step`. If empty, all that can run on this machine.
+    """
     comparison = Comparison(SETTINGS[setting], attack_steps=1)
     return time_passes(setting, comparison, choices or comparison.choices(), pairs)
 
 
 def time_passes(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> PassTimes:
-    """Time the passes of all sides, alternating between them kind by kind, after one untimed round."""
+    """Time all kinds of pass on all sides. An additional first round is not timed.
+
+    For each kind of pass, the sides run in turn.
+
+    Args:
+        setting: name of the setting.
+        comparison: the sides.
+        choices: back ends of the engine.
+        pairs: number of timed rounds.
+    """
     x, y = comparison.batch()
     sides = {PUBLISHED: published_passes(comparison.published.model, x, y)}
     sides |= {choice: our_passes(comparison.ours(choice), x, y) for choice in choices}
@@ -137,7 +163,7 @@ def table(found: Sequence[PassTimes]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the comparison."""
+    """Run the comparison and print its table."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add_setting_options(parser)

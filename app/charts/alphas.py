@@ -69,8 +69,8 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 def lines(history: pd.DataFrame) -> go.Figure:
     """Return a figure with one small chart per edge of a cell, showing the weight of each operation over the steps.
 
-    The charts form a triangle: a row for each node with the edges into the node, and a column for each state (an input or node)
-    with the edges out of the state.
+    The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
+    (an input or node).
 
     Args:
         history: table from `RunLog.alpha_lines` with columns edge, operation, step and weight.
@@ -145,8 +145,8 @@ def _area(source: int, node: int, points: pd.DataFrame) -> dict[str, Any]:
 def span(weights: pd.Series) -> tuple[float, float]:
     """Return the range of an axis for weights in 0..1. It is slightly wider than the range of the weights.
 
-    All weights start almost equal and change slowly. On an axis from 0 to 1, their lines would look flat in the first epochs. The
-    axis is never shorter than `NARROWEST`, so that noise does not look like a preference.
+    On an axis from 0 to 1, the first epochs would look flat, because the weights start almost equal and change slowly. The axis
+    is at least `NARROWEST` long, so that noise does not look like a preference.
 
     Returns:
         The lower end of the axis.

@@ -1,6 +1,6 @@
 """The look that all figures share: transparent background, font, margins and hover labels.
 
-The style sheet sets the colours of text, grid and hover labels. The same figure therefore serves the light and the dark theme.
+The style sheet sets the colours of text, grid and hover labels, so that each figure fits the light and the dark theme.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "auto
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:
-    """Return the layout that all figures share, without the style of axes. The arguments are those of `themed`."""
+    """Return the layout that all figures share, except the style of the axes. The arguments are those of `themed`."""
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,

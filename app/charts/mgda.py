@@ -73,7 +73,7 @@ def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, di
 
 
 def degrees(cosine: pd.Series) -> pd.Series:
-    """Convert cosines to angles in degrees (0..180). Cosines slightly outside -1..1, due to rounding, are clipped."""
+    """Convert cosines to angles in degrees (0..180). Cosines that lie outside -1..1 because of rounding are clipped."""
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 
@@ -81,8 +81,9 @@ def in_words(shares: pd.DataFrame) -> str:
     """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that MGDA ignored none.
 
     Args:
-        shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, steps (the recent steps in
-            which it had a weight), share_ignored and share_alone (fractions of these steps in which the weight was 0, and 1).
+        shares: table from `RunLog.share_at_vertex` with one row per objective. Columns: objective; steps, the number of recent
+            steps in which the objective had a weight; share_ignored, the fraction of these steps in which the weight was 0;
+            share_alone, the fraction in which it was 1.
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed any losses yet."

@@ -1,4 +1,4 @@
-"""Charts of how single images fared under attack: accuracy per class, confusion matrix, and images broken by several attacks."""
+"""Charts of the outcome of attacks on single images: accuracy per class, confusion matrix, and combinations of attacks."""
 
 from __future__ import annotations
 
@@ -72,9 +72,10 @@ def upset_height(attacks: int) -> int:
 
 
 def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Mapping[str, str]) -> go.Figure:
-    """Return an UpSet plot (Lex et al. 2014) of the images that are broken by the same attacks.
+    """Return an UpSet plot (Lex et al. 2014) that counts the images broken by each combination of attacks.
 
-    Each bar shows the number of images that are broken by one combination of attacks. The dots below mark these attacks.
+    An attack breaks an image if the network misclassifies the attacked image. There is one bar per combination. The dots below a
+    bar mark the attacks of the combination.
 
     Args:
         combinations: one (names of the attacks that break the images, number of images) pair per combination, from

@@ -76,8 +76,8 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """Return the label of each network's point.
 
-    If the points of several networks coincide, the first label lists the names of all these networks, and their other labels are
-    "".
+    If the points of several networks coincide, the first network's label lists the names of all of them. The labels of the others
+    are "".
     """
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
@@ -87,8 +87,8 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """Return the traces of the plot, each as a tuple (name in the legend, rows of its networks, Plotly style of its markers).
 
-    Traces differ in the shape or fill of their markers as well as in colour, unless a colour scale shows the number of parameters
-    or MACs.
+    If the colour shows the number of parameters or MACs, there is a single trace. Otherwise the traces differ in colour and in
+    the shape or fill of their markers.
     """
     if colour in QUANTITIES:
         bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}

@@ -71,7 +71,9 @@ def _at(curve: Curve, value: float) -> str:
 def transfer_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]) -> go.Figure:
     """Return a heat map of the accuracy on adversarial images that were made on other networks.
 
-    `columns` are columns of transfer attacks, from left to right, and `rows` are networks from top to bottom.
+    Args:
+        columns: columns of transfer attacks, from left to right.
+        rows: networks from top to bottom.
     """
     results = [[row.results.get(column.name) for column in columns] for row in rows]
     figure = go.Figure()

@@ -1,6 +1,6 @@
-"""The form on the Robustness page for attacking another network under the protocol of a table.
+"""The form on the Robustness page that launches an attack on another network.
 
-A protocol consists of the attacks with their settings, and the images.
+The attack uses the protocol of the table on the page, that is, the same images and the same attacks with the same settings.
 """
 
 from __future__ import annotations

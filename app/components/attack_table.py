@@ -1,4 +1,7 @@
-"""The attack table of one network: accuracy under each attack with interval, number of images, epsilon and fingerprint."""
+"""The attack table of one network: accuracy under each attack with interval, number of images, epsilon and fingerprint.
+
+A fingerprint is a hash of the conditions under which an accuracy was measured.
+"""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from engine.report.robustness import RobustnessTable
 def export_buttons(table: RobustnessTable) -> None:
     """Show one download button per file format.
 
-    A file has the rows and columns of the table, in the same order, and the paired comparison of the networks in each column. It
-    equals the file that `rampart table` writes, and says how often the test split had been opened at the time of the click.
+    A file contains the table, a comparison of every two networks in each column, and the number of times that runs have opened
+    the test split so far. It equals the file that `rampart table` writes.
     """
     with st.container(horizontal=True, gap="small"):
         for name, form in FORMATS.items():

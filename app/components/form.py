@@ -62,7 +62,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
     """Return a field's value as text.
 
     Examples are "8/255" for a pixel value that is a whole number of grey levels, and "yes" for True. The items of a list are
-    separated by commas. For an empty field, return its meaning (see `nothing_text`).
+    separated by commas. For an empty field, return the text of `nothing_text`.
     """
     if value is None or value in ("", (), []):
         return nothing_text(info)
@@ -76,7 +76,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """Return the meaning of an empty field, for example "all" or "a full pass". If none is declared, return "automatic"."""
+    """Return the meaning of an empty field, for example "all" or "a full pass". The default is "automatic"."""
     return setting_of(info).empty.split(" (")[0] or "automatic"
 
 
@@ -118,7 +118,10 @@ def help_text(name: str, info: FieldInfo, published: Any) -> str:
 
 
 def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
-    """Return {group: names of its fields in the form}, in the order of the class. The groups "Data" and "Run" come last."""
+    """Return {group of settings: names of its fields}.
+
+    The groups are in the order of the configuration class, except that "Data" and "Run" come last.
+    """
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:
@@ -128,7 +131,7 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
 
 
 def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with these values, after checking that a run of this kind can be launched with the configuration.
+    """Build a configuration from the values, check that a run of this kind can be launched with it, and return it.
 
     Raises:
         ConfigError: a setting is invalid. The error has one sentence per problem.
@@ -202,7 +205,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
     Args:
         group: group of settings on the form.
         cls: configuration class of the run.
-        added: names of the objectives that the user has added to the objectives of the method. None if there are none.
+        added: names of the objectives that the user has added to the method's own, or None.
     """
     if group == "Added objectives":
         return not added
@@ -211,10 +214,10 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Show the widget of a field and a line of text below the widget.
+    """Show the widget of a field and, if needed, a line of text below the widget.
 
-    If the value of the field is invalid, the line states the problem. If the value is valid but differs from the published or
-    default value, the line gives the published or default value.
+    For an invalid value, the line states the problem. For a value that differs from the published (or default) value, the line
+    gives the published (or default) value.
     """
     info = cls.model_fields[name]
     _widget(name, info, published, key)

@@ -25,7 +25,10 @@ PER_PAGE = 12
 def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> None:
     """Show the gallery with its filters. The address of the page holds the reader's choices.
 
-    `row` is the row of the attacked network in `table`. `outcomes` are those of `RunLog.outcomes`, with predictions.
+    Args:
+        row: the attacked network.
+        table: robustness table that contains the network.
+        outcomes: table from `RunLog.outcomes`, with predictions.
     """
     section("Gallery", "natural image, change, adversarial image")
     try:
@@ -49,8 +52,8 @@ def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -
 
     Returns:
         Name of the selected attack.
-        The stored images that match, as rows of the table from `engine.report.outcomes.of_attack`. Images with a margin near 0
-            come first.
+        The stored images that match, as rows of the table from `engine.report.outcomes.of_attack`. Images whose logit margin is
+            near 0 come first.
     """
     titles = {column.name: column.title for column in table.columns}
     attacks = {name: titles.get(name, name) for name in (WORST, *attacks_of(outcomes))}
@@ -92,7 +95,7 @@ def first_page() -> None:
 def shown_page(entries: int) -> int:
     """Return the number of the page that is shown, counted from 0.
 
-    If there are several pages, also show buttons for turning them.
+    If there are several pages, also show buttons for going to the previous and the next page.
 
     Args:
         entries: number of images in the gallery.
@@ -116,7 +119,7 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
         outcomes: table from `RunLog.outcomes`, with predictions.
         samples: stored images.
         attack: name of the attack, or "worst-case".
-        scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
+        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of each image.
     """
     stages = {image: stage_of(outcomes, str(row["by"]), int(image)) for image, row in entries.iterrows()}
     return [card(row, samples, stages[image], scale, stages[image] != attack) for image, row in entries.iterrows()]
@@ -132,7 +135,7 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
         row: row of the table from `engine.report.outcomes.of_attack`. Its `name` attribute is the number of the image.
         samples: stored images.
         stage: name of the attack that made the adversarial image. For a suite such as AutoAttack, the name of one of its parts.
-        scale: change of a pixel that is drawn in full colour; 0 for the largest change.
+        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of the image.
         name_attack: True to show the title of the attack `stage`.
     """
     natural, adversarial = samples.pair(int(row.name), stage)

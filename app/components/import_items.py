@@ -35,7 +35,7 @@ class Chosen:
     """The files that the user has chosen to import.
 
     Attributes:
-        items: one item per run to be created, without the user's answers to the page's questions about the files.
+        items: one item per run to be created. They do not yet contain the user's answers to the page's questions.
         problem: one sentence that says why nothing can be imported yet, or "" if the files can be imported.
     """
 
@@ -95,9 +95,10 @@ def named(text: str) -> Chosen:
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """Return the items to import, one per uploaded file.
+    """Return a `Chosen` with one item to import per uploaded file.
 
-    The two files with the curves of a search (its alphas in every epoch) form one item. If one is missing, `problem` says so.
+    Exception: the curves of a search (its alphas in every epoch) consist of two files, which form one item. If one of the two is
+    missing, `problem` says so.
     """
     items, curves = [], []
     for file in files:
@@ -180,8 +181,8 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 
     Args:
         column: container of the selector.
-        needed: True if a checkpoint is among the files, because it requires a dataset.
-        alone: True if all files are of the same kind, such as checkpoints.
+        needed: True if the files include a checkpoint, which requires a dataset.
+        alone: True if all files are of the same kind, for example all checkpoints.
     """
     label = "Trained on" if needed and alone else "Searched or trained on"
     return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",
@@ -238,9 +239,9 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the user's answers added to their arguments, which are those of `rampart import`.
+    """Add the user's answers to the items, as arguments of `rampart import`, and return the new items.
 
-    The runs folder is also added if it is not the default one.
+    If the runs folder is not the default one, it is also added.
     """
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []

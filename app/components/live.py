@@ -52,4 +52,4 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _nothing() -> None:
-    """Do nothing. This is the callback without which Streamlit would not report the trigger of a component."""
+    """Do nothing. Streamlit reports a trigger of a component only if the trigger has a callback."""

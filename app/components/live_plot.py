@@ -1,4 +1,4 @@
-"""A Plotly chart that keeps its DOM node and the reader's zoom while its data change.
+"""A Plotly chart whose data can change without replacing the DOM node and without losing the reader's zoom.
 
 `st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
 component creates one node per key. If the figure has changed, it updates the node with `Plotly.react`. Two buttons above the
@@ -19,7 +19,7 @@ _component = st.components.v2.component("rampart_live_plot", html='<div class="r
 
 
 def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> None:
-    """Draw a figure from `app.charts` that keeps its zoom when its data change.
+    """Draw a figure from `app.charts`. The reader's zoom is kept when the data change.
 
     Args:
         figure: figure styled by `charts.frame.themed`.

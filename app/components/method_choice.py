@@ -28,8 +28,8 @@ def sees(method: Method) -> str:
 def in_order() -> list[str]:
     """Return the names of all methods in the order of the selector.
 
-    The default method comes first. Methods that attack images follow, newest first, and then the methods that do not, newest
-    first.
+    The default method comes first. The other methods that attack images follow, and then the methods without attacks. Both groups
+    are sorted newest first.
     """
     return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
                                              -(METHODS[name].year or 0)))

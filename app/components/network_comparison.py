@@ -71,7 +71,7 @@ def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
 
 
 def settings(rows: Sequence[NetworkRow]) -> None:
-    """Show a table of the search and retraining settings in which the networks to compare differ."""
+    """Show a table of the search and retraining settings that are not equal for all picked networks."""
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
     words = {"search": "search", "retrain": "retraining"}
@@ -91,10 +91,7 @@ def _value(number: int, difference: recipes.Difference) -> str:
 
 
 def sweeps(rows: Sequence[NetworkRow]) -> None:
-    """Draw charts of accuracy against radius and accuracy against number of steps, as far as these were measured.
-
-    There is one chart per norm.
-    """
+    """Draw the measured curves of accuracy against radius and of accuracy against number of steps, in one chart per norm."""
     all_curves = curves(session.run_log().sweeps([row.run for row in rows]), {row.run: row.label for row in rows})
     kinds = dict.fromkeys((curve.sweep, curve.norm) for curve in all_curves)
     for sweep, norm in kinds:
@@ -108,7 +105,10 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
 
 
 def critical_words(row: NetworkRow, norm: str) -> str:
-    """Return a sentence giving the median critical epsilon of a network, or "" if it was not measured in this norm."""
+    """Return a sentence giving the median critical epsilon of a network in this norm, or "" if it was not measured.
+
+    The median critical epsilon is the radius at which the attack breaks half of the images.
+    """
     measured = session.run_log().critical_epsilons(row.run)
     measured = measured[measured["norm"] == norm]
     if measured.empty or missing(measured["median"].iloc[0]):

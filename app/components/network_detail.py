@@ -27,7 +27,7 @@ ANCHOR = "network-detail"  # place of the detail on the page
 
 
 def jump_html(row: NetworkRow) -> str:
-    """Return a link to the details of a network, which are further down on the page."""
+    """Return a link to the section of the page that shows the details of a network."""
     return f'<p class="rp-note"><a href="#{ANCHOR}" target="_self">Details of {escape(row.label)} below</a></p>'
 
 
@@ -48,7 +48,7 @@ def picture(row: NetworkRow, *, key: str) -> None:
 
 
 def measurements(row: NetworkRow) -> None:
-    """Show the table of all attacks on a network, the reliability checks, and the full fingerprint of each result."""
+    """Show the table of all attacks on a network, the reliability checks, and the fingerprint of each result."""
     attacks = session.run_log().attacks(row.run)
     if attacks.empty:
         st.caption("No attack has been measured yet.")
@@ -65,7 +65,7 @@ def measurements(row: NetworkRow) -> None:
 
 
 def bounds(row: NetworkRow) -> None:
-    """Show the certified accuracy, below which robust accuracy cannot be, and the worst case, above which it cannot be."""
+    """Show two bounds of the robust accuracy: the certified accuracy from below, the worst case over all attacks from above."""
     certified = session.run_log().certified(row.run)
     worst = row.results.get(WORST)
     if certified.empty or worst is None:
@@ -100,7 +100,7 @@ def _finding(finding: str) -> Markup:
 
 
 def fingerprints(attacks: pd.DataFrame) -> None:
-    """Show the fingerprint of each result, with all conditions that the fingerprint covers."""
+    """Show the fingerprint of each result (a hash of the conditions of the measurement) and these conditions."""
     for row in attacks.itertuples():
         st.html(f'<p class="rp-note"><b>{escape(row.title)}</b> <code>{escape(row.fingerprint)}</code></p>')
         st.html(recorded_fields_html(row.title, row.fields))

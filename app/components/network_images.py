@@ -1,4 +1,4 @@
-"""Charts and gallery of one attacked network that are computed from the outcome of each attack on each image."""
+"""Charts and gallery for one attacked network, made from the outcome of each attack on each image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def images(row: NetworkRow, table: RobustnessTable) -> None:
 
 
 def by_attack(row: NetworkRow, outcomes: pd.DataFrame) -> None:
-    """Draw the UpSet plot of the images that are broken by the same attacks. Draw nothing if there is only one attack."""
+    """Draw the UpSet plot that counts the images broken by each combination of attacks.
+
+    If there is only one attack, draw nothing.
+    """
     attacks = attacks_of(outcomes)
     combinations = falls(outcomes)
     if len(attacks) < 2 or not combinations:

@@ -1,7 +1,7 @@
-"""The choice of a protocol on the Robustness page, and tables of what a protocol or a fingerprint covers.
+"""The selector of a protocol on the Robustness page, and tables of the fields of a protocol or a fingerprint.
 
-A protocol is everything that determines the results of a network's evaluation, except the network: the images, and the attacks
-with their settings. A fingerprint covers the conditions of a single result.
+A protocol consists of the images, and the attacks with their settings. A fingerprint is a hash of the conditions of a single
+result.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ DEPENDENT = ("compare", "run", "attack", "label", "outcome", "gallery", "column"
 def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable) -> RobustnessTable:
     """Show the selector of the protocol, and return the robustness table of the chosen protocol.
 
-    The hash and all fields of the chosen protocol are shown next to the selector. `tables` are the robustness tables of all
-    protocols, at least one. `default` is returned if the page's address names no protocol.
+    The hash and all fields of the chosen protocol are shown next to the selector.
+
+    Args:
+        tables: robustness tables of all protocols, at least one.
+        default: table to return if the page's address names no protocol.
     """
     by_hash = {table.protocol: table for table in (default, *tables)}
     asked = st.query_params.get("protocol", "")
@@ -51,7 +54,7 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
 
 
 def forget() -> None:
-    """Remove those choices from the page's address that refer to the networks of the previous protocol."""
+    """Remove from the page's address the choices that concern networks of the previous protocol."""
     address.choose(**dict.fromkeys(DEPENDENT, ""))
 
 
@@ -68,7 +71,7 @@ def protocol_html(table: RobustnessTable) -> str:
 
 
 def recorded_fields_html(title: str, text: str) -> str:
-    """Return an HTML table of the conditions of an attack, whose hash is called its fingerprint.
+    """Return an HTML table of the conditions of an attack. The hash of these conditions is the fingerprint of the result.
 
     Args:
         title: title of the attack.

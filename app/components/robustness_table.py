@@ -24,8 +24,8 @@ def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Colum
 
     Args:
         table: the robustness table.
-        letters: {run: letters of its network}, for a column of letters. Networks that share a letter have worst-case accuracies
-            that cannot be told apart. If `letters` is empty, the column is left out.
+        letters: {run: letters of its network}. The table shows them in an extra column unless `letters` is empty. If two networks
+            share a letter, the paired test finds no difference between their worst-case accuracies.
     """
     results = [Column(one.name, f"{one.title}\n{one.images:,} images" if one.images else one.title, "right", about_of(one))
                for one in table.columns]
@@ -45,11 +45,13 @@ def about_of(column: ResultColumn) -> str:
 
 def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping[str, str], states: Mapping[str, str],
             compared: Collection[str], folded: Collection[str]) -> list[Row]:
-    """Return the rows of a robustness table. Several networks with the same title get a heading with mean and standard deviation.
+    """Return the rows of a robustness table.
+
+    Several networks with the same title get a heading, which gives the mean and standard deviation of their accuracies.
 
     Args:
         table: the robustness table.
-        letters: {run: letters of its network}. Networks that share a letter cannot be told apart in the worst case.
+        letters: {run: letters of its network}, as for `columns_of`.
         recipes: {run: how its network was trained, in a few words}.
         states: {run: state of its evaluation, for example "attack running"}, with an entry for each incomplete evaluation.
         compared: runs whose checkbox is set.
@@ -77,7 +79,9 @@ def heading_id(title: str) -> str:
 
 
 def badge_cell(badge: Badge, measured: bool = True) -> CellText:
-    """Return the table cell of a reliability badge. The tooltip gives the reasons for the badge.
+    """Return the table cell of a reliability badge, whose colour says how far a network's results can be trusted.
+
+    The tooltip gives the reasons for the colour.
 
     Args:
         badge: the badge.
@@ -103,15 +107,15 @@ def result_cell(result: Measurement | None, running: bool = False) -> CellText:
 
 
 def size_cell(network: NetworkRow) -> CellText:
-    """Return the table cell of a network's size."""
+    """Return the table cell with a network's number of parameters and MACs."""
     return CellText(count(network.parameters), sub=f"{count(network.macs)} MACs",
                     sort=NO_SORT if missing(network.parameters) else float(network.parameters))
 
 
 def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
-    """Return the heading above the networks of a group, which have the same title.
+    """Return the heading above a group of networks with the same title.
 
-    The heading gives mean and standard deviation over the networks whose evaluation is complete.
+    The heading gives the mean and standard deviation of the accuracies of the networks whose evaluation is complete.
     """
     name, measured = f"{group.title}: {plural(len(group.rows), 'network')}", plural(group.complete, "network")
     cells = {"network": CellText(name, sub=f"mean ± standard deviation of {group.complete}" if group.spreads else "",

@@ -1,4 +1,4 @@
-"""The actions stop, kill and resume: their texts on all pages, their requests, and the answer to the last request."""
+"""The actions stop, kill and resume: the texts of their buttons, their requests, and the answer to the last request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The top of a run's page: title, status, buttons, chain (a search with the runs that follow it), progress, newest numbers."""
+"""The top of a run's page: title, status, buttons, chain, progress and newest numbers.
+
+A chain is a search with the runs that follow it.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,7 @@ ACTIVE = ("running", "stopping")
 def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     """Show the title, buttons, chain and progress bars of a run.
 
-    A progress bar is shown for the run unless the run has finished, and for every other run of the chain that is running or
-    stopping.
+    The run has a progress bar unless it has finished. The other runs of the chain have one while they are running or stopping.
 
     Args:
         run: row of the run, from `RunLog.runs`.
@@ -129,7 +131,7 @@ def mean_of(epochs: Sequence[int]) -> str:
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Show the newest accuracies, losses and throughput of a run. A note names the split on which they were measured.
+    """Show the newest accuracies, losses and throughput of a run. A note names the splits on which they were measured.
 
     The numbers of a search belong to its supernet or newest candidate, not to the network that the search finds.
     """
@@ -164,8 +166,8 @@ NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guid
 def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
     """Return {name of a metric: note below its value}.
 
-    The note of an accuracy names its split and says that an accuracy on this split is not a result. For a retraining, the notes
-    also name the attack that the adversarial accuracy is measured under, and the loss that the training minimises.
+    The note of an accuracy names its split and says that an accuracy on this split is not a result. For a retraining, the note of
+    the adversarial accuracy also names the attack, and the note of the training loss names this loss.
 
     Args:
         run: row of the run, from `RunLog.runs`.

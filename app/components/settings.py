@@ -1,4 +1,4 @@
-"""Tables and sentences about the settings of a run, and their differences from the published settings."""
+"""Tables and sentences about the settings of a run. They also show which settings differ from the published ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
 
 
 def chain_settings_html(method: str | None, steps: Sequence[tuple[str, RunConfig]]) -> str:
-    """Return an HTML table of the settings that each run of a chain inherits from the previous run, with the value in each run.
+    """Return an HTML table of the settings that runs of a chain inherit from the run before, with the value in each run.
 
     Args:
         method: search method of the chain.
@@ -107,7 +107,7 @@ def setting_text(kind: str, method: str | None, name: str, value: Any) -> str:
 
 
 def _is_adapted(dataset: str) -> bool:
-    """Return True if there are no published settings for the dataset. Settings are then compared with those for CIFAR-10."""
+    """Return True if there are no published settings for the dataset, so that the settings for CIFAR-10 serve as reference."""
     return dataset in DATASETS and not DATASETS[dataset].published
 
 

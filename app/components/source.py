@@ -1,4 +1,4 @@
-"""Controls for choosing what a retraining trains, what an attack run attacks, and the genotype of an imported checkpoint."""
+"""Controls for choosing the genotype of a retraining or an imported checkpoint, and the network that an attack run attacks."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
             final result, as given in the page's address.
         key: prefix of the widgets' keys: the name of the page, for example "launch".
         preselect: True to preselect the first entry of each list. False leaves the lists without a selection.
-        named_too: True to offer hand-made networks as well. Only the Launch page may do this, because the widgets have fixed
-            keys.
+        named_too: True to offer hand-made networks as well. Only the Launch page may do this.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)

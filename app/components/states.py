@@ -1,4 +1,4 @@
-"""Headings, links to pages, boxes that state a problem or that data are missing, and the welcome page."""
+"""Headings, links to pages, boxes for problems and for missing data, and the welcome page."""
 
 from __future__ import annotations
 

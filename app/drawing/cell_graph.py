@@ -1,4 +1,4 @@
-"""The drawings of cells (`engine.drawing.cell`) on the page. `to_dot` returns a cell as DOT source for export."""
+"""Functions that show drawings of cells on a page. `to_dot` exports a cell as DOT source."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def genotype_graphs(genotype: Genotype, *, key: str) -> None:
 
 
 def changed_edges(before: Cell, after: Cell) -> list[int]:
-    """Return the indices of those edges of `after` that are new.
+    """Return the indices of the new edges of `after`.
 
-    An edge is new if `before` has no edge with the same operation between the same two states.
+    An edge is new if `before` has no edge with the same operation between the same two states (inputs or nodes).
     """
     old = before.incoming()
     changed = []

@@ -87,7 +87,7 @@ def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: i
 
     Args:
         cells: cells from input to output.
-        pitch: width in pixels of a cell and the gap next to it.
+        pitch: width in pixels of a cell together with the gap next to it.
         base: y coordinate of the lower end of the cells, in pixels.
         channels, image_shape: number of channels in the first third, and (channels, height, width) of an image.
     """

@@ -1,4 +1,7 @@
-"""The Import page. It turns files written by public code into runs and shows what was read. No code in a file is executed."""
+"""The Import page. It turns files that the code of other projects has written into runs, and shows what was read from them.
+
+No code in a file is executed.
+"""
 
 from __future__ import annotations
 

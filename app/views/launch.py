@@ -87,7 +87,7 @@ def _imported() -> dict[str, Any]:
 def choose(runs: pd.DataFrame) -> Choice:
     """Show the controls at the top of the page and return their values.
 
-    The page's address may preset some of them, for example ?kind=retrain&parent=ID&candidate=3 or ?preset=scout.
+    The page's address may give initial values, for example ?kind=retrain&parent=ID&candidate=3 or ?preset=scout.
 
     Args:
         runs: table of all runs, from `RunLog.runs`.
@@ -140,7 +140,7 @@ def _start(key: str, asked: str | None, known: Any, default: str) -> None:
         key: key of the control.
         asked: value in the address, or None.
         known: valid values.
-        default: initial value of the control otherwise.
+        default: initial value of the control if the address gives no valid value.
     """
     if asked in known and st.session_state.get(f"{key}.asked") != asked:
         st.session_state[f"{key}.asked"] = st.session_state[key] = asked
@@ -174,7 +174,7 @@ def _then_changes(choice: Choice) -> dict[str, Any]:
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values with additional problems, if the values do not fit the parent run or a later run of the chain."""
+    """Return the form's values. Values that do not fit the parent run or a later run of the chain are reported as problems."""
     try:
         steps_of(choice, values)
     except ConfigError as refusal:
@@ -187,7 +187,7 @@ def with_chain(choice: Choice, values: FormValues) -> FormValues:
 def launch(choice: Choice, values: FormValues) -> str:
     """Submit the run and the runs that follow it, and return the id of the first run.
 
-    A second click before the page has been drawn again starts nothing new, and the same id is returned.
+    If the user clicks a second time before the page has been redrawn, start nothing and return the same id.
 
     Raises:
         RampartError: the runs cannot be launched.
@@ -239,7 +239,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Show a table of the settings that differ from the published ones, and a table of the settings that later runs inherit."""
+    """Show two tables: the settings that differ from the published ones, and the settings that later runs inherit."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -261,7 +261,7 @@ def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
-    """Show the controls that export and import a configuration file, which the command line reads with `--config FILE`."""
+    """Show the controls that export and import a configuration file. The command line reads such a file with `--config FILE`."""
     configuration = Configuration(choice.kind, choice.method, choice.dataset, choice.preset, choice.then,
                                   {**choice.source.changes, **values.changes}, _then_changes(choice))
     left, right = st.columns(2)

@@ -54,7 +54,7 @@ def attack_words(attack: str, title: str) -> str:
 
     Args:
         attack: name of the attack.
-        title: title of the attack, which is used unless the attack is "worst-case".
+        title: title of the attack. It is returned unless the attack is "worst-case".
     """
     return "the worst case of all attacks on each image" if attack == "worst-case" else title
 

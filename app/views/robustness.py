@@ -1,7 +1,12 @@
 """The Robustness page. It shows the networks attacked under one protocol (the attacks with their settings, and the images).
 
-Below the table of networks, it shows a comparison of networks that the reader picks, the details of the selected network, and the
-test ledger (a list of every time that a run opened a test split). The address of the page holds all choices of the reader.
+Below the table of networks, the page shows:
+
+* a comparison of the networks that the reader has picked,
+* the details of the selected network,
+* the test ledger, a list of every time that a run opened a test split.
+
+The page's address holds all choices of the reader.
 """
 
 from __future__ import annotations
@@ -94,13 +99,11 @@ def transfers(chosen: RobustnessTable) -> None:
 
 
 def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, NetworkRow | None]:
-    """Return the robustness table of the attack run in the page's address.
-
-    If the address names no run, or an unknown one, return the table with the most networks.
+    """Return the robustness table that contains the attack run named in the page's address.
 
     Returns:
-        The table.
-        The row of the attack run, if the table shows a newer attack run on the same network instead; otherwise None.
+        The table. If the address names no run or an unknown one, the table with the most networks.
+        The row of the attack run if the table lists a newer run on the same network in its place, else None.
     """
     run = st.query_params.get("run", "")
     for one in tables:
@@ -163,7 +166,7 @@ def toggled(values: list[str], one: str | None) -> list[str]:
 def letters_of(chosen: RobustnessTable) -> dict[str, str]:
     """Return {run: letters of its network}, or {} if fewer than two networks can be compared.
 
-    Networks that share a letter cannot be told apart in the worst case.
+    If two networks share a letter, the paired test finds no difference between their worst-case accuracies.
     """
     if sum(row.complete for row in chosen.rows) < 2:
         return {}
@@ -178,7 +181,11 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
 def selected_row(chosen: RobustnessTable) -> NetworkRow:
     """Return the row of the network to show in detail.
 
-    It is the row of the run in the page's address, or a row of the same network as that run, or else the first row.
+    It is the first of these that exists:
+
+    * the row of the run in the page's address,
+    * a row of the same network as that run,
+    * the first row of the table.
     """
     run = st.query_params.get("run", "")
     if row := chosen.row(run):

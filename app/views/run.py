@@ -84,10 +84,7 @@ def kind_of(run_id: str) -> str:
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls `draw`. If `draw` cannot read its data, the function shows the problem instead.
-
-    The other panels of the page are not affected.
-    """
+    """Return a function that calls `draw`. If `draw` cannot read its data, the function shows the problem instead."""
     def safely(*args: Any) -> None:
         try:
             draw(*args)
@@ -105,7 +102,7 @@ def chain_of(run_id: str) -> list[dict[str, Any]]:
 
 
 def top(run_id: str) -> None:
-    """Show the title, buttons, chain and progress of a run, its newest numbers and, if there is one, the outcome of the chain."""
+    """Show the title, buttons, chain, progress and newest numbers of a run, and the outcome of the chain once there is one."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
@@ -230,7 +227,11 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Show the settings of a run that differ from the published ones, all settings, and the command that repeats the run."""
+    """Show the configuration of a run.
+
+    It consists of the settings that differ from the published ones, a table of all settings, and the command that repeats the
+    run.
+    """
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:

@@ -96,8 +96,8 @@ def name_of(run: pd.Series) -> str:
 def cause_of(run: pd.Series) -> str:
     """Return the cause of a run's status in at most 90 characters, or "".
 
-    For a failed or queued run, it is the reason. For a running run without news for a minute, it says how long ago the last event
-    was.
+    For a failed or queued run, it is the recorded reason. For a running run that has written no event for a minute, it is the
+    time since the last event.
     """
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
@@ -108,9 +108,11 @@ def cause_of(run: pd.Series) -> str:
 def number(run: pd.Series, name: str, attack: str, split: str) -> CellText:
     """Return the table cell of an accuracy.
 
-    For a result on the test split, a second line gives the interval, the number of images and the attack. The attack is left out
-    if the result is the worst case over all attacks. For any other accuracy, the second line names the attack and the split and
-    says that the accuracy is not a result.
+    The cell has a second line:
+
+    * For an accuracy on the test split, it gives the interval, the number of images and the attack. The worst case over all
+      attacks names no attack.
+    * For any other accuracy, it names the attack and the split and says that the accuracy is not a result.
 
     Args:
         run: row of the run, from `RunLog.runs`.

@@ -134,10 +134,10 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
-    """Return the options from which the error message about the unknown option `name` may suggest a similar one.
+    """Return the options that the error message may suggest in place of the unknown option `name`.
 
-    A follower is a run that starts when this run has finished. If the name begins with the kind of a follower, as in
-    "--retrain.epoch", only the options of that follower are returned. Otherwise the options of the run itself are returned.
+    A name such as "--retrain.epoch" begins with the kind of a later run. In this case, return only the options of that later run.
+    Otherwise return the options of the run itself.
     """
     kind, dot, _ = name.partition(".")
     of_follower = [one for one in options if dot and one.startswith(f"{kind}.")]
@@ -260,8 +260,7 @@ def _metavar(info: FieldInfo) -> str:
 
 
 def _choices_of(info: FieldInfo) -> list[str]:
-    """Return the allowed names if a setting takes its value, or each of several values, from a fixed list. Otherwise return [].
-    """
+    """Return the allowed names of a setting that takes one or several names from a fixed list, or [] for other settings."""
     parts = typing.get_args(info.annotation)
     if typing.get_origin(info.annotation) is tuple:
         parts = typing.get_args(parts[0])

@@ -1,4 +1,4 @@
-"""Tables and values as the listing verbs print them."""
+"""Functions that format tables and values for printed lists, for example the list of runs."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
     """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
 
-    The line contains the network's accuracy and letters. Networks that share a letter do not differ significantly.
+    The line of a network gives its accuracy and its letters. Networks that share a letter do not differ significantly.
     """
     table, compared = api.compare(ids, attack=attack, runs=runs)
     if as_json:
@@ -61,7 +61,8 @@ def report(run: str, out: Path, runs: str | None, as_json: bool) -> int:
     """Write the report of an attacked network.
 
     Raises:
-        ConfigError, RunLogError: the run is not an attack or does not exist, or the file cannot be written.
+        ConfigError: the run is not an attack, or the file cannot be written.
+        RunLogError: the run does not exist, or its images cannot be read.
     """
     return _write(out, api.report(run, runs=runs), as_json)
 

@@ -124,7 +124,8 @@ def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
 def _events(root: Path, run: str) -> list[dict[str, Any]]:
     """Return the valid events of a run.
 
-    If the run was resumed from a checkpoint, events that were written earlier for steps after this checkpoint are not valid.
+    If the run was resumed from a checkpoint, it repeats the steps after the checkpoint. The earlier events of these steps are
+    left out.
     """
     kept: list[dict[str, Any]] = []
     for event in read_events(RunFolder(root, run).events)[0]:
@@ -155,10 +156,15 @@ def _distance(value: float | None) -> str:
 
 
 def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the cells of the transfer matrix as dicts, from the events of attack runs. `events` is keyed by target.
+    """Return the cells of the transfer matrix as dicts, from the events of attack runs.
 
-    The keys of a cell are source (the network on which the images were made), target (the network attacked with these images),
-    attack, images, correct, accuracy, low, high and fingerprint.
+    A cell has the keys attack, images, correct, accuracy, low, high, fingerprint and:
+
+    * source: the network on which the adversarial images were made.
+    * target: the network that was attacked with these images.
+
+    Args:
+        events: {target: events of its attack run}.
     """
     hashes = {next(event["network"] for event in of_run if event["event"] == "evaluation"): target
               for target, of_run in events.items()}
@@ -174,12 +180,12 @@ def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 
 def _print_matrix(targets: Sequence[str], titles: Mapping[str, str], cells: Sequence[Mapping[str, Any]]) -> None:
-    """Print the transfer matrix: the accuracy of each network (line) on adversarial images made on each network (column).
+    """Print the transfer matrix: the accuracy of each network (row) on adversarial images made on each network (column).
 
     Args:
-        targets: ids of the retrainings, in the order of the lines and columns.
+        targets: ids of the retrainings, in the order of the rows and columns.
         titles: {id of a retraining: title}.
-        cells: one entry per line and column, with the keys target, source, accuracy, low, high and images.
+        cells: one entry per row and column, with the keys target, source, accuracy, low, high and images.
     """
     texts = {(cell["target"], cell["source"]): f"{cell['accuracy']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
              for cell in cells}

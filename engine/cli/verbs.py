@@ -24,14 +24,17 @@ from engine.registry import unknown_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command of the command line.
+    """Run one command of the command line and return the exit code.
+
+    The exit codes are:
+
+    * 0: the command succeeded.
+    * 1: a run failed, or the verb `doctor` found a problem.
+    * 2: the command was rejected with a message on stderr.
+    * 130: the user interrupted a wait.
 
     Args:
         arguments: words after `rampart`; None for the arguments of this process.
-
-    Returns:
-        Exit code: 0 if the command succeeded, 1 if a run failed or the doctor found a problem, 2 if the command was rejected
-        with a message on stderr, 130 if the user interrupted a wait.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:

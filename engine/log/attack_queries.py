@@ -1,7 +1,7 @@
 """Queries about attacked networks: attack results, the robustness table and Pareto fronts.
 
-Pareto fronts compare only results in the same group. All results in a group come from one dataset, one attack, one epsilon and
-the same images, and have equal fingerprints (a fingerprint is a hash of the conditions of a measurement).
+Pareto fronts compare only results in the same group. The results in a group have the same dataset, attack, epsilon, images and
+fingerprint (a hash of the conditions of a measurement).
 """
 
 from __future__ import annotations
@@ -66,9 +66,11 @@ class AttackQueries(Index):
     def attacks(self, run: str | None = None) -> pd.DataFrame:
         """Return the attack results of one run, or of all runs if `run` is None, with the columns listed in `ATTACKS`.
 
-        The natural accuracy and each part of a suite (such as AutoAttack) have rows of their own. The column `part_of` is the
-        name of the suite if the row is for a part of a suite, otherwise "". `fields` holds the conditions of the measurement as
-        JSON, and `fingerprint` is a hash of these conditions.
+        The natural accuracy has a row of its own. So has each part of a suite such as AutoAttack. Some of the columns are:
+
+        * part_of: name of the suite if the row is for a part of a suite, otherwise "".
+        * fields: conditions of the measurement, as JSON.
+        * fingerprint: hash of these conditions.
         """
         return self._frame("""
             select run, attack, a.title, coalesce(part_of, '') as part_of, epsilon, images, correct, accuracy, low, high,
@@ -79,13 +81,16 @@ class AttackQueries(Index):
     def evaluations(self) -> pd.DataFrame:
         """Return one row per attack run, newest first, with the columns listed in `EVALUATIONS`.
 
-        Rows with equal `protocol` (a hash) are comparable. `network` is the hash of the attacked weights. `genotype` is a dict or
-        None. If several runs evaluate the same network under the same protocol, `repeats` is the number of other runs, and
-        `current` is True for the newest complete run, or for the newest run if none is complete. `recipe` is equal for networks
-        whose searches and retrainings differ only in their seeds and in the machine.
+        Runs whose protocol contains no attacks, such as those of `rampart sweep`, have no row. Some of the columns are:
 
-        Runs that attack nothing, such as those of `rampart sweep`, have no row. If a run recorded no protocol, `protocol` is a
-        hash of its results' fingerprints.
+        * protocol: hash of the protocol (the attacks with their settings, and the images). Rows with equal hashes are comparable.
+          If a run recorded no protocol, this is a hash of the fingerprints of its results.
+        * network: hash of the attacked weights.
+        * genotype: a dict, or None.
+        * repeats: number of other runs that evaluate the same network under the same protocol.
+        * current: True for the newest complete run among the runs with the same network and protocol. If none is complete, True
+          for the newest run.
+        * recipe: hash of the settings of search and retraining, except seeds, device and number of threads.
         """
         evaluations = self._frame("""
             with result as (select * from attack where part_of is null),
@@ -148,7 +153,8 @@ class AttackQueries(Index):
 
         Args:
             run: id of an attack run.
-            column: "natural", the name of an attack, or "worst-case" for the images that every attack covered.
+            column: "natural", the name of an attack, or "worst-case". The worst case includes only the images that every attack
+                has covered.
 
         Raises:
             RunLogError: results/outcomes.parquet is missing or cannot be read.
@@ -160,7 +166,7 @@ class AttackQueries(Index):
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
 
     def _parquet(self, run: str, name: str, what: str, advice: str, query: str, **parameters: str) -> pd.DataFrame:
-        """Return the answer of a query about a Parquet file in the results of a run.
+        """Run a query on a Parquet file in the results folder of a run, and return the table that it gives.
 
         Args:
             run: id of the run.
@@ -184,9 +190,14 @@ class AttackQueries(Index):
         """Return one row for each attack run that compares its network with another, with the columns listed in `VERDICTS`.
 
         Such a run attacks images only until it is certain which network is better. Each row gives the newest state of the
-        comparison. The column `run` is the id of this run. The column `against` is the id of the attack run of the other network.
-        Of `total` images, `images` have been attacked and `saved` have not. No column is an accuracy, because the number of
-        attacked images depends on the outcomes.
+        comparison. No column is an accuracy, because the number of attacked images depends on the outcomes. Some of the columns
+        are:
+
+        * run: id of this attack run.
+        * against: id of the attack run on the other network.
+        * total: number of all images.
+        * images: number of images that have been attacked.
+        * saved: number of images that have not been attacked.
 
         Args:
             run: id of an attack run; None for all runs.
@@ -210,9 +221,9 @@ class AttackQueries(Index):
             order by run, sweep, attack, epsilon, steps""", SWEEP, runs=None if runs is None else list(runs))
 
     def distances(self, run: str) -> pd.DataFrame:
-        """Return the radius and the number of steps from which on each image of a sweep is misclassified, one row per image.
+        """Return one row per image of a sweep, with the radius and the number of PGD steps that are needed to break the image.
 
-        The values come from results/distances.parquet of the run. In the columns distance and steps, NaN stands for an image that
+        The table is read from results/distances.parquet of the run. The columns distance and steps are NaN if the image
         withstands the attack.
 
         Columns:
@@ -229,7 +240,7 @@ class AttackQueries(Index):
                              "select * from read_parquet($path)")
 
     def certified(self, run: str | None = None) -> pd.DataFrame:
-        """Return certified accuracies, lower bounds of robust accuracy, with the columns listed in `CERTIFIED`.
+        """Return certified accuracies, with the columns listed in `CERTIFIED`. They are lower bounds of the robust accuracy.
 
         Args:
             run: id of an attack run; None for all runs.
@@ -240,9 +251,11 @@ class AttackQueries(Index):
             order by run, c.seq""", CERTIFIED, id=run)
 
     def critical_epsilons(self, run: str | None = None) -> pd.DataFrame:
-        """Return median distances of the nearest adversarial images with intervals, with the columns listed in `CRITICAL`.
+        """Return the median critical epsilon of each attack run that measured it, with the columns listed in `CRITICAL`.
 
-        NaN stands for a value that is unknown: half of the images have no adversarial image, or there are too few images.
+        The critical epsilon of an image is the distance of its nearest adversarial image. The columns median, low and high give
+        the median over the images and its interval. They are NaN where unknown, for example because half of the images have no
+        adversarial image.
 
         Args:
             run: id of an attack run; None for all runs.
@@ -253,10 +266,10 @@ class AttackQueries(Index):
             order by run, c.seq""", CRITICAL, id=run)
 
     def pareto_networks(self) -> pd.DataFrame:
-        """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.
+        """Return the accuracies of attacked networks, one row per network and attack, with the columns listed in `NETWORKS`.
 
-        Only rows with the same `group` (dataset, attack, epsilon, number of images, hash of the attack's details) are
-        comparable. `is_front` is True if the row is on the Pareto front of its group.
+        Only rows with the same `group` are comparable. The name of a group consists of dataset, attack, epsilon, number of images
+        and fingerprint. `is_front` is True if the row is on the Pareto front of its group.
         """
         return self._frame(f"""
             with complete as (select * from attack where complete and part_of is null),
@@ -305,7 +318,11 @@ class AttackQueries(Index):
 
 
 def _recipe(configs: str) -> str:
-    """Return a hash of configurations without seeds and machine, from one JSON object per line."""
+    """Return a hash of the configurations of runs. Seeds, device and number of threads do not count.
+
+    Args:
+        configs: one configuration per line, as a JSON object.
+    """
     settings = [{name: value for name, value in json.loads(line).items() if name not in NOT_IN_RECIPE}
                 for line in configs.splitlines()]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -50,7 +50,8 @@ class Batch:
 
     Attributes:
         rows: {table: rows to append}.
-        progress: {(number, attempt, phase): latest row of the table `progress` as a dict}.
+        progress: {(number, attempt, phase): latest row of the table `progress` as a dict}. The attempt counts the starts of the
+            run's worker.
         last_t: {number: time of the run's latest event}.
         bytes: total size of the lines read.
         events: number of lines that were read as events.
@@ -68,7 +69,13 @@ class Batch:
         self.rows.setdefault(table, []).append(row)
 
     def add_line(self, number: int, seq: int, line: bytes) -> None:
-        """Read the line at byte `seq` of run `number`'s events.jsonl. An unusable line becomes a row of the table `faults`."""
+        """Read one line of a run's events.jsonl and collect its rows. A line that cannot be used becomes a row of `faults`.
+
+        Args:
+            number: number of the run in the database.
+            seq: byte offset of the line in events.jsonl.
+            line: bytes of the line.
+        """
         self.bytes += len(line)
         try:
             entry = read(parse(line))

@@ -26,7 +26,7 @@ TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
 
 class Turn:
-    """A lock and a counter for a database. The lock lets one thread at a time write to it. The counter counts committed changes.
+    """A lock for writing to a database, and a counter of committed changes.
 
     Attributes:
         lock: lock to hold while copying new events into the database.
@@ -137,7 +137,7 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Continue with an empty database in memory, because the file cannot be written, for example on a full disk."""
+        """Continue with an empty database in memory. Call this if the file cannot be written, for example on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
@@ -147,12 +147,12 @@ class Index:
         file.close()  # queries that are still running have cursors of their own
 
     def _frame(self, sql: str, columns: Mapping[str, str], run: str | None = None, **parameters: Any) -> pd.DataFrame:
-        """Run a query and return its rows as a data frame, which has the same columns and types even if there are no rows.
+        """Run a query and return its rows as a data frame. The columns and their types do not depend on the number of rows.
 
         Args:
             sql: query that returns at least the columns in `columns`.
             columns: name and type of each column of the data frame, in order.
-            run: id of the run whose row number is the value of $n in the query; None if the query does not contain $n.
+            run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
         with self.cursor() as cursor:
@@ -165,7 +165,7 @@ class Index:
 
         Args:
             sql: the query.
-            run: id of the run whose row number is the value of $n in the query; None if the query does not contain $n.
+            run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
         with self.cursor() as cursor:

@@ -192,7 +192,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """Write the collected rows and the new read positions in the files to the database, in one transaction."""
+        """In one transaction, write the collected rows to the database and record how far each events.jsonl has been read."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:

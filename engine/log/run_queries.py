@@ -152,8 +152,8 @@ class RunQueries(Index):
         * attack: accuracies on the test split. For the adversarial accuracy, an image counts as correct only if all attacks fail
           on it. The 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` etc.
         * retraining: accuracies in the epoch whose checkpoint is selected.
-        * search: accuracies of the best candidate network if the search measures candidates, and accuracies in the latest epoch
-          otherwise.
+        * search that measures candidate networks: accuracies of the best candidate.
+        * any other search: accuracies in the latest epoch.
 
         The column `accuracy_of` describes how the accuracies were measured, and on which split. The columns whose names begin
         with `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
@@ -271,9 +271,12 @@ class RunQueries(Index):
         return listed[list(RUNS)].astype(RUNS)
 
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that the index stores, for one run or, if `run` is None, for all runs.
+        """Return the columns of the table of runs that are stored in the index.
 
         The answer is cached until the index changes, because the query is slow. The caller gets a copy and may change it.
+
+        Args:
+            run: id of the only run to include; None for all runs.
         """
         changes = self._turn.changes  # read before the query, so that a change during the query makes its answer out of date
         known_at, known = self._stored.get(run, (-1, pd.DataFrame()))

@@ -61,7 +61,7 @@ class TrainingQueries(Index):
 
         Returns:
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
-            value. Each row is the mean over several steps, and its `step` and `epoch` are those of the last of these steps.
+            value. Each row is the mean over several steps. The columns step and epoch are taken from the last of these steps.
         """
         return self._frame("""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
@@ -74,8 +74,10 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.
 
-        The columns are step, epoch, objective (name), weight, norm (of the objective's gradient), loss and cosine (the smallest
-        cosine similarity of this gradient and the gradient of any other objective).
+        The columns are step, epoch, objective (name), weight, loss and:
+
+        * norm: norm of the objective's gradient.
+        * cosine: smallest cosine similarity of this gradient and the gradient of any other objective.
         """
         return self._frame("""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
@@ -87,13 +89,17 @@ class TrainingQueries(Index):
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
         """Return how often each objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.
 
+        The table has one row per objective.
+
+        Columns:
+            objective: name of the objective.
+            share_ignored: fraction of the counted steps in which the weight was 0.
+            share_alone: fraction of the counted steps in which the weight was 1.
+            steps: number of counted steps.
+
         Args:
             run: run id.
             last: number of steps to count, from the end of the run.
-
-        Returns:
-            A table with one row per objective. The columns are objective (name), share_ignored and share_alone (fractions of the
-            counted steps), and steps (number of counted steps).
         """
         return self._frame("""
             with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)
@@ -113,12 +119,20 @@ class TrainingQueries(Index):
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
-        """Return the latest recorded alphas of the cell kind `cell`. Only records of `epoch` count, unless it is None.
+        """Return the alphas of a cell kind that were recorded last in an epoch.
 
-        The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`. For a
-        method without edge weights, `weight` is the softmax of the alphas over the operations of the edge, and `edge_weight` is
-        NaN. For a method with edge weights, such as PC-DARTS, `edge_weight` is a softmax over all edges into the same node. The
-        softmax of the alphas is then multiplied by `edge_weight` to get `weight`.
+        The columns are:
+
+        * edge (0..13), operation, alpha.
+        * edge_weight: softmax over all edges into the same node, for a method with edge weights such as PC-DARTS. NaN for other
+          methods.
+        * weight: softmax of the alphas over the operations of the edge, multiplied by `edge_weight` if the method has edge
+          weights. The genotype is derived from it.
+
+        Args:
+            run: run id.
+            cell: the cell kind, such as "normal".
+            epoch: the epoch; None for the last recorded epoch.
         """
         return self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
@@ -165,8 +179,8 @@ class TrainingQueries(Index):
     def genotypes(self, run: str) -> pd.DataFrame:
         """Return the genotype at the end of each epoch.
 
-        The columns are epoch, step, genotype (as JSON), hash (of the genotype), unchanged_epochs (number of epochs since the
-        genotype last changed) and t (time of the event).
+        The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (time of the event) and unchanged_epochs
+        (number of epochs since the genotype last changed).
         """
         return self._frame("""
             with last as (select * from genotype where number = $n

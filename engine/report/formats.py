@@ -24,8 +24,7 @@ class Format:
         suffix: file name extension, with the dot.
         mime: media type.
         text: description in one phrase, for help texts.
-        write: function that returns the content of the file. Its arguments are a table, one paired comparison of the networks per
-            compared column, and the number of times that the test split was opened.
+        write: function that returns the content of the file. It has the arguments `table`, `compared` and `openings` of `export`.
     """
 
     title: str
@@ -51,7 +50,7 @@ def export(table: RobustnessTable, form: str, compared: Sequence[Distinctions], 
     Args:
         table: the table.
         form: name of the format in `FORMATS`.
-        compared: paired comparisons of the networks, one per compared column.
+        compared: paired comparisons of the networks, one for each column in which they are compared.
         openings: number of times that the test split was opened.
 
     Raises:
@@ -65,7 +64,7 @@ def export(table: RobustnessTable, form: str, compared: Sequence[Distinctions], 
 def all_distinctions(log: RunLog, table: RobustnessTable) -> list[Distinctions]:
     """Compare the networks of a table in pairs, and return one paired comparison per column of the table.
 
-    Holm's adjustment is over the pairs of one column.
+    For each column, the p-values of all pairs are adjusted by Holm's method.
 
     Raises:
         RunLogError: results/outcomes.parquet of a run cannot be read.

@@ -1,7 +1,13 @@
 """The report of one attacked network as a single HTML file, which loads no other files.
 
-The report has sections on the protocol (the attacks with their settings, and the images), the results, the reliability checks,
-stored images, the cells, the curves of search and retraining, the configurations, and the commands and packages of the runs.
+The report has these sections:
+
+* the protocol (the attacks with their settings, and the images),
+* the results and the reliability checks,
+* stored images,
+* the cells of the network,
+* the curves of search and retraining,
+* the configurations, commands and packages of the runs.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def to_latex(table: RobustnessTable, compared: Sequence[Distinctions], openings:
 
     Args:
         table: the table.
-        compared: paired comparisons of the networks, one per compared column.
+        compared: paired comparisons of the networks, one for each column in which they are compared.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(table, one) for one in compared}

@@ -41,13 +41,13 @@ def letters_of(row: NetworkRow, column: str, compared: Sequence[Distinctions]) -
     Args:
         row: row of the network in the robustness table.
         column: name of the column.
-        compared: paired comparisons of the networks, one per compared column.
+        compared: paired comparisons of the networks, one for each column in which they are compared.
     """
     return next((one.letters.get(row.run, "") for one in compared if one.column == column and len(one.letters) > 1), "")
 
 
 def doubts(table: RobustnessTable) -> list[str]:
-    """Return notes on the networks with doubtful results, which are those whose badge is not green.
+    """Return notes on the networks with doubtful results, that is, networks whose badge is not green.
 
     Networks with the same badge and the same reasons share a note. The note names the networks, the colour of the badge and the
     reasons.

@@ -1,6 +1,6 @@
-"""Summaries of one network's outcomes: accuracy per class, confusion matrix, and numbers of images that the same attacks break.
+"""Summaries of one network under attack: accuracy per class, confusion matrix, and images broken by each set of attacks.
 
-The outcomes are a table from `RunLog.outcomes` with one row per image and attack. This module does not import torch.
+They are computed from the table of `RunLog.outcomes`, which has one row per image and attack. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -35,19 +35,22 @@ def has_predictions(outcomes: pd.DataFrame) -> bool:
 
 
 def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """Return the outcome of an attack on each image, one row per image, in the order of the images in the dataset.
+    """Return the outcome of an attack on each image, as a table indexed by image number, in the order of the dataset.
+
+    Columns:
+        label: label of the image.
+        natural_prediction: prediction without an attack.
+        prediction: prediction under the attack. For an image that withstands the attack, it is always the label.
+        margin, linf, l2: as in `outcomes`.
+        iterations: number of iterations. For a suite such as AutoAttack, this is the sum over its parts.
+        by: name of the attack.
+        outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
+        only: True if this attack breaks the image and no other attack does.
 
     Args:
         outcomes: outcomes with predictions, from `RunLog.outcomes`.
-        attack: name of an attack, or "worst-case". For the worst case, the attack with the smallest margin is taken for each
-            image, and images that some attack has not covered are left out.
-
-    Returns:
-        A table indexed by image number. The columns label, natural_prediction, prediction, margin, linf, l2 and iterations are
-        as in `outcomes`, except that the prediction for an image that withstands the attack is always the label.
-        Column by: name of the attack.
-        Column outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
-        Column only: True if this attack breaks the image and no other attack does.
+        attack: name of an attack, or "worst-case". The worst case takes, for each image, the attack that is worst for it. Images
+            that some attack has not covered are left out of the worst case.
     """
     tops = outcomes[outcomes["attack"].isin(attacks_of(outcomes))]
     chosen = _worst(tops) if attack == WORST else tops[tops["attack"] == attack]
@@ -69,10 +72,10 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 
 
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per image: the row with the smallest margin among the rows in which the image is misclassified.
+    """Return one row per image: the row of the attack that is worst for the image.
 
-    For an image that is classified correctly in all its rows, this is the row with the smallest margin of all. Images that some
-    attack has not covered are left out.
+    This is the row with the smallest margin among those in which the image is misclassified. If there are none, it is the row
+    with the smallest margin of all. Images that some attack has not covered are left out.
 
     Args:
         tops: rows of `RunLog.outcomes` for whole attacks, without those for parts of suites.
@@ -89,8 +92,8 @@ class ClassAccuracy:
     Attributes:
         label: index of the class.
         natural: accuracy without an attack.
-        worst: accuracy in the worst case (an image counts only if it withstands every attack), on the images that all attacks
-            have covered. None if there is no such image of this class.
+        worst: accuracy in the worst case, for which an image counts as correct only if it withstands every attack. Images that
+            some attack has not covered are left out. None if no image of this class is left.
     """
 
     label: int
@@ -148,10 +151,10 @@ def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
 
 
 def stage_of(outcomes: pd.DataFrame, attack: str, image: int) -> str:
-    """Return the name of the attack that made the adversarial image of an image.
+    """Return the name of the attack that made the adversarial image of `image`.
 
-    If `attack` is a suite such as AutoAttack, the name is that of the first part that breaks the image, or of the last part if no
-    part does. Otherwise the name is `attack` itself.
+    Usually, this is `attack` itself. If `attack` is a suite (several attacks, such as AutoAttack), it is the first attack of the
+    suite that breaks the image. If none breaks the image, it is the last attack of the suite.
     """
     rows = outcomes[outcomes["image"] == image]
     parts = rows[rows["attack"].str.startswith(f"{attack}/")]

@@ -31,13 +31,14 @@ def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
     Args:
         table: the robustness table.
-        compared: paired comparisons, one per compared column. Networks that cannot be told apart share a letter.
+        compared: paired comparisons of the networks, one for each column in which they are compared. Networks that cannot be told
+            apart share a letter.
         openings: number of times that the test split was opened.
 
     Returns:
-        An Arrow table with one row per network, and one row for the mean over networks that differ only in their seeds. For each
-        column of the robustness table it has several columns, for example "pgd-20_accuracy" and "pgd-20_low". Unknown values are
-        null.
+        An Arrow table with one row per network. After several networks that differ only in their seeds, one more row gives their
+            means. Each column of the robustness table becomes several columns, for example "pgd-20_accuracy" and "pgd-20_low".
+            Unknown values are null.
     """
     shared: Fields = {
         "dataset": (pa.string(), table.dataset), "protocol": (pa.string(), table.protocol),
@@ -79,7 +80,7 @@ def to_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
 
 def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> dict[str, Any]:
-    """Return the same content as `to_json`, as a dict."""
+    """Return the content of the JSON file that `to_json` writes, as a dict."""
     return {
         "protocol": {"hash": table.protocol, "title": table.title, "dataset": table.dataset, "fields": dict(table.fields)},
         "columns": [asdict(column) for column in table.columns],

@@ -198,7 +198,7 @@ def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]
 
 
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
-    """Compare networks of a table in pairs on the same images. Holm's adjustment is over all pairs.
+    """Compare networks of a table in pairs on the same images. The p-values of all pairs are adjusted by Holm's method.
 
     Args:
         log: the run log.

@@ -41,7 +41,8 @@ def compared(log: RunLog, runs: Sequence[str], attack: str = WORST) -> tuple[Rob
         attack: "natural", the name of an attack of the protocol, or "worst-case".
 
     Returns:
-        The table of the protocol and the paired comparison, with Holm's adjustment over all pairs of these runs.
+        The robustness table of the protocol.
+        The paired comparison of the runs. The p-values of all pairs are adjusted by Holm's method.
 
     Raises:
         ConfigError: fewer than two runs are given; a run is unknown or is not a complete attack run; the runs have different

@@ -17,7 +17,8 @@ def to_html(shown: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
     Args:
         shown: the table.
-        compared: paired comparisons, one per compared column. The best accuracy is bold if it can be told apart from all others.
+        compared: paired comparisons of the networks, one for each column in which they are compared. The accuracy of the best
+            network is bold if it can be told apart from all others.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(shown, one) for one in compared}

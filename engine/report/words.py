@@ -17,7 +17,10 @@ _SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed
 
 
 def printed_label(row: NetworkRow) -> str:
-    """Return the label of a network for printed tables, with its preset (unless `paper`) and a note while it is attacked."""
+    """Return the label of a network for printed tables, for example "ARNAS, seed 2 (quick, in progress)".
+
+    The notes in parentheses are the preset, unless it is `paper`, and "in progress" while the attack run is not complete.
+    """
     notes = [note for note in (row.preset if row.preset != "paper" else "", "" if row.complete else "in progress") if note]
     return f"{row.label} ({', '.join(notes)})" if notes else row.label
 
@@ -51,7 +54,7 @@ def dataset_text(name: str) -> str:
 
 
 def ledger_text(openings: int) -> str:
-    """Return a sentence that says how often the test split was opened."""
+    """Return a sentence that says how often runs have opened (loaded) the test split."""
     return f"The test split was opened {plural_text(openings, 'time')}."
 
 
