@@ -124,7 +124,8 @@ class AttackLoop:
         session = self.session
         kept = read_samples(session.folder.results / "samples.parquet")
         inspection = Inspection(self.evaluation, kept, poll=session.poll)
-        for check in list(CHECKS.values())[len(self.findings):]:
+        made = {finding.check_name for finding in self.findings}
+        for check in (one for one in CHECKS.values() if one.name not in made):
             session.begin_step(1, f"Checks: {check.title}")
             session.progress(force=True)
             finding = inspect(check, inspection, self.findings)
