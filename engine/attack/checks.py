@@ -23,7 +23,7 @@ from engine.attack.guard import predictions, under_attack
 from engine.attack.inspection import Check, Inspection, graded, is_black_box, tied
 from engine.attack.outcomes import CORRECT, WRONG
 from engine.attack.planted import planted
-from engine.attack.statistics import accuracy_text, wilson
+from engine.attack.statistics import accuracy_words, wilson
 from engine.data.splits import stable_seed
 
 SMALL_CHANGE = 1e-4  # of a pixel in 0..1; far above float32 rounding, far below one of 256 grey levels
@@ -63,7 +63,7 @@ def above_chance(it: Inspection) -> tuple[Verdict, str]:
     right, images = int(correct.sum()), len(labels)
     constant = max(1 / it.settings.classes, int(labels.bincount().max()) / images)
     return ("passed" if wilson(right, images)[0] > constant else "warning"), (
-        f"The natural accuracy is {accuracy_text(right, images)}; a constant prediction is right on {100 * constant:.1f} %.")
+        f"The natural accuracy is {accuracy_words(right, images)}; a constant prediction is right on {100 * constant:.1f} %.")
 
 
 def evaluation_mode(it: Inspection) -> tuple[Verdict, str]:

@@ -39,16 +39,27 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
     return low, high
 
 
-def accuracy_text(correct: int, images: int) -> str:
+def accuracy_words(correct: int, images: int) -> str:
     """Return an accuracy in words, with its 95 % Wilson interval: "97.2 % (94.9 to 98.5), 359 images".
 
     Args:
         correct: number of correctly classified images.
         images: number of images, at least 1.
     """
+    return f"{share_words(correct, images)}, {images:,} {'image' if images == 1 else 'images'}"
+
+
+def share_words(correct: int, images: int) -> str:
+    """Return an accuracy and its 95 % Wilson interval in per cent: "97.2 % (94.9 to 98.5)".
+
+    The number of images must stand beside it, for example above a table.
+
+    Args:
+        correct: number of correctly classified images.
+        images: number of images, at least 1.
+    """
     low, high = wilson(correct, images)
-    noun = "image" if images == 1 else "images"
-    return f"{100 * correct / images:.1f} % ({100 * low:.1f} to {100 * high:.1f}), {images:,} {noun}"
+    return f"{100 * correct / images:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from engine import api
+from engine.attack.catalogue import ATTACKS
+from engine.attack.statistics import accuracy_words
 from engine.attack.verdict import in_words
+from engine.config import pixels_text
 from engine.errors import RunLogError
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
@@ -100,12 +103,21 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         for run_id, state in states.items():
             print(f"{run_id}  {state.status}" + (f": {state.cause}" if state.cause else ""))
             for row in bars.results[run_id]:
-                part = f"  part of {row['part_of']}" if row.get("part_of") else ""
-                print(f"  {row['title']:<12} {row['accuracy']:.3f}  (95 % {row['low']:.3f} to {row['high']:.3f}, "
-                      f"{row['images']} images, epsilon {row['epsilon']:.4g}){part}")
+                print(f"  {result_text(row)}")
             if verdict := bars.verdicts.get(run_id):
                 print(f"  {in_words(verdict, _title(runs, run_id), _title(runs, str(verdict['against'])))}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1
+
+
+def result_text(row: Mapping[str, Any]) -> str:
+    """Return the result of an attack in one line, with interval, number of images and radius.
+
+    Args:
+        row: fields of an `AttackResult` event.
+    """
+    ball = f", epsilon {pixels_text(row['epsilon'])}" if row["epsilon"] else ""
+    part = f", part of {ATTACKS[row['part_of']].title}" if row.get("part_of") else ""
+    return f"{row['title']:<12} {accuracy_words(row['correct'], row['images'])}{ball}{part}"
 
 
 def watched(bars: Bars, ids: Sequence[str], runs: Path) -> dict[str, RunState] | None:

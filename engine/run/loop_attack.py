@@ -11,6 +11,7 @@ from engine.attack.catalogue import ATTACKS
 from engine.attack.checks import CHECKS, inspect
 from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.inspection import Inspection
+from engine.attack.statistics import accuracy_words
 from engine.config import AttackConfig
 from engine.errors import StopRequested
 from engine.run import checkpoint
@@ -110,8 +111,7 @@ class AttackLoop:
         for row in done:
             session.write(AttackResult(**row))
             self._written.add(self._key(row))
-            print(f"{row['title']}: {row['correct']} of {row['images']} right ({row['accuracy']:.3f}, 95 % {row['low']:.3f} to "
-                  f"{row['high']:.3f})", flush=True)
+            print(f"{row['title']}: {accuracy_words(row['correct'], row['images'])}", flush=True)
         session.progress()
         if done or session.checkpoint_due():
             self._save()

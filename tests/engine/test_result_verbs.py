@@ -15,6 +15,7 @@ import pytest
 
 from engine import api
 from engine.cli import main
+from engine.cli.waiting import result_text
 from engine.errors import ConfigError
 from tests.engine.report.made_tables import attacked_runs
 
@@ -70,7 +71,7 @@ def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], c
     root, ids = folder
     runs = (ids["attack"], ids["resnet"], ids["weak"])
     text = rampart(root, "compare", *runs).stdout.decode()
-    assert "Worst case on 64 images" in text and "ResNet-18: 43.8 % (32.3 to 55.9 %), a" in text
+    assert "Worst case on 64 images" in text and "ResNet-18: 43.8 % (32.3 to 55.9), 64 images, a" in text
     assert "cannot be told apart on these 64 images: difference 4.7 points" in text
     assert text.count(" is more accurate than ") == 2
     capsys.readouterr()
@@ -78,6 +79,30 @@ def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], c
     content = json.loads(capsys.readouterr().out)
     assert content["column"] == "fgsm" and content["images"] == 360 and set(content["letters"]) == set(runs)
     assert [pair["distinct"] for pair in content["pairs"]] == [False] * 3
+    labels = {network["label"]: network for network in content["networks"]}
+    assert {network["run"] for network in labels.values()} == set(runs)
+    assert all(network["images"] == 360 and network["low"] < network["accuracy"] < network["high"] for network in labels.values())
+    assert all((pair["first_run"], pair["second_run"]) == (labels[pair["first"]]["run"], labels[pair["second"]]["run"])
+               for pair in content["pairs"])
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_comparison_without_runs_names_those_that_can_be_compared(words: list[str], folder: tuple[Path, dict[str, str]],
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """With and without --json, the sentence lists runs of one protocol, and not the network that has a protocol of its own."""
+    root, ids = folder
+    assert main(["compare", *words, "--runs", str(root)]) == 2
+    printed = capsys.readouterr()
+    assert "needs at least two attack runs, got none; name two of these, which have one protocol: " in printed.err
+    assert all(f"{ids[name]} (" in printed.err for name in ("attack", "resnet", "weak"))
+    assert f"{ids['other']} (" not in printed.err and not printed.out
+
+
+def test_a_result_is_printed_in_per_cent() -> None:
+    """The line at the end of a wait has the interval, the number of images, the radius and the suite of the attack."""
+    row = {"title": "FAB-T", "correct": 233, "images": 359, "epsilon": 8 / 255, "part_of": "autoattack"}
+    assert result_text(row) == "FAB-T        64.9 % (59.8 to 69.7), 359 images, epsilon 8/255, part of AutoAttack"
+    assert result_text(row | {"title": "Natural", "epsilon": 0.0, "part_of": None}).endswith("(59.8 to 69.7), 359 images")
 
 
 def test_a_report_is_one_file(folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
