@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.protocol import ball_text
+from engine.attack.statistics import accuracy_words
 from engine.config import pixels_text
 from engine.data.catalogue import DATASETS
 from engine.report.robustness import Measurement, NetworkRow, RobustnessTable
@@ -14,6 +15,11 @@ from engine.report.robustness import Measurement, NetworkRow, RobustnessTable
 # Entries of an attack's part of a protocol that its words mention in their own way, or that are the same for all attacks.
 _SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed", "steps", "restarts", "random_start", "targets",
            "images", "images_hash", "block_images", "parts"}
+
+
+WHY_LITTLE_IS_CERTIFIED = (
+    "Interval bounds widen in every layer, so on networks that were not trained for them they certify almost nothing. A bound "
+    "near 0 is therefore no sign of a weak network.")
 
 
 def printed_label(row: NetworkRow) -> str:
@@ -30,6 +36,11 @@ def percent_text(fraction: float) -> str:
 def interval_text(measurement: Measurement) -> str:
     """Return the interval of an accuracy in per cent, without the per cent sign, for example "91.8 to 96.7"."""
     return f"{percent_text(measurement.low)} to {percent_text(measurement.high)}"
+
+
+def measured_text(measurement: Measurement) -> str:
+    """Return an accuracy with its interval and number of images: "97.2 % (94.9 to 98.5), 359 images"."""
+    return accuracy_words(measurement.correct, measurement.images)
 
 
 def count_text(number: float) -> str:
