@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine import api
+from engine.attack.badge import Badge, Finding, badge
 from engine.attack.catalogue import ATTACKS
 from engine.attack.statistics import accuracy_words
 from engine.attack.verdict import in_words
@@ -37,6 +38,7 @@ class Bars:
             quiet: True to collect the results of attacks and comparisons without drawing bars.
         """
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
+        self.findings: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
         self.verdicts: dict[str, dict[str, Any]] = {}
         kinds = {run_id: str(RunFolder(runs, run_id).read_run()["kind"]) for run_id in ids}
         width = max(map(len, kinds.values()))
@@ -68,10 +70,18 @@ class Bars:
             bar.update(0)
         elif event.get("event") == "attack":
             self.results[run_id].append(event)
+        elif event.get("event") == "check":
+            self.findings[run_id].append(event)
         elif event.get("event") == "verdict":
             self.verdicts[run_id] = event  # a resumed run repeats those after its checkpoint
         elif event.get("event") == "resumed":
-            self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
+            for rows in (self.results, self.findings):
+                rows[run_id] = [row for row in rows[run_id] if row["step"] <= event["from_step"]]
+
+    def badge(self, run_id: str) -> Badge | None:
+        """Return the badge of an attack run, or None if the run has no results."""
+        return badge(Finding(**{field.name: row[field.name] for field in dataclasses.fields(Finding) if field.name in row})
+                     for row in self.findings[run_id]) if self.results[run_id] else None
 
     def close(self) -> None:
         """Close the progress bars. They stay on the screen in their last state."""
@@ -97,13 +107,16 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         return 130
     if as_json:
         print(json.dumps({"ids": list(ids), "runs": {run_id: {
-            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id], "verdict": bars.verdicts.get(run_id)}
+            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id],
+            "badge": dataclasses.asdict(shown) if (shown := bars.badge(run_id)) else None, "verdict": bars.verdicts.get(run_id)}
             for run_id, state in states.items()}}))
     else:
         for run_id, state in states.items():
             print(f"{run_id}  {state.status}" + (f": {state.cause}" if state.cause else ""))
             for row in bars.results[run_id]:
                 print(f"  {result_text(row)}")
+            if shown := bars.badge(run_id):
+                print(f"  Reliability: {shown.colour}. {' '.join(shown.reasons)}")
             if verdict := bars.verdicts.get(run_id):
                 print(f"  {in_words(verdict, _title(runs, run_id), _title(runs, str(verdict['against'])))}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1

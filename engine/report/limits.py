@@ -36,12 +36,12 @@ def sweep_section(log: RunLog, attack: Mapping[str, Any]) -> str:
                                           f"`rampart sweep {attack['id']}`, and write this report again."))
     measured = curves(log.sweeps([run]), {run: str(attack["title"])})
     of_radius = sorted((curve for curve in measured if curve.sweep == "epsilon"), key=lambda curve: not curve.whole)
-    tables = [_points(curve) for curve in measured]
+    tables = [_points(curve) for curve in (*of_radius, *(curve for curve in measured if curve.sweep != "epsilon"))]
     source = f"Measured by run {run}. " if run != attack["id"] else ""
     note = (f"{source}One search for the nearest adversarial image of each image gives the whole curve. A mark below the curve "
             "means that this search missed nearer images; believe the mark.")
     return section("Sweep", radius_chart(of_radius, _radius(log.run(run)["config"])), *_medians(log.critical_epsilons(run)),
-                   paragraph(note, "soft"), details("Every point", "".join(tables)))
+                   paragraph(note, "soft"), details("Every point", f'<div class="side">{"".join(tables)}</div>'))
 
 
 def certified_section(log: RunLog, run: str, row: NetworkRow | None) -> str:
@@ -124,7 +124,7 @@ def _points(curve: Curve) -> str:
     """Return the points of a curve as an HTML table."""
     first = "Radius" if curve.sweep == "epsilon" else "Steps"
     rows = [(pixels_text(x) if curve.sweep == "epsilon" else f"{x:g}", measured_text(one)) for x, one in curve.points]
-    return f"<h3>{escape(_title(curve))}</h3>" + table((first, "Accuracy"), rows, label=_title(curve))
+    return f"<div><h3>{escape(_title(curve))}</h3>{table((first, 'Accuracy'), rows, label=_title(curve))}</div>"
 
 
 def _title(curve: Curve) -> str:

@@ -143,7 +143,7 @@ def _figures(figures: Mapping[str, Mapping[str, Any]]) -> Fields:
         figures: {column name: {part: value}}, where a part is for example "accuracy" or "low". Missing parts become None.
     """
     types = {"accuracy": pa.float64(), "low": pa.float64(), "high": pa.float64(), "correct": pa.int64(), "images": pa.int64(),
-             "spread": pa.float64(), "letters": pa.string()}
+             "spread": pa.float64(), "letters": pa.string(), "fingerprint": pa.string()}
     return {f"{name}_{part}": (kind, figure.get(part)) for name, figure in figures.items() for part, kind in types.items()}
 
 

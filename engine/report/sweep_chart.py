@@ -14,7 +14,7 @@ from engine.report.sweeps import Curve
 from engine.report.words import measured_text
 
 WIDTH, HEIGHT = 720.0, 300.0
-MOST_STEPS = 6  # between the labels of the radius axis
+MOST_STEPS = 7  # between the labels of the radius axis
 
 
 def radius_chart(curves: Sequence[Curve], epsilon: float) -> str:
@@ -94,7 +94,7 @@ def _axes(right: float, title: str) -> str:
 
 
 def _round_radii(right: float) -> list[float]:
-    """Return round numbers from 0 to `right` for the labels of the axis, at most seven."""
+    """Return round numbers from 0 to `right` for the labels of the axis, at most eight."""
     power = 10.0 ** (floor(log10(right)) - 1)
     step = next(factor * power for factor in (1, 2, 5, 10, 20, 50) if factor * power * MOST_STEPS >= right)
     return [number * step for number in range(int(right / step + 1e-9) + 1)]

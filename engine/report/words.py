@@ -80,6 +80,13 @@ def protocol_text(table: RobustnessTable) -> str:
             f"{fields['mode']}. Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
 
 
+def fingerprints_text(table: RobustnessTable) -> str:
+    """Return a sentence with the fingerprint of each column's figures, or "" if none is known."""
+    titles = {column.name: column.title for column in table.columns}
+    listed = ", ".join(f"{titles[name]} {one}" for name, one in table.fingerprints.items())
+    return f"Fingerprints: {listed}." if listed else ""
+
+
 def _attack_text(part: Mapping[str, Any], images: int) -> str:
     """Return an attack with its settings in words, for example "PGD-20 (20 steps of 2/255, random start)"."""
     name = str(part["attack"])
