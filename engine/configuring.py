@@ -325,11 +325,19 @@ def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str
     info = cls.model_fields[field]
     if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
         return f"{field} must be in 0..1 (pixel space), got {value}; did you mean {value:g}/255?"
+    if error["type"] == "greater_than" and "epsilon" in field:
+        return f"{field} must be above 0, got {shortened(value)}; {_WITHOUT_BALL[issubclass(cls, AttackConfig)]}."
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
     expected = re.split(", unable to|, got a number", expected)[0]
     if error["type"] == "string_pattern_mismatch":  # the help lists the choices more readably than the pattern
         expected = str(info.description).split(".")[0]
     return f"{field} must be {expected}, got {shortened(value)}; give such a value."
+
+
+# {True for the settings of an attack run: advice for a radius that is not above 0}
+_WITHOUT_BALL = {
+    True: "give a radius such as 8/255. Every attack run measures the natural accuracy as well",
+    False: "give a radius such as 8/255, or choose a method without an attack, such as darts"}
 
 
 def _is_number(value: Any) -> bool:

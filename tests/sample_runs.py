@@ -190,7 +190,7 @@ def write_evaluation(events: EventsFile, protocol: Protocol, network: str) -> No
 def write_checks(events: EventsFile, **findings: str) -> None:
     """Write one reliability check per keyword: its name and its finding."""
     for name, finding in findings.items():
-        title = name.replace("_", " ").capitalize()
+        name, title = name.replace("_", "-"), name.replace("_", " ").capitalize()
         advice = "" if finding == "passed" else "Attack again with more steps."
         events.write("check", check_name=name, title=title, finding=finding, measured=f"{title} was measured.", advice=advice)
 
@@ -293,7 +293,7 @@ def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float 
         write_attack(events, attack, title, AUTOATTACK_IMAGES, correct, epsilon=epsilon, part_of="autoattack")
     write_attack(events, "autoattack", "AutoAttack", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon)
     write_attack(events, "worst-case", "Worst case", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon)
-    write_checks(events, natural_at_radius_0="passed", more_steps_are_not_weaker="passed")
+    write_checks(events, gradients="passed", huge_epsilon="passed", more_steps="passed", planted="passed")
     events.write("progress", phase="attack", done=8, total=8, unit="blocks", passes=9000, detail="")
     survivors = {attack: np.arange(TEST_IMAGES) < correct for attack, (_, correct) in results.items()}
     # AutoAttack saw images 0..63 of the 360; of these, 1..autoattack withstand it.

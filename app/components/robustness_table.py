@@ -12,8 +12,8 @@ from engine.attack.catalogue import ATTACKS
 from engine.report.robustness import Measurement, NetworkRow, ResultColumn, RobustnessTable, SeedGroup
 
 BADGES = {"green": ("good", "✓", "Green"), "amber": ("warn", "!", "Amber"), "red": ("bad", "✕", "Red")}
-BADGE_HELP = ("Green: all reliability checks passed. Amber: a check warned, or none was made. Red: a check failed, so distrust "
-              "the figures. Point at a badge for the reasons.")
+BADGE_HELP = ("Green: all reliability checks passed. Amber: a check warned, or one that green needs was not made. Red: a check "
+              "failed, so distrust the figures. Point at a badge for the reasons.")
 LETTERS_HELP = ("Networks that share a letter cannot be told apart in the worst case: exact McNemar test on the same images, "
                 "with Holm's adjustment over all pairs of this table, at 5 %.")
 PENDING = "pending"

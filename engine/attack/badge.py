@@ -10,6 +10,12 @@ Verdict = Literal["passed", "warning", "failed", "skipped"]
 Colour = Literal["green", "amber", "red"]
 
 
+# {name of a check: its title} for the checks without which no badge is green. They would notice masked gradients and attacks that
+# are too weak for the network.
+ESSENTIAL = {"gradients": "Gradients", "huge-epsilon": "Huge epsilon breaks nearly all",
+             "more-steps": "More steps are not weaker", "planted": "Planted adversarial examples"}
+
+
 @dataclass(frozen=True)
 class Finding:
     """The finding of one check, with the fields of the event `AttackCheck`.
@@ -49,14 +55,24 @@ class Badge:
 
 
 def badge(findings: Iterable[Finding]) -> Badge:
-    """Return a badge: red if a check failed, amber if a check warned or no check was made, and green otherwise."""
+    """Return a badge: red if a check failed; amber if a check warned or an essential check was not made; and green otherwise.
+
+    The checks in `ESSENTIAL` are essential. A skipped check was not made.
+    """
+    findings = list(findings)
     made = [finding for finding in findings if finding.finding != "skipped"]
     failed, warned = ([f"{finding.title}: {finding.measured}" for finding in made if finding.finding == verdict]
                       for verdict in ("failed", "warning"))
     if failed:
         return Badge("red", (*failed, *warned))
-    if warned:
-        return Badge("amber", tuple(warned))
-    if not made:
-        return Badge("amber", ("No check was made.",))
+    if missing := [*warned, *_not_made(findings)]:
+        return Badge("amber", tuple(missing) if findings else ("No check was made.",))
     return Badge("green", (f"{len(made)} {'checks' if len(made) > 1 else 'check'} passed.",))
+
+
+def _not_made(findings: Iterable[Finding]) -> list[str]:
+    """Return one reason for each essential check that was skipped, and one for those without any finding."""
+    skipped = {one.check_name: one for one in findings if one.finding == "skipped" and one.check_name in ESSENTIAL}
+    absent = [title for name, title in ESSENTIAL.items() if name not in {one.check_name for one in findings}]
+    return ([f"{one.title} was skipped: {one.measured}" for one in skipped.values()]
+            + ([f"Without a finding: {', '.join(absent)}."] if absent else []))

@@ -23,6 +23,7 @@ from engine.attack.guard import predictions, under_attack
 from engine.attack.inspection import Check, Inspection, graded, is_black_box, tied
 from engine.attack.outcomes import CORRECT, WRONG
 from engine.attack.planted import planted
+from engine.attack.statistics import accuracy_words, wilson
 from engine.data.splits import stable_seed
 
 SMALL_CHANGE = 1e-4  # of a pixel in 0..1; far above float32 rounding, far below one of 256 grey levels
@@ -50,6 +51,19 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
         # A copy, so that what one check has computed saves no pass of another: a resumed run counts the same passes.
         verdict, measured = check.measure(replace(inspection))
     return Finding(check.name, check.title, verdict, measured, check.advice if verdict in ("warning", "failed") else "")
+
+
+def above_chance(it: Inspection) -> tuple[Verdict, str]:
+    """Compare the natural accuracy on all images of the evaluation with that of a constant prediction.
+
+    A network that has learned nothing withstands attacks as well as it classifies natural images, and too few of its predictions
+    are correct for the checks of the attacks.
+    """
+    correct, labels = it.evaluation.outcomes[NATURAL].correct == CORRECT, it.evaluation.y
+    right, images = int(correct.sum()), len(labels)
+    constant = max(1 / it.settings.classes, int(labels.bincount().max()) / images)
+    return ("passed" if wilson(right, images)[0] > constant else "warning"), (
+        f"The natural accuracy is {accuracy_words(right, images)}; a constant prediction is right on {100 * constant:.1f} %.")
 
 
 def evaluation_mode(it: Inspection) -> tuple[Verdict, str]:
@@ -273,6 +287,9 @@ _DETERMINISTIC = ("evaluation-mode", "repeated-passes")
 _DIFFERENTIABLE = (*_DETERMINISTIC, "not-probabilities", "logit-scale", "quantised-input", "gradients")
 
 CHECKS: dict[str, Check] = {check.name: check for check in (
+    Check("above-chance", "Better than guessing",
+          "The interval of the natural accuracy reaches down to the accuracy of a network that always predicts the same class.",
+          "Train the network first: accuracy under attack says nothing about a network that guesses.", above_chance),
     Check("evaluation-mode", "Evaluation mode",
           "A module stays in training mode during the attacks, or the logits of an image depend on the rest of its batch.",
           "Put every module into evaluation mode, so that BatchNorm uses its running statistics and nothing is dropped.",

@@ -39,6 +39,29 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
     return low, high
 
 
+def accuracy_words(correct: int, images: int) -> str:
+    """Return an accuracy in words, with its 95 % Wilson interval: "97.2 % (94.9 to 98.5), 359 images".
+
+    Args:
+        correct: number of correctly classified images.
+        images: number of images, at least 1.
+    """
+    return f"{share_words(correct, images)}, {images:,} {'image' if images == 1 else 'images'}"
+
+
+def share_words(correct: int, images: int) -> str:
+    """Return an accuracy and its 95 % Wilson interval in per cent: "97.2 % (94.9 to 98.5)".
+
+    The number of images must stand beside it, for example above a table.
+
+    Args:
+        correct: number of correctly classified images.
+        images: number of images, at least 1.
+    """
+    low, high = wilson(correct, images)
+    return f"{100 * correct / images:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """Return the median of a sample, and a confidence interval for the median of the distribution that it comes from.
 

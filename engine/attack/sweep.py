@@ -347,21 +347,23 @@ def pgd_walk(network: nn.Module, attack: Attack, settings: AttackSettings) -> Gr
 
 
 def radii(distances: Sequence[float], count: int, epsilon: float) -> list[float]:
-    """Return the radii of a curve in ascending order: 0, `count` evenly spaced radii, and `epsilon`.
+    """Return `count` radii of a curve in ascending order: 0, `epsilon`, and evenly spaced ones between and above.
 
-    The evenly spaced radii end where the accuracy has fallen to `LAST_STANDING`. If it never does, they end at the largest finite
-    distance. If this end is 0 or no distance is finite, they end at twice epsilon. The spacing is rounded up to two digits.
+    The evenly spaced radii reach at least to the radius at which the accuracy has fallen to `LAST_STANDING`. If it never falls that
+    far, they reach to the largest finite distance or, if no distance is finite, to twice epsilon. The spacing is rounded up to two
+    digits. If `epsilon` is one of the evenly spaced radii, there is one more of them.
 
     Args:
         distances: critical epsilon of each image; infinite for images without an adversarial image.
-        count: number of evenly spaced radii, at least 1.
+        count: number of radii, at least 2.
         epsilon: radius of the protocol.
     """
     finite = sorted(distance for distance in distances if distance < math.inf)
     last = finite[min(math.ceil((1 - LAST_STANDING) * len(distances)), len(finite)) - 1] if finite else 0.0
-    spacing = _rounded_up((last if last > 0 else 2 * epsilon) / count)
-    spaced = [float(f"{number * spacing:.9g}") for number in range(count + 1)]
-    return sorted({*spaced, epsilon})
+    spacing = _rounded_up((last if last > 0 else 2 * epsilon) / max(count - 2, 1))
+    spaced = [float(f"{number * spacing:.9g}") for number in range(count)]
+    others = [radius for radius in spaced if not math.isclose(radius, epsilon, rel_tol=1e-6)]
+    return sorted([*others[:count - 1], epsilon])
 
 
 def _rounded_up(value: float) -> float:

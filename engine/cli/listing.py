@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from engine.attack.statistics import accuracy_words
+
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
     """Format rows as a table with left-aligned columns, two spaces apart."""
@@ -25,13 +27,13 @@ def accuracy_text(row: dict[str, Any], name: str) -> str:
         row: row of the run, from `RunLog.runs`.
         name: "natural" or "adversarial".
     """
-    value, low, high, images = (row[f"{name}_{end}"] for end in ("accuracy", "low", "high", "images"))
+    value, low, images = (row[f"{name}_{end}"] for end in ("accuracy", "low", "images"))
     if not share_text(value):
         return ""
     if not share_text(low):
         split = str(row["accuracy_of"]).partition(",")[0].removesuffix(" split")
         return f"{share_text(value)} ({split} split, not a result)"
-    return f"{share_text(value)} ({100 * low:.1f} to {100 * high:.1f} %, {images:.0f} images)"
+    return accuracy_words(round(value * images), int(images))
 
 
 def share_text(value: Any) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine import api
+from engine.attack.statistics import accuracy_words
 from engine.errors import ConfigError
 from engine.files import atomic_write_bytes
 from engine.report.formats import FORMATS
+from engine.report.marks import COLOUR_WORDS
 from engine.report.records import comparison_json
-from engine.report.words import interval_text, percent_text, plural_text
+from engine.report.words import plural_text
 
 __all__ = ["FORMATS", "compare", "report", "table"]
 
@@ -20,17 +22,19 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
     """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
 
-    The line of a network gives its accuracy and its letters. Networks that share a letter do not differ significantly.
+    The line of a network gives its accuracy and its letters, and its badge unless the badge is green. Networks that share a letter do
+    not differ significantly.
     """
     table, compared = api.compare(ids, attack=attack, runs=runs)
     if as_json:
-        print(json.dumps({"protocol": table.protocol, **comparison_json(compared)}))
+        print(json.dumps({"protocol": table.protocol, **comparison_json(table, compared)}))
         return 0
     title = next(column.title for column in table.columns if column.name == compared.column)
     print(f"{title} on {plural_text(compared.images, 'image')}, protocol {table.protocol} ({table.title})\n")
     for row in (one for one in table.rows if one.run in compared.letters):
         measured = row.results[compared.column]
-        print(f"{row.label}: {percent_text(measured.accuracy)} % ({interval_text(measured)} %), {compared.letters[row.run]}")
+        print(f"{row.label}: {accuracy_words(measured.correct, measured.images)}, {compared.letters[row.run]}"
+              + ("" if row.badge.colour == "green" else f" ({COLOUR_WORDS[row.badge.colour]})"))
     print("\n" + "\n".join(f"{one.sentence()}." for one in compared.comparisons))
     print("\nNetworks that share a letter cannot be told apart at level 0.05, Holm-adjusted over these pairs.")
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine import api
+from engine.attack.protocol import NORM_TITLES
+from engine.attack.statistics import accuracy_words, share_words
 from engine.cli.waiting import Bars, watched
 from engine.config import AttackConfig, pixels_text
 from engine.configuring import recorded
@@ -143,12 +145,34 @@ def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -
         ends = {name: critical.get(name) for name in ("median", "low", "high")}
         print(json.dumps({"id": run, "points": points, "critical_epsilon": ends}))
         return
-    print(f"{run}  accuracy on {critical['images']} images, {critical['norm']}")
-    for point in points:
-        print(f"{point['title']:<12} epsilon {pixels_text(point['epsilon']):<8} {point['steps']:>3} steps  "
-              f"{point['correct'] / point['images']:.3f}  (95 % {point['low']:.3f} to {point['high']:.3f})")
+    print(f"{run}  accuracy in {NORM_TITLES[critical['norm']]} with 95 % Wilson intervals")
+    for heading, lines in _curves(points, critical["attack"]):
+        print("\n".join([heading, *lines]))
     median, low, high = (_distance(critical.get(name)) for name in ("median", "low", "high"))
-    print(f"Median critical epsilon {median} (95 % {low} to {high})")
+    print(f"Median critical epsilon {median} (95 % {low} to {high}), {critical['images']:,} images")
+
+
+def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple[str, list[str]]]:
+    """Return (heading, lines) for the curve against epsilon, the marks that check it, and the curve against steps.
+
+    Args:
+        points: fields of the run's `SweepPoint` events.
+        nearest: name of the attack that searches for the nearest adversarial images, which gives the curve against epsilon.
+    """
+    of_radius = [point for point in points if point["sweep"] == "epsilon"]
+    curve = [point for point in of_radius if point["attack"] == nearest]
+    marks = [point for point in of_radius if point["attack"] != nearest]
+    steps = [point for point in points if point["sweep"] != "epsilon"]
+    for heading, chosen, of_steps in (
+            ("Against epsilon, {title}, {count} radii:", curve, False),
+            ("Marks that check this curve, {title}, a run of its own at each radius:", marks, False),
+            ("Against steps, {title} at epsilon {epsilon}:", steps, True)):
+        if chosen:
+            first = chosen[0]
+            lines = [f"  {point['steps']} steps".ljust(20) if of_steps else f"  epsilon {pixels_text(point['epsilon'])}".ljust(20)
+                     for point in chosen]
+            yield (heading.format(title=first["title"], count=len(chosen), epsilon=pixels_text(first["epsilon"])),
+                   [line + accuracy_words(point["correct"], point["images"]) for line, point in zip(lines, chosen, strict=True)])
 
 
 def _distance(value: float | None) -> str:
@@ -185,10 +209,9 @@ def _print_matrix(targets: Sequence[str], titles: Mapping[str, str], cells: Sequ
     Args:
         targets: ids of the retrainings, in the order of the rows and columns.
         titles: {id of a retraining: title}.
-        cells: one entry per row and column, with the keys target, source, accuracy, low, high and images.
+        cells: one entry per row and column, with the keys target, source, correct and images.
     """
-    texts = {(cell["target"], cell["source"]): f"{cell['accuracy']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
-             for cell in cells}
+    texts = {(cell["target"], cell["source"]): share_words(cell["correct"], cell["images"]) for cell in cells}
     numbers = {target: str(position + 1) for position, target in enumerate(targets)}
     print(f"Accuracy of each network (line) on images made on each network (column), {cells[0]['images']} images, 95 % intervals")
     print("   " + "".join(f"{number:<26}" for number in numbers.values()).rstrip())

@@ -259,7 +259,7 @@ def _compare(verb: str, arguments: list[str]) -> int:
     from engine.cli import results
 
     parser = _parser(verb)
-    parser.add_argument("run", nargs="+", help="ids of two or more attacks under one protocol")
+    parser.add_argument("run", nargs="*", help="ids of two or more attacks under one protocol")
     parser.add_argument("--attack", default="worst-case", metavar="NAME",
                         help="result to compare: natural, an attack such as pgd-20, or worst-case (default)")
     options = parser.parse_args(arguments)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from engine import api
+from engine.attack.badge import Badge, Finding, badge
+from engine.attack.catalogue import ATTACKS
+from engine.attack.statistics import accuracy_words
 from engine.attack.verdict import in_words
+from engine.config import pixels_text
 from engine.errors import RunLogError
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
@@ -34,6 +38,7 @@ class Bars:
             quiet: True to collect the results of attacks and comparisons without drawing bars.
         """
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
+        self.findings: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
         self.verdicts: dict[str, dict[str, Any]] = {}
         kinds = {run_id: str(RunFolder(runs, run_id).read_run()["kind"]) for run_id in ids}
         width = max(map(len, kinds.values()))
@@ -65,10 +70,18 @@ class Bars:
             bar.update(0)
         elif event.get("event") == "attack":
             self.results[run_id].append(event)
+        elif event.get("event") == "check":
+            self.findings[run_id].append(event)
         elif event.get("event") == "verdict":
             self.verdicts[run_id] = event  # a resumed run repeats those after its checkpoint
         elif event.get("event") == "resumed":
-            self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
+            for rows in (self.results, self.findings):
+                rows[run_id] = [row for row in rows[run_id] if row["step"] <= event["from_step"]]
+
+    def badge(self, run_id: str) -> Badge | None:
+        """Return the badge of an attack run, or None if the run has no results."""
+        return badge(Finding(**{field.name: row[field.name] for field in dataclasses.fields(Finding) if field.name in row})
+                     for row in self.findings[run_id]) if self.results[run_id] else None
 
     def close(self) -> None:
         """Close the progress bars. They stay on the screen in their last state."""
@@ -94,18 +107,30 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         return 130
     if as_json:
         print(json.dumps({"ids": list(ids), "runs": {run_id: {
-            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id], "verdict": bars.verdicts.get(run_id)}
+            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id],
+            "badge": dataclasses.asdict(shown) if (shown := bars.badge(run_id)) else None, "verdict": bars.verdicts.get(run_id)}
             for run_id, state in states.items()}}))
     else:
         for run_id, state in states.items():
             print(f"{run_id}  {state.status}" + (f": {state.cause}" if state.cause else ""))
             for row in bars.results[run_id]:
-                part = f"  part of {row['part_of']}" if row.get("part_of") else ""
-                print(f"  {row['title']:<12} {row['accuracy']:.3f}  (95 % {row['low']:.3f} to {row['high']:.3f}, "
-                      f"{row['images']} images, epsilon {row['epsilon']:.4g}){part}")
+                print(f"  {result_text(row)}")
+            if shown := bars.badge(run_id):
+                print(f"  Reliability: {shown.colour}. {' '.join(shown.reasons)}")
             if verdict := bars.verdicts.get(run_id):
                 print(f"  {in_words(verdict, _title(runs, run_id), _title(runs, str(verdict['against'])))}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1
+
+
+def result_text(row: Mapping[str, Any]) -> str:
+    """Return the result of an attack in one line, with interval, number of images and radius.
+
+    Args:
+        row: fields of an `AttackResult` event.
+    """
+    ball = f", epsilon {pixels_text(row['epsilon'])}" if row["epsilon"] else ""
+    part = f", part of {ATTACKS[row['part_of']].title}" if row.get("part_of") else ""
+    return f"{row['title']:<12} {accuracy_words(row['correct'], row['images'])}{ball}{part}"
 
 
 def watched(bars: Bars, ids: Sequence[str], runs: Path) -> dict[str, RunState] | None:

@@ -8,6 +8,7 @@ defaults with the values of datasets and presets. Imports no torch.
 from engine.config.attack import AttackConfig
 from engine.config.fields import (
     Pixels,
+    PositivePixels,
     Setting,
     WidthRatio,
     is_pixels,
@@ -28,6 +29,7 @@ __all__ = [
     "PRESETS",
     "AttackConfig",
     "Pixels",
+    "PositivePixels",
     "RetrainConfig",
     "RunConfig",
     "SearchConfig",

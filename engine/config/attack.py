@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config.fields import Pixels, setting
+from engine.config.fields import PositivePixels, setting
 from engine.config.run import RunConfig
 from engine.errors import ConfigError
 
@@ -24,10 +24,10 @@ class AttackConfig(RunConfig):
     norm: Literal["Linf", "L2"] = setting(
         "Linf", "Norm in which the attacks measure the distance from the natural image.", group="Attacks", source="ARNAS code",
         deviation="{value} ball", titles={"Linf": "L-infinity", "L2": "L2"})
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attacks, pixel space.", group="Attacks", source="ARNAS code",
-                              deviation="epsilon {value}")
-    step_size: Pixels = setting(2 / 255, "Step size of PGD in L-infinity, pixel space.", group="Attacks", source="ARNAS code",
-                                deviation="step size {value}")
+    epsilon: PositivePixels = setting(8 / 255, "L-infinity radius of the attacks, pixel space.", group="Attacks",
+                                      source="ARNAS code", deviation="epsilon {value}")
+    step_size: PositivePixels = setting(2 / 255, "Step size of PGD in L-infinity, pixel space.", group="Attacks",
+                                        source="ARNAS code", deviation="step size {value}")
     epsilon_l2: float = setting(0.5, "L2 radius of the attacks, pixel space.", group="Attacks", source="RobustBench",
                                 deviation="epsilon {value}", gt=0, le=1000)
     step_size_l2: float = setting(0.1, "Step size of PGD in L2, pixel space.", group="Attacks", gt=0, le=1000)

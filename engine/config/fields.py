@@ -36,6 +36,8 @@ def pixels_text(value: float) -> str:
 
 
 Pixels = Annotated[float, BeforeValidator(parse_pixels), Field(ge=0, le=1)]
+# Length in pixel space that must not be 0, for example the radius of the ball in which an attack searches.
+PositivePixels = Annotated[float, BeforeValidator(parse_pixels), Field(gt=0, le=1)]
 
 
 def is_pixels(info: FieldInfo) -> bool:

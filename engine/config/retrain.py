@@ -141,8 +141,10 @@ class RetrainConfig(RunConfig):
         False, "Stores maps with channels last in memory, which is faster on GPUs with tensor cores, above all in bf16. The "
         "network is the same up to rounding. No effect on maps of at most 8x8 pixels, nor on a derived network on a CPU, which "
         "chooses by itself.", group="Training", silent=True)
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training, pixel space.", group="Attack in training",
-                              source="ARNAS code", deviation="retrained at epsilon {value}")
+    epsilon: Pixels = setting(
+        8 / 255, "L-infinity radius of the attack in training and in the selection of the checkpoint, pixel space. 0 only with "
+        "natural training: the checkpoint is then selected by natural accuracy.", group="Attack in training", source="ARNAS code",
+        deviation="retrained at epsilon {value}")
     step_size: Pixels = setting(0.01, "Step size of PGD in training, pixel space.", group="Attack in training",
                                 source="ARNAS code", deviation="retraining step {value}")
     attack_steps: int = setting(7, "Number of PGD steps in training.", group="Attack in training", source="ARNAS code", ge=1,
@@ -208,6 +210,14 @@ class RetrainConfig(RunConfig):
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(problems={"warmup_epochs":
                 f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}; use fewer."})
+        return self
+
+    @model_validator(mode="after")
+    def _attack_in_training_has_a_radius(self) -> RetrainConfig:
+        if not self.epsilon and self.training != "natural":
+            raise ConfigError(problems={"epsilon":
+                f"epsilon must be above 0 with the training {self.training}, got 0; give a radius such as 8/255, or set training "
+                "to natural."})
         return self
 
     def inert(self) -> set[str]:

@@ -3,7 +3,8 @@
 The report has these sections:
 
 * the protocol (the attacks with their settings, and the images),
-* the results and the reliability checks,
+* the results, the sweep, the certified lower bound and early verdicts,
+* the reliability checks,
 * stored images,
 * the cells of the network,
 * the curves of search and retraining,
@@ -28,6 +29,7 @@ from engine.log.runlog import RunLog
 from engine.report.curves import training_curves
 from engine.report.formats import openings_of
 from engine.report.gallery import attack_title, gallery_html, read_samples
+from engine.report.limits import certified_section, sweep_section, verdict_section
 from engine.report.page import commands, details, page, paragraph, section, table
 from engine.report.robustness import RobustnessTable, robustness_tables
 from engine.report.words import count_text, dataset_text, ledger_text, percent_text, protocol_text
@@ -54,7 +56,8 @@ def network_report(log: RunLog, run: str) -> bytes:
                           f"{attack['kind']}; attack it first, or name one of the attacks that `rampart runs` lists.")
     evaluated = next((one for one in robustness_tables(log) if one.row(run)), None)
     parts = [
-        _head(attack), _badge(log, run), _protocol(log, attack, evaluated), _results(log, run), _checks(log, run),
+        _head(attack), _badge(log, run), _protocol(log, attack, evaluated), _results(log, attack), sweep_section(log, attack),
+        certified_section(log, run, evaluated.row(run) if evaluated else None), verdict_section(log, attack), _checks(log, run),
         _network(log, run, attack), _curves(log, chain), _gallery(log, run), _settings(chain), _reproduction(chain)]
     return page(f"{attack['title']}: robustness", "".join(parts))
 
@@ -96,8 +99,8 @@ def _protocol(log: RunLog, attack: Mapping[str, Any], evaluated: RobustnessTable
     return section("Protocol", paragraph(words), paragraph(ledger))
 
 
-def _results(log: RunLog, run: str) -> str:
-    attacks = list(log.attacks(run).itertuples())
+def _results(log: RunLog, attack: Mapping[str, Any]) -> str:
+    attacks = list(log.attacks(attack["id"]).itertuples())
     place = {one.attack: position for position, one in enumerate(attacks) if not one.part_of}
     # A suite comes before its parts.
     attacks.sort(key=lambda one: (place.get(one.part_of or one.attack, len(attacks)), bool(one.part_of)))
@@ -112,13 +115,24 @@ def _results(log: RunLog, run: str) -> str:
             "a claim about its method needs several searches and retrainings with different seeds.")
     shown = table(("Attack", "Accuracy", "95 % interval", "Correct", "Fingerprint"), rows, label="Results", right=(1, 2, 3),
                   looks=looks)
-    return section("Robustness", shown or paragraph("No attack is complete yet."), paragraph(note, "soft"))
+    if not shown:
+        return section("Robustness", paragraph(_without_results(attack["config"])))
+    return section("Robustness", shown, paragraph(note, "soft"))
+
+
+def _without_results(config: Mapping[str, Any]) -> str:
+    """Return a sentence on an attack run without results, from its settings."""
+    if config.get("against"):
+        return "This run only compares two networks, so it has no accuracy of its own."
+    return "No attack is complete yet." if config.get("attacks") else "This run attacks nothing; it only measures a sweep."
 
 
 def _checks(log: RunLog, run: str) -> str:
     findings = _findings(log, run)
-    rows = [(one.title, one.finding, one.measured, one.advice) for one in findings]
-    shown = table(("Check", "Finding", "Measured", "What to do"), rows, label="Checks", looks=[one.finding for one in findings])
+    titles = ("Check", "Finding", "Measured", "What to do") if any(one.advice for one in findings) else (
+        "Check", "Finding", "Measured")
+    rows = [(one.title, one.finding, one.measured, one.advice)[:len(titles)] for one in findings]
+    shown = table(titles, rows, label="Checks", looks=[one.finding for one in findings])
     return section("Checks", shown or paragraph("The reliability of these figures was not checked."))
 
 

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 
 from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
-from engine.report.words import count_text, interval_text, ledger_text, percent_text, printed_label, protocol_text
+from engine.report.words import (
+    count_text,
+    fingerprints_text,
+    interval_text,
+    ledger_text,
+    percent_text,
+    printed_label,
+    protocol_text,
+)
 
 _SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
             "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -47,7 +55,8 @@ def to_latex(table: RobustnessTable, compared: Sequence[Distinctions], openings:
     """
     bold = {one.column: best_run(table, one) for one in compared}
     lines = [
-        r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
+        r"% Needs \usepackage{booktabs} in the preamble.",
+        *([f"% {escaped(fingerprints_text(table))}"] if table.fingerprints else []), r"\begin{table}[t]",
         r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
         f"  \\caption{{{_caption(table, compared, openings)}}}", f"  \\label{{tab:robustness-{_label(table.protocol)}}}",
         f"  \\begin{{tabular}}{{l{'r' * (len(table.columns) + 2)}}}", r"    \toprule", *_head(table), r"    \midrule"]

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
-from engine.report.words import count_text, interval_text, ledger_text, percent_text, printed_label, protocol_text
+from engine.report.words import (
+    count_text,
+    fingerprints_text,
+    interval_text,
+    ledger_text,
+    percent_text,
+    printed_label,
+    protocol_text,
+)
 
 MISSING = "–"
 
@@ -34,7 +42,8 @@ def to_markdown(table: RobustnessTable, compared: Sequence[Distinctions], openin
     for group in table.groups:
         lines += [_network(table, row, compared, bold) for row in group.rows]
         lines += [_mean(table, group)] if len(group.rows) > 1 else []
-    lines += ["", escaped(" ".join(filter(None, (seeds_text(table), comparison_text(table, compared), ledger_text(openings)))))]
+    lines += ["", escaped(" ".join(filter(None, (
+        seeds_text(table), comparison_text(table, compared), ledger_text(openings), fingerprints_text(table)))))]
     for note in doubts(table):
         lines += ["", f"† {escaped(note)}"]
     return ("\n".join(lines) + "\n").encode()

@@ -21,7 +21,7 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
 p, summary { max-width: 76ch; } .soft, figcaption, caption { color: var(--soft); font-size: .88rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; } caption { text-align: left; }
 th { text-align: left; font-weight: 560; } thead th { color: var(--soft); font-size: .82rem; }
-th, td { padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+th, td { padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: break-word; }
 .scroll { overflow-x: auto; } .right { text-align: right; white-space: nowrap; }
 pre { background: var(--raised); border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; white-space: pre-wrap;
   overflow-wrap: anywhere; font-size: .82rem; }

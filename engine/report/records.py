@@ -86,13 +86,22 @@ def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
         "columns": [asdict(column) for column in table.columns],
         "groups": [{"title": group.title, "complete": group.complete, "means": dict(group.means), "spreads": dict(group.spreads),
                     "rows": [_row_json(row) for row in group.rows]} for group in table.groups],
-        "comparisons": [comparison_json(one) for one in compared], "test_openings": openings}
+        "comparisons": [comparison_json(table, one) for one in compared], "test_openings": openings}
 
 
-def comparison_json(compared: Distinctions) -> dict[str, Any]:
-    """Return a paired comparison as a dict that can be written as JSON."""
-    pairs = [asdict(one) | {"distinct": one.distinct(), "sentence": one.sentence()} for one in compared.comparisons]
-    return {"column": compared.column, "images": compared.images, "letters": dict(compared.letters), "pairs": pairs}
+def comparison_json(table: RobustnessTable, compared: Distinctions) -> dict[str, Any]:
+    """Return a paired comparison of networks of a table as a dict that can be written as JSON.
+
+    Each network has its label, badge and accuracy with interval, and each pair has the labels and the run ids of its networks.
+    """
+    rows = {row.run: row for row in table.rows if row.run in compared.letters}
+    runs = {row.label: run for run, row in rows.items()}
+    networks = [{"run": run, "label": row.label, "letters": compared.letters[run], "badge": row.badge.colour}
+                | asdict(row.results[compared.column]) for run, row in rows.items()]
+    pairs = [asdict(one) | {"first_run": runs[one.first], "second_run": runs[one.second], "distinct": one.distinct(),
+                            "sentence": one.sentence()} for one in compared.comparisons]
+    return {"column": compared.column, "images": compared.images, "networks": networks, "letters": dict(compared.letters),
+            "pairs": pairs}
 
 
 def _row_json(row: NetworkRow) -> dict[str, Any]:
@@ -135,7 +144,7 @@ def _figures(figures: Mapping[str, Mapping[str, Any]]) -> Fields:
         figures: {column name: {part: value}}, where a part is for example "accuracy" or "low". Missing parts become None.
     """
     types = {"accuracy": pa.float64(), "low": pa.float64(), "high": pa.float64(), "correct": pa.int64(), "images": pa.int64(),
-             "spread": pa.float64(), "letters": pa.string()}
+             "spread": pa.float64(), "letters": pa.string(), "fingerprint": pa.string()}
     return {f"{name}_{part}": (kind, figure.get(part)) for name, figure in figures.items() for part, kind in types.items()}
 
 

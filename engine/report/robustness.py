@@ -34,6 +34,7 @@ class Measurement:
     Attributes:
         accuracy, low, high: fractions in 0..1; low and high are the ends of the 95 % Wilson interval.
         correct, images: number of correctly classified images, and number of all images.
+        fingerprint: hash of the conditions of the measurement; "" if unknown.
     """
 
     accuracy: float
@@ -41,6 +42,7 @@ class Measurement:
     high: float
     correct: int
     images: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,13 @@ class RobustnessTable:
         """All networks, in the order of the groups."""
         return [row for group in self.groups for row in group.rows]
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """{column name: fingerprint of its figures}, without columns whose figures have several or none."""
+        found = {column.name: {row.results[column.name].fingerprint for row in self.rows if column.name in row.results}
+                 for column in self.columns}
+        return {name: next(iter(values)) for name, values in found.items() if len(values) == 1 and "" not in values}
+
     def row(self, run: str) -> NetworkRow | None:
         """Return the row of an attack run; None if it is not in this table."""
         return next((row for row in self.rows if row.run == run), None)
@@ -223,7 +232,8 @@ def _results(attacks: pd.DataFrame) -> dict[str, dict[str, Measurement]]:
     results: dict[str, dict[str, Measurement]] = defaultdict(dict)
     complete = attacks[attacks["complete"] & (attacks["part_of"] == "")]
     for row in complete.itertuples():
-        results[row.run][row.attack] = Measurement(row.accuracy, row.low, row.high, int(row.correct), int(row.images))
+        results[row.run][row.attack] = Measurement(row.accuracy, row.low, row.high, int(row.correct), int(row.images),
+                                                    row.fingerprint)
     return results
 
 

@@ -10,6 +10,8 @@ from engine.log.runlog import RunLog
 from engine.registry import unknown_name
 from engine.report.robustness import Distinctions, RobustnessTable, distinctions, robustness_tables
 
+LISTED = 10  # most runs of a protocol that a message names
+
 
 def table_of(log: RunLog, protocol: str | None = None) -> RobustnessTable:
     """Return the robustness table of a protocol.
@@ -50,9 +52,9 @@ def compared(log: RunLog, runs: Sequence[str], attack: str = WORST) -> tuple[Rob
         RunLogError: results/outcomes.parquet of a run cannot be read.
     """
     wanted = list(dict.fromkeys(runs))
-    if len(wanted) < 2:
-        raise ConfigError(f"A comparison needs at least two attack runs, got {', '.join(wanted) or 'none'}; name another.")
     tables = robustness_tables(log)
+    if len(wanted) < 2:
+        raise ConfigError(f"A comparison needs at least two attack runs, got {', '.join(wanted) or 'none'}; {_choices(tables)}.")
     homes = {run: _home(log, tables, run) for run in wanted}
     if len({table.protocol for table in homes.values()}) > 1:
         listed = "; ".join(f"{run} has {table.protocol} ({table.title})" for run, table in homes.items())
@@ -62,6 +64,15 @@ def compared(log: RunLog, runs: Sequence[str], attack: str = WORST) -> tuple[Rob
     if attack not in names:
         raise ConfigError(unknown_name("result", attack, names))
     return table, distinctions(log, table, attack, wanted)
+
+
+def _choices(tables: Sequence[RobustnessTable]) -> str:
+    """Return advice that names the runs that can be compared, grouped by protocol."""
+    groups = [[f"{row.run} ({row.label})" for row in table.rows if row.complete] for table in tables]
+    listed = [", ".join(runs[:LISTED]) + (", ..." if len(runs) > LISTED else "") for runs in groups if len(runs) > 1]
+    if not listed:
+        return "no two networks have been attacked under one protocol yet, so attack another one under the same settings"
+    return f"name two of these, which have one protocol: {'; or of '.join(listed)}"
 
 
 def _home(log: RunLog, tables: Sequence[RobustnessTable], run: str) -> RobustnessTable:

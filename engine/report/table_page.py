@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
 from engine.report.page import Html, page, paragraph, section, table
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
-from engine.report.words import count_text, interval_text, ledger_text, percent_text, printed_label, protocol_text
+from engine.report.words import (
+    count_text,
+    fingerprints_text,
+    interval_text,
+    ledger_text,
+    percent_text,
+    printed_label,
+    protocol_text,
+)
 
 MISSING = "–"
 
@@ -28,7 +36,8 @@ def to_html(shown: RobustnessTable, compared: Sequence[Distinctions], openings: 
     for group in shown.groups:
         rows += [_network(shown, row, compared, bold) for row in group.rows]
         rows += [_mean(shown, group)] if len(group.rows) > 1 else []
-    notes = [seeds_text(shown), comparison_text(shown, compared), ledger_text(openings), *(f"† {one}" for one in doubts(shown))]
+    notes = [seeds_text(shown), comparison_text(shown, compared), ledger_text(openings), fingerprints_text(shown),
+             *(f"† {one}" for one in doubts(shown))]
     body = (f"<h1>Robustness</h1>{paragraph(f'Accuracy in per cent, with 95 % Wilson intervals. {protocol_text(shown)}')}"
             + section(shown.title, table(titles, rows, label=shown.title, right=range(1, len(titles) - 1)),
                       *(paragraph(note, "soft") for note in notes)))

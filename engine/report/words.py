@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.protocol import ball_text
+from engine.attack.statistics import accuracy_words
 from engine.config import pixels_text
 from engine.data.catalogue import DATASETS
 from engine.report.robustness import Measurement, NetworkRow, RobustnessTable
@@ -14,6 +15,11 @@ from engine.report.robustness import Measurement, NetworkRow, RobustnessTable
 # Entries of an attack's part of a protocol that its words mention in their own way, or that are the same for all attacks.
 _SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed", "steps", "restarts", "random_start", "targets",
            "images", "images_hash", "block_images", "parts"}
+
+
+WHY_LITTLE_IS_CERTIFIED = (
+    "Interval bounds widen in every layer, so on networks that were not trained for them they certify almost nothing. A bound "
+    "near 0 is therefore no sign of a weak network.")
 
 
 def printed_label(row: NetworkRow) -> str:
@@ -33,6 +39,11 @@ def percent_text(fraction: float) -> str:
 def interval_text(measurement: Measurement) -> str:
     """Return the interval of an accuracy in per cent, without the per cent sign, for example "91.8 to 96.7"."""
     return f"{percent_text(measurement.low)} to {percent_text(measurement.high)}"
+
+
+def measured_text(measurement: Measurement) -> str:
+    """Return an accuracy with its interval and number of images: "97.2 % (94.9 to 98.5), 359 images"."""
+    return accuracy_words(measurement.correct, measurement.images)
 
 
 def count_text(number: float) -> str:
@@ -70,6 +81,13 @@ def protocol_text(table: RobustnessTable) -> str:
     ball = ball_text(fields["norm"], fields["epsilon"])
     return (f"Test split of {dataset_text(table.dataset)}, {images}, {ball} with pixels in 0 to 1, seed {fields['seed']}, mode "
             f"{fields['mode']}. Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
+
+
+def fingerprints_text(table: RobustnessTable) -> str:
+    """Return a sentence with the fingerprint of each column's figures, or "" if none is known."""
+    titles = {column.name: column.title for column in table.columns}
+    listed = ", ".join(f"{titles[name]} {one}" for name, one in table.fingerprints.items())
+    return f"Fingerprints: {listed}." if listed else ""
 
 
 def _attack_text(part: Mapping[str, Any], images: int) -> str:

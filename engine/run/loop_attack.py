@@ -11,6 +11,7 @@ from engine.attack.catalogue import ATTACKS
 from engine.attack.checks import CHECKS, inspect
 from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.inspection import Inspection
+from engine.attack.statistics import accuracy_words
 from engine.config import AttackConfig
 from engine.errors import StopRequested
 from engine.run import checkpoint
@@ -113,8 +114,7 @@ class AttackLoop:
         for row in done:
             session.write(AttackResult(**row))
             self._written.add(self._key(row))
-            print(f"{row['title']}: {row['correct']} of {row['images']} right ({row['accuracy']:.3f}, 95 % {row['low']:.3f} to "
-                  f"{row['high']:.3f})", flush=True)
+            print(f"{row['title']}: {accuracy_words(row['correct'], row['images'])}", flush=True)
         session.progress()
         if done or session.checkpoint_due():
             self._save()
@@ -127,7 +127,8 @@ class AttackLoop:
         session = self.session
         kept = read_samples(session.folder.results / "samples.parquet")
         inspection = Inspection(self.evaluation, kept, poll=session.poll)
-        for check in list(CHECKS.values())[len(self.findings):]:
+        made = {finding.check_name for finding in self.findings}
+        for check in (one for one in CHECKS.values() if one.name not in made):
             session.begin_step(1, f"Checks: {check.title}")
             session.progress(force=True)
             finding = inspect(check, inspection, self.findings)

@@ -10,6 +10,7 @@ import time
 
 import torch
 
+from engine.attack.statistics import share_words
 from engine.config import RetrainConfig
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches, channel_statistics
@@ -130,9 +131,11 @@ class RetrainLoop:
         best = self.training.keep_best(selection, self.measured_epoch)
         if best:
             self._write_best()
-        print(f"epoch {self.measured_epoch} of {self.config.epochs}: select split natural {selection.natural_accuracy:.3f}, "
-              f"adversarial {selection.adversarial_accuracy:.3f}{', best so far' if best else ''} "
-              f"({session.passes - passes} passes)", flush=True)
+        natural, adversarial = (share_words(round(accuracy * selection.images), selection.images)
+                                for accuracy in (selection.natural_accuracy, selection.adversarial_accuracy))
+        print(f"epoch {self.measured_epoch} of {self.config.epochs}: on {selection.images:,} images of the select split natural "
+              f"{natural}, adversarial {adversarial}{', best so far' if best else ''} ({session.passes - passes} passes)",
+              flush=True)
 
     def _write_best(self) -> None:
         assert self.training.best is not None
@@ -151,10 +154,11 @@ class RetrainLoop:
         self.session.write(Metric(split="weights", statistics="running", values={
             "probe_fgsm_accuracy": probe.fgsm_accuracy, "probe_pgd_accuracy": probe.pgd_accuracy}))
         if probe.alert:
+            highest, now, fgsm = (f"{100 * value:.1f} %" for value in (probe.highest, probe.pgd_accuracy, probe.fgsm_accuracy))
             self.session.alert("warning", f"Catastrophic overfitting: on a training batch, accuracy under PGD-"
-                               f"{self.config.probe_steps} fell from a high of {probe.highest:.3f} to {probe.pgd_accuracy:.3f}, "
-                               f"while accuracy under FGSM is {probe.fgsm_accuracy:.3f}. The best checkpoint is kept. A smaller "
-                               "fast_step, learning rate or epsilon may keep the training robust.")
+                               f"{self.config.probe_steps} fell from a high of {highest} to {now}, while accuracy under FGSM is "
+                               f"{fgsm}. The best checkpoint is kept. A smaller fast_step, learning rate or epsilon may keep the "
+                               "training robust.")
 
     def _write_network(self) -> None:
         atomic_write_json(self.session.folder.results / "network.json", self.network.to_dict())

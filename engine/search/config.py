@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import model_validator
 
 from engine.architecture.placement import PlacementName
-from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
+from engine.config import (
+    Pixels,
+    PositivePixels,
+    SearchConfig,
+    WidthRatio,
+    placement_setting,
+    setting,
+    width_ratio_setting,
+)
 from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
 from engine.search.registries import (
@@ -228,8 +236,8 @@ class RobustBilevelConfig(WeighedBilevelConfig):
 
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in the search, pixel space.",
-                              group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
+    epsilon: PositivePixels = setting(8 / 255, "L-infinity radius of the attack in the search, pixel space.",
+                                      group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
     step_size: Pixels = setting(2 / 255, "Step size of PGD in the search, pixel space.", group="Attack in search",
                                 source="ARNAS code", deviation="attack step {value}")
     attack_steps: int = setting(7, "Number of PGD steps in the search.", group="Attack in search", source="ARNAS code", ge=1,

@@ -252,7 +252,7 @@ def test_the_selected_network_shows_its_cells_attacks_checks_and_fingerprints(sa
     cells = "".join(data["html"] for data in component_data(page, "rampart_cell_graph"))
     assert cells.count("<figcaption>") == 3
     text = text_of(page)
-    assert "APGD-T" in text and "Natural at radius 0" in text and "Fingerprint of AutoAttack" in text
+    assert "APGD-T" in text and "Huge epsilon" in text and "Fingerprint of AutoAttack" in text
     assert "These results belong to this checkpoint" in text
 
 

@@ -171,6 +171,43 @@ def test_a_refusal_is_a_sentence(changes: dict[str, object], sentence: str) -> N
         build("search", "arnas", changes=changes)
 
 
+@pytest.mark.parametrize(("field", "value", "sentence"), [
+    ("epsilon", 0, "epsilon must be above 0, got 0; .*Every attack run measures the natural accuracy"),
+    ("epsilon", "0/255", "epsilon must be above 0, got '0/255'"), ("epsilon", -0.1, "epsilon must be above 0, got -0.1"),
+    ("epsilon", float("nan"), "epsilon must be a finite number, got nan"), ("epsilon", "nan", "epsilon must be a finite number"),
+    ("epsilon", float("inf"), "epsilon must be"), ("epsilon", 1.01, r"epsilon must be in 0\.\.1 .*got 1.01"),
+    ("epsilon_l2", 0, "epsilon_l2 must be above 0, got 0; .*Every attack run measures"),
+    ("epsilon_l2", float("nan"), "epsilon_l2 must be a finite number"),
+    ("step_size", 0, "step_size must be greater than 0, got 0"),
+])
+def test_an_attack_needs_a_ball(field: str, value: object, sentence: str) -> None:
+    """At radius 0 an attack measures the natural accuracy, which must not be called robust."""
+    norm = "L2" if field.endswith("l2") else "Linf"
+    with pytest.raises(ConfigError, match=sentence):
+        build("attack", changes={"norm": norm, field: value})
+
+
+@pytest.mark.parametrize(("kind", "method", "changes", "sentence"), [
+    ("search", "arnas", {"epsilon": 0}, "epsilon must be above 0, got 0; .*a method without an attack, such as darts"),
+    ("search", "dsara", {"epsilon": 0}, "epsilon must be above 0"),
+    ("search", "e2rnas2021", {"attack_epsilon": 0}, "attack_epsilon must be above 0"),
+    ("search", "random_search", {"epsilon": 0}, "epsilon must be above 0 with the ranking adversarial"),
+    *(("retrain", None, {"epsilon": 0, "training": training}, f"epsilon must be above 0 with the training {training}")
+      for training in ("pgd_at", "trades", "fast_at")),
+])
+def test_adversarial_training_needs_a_ball(kind: str, method: str | None, changes: dict[str, object], sentence: str) -> None:
+    """At radius 0, adversarial images are the natural ones, so the training or the objective would not be adversarial."""
+    with pytest.raises(ConfigError, match=sentence):
+        build(kind, method, changes=changes)
+
+
+@pytest.mark.parametrize(("kind", "method", "changes"), [
+    ("retrain", None, {"epsilon": 0, "training": "natural"}), ("search", "e2rnas", {"training_epsilon": 0}),
+    ("search", "random_search", {"epsilon": 0, "ranking": "natural"}), ("search", "arnas", {"step_size": 0})])
+def test_natural_training_may_have_no_ball(kind: str, method: str | None, changes: dict[str, object]) -> None:
+    build(kind, method, changes=changes)
+
+
 def test_a_method_is_known_without_torch() -> None:
     code = "import sys; from engine.search.methods.registry import METHODS; sys.exit('torch' in sys.modules or not len(METHODS))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,8 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine import api
+from engine.attack.badge import Badge
+from engine.attack.statistics import wilson
 from engine.cli import main
+from engine.cli.waiting import Bars, result_text
 from engine.errors import ConfigError
+from engine.report.formats import FORMATS
 from tests.engine.report.made_tables import attacked_runs
 
 
@@ -70,7 +74,7 @@ def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], c
     root, ids = folder
     runs = (ids["attack"], ids["resnet"], ids["weak"])
     text = rampart(root, "compare", *runs).stdout.decode()
-    assert "Worst case on 64 images" in text and "ResNet-18: 43.8 % (32.3 to 55.9 %), a" in text
+    assert "Worst case on 64 images" in text and "ResNet-18: 43.8 % (32.3 to 55.9), 64 images, a" in text
     assert "cannot be told apart on these 64 images: difference 4.7 points" in text
     assert text.count(" is more accurate than ") == 2
     capsys.readouterr()
@@ -78,6 +82,59 @@ def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], c
     content = json.loads(capsys.readouterr().out)
     assert content["column"] == "fgsm" and content["images"] == 360 and set(content["letters"]) == set(runs)
     assert [pair["distinct"] for pair in content["pairs"]] == [False] * 3
+    labels = {network["label"]: network for network in content["networks"]}
+    assert {network["run"] for network in labels.values()} == set(runs)
+    assert all(network["images"] == 360 and network["low"] < network["accuracy"] < network["high"] for network in labels.values())
+    assert all((pair["first_run"], pair["second_run"]) == (labels[pair["first"]]["run"], labels[pair["second"]]["run"])
+               for pair in content["pairs"])
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_comparison_without_runs_names_those_that_can_be_compared(words: list[str], folder: tuple[Path, dict[str, str]],
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """With and without --json, the sentence lists runs of one protocol, and not the network that has a protocol of its own."""
+    root, ids = folder
+    assert main(["compare", *words, "--runs", str(root)]) == 2
+    printed = capsys.readouterr()
+    assert "needs at least two attack runs, got none; name two of these, which have one protocol: " in printed.err
+    assert all(f"{ids[name]} (" in printed.err for name in ("attack", "resnet", "weak"))
+    assert f"{ids['other']} (" not in printed.err and not printed.out
+
+
+def test_a_result_is_printed_in_per_cent() -> None:
+    """The line at the end of a wait has the interval, the number of images, the radius and the suite of the attack."""
+    row = {"title": "FAB-T", "correct": 233, "images": 359, "epsilon": 8 / 255, "part_of": "autoattack"}
+    assert result_text(row) == "FAB-T        64.9 % (59.8 to 69.7), 359 images, epsilon 8/255, part of AutoAttack"
+    assert result_text(row | {"title": "Natural", "epsilon": 0.0, "part_of": None}).endswith("(59.8 to 69.7), 359 images")
+
+
+def test_a_badge_follows_the_results_of_a_wait(folder: tuple[Path, dict[str, str]]) -> None:
+    """A repeated check counts once for each attempt, and a run without results has no badge."""
+    root, ids = folder
+    bars = Bars(root, [ids["attack"], ids["search"]], True)
+    for line in (root / ids["attack"] / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        bars.on_event(ids["attack"], json.loads(line))
+    shown = bars.badge(ids["attack"])
+    assert shown == Badge("amber", ("More <steps>: PGD-40 broke 3 images more.",)) and bars.badge(ids["search"]) is None
+    bars.on_event(ids["attack"], {"event": "resumed", "t": 1.0, "attempt": 2, "step": 90, "epoch": 0, "from_step": 90})
+    assert bars.badge(ids["attack"]) == Badge("green", ("4 checks passed.",))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_export_names_badge_interval_fingerprint_and_protocol(form: str, folder: tuple[Path, dict[str, str]]) -> None:
+    """No export leaves a figure without what is needed to judge it."""
+    root, ids = folder
+    protocol = protocol_of(root)
+    content = api.table(form, protocol=protocol, runs=root)
+    events = [json.loads(line) for line in (root / ids["attack"] / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    fingerprint = next(event["fingerprint"] for event in events if event.get("attack") == "autoattack")
+    if form == "parquet":
+        text = str(pq.read_table(io.BytesIO(content)).to_pylist())
+    else:
+        text = content.decode()
+    low, high = wilson(31, 64)
+    ends = [str(low), str(high)] if form in ("csv", "parquet", "json") else ["36.6", "60.4"]
+    assert all(part in text for part in (protocol, fingerprint, "amber", "PGD-40 broke 3 images more.", *ends))
 
 
 def test_a_report_is_one_file(folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engine.attack.statistics import share_words
 from engine.log import RunLog
 from tests.engine.run.processes import processes_of
 
@@ -48,7 +50,7 @@ def test_a_sweep_prints_its_curves_and_the_run_log_has_them(runs: Path, networks
     """One attack run without attacks: its points fall with the radius, and it has no row among evaluations."""
     answer = json.loads(rampart(runs, "sweep", networks[0], "--radii", "5", "--wait", "--json"))
     of_radius = [point for point in answer["points"] if point["attack"] == "fmn-40"]
-    assert len(of_radius) >= 6 and of_radius[0]["epsilon"] == 0
+    assert len(of_radius) == 5 and of_radius[0]["epsilon"] == 0
     log = log_of(runs)
     points = log.sweeps([answer["id"]])
     assert len(points) == len(answer["points"]) and set(points["images"]) == {64}
@@ -56,7 +58,8 @@ def test_a_sweep_prints_its_curves_and_the_run_log_has_them(runs: Path, networks
     assert answer["id"] not in set(log.evaluations()["run"])
     log.close()
     text = rampart(runs, "sweep", answer["id"], "--wait")  # another sweep under the conditions of that run
-    assert "Median critical epsilon" in text and f"{len(answer['points'])}" and "APGD-CE-20" in text
+    assert "Median critical epsilon" in text and "Against epsilon, FMN-40, 16 radii:" in text and "APGD-CE-20" in text
+    assert len(re.findall(r"^  epsilon \S+ +\d+\.\d % \(\d+\.\d to \d+\.\d\), 64 images$", text, re.MULTILINE)) == 16 + 3
 
 
 def cells(answer: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -73,7 +76,7 @@ def test_a_transfer_matrix_has_every_pair_and_is_made_once(runs: Path, networks:
     assert matrix[networks[0], networks[1]]["attack"].startswith("transfer-")
     assert json.loads(rampart(runs, "transfer", *networks, "--json")) == answer
     text = rampart(runs, "transfer", *networks)
-    assert f"{matrix[networks[1], networks[0]]['accuracy']:.3f} (" in text and networks[1] in text
+    assert share_words(matrix[networks[1], networks[0]]["correct"], 64) in text and networks[1] in text
     log = log_of(runs)
     names = {row.attack for row in log.attacks(answer["runs"][networks[0]]).itertuples()}
     assert {"natural", "mi-fgsm", "worst-case"} < names and len(names) == 4

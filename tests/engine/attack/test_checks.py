@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from engine.attack.badge import Finding, badge
+from engine.attack.badge import ESSENTIAL, Finding, badge
 from engine.attack.catalogue import SQUARE
 from engine.attack.checks import CHECKS, inspect
 from engine.attack.evaluation import Evaluation
 from engine.attack.guard import under_attack
 from engine.attack.inspection import Check, Inspection
 from engine.attack.outcomes import CORRECT, WRONG, Outcomes
+from engine.attack.statistics import wilson
 from engine.config import AttackConfig
 from engine.errors import StopRequested
 from tests.engine.attack import suspicious_networks as suspicious
@@ -100,7 +101,7 @@ def test_a_check_that_was_stopped_finds_the_same(sound: Evaluation, check: Check
             raise StopRequested
 
     whole = inspect(check, inspection(sound))
-    if check.name != "black-box":  # it calls no network
+    if check.name not in ("above-chance", "black-box"):  # they call no network
         with pytest.raises(StopRequested):
             inspect(check, inspection(sound, poll=poll))
     assert inspect(check, inspection(sound)) == whole
@@ -164,6 +165,28 @@ def test_a_network_that_is_always_wrong_is_not_judged(network: nn.Module) -> Non
 
     made = findings(evaluated(Wrong(network), attacks=("fgsm",)))
     assert {made[name].finding for name in ("logit-scale", "gradients", "huge-epsilon")} == {"skipped"}
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(128, "passed"), (40, "passed"), (16, "warning"), (0, "warning")])
+def test_a_network_that_guesses_is_noticed(network: nn.Module, right: int, verdict: str) -> None:
+    """Of 128 images, 40 are certainly more than the share of the most frequent class, and 16 are not."""
+    evaluation = evaluated(network, attacks=("fgsm",))
+    evaluation.outcomes["natural"].correct[:] = torch.where(torch.arange(128) < right, CORRECT, WRONG)
+    found, sentence = measured("above-chance", inspection(evaluation))
+    constant = max(torch.bincount(evaluation.y).tolist()) / 128
+    assert found == verdict and f"right on {100 * constant:.1f} %" in sentence
+    assert (wilson(right, 128)[0] > constant) == (verdict == "passed")
+
+
+def test_an_untrained_network_has_no_green_badge() -> None:
+    """Nothing can be planted where nothing is predicted correctly, and no check of the attacks says anything."""
+    torch.manual_seed(0)
+    shown = badge(findings(evaluated(suspicious.SmallConvolutional().eval(), attacks=("fgsm", "pgd-20"))).values())
+    assert shown.colour == "amber" and shown.reasons[0].startswith("Better than guessing: The natural accuracy is ")
+
+
+def test_essential_checks_exist() -> None:
+    assert {name: CHECKS[name].title for name in ESSENTIAL} == ESSENTIAL
 
 
 def test_every_check_is_explained() -> None:

@@ -14,6 +14,7 @@ from scipy.stats import binomtest, multinomial
 from engine.attack.statistics import (
     Comparison,
     PairedCounts,
+    accuracy_words,
     by_accuracy,
     holm,
     letters,
@@ -30,6 +31,13 @@ def test_the_interval_is_that_of_scipy(correct: int, images: int, level: float) 
     """The interval equals scipy's Wilson interval."""
     expected = binomtest(correct, images).proportion_ci(confidence_level=level, method="wilson")
     assert wilson(correct, images, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("correct", "images", "words"), [
+    (349, 359, "97.2 % (94.9 to 98.5), 359 images"), (0, 1, "0.0 % (0.0 to 79.3), 1 image"),
+    (6490, 10_000, "64.9 % (64.0 to 65.8), 10,000 images")])
+def test_an_accuracy_in_words_has_its_interval_and_images(correct: int, images: int, words: str) -> None:
+    assert accuracy_words(correct, images) == words
 
 
 def test_no_images_say_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -220,12 +221,23 @@ def test_a_network_without_a_correct_image_has_no_curve_above_0() -> None:
 
 
 @pytest.mark.parametrize(("distances", "expected"), [
-    ([0.1] * 100, [0.0, 0.025, 0.05, 0.075, 0.1]), ([0.1] * 90 + [math.inf] * 10, [0.0, 0.025, 0.05, 0.075, 0.1]),
-    ([math.inf] * 5, [0.0, 0.05, 0.1, 0.15, 0.2]), ([0.0] * 5, [0.0, 0.05, 0.1, 0.15, 0.2]),
+    ([0.1] * 100, [0.0, 0.025, 0.05, 0.075, 0.1, 0.125]),
+    ([0.1] * 90 + [math.inf] * 10, [0.0, 0.025, 0.05, 0.075, 0.1, 0.125]),
+    ([math.inf] * 5, [0.0, 0.05, 0.1, 0.15, 0.2, 0.25]), ([0.0] * 5, [0.0, 0.05, 0.1, 0.15, 0.2, 0.25]),
     ([0.1001] * 100, [0.0, 0.026, 0.052, 0.078, 0.1, 0.104])])
 def test_radii_reach_the_point_where_nearly_all_have_fallen(distances: list[float], expected: list[float]) -> None:
     """Evenly spaced with a spacing of two digits, and epsilon 0.1 among them."""
-    assert radii(distances, 4, 0.1) == pytest.approx(sorted({*expected, 0.1}))
+    assert radii(distances, 6, 0.1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 16, 1000])
+@pytest.mark.parametrize("epsilon", [8 / 255, 0.1, 0.15, 0.5])
+def test_a_curve_has_as_many_radii_as_asked_for(count: int, epsilon: float) -> None:
+    """0 and epsilon are among them, and no two are equal."""
+    for distances in ([0.1] * 9, [0.0], [0.01 * number for number in range(80)], [math.inf] * 3):
+        found = radii(distances, count, epsilon)
+        assert len(found) == count and found[0] == 0 and epsilon in found
+        assert all(second - first > 1e-9 for first, second in pairwise(found))
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 7, 20, 101, 1000])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from engine.attack.statistics import accuracy_words
 from engine.errors import ConfigError, RunLogError
 from engine.log import RunLog
 from engine.report.curves import training_curves
@@ -96,6 +97,62 @@ def test_a_report_holds_everything_in_one_file(runs: tuple[RunLog, dict[str, str
     assert "Robust cell" in page.text and "epsilon" in page.text and "8/255" in page.text and "torch" in page.text
     assert page.tags.count("img") == 3 * 11  # an image that no attack changed is left out
     assert b"prefers-color-scheme: dark" in content and b"default-src &#x27;none&#x27;" in content
+
+
+SWEPT = {0.0: 62, 0.05: 50, 0.1: 38, 0.15: 25, 0.3: 2}  # radius -> images of 64 classified correctly
+
+
+def write_sweep(folder: Path) -> None:
+    """Write a sweep by FMN, a mark by APGD-CE, steps by PGD, a median and a certified bound."""
+    events = sample_runs.EventsFile(folder)
+    events.step = 99
+    common = {"norm": "Linf", "images": 64, "fingerprint": "f00"}
+    for radius, correct in SWEPT.items():
+        events.write("sweep", sweep="epsilon", attack="fmn-40", title="FMN-40", epsilon=radius, steps=40, correct=correct,
+                     **common)
+    events.write("sweep", sweep="epsilon", attack="apgd-ce-20", title="APGD-CE-20", epsilon=0.15, steps=20, correct=24, **common)
+    events.write("sweep", sweep="steps", attack="pgd-steps", title="PGD", epsilon=0.15, steps=7, correct=30, **common)
+    events.write("critical", attack="fmn-40", title="FMN-40", norm="Linf", images=64, median=0.125, low=0.1, high=0.14,
+                 fingerprint="f00")
+    events.write("certified", norm="Linf", epsilon=0.15, images=64, correct=0, low=0.0, high=0.057, method="interval bounds")
+
+
+def test_a_report_has_the_sweep_the_certified_bound_and_the_verdict(tmp_path: Path) -> None:
+    """Each point of the curve is in the chart, with the median, both bounds in words, and the verdict of each network."""
+    ids = attacked_runs(tmp_path)
+    write_sweep(tmp_path / ids["attack"])
+    verdict = sample_runs.write_comparison(tmp_path, parent=ids["resumed"], against=ids["attack"])
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    content = network_report(log, ids["attack"])
+    page = checked(content)
+    section = page.text.partition(" Sweep ")[2].partition(" Checks ")[0]
+    assert content.count(b"<circle") >= len(SWEPT) + 2 and content.count(b"<polygon") == 1
+    assert all(f"FMN-40, radius {radius:g}: {accuracy_words(correct, 64)}" in section for radius, correct in SWEPT.items())
+    assert "APGD-CE-20, radius 0.15: 37.5 % (26.7 to 49.7), 64 images" in section and "PGD against steps" in section
+    assert "Median critical epsilon 0.125 (95 % interval 0.1 to 0.14) in L∞" in section and "half of the 64 images" in section
+    assert "Lower bound: 0.0 % (0.0 to 5.7), 64 images." in section and "no sign of a weak network" in section
+    assert "Upper bound: 48.4 % (36.6 to 60.4), 64 images" in section
+    assert f"Decided after 46 of 360 images: Other ({verdict}) is more robust than ARNAS ({ids['attack']})" in section
+    comparing = checked(network_report(log, verdict)).text
+    assert "only compares two networks" in comparing and "Decided after 46 of 360 images" in comparing
+    log.close()
+
+
+def test_a_report_takes_the_sweep_of_another_run_on_its_checkpoint(tmp_path: Path) -> None:
+    """Without any sweep the report says how to make one; `rampart sweep` is a run of its own."""
+    ids = attacked_runs(tmp_path)
+    sweep = sample_runs.write_finished_attack(tmp_path, "20261118-0925-attack-digits-7f49", parent=ids["resumed"])
+    for swept in (False, True):
+        if swept:
+            write_sweep(tmp_path / sweep)
+        log = RunLog.open(tmp_path, in_memory=True)
+        log.ingest()
+        text = checked(network_report(log, ids["weak"])).text
+        assert ("Median critical epsilon" in text and f"Measured by run {sweep}." in text) == swept
+        assert (f"rampart sweep {ids['weak']}" in text) == (not swept)
+        assert "rampart sweep" in checked(network_report(log, ids["resnet"])).text, "another network has no part in it"
+        log.close()
 
 
 def test_texts_of_a_report_are_escaped(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ def parsed(text: str, kind: pa.DataType) -> Any:
     return float(text) if pa.types.is_floating(kind) else json.loads(text)
 
 
+ADDED = ("distinct", "sentence", "first_run", "second_run")  # to the fields of a comparison
+
+
 def rebuilt(content: dict[str, Any]) -> tuple[RobustnessTable, list[Distinctions]]:
     """Return the table and the comparisons that an exported JSON describes."""
     groups = []
@@ -41,7 +44,7 @@ def rebuilt(content: dict[str, Any]) -> tuple[RobustnessTable, list[Distinctions
                             tuple(ResultColumn(**column) for column in content["columns"]), tuple(groups))
     compared = []
     for one in content["comparisons"]:
-        pairs = [{name: value for name, value in pair.items() if name not in ("distinct", "sentence")} for pair in one["pairs"]]
+        pairs = [{name: value for name, value in pair.items() if name not in ADDED} for pair in one["pairs"]]
         comparisons = tuple(Comparison(**pair | {"counts": PairedCounts(**pair["counts"])}) for pair in pairs)
         compared.append(Distinctions(one["column"], one["images"], comparisons, one["letters"]))
     return table, compared

@@ -36,7 +36,7 @@ class E2rnasConfig(BilevelConfig):
     normalise: bool = normalisation(True, CODE)
     training_epsilon: Pixels = setting(
         2 / 255, "L-infinity radius of the one-step attack in the training of the weights, pixel space. Its step is 1.25 times "
-        "the radius.", group="Attack in search", source=CODE, deviation="training epsilon {value}")
+        "the radius; 0 trains on natural images.", group="Attack in search", source=CODE, deviation="training epsilon {value}")
     size_lower: float = setting(
         1e6, "L, the smallest desired number of parameters. With the published count, the size objective is inert at this "
         "default: the count begins at 1,831,168 (16 channels, 8 layers), so max(1, L - N) is 1 and its gradient zero until the "

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config import Pixels, normalisation, setting
+from engine.config import PositivePixels, normalisation, setting
 from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
 from engine.search.config import GRADIENT_WEIGHTINGS, READ_LOWER, READ_UPPER, BilevelConfig, OutOfDistributionConfig
@@ -33,7 +33,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation", source=CODE,
                           unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(True, CODE)
-    attack_epsilon: Pixels = setting(
+    attack_epsilon: PositivePixels = setting(
         2 / 255, "L-infinity radius of the one-step attack of the adversarial loss, pixel space. Its step is 1.25 times the "
         "radius.", group="Attack in search", source=CODE, deviation="epsilon {value}")
     parameters_lower: float = setting(

@@ -40,8 +40,9 @@ class RandomSearchConfig(SearchConfig):
         "adversarial", "Selects the resulting candidate. adversarial, natural: the highest adversarial or natural accuracy on "
         "the select split, with ties broken by the other accuracy; none: the first candidate, a random baseline. Our default.",
         group="Candidates", silent=True)
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space.",
-                              group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
+    epsilon: Pixels = setting(
+        8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space. 0 trains on natural images, and needs "
+        "another ranking than adversarial.", group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
     step_size: Pixels = setting(0.01, "Step size of PGD in training, pixel space.", group="Attack in search",
                                 source="ARNAS code, retraining", deviation="attack step {value}")
     attack_steps: int = setting(7, "Number of PGD steps in training.", group="Attack in search", source="ARNAS code", ge=1,
@@ -69,6 +70,14 @@ class RandomSearchConfig(SearchConfig):
             raise ConfigError(problems={"epochs":
                 f"epochs must be a multiple of the {self.candidates} candidates, at least 2 for each (the last one "
                 f"measures), got {self.epochs}; use {share * self.candidates} or {(share + 1) * self.candidates}."})
+        return self
+
+    @model_validator(mode="after")
+    def _ranking_has_an_attack(self) -> RandomSearchConfig:
+        if not self.epsilon and self.ranking == "adversarial":
+            raise ConfigError(problems={"epsilon":
+                "epsilon must be above 0 with the ranking adversarial, got 0; give a radius such as 8/255, or rank candidates "
+                "that are trained on natural images by natural accuracy (ranking natural)."})
         return self
 
     @property

@@ -151,7 +151,7 @@ class RandomSearch:
             return here
         best = ranked(self.candidates, self.config.ranking)[0]
         reached = getattr(best, f"{self.config.ranking}_accuracy")
-        return f"{here}; best so far {100 * reached:.1f} % {self.config.ranking}"
+        return f"{here}; best so far {100 * reached:.1f} % {self.config.ranking} on the select split"
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -245,7 +245,8 @@ def test_stage_tells_candidate_epoch_and_the_best_so_far() -> None:
         search.end_epoch()
     best = search.candidates[0].natural_accuracy
     assert seen == ["Candidate 1 of 3, epoch 1 of 2", "Candidate 1 of 3, epoch 2 of 2", "Candidate 1 of 3, measuring",
-                    f"Candidate 2 of 3, epoch 1 of 2; best so far {100 * best:.1f} % natural"]
+                    f"Candidate 2 of 3, epoch 1 of 2; best so far {100 * best:.1f} % natural "
+                    "on the select split"]
 
 
 # Rank
