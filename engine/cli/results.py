@@ -22,7 +22,7 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
     """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
 
-    The line of a network gives its accuracy and its letters, and its badge unless the badge is green. Networks that share a letter
+    The line of a network gives its accuracy, its letters, and its badge unless that is green. Networks that share a letter
     do not differ significantly.
     """
     table, compared = api.compare(ids, attack=attack, runs=runs)
