@@ -76,16 +76,16 @@ def from_text(text: str | bytes) -> Configuration:
         ConfigError: the text is not a JSON or YAML object, an entry is unknown, missing, given twice or of the wrong type, or
             the settings cannot work.
     """
-    record = _read(text)
+    record = read_record(text)
     kind, method, dataset, preset = _names(record)
     then = tuple(_checked("then", one, str, "a list of kinds")
                  for one in _checked("then", record.get("then") or [], list, "a list of kinds"))
-    changes = _settings(config_class(kind, method), "changes", record.get("changes"))
+    changes = settings_from(config_class(kind, method), "changes", record.get("changes"))
     then_changes = {}
     for follower, own in _checked("then_changes", record.get("then_changes") or {}, dict, "settings by kind").items():
         if follower not in kinds_after(kind):
             raise ConfigError(unknown_name(f"kind of run after {kind}", follower, kinds_after(kind)))
-        then_changes[follower] = _settings(config_class(follower), f"then_changes of {follower}", own)
+        then_changes[follower] = settings_from(config_class(follower), f"then_changes of {follower}", own)
     config = build(kind, method, dataset, preset, changes)
     following = dict(followers(kind, config, method, preset, then, then_changes))
     return Configuration(kind, method, dataset, preset, then, _of(config, changes),
@@ -173,8 +173,12 @@ class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
         return _once([(str(self.construct_object(key, deep=True)), self.construct_object(one, deep=True)) for key, one in pairs])
 
 
-def _read(text: str | bytes) -> dict[str, Any]:
-    """Return the object in the text of a configuration file.
+def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES) -> dict[str, Any]:
+    """Return the object in the text of a configuration file. In YAML, every value is a text, a list or an object.
+
+    Args:
+        text: the text, JSON or YAML.
+        entries: names of the possible entries, for the error message.
 
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
@@ -189,7 +193,7 @@ def _read(text: str | bytes) -> dict[str, Any]:
         raise ConfigError("A configuration file must be JSON or YAML and cannot be read "
                           f"({' '.join(str(problem).split())[:160]}); {ADVICE}.") from None
     if not isinstance(record, dict):
-        raise ConfigError(f"A configuration file must name {', '.join(ENTRIES)}, got {shortened(record)}; {ADVICE}.")
+        raise ConfigError(f"A configuration file must name {', '.join(entries)}, got {shortened(record)}; {ADVICE}.")
     return record
 
 
@@ -213,7 +217,7 @@ def _checked(name: str, value: Any, expected: type | tuple[type, ...], words: st
     return value
 
 
-def _settings(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
+def settings_from(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
     """Return {name of the setting: value} from an entry of a configuration file. Texts are converted by `value_of`.
 
     Args:

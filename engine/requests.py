@@ -90,7 +90,7 @@ def check_config(kind: str, config: RunConfig) -> None:
 
 def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *, method: str | None = None,
            preset: str = "quick", parent: str | None = None, then: Sequence[str] = (), key: str | None = None,
-           then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
+           then_changes: Mapping[str, Mapping[str, Any]] | None = None, study: Mapping[str, Any] | None = None) -> list[str]:
     """Launch a run and its followers (runs that start one after another when this run has finished).
 
     Check all these runs, write their folders, and make sure that a supervisor is alive to start them.
@@ -106,6 +106,8 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         key: text that identifies the launch, for example one click. A second call with the same key launches nothing and returns
             the ids of the first call. With None, every call launches new runs.
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
+        study: membership of the run in a study, which is stored in run.json; None for a run without a study. The settings of a
+            run in a study are taken as they are. None of them comes from the parent.
 
     Returns:
         The ids of this run and of its followers, in order.
@@ -120,11 +122,12 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         raise RunError(f"The runs folder must be a writable folder, {runs} is not ({problem.strerror}); choose another one "
                        "(--runs DIR).") from None
     then_changes = then_changes or {}
-    configs = _check(runs, kind, config, method, preset, parent, then, then_changes)
+    configs = _check(runs, kind, config, method, preset, parent, then, then_changes, inherits=study is None)
     admission.check_disk(runs, max(admission.checkpoint_bytes(one) for _, one in configs))
     for _ in range(MOST_DRAWS):
         try:
-            ids = _publish(runs, _records(runs, configs, method, preset, parent, then_changes), key)
+            records = _records(runs, configs, method, preset, parent, then_changes)
+            ids = _publish(runs, [record | ({"study": dict(study)} if study else {}) for record in records], key)
         except FileExistsError:
             continue  # another request drew the same id at the same time
         ensure_supervisor(runs)
@@ -189,7 +192,7 @@ def ensure_supervisor(runs: Path | str) -> None:
     with (runs / "supervisor.log").open("ab") as log:
         # Two callers may start two supervisors at the same time. The one that does not get the file lock exits.
         _started.append(subprocess.Popen(
-            [sys.executable, "-m", "engine.run.supervisor", "--runs", str(runs)], stdin=subprocess.DEVNULL, stdout=log,
+            [sys.executable, "-m", "engine.background", "--runs", str(runs)], stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=Path(__file__).resolve().parents[1]))
 
 
@@ -255,10 +258,10 @@ def _supervisor_record(runs: Path) -> dict[str, Any]:
 
 
 def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str, parent: str | None,
-           then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, RunConfig]]:
+           then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]], inherits: bool) -> list[tuple[str, RunConfig]]:
     """Check a launch, and return a pair (kind, validated configuration) for the run and for each of its followers.
 
-    The arguments are those of `submit`.
+    The arguments are those of `submit`. In addition, `inherits` is True if the run takes settings over from its parent.
     """
     cls = config_class(kind, method)
     if preset not in PRESETS:
@@ -272,10 +275,11 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
                           "engine.configuring.build.")
     check_config(kind, config)
-    _refuse_inert(config, explicit)
+    if inherits:
+        _refuse_inert(config, explicit)
     admission.check_present(config)
     above = admission.check_parent(runs, kind, config, parent)
-    if above:
+    if above and inherits:
         config = inherited(above, config, explicit)
     configs = [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
     for position, (_, one) in enumerate(configs):

@@ -109,7 +109,8 @@ def check_run(run_id: str, run: Mapping[str, Any]) -> None:
     checks += [(name, run.get(name), isinstance(run.get(name), (str, type(None))), "text")
                for name in ("method", "title", "preset", "parent", "command")]
     checks += [(name, run.get(name), isinstance(run.get(name), (kind, type(None))), expected) for name, kind, expected in (
-        ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"))]
+        ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"),
+        ("study", dict, "an object"))]
     if isinstance(config, dict):  # the settings that are read before a worker validates the whole configuration
         checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
         checks += [(name, config.get(name), _is_whole(config.get(name), optional=True), "a whole number")

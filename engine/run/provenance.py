@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import platform
 import subprocess
 from functools import cache
@@ -12,6 +14,10 @@ from typing import Any
 PACKAGES = ("torch", "torchattacks", "numpy", "scipy", "torchjd", "scikit-learn", "pydantic", "pyarrow")
 # A longer diff is cut, so that run.json stays small.
 LONGEST_DIFF = 200_000
+# Parts of the engine that determine the numbers in a result. The others launch, watch, list and draw runs.
+NUMERICAL_PARTS = ("architecture", "attack", "data", "search", "space", "train", "run")
+NOT_NUMERICAL = frozenset({"admission.py", "chain.py", "event_docs.py", "folder.py", "launcher.py", "lineage.py", "matching.py",
+                           "provenance.py", "state.py", "stop.py", "supervisor.py"})
 
 
 def code_version() -> dict[str, str | None]:
@@ -39,9 +45,35 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+@cache
+def numerics() -> str:
+    """Return a hash of the code that determines the numbers in a result.
+
+    Two versions of Rampart with equal hashes give equal results on the same machine. Comments and docstrings do not count.
+    """
+    engine = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for part in NUMERICAL_PARTS:
+        for path in sorted((engine / part).rglob("*")):
+            if path.suffix in (".py", ".c", ".h", ".json") and path.name not in NOT_NUMERICAL:
+                digest.update(f"{path.relative_to(engine)}\0".encode())
+                digest.update(_without_prose(path).encode() if path.suffix == ".py" else path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _without_prose(path: Path) -> str:
+    """Return the code of a Python file in a form that comments and docstrings do not change."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            del body[0]
+    return ast.dump(tree)
+
+
 def describe() -> dict[str, Any]:
     """Return the code version and the package versions in the form in which run.json stores them."""
-    return {"code": code_version(), "packages": dict(package_versions())}
+    return {"code": {**code_version(), "numerics": numerics()}, "packages": dict(package_versions())}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

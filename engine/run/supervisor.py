@@ -1,10 +1,8 @@
 """The supervisor, one small process per runs folder. It starts queued runs on free devices and records how workers end.
 
-    python -m engine.run.supervisor --runs DIR
-
-The supervisor can be killed at any moment, because everything that a new supervisor needs is on disk. The new supervisor takes
-over living workers and writes exit.json for workers that have ended in the meantime. A supervisor exits after a minute with
-nothing to do. Imports no torch.
+The program is `engine.background`. It can be killed at any moment, because everything that a new supervisor needs is on disk.
+The new supervisor takes over living workers and writes exit.json for workers that have ended in the meantime. A supervisor exits
+after a minute with nothing to do. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,13 +15,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from engine.errors import RunError
+from engine.errors import RampartError
 from engine.files import atomic_write_json
 from engine.run import device
 from engine.run.folder import RunFolder, read_json, run_ids
@@ -52,6 +51,27 @@ class Worker:
     process: dict[str, Any]
     child: subprocess.Popen[bytes] | None
     oom_kills: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that waits to be started.
+
+    Attributes:
+        folder: folder of the run.
+        asked: time at which the run was launched or its resumption was asked for, in unix seconds.
+        parent: id of the parent run, which must finish first; None without a parent.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: number of CPU threads; None if it is not fixed yet.
+        in_study: True if the run belongs to a study.
+    """
+
+    folder: RunFolder
+    asked: float
+    parent: str | None
+    device: str
+    threads: int | None
+    in_study: bool
 
 
 def oom_kills() -> int:
@@ -93,21 +113,25 @@ class Supervisor:
     """A supervisor, which assigns devices to the queued runs of one folder. `run` calls `tick` repeatedly."""
 
     def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
-                 idle_s: float = IDLE_S) -> None:
+                 idle_s: float = IDLE_S, after_tick: Callable[[bool], bool] = lambda changed: False) -> None:
         """Create a supervisor.
 
         Args:
             runs: folder of all runs.
             launcher: the launcher that starts the workers; None for a `LocalLauncher`.
-            cpu_slots: number of runs that may use the CPU at the same time.
+            cpu_slots: number of runs that may use the CPU at the same time. Runs of studies that use a single thread may use as
+                many CPU cores as there are.
             idle_s: idle seconds before `run` returns.
+            after_tick: function that is called after every tick with the result of the tick. It returns True if it did something.
         """
         self.runs = runs
+        self.after_tick = after_tick
         self.launcher = launcher or LocalLauncher()
         self.cpu_slots = cpu_slots
         self.idle_s = idle_s
         self.workers: dict[str, Worker] = {}
         self._over: set[str] = set()  # finished runs, whose files need not be read again
+        self._seen: dict[str, tuple[tuple[int, int], Waiting | None]] = {}  # what is known of a run until its folder changes
         self._order: list[str] | None = None
         self._not_before: dict[str, float] = {}  # per run, the earliest time of the next try after a failed start
         self._record = runs / "control" / "supervisor.json"
@@ -117,13 +141,14 @@ class Supervisor:
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         while True:
-            if self.tick() or self.workers:
+            did = self.tick()
+            if self.after_tick(did) or did or self.workers:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > self.idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
                 # removed finds every request of a client that still saw this supervisor.
                 self._record.unlink(missing_ok=True)
-                if not self.tick():
+                if not (self.tick() or self.after_tick(True)):
                     return
                 atomic_write_json(self._record, identity(os.getpid()))
                 last_work = time.monotonic()
@@ -135,19 +160,35 @@ class Supervisor:
             return False
         did = False
         for worker in list(self.workers.values()):
-            with _trouble_is_logged(worker.folder.id):
+            with trouble_is_logged(worker.folder.id):
                 did |= self._watch(worker)
-        waiting: list[tuple[float, RunFolder]] = []
+        waiting: list[Waiting] = []
         for run_id in run_ids(self.runs):
             if run_id not in self._over and run_id not in self.workers:
-                with _trouble_is_logged(run_id):
-                    waiting += self._look_at(RunFolder(self.runs, run_id))
-        waiting.sort(key=lambda pair: (pair[0], pair[1].id))
-        for _, folder in waiting:
-            with _trouble_is_logged(folder.id):
-                did |= self._start(folder)
-        self._write_queue([folder.id for _, folder in waiting if folder.id not in self.workers])
+                with trouble_is_logged(run_id):
+                    waiting += self._waiting(RunFolder(self.runs, run_id))
+        waiting.sort(key=lambda run: (run.asked, run.folder.id))
+        held = {run.folder.id for run in waiting} | self.workers.keys()  # no run starts before these have finished
+        for run in waiting:
+            if run.parent not in held:
+                with trouble_is_logged(run.folder.id):
+                    did |= self._start(run)
+        self._write_queue([run.folder.id for run in waiting if run.folder.id not in self.workers])
         return did
+
+    def _waiting(self, folder: RunFolder) -> list[Waiting]:
+        """Return [run] if the run waits to be started, else []. The files of a run are read only if its folder has changed."""
+        stamp = _stamp(folder)
+        seen = self._seen.get(folder.id)
+        if seen is None or seen[0] != stamp:
+            known = self._look_at(folder)
+            # A file written right after the stamp may have the same time, so the answer is kept only if the stamp is old.
+            is_old = time.time_ns() - max(stamp) > 1_000_000_000
+            if is_old and folder.id not in self.workers and (known is not None or _has_ended(folder)):
+                self._seen[folder.id] = (stamp, known)
+        else:
+            known = seen[1]
+        return [] if known is None else [known]
 
     def _watch(self, worker: Worker) -> bool:
         """Check one worker. Kill it if the user has requested a forced stop, and write exit.json once it has ended.
@@ -193,53 +234,43 @@ class Supervisor:
             # The request is fulfilled. `resume` also removes it, in case no supervisor was running.
             folder.request("force").unlink(missing_ok=True)
 
-    def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
+    def _look_at(self, folder: RunFolder) -> Waiting | None:
         """Check a run whose worker this supervisor does not watch.
 
         If the worker is alive, begin to watch it. If the worker has ended and exit.json does not say so, write exit.json.
 
         Returns:
-            [(time of the request to start, folder)] if the run waits to be started, and an empty list if it does not.
+            The run if it waits to be started, None if it does not.
         """
         process = read_json(folder.process_json)
         if process is None or is_waiting(folder, process):
-            return [self._asked_at(folder)] if folder.exists() and is_waiting(folder, process) else []
+            return _as_waiting(folder) if folder.exists() and is_waiting(folder, process) else None
         ended = read_json(folder.exit_json) or {}
         if ended.get("attempt") == process.get("attempt"):
             if ended.get("status") == "finished":
                 self._over.add(folder.id)
-            return []
+            return None
         if is_alive(process):
             self.workers[folder.id] = Worker(folder, process, None, oom_kills())
-            return []
+            return None
         foreign = process.get("boot_id") != boot_id()
         if not (foreign and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S):
             self._bury(folder, process, None, False)
-        return []
+        return None
 
-    def _asked_at(self, folder: RunFolder) -> tuple[float, RunFolder]:
-        asked = read_json(folder.request("resume"))
-        return float(asked.get("at", 0.0) if asked else folder.read_run().get("created", 0.0)), folder
-
-    def _start(self, folder: RunFolder) -> bool:
+    def _start(self, run: Waiting) -> bool:
         """Start a waiting run if its parent has finished and a device is free. Return True if the run was started."""
-        run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
-        parent = run.get("parent")
-        if parent and (not (above := RunFolder(self.runs, parent)).exists()
-                       or compute(above, with_parent=False).status != "finished"):
-            return False
         busy = [str(worker.process.get("device")) for worker in self.workers.values()]
-        wanted = str(run["config"].get("device", "auto"))
-        if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
-            wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
-        free = device.free_device(wanted, busy, self.cpu_slots)
-        if free is None:
+        free = device.free_device(run.device, busy, self._cpu_slots_for(run))
+        folder = run.folder
+        if free is None or time.monotonic() < self._not_before.get(folder.id, 0.0):
             return False
-        threads = fixed.get("threads") or run["config"].get("threads") or (device.cores() if not self.workers else 1)
+        if run.parent and (not (above := RunFolder(self.runs, run.parent)).exists()
+                           or compute(above, with_parent=False).status != "finished"):
+            return False
+        threads = run.threads or (device.cores() if not self.workers else 1)
         process = read_json(folder.process_json)
-        start = Start(1 if process is None else int(process["attempt"]) + 1, free, int(threads))
-        if time.monotonic() < self._not_before.get(folder.id, 0.0):
-            return False
+        start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
         self._not_before[folder.id] = time.monotonic() + RETRY_S
         kills = oom_kills()
         child = self.launcher.start(folder, start)
@@ -248,14 +279,54 @@ class Supervisor:
         self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
         return True
 
+    def _cpu_slots_for(self, run: Waiting) -> int:
+        """Return the number of runs that may use the CPU together with a run.
+
+        Runs of studies with a single thread share the CPU cores, because many such runs at a time are faster than one run with
+        many threads.
+        """
+        single = run.in_study and run.threads == 1 and all(
+            worker.process.get("threads") == 1 for worker in self.workers.values() if worker.process.get("device") == "cpu")
+        return max(self.cpu_slots, device.cores()) if single else self.cpu_slots
+
     def _write_queue(self, order: list[str]) -> None:
         if order != self._order:
-            with _trouble_is_logged("queue.json"):
+            with trouble_is_logged("queue.json"):
                 atomic_write_json(self.runs / "queue.json", {"order": order})
                 self._order = order
 
 
-class _trouble_is_logged:
+def _stamp(folder: RunFolder) -> tuple[int, int]:
+    """Return the times at which a file was last added to or removed from the folder of a run and its requests."""
+    return _changed(folder.path), _changed(folder.control)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _has_ended(folder: RunFolder) -> bool:
+    """Return True if exit.json describes the latest attempt of a run."""
+    process, ended = read_json(folder.process_json), read_json(folder.exit_json)
+    return process is not None and ended is not None and process.get("attempt") == ended.get("attempt")
+
+
+def _as_waiting(folder: RunFolder) -> Waiting:
+    """Return what the supervisor has to know of a run that waits."""
+    run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
+    asked = read_json(folder.request("resume"))
+    config, wanted = run["config"], str(run["config"].get("device", "auto"))
+    if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
+        wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
+    threads = fixed.get("threads") or config.get("threads")
+    return Waiting(folder, float(asked.get("at", 0.0) if asked else run.get("created", 0.0)), run.get("parent"), wanted,
+                   None if threads is None else int(threads), bool(run.get("study")))
+
+
+class trouble_is_logged:
     """A context manager that logs expected errors to supervisor.log and suppresses them.
 
     It keeps the supervisor alive if one run is broken or the disk is full, so that other runs can continue. An error that repeats
@@ -271,7 +342,7 @@ class _trouble_is_logged:
         return None
 
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
-        if not isinstance(problem, (RunError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
+        if not isinstance(problem, (RampartError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
             return False
         # Messages are compared without the path, because the name of a temporary file changes each time.
         gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
@@ -296,9 +367,15 @@ def take_lock(runs: Path) -> int | None:
     return descriptor
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one."""
-    parser = argparse.ArgumentParser(prog="python -m engine.run.supervisor", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None,
+         after_tick: Callable[[Path], Callable[[bool], bool]] = lambda runs: lambda changed: False) -> None:
+    """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one.
+
+    Args:
+        arguments: words of the command line; None for those of this process.
+        after_tick: function that is called with the runs folder and returns the `after_tick` of the `Supervisor`.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS)),
                         help="number of runs at a time on the CPU")
@@ -309,8 +386,5 @@ def main(arguments: list[str] | None = None) -> None:
     lock = take_lock(runs)
     if lock is None:
         return
-    Supervisor(runs, cpu_slots=options.cpu_slots, idle_s=options.idle).run()
+    Supervisor(runs, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=after_tick(runs)).run()
 
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,69 @@
+"""The background process of a runs folder: it supervises the runs and launches the runs of studies.
+
+    python -m engine.background --runs DIR
+
+Requests start it when it is not alive. It can be killed at any moment. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from engine.run import supervisor
+from engine.study.actions import advance
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.identity import Runs
+
+EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
+
+
+class Studies:
+    """The studies of a runs folder, whose runs are launched as they become due."""
+
+    def __init__(self, runs: Path) -> None:
+        """Create an object for the studies of the folder `runs`."""
+        self.runs = runs
+        self._next = 0.0
+        self._requests: list[tuple[str, int]] = []
+
+    def tick(self, changed: bool) -> bool:
+        """Launch the runs that are due, and return True if any was launched.
+
+        Args:
+            changed: True if a run has ended or started since the last call, so that others may be due.
+        """
+        requests = self._stamps()
+        if not (changed or requests != self._requests or time.monotonic() > self._next):
+            return False
+        self._requests = requests
+        self._next = time.monotonic() + EVERY_S
+        active = [one for one in study_ids(self.runs) if not _is_over(StudyFolder(self.runs, one))]
+        known = Runs(self.runs) if active else None
+        launched = 0
+        for study_id in active:
+            with supervisor.trouble_is_logged(study_id):
+                launched += advance(self.runs, study_id, known)
+        if launched:
+            self._next = 0.0  # a study launches only some of its runs at a time
+        return bool(launched)
+
+    def _stamps(self) -> list[tuple[str, int]]:
+        """Return the time of the last change of the folder of studies and of each study's requests."""
+        folder = self.runs / "studies"
+        if not folder.is_dir():
+            return []
+        return [(path.name, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.iterdir())) if path.is_dir()]
+
+
+def _is_over(folder: StudyFolder) -> bool:
+    return folder.is_stopped or folder.is_complete
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the supervisor of a runs folder together with its studies, unless the folder has a supervisor already."""
+    supervisor.main(arguments, lambda runs: Studies(runs).tick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What the dashboard and the command line can do with a study: launch, stop, resume, extend and delete it. Imports no torch."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engine import requests
+from engine.errors import RampartError, RunError
+from engine.run import admission, provenance
+from engine.run.folder import RunFolder, new_id
+from engine.run.state import compute
+from engine.study.declaration import Study
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.identity import Runs
+from engine.study.parsing import checked
+from engine.study.planning import Plan, plan_of
+
+# The supervisor launches at most this many runs of a study at a time, so that it can watch its workers in between.
+MOST_AT_ONCE = 20
+
+
+def launch(runs: Path | str, study: Study) -> str:
+    """Launch a study, and return its id. Its runs are launched by the supervisor, one after another.
+
+    Raises:
+        ConfigError, DataError, RunError: the study cannot work, a dataset is missing, or the disk is full. Nothing is launched.
+    """
+    root = Path(runs).absolute()
+    settled = checked(study).settled()
+    for arm in settled.arms:
+        for kind, config in settled.configurations(arm).items():
+            admission.check_config(kind, config)
+            admission.check_present(config)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RunError(f"The runs folder must be a writable folder, {root} is not ({problem.strerror}); choose another one "
+                       "(--runs DIR).") from None
+    admission.check_disk(root)
+    created = time.time()
+    study_id = new_id(study.recipe or "study", study.dataset, created)
+    launched = replace(settled, id=study_id, created=created, numerics=provenance.numerics())
+    StudyFolder(root, study_id).write(launched)
+    requests.ensure_supervisor(root)
+    return study_id
+
+
+def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
+    """Launch the runs of a study that are due, at most `MOST_AT_ONCE`, and return their number. The supervisor calls this.
+
+    A study that is stopped or complete launches nothing. When every cell has its result, the study is marked as complete.
+
+    Raises:
+        RunError: the study cannot be read, or a run cannot be written.
+    """
+    folder = StudyFolder(runs, study_id)
+    if folder.is_stopped or folder.is_complete:
+        return 0
+    plan = Plan(folder.read(), known or Runs(runs))
+    launched = plan.launch(MOST_AT_ONCE)
+    if not launched and all(cell.status == "finished" for cell in plan.cells):
+        folder.mark("complete")
+    return len(launched)
+
+
+def stop(runs: Path | str, study_id: str) -> None:
+    """Stop a study: launch no further runs, and stop those that were launched for it and wait or run.
+
+    Raises:
+        RunError: there is no such study, or the request cannot be written.
+    """
+    folder = StudyFolder(runs, study_id)
+    study = folder.read()
+    folder.mark("stop")
+    for known in reversed(Runs(runs).of_study(study.id)):  # the last run of a chain first, so that none starts in between
+        if compute(RunFolder(runs, known.id), with_parent=False).can_stop:
+            _without_race(requests.request_stop, runs, known.id)
+
+
+def resume(runs: Path | str, study_id: str) -> int:
+    """Continue a stopped study and try its failed runs again. Return the number of runs that continue.
+
+    Raises:
+        RunError: there is no such study.
+    """
+    folder = StudyFolder(runs, study_id)
+    study = folder.read()
+    folder.clear("stop")
+    folder.clear("complete")
+    again = [known.id for known in Runs(runs).of_study(study.id)
+             if compute(RunFolder(runs, known.id), with_parent=False).can_resume]
+    for run_id in again:
+        _without_race(requests.resume, runs, run_id)
+    requests.ensure_supervisor(runs)
+    return len(again)
+
+
+def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Repeat every arm of a study for more search seeds, and return these seeds.
+
+    The extension is recorded, together with the fact that results were known when it was asked for.
+
+    Args:
+        runs: folder of all runs.
+        study_id: id of the study.
+        seeds: number of additional seeds, which follow the largest seed so far, or the seeds themselves.
+
+    Raises:
+        RunError: there is no such study, or a seed is not valid or not new.
+    """
+    folder = StudyFolder(runs, study_id)
+    study = folder.read()
+    if isinstance(seeds, int):
+        first = max(study.search_seeds) + 1
+        seeds = range(first, first + seeds)
+    looked = any(cell.status == "finished" for cell in plan_of(runs, study).cells)
+    folder.extend(tuple(seeds), looked)
+    requests.ensure_supervisor(runs)
+    return tuple(seeds)
+
+
+def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> int:
+    """Delete a study, and return the number of runs that were deleted with it.
+
+    Args:
+        runs: folder of all runs.
+        study_id: id of the study.
+        with_runs: True to delete the runs that were launched for the study as well. Runs that another study takes are kept.
+
+    Raises:
+        RunError: there is no such study, or one of its runs waits or runs.
+    """
+    folder = StudyFolder(runs, study_id)
+    folder.read()
+    everything = Runs(runs)
+    own = [known.id for known in everything.of_study(study_id)]
+    if busy := [run_id for run_id in own if not compute(RunFolder(runs, run_id), with_parent=False).is_over]:
+        raise RunError(f"A study can be deleted when none of its runs waits or runs, and {len(busy)} do, for example {busy[0]}; "
+                       "stop the study first.")
+    taken = taken_by_others(runs, study_id, everything) if with_runs else set()
+    folder.remove()
+    removed = [run_id for run_id in own if with_runs and run_id not in taken]
+    for run_id in removed:
+        shutil.rmtree(RunFolder(runs, run_id).path, ignore_errors=True)
+    return len(removed)
+
+
+def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) -> set[str]:
+    """Return the ids of all runs that studies other than this one take for their cells."""
+    known = known or Runs(runs)
+    taken = set()
+    for other in study_ids(runs):
+        if other != study_id:
+            try:
+                cells = Plan(StudyFolder(runs, other).read(), known).cells
+            except RampartError:
+                continue  # a damaged study takes nothing
+            taken |= {step.run for cell in cells for step in cell.steps if step.run}
+    return taken
+
+
+def _without_race(request: Callable[[Path | str, str], None], runs: Path | str, run_id: str) -> None:
+    """Make a request about a run. If the run has ended or been deleted in the meantime, there is nothing to do."""
+    try:
+        request(runs, run_id)
+    except RunError:
+        return
+

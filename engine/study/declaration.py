@@ -1,0 +1,199 @@
+"""The declaration of a study: its arms, its seeds and the contrasts that it will test. Imports no torch.
+
+A study compares arms. An arm is a recipe for a network: a search with its settings, or a genotype or a hand-made network that
+needs no search, and the settings of the retraining and the attack. Each arm is repeated for several seeds of the search and, for
+each of them, for several seeds of the retraining. One repetition is a cell, and each cell has a chain of runs of its own.
+
+Everything that the answer depends on is declared before the first result is known: the endpoint, the contrasts and the
+smallest difference that matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.config import RunConfig
+from engine.config.run import KINDS
+from engine.configuring import build, recorded
+from engine.errors import ConfigError
+from engine.registry import unknown_name
+from engine.run.chain import followers
+
+SCHEMA = 1
+# The seed of the retraining with index i is the seed of its search plus i times this number. So the first retraining has the same
+# seed as its search, as in a chain that is launched by hand.
+RETRAIN_SEED_STEP = 1000
+ONE_THREAD = {"threads": 1}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of a study.
+
+    Attributes:
+        name: name of the arm, unique in its study.
+        method: search method; None for an arm without a search, whose retraining names a genotype or a hand-made network.
+        search, retrain, attack: settings in which the runs of the arm differ from the preset, as {name of the setting: value}.
+        settings: all settings of each run, as {kind: {name of the setting: value}}, which are written down at the launch. Later
+            versions of Rampart may have other presets, and a study keeps its settings. Empty before the launch.
+    """
+
+    name: str
+    method: str | None = None
+    search: Mapping[str, Any] = field(default_factory=dict)
+    retrain: Mapping[str, Any] = field(default_factory=dict)
+    attack: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of run in a chain of this arm, in order."""
+        return KINDS if self.method else KINDS[1:]
+
+    def changes(self, kind: str) -> Mapping[str, Any]:
+        """Return the changed settings of a kind of run."""
+        return {"search": self.search, "retrain": self.retrain, "attack": self.attack}[kind]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One repetition of an arm.
+
+    Attributes:
+        arm: name of the arm.
+        search_seed: seed of the search. For an arm without a search, the seed only sets the retraining's seed.
+        index: number of the retraining among those with this search seed, counted from 0.
+    """
+
+    arm: str
+    search_seed: int
+    index: int
+
+    @property
+    def retrain_seed(self) -> int:
+        """The seed of the retraining."""
+        return self.search_seed + RETRAIN_SEED_STEP * self.index
+
+
+@dataclass(frozen=True)
+class Study:
+    """A declared comparison of arms over seeds.
+
+    Attributes:
+        question: the question that the study answers, as a sentence.
+        dataset: dataset of every run, unless an arm sets another one for its search.
+        preset: preset of every run.
+        arms: the arms, at least one.
+        search_seeds: seeds of the searches. The search seed is the unit of the statistics.
+        retrainings: number of retrainings for each search seed.
+        contrasts: pairs of arms that the study compares, as (first, second).
+        endpoint: column of the robustness table in which arms are compared, such as "worst-case", "natural" or "pgd-20".
+        margin: smallest difference of accuracies that matters, as a fraction in 0..1; None if none is declared. With a margin,
+            two arms may be found equal.
+        match: "macs" or "params" to choose the channels of every retraining so that its network is as large as the network of
+            the reference arm in the same cell; "none" to leave the sizes as they are.
+        reference: name of the reference arm; "" without matching.
+        analysis: "contrasts" to compare arms in pairs; "ranking" to correlate rankings of networks.
+        recipe: name of the recipe from which the study was made; "" for a study of the user's own.
+        size: "demo" or "full" for a recipe; "" for a study of the user's own.
+        id: id of the study; "" before it is launched.
+        created: time of the launch in unix seconds.
+        numerics: hash of the code that determines results (`engine.run.provenance.numerics`) at the launch.
+        example: True for the example study that is shown on an empty installation.
+    """
+
+    question: str
+    dataset: str
+    preset: str
+    arms: tuple[Arm, ...]
+    search_seeds: tuple[int, ...]
+    retrainings: int = 1
+    contrasts: tuple[tuple[str, str], ...] = ()
+    endpoint: str = "worst-case"
+    margin: float | None = None
+    match: str = "none"
+    reference: str = ""
+    analysis: str = "contrasts"
+    recipe: str = ""
+    size: str = ""
+    id: str = ""
+    created: float = 0.0
+    numerics: str = ""
+    example: bool = False
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm with this name.
+
+        Raises:
+            ConfigError: there is no such arm.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise ConfigError(unknown_name("arm", name, [arm.name for arm in self.arms]))
+
+    def cells(self) -> list[Cell]:
+        """Return all cells in the order in which they should run.
+
+        The arms alternate, so that an interrupted study has about equally many results in every arm.
+        """
+        return [Cell(arm.name, seed, index)
+                for index in range(self.retrainings) for seed in self.search_seeds for arm in self._reference_first()]
+
+    def _reference_first(self) -> list[Arm]:
+        """Return the arms with the reference arm first, because the sizes of the other networks follow from it."""
+        return sorted(self.arms, key=lambda arm: arm.name != self.reference)
+
+    def configurations(self, arm: Arm) -> dict[str, RunConfig]:
+        """Return {kind: configuration} for the runs in a chain of an arm, with seeds of 0.
+
+        Settings that are shared by all kinds of run pass from the first run to the later ones, as in any chain. Every run uses
+        one thread unless the arm says otherwise, so that as many runs as there are cores can work side by side.
+
+        Raises:
+            ConfigError: a setting is unknown or not allowed.
+        """
+        if arm.settings:
+            return {kind: recorded({"kind": kind, "method": arm.method if kind == "search" else None, "config": values})
+                    for kind, values in arm.settings.items()}
+        first, *later = arm.kinds
+        dataset = str(arm.changes(first).get("dataset", self.dataset))
+        config = self._first(arm, first, dataset)
+        if dataset == self.dataset:
+            return {first: config, **dict(followers(first, config, arm.method, self.preset, later, self._changes(arm, later)))}
+        # After a search on another dataset, the retraining begins a chain of its own. It takes over the seed of the splits only,
+        # because for example the radius of the attack belongs to the dataset.
+        kind, *rest = later
+        following = build(kind, None, self.dataset, self.preset, {**self._changes(arm, [kind])[kind],
+                                                                  "split_seed": config.split_seed})
+        return {first: config, kind: following,
+                **dict(followers(kind, following, None, self.preset, rest, self._changes(arm, rest)))}
+
+    def _first(self, arm: Arm, kind: str, dataset: str) -> RunConfig:
+        return build(kind, arm.method, dataset, self.preset, {**ONE_THREAD, **arm.changes(kind), "dataset": dataset, "seed": 0})
+
+    def _changes(self, arm: Arm, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return {kind: {**ONE_THREAD, **arm.changes(kind)} for kind in kinds}
+
+    def settled(self) -> Study:
+        """Return a copy of the study in which every arm has all its settings written down (`Arm.settings`).
+
+        Raises:
+            ConfigError: a setting of an arm is unknown or not allowed. The message names the arm.
+        """
+        arms = []
+        for arm in self.arms:
+            try:
+                settings = {kind: config.model_dump(mode="json") for kind, config in self.configurations(arm).items()}
+            except ConfigError as refusal:
+                raise ConfigError(f"Arm {arm.name}: {refusal}") from None
+            arms.append(replace(arm, settings=settings))
+        return replace(self, arms=tuple(arms))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study as a JSON object, which `engine.study.parsing.from_record` can read."""
+        entries = {name: getattr(self, name) for name in type(self).__dataclass_fields__ if name != "arms"}
+        arms = [{name: value for name, value in vars(arm).items() if value} for arm in self.arms]
+        return {"schema": SCHEMA, **entries, "arms": arms}

@@ -1,0 +1,134 @@
+"""The identity of runs, by which studies find runs that exist already. Imports no torch.
+
+Two runs are the same experiment if their settings, their method and their parents are the same. The device, the number of threads
+and the way in which the number of channels was chosen do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.config import RunConfig
+from engine.configuring import recorded
+from engine.errors import ConfigError, RunError
+from engine.run.folder import RunFolder, run_ids
+
+NOT_COMPARED = frozenset({"device", "threads", "match", "match_to"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run that exists.
+
+    Attributes:
+        id: id of the run.
+        kind: "search", "retrain" or "attack".
+        experiment: hash of the settings, the method and the preset, without those of the parent; "" if the settings of the run
+            cannot be read, so that no study takes it.
+        parent: id of the parent run; "" without a parent.
+        study: id of the study for which the run was launched; "" if it was launched by hand.
+        numerics: hash of the code that determines results, at the launch; "" for runs of older versions.
+        created: time of the launch in unix seconds.
+    """
+
+    id: str
+    kind: str
+    experiment: str
+    parent: str
+    study: str
+    numerics: str
+    created: float
+
+
+def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
+    """Return a hash of the settings of a run that determine its result."""
+    ignored = NOT_COMPARED | config.inert()
+    settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in ignored}
+    text = json.dumps([kind, method if kind == "search" else None, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Runs:
+    """All runs of a folder by identity. The object is a snapshot: runs that are launched later are added with `add`."""
+
+    def __init__(self, runs: Path | str) -> None:
+        """Read the run.json of every run. Runs that cannot be read are left out."""
+        self.root = Path(runs)
+        self._by_id: dict[str, Known] = {}
+        self._by_identity: dict[str, list[Known]] = defaultdict(list)
+        present = [run_id for run_id in run_ids(runs) if self._load(run_id)]
+        for run_id in present:  # a run can be older than its parent in the order of ids, so all are loaded first
+            self._index(run_id)
+
+    def add(self, run_id: str) -> None:
+        """Add a run that was launched after the others were read."""
+        if self._load(run_id):
+            self._index(run_id)
+
+    def _load(self, run_id: str) -> bool:
+        """Read the run.json of a run. Return False if it cannot be read."""
+        try:
+            written = os.stat(RunFolder(self.root, run_id).run_json).st_mtime_ns
+            self._by_id[run_id] = _read(self.root, run_id, written)
+        except (RunError, OSError):
+            return False
+        return True
+
+    def _index(self, run_id: str) -> None:
+        if identity := self._identity(run_id):
+            self._by_identity[identity].append(self._by_id[run_id])
+
+    def of_study(self, study_id: str) -> list[Known]:
+        """Return the runs that were launched for a study, oldest first."""
+        return sorted((one for one in self._by_id.values() if one.study == study_id), key=lambda one: (one.created, one.id))
+
+    def __getitem__(self, run_id: str) -> Known:
+        return self._by_id[run_id]
+
+    def same(self, experiment: str, parent: str | None) -> list[Known]:
+        """Return the runs of the same experiment, oldest first.
+
+        Args:
+            experiment: hash of the settings, as `experiment_of` returns it.
+            parent: id of the parent, or of any run that is the same experiment as the parent; None without a parent.
+        """
+        return sorted(self._by_identity.get(_joined(experiment, self._identity(parent) if parent else ""), []),
+                      key=lambda one: (one.created, one.id))
+
+    def _identity(self, run_id: str, depth: int = 0) -> str:
+        """Return the identity of a run with those of its ancestors; "" if one of them does not exist or cannot be read."""
+        known = self._by_id.get(run_id)
+        if known is None or not known.experiment or depth > 3:
+            return ""
+        above = self._identity(known.parent, depth + 1) if known.parent else ""
+        return "" if known.parent and not above else _joined(known.experiment, above)
+
+
+def _joined(experiment: str, above: str) -> str:
+    return hashlib.sha256(f"{experiment} {above}".encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=20_000)
+def _read(root: Path, run_id: str, mtime_ns: int) -> Known:
+    """Return what run.json says about a run. The answer is cached, because run.json is written only once.
+
+    Args:
+        root: folder of all runs.
+        run_id: id of the run.
+        mtime_ns: time at which run.json was written. Only a key of the cache.
+    """
+    run: dict[str, Any] = RunFolder(root, run_id).read_run()
+    try:
+        experiment = "" if run.get("imported") else experiment_of(run["kind"], run.get("method"), recorded(run))
+    except (ConfigError, KeyError):
+        experiment = ""
+    membership, code = run.get("study") or {}, run.get("code") or {}
+    return Known(run_id, run["kind"], experiment, str(run.get("parent") or ""), str(membership.get("id") or ""),
+                 str(code.get("numerics") or ""), float(run["created"]))

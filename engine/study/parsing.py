@@ -1,0 +1,266 @@
+"""Studies as files: parse a study from JSON or YAML, and check it. Imports no torch.
+
+Example of a file:
+    question: Does the space with accurate cells first beat the conventional one?
+    dataset: digits
+    preset: quick
+    search_seeds: 5
+    retrainings: 2
+    match: macs
+    reference: ARNAS space
+    arms:
+      - {name: ARNAS space, method: arnas}
+      - name: Conventional space
+        method: arnas
+        search: {placement: normal, width_ratio: "1:2:4"}
+    contrasts: [[ARNAS space, Conventional space]]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from engine.attack.catalogue import NATURAL, WORST
+from engine.config import PRESETS, AttackConfig, RetrainConfig
+from engine.configuration_file import read_record, settings_from
+from engine.configuring import config_class
+from engine.data.catalogue import DATASETS
+from engine.errors import ConfigError, shortened
+from engine.registry import unknown_name
+from engine.study.declaration import SCHEMA, Arm, Study
+
+LONGEST_NAME, LONGEST_QUESTION = 60, 300
+MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
+LARGEST_SEED = 1_000_000
+MATCHES = ("none", "macs", "params")
+ANALYSES = ("contrasts", "ranking")
+# Entries that a user writes. The others (`SAVED`) are added at the launch.
+ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings", "contrasts", "endpoint", "margin", "match",
+           "reference", "analysis", "recipe", "size")
+SAVED = ("schema", "id", "created", "numerics", "example")
+ARM_ENTRIES = ("name", "method", "search", "retrain", "attack")
+ADVICE = "the Studies page exports such a file"
+
+
+def from_text(text: str | bytes) -> Study:
+    """Parse and check a study that a user has written, in JSON or YAML.
+
+    Raises:
+        ConfigError: the text is not a study, or the study cannot work. The message says which entry is wrong.
+    """
+    record = read_record(text, ENTRIES)
+    return checked(from_record({name: value for name, value in record.items() if name not in SAVED}))
+
+
+def from_record(record: Mapping[str, Any]) -> Study:
+    """Return the study that a JSON object describes. Names of arms, seeds and settings are checked for their form only.
+
+    Entries that are missing get their defaults. Without contrasts, every arm is compared with the reference arm or, if there is
+    none, with the first arm.
+
+    Raises:
+        ConfigError: an entry is unknown, missing or of the wrong type.
+    """
+    for name in record:
+        if name not in (*ENTRIES, *SAVED):
+            raise ConfigError(unknown_name("entry of a study", name, ENTRIES))
+    if record.get("schema", SCHEMA) != SCHEMA:
+        raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
+                          "that wrote the study.")
+    arms = tuple(_arm(one) for one in _list(record, "arms"))
+    reference = _text(record, "reference", "")
+    base = reference or (arms[0].name if arms else "")
+    contrasts = tuple(_pair(one) for one in _list(record, "contrasts", [])) or tuple(
+        (base, arm.name) for arm in arms if arm.name != base)
+    return Study(
+        question=_text(record, "question"), dataset=_text(record, "dataset"), preset=_text(record, "preset", "quick"), arms=arms,
+        search_seeds=_seeds(record.get("search_seeds", 5)), retrainings=_whole(record, "retrainings", 1), contrasts=contrasts,
+        endpoint=_text(record, "endpoint", WORST), margin=_number(record, "margin"), match=_text(record, "match", "none"),
+        reference=reference, analysis=_text(record, "analysis", "contrasts"), recipe=_text(record, "recipe", ""),
+        size=_text(record, "size", ""), id=_text(record, "id", ""), created=_number(record, "created") or 0.0,
+        numerics=_text(record, "numerics", ""), example=bool(record.get("example", False)))
+
+
+def checked(study: Study) -> Study:
+    """Return `study` after checking that it can be launched.
+
+    Raises:
+        ConfigError: a name is unknown or given twice, a number is out of range, or the settings of an arm cannot work.
+    """
+    _check_entries(study)
+    _check_arms(study)
+    _check_contrasts(study)
+    _check_matching(study)
+    study.settled()  # builds every configuration
+    _check_endpoint(study)
+    return study
+
+
+def exported(study: Study) -> dict[str, Any]:
+    """Return the study as a JSON object that a user can edit and launch again, without what the launch added."""
+    record = {name: value for name, value in study.to_dict().items() if name in ENTRIES and value not in ("", None)}
+    record["arms"] = [{name: value for name, value in arm.items() if name in ARM_ENTRIES} for arm in record["arms"]]
+    return record
+
+
+def _refuse(name: str, expected: str, actual: Any) -> ConfigError:
+    return ConfigError(problems={name: f"{name} of a study must be {expected}, got {shortened(actual)}; {ADVICE}."})
+
+
+def _text(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = record.get(name, default)
+    if not isinstance(value, str) or (default is None and not value.strip()):
+        raise _refuse(name, "a text", value)
+    return value.strip()
+
+
+def _list(record: Mapping[str, Any], name: str, default: list[Any] | None = None) -> Sequence[Any]:
+    value = record.get(name, default)
+    if not isinstance(value, (list, tuple)):
+        raise _refuse(name, "a list", value)
+    return value
+
+
+def _as_whole(value: Any) -> int | None:
+    """Return the whole number that a value or a text of the file stands for; None if it is not a whole number."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _whole(record: Mapping[str, Any], name: str, default: int) -> int:
+    value = _as_whole(record.get(name, default))
+    if value is None:
+        raise _refuse(name, "a whole number", record[name])
+    return value
+
+
+def _number(record: Mapping[str, Any], name: str) -> float | None:
+    value = record.get(name)
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        raise _refuse(name, "a number", value) from None
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """Return the search seeds. A number n stands for the seeds 0 to n - 1."""
+    if (count := _as_whole(value)) is not None:
+        return tuple(range(count)) if count <= MOST_SEEDS else tuple(range(MOST_SEEDS + 1))
+    seeds = [_as_whole(one) for one in value] if isinstance(value, (list, tuple)) else [None]
+    if None in seeds:
+        raise _refuse("search_seeds", "a number of seeds or a list of seeds", value)
+    return tuple(seed for seed in seeds if seed is not None)
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(isinstance(name, str) for name in value):
+        raise _refuse("contrasts", "pairs of names of arms", value)
+    return value[0].strip(), value[1].strip()
+
+
+def _arm(record: Any) -> Arm:
+    if not isinstance(record, Mapping):
+        raise _refuse("arms", "objects with a name", record)
+    for name in record:
+        if name not in (*ARM_ENTRIES, "settings"):
+            raise ConfigError(unknown_name("entry of an arm", name, ARM_ENTRIES))
+    name = _text(record, "name")
+    method = record.get("method") or None
+    if method is not None and not isinstance(method, str):
+        raise _refuse("method of an arm", "the name of a search method", method)
+    if method is None and record.get("search"):
+        raise ConfigError(f"Arm {name} has settings of a search and no method; name the method or leave the settings out.")
+    search = _changes(config_class("search", method), name, "search", record) if method else {}
+    return Arm(name, method, search, _changes(RetrainConfig, name, "retrain", record),
+               _changes(AttackConfig, name, "attack", record), record.get("settings", {}))
+
+
+def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changed settings of one kind of run. A search may name another dataset than the study's."""
+    values = dict(record.get(kind) or {}) if isinstance(record.get(kind) or {}, Mapping) else record[kind]
+    dataset = values.pop("dataset", None) if kind == "search" and isinstance(values, dict) else None
+    changes = settings_from(cls, f"{kind} of arm {arm}", values)
+    if taken := sorted({"seed", "match", "match_to"} & set(changes)) if kind != "attack" else []:
+        raise ConfigError(f"{', '.join(taken)} of arm {arm} must be left out, because the study sets the seeds of its runs and "
+                          "the size of its networks (search_seeds, retrainings, match).")
+    return changes | ({"dataset": dataset} if dataset else {})
+
+
+def _check_entries(study: Study) -> None:
+    def check(name: str, good: bool, expected: str, actual: Any) -> None:
+        if not good:
+            raise _refuse(name, expected, actual)
+
+    DATASETS[study.dataset]
+    check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
+    check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
+    check("search_seeds", 1 <= len(study.search_seeds) <= MOST_SEEDS, f"1 to {MOST_SEEDS} seeds", len(study.search_seeds))
+    check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)
+    check("search_seeds", all(0 <= seed < LARGEST_SEED for seed in study.search_seeds), f"from 0 to {LARGEST_SEED - 1}",
+          study.search_seeds)
+    check("retrainings", 1 <= study.retrainings <= MOST_RETRAININGS, f"from 1 to {MOST_RETRAININGS}", study.retrainings)
+    check("margin", study.margin is None or 0 < study.margin < 1, "between 0 and 1, a difference of accuracies", study.margin)
+    check("match", study.match in MATCHES, f"one of {', '.join(MATCHES)}", study.match)
+    check("analysis", study.analysis in ANALYSES, f"one of {', '.join(ANALYSES)}", study.analysis)
+
+
+def _check_arms(study: Study) -> None:
+    if not 1 <= len(study.arms) <= MOST_ARMS:
+        raise _refuse("arms", f"1 to {MOST_ARMS} arms", len(study.arms))
+    names = [arm.name for arm in study.arms]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise _refuse("arms", "arms with different names", ", ".join(twice))
+    for arm in study.arms:
+        if len(arm.name) > LONGEST_NAME:
+            raise _refuse("arms", f"arms with names of at most {LONGEST_NAME} characters", arm.name)
+        if not arm.method and not (arm.retrain.get("genotype") or arm.retrain.get("network")):
+            raise ConfigError(f"Arm {arm.name} needs a search method, a genotype or the name of a network; add method, or "
+                              "genotype or network to its retrain settings.")
+    cells = len(study.arms) * len(study.search_seeds) * study.retrainings
+    if cells > MOST_CELLS:
+        raise ConfigError(f"A study can have at most {MOST_CELLS} cells (arms times search seeds times retrainings), got "
+                          f"{cells}; divide it into several studies.")
+
+
+def _check_contrasts(study: Study) -> None:
+    for name in chain.from_iterable(study.contrasts):
+        study.arm(name)
+    for first, second in study.contrasts:
+        if first == second:
+            raise _refuse("contrasts", "pairs of different arms", [first, second])
+    pairs = [frozenset(pair) for pair in study.contrasts]
+    if len(set(pairs)) < len(pairs):
+        raise _refuse("contrasts", "pairs that occur only once", [list(pair) for pair in study.contrasts])
+    if study.analysis == "contrasts" and not study.contrasts:
+        raise _refuse("arms", "at least two arms, which can be compared", len(study.arms))
+
+
+def _check_matching(study: Study) -> None:
+    if (study.match == "none") != (not study.reference):
+        raise ConfigError("A study must name match and reference together, so that networks get the size of the reference arm's, "
+                          f"got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
+    if study.reference:
+        study.arm(study.reference)
+
+
+def _check_endpoint(study: Study) -> None:
+    """Check that every arm measures the endpoint, and measures it under the same protocol (the conditions of the attacks)."""
+    protocols = {}
+    for arm in study.arms:
+        config = study.configurations(arm)["attack"]
+        assert isinstance(config, AttackConfig)
+        measured = (NATURAL, WORST) if config.worst_case_only else (NATURAL, *config.attacks, WORST)
+        if study.endpoint not in measured:
+            raise ConfigError(problems={"endpoint": unknown_name(f"result of arm {arm.name}", study.endpoint, measured)})
+        protocols[arm.name] = config
+    first, *others = protocols.items()
+    for name, config in others:
+        if different := config.differs_from(first[1]):
+            raise ConfigError(f"All arms must be attacked alike, so that their results can be compared, but {name} differs from "
+                              f"{first[0]} in {', '.join(different)}; give all arms the same attack settings.")
+
+

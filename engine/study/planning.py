@@ -1,0 +1,236 @@
+"""The runs of a study: those that exist, and those that have to be launched. Imports no torch.
+
+Nothing is stored about which run belongs to which cell. A cell takes a run with the settings that the study declares for it: a
+run that was launched for the study, or else any other run of the same experiment with the same code. So a baseline that five
+studies share runs once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine.architecture.genotype import DERIVED
+from engine.config import RetrainConfig, RunConfig
+from engine.configuring import validate
+from engine.errors import ConfigError, GenotypeError
+from engine.requests import submit
+from engine.run.folder import RunFolder
+from engine.run.matching import matched
+from engine.run.state import RunState, compute
+from engine.study.declaration import Arm, Cell, Study
+from engine.study.identity import Known, Runs, experiment_of
+
+WAITING, REFUSED = "waiting", "refused"  # states of a step without a run, in addition to those of a run
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run in the chain of a cell.
+
+    Attributes:
+        kind: "search", "retrain" or "attack".
+        run: id of the run; "" if it does not exist yet.
+        status: status of the run; "waiting" if it does not exist yet, "refused" if it cannot be launched.
+        cause: why the run failed, was stopped or cannot be launched; "" otherwise.
+        reused: True if the run was not launched for this study.
+        created: time of the run's launch in unix seconds; 0 if it does not exist yet.
+    """
+
+    kind: str
+    run: str = ""
+    status: str = WAITING
+    cause: str = ""
+    reused: bool = False
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A cell with its runs.
+
+    Attributes:
+        cell: the cell.
+        steps: one step for each kind of run in the chain of the cell, in order.
+    """
+
+    cell: Cell
+    steps: tuple[Step, ...]
+
+    @property
+    def status(self) -> str:
+        """Status of the cell: "finished", "failed", "stopped", "running" or "waiting"."""
+        statuses = [step.status for step in self.steps]
+        if statuses[-1] == "finished":
+            return "finished"
+        for status, words in (("failed", ("failed", REFUSED)), ("stopped", ("stopped",)), ("running", ("running", "stopping"))):
+            if any(one in words for one in statuses):
+                return status
+        return WAITING
+
+    @property
+    def attack(self) -> Step:
+        """The last step, whose run measures the endpoint."""
+        return self.steps[-1]
+
+
+class Plan:
+    """The runs of a study at one moment."""
+
+    def __init__(self, study: Study, runs: Runs) -> None:
+        """Create a plan.
+
+        Args:
+            study: the study, with the settings of its arms written down.
+            runs: all runs of the folder.
+        """
+        self.study = study
+        self.runs = runs
+        self._configs = {arm.name: study.configurations(arm) for arm in study.arms}
+        self._states: dict[str, RunState] = {}
+        self._arms = {arm.name: arm for arm in study.arms}
+        self._references: dict[tuple[int, int], str] = {}
+
+    @cached_property
+    def cells(self) -> list[CellState]:
+        """All cells with their runs, in the order in which they should run."""
+        return [CellState(cell, tuple(self._steps(cell))) for cell in self.study.cells()]
+
+    def launch(self, most: int) -> list[str]:
+        """Launch runs that are due, and return their ids.
+
+        A search is due at once, and a following run as soon as the run before it exists. If the size of a network follows from
+        another network, its retraining is due when the architectures of both are known.
+
+        Args:
+            most: largest number of runs to launch.
+
+        Raises:
+            RunError: a run cannot be written, for example because the disk is full.
+        """
+        launched: list[str] = []
+        for cell in self.study.cells():
+            while len(launched) < most and (run_id := self._launch_next(cell)):
+                launched.append(run_id)
+                self.runs.add(run_id)
+        return launched
+
+    def _launch_next(self, cell: Cell) -> str | None:
+        """Launch the first run of a cell that is due, and return its id; None if no run is due."""
+        arm, parent = self._arms[cell.arm], None
+        for kind in arm.kinds:
+            try:
+                config = self._config(cell, kind, parent)
+            except (ConfigError, GenotypeError):
+                return None  # the cell is refused, which the page shows
+            if config is None:
+                return None
+            taken = self._taken(arm, kind, config, parent)
+            if taken is None:
+                return self._submit(cell, kind, parent)
+            parent = taken.id
+        return None
+
+    def _submit(self, cell: Cell, kind: str, parent: str | None) -> str | None:
+        config = self._settings(cell, kind)
+        membership = {"id": self.study.id, "arm": cell.arm, "search_seed": cell.search_seed, "index": cell.index}
+        try:
+            ids = submit(self.runs.root, kind, config, method=self._arms[cell.arm].method if kind == "search" else None,
+                         preset=self.study.preset, parent=parent, study=membership)
+        except (ConfigError, GenotypeError):
+            return None
+        return ids[0]
+
+    def _steps(self, cell: Cell) -> Iterator[Step]:
+        arm, parent = self._arms[cell.arm], None
+        blocked = False
+        for kind in arm.kinds:
+            step = Step(kind)
+            if not blocked:
+                step = self._step(cell, kind, parent)
+                parent, blocked = step.run, not step.run
+            yield step
+
+    def _step(self, cell: Cell, kind: str, parent: str | None) -> Step:
+        try:
+            config = self._config(cell, kind, parent)
+        except (ConfigError, GenotypeError) as refusal:
+            return Step(kind, status=REFUSED, cause=str(refusal))
+        taken = None if config is None else self._taken(self._arms[cell.arm], kind, config, parent)
+        if taken is None:
+            return Step(kind)
+        state = self._state(taken.id)
+        return Step(kind, taken.id, state.status, state.cause, taken.study != self.study.id, taken.created)
+
+    def _taken(self, arm: Arm, kind: str, config: RunConfig, parent: str | None) -> Known | None:
+        """Return the run that a cell takes for one of its steps, or None if there is none.
+
+        A run of the study itself comes first, then a finished run, then one that is still waiting or running.
+        """
+        usable = []
+        for known in self.runs.same(experiment_of(kind, arm.method, config), parent):
+            own = known.study == self.study.id
+            status = self._state(known.id).status
+            if own or (known.numerics == self.study.numerics and status not in ("failed", "stopped", "stopping")):
+                usable.append((not own, status != "finished", known.created, known.id, known))
+        return min(usable)[-1] if usable else None
+
+    def _state(self, run_id: str) -> RunState:
+        if run_id not in self._states:
+            self._states[run_id] = compute(RunFolder(self.runs.root, run_id), with_parent=False)
+        return self._states[run_id]
+
+    def _settings(self, cell: Cell, kind: str) -> RunConfig:
+        """Return the configuration of a run of a cell, in which the size of the network is still to be matched."""
+        config = self._configs[cell.arm][kind]
+        seeds = {"search": cell.search_seed, "retrain": cell.retrain_seed}  # the seed of the attacks belongs to the protocol
+        changes: dict[str, Any] = {"seed": seeds[kind]} if kind in seeds else {}
+        if kind == "retrain" and self._is_matched(cell):
+            changes |= {"match": self.study.match, "match_to": self._reference(cell)}
+        return validate(type(config), config.model_dump() | changes)
+
+    def _config(self, cell: Cell, kind: str, parent: str | None) -> RunConfig | None:
+        """Return the complete configuration of a run of a cell; None if it cannot be known yet.
+
+        Raises:
+            ConfigError, GenotypeError: the size of the network cannot be matched.
+        """
+        if kind == "retrain" and self._is_matched(cell):
+            reference = self._reference(cell)
+            if not (reference and self._has_genotype(reference) and (parent is None or self._has_genotype(parent))):
+                return None
+            config = self._settings(cell, kind)
+            assert isinstance(config, RetrainConfig)
+            return matched(self.runs.root, config, parent)[0]
+        return self._settings(cell, kind)
+
+    def _is_matched(self, cell: Cell) -> bool:
+        """Return True if the size of a cell's network follows from that of the reference arm."""
+        config = self._configs[cell.arm]["retrain"]
+        assert isinstance(config, RetrainConfig)
+        return self.study.match != "none" and cell.arm != self.study.reference and config.network == DERIVED
+
+    def _reference(self, cell: Cell) -> str:
+        """Return the id of the reference arm's retraining in the same cell; "" if it does not exist yet."""
+        key = cell.search_seed, cell.index
+        if not self._references.get(key):
+            twin = Cell(self.study.reference, *key)
+            self._references[key] = next((step.run for step in self._steps(twin) if step.kind == "retrain"), "")
+        return self._references[key]
+
+    def _has_genotype(self, run_id: str) -> bool:
+        """Return True if the architecture of a search or a retraining is known."""
+        known = self.runs[run_id]
+        if known.kind == "search":
+            return self._state(run_id).status == "finished"
+        return not known.parent or self._has_genotype(known.parent)
+
+
+def plan_of(runs: Path | str, study: Study) -> Plan:
+    """Return the plan of a study with the current runs of a folder."""
+    return Plan(study, Runs(runs))
+
+
