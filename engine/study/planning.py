@@ -13,13 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.architecture.capacity import nearest_channels
 from engine.architecture.genotype import DERIVED
 from engine.config import RetrainConfig, RunConfig
 from engine.configuring import validate
+from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, GenotypeError
 from engine.requests import submit
 from engine.run.folder import RunFolder
-from engine.run.matching import matched
+from engine.run.lineage import arrangement_of, retraining_of, trained_genotype, trained_network
 from engine.run.state import RunState, compute
 from engine.study.declaration import Arm, Cell, Study
 from engine.study.identity import Known, Runs, experiment_of
@@ -130,12 +132,11 @@ class Plan:
                 return None
             taken = self._taken(arm, kind, config, parent)
             if taken is None:
-                return self._submit(cell, kind, parent)
+                return self._submit(cell, kind, config, parent)
             parent = taken.id
         return None
 
-    def _submit(self, cell: Cell, kind: str, parent: str | None) -> str | None:
-        config = self._settings(cell, kind)
+    def _submit(self, cell: Cell, kind: str, config: RunConfig, parent: str | None) -> str | None:
         membership = {"id": self.study.id, "arm": cell.arm, "search_seed": cell.search_seed, "index": cell.index}
         try:
             ids = submit(self.runs.root, kind, config, method=self._arms[cell.arm].method if kind == "search" else None,
@@ -183,29 +184,30 @@ class Plan:
             self._states[run_id] = compute(RunFolder(self.runs.root, run_id), with_parent=False)
         return self._states[run_id]
 
-    def _settings(self, cell: Cell, kind: str) -> RunConfig:
-        """Return the configuration of a run of a cell, in which the size of the network is still to be matched."""
+    def _config(self, cell: Cell, kind: str, parent: str | None) -> RunConfig | None:
+        """Return the configuration of a run of a cell; None if it cannot be known yet.
+
+        Raises:
+            ConfigError, GenotypeError: the network of the cell cannot be built.
+        """
         config = self._configs[cell.arm][kind]
         seeds = {"search": cell.search_seed, "retrain": cell.retrain_seed}  # the seed of the attacks belongs to the protocol
         changes: dict[str, Any] = {"seed": seeds[kind]} if kind in seeds else {}
         if kind == "retrain" and self._is_matched(cell):
-            changes |= {"match": self.study.match, "match_to": self._reference(cell)}
-        return validate(type(config), config.model_dump() | changes)
-
-    def _config(self, cell: Cell, kind: str, parent: str | None) -> RunConfig | None:
-        """Return the complete configuration of a run of a cell; None if it cannot be known yet.
-
-        Raises:
-            ConfigError, GenotypeError: the size of the network cannot be matched.
-        """
-        if kind == "retrain" and self._is_matched(cell):
             reference = self._reference(cell)
             if not (reference and self._has_genotype(reference) and (parent is None or self._has_genotype(parent))):
                 return None
-            config = self._settings(cell, kind)
-            assert isinstance(config, RetrainConfig)
-            return matched(self.runs.root, config, parent)[0]
-        return self._settings(cell, kind)
+            changes["channels"] = self._matched_channels(config, parent, reference)
+        return validate(type(config), config.model_dump() | changes)
+
+    def _matched_channels(self, config: RunConfig, parent: str | None, reference: str) -> int:
+        """Return the number of channels with which a network comes closest in size to the network of the reference arm."""
+        assert isinstance(config, RetrainConfig)
+        runs, data = self.runs.root, DATASETS[config.dataset]
+        target = trained_network(runs, *retraining_of(runs, reference)).cost()
+        genotype = trained_genotype(runs, config, parent)
+        return nearest_channels(genotype, target, self.study.match, layers=config.layers, classes=data.classes,
+                                image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))[0]
 
     def _is_matched(self, cell: Cell) -> bool:
         """Return True if the size of a cell's network follows from that of the reference arm."""
