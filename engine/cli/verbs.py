@@ -312,6 +312,12 @@ def _transfer(verb: str, arguments: list[str]) -> int:
     return robustness.transfer(options.run, options.attack, api.runs_root(options.runs), options.json)
 
 
+def _study(verb: str, arguments: list[str]) -> int:
+    from engine.cli.studies import study  # imports pandas and scipy, which most verbs do not need
+
+    return study(verb, arguments)
+
+
 def _doctor(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
@@ -400,6 +406,7 @@ VERBS: dict[str, Verb] = {
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),
     "sweep": Verb(_sweep, "Measure a network's accuracy against the radius and against the number of steps."),
     "transfer": Verb(_transfer, "Attack every network with the adversarial images of every other; print the matrix."),
+    "study": Verb(_study, "Compare arms over seeds: launch a study, follow it, and read its answer."),
     "queue": Verb(_queue, "List waiting runs in the order in which they will start."),
     "stop": Verb(_stop, "Stop a run within two seconds, with a checkpoint; --force kills it."),
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),

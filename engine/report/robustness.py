@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
@@ -204,6 +204,19 @@ def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]
     results, findings = _results(log.attacks()), _findings(log.checks())
     same = evaluations[(evaluations["network"] == network) & (evaluations["protocol"] == protocol)]
     return [_row(one, results, findings) for one in same.itertuples()]
+
+
+def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkRow]]:
+    """Return {run id: (hash of the protocol, row)} for attack runs that have recorded their protocol.
+
+    Args:
+        log: the run log.
+        runs: ids of the attack runs.
+    """
+    evaluations = log.evaluations()
+    results, findings = _results(log.attacks()), _findings(log.checks())
+    return {str(one.run): (str(one.protocol), _row(one, results, findings))
+            for one in evaluations[evaluations["run"].isin(list(runs))].itertuples()}
 
 
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:

@@ -1,0 +1,238 @@
+"""The verb `study`, which launches studies, follows them and reports their answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from engine import requests
+from engine.cli.listing import table_text
+from engine.cli.parser import Parser
+from engine.data.catalogue import DATASETS
+from engine.errors import ConfigError
+from engine.log.runlog import snapshot
+from engine.requests import runs_root
+from engine.study import actions
+from engine.study.answer import Answer, answer_of
+from engine.study.declaration import Study
+from engine.study.estimate import Durations, Estimate, estimate
+from engine.study.folder import StudyFolder, study_ids, study_named
+from engine.study.parsing import exported, from_text
+from engine.study.planning import CellState, plan_of
+from engine.study.questions import SIZES, recipes
+from engine.study.report import FORMATS, as_json, export, rows, seconds_text
+from engine.study.results import Results, results_of
+
+ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions")
+WAIT_S = 1.0  # seconds between two looks at a study
+TEXT = "Compare arms over seeds: launch a study, follow it, and read its answer."
+
+
+def study(verb: str, arguments: list[str]) -> int:
+    """Run one action of the verb `study`.
+
+    Args:
+        verb: "study".
+        arguments: words after the verb. The first is the action, one of `ACTIONS`.
+
+    Returns:
+        Exit code: 0 if the action succeeded, 1 if a cell failed while the command waited, 130 if the user interrupted the wait.
+
+    Raises:
+        ConfigError, DataError, RunError: the action is not possible. The message is a sentence for the user.
+    """
+    parser = Parser(verb, TEXT, epilog="`rampart study questions` lists the questions that ship with Rampart.")
+    parser.add_argument("action", choices=ACTIONS, help="list: all studies; new: launch a question or a file; show: cells and "
+                        "answer; run: continue a stopped study and try failed runs again; stop; extend: more search seeds; "
+                        "report: write the report; delete; questions: the questions that ship")
+    parser.add_argument("name", nargs="?", help="id of the study or its end; for new, a question or a file (JSON or YAML)")
+    parser.add_argument("--size", choices=SIZES, default="demo", help="new: size of a question's study (default %(default)s)")
+    parser.add_argument("--dataset", default="digits", help="new: dataset of a question's study (default %(default)s)")
+    parser.add_argument("--source", default="", metavar="DATASET", help="new: dataset on which the cells of a transfer are found")
+    parser.add_argument("--preset", help="new: preset of a question's study (default quick for datasets without download, else "
+                        "paper)")
+    parser.add_argument("--print", action="store_true", help="new: print the study as a file instead of launching it")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="extend: number of search seeds (default %(default)s)")
+    parser.add_argument("--form", choices=FORMATS, default="markdown", help="report: file format (default %(default)s)")
+    parser.add_argument("--out", metavar="FILE", help="report: file to write (default: the terminal)")
+    parser.add_argument("--with-runs", action="store_true", help="delete: also delete the runs that were launched for the study")
+    parser.add_argument("--wait", action="store_true", help="new, run, extend: stay until every cell has its result")
+    parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    if options.action not in ("list", "questions") and not options.name:
+        raise ConfigError(f"study {options.action} needs {'a question or a file' if options.action == 'new' else 'an id'}; "
+                          f"`rampart study {'questions' if options.action == 'new' else 'list'}` lists them.")
+    calls: dict[str, Callable[[argparse.Namespace, Path], int]] = {
+        "list": _list, "new": _new, "show": _show, "run": _run, "stop": _stop, "extend": _extend, "report": _report,
+        "delete": _delete, "questions": _questions}
+    return calls[options.action](options, runs_root(options.runs))
+
+
+def _questions(options: argparse.Namespace, root: Path) -> int:
+    known = recipes().items()
+    if options.json:
+        print(json.dumps([{"name": name, "question": one.question, "compares": one.compares} for name, one in known]))
+    else:
+        print(table_text([[name, one.question] for name, one in known]))
+    return 0
+
+
+def _list(options: argparse.Namespace, root: Path) -> int:
+    lines: list[dict[str, Any]] = []
+    for study_id in study_ids(root):
+        one, cells = _planned(root, study_id)
+        lines.append({"id": study_id, "question": one.question, "status": status_of(StudyFolder(root, study_id), cells),
+                      "done": sum(cell.status == "finished" for cell in cells), "cells": len(cells)})
+    if options.json:
+        print(json.dumps(lines))
+    else:
+        print(table_text([[line["id"], line["status"], f"{line['done']} of {line['cells']} cells", line["question"]]
+                          for line in lines]) or "No studies yet; `rampart study new space` launches the first.")
+    return 0
+
+
+def _new(options: argparse.Namespace, root: Path) -> int:
+    declared = _declared(options)
+    if options.print:
+        print(json.dumps(exported(declared), indent=2))
+        return 0
+    study_id = actions.launch(root, declared)
+    if options.wait:
+        return _wait(root, study_id, options.json)
+    print(json.dumps({"id": study_id}) if options.json else study_id)
+    return 0
+
+
+def _declared(options: argparse.Namespace) -> Study:
+    """Return the study that the user names: a question that ships with Rampart, or a file."""
+    if options.name in recipes():
+        return recipes()[options.name].study(options.size, options.dataset, preset=options.preset, source=options.source or next(
+            name for name in DATASETS if name != options.dataset))
+    path = Path(options.name)
+    if not path.is_file():
+        raise ConfigError(f"study new needs one of {', '.join(recipes())} or a file, got {options.name!r}, which is neither.")
+    return from_text(path.read_bytes())
+
+
+def _show(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    _print_state(root, folder, options.json)
+    return 0
+
+
+def _run(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    actions.resume(root, folder.id)
+    return _followed(options, root, folder)
+
+
+def _stop(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    actions.stop(root, folder.id)
+    print(json.dumps({"id": folder.id}) if options.json else f"{folder.id}  stopped")
+    return 0
+
+
+def _extend(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    actions.extend(root, folder.id, options.seeds)
+    return _followed(options, root, folder)
+
+
+def _followed(options: argparse.Namespace, root: Path, folder: StudyFolder) -> int:
+    if options.wait:
+        return _wait(root, folder.id, options.json)
+    print(json.dumps({"id": folder.id}) if options.json else f"{folder.id}  continues")
+    return 0
+
+
+def _report(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    content = export(*_answered(root, folder)[:2], "json" if options.json else options.form)
+    if options.out:
+        Path(options.out).write_bytes(content)
+    else:
+        sys.stdout.write(content.decode())
+    return 0
+
+
+def _delete(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    removed = actions.delete(root, folder.id, with_runs=options.with_runs)
+    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else f"{folder.id}  deleted, with {removed} runs")
+    return 0
+
+
+def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
+    """Return the status of a study in one word: "finished", "stopped", "failed", "running" or "waiting"."""
+    statuses = [cell.status for cell in cells]
+    if all(status == "finished" for status in statuses):
+        return "finished"
+    if folder.is_stopped:
+        return "stopped"
+    if "running" in statuses:
+        return "running"
+    return "failed" if "failed" in statuses and "waiting" not in statuses else "waiting"
+
+
+def _planned(root: Path, study_id: str) -> tuple[Study, list[CellState]]:
+    declared = StudyFolder(root, study_id).read()
+    return declared, plan_of(root, declared).cells
+
+
+def _answered(root: Path, folder: StudyFolder) -> tuple[Results, Answer, Estimate]:
+    """Return the results and the answer of a study, and an estimate of the time that it still takes."""
+    declared, cells = _planned(root, folder.id)
+    with snapshot(root) as log:
+        results = results_of(log, declared, cells)
+        answer = answer_of(log, results, folder.extensions())
+    return results, answer, estimate(declared, Durations(root), cells, root)
+
+
+def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
+    results, answer, left = _answered(root, folder)
+    status = status_of(folder, results.cells)
+    if as_json_text:
+        print(json.dumps(as_json(results, answer) | {"status": status, "seconds_left": left.seconds}))
+        return
+    more = f", about {seconds_text(left.seconds)} left" if left.seconds and status in ("running", "waiting") else ""
+    print(f"{folder.id}  {status}, {results.done} of {len(results.cells)} cells{more}")
+    print(results.study.question)
+    print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
+    print(table_text([["arm", "seeds", "endpoint, %", "natural, %", "parameters", "MACs", "search"], *rows(results)]))
+    print("\n".join(answer.sentences if len(answer.sentences) > 1 else ()))
+    print("\n".join(answer.notes))
+
+
+def _wait(root: Path, study_id: str, quiet: bool) -> int:
+    """Wait until every cell has ended, with a progress bar, and print the answer.
+
+    Returns:
+        Exit code: 0 if every cell has its result, 1 if not, 130 if the user interrupted the wait.
+    """
+    folder = StudyFolder(root, study_id)
+    slow: dict[str, Any] = {} if sys.stderr.isatty() else {"mininterval": 10.0, "maxinterval": 60.0}
+    cells = _planned(root, study_id)[1]
+    with tqdm(total=len(cells), desc=study_id, unit="cell", disable=quiet, dynamic_ncols=True, **slow) as bar:
+        try:
+            while True:
+                requests.ensure_supervisor(root)
+                cells = _planned(root, study_id)[1]
+                bar.n = sum(cell.status == "finished" for cell in cells)
+                bar.refresh()
+                if folder.is_stopped or all(cell.status in ("finished", "failed", "stopped") for cell in cells):
+                    break
+                time.sleep(WAIT_S)
+        except KeyboardInterrupt:
+            print(f"The study continues without this terminal; stop it with `rampart study stop {study_id}`.", file=sys.stderr)
+            return 130
+    _print_state(root, folder, quiet)
+    return 0 if all(cell.status == "finished" for cell in cells) else 1

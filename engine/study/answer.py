@@ -1,0 +1,152 @@
+"""The answer of a study in words, from its results. Imports no torch.
+
+The answer is written anew whenever results come. It says that it is provisional until every cell has its result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.attack.catalogue import ATTACKS, NATURAL, WORST
+from engine.config import AttackConfig
+from engine.log.runlog import RunLog
+from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, compare, sentence
+from engine.study.declaration import Study
+from engine.study.folder import Extension
+from engine.study.results import ArmResult, Results
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a study at one moment.
+
+    Attributes:
+        headline: the answer in one sentence.
+        provisional: True until every cell has its result.
+        claims: False for a demonstration, which makes no claim.
+        contrasts: result of each declared contrast, in the declared order.
+        sentences: each contrast in words.
+        notes: sentences on how the results came about: missing cells, extensions, reused runs, doubtful accuracies.
+    """
+
+    headline: str
+    provisional: bool
+    claims: bool
+    contrasts: tuple[Contrast, ...]
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def endpoint_text(study: Study) -> str:
+    """Return the endpoint in words, for example "worst-case accuracy under FGSM, PGD-20 and AutoAttack"."""
+    if study.endpoint == NATURAL:
+        return "natural accuracy"
+    if study.endpoint != WORST:
+        return f"accuracy under {ATTACKS[study.endpoint].title}"
+    config = study.configurations(study.arms[0])["attack"]
+    assert isinstance(config, AttackConfig)
+    return f"worst-case accuracy under {listed([ATTACKS[name].title for name in config.attacks])}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as an enumeration, for example "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = ()) -> Answer:
+    """Return the answer of a study.
+
+    Args:
+        log: the run log, from which the outcome of each image is read.
+        results: results of the study.
+        extensions: extensions of the study, oldest first.
+
+    Raises:
+        RunLogError: the outcomes of an attack run cannot be read.
+    """
+    measured = _measured(log, results)
+    contrasts = compare(measured, results.study.contrasts, results.study.margin)
+    endpoint = endpoint_text(results.study)
+    return Answer(_headline(results, contrasts, endpoint), not results.is_complete,
+                  all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts),
+                  tuple(sentence(one, endpoint) for one in contrasts), tuple(_notes(results, extensions)))
+
+
+def _measured(log: RunLog, results: Results) -> dict[str, Measured]:
+    """Return the values of each arm, with the outcomes of the images that all networks share."""
+    outcomes = {cell.run: log.correct_images(cell.run, results.study.endpoint)
+                for arm in results.arms.values() for cell in arm.cells}
+    shared = sorted(set.intersection(*map(set, outcomes.values()))) if outcomes else []
+    return {name: _arm(arm, outcomes, shared) for name, arm in results.arms.items()}
+
+
+def _arm(arm: ArmResult, outcomes: Mapping[str, Mapping[int, bool]], shared: Sequence[int]) -> Measured:
+    images: list[NDArray[np.bool_]] = [
+        np.array([[outcomes[cell.run][image] for image in shared] for cell in cells], dtype=np.bool_)
+        for cells in arm.by_seed.values()]
+    return Measured(tuple(map(tuple, arm.units)), tuple(images) if shared and images else None, arm.mean("macs"))
+
+
+def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> str:
+    """Return the answer in one sentence. If there are several contrasts, it counts their results."""
+    if not results.done:
+        return "No cell has its result yet."
+    if len(contrasts) == 1:
+        return sentence(contrasts[0], endpoint)
+    known = [one for one in contrasts if one.difference is not None]
+    if any(one.verdict == "demonstration" for one in contrasts):
+        return f"Demonstration, no claim: {_extremes(results, endpoint)}."
+    counts = Counter(one.verdict for one in known)
+    differ = [f"{one.first} beats {one.second}" if one.verdict == "better" else f"{one.second} beats {one.first}"
+              for one in known if one.verdict in ("better", "worse")]
+    parts = [listed(differ)] if differ else []
+    parts += [f"{counts['equal']} pairs are equal within the declared margin"] if counts["equal"] > 1 else []
+    parts += ["1 pair is equal within the declared margin"] if counts["equal"] == 1 else []
+    undecided = counts["undecided"]
+    if undecided:
+        pairs = f"all {undecided} pairs" if undecided == len(contrasts) else f"{undecided} of {len(contrasts)} pairs"
+        parts.append(f"{pairs} of arms cannot be told apart" if undecided > 1 else "1 pair of arms cannot be told apart")
+    return f"In {endpoint}: {'; '.join(parts)}."
+
+
+def _extremes(results: Results, endpoint: str) -> str:
+    """Return which arm has the highest and which the lowest mean so far."""
+    means = {name: float(np.mean([np.mean(unit) for unit in arm.units])) for name, arm in results.arms.items() if arm.units}
+    best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    if best == worst:
+        return f"so far, only {best} has results"
+    return (f"in {endpoint}, {best} has the highest mean ({100 * means[best]:.1f} %) and {worst} the lowest "
+            f"({100 * means[worst]:.1f} %)")
+
+
+def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
+    study, notes = results.study, []
+    fewest = min(len(arm.units) for arm in results.arms.values())
+    if fewest < FEWEST_UNITS:
+        notes.append(f"A claim needs at least {FEWEST_UNITS} search seeds with results in every arm; the smallest arm has "
+                     f"{fewest}.")
+    if failed := sum(cell.status in ("failed", "stopped") for cell in results.cells):
+        notes.append(f"{failed} of {len(results.cells)} cells have failed or were stopped. Their results are missing.")
+    for extension in extensions:
+        seen = ", after results were known, which raises the rate of false claims" if extension.looked else ""
+        notes.append(f"Extended by {len(extension.seeds)} search seeds{seen}.")
+    if reused := sum(any(step.reused for step in cell.steps) for cell in results.cells):
+        notes.append(f"{reused} of {len(results.cells)} cells take runs that existed before or belong to another study.")
+    doubtful = [cell for arm in results.arms.values() for cell in arm.cells if cell.badge.colour != "green"]
+    if doubtful:
+        notes.append(f"{len(doubtful)} of {results.done} accuracies are not confirmed by the reliability checks, for example "
+                     f"{doubtful[0].run}: {doubtful[0].badge.reasons[0]}")
+    if results.apart:
+        notes.append(f"{len(results.apart)} results were measured under another protocol and are left out.")
+    if study.match != "none":
+        ratios = [ratio for arm in results.arms.values() for cell in arm.cells if (ratio := results.size_ratio(cell)) is not None]
+        if ratios:
+            notes.append(f"Sizes matched to {study.reference}: networks have {min(ratios):.2f} to {max(ratios):.2f} times its "
+                         "MACs.")
+    return notes

@@ -1,0 +1,181 @@
+"""How long a study takes: from the durations of finished runs or, where there are none, from a table. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+
+from engine.config import RunConfig
+from engine.configuring import recorded
+from engine.errors import ConfigError, RunError
+from engine.run import device
+from engine.run.events import read_events
+from engine.run.folder import RunFolder, run_ids
+from engine.study.declaration import Study
+from engine.study.planning import CellState
+from engine.study.results import duration_of
+
+# Seconds of a run with the preset `quick` on digits, on one core of a two-core machine (python -m benchmarks.study_durations).
+# They stand in for the durations of finished runs as long as there are none.
+DIGITS_QUICK_S = {("search", "arnas"): 150.0, ("search", "dsara"): 150.0, ("search", "e2rnas"): 90.0,
+                  ("search", "random_search"): 60.0, ("retrain", ""): 40.0, ("attack", ""): 110.0}
+# Settings that do not make two runs incomparable in their duration. The number of epochs is taken into account by a ratio.
+IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "genotype", "transplant", "match", "match_to", "channels",
+           "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate of the time that a study still needs.
+
+    Attributes:
+        seconds: time until the last cell has its result; None if a kind of run has no known duration.
+        core_seconds: time of all remaining runs one after another; None if `seconds` is None.
+        runs: number of runs that remain.
+        measured: True if every duration comes from finished runs; False if some come from the table of durations.
+    """
+
+    seconds: float | None
+    core_seconds: float | None
+    runs: int
+    measured: bool
+
+
+class Durations:
+    """Durations of the finished runs of a folder, by which those of other runs are estimated."""
+
+    def __init__(self, runs: Path | str) -> None:
+        """Read the durations of all finished runs. Runs that cannot be read, and resumed runs, are left out."""
+        self._same: dict[str, list[float]] = defaultdict(list)
+        self._similar: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+        for run_id in run_ids(runs):
+            folder = RunFolder(runs, run_id)
+            try:
+                ended = os.stat(folder.exit_json).st_mtime_ns
+                known = _read(Path(runs), run_id, ended)
+            except (OSError, RunError):
+                continue
+            if known is not None:
+                same, similar, seconds_per_epoch = known
+                self._same[same].append(seconds_per_epoch)
+                self._similar[similar].append(seconds_per_epoch)
+
+    def of(self, kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[float | None, bool]:
+        """Return the expected duration of a run.
+
+        Args:
+            kind, method, preset, config: description of the run.
+
+        Returns:
+            The duration in seconds; None if it is unknown.
+            True if it comes from finished runs, False if it comes from the table.
+        """
+        same, similar = _keys(kind, method, preset, config)
+        for durations in (self._same.get(same), self._similar.get(similar)):
+            if durations:
+                return median(durations) * _epochs(config), True
+        if config.dataset == "digits" and preset == "quick":
+            seconds = DIGITS_QUICK_S.get((kind, method or ""))
+            usual = {"search": 16, "retrain": 14}.get(kind, 1)
+            return (None if seconds is None else seconds * _epochs(config) / usual), False
+        return None, False
+
+
+def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | None = None, runs: Path | str | None = None,
+             slots: int | None = None) -> Estimate:
+    """Return how long a study takes, or how long it still takes.
+
+    Runs of one thread share the cores. Runs that are shared by several cells count once.
+
+    Args:
+        study: the study.
+        durations: durations of finished runs.
+        cells: all cells with their runs; None before the launch.
+        runs: folder of all runs, for the progress of those that run; None before the launch.
+        slots: number of runs side by side; None for the number of cores.
+    """
+    times: list[tuple[float | None, bool]] = []
+    longest: list[float] = []
+    counted: set[object] = set()
+    for cell in cells or [CellState(one, ()) for one in study.cells()]:
+        arm = study.arm(cell.cell.arm)
+        chain = 0.0
+        steps = {step.kind: step for step in cell.steps}
+        for kind, config in study.configurations(arm).items():
+            step = steps.get(kind)
+            if step is not None and step.status == "finished":
+                continue
+            identity: object = step.run if step is not None and step.run else _shared(kind, config, cell)
+            seconds, measured = durations.of(kind, arm.method if kind == "search" else None, study.preset, config)
+            if seconds is not None and step is not None and step.status == "running" and runs is not None:
+                seconds *= 1 - progress_of(RunFolder(runs, step.run))
+            chain += seconds or 0.0
+            if identity not in counted:
+                counted.add(identity)
+                times.append((seconds, measured))
+        longest.append(chain)
+    known = [seconds for seconds, _ in times if seconds is not None]
+    if len(known) < len(times):
+        return Estimate(None, None, len(times), False)
+    total = sum(known)
+    side_by_side = max(1, slots or device.cores())
+    return Estimate(max(total / side_by_side, max(longest, default=0.0)), total, len(times), all(one for _, one in times))
+
+
+def progress_of(folder: RunFolder) -> float:
+    """Return how far a running run has come, from 0 to 1; 0 if it has not said so yet."""
+    done = 0.0
+    try:
+        tail = max(0, folder.events.stat().st_size - 65_536)
+        events = read_events(folder.events, tail)[0]  # the first line is cut and therefore skipped
+    except (OSError, RunError):
+        return 0.0
+    for event in events:
+        if event.get("event") == "progress" and event.get("total"):
+            done = min(1.0, float(event["done"]) / float(event["total"]))
+    return done
+
+
+def _shared(kind: str, config: RunConfig, cell: CellState) -> object:
+    """Return a key that is equal for cells that share a run: retrainings of one search share the search."""
+    own = () if kind == "search" else (cell.cell.arm, cell.cell.index)
+    return kind, cell.cell.search_seed, json.dumps(config.model_dump(mode="json"), sort_keys=True), own
+
+
+def _epochs(config: RunConfig) -> int:
+    return int(getattr(config, "epochs", 1))
+
+
+def _keys(kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[str, tuple[str, str, str, str]]:
+    """Return the keys of runs with the same settings and of similar runs."""
+    settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in IGNORED}
+    return json.dumps([kind, method, settings], sort_keys=True), (kind, method or "", config.dataset, preset)
+
+
+@lru_cache(maxsize=20_000)
+def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, str, str], float] | None:
+    """Return the keys of a finished run and its seconds per epoch; None if its duration is unknown. The answer is cached.
+
+    Args:
+        runs: folder of all runs.
+        run_id: id of the run.
+        ended_ns: time of exit.json. Only a key of the cache.
+    """
+    folder = RunFolder(runs, run_id)
+    run = folder.read_run()
+    seconds = duration_of(folder)
+    try:
+        if seconds is None or run.get("imported"):
+            return None
+        config = recorded(run)
+    except (ConfigError, KeyError):
+        return None
+    method = run.get("method") if run["kind"] == "search" else None
+    same, similar = _keys(run["kind"], method, str(run.get("preset")), config)
+    return same, similar, seconds / _epochs(config)

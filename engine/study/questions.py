@@ -1,0 +1,135 @@
+"""The questions that ship with Rampart, as recipes of studies: one YAML file each in engine/study/recipes/. Imports no torch.
+
+A recipe lists the arms and the contrasts. The size of the study adds the seeds and, for a demonstration, settings that make its
+runs short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engine.configuration_file import read_record
+from engine.configuring import config_class
+from engine.data.catalogue import DATASETS
+from engine.errors import ConfigError
+from engine.registry import Registry, unknown_name
+from engine.study.declaration import Study
+from engine.study.parsing import ENTRIES, checked, from_record
+
+FOLDER = Path(__file__).parent / "recipes"
+SOURCE = "SOURCE"  # stands for the source dataset in the recipe of a transfer
+OWN_ENTRIES = ("number", "title", "compares")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study of a recipe is.
+
+    Attributes:
+        name: "demo" or "full".
+        title: name shown to users.
+        words: one sentence on the purpose.
+        search_seeds, retrainings: number of search seeds, and of retrainings for each of them.
+        changes: changed settings of every arm, as {kind of run: {name of the setting: value}}. A setting that a method does not
+            have is left out.
+    """
+
+    name: str
+    title: str
+    words: str
+    search_seeds: int
+    retrainings: int
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+SIZES = {
+    "demo": Size("demo", "Demonstration", "Shows how the study works in at most 20 minutes on two CPU cores. It makes no claim.",
+                 2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
+                        "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "worst_case_only": True, "checks": False,
+                                   "certify": False, "sweep_radii": None}}),
+    "full": Size("full", "Full", "Enough seeds for a claim: five search seeds with two retrainings each.", 5, 2,
+                 {"attack": {"sweep_radii": None, "certify": False}}),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A question that ships with Rampart.
+
+    Attributes:
+        name: registry name, which is the name of its file.
+        number: position in the list.
+        title: short title.
+        question: the question, as a sentence.
+        compares: one or two sentences that say what is compared.
+        record: the declaration of the study without seeds, as an object.
+    """
+
+    name: str
+    number: int
+    title: str
+    question: str
+    compares: str
+    record: Mapping[str, Any]
+
+    @property
+    def needs_source(self) -> bool:
+        """True if the recipe needs a second dataset, from which the cells come."""
+        return SOURCE in str(self.record)
+
+    def study(self, size: str = "full", dataset: str = "digits", *, preset: str | None = None, source: str = "") -> Study:
+        """Return the study that answers the question.
+
+        Args:
+            size: "demo" or "full".
+            dataset: dataset of the runs.
+            preset: preset of the runs; None for `quick` on the datasets that need no download, and for `paper` on others.
+            source: dataset on which the cells of a transfer are found; ignored by other recipes.
+
+        Raises:
+            ConfigError: the size or a dataset is unknown, or a setting does not fit the dataset.
+        """
+        if size not in SIZES:
+            raise ConfigError(unknown_name("size of a study", size, SIZES))
+        if self.needs_source and (source not in DATASETS or source == dataset):
+            others = [name for name in DATASETS if name != dataset]
+            raise ConfigError(unknown_name("source dataset of a transfer", source, others))
+        chosen = SIZES[size]
+        record = {name: value for name, value in self.record.items() if name in ENTRIES}
+        record |= {"arms": [_sized(arm, chosen, source) for arm in self.record["arms"]], "dataset": dataset,
+                   "preset": preset or ("paper" if DATASETS[dataset].published else "quick"), "recipe": self.name, "size": size,
+                   "search_seeds": chosen.search_seeds, "retrainings": chosen.retrainings}
+        return checked(from_record(record))
+
+
+def _sized(arm: Mapping[str, Any], size: Size, source: str) -> dict[str, Any]:
+    """Return an arm of a recipe with the settings of a size. Settings of the arm come before those of the size."""
+    own = dict(arm.get(size.name) or {})
+    changed = {name: value for name, value in arm.items() if name not in SIZES}
+    for kind, common in size.changes.items():
+        if kind == "search" and not arm.get("method"):
+            continue
+        fields = config_class(kind, arm.get("method")).model_fields
+        values = {name: value for name, value in common.items() if name in fields}
+        changed[kind] = values | dict(arm.get(kind) or {}) | dict(own.get(kind) or {})
+    if changed.get("search", {}).get("dataset") == SOURCE:
+        changed["search"]["dataset"] = source
+    return changed
+
+
+def _read(path: Path) -> Recipe:
+    record = read_record(path.read_text(encoding="utf-8"), (*OWN_ENTRIES, *ENTRIES))
+    return Recipe(path.stem, int(record["number"]), record["title"], record["question"], record["compares"], record)
+
+
+@cache
+def recipes() -> Registry[Recipe]:
+    """Return all recipes by name, in the order of their numbers."""
+    registry: Registry[Recipe] = Registry("question")
+    for recipe in sorted(map(_read, FOLDER.glob("*.yaml")), key=lambda one: one.number):
+        registry.add(recipe.name, recipe)
+    return registry

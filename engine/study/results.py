@@ -1,0 +1,176 @@
+"""What the runs of a study have measured so far: per cell, per arm and per contrast. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from engine.architecture.genotype import Genotype
+from engine.attack.badge import Badge
+from engine.attack.catalogue import NATURAL
+from engine.log.runlog import RunLog
+from engine.report.robustness import Measurement, NetworkRow, rows_of
+from engine.run.folder import RunFolder, read_json
+from engine.study.declaration import Cell, Study
+from engine.study.planning import CellState
+
+# Two networks differ in size if their MACs differ by more than this fraction. The answer of the study then says so.
+SIZE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of one cell.
+
+    Attributes:
+        cell: the cell.
+        run: id of the attack run.
+        endpoint: accuracy in the column that the study compares.
+        natural: natural accuracy; None if the run has not measured it.
+        parameters, macs: size of the network; None if unknown.
+        genotype: genotype of the network; None for a hand-made network.
+        badge: reliability of the accuracies.
+        search_s: duration of the search in seconds; None for an arm without a search, or if it is unknown.
+        protocol: hash of the protocol under which the network was attacked.
+    """
+
+    cell: Cell
+    run: str
+    endpoint: Measurement
+    natural: Measurement | None
+    parameters: int | None
+    macs: int | None
+    genotype: Genotype | None
+    badge: Badge
+    search_s: float | None
+    protocol: str
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """The results of one arm.
+
+    Attributes:
+        name: name of the arm.
+        cells: results of the finished cells, in the order of the plan.
+    """
+
+    name: str
+    cells: tuple[CellResult, ...]
+
+    @property
+    def by_seed(self) -> dict[int, list[CellResult]]:
+        """The results by search seed."""
+        groups: dict[int, list[CellResult]] = {}
+        for cell in self.cells:
+            groups.setdefault(cell.cell.search_seed, []).append(cell)
+        return groups
+
+    @property
+    def units(self) -> list[list[float]]:
+        """The endpoint of each retraining, as one list for each search seed."""
+        return [[cell.endpoint.accuracy for cell in cells] for cells in self.by_seed.values()]
+
+    @property
+    def natural_units(self) -> list[list[float]]:
+        """The natural accuracy of each retraining, as one list for each search seed."""
+        return [[cell.natural.accuracy for cell in cells if cell.natural] for cells in self.by_seed.values()]
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of an attribute of the cells, such as "macs", or None if no cell has it."""
+        values = [value for cell in self.cells if (value := getattr(cell, name)) is not None]
+        return fmean(values) if values else None
+
+    @property
+    def genotypes(self) -> list[Genotype]:
+        """The genotype of each search seed, in order. A genotype that several retrainings share occurs once."""
+        return [cells[0].genotype for cells in self.by_seed.values() if cells[0].genotype is not None]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a study at one moment.
+
+    Attributes:
+        study: the study.
+        cells: all cells with their runs.
+        arms: results by name of the arm, in the order of the study.
+        protocol: hash of the protocol of all results; "" before the first result.
+        apart: results that are left out, because they were measured under another protocol.
+    """
+
+    study: Study
+    cells: tuple[CellState, ...]
+    arms: Mapping[str, ArmResult]
+    protocol: str
+    apart: tuple[CellResult, ...]
+
+    @property
+    def done(self) -> int:
+        """Number of finished cells."""
+        return sum(cell.status == "finished" for cell in self.cells)
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every cell has its result."""
+        return self.done == len(self.cells)
+
+    def of(self, cell: Cell) -> CellResult | None:
+        """Return the result of a cell; None if it has none yet."""
+        return next((one for one in self.arms[cell.arm].cells if one.cell == cell), None)
+
+    def size_ratio(self, cell: CellResult) -> float | None:
+        """Return the MACs of a cell's network divided by those of the reference arm in the same cell, or None if unknown."""
+        twin = Cell(self.study.reference, cell.cell.search_seed, cell.cell.index)
+        reference = self.of(twin) if self.study.reference else None
+        return cell.macs / reference.macs if reference and reference.macs and cell.macs else None
+
+
+def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
+    """Return the results of a study.
+
+    All results must have one protocol, so that they are measured on the same images under the same attacks. It is the protocol of
+    most results.
+
+    Args:
+        log: the run log.
+        study: the study.
+        cells: all cells of the study with their runs (`engine.study.planning.Plan.cells`).
+
+    Raises:
+        RunLogError: the run log cannot be read.
+    """
+    finished = [cell for cell in cells if cell.status == "finished"]
+    rows = rows_of(log, [cell.attack.run for cell in finished])
+    measured = [result for cell in finished if (result := _result(log, study, cell, rows)) is not None]
+    protocols = [one.protocol for one in measured]
+    protocol = max(dict.fromkeys(protocols), key=protocols.count, default="")
+    arms = {arm.name: ArmResult(arm.name, tuple(one for one in measured if one.cell.arm == arm.name and one.protocol == protocol))
+            for arm in study.arms}
+    return Results(study, tuple(cells), arms, protocol, tuple(one for one in measured if one.protocol != protocol))
+
+
+def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> CellResult | None:
+    """Return the result of a finished cell, or None if its attack run has not recorded the endpoint."""
+    protocol, row = rows.get(state.attack.run, ("", None))
+    if row is None or study.endpoint not in row.results:
+        return None
+    searches = [step.run for step in state.steps if step.kind == "search"]
+    search_s = duration_of(RunFolder(log.root, searches[0])) if searches else None
+    return CellResult(state.cell, state.attack.run, row.results[study.endpoint], row.results.get(NATURAL), row.parameters,
+                      row.macs, row.genotype, row.badge, search_s, protocol)
+
+
+def duration_of(folder: RunFolder) -> float | None:
+    """Return how long the worker of a finished run has worked, in seconds.
+
+    None if the run has not finished, was resumed, or its files do not say it.
+    """
+    process: dict[str, Any] = read_json(folder.process_json) or {}
+    ended: dict[str, Any] = read_json(folder.exit_json) or {}
+    once = process.get("attempt") == ended.get("attempt") == 1 and ended.get("status") == "finished"
+    if not (once and process.get("started") and ended.get("ended")):
+        return None
+    return float(ended["ended"]) - float(process["started"])
