@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,14 @@ from engine.cli.listing import table_text
 from engine.cli.parser import Parser
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
-from engine.log.runlog import snapshot
 from engine.requests import runs_root
 from engine.study import actions
-from engine.study.answer import Answer, answer_of
 from engine.study.declaration import Study
-from engine.study.estimate import Durations, Estimate, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
+from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
-from engine.study.planning import CellState, plan_of
 from engine.study.questions import SIZES, recipes
 from engine.study.report import FORMATS, as_json, export, rows, seconds_text
-from engine.study.results import Results, results_of
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions")
 WAIT_S = 1.0  # seconds between two looks at a study
@@ -88,8 +84,8 @@ def _questions(options: argparse.Namespace, root: Path) -> int:
 def _list(options: argparse.Namespace, root: Path) -> int:
     lines: list[dict[str, Any]] = []
     for study_id in study_ids(root):
-        one, cells = _planned(root, study_id)
-        lines.append({"id": study_id, "question": one.question, "status": status_of(StudyFolder(root, study_id), cells),
+        folder, cells = StudyFolder(root, study_id), cells_of(root, study_id)
+        lines.append({"id": study_id, "question": folder.read().question, "status": status_of(folder, cells),
                       "done": sum(cell.status == "finished" for cell in cells), "cells": len(cells)})
     if options.json:
         print(json.dumps(lines))
@@ -156,7 +152,8 @@ def _followed(options: argparse.Namespace, root: Path, folder: StudyFolder) -> i
 
 def _report(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    content = export(*_answered(root, folder)[:2], "json" if options.json else options.form)
+    overview = read_overview(root, folder.id)
+    content = export(overview.results, overview.answer, "json" if options.json else options.form)
     if options.out:
         Path(options.out).write_bytes(content)
     else:
@@ -171,45 +168,18 @@ def _delete(options: argparse.Namespace, root: Path) -> int:
     return 0
 
 
-def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
-    """Return the status of a study in one word: "finished", "stopped", "failed", "running" or "waiting"."""
-    statuses = [cell.status for cell in cells]
-    if all(status == "finished" for status in statuses):
-        return "finished"
-    if folder.is_stopped:
-        return "stopped"
-    if "running" in statuses:
-        return "running"
-    return "failed" if "failed" in statuses and "waiting" not in statuses else "waiting"
-
-
-def _planned(root: Path, study_id: str) -> tuple[Study, list[CellState]]:
-    declared = StudyFolder(root, study_id).read()
-    return declared, plan_of(root, declared).cells
-
-
-def _answered(root: Path, folder: StudyFolder) -> tuple[Results, Answer, Estimate]:
-    """Return the results and the answer of a study, and an estimate of the time that it still takes."""
-    declared, cells = _planned(root, folder.id)
-    with snapshot(root) as log:
-        results = results_of(log, declared, cells)
-        answer = answer_of(log, results, folder.extensions())
-    return results, answer, estimate(declared, Durations(root), cells, root)
-
-
 def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
-    results, answer, left = _answered(root, folder)
-    status = status_of(folder, results.cells)
+    overview = read_overview(root, folder.id)
+    results, answer, seconds = overview.results, overview.answer, overview.left.seconds
     if as_json_text:
-        print(json.dumps(as_json(results, answer) | {"status": status, "seconds_left": left.seconds}))
+        print(json.dumps(as_json(results, answer) | {"status": overview.status, "seconds_left": seconds}))
         return
-    more = f", about {seconds_text(left.seconds)} left" if left.seconds and status in ("running", "waiting") else ""
-    print(f"{folder.id}  {status}, {results.done} of {len(results.cells)} cells{more}")
+    more = f", about {seconds_text(seconds)} left" if seconds and overview.status in ("running", "waiting") else ""
+    print(f"{folder.id}  {overview.status}, {results.done} of {len(results.cells)} cells{more}")
     print(results.study.question)
     print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
     print(table_text([["arm", "seeds", "endpoint, %", "natural, %", "parameters", "MACs", "search"], *rows(results)]))
-    print("\n".join(answer.sentences if len(answer.sentences) > 1 else ()))
-    print("\n".join(answer.notes))
+    print("\n".join((*(answer.sentences if len(answer.sentences) > 1 else ()), *answer.notes)))
 
 
 def _wait(root: Path, study_id: str, quiet: bool) -> int:
@@ -220,12 +190,12 @@ def _wait(root: Path, study_id: str, quiet: bool) -> int:
     """
     folder = StudyFolder(root, study_id)
     slow: dict[str, Any] = {} if sys.stderr.isatty() else {"mininterval": 10.0, "maxinterval": 60.0}
-    cells = _planned(root, study_id)[1]
+    cells = cells_of(root, study_id)
     with tqdm(total=len(cells), desc=study_id, unit="cell", disable=quiet, dynamic_ncols=True, **slow) as bar:
         try:
             while True:
                 requests.ensure_supervisor(root)
-                cells = _planned(root, study_id)[1]
+                cells = cells_of(root, study_id)
                 bar.n = sum(cell.status == "finished" for cell in cells)
                 bar.refresh()
                 if folder.is_stopped or all(cell.status in ("finished", "failed", "stopped") for cell in cells):

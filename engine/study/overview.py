@@ -1,0 +1,88 @@
+"""Everything that is known about a study at one moment, for pages and commands. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.log.runlog import RunLog, snapshot
+from engine.study.answer import Answer, answer_of
+from engine.study.declaration import Study
+from engine.study.estimate import Durations, Estimate, estimate
+from engine.study.folder import Extension, StudyFolder
+from engine.study.planning import CellState, plan_of
+from engine.study.results import Results, results_of
+
+STATUSES = ("waiting", "running", "stopped", "failed", "finished")
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study with its runs, its results and its answer.
+
+    Attributes:
+        study: the study, with the search seeds of its extensions.
+        status: status of the study, one of `STATUSES`.
+        results: results of the cells that have finished.
+        answer: the answer so far.
+        left: the time that the study still needs.
+        extensions: extensions of the study, oldest first.
+    """
+
+    study: Study
+    status: str
+    results: Results
+    answer: Answer
+    left: Estimate
+    extensions: tuple[Extension, ...]
+
+
+def cells_of(runs: Path | str, study_id: str) -> list[CellState]:
+    """Return all cells of a study with their runs.
+
+    Raises:
+        RunError: there is no such study, or it cannot be read.
+    """
+    return plan_of(runs, StudyFolder(runs, study_id).read()).cells
+
+
+def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
+    """Return the status of a study, one of `STATUSES`. A study has failed when nothing more happens and results are missing."""
+    statuses = {cell.status for cell in cells}
+    if statuses == {"finished"}:
+        return "finished"
+    if folder.is_stopped:
+        return "stopped"
+    if "running" in statuses:
+        return "running"
+    return "waiting" if "waiting" in statuses else "failed"
+
+
+def overview_of(log: RunLog, study_id: str) -> Overview:
+    """Return everything that is known about a study.
+
+    Args:
+        log: the run log of the runs folder.
+        study_id: id of the study.
+
+    Raises:
+        RunError: there is no such study, or it cannot be read.
+        RunLogError: the outcomes of an attack run cannot be read.
+    """
+    folder = StudyFolder(log.root, study_id)
+    declared, extensions = folder.read(), tuple(folder.extensions())
+    cells = plan_of(log.root, declared).cells
+    results = results_of(log, declared, cells)
+    return Overview(declared, status_of(folder, cells), results, answer_of(log, results, extensions),
+                    estimate(declared, Durations(log.root), cells, log.root), extensions)
+
+
+def read_overview(runs: Path, study_id: str) -> Overview:
+    """Return everything that is known about a study, from a run log that is read for this call.
+
+    Raises:
+        RunError, RunLogError: see `overview_of`.
+    """
+    with snapshot(runs) as log:
+        return overview_of(log, study_id)
