@@ -30,6 +30,8 @@ from engine.run.launcher import Launcher, LocalLauncher, Start
 from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
 
 POLL_S = 0.2
+# With many waiting runs a tick takes longer. The pause after it is then longer too, so that ticks take at most 2 % of a core.
+PAUSE_PER_TICK, LONGEST_PAUSE_S = 50, 2.0
 IDLE_S = 60.0
 LAST_LINES = 20
 RETRY_S = 5.0
@@ -86,6 +88,11 @@ def oom_kills() -> int:
         return 0
 
 
+def pause_after(tick_s: float) -> float:
+    """Return the seconds to wait after a tick that took `tick_s` seconds of CPU time."""
+    return min(LONGEST_PAUSE_S, max(POLL_S, PAUSE_PER_TICK * tick_s))
+
+
 def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
     """Infer from the exit code why a worker has ended. This is needed if the worker has not written ended.json.
 
@@ -137,11 +144,13 @@ class Supervisor:
         self._record = runs / "control" / "supervisor.json"
 
     def run(self) -> None:
-        """Call `tick` every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds."""
+        """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds."""
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         while True:
+            started = time.process_time()
             did = self.tick()
+            pause = pause_after(time.process_time() - started)
             if self.after_tick(did) or did or self.workers:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > self.idle_s:
@@ -152,7 +161,7 @@ class Supervisor:
                     return
                 atomic_write_json(self._record, identity(os.getpid()))
                 last_work = time.monotonic()
-            time.sleep(POLL_S)
+            time.sleep(pause)
 
     def tick(self) -> bool:
         """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started."""
@@ -166,7 +175,7 @@ class Supervisor:
         for run_id in run_ids(self.runs):
             if run_id not in self._over and run_id not in self.workers:
                 with trouble_is_logged(run_id):
-                    waiting += self._waiting(RunFolder(self.runs, run_id))
+                    waiting += self._waiting(run_id)
         waiting.sort(key=lambda run: (run.asked, run.folder.id))
         held = {run.folder.id for run in waiting} | self.workers.keys()  # no run starts before these have finished
         for run in waiting:
@@ -176,16 +185,18 @@ class Supervisor:
         self._write_queue([run.folder.id for run in waiting if run.folder.id not in self.workers])
         return did
 
-    def _waiting(self, folder: RunFolder) -> list[Waiting]:
+    def _waiting(self, run_id: str) -> list[Waiting]:
         """Return [run] if the run waits to be started, else []. The files of a run are read only if its folder has changed."""
-        stamp = _stamp(folder)
-        seen = self._seen.get(folder.id)
+        path = f"{self.runs}/{run_id}"  # hundreds of runs may wait, and text is faster than Path
+        stamp = _changed(path), _changed(f"{path}/control")
+        seen = self._seen.get(run_id)
         if seen is None or seen[0] != stamp:
+            folder = RunFolder(self.runs, run_id)
             known = self._look_at(folder)
             # A file written right after the stamp may have the same time, so the answer is kept only if the stamp is old.
             is_old = time.time_ns() - max(stamp) > 1_000_000_000
-            if is_old and folder.id not in self.workers and (known is not None or _has_ended(folder)):
-                self._seen[folder.id] = (stamp, known)
+            if is_old and run_id not in self.workers and (known is not None or _has_ended(folder)):
+                self._seen[run_id] = (stamp, known)
         else:
             known = seen[1]
         return [] if known is None else [known]
@@ -296,12 +307,8 @@ class Supervisor:
                 self._order = order
 
 
-def _stamp(folder: RunFolder) -> tuple[int, int]:
-    """Return the times at which a file was last added to or removed from the folder of a run and its requests."""
-    return _changed(folder.path), _changed(folder.control)
-
-
-def _changed(path: Path) -> int:
+def _changed(path: str) -> int:
+    """Return the time in nanoseconds at which a file was last added to or removed from a folder; 0 if there is no folder."""
     try:
         return os.stat(path).st_mtime_ns
     except FileNotFoundError:

@@ -1,0 +1,61 @@
+"""Measure how much of a CPU core the supervisor takes while many runs wait.
+
+    python -m benchmarks.supervisor_queue                  # 500 waiting runs, 20 seconds; about a minute
+    python -m benchmarks.supervisor_queue --runs 100
+
+The runs are launched in a temporary folder, and none is ever started, because the supervisor has no free device. Prints the CPU
+time of the supervisor divided by the wall-clock time, in per cent of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from engine import requests
+from engine.files import atomic_write_json
+from engine.run.state import identity
+from engine.run.supervisor import Supervisor, pause_after
+
+SETTLE_S = 3.0  # until the files are old enough that the supervisor trusts their time stamps
+
+
+def write_queue(runs: Path, count: int) -> None:
+    """Launch at least `count` runs in chains of three, which wait because this process claims to be the supervisor."""
+    (runs / "control").mkdir(parents=True)
+    atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
+    for seed in range((count + 2) // 3):
+        requests.submit(runs, "search", {"seed": seed, "threads": 1}, method="arnas", preset="smoke", then=("retrain", "attack"))
+
+
+def share_of_a_core(runs: Path, seconds: float) -> float:
+    """Return the CPU time that a supervisor without free devices takes, divided by the wall-clock time."""
+    supervisor = Supervisor(runs, cpu_slots=0)
+    supervisor.tick()
+    time.sleep(SETTLE_S)
+    supervisor.tick()
+    start, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        before = time.process_time()
+        supervisor.tick()
+        time.sleep(pause_after(time.process_time() - before))
+    return (time.process_time() - cpu) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Parse the command line, measure and print the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=500, help="number of waiting runs")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the measurement")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder) / "runs"
+        write_queue(runs, options.runs)
+        print(f"{options.runs} waiting runs: {100 * share_of_a_core(runs, options.seconds):.1f} % of a core")
+
+
+if __name__ == "__main__":
+    main()

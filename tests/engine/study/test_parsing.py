@@ -1,0 +1,132 @@
+"""Studies as files: what is accepted, what is refused with which sentence, and that a file can be written and read again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from engine.errors import ConfigError
+from engine.study.declaration import Cell
+from engine.study.parsing import exported, from_record, from_text
+
+SPACE = """
+question: Does the space with accurate cells first beat the conventional one?
+dataset: digits
+preset: smoke
+search_seeds: 2
+retrainings: 2
+match: macs
+reference: ARNAS space
+arms:
+  - {name: ARNAS space, method: arnas, search: {epsilon: 8/255}}
+  - name: Conventional space
+    method: arnas
+    search: {placement: normal, width_ratio: "1:2:4", epsilon: 8/255}
+  - {name: ResNet, retrain: {network: resnet-18, epsilon: 8/255}}
+"""
+
+
+def changed(**entries: object) -> str:
+    """Return the example with some entries replaced; None removes an entry."""
+    record = yaml.safe_load(SPACE) | entries
+    return json.dumps({name: value for name, value in record.items() if value is not None})
+
+
+def test_every_arm_has_a_cell_for_each_search_seed_and_retraining() -> None:
+    study = from_text(SPACE)
+    cells = study.cells()
+    assert len(cells) == len(set(cells)) == 3 * 2 * 2
+    assert {cell.search_seed for cell in cells} == {0, 1}
+
+
+def test_arms_alternate_and_the_reference_comes_first() -> None:
+    cells = from_text(changed(reference="Conventional space")).cells()
+    assert [cell.arm for cell in cells[:3]] == ["Conventional space", "ARNAS space", "ResNet"]
+    assert {cell.arm for cell in cells[:3]} == {cell.arm for cell in cells[3:6]}
+
+
+def test_the_first_retraining_has_the_seed_of_its_search_and_no_two_of_an_arm_are_equal() -> None:
+    assert Cell("A", 7, 0).retrain_seed == 7
+    seeds = [cell.retrain_seed for cell in from_text(SPACE).cells() if cell.arm == "ResNet"]
+    assert len(set(seeds)) == len(seeds) == 4
+
+
+def test_without_contrasts_every_arm_is_compared_with_the_reference() -> None:
+    assert from_text(SPACE).contrasts == (("ARNAS space", "Conventional space"), ("ARNAS space", "ResNet"))
+
+
+def test_settings_pass_down_a_chain_as_in_a_launch_by_hand() -> None:
+    study = from_text(SPACE)
+    configs = study.configurations(study.arm("ARNAS space"))
+    assert [configs[kind].model_dump()["epsilon"] for kind in ("search", "retrain", "attack")] == [8 / 255] * 3
+    assert all(config.threads == 1 for config in configs.values())
+
+
+def test_a_launched_study_reads_back_equal() -> None:
+    text = json.dumps(from_text(SPACE).settled().to_dict())
+    again = from_record(json.loads(text))
+    assert json.dumps(again.to_dict()) == text
+    assert again.configurations(again.arms[1]) == from_text(SPACE).configurations(from_text(SPACE).arms[1])
+
+
+def test_a_launched_study_keeps_its_settings_when_presets_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = json.loads(json.dumps(from_text(SPACE).settled().to_dict()))
+    monkeypatch.setattr("engine.config.RetrainConfig.presets", {"smoke": {"channels": 64}})
+    study = from_record(record)
+    assert study.configurations(study.arms[0])["retrain"].model_dump()["channels"] == 4
+
+
+def test_an_exported_study_can_be_launched_again() -> None:
+    study = from_text(SPACE)
+    again = from_text(json.dumps(exported(study.settled())))
+    assert again == study
+
+
+def test_json_and_yaml_mean_the_same() -> None:
+    assert from_text(changed()) == from_text(SPACE)
+
+
+@pytest.mark.parametrize(("entries", "words"), [
+    ({"question": None}, "question of a study must be a text"),
+    ({"dataset": "mnits"}, "mnits"),
+    ({"preset": "quik"}, "preset of a study must be one of"),
+    ({"arms": []}, "1 to 100 arms"),
+    ({"arms": [{"name": "A", "method": "arnas"}], "match": None, "reference": None}, "at least two arms"),
+    ({"arms": [{"name": "A", "method": "arnas"}, {"name": "A", "method": "dsara"}], "reference": "A"}, "different names"),
+    ({"arms": [{"name": "A"}], "reference": "A"}, "needs a search method, a genotype or the name of a network"),
+    ({"arms": [{"name": "A", "method": "arnsa"}]}, "arnsa"),
+    ({"arms": [{"name": "A", "method": "arnas", "search": {"epoch": 3}}, {"name": "B", "method": "arnas"}], "reference": "A"},
+     "Arm A: .*epoch"),
+    ({"arms": [{"name": "A", "method": "arnas", "search": {"seed": 3}}]}, "the study sets the seeds"),
+    ({"arms": [{"name": "A", "search": {"epochs": 3}}]}, "settings of a search and no method"),
+    ({"search_seeds": 0}, "1 to 100 seeds"),
+    ({"search_seeds": [1, 1]}, "different seeds"),
+    ({"search_seeds": [-1]}, "search_seeds"),
+    ({"search_seeds": "many"}, "a number of seeds or a list"),
+    ({"retrainings": 21}, "from 1 to 20"),
+    ({"margin": 2}, "between 0 and 1"),
+    ({"endpoint": "pgd-21"}, "pgd-21"),
+    ({"contrasts": [["ARNAS space", "Nobody"]]}, "Nobody"),
+    ({"contrasts": [["ARNAS space", "ARNAS space"]]}, "pairs of different arms"),
+    ({"contrasts": [["ARNAS space", "ResNet"], ["ResNet", "ARNAS space"]]}, "only once"),
+    ({"match": "none"}, "match and reference together"),
+    ({"reference": "Nobody"}, "Nobody"),
+    ({"seeds": 3}, "seeds"),
+])
+def test_a_study_that_cannot_work_is_refused_with_a_sentence(entries: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        from_text(changed(**entries))
+
+
+def test_arms_that_are_attacked_differently_are_refused() -> None:
+    arms = yaml.safe_load(SPACE)["arms"]
+    arms[1]["attack"] = {"attacks": ["pgd-20"]}
+    with pytest.raises(ConfigError, match="All arms must be attacked alike"):
+        from_text(changed(arms=arms))
+
+
+def test_a_study_of_too_many_cells_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 2000 cells"):
+        from_text(changed(search_seeds=100, retrainings=20))

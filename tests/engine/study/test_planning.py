@@ -1,0 +1,195 @@
+"""The runs of a study: which are launched, in which order, which are taken from elsewhere, and what becomes of a cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import requests
+from engine.configuring import recorded
+from engine.errors import RunError
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder
+from engine.study import actions
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.identity import Runs
+from engine.study.parsing import from_text
+from engine.study.planning import CellState, plan_of
+from tests.engine.run.processes import without_supervisor
+from tests.study_runs import finish, finish_study
+
+TWO_ARMS = """
+question: Does lambda matter?
+dataset: digits
+preset: smoke
+search_seeds: 2
+retrainings: 2
+arms:
+  - {name: A, method: arnas}
+  - {name: B, method: arnas, search: {adversarial_lambda: 1}}
+"""
+MATCHED = TWO_ARMS + """  - {name: C, retrain: {genotype: ARNAS, layers: 5}}
+match: macs
+reference: A
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    yield without_supervisor(tmp_path / "runs")
+
+
+def cells(runs: Path, study_id: str) -> list[CellState]:
+    return plan_of(runs, StudyFolder(runs, study_id).read()).cells
+
+
+def kinds(runs: Path, study_id: str) -> list[str]:
+    return [one.kind for one in Runs(runs).of_study(study_id)]
+
+
+def test_cells_of_one_search_seed_share_the_search(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    assert finish_study(runs, study_id) == 2 * 2 * (1 + 2 + 2)
+    assert sorted(kinds(runs, study_id)) == ["attack"] * 8 + ["retrain"] * 8 + ["search"] * 4
+
+
+def test_every_run_has_the_declared_settings_and_its_membership(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    for known in Runs(runs).of_study(study_id):
+        run = RunFolder(runs, known.id).read_run()
+        config, membership = recorded(run).model_dump(), run["study"]
+        if run["kind"] == "search":
+            assert config["adversarial_lambda"] == (0.1 if membership["arm"] == "A" else 1.0)
+            assert config["seed"] == membership["search_seed"]
+        if run["kind"] == "retrain":
+            assert config["seed"] == membership["search_seed"] + 1000 * membership["index"]
+
+
+def test_a_finished_study_is_complete_and_launches_nothing_more(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    assert StudyFolder(runs, study_id).is_complete
+    assert all(cell.status == "finished" for cell in cells(runs, study_id))
+    for known in Runs(runs).of_study(study_id)[:3]:
+        (RunFolder(runs, known.id).run_json).unlink()
+    assert actions.advance(runs, study_id) == 0
+
+
+def test_a_second_study_takes_the_finished_runs_of_the_first(runs: Path) -> None:
+    first = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, first)
+    second = actions.launch(runs, from_text(TWO_ARMS.replace("adversarial_lambda: 1", "adversarial_lambda: 0.3")))
+    assert finish_study(runs, second) == 2 * (1 + 2 + 2), "only arm B of the second study needs runs"
+    reused = {cell.cell.arm: all(step.reused for step in cell.steps) for cell in cells(runs, second)}
+    assert reused == {"A": True, "B": False}
+
+
+def test_a_chain_launched_by_hand_with_the_same_settings_is_taken(runs: Path) -> None:
+    changes = {"seed": 1, "threads": 1}
+    chain = requests.submit(runs, "search", changes, method="arnas", preset="smoke", then=("retrain", "attack"))
+    for run_id in chain:
+        finish(runs, run_id)
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    cell = next(one for one in cells(runs, study_id) if one.cell.arm == "A" and one.cell.search_seed == 1)
+    assert [step.run for step in cell.steps] == chain
+    assert all(step.reused for step in cell.steps)
+
+
+@pytest.mark.parametrize("change", [{"code": {"numerics": "another"}}, {"config": {"batch_size": 6}}])
+def test_a_run_of_other_code_or_settings_is_not_taken(runs: Path, change: dict[str, dict[str, object]]) -> None:
+    (run_id,) = requests.submit(runs, "search", {"seed": 0, "threads": 1}, method="arnas", preset="smoke")
+    finish(runs, run_id)
+    path = RunFolder(runs, run_id).run_json
+    run = json.loads(path.read_text())
+    for name, values in change.items():
+        run[name] |= values
+    atomic_write_json(path, run)
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    assert run_id not in {step.run for cell in cells(runs, study_id) for step in cell.steps}
+
+
+def test_a_failed_run_of_another_study_is_not_taken(runs: Path) -> None:
+    first = actions.launch(runs, from_text(TWO_ARMS))
+    actions.advance(runs, first)
+    actions.stop(runs, first)
+    second = actions.launch(runs, from_text(TWO_ARMS))
+    assert all(not step.run for cell in cells(runs, second) for step in cell.steps)
+
+
+def test_sizes_follow_the_reference_once_both_architectures_are_known(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(MATCHED))
+    actions.advance(runs, study_id)
+    before = Runs(runs).of_study(study_id)
+    assert {RunFolder(runs, one.id).read_run()["study"]["arm"] for one in before if one.kind == "retrain"} == {"A"}
+    finish_study(runs, study_id)
+    channels = {RunFolder(runs, one.id).read_run()["study"]["arm"]: RunFolder(runs, one.id).read_run()["config"]["channels"]
+                for one in Runs(runs).of_study(study_id) if one.kind == "retrain"}
+    assert channels["A"] == 4, "the reference keeps its size"
+    assert all(cell.status == "finished" for cell in cells(runs, study_id))
+
+
+def test_launches_are_interleaved_over_arms(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    while actions.advance(runs, study_id):
+        pass
+    arms = [RunFolder(runs, one.id).read_run()["study"]["arm"] for one in Runs(runs).of_study(study_id) if one.kind == "search"]
+    assert arms == ["A", "B", "A", "B"]
+
+
+def test_stop_and_run_again(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    actions.advance(runs, study_id)
+    actions.stop(runs, study_id)
+    assert actions.advance(runs, study_id) == 0
+    assert {cell.status for cell in cells(runs, study_id)} == {"stopped"}
+    assert actions.resume(runs, study_id) == len(Runs(runs).of_study(study_id))
+    finish_study(runs, study_id)
+    assert all(cell.status == "finished" for cell in cells(runs, study_id))
+
+
+def test_an_extension_adds_seeds_and_records_that_results_were_known(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    assert actions.extend(runs, study_id, 1) == (2,)
+    finish_study(runs, study_id)
+    assert actions.extend(runs, study_id, [9]) == (9,)
+    assert [(one.seeds, one.looked) for one in StudyFolder(runs, study_id).extensions()] == [((2,), False), ((9,), True)]
+    assert finish_study(runs, study_id) == 2 * (1 + 2 + 2)
+    assert StudyFolder(runs, study_id).read().search_seeds == (0, 1, 2, 9)
+
+
+def test_an_extension_by_a_seed_that_is_there_is_refused(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    with pytest.raises(RunError, match="needs new search seeds"):
+        actions.extend(runs, study_id, [1])
+
+
+def test_deleting_asks_for_idle_runs_and_keeps_those_of_other_studies(runs: Path) -> None:
+    first = actions.launch(runs, from_text(TWO_ARMS))
+    actions.advance(runs, first)
+    with pytest.raises(RunError, match="stop the study first"):
+        actions.delete(runs, first, with_runs=True)
+    finish_study(runs, first)
+    second = actions.launch(runs, from_text(TWO_ARMS.replace("adversarial_lambda: 1", "adversarial_lambda: 0.3")))
+    finish_study(runs, second)
+    everything = len(Runs(runs).of_study(first))
+    assert actions.delete(runs, first, with_runs=True) == everything - 10, "arm A belongs to the second study as well"
+    assert study_ids(runs) == [second]
+    assert all(cell.status == "finished" for cell in cells(runs, second))
+
+
+def test_a_study_that_cannot_be_launched_leaves_nothing(runs: Path) -> None:
+    with pytest.raises(Exception, match="batch_size"):
+        actions.launch(runs, from_text(TWO_ARMS.replace("{adversarial_lambda: 1}", "{batch_size: 4000}")))
+    assert study_ids(runs) == []
+
+
+def test_the_study_file_and_the_runs_are_all_that_is_needed(runs: Path, tmp_path: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    elsewhere = tmp_path / "elsewhere"
+    runs.rename(elsewhere)
+    assert all(cell.status == "finished" for cell in cells(elsewhere, study_id))
