@@ -211,7 +211,8 @@ def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
             "image": image, "label": label, "attack": [attack] * len(correct), "correct": correct.astype(bool),
             "prediction": np.where(correct, label, wrong).astype("int32"),
             "margin": np.where(correct, 1.5, -0.5).astype("float32"), "linf": np.where(moved, 0.15, 0).astype("float32"),
-            "l2": np.where(moved, 0.8, 0).astype("float32"), "iterations": np.where(moved, 20, 0).astype("int32")}))
+            "l2": np.where(moved, 0.8, 0).astype("float32"), "iterations": np.where(moved, 20, 0).astype("int32"),
+            "confidence": np.where(correct, 0.998, 0.62).astype("float32")}))
     (folder / "results").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.concat_tables(tables), folder / "results" / "outcomes.parquet")
 
