@@ -93,6 +93,35 @@ def test_letters_say_who_can_be_told_apart(samples: Samples) -> None:
     assert (rows[samples.ids["attack"]]["letters"], rows[attack]["letters"]) == ("a", "b")
 
 
+def test_the_address_holds_the_order_of_the_table(samples: Samples) -> None:
+    assert table_of(open_page("robustness"))["sort"] == "unsorted"
+    assert table_of(open_page("robustness", sort="-pgd-20"))["sort"] == "-pgd-20"
+    assert table_of(open_page("robustness", sort="nonsense"))["sort"] == "unsorted"
+
+
+def test_the_address_holds_the_network_to_attack_next(samples: Samples) -> None:
+    page = open_page("robustness", network=samples.ids["resumed"])
+    box = page.selectbox(key="robustness.network")
+    assert not page.exception and box.value == samples.ids["resumed"] and box.options == [f"ARNAS · {samples.ids['resumed']}"]
+
+
+def test_transfer_results_of_all_protocols_stand_in_one_map(samples: Samples) -> None:
+    """Each network's images make protocols of their own, and each of these shows the whole map with its missing pairs."""
+    first, second = "a" * 12, "b" * 12
+    runs = [sample_runs.write_transfers(samples.root, f"20261118-0940-attack-digits-7f6{number}", network, correct,
+                                        parent=samples.ids["retrain"], created=START + 900 + number)
+            for number, (network, correct) in enumerate(((first, {first: 10, second: 40}), (second, {second: 12, "c" * 12: 50})))]
+    session.hub().refresh()
+    for run in runs:
+        page = open_page("robustness", run=run)
+        charts = map(json.dumps, component_data(page, "rampart_live_plot"))
+        (text,) = [chart for chart in charts if "Accuracy of each network on" in chart]
+        assert not page.exception and text.count("not measured") >= 5 and "white-box" in text
+        assert all(figure in text for figure in ("15.6 %", "62.5 %", "18.8 %", "78.1 %"))
+        assert "made on other networks" in text_of(page)
+    assert "made on other networks" not in text_of(open_page("robustness", run=samples.ids["attack"]))
+
+
 def test_another_protocol_is_another_table_and_the_address_chooses(samples: Samples) -> None:
     other = sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
                                               created=START + 900, epsilon=8 / 255)
@@ -131,7 +160,7 @@ def test_a_network_attacked_twice_is_one_row_and_shows_the_older_evaluation_on_d
         network=f"weights of {samples.ids['attack']}")
     session.hub().refresh()
     page = open_page("robustness")
-    assert list(table_rows(page)) == [newer]
+    assert list(table_rows(page)) == [newer] and table_rows(page)[newer]["network"].endswith("quick · 1 other evaluation")
     page.button(key=f"robustness.show.{samples.ids['attack']}").click().run()
     assert not page.exception and "An older evaluation of this network" in text_of(page)
     assert "An older evaluation of this network" in text_of(open_page("robustness", run=samples.ids["attack"]))
@@ -171,6 +200,7 @@ def test_picked_networks_are_compared_in_sentences_settings_and_cells(samples: S
     assert 'Settings that differ"' in text and "Seed" in text
     assert "half of the 64 images have fallen at radius 0.125 (95 % 0.1 to 0.14)." in text
     assert "ARNAS, seed 2" in json.dumps(component_data(page, "rampart_live_plot"))
+    assert "all networks share, the only pair of this table, level 5 %" in text
     page = open_page("robustness", compare=f"{samples.ids['attack']},{attack}", column="natural")
     assert "cannot be told apart on these 360 images" in text_of(page)
 
