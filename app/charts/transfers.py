@@ -15,8 +15,8 @@ from engine.attack.catalogue import ATTACKS
 from engine.report.transfers import TransferCell, TransferMap, TransferNetwork
 
 MOST_NETWORKS = 10  # more would leave too little space for the intervals
-ROW_HEIGHT, FRAME_HEIGHT = 78, 96  # pixels
-WIDEST_LABEL = 22  # characters per line of a source's name
+ROW_HEIGHT, FRAME_HEIGHT = 78, 122  # pixels
+LINE_OF_LABELS = 100  # characters in a line of all sources' names side by side
 NO_RESULT = "not measured"
 
 
@@ -40,12 +40,12 @@ def transfer_figure(transfers: TransferMap) -> go.Figure:
         text=[[_text(cell, row == column) for column, cell in enumerate(line)] for row, line in enumerate(grid)],
         hovertext=[[_hover(transfers, source, target, cell) for source, cell in zip(networks, line, strict=True)]
                    for target, line in zip(networks, grid, strict=True)])
-    themed(figure, legend=False, margin={"l": 10, "r": 10, "t": 12, "b": 64})
+    themed(figure, legend=False, margin={"l": 10, "r": 10, "t": 34, "b": 64})
     network_axis(figure, [network.label for network in networks])
-    figure.update_layout(hovermode="closest", yaxis={"title": {"text": "Attacked network"}}, xaxis={
-        "title": {"text": "Network on which the images were made"}, "showgrid": False, "automargin": True,
+    figure.update_layout(hovermode="closest", yaxis={"title": {"text": "Attacked network", "standoff": 14}}, xaxis={
+        "title": {"text": "Network on which the images were made"}, "showgrid": False, "automargin": True, "tickangle": 0,
         "range": [-0.5, len(networks) - 0.5], "tickvals": list(range(len(networks))),
-        "ticktext": ["<br>".join(textwrap.wrap(network.label, WIDEST_LABEL)) for network in networks]})
+        "ticktext": ["<br>".join(textwrap.wrap(network.label, LINE_OF_LABELS // len(networks))) for network in networks]})
     for place in range(len(networks)):
         figure.add_shape(type="rect", x0=place - 0.49, x1=place + 0.49, y0=place - 0.48, y1=place + 0.48,
                          line={"color": theme.SERIES["neutral"], "width": 1.5})

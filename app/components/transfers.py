@@ -55,8 +55,9 @@ def caption(transfer_map: TransferMap) -> str:
              "It should be the lowest of its row."]
     if len(networks) > MOST_NETWORKS:
         words.append(f"The first {MOST_NETWORKS} of {len(networks)} networks.")
-    if transfer_map.missing and all(network.parent for network in networks):
+    parents = list(dict.fromkeys(network.parent for network in networks))
+    if transfer_map.missing and all(parents) and len(parents) == len(networks):
         attack = "" if transfer_map.attack == MI_FGSM.name else f" --attack {transfer_map.attack}"
         words.append(f"{plural(transfer_map.missing, 'pair')} not measured; this measures every pair: "
-                     f"`{NAME} transfer {' '.join(network.parent for network in networks)}{attack}`.")
+                     f"`{NAME} transfer {' '.join(parents)}{attack}`.")
     return " ".join(words)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import session
+from app import evaluations, session
 from app.formats import accuracy, interval, network_labels, unequal_sizes, with_interval
 from tests import sample_runs
 from tests.app.conftest import Samples
@@ -120,6 +120,21 @@ def test_transfer_results_of_all_protocols_stand_in_one_map(samples: Samples) ->
         assert all(figure in text for figure in ("15.6 %", "62.5 %", "18.8 %", "78.1 %"))
         assert "made on other networks" in text_of(page)
     assert "made on other networks" not in text_of(open_page("robustness", run=samples.ids["attack"]))
+
+
+def test_the_address_chooses_the_transfer_map_by_the_attack_that_made_the_images(samples: Samples) -> None:
+    first, second = "a" * 12, "b" * 12
+    for number, maker in enumerate(("mi-fgsm", "apgd-ce")):
+        run = sample_runs.write_transfers(samples.root, f"20261118-0940-attack-digits-7f6{number}", first,
+                                          {first: 10, second: 40}, maker=maker, created=START + 900 + number)
+    session.hub().refresh()
+    page = open_page("robustness", run=run)
+    box = page.selectbox(key="robustness.transfer")
+    assert box.options == ["APGD-CE · 2 networks, 2 results", "MI-FGSM · 2 networks, 2 results"]
+    other = next(one.id for one in evaluations.transfer_maps() if one.attack == "mi-fgsm")
+    page = open_page("robustness", run=run, transfer=other)
+    assert not page.exception and page.selectbox(key="robustness.transfer").value == other
+    assert "Rows are attacked by MI-FGSM images" in text_of(page)
 
 
 def test_another_protocol_is_another_table_and_the_address_chooses(samples: Samples) -> None:
