@@ -1,0 +1,217 @@
+"""Declared contrasts of a study: the result of each, and the sentence that claims no more than the data support.
+
+A claim stands only if its test and the printed interval agree. An arm beats another if the permutation test says so after Holm's
+adjustment over all declared contrasts, and the Welch interval excludes 0. Two arms are equal within a margin if the equivalence
+test says so after Holm's adjustment, and the interval lies within the margin. Everything else is undecided, and 0 is then always
+among the differences that are said to remain possible, because no test rejected it. Each additional condition only makes false
+claims rarer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.attack.statistics import holm
+from engine.study.bootstrap import hierarchical_bootstrap
+from engine.study.statistics import equivalence_p, permutation_test, smallest_p, unit_means, welch_interval
+
+Verdict = Literal["better", "worse", "equal", "undecided", "demonstration"]
+Interval = tuple[float, float]
+
+FEWEST_UNITS = 5  # search seeds an arm; with fewer, a study demonstrates and claims nothing
+MACS_TOLERANCE = 0.02  # a larger relative difference of MACs is part of the sentence
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The values of one arm.
+
+    Attributes:
+        values: the endpoint as fractions in 0..1. One tuple per search seed, with one value per retrain seed. Search seeds
+            without a result are left out.
+        images: for every search seed, booleans [retrain seeds, images], True for a correctly classified image. The images are the
+            same for all arms. None if the endpoint is not a share of images.
+        macs: mean MACs of the arm's networks; None if unknown.
+    """
+
+    values: tuple[tuple[float, ...], ...]
+    images: tuple[NDArray[np.bool_], ...] | None = None
+    macs: float | None = None
+
+    @classmethod
+    def of_images(cls, images: Sequence[Sequence[Sequence[bool]]], macs: float | None = None) -> Measured:
+        """Return an arm whose endpoint is the share of correctly classified images.
+
+        Args:
+            images: booleans as [search seed][retrain seed][image].
+            macs: mean MACs of the arm's networks; None if unknown.
+        """
+        arrays = tuple(np.asarray(unit, dtype=np.bool_) for unit in images)
+        return cls(tuple(tuple(unit.mean(axis=1).tolist()) for unit in arrays), arrays, macs)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The result of one declared contrast. Differences are first minus second, as fractions.
+
+    Attributes:
+        first, second: names of the arms.
+        units: numbers of search seeds with a result, of the first and the second arm.
+        difference: difference of the means; None while an arm has no result.
+        interval: Welch interval at level 1 - alpha, not adjusted for other contrasts; None if it does not exist.
+        bootstrap: interval of the hierarchical bootstrap at the same level; None without images or if it does not exist.
+        p: p-value of the permutation test; 1 while an arm has no result.
+        exact: True if the permutation test counted every arrangement.
+        adjusted_p: `p` after Holm's adjustment over the declared contrasts.
+        reachable_p: the smallest adjusted p-value that these numbers of units can give. Above alpha, no difference can become
+            significant.
+        margin: largest difference that was declared not to matter; None if none was declared.
+        equivalence_p: p-value of the equivalence test after Holm's adjustment; None without a margin or an interval.
+        macs_ratio: MACs of the first arm divided by those of the second; None if unknown.
+        alpha: family-wise significance level.
+        verdict: the claim about the first arm.
+    """
+
+    first: str
+    second: str
+    units: tuple[int, int]
+    difference: float | None
+    interval: Interval | None
+    bootstrap: Interval | None
+    p: float
+    exact: bool
+    adjusted_p: float
+    reachable_p: float
+    margin: float | None
+    equivalence_p: float | None
+    macs_ratio: float | None
+    alpha: float
+    verdict: Verdict
+
+
+def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], margin: float | None = None,
+            alpha: float = 0.05) -> list[Contrast]:
+    """Return the result of every declared contrast, in the declared order.
+
+    Contrasts without a result count in Holm's adjustment, so an answer does not become weaker when their runs finish late.
+
+    Args:
+        arms: {name: values of the arm}.
+        contrasts: all declared contrasts, as (first, second).
+        margin: largest difference that does not matter, as a fraction; None if none was declared.
+        alpha: family-wise significance level.
+
+    Raises:
+        ValueError: a contrast names an unknown arm, or images differ between networks.
+    """
+    unknown = sorted({name for pair in contrasts for name in pair} - set(arms))
+    if unknown:
+        raise ValueError(f"Contrasts must name arms of the study ({', '.join(sorted(arms))}), got {', '.join(unknown)}")
+    means = {name: unit_means(arm.values) for name, arm in arms.items()}
+    pairs = [(means[first], means[second]) for first, second in contrasts]
+    tests = [permutation_test(*pair) if all(pair) else (1.0, True) for pair in pairs]
+    smallest = [smallest_p(*map(len, pair)) if all(pair) else 1.0 for pair in pairs]
+    equivalence = [None if margin is None else equivalence_p(*pair, margin) for pair in pairs]
+    adjusted = zip(holm([p for p, _ in tests]), holm(smallest), holm([1.0 if p is None else p for p in equivalence]), strict=True)
+    results = []
+    for position, (adjusted_p, reachable_p, adjusted_equivalence_p) in enumerate(adjusted):
+        (a, b), (first, second) = contrasts[position], pairs[position]
+        results.append(_judged(Contrast(
+            first=a, second=b, units=(len(first), len(second)),
+            difference=float(np.mean(first) - np.mean(second)) if first and second else None,
+            interval=welch_interval(first, second, 1 - alpha), bootstrap=_bootstrap(arms[a], arms[b], 1 - alpha),
+            p=tests[position][0], exact=tests[position][1], adjusted_p=adjusted_p, reachable_p=reachable_p, margin=margin,
+            equivalence_p=None if equivalence[position] is None else adjusted_equivalence_p,
+            macs_ratio=_ratio(arms[a].macs, arms[b].macs), alpha=alpha, verdict="demonstration")))
+    return results
+
+
+def sentence(contrast: Contrast, endpoint: str) -> str:
+    """Return the result of a contrast in words. Differences are in percentage points.
+
+    Args:
+        contrast: the result.
+        endpoint: name of the endpoint, as it stands after "in", such as "worst-case accuracy under AutoAttack".
+    """
+    c, verdict = contrast, contrast.verdict
+    if c.difference is None:
+        return f"{c.first} and {c.second} cannot be compared in {endpoint} yet: an arm has no result."
+    if verdict == "demonstration":
+        words = (f"Demonstration, no claim: {c.first} minus {c.second} is {_points(c.difference)} points in {endpoint} "
+                 f"{_interval(c, c.interval)}, {c.units[0]} and {c.units[1]} search seeds")
+    elif verdict == "better":
+        words = f"{c.first} beats {c.second} by {_points(c.difference)} points {_interval(c, c.interval)} in {endpoint}"
+    elif verdict == "worse":
+        reversed_interval = c.interval and (-c.interval[1], -c.interval[0])
+        words = f"{c.second} beats {c.first} by {_points(-c.difference)} points {_interval(c, reversed_interval)} in {endpoint}"
+    elif verdict == "equal":
+        words = (f"{c.first} and {c.second} are equal in {endpoint} within the {_points(c.margin or 0)} points that were "
+                 f"declared to matter {_interval(c, c.interval)}, Holm-adjusted {_p_text('equivalence p', c.equivalence_p or 0)}")
+    else:
+        words = f"{c.first} and {c.second} cannot be told apart in {endpoint}: {_possible(c)}"
+    return words + "".join(_additions(contrast)) + "."
+
+
+def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | None:
+    if not (first.images and second.images):
+        return None
+    return hierarchical_bootstrap(first.images, second.images, level)
+
+
+def _ratio(first: float | None, second: float | None) -> float | None:
+    return first / second if first and second else None
+
+
+def _judged(c: Contrast) -> Contrast:
+    """Return the contrast with the claim that tests and interval support; without an interval, the permutation test decides."""
+    if min(c.units) < FEWEST_UNITS or c.difference is None:
+        return replace(c, verdict="demonstration")
+    if c.adjusted_p <= c.alpha and not (c.interval and c.interval[0] <= 0 <= c.interval[1]):
+        return replace(c, verdict="better" if c.difference > 0 else "worse")
+    within = c.interval is not None and c.margin is not None and -c.margin <= c.interval[0] and c.interval[1] <= c.margin
+    equal = within and c.equivalence_p is not None and c.equivalence_p <= c.alpha
+    return replace(c, verdict="equal" if equal else "undecided")
+
+
+def _additions(c: Contrast) -> list[str]:
+    """Return the parts that follow every claim: adjusted p-value, sizes that cannot decide, small differences, unequal MACs."""
+    parts = [] if c.verdict == "equal" else [f", Holm-adjusted {_p_text('p', c.adjusted_p)}"]
+    if c.verdict == "undecided" and c.reachable_p > c.alpha:
+        parts.append("; with so few search seeds and so many contrasts, no difference could have become significant")
+    if c.verdict in ("better", "worse") and c.margin is not None and abs(c.difference or 0) <= c.margin:
+        parts.append(f"; the difference is within the {_points(c.margin)} points that were declared to matter")
+    if c.macs_ratio is not None and abs(c.macs_ratio - 1) > MACS_TOLERANCE:
+        first, second = (c.second, c.first) if c.verdict == "worse" else (c.first, c.second)
+        ratio = 1 / c.macs_ratio if c.verdict == "worse" else c.macs_ratio
+        parts.append(f"; {first} has {ratio:.2f} times the MACs of {second}")
+    return parts
+
+
+def _possible(c: Contrast) -> str:
+    """Return the differences that remain possible: the interval, extended to 0, which no test rejected."""
+    if c.interval is None:
+        return (f"the difference is {_points(c.difference or 0)} points, and the search seeds do not vary, so the range of "
+                f"possible differences is unknown")
+    low, high = min(c.interval[0], 0.0), max(c.interval[1], 0.0)
+    return f"differences from {_points(low)} to {_points(high)} points remain possible ({_level(c)})"
+
+
+def _interval(c: Contrast, interval: Interval | None) -> str:
+    return f"({_level(c)}: {_points(interval[0])} to {_points(interval[1])})" if interval else "(no interval)"
+
+
+def _level(c: Contrast) -> str:
+    return f"{100 * (1 - c.alpha):.3g} %"
+
+
+def _points(fraction: float) -> str:
+    return f"{round(100 * fraction, 1) + 0.0:.1f}"
+
+
+def _p_text(name: str, p: float) -> str:
+    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.2g}" if p < 0.1 else f"{name} = {p:.2f}"

@@ -1,0 +1,243 @@
+"""Statistics of the difference of two arms: permutation test, intervals, equivalence test, detectable difference.
+
+The unit of every function is the search seed. Its value is the mean over its retrain seeds (`unit_means`), because networks of
+one search are not independent. Values are fractions in 0..1. All results hold for the study's images; the interval of `bootstrap`
+also holds for the population of images. `contrasts` turns the numbers into claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import combinations
+from math import comb, floor, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+MOST_ARRANGEMENTS = 20_000  # the permutation test is exact up to this number of arrangements
+SAMPLED_ARRANGEMENTS = 19_999  # drawn beyond it; with the observed arrangement, the smallest p-value is 1 / 20,000
+_SEED = 20_000
+_TIE = 1e-9  # relative tolerance within which two differences of means are equal
+
+
+def unit_means(values: Sequence[Sequence[float]]) -> list[float]:
+    """Return the mean over the retrain seeds of every search seed.
+
+    Args:
+        values: one sequence per search seed, with one value per retrain seed. The lengths may differ.
+
+    Raises:
+        ValueError: a search seed has no value.
+    """
+    if not all(len(unit) for unit in values):
+        raise ValueError("Every search seed must have at least one value, got a search seed without any; leave it out")
+    return [float(np.mean(unit)) for unit in values]
+
+
+def permutation_test(first: Sequence[float], second: Sequence[float]) -> tuple[float, bool]:
+    """Return the two-sided p-value of the permutation test of a difference of means (Fisher 1935; Pitman 1937).
+
+    The p-value is the share of the arrangements of all units into two groups of these sizes whose absolute difference of means is
+    at least the observed one. Beyond `MOST_ARRANGEMENTS`, arrangements are drawn with a fixed seed, and the p-value is
+    (k + 1) / (m + 1), with which the test keeps its level (Phipson and Smyth 2010, equation 2). The p-value does not depend on
+    the order of the units or of the arms.
+
+    Args:
+        first, second: unit means of the arms, at least one each.
+
+    Returns:
+        p: p-value in 0..1.
+        exact: True if every arrangement was counted.
+
+    Raises:
+        ValueError: an arm has no unit.
+    """
+    _check_units(first, second)
+    pooled = np.sort(np.array([*first, *second], dtype=float))
+    pooled -= pooled.mean()
+    chosen = min(len(first), len(second))
+    exact = comb(len(pooled), chosen) <= MOST_ARRANGEMENTS
+    arrangements = _all_arrangements(len(pooled), chosen) if exact else _drawn_arrangements(len(pooled), chosen)
+    # The units are centred, so the sum of a group is proportional to the difference of means.
+    distances = np.abs(pooled[arrangements].sum(axis=1))
+    observed = chosen * max(len(first), len(second)) / len(pooled) * abs(float(np.mean(first) - np.mean(second)))
+    extreme = int(np.sum(distances >= observed - _TIE * float(np.abs(pooled).sum()) - 1e-12))
+    return (extreme / len(distances), True) if exact else ((extreme + 1) / (len(distances) + 1), False)
+
+
+def smallest_p(first_units: int, second_units: int) -> float:
+    """Return the smallest p-value that `permutation_test` can give with these numbers of units.
+
+    For arms of equal size, the arrangement with swapped arms is always as extreme as the observed one. For five units each, the
+    smallest p-value is therefore 2 / 252. After Holm's adjustment over m contrasts of these sizes, nothing can be significant if
+    m times this value exceeds alpha.
+
+    Raises:
+        ValueError: an arm has no unit.
+    """
+    if min(first_units, second_units) < 1:
+        raise ValueError(f"Arms must have at least one unit, got {first_units} and {second_units}")
+    arrangements = comb(first_units + second_units, first_units)
+    if arrangements > MOST_ARRANGEMENTS:
+        return 1 / (SAMPLED_ARRANGEMENTS + 1)
+    return (2 if first_units == second_units else 1) / arrangements
+
+
+def welch_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the confidence interval of the difference of means, first minus second (Welch 1947), for unequal variances.
+
+    Args:
+        first, second: unit means of the arms.
+        level: confidence level in 0..1.
+
+    Returns:
+        (low, high). None if an arm has fewer than two units, or if the units vary in neither arm: such data hold no information
+        on the spread, and an interval of width 0 would claim certainty.
+    """
+    error = _standard_error(first, second)
+    if error is None:
+        return None
+    size, freedom = error
+    difference, half = float(np.mean(first) - np.mean(second)), size * float(stats.t.ppf(0.5 + level / 2, freedom))
+    return difference - half, difference + half
+
+
+def equivalence_p(first: Sequence[float], second: Sequence[float], margin: float) -> float | None:
+    """Return the p-value of the hypothesis that the true difference is at least the margin, by two one-sided Welch tests.
+
+    The value is the larger one of both tests (Schuirmann 1987). A small value says that the arms are equal within the margin.
+
+    Args:
+        first, second: unit means of the arms.
+        margin: largest difference that does not matter, above 0, as a fraction.
+
+    Returns:
+        The p-value. None in the cases in which `welch_interval` returns None.
+
+    Raises:
+        ValueError: the margin is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"A margin must be above 0, got {margin}")
+    error = _standard_error(first, second)
+    if error is None:
+        return None
+    size, freedom = error
+    return float(stats.t.sf((margin - abs(float(np.mean(first) - np.mean(second)))) / size, freedom))
+
+
+def detectable_difference(spread: float | tuple[float, float], first_units: int, second_units: int, power: float = 0.8,
+                          alpha: float = 0.05, contrasts: int = 1) -> float | None:
+    """Return the smallest true difference of two arms that the study detects with the given power.
+
+    The power is that of the two-sided Welch test, from the noncentral t distribution (Cohen 1988, section 2.2; degrees of freedom
+    by Welch and Satterthwaite). The level is the largest p-value of the permutation test up to alpha / contrasts, which is Holm's
+    first step.
+
+    Differs: where the test can reach its level only if the units of both arms do not overlap at all, the t distribution promises
+    too much. The returned value is then at least the difference at which normal units of equal spread separate completely with
+    the given power.
+
+    Args:
+        spread: standard deviation of the unit means, one for both arms or one for each arm, above 0.
+        first_units, second_units: numbers of search seeds.
+        power: probability of detection, between alpha and 1.
+        alpha: family-wise significance level.
+        contrasts: number of declared contrasts.
+
+    Returns:
+        The difference as a fraction. None if an arm has fewer than two units, or if the permutation test cannot reach
+        alpha / contrasts with these numbers of units.
+
+    Raises:
+        ValueError: a spread is not above 0.
+    """
+    spreads = spread if isinstance(spread, tuple) else (spread, spread)
+    if not min(spreads) > 0:
+        raise ValueError(f"Spreads must be above 0, got {spreads}")
+    if min(first_units, second_units) < 2:
+        return None
+    level = _attainable_level(first_units, second_units, alpha / contrasts)
+    if level is None:
+        return None
+    size, freedom = _welch_satterthwaite(spreads[0] ** 2 / first_units, spreads[1] ** 2 / second_units,
+                                         first_units, second_units)
+    critical = float(stats.t.isf(level / 2, freedom))
+    difference = size * _root(lambda shift: float(stats.nct.sf(critical, freedom, shift)) - power, critical)
+    if level > smallest_p(first_units, second_units):
+        return difference
+    return max(difference, _root(lambda shift: _separation(shift, spreads, first_units, second_units) - power, difference))
+
+
+def _root(function: Callable[[float], float], start: float) -> float:
+    """Return the root of an increasing function that is negative at 0; the search begins at `start` and doubles it."""
+    high = start
+    while function(high) < 0:
+        high *= 2
+    return float(optimize.brentq(function, 0.0, high))
+
+
+def _separation(difference: float, spreads: tuple[float, float], first_units: int, second_units: int) -> float:
+    """Return the probability that every unit of the first arm exceeds every unit of the second arm, for normal units.
+
+    Args:
+        difference: true mean of the first arm minus that of the second arm.
+        spreads: standard deviations of the units of the arms.
+        first_units, second_units: numbers of units.
+    """
+    scores = np.linspace(-9.0, 9.0, 2001)  # of the smallest unit of the first arm
+    density = first_units * stats.norm.pdf(scores) * stats.norm.sf(scores) ** (first_units - 1)
+    below = stats.norm.cdf((difference + spreads[0] * scores) / spreads[1]) ** second_units
+    return float(np.trapezoid(density * below, scores))
+
+
+def _attainable_level(first_units: int, second_units: int, level: float) -> float | None:
+    """Return the largest p-value of the permutation test without ties that is at most `level`, or None if there is none."""
+    smallest = smallest_p(first_units, second_units)
+    steps = floor(level / smallest + 1e-9)
+    return steps * smallest if steps else None
+
+
+def _standard_error(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """Return the standard error of the difference of means and its degrees of freedom, or None without spread or repetition."""
+    if min(len(first), len(second)) < 2:
+        return None
+    size, freedom = _welch_satterthwaite(variance_of_mean(first), variance_of_mean(second), len(first), len(second))
+    return (size, freedom) if size > _TIE * (1 + abs(float(np.mean(first))) + abs(float(np.mean(second)))) else None
+
+
+def variance_of_mean(units: Sequence[float]) -> float:
+    """Return the unbiased estimate of the variance of the mean of at least two units."""
+    return float(np.var(units, ddof=1)) / len(units)
+
+
+def _welch_satterthwaite(first: float, second: float, first_units: int, second_units: int) -> tuple[float, float]:
+    """Return the standard error of a difference of means and its degrees of freedom (Welch 1947; Satterthwaite 1946).
+
+    Args:
+        first, second: variances of both means.
+        first_units, second_units: numbers of units, at least two.
+    """
+    total = first + second
+    parts = first ** 2 / (first_units - 1) + second ** 2 / (second_units - 1)
+    return sqrt(total), total ** 2 / parts if parts > 0 else float(first_units + second_units - 2)
+
+
+@lru_cache(maxsize=16)
+def _all_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
+    """Return the indices of every subset of `chosen` units as an array [arrangements, chosen]."""
+    return np.array(list(combinations(range(units), chosen)), dtype=np.intp)
+
+
+@lru_cache(maxsize=4)
+def _drawn_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
+    """Return the indices of randomly drawn subsets of `chosen` units as an array [SAMPLED_ARRANGEMENTS, chosen]."""
+    order = np.random.default_rng(_SEED).random((SAMPLED_ARRANGEMENTS, units)).argsort(axis=1)
+    return order[:, :chosen]
+
+
+def _check_units(first: Sequence[float], second: Sequence[float]) -> None:
+    if not (len(first) and len(second)):
+        raise ValueError(f"Arms must have at least one unit each, got {len(first)} and {len(second)}")
