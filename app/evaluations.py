@@ -12,6 +12,8 @@ from app import session
 from engine.attack.catalogue import WORST
 from engine.report.robustness import Distinctions, RobustnessTable, distinctions, robustness_tables
 from engine.report.samples import Samples, read_samples
+from engine.report.transfers import TransferMap
+from engine.report.transfers import transfer_maps as maps_of
 from engine.run.folder import RunFolder
 
 OUTCOMES, SAMPLES = "outcomes.parquet", "samples.parquet"
@@ -65,6 +67,11 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
     return _comparison(str(session.runs_root()), table.protocol, column, recorded, table)
 
 
+def transfer_maps() -> list[TransferMap]:
+    """Return one map per attack and conditions of all transfer results. The map with the most results comes first."""
+    return _transfer_maps(str(session.runs_root()), session.run_log().events_revision())
+
+
 def result_file(run: str, name: str) -> Path:
     """Return the path of a file in the folder results/ of a run."""
     return RunFolder(session.runs_root(), run).results / name
@@ -81,6 +88,11 @@ def _changed(path: Path) -> int:
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _tables(root: str, revision: int) -> list[RobustnessTable]:
     return robustness_tables(session.run_log())
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _transfer_maps(root: str, revision: int) -> list[TransferMap]:
+    return maps_of(session.run_log())
 
 
 @st.cache_resource(show_spinner=False, max_entries=12)

@@ -166,7 +166,7 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
         return compared(log, ids, attack)
 
 
-def table(form: str = "json", *, protocol: str | None = None, runs: Path | str | None = None) -> bytes:
+def table(form: str = "json", *, protocol: str | None = None, older: bool = False, runs: Path | str | None = None) -> bytes:
     """Return a robustness table as the content of a file.
 
     Each column stands for natural images, one attack or the worst case. In each column, the networks are compared in pairs.
@@ -175,6 +175,7 @@ def table(form: str = "json", *, protocol: str | None = None, runs: Path | str |
         form: one of `engine.report.formats.FORMATS`, such as "csv" or "latex".
         protocol: hash of the protocol (the conditions of the attacks), or the first digits of the hash. None if all attacked
             networks have the same protocol.
+        older: True to add the other attack runs of each network under the protocol. A row is the newest complete one.
         runs: folder of all runs; None for the default.
 
     Raises:
@@ -182,10 +183,13 @@ def table(form: str = "json", *, protocol: str | None = None, runs: Path | str |
     """
     from engine.log import snapshot
     from engine.report.formats import all_distinctions, export, openings_of
+    from engine.report.robustness import with_older
     from engine.report.selection import table_of
 
     with snapshot(runs_root(runs)) as log:
         chosen = table_of(log, protocol)
+        if older:
+            chosen = with_older(log, chosen)
         return export(chosen, form, all_distinctions(log, chosen), openings_of(log, chosen))
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.architecture import genotype
+from engine.attack.catalogue import ATTACKS
 from engine.attack.fingerprint import fingerprint
 from engine.attack.protocol import Protocol
 from engine.attack.statistics import wilson
@@ -211,7 +212,8 @@ def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
             "image": image, "label": label, "attack": [attack] * len(correct), "correct": correct.astype(bool),
             "prediction": np.where(correct, label, wrong).astype("int32"),
             "margin": np.where(correct, 1.5, -0.5).astype("float32"), "linf": np.where(moved, 0.15, 0).astype("float32"),
-            "l2": np.where(moved, 0.8, 0).astype("float32"), "iterations": np.where(moved, 20, 0).astype("int32")}))
+            "l2": np.where(moved, 0.8, 0).astype("float32"), "iterations": np.where(moved, 20, 0).astype("int32"),
+            "confidence": np.where(correct, 0.998, 0.62).astype("float32")}))
     (folder / "results").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.concat_tables(tables), folder / "results" / "outcomes.parquet")
 
@@ -358,6 +360,33 @@ def write_sweep(events: EventsFile, correct: Mapping[float, int], *, images: int
                      images=images, correct=count, fingerprint="f00")
     events.write("critical", attack="pgd-20", title="PGD-20", norm="Linf", images=images, median=0.125, low=0.1, high=0.14,
                  fingerprint="f00")
+
+
+def write_transfers(root: Path, run: str, network: str, correct: Mapping[str, int], *, maker: str = "mi-fgsm",
+                    created: float = START, parent: str | None = None, images: int = AUTOATTACK_IMAGES) -> str:
+    """Write a finished attack run with transfer attacks; return its id.
+
+    Args:
+        network: hash of the attacked weights, 12 hex characters.
+        correct: hash of a source -> number of images that withstand; that of `network` itself is the white-box result.
+    """
+    sources = [source for source in correct if source != network]
+    changes = {"attacks": (maker,), "transfer_from": sources, "transfer_attack": maker, "images": images}
+    folder = write_run_json(root, run, "attack", parent=parent, created=created, changes=changes)
+    events = EventsFile(folder, t=created)
+    write_network(events)
+    protocol = Protocol.of(build("attack", None, "digits", "quick", changes), classes=10, images=range(images),
+                           subset=range(images), sources=dict.fromkeys(sources))
+    write_evaluation(events, protocol, network)
+    for name in protocol.attacks:
+        fields = protocol.part(ATTACKS[name])
+        right = correct[fields.get("source", network)]
+        low, high = wilson(right, images)
+        events.write("attack", attack=name, title=ATTACKS[name].title, epsilon=0.15, images=images, correct=right,
+                     accuracy=right / images, low=low, high=high, fingerprint=fingerprint(fields), fields=fields)
+    write_attack(events, "worst-case", "Worst case", images, min(correct.values()))
+    write_finished(folder, events)
+    return run
 
 
 def write_hand_made(root: Path, *, created: float = START) -> tuple[str, str]:

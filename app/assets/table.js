@@ -12,6 +12,13 @@ export default function (component) {
   const state = host.rampart;
   state.send = { setTriggerValue };
   state.data = data;
+  // The page may fix the order ("key", or "-key" for the largest first). A click shows the new order before the page has answered.
+  if (typeof data.sort === "string" && data.sort !== state.order) {
+    state.order = data.sort;
+    const key = data.sort.replace(/^-/, "");
+    state.sort = data.columns.some((column) => column.key === key) ? key : null;
+    state.falling = state.sort !== null && data.sort.startsWith("-");
+  }
 
   const age = (since) => {
     const s = Math.max(0, Date.now() / 1000 - since);
@@ -150,6 +157,8 @@ export default function (component) {
           } else if (state.falling === (column.align === "right")) state.falling = !state.falling;
           else state.sort = null;
           draw();
+          if (typeof state.data.sort === "string")
+            state.send.setTriggerValue("sort", state.sort === null ? "unsorted" : (state.falling ? "-" : "") + state.sort);
         });
         th.append(button);
         tr.append(th);

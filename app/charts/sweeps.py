@@ -1,4 +1,4 @@
-"""Charts of accuracy against radius, accuracy against number of steps, and accuracy under transfer attacks."""
+"""Charts of accuracy against radius and accuracy against number of steps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import themed
-from app.charts.outcomes import BLUES
 from app.charts.pareto import CATEGORY_COLOURS, SYMBOLS
-from app.charts.robustness import network_axis
 from app.formats import with_interval
 from engine.attack.protocol import NORM_TITLES
 from engine.config import pixels_text
-from engine.report.robustness import NetworkRow, ResultColumn
 from engine.report.sweeps import Curve
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -60,32 +57,10 @@ def sweep_figure(curves: Sequence[Curve]) -> go.Figure:
     if first.sweep == "epsilon":
         figure.add_hline(y=50, line={"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"})
     else:
-        figure.update_xaxes(type="log")
+        steps = sorted({value for curve in curves for value, _ in curve.points})
+        figure.update_xaxes(type="log", tickvals=steps, ticktext=[f"{value:g}" for value in steps])
     return figure
 
 
 def _at(curve: Curve, value: float) -> str:
     return f"radius {pixels_text(value)}" if curve.sweep == "epsilon" else f"{value:g} steps"
-
-
-def transfer_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]) -> go.Figure:
-    """Return a heat map of the accuracy on adversarial images that were made on other networks.
-
-    Args:
-        columns: columns of transfer attacks, from left to right.
-        rows: networks from top to bottom.
-    """
-    results = [[row.results.get(column.name) for column in columns] for row in rows]
-    figure = go.Figure()
-    figure.add_heatmap(
-        z=[[None if one is None else one.accuracy for one in line] for line in results], zmin=0, zmax=1, colorscale=BLUES,
-        showscale=False, xgap=2, ygap=2, x=[column.title for column in columns], hoverinfo="text", texttemplate="%{text}",
-        text=[["" if one is None else f"{100 * one.accuracy:.1f} %<br>{100 * one.low:.1f} to {100 * one.high:.1f}"
-               for one in line] for line in results],
-        hovertext=[["not measured" if one is None else
-                    f"{row.label}: {with_interval(one.accuracy, one.low, one.high)}, {one.images:,} images" for one in line]
-                   for row, line in zip(rows, results, strict=True)])
-    themed(figure, legend=False, margin={"l": 10, "t": 16, "b": 40})
-    network_axis(figure, [row.label for row in rows])
-    figure.update_layout(hovermode="closest", xaxis={"showgrid": False, "type": "category"})
-    return figure

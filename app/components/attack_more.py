@@ -11,7 +11,7 @@ from uuid import uuid4
 import pandas as pd
 import streamlit as st
 
-from app import session
+from app import address, session
 from engine import requests
 from engine.configuring import recorded, split_seed_of
 from engine.errors import RampartError
@@ -33,13 +33,14 @@ def attack_more(table: RobustnessTable, runs: pd.DataFrame) -> None:
     attacked = {row.parent for row in table.rows}
     finished = runs[(runs["kind"] == "retrain") & (runs["status"] == "finished") & (runs["dataset"] == table.dataset)]
     titles = {str(run): str(title) for run, title in zip(finished["id"], finished["title"], strict=True) if run not in attacked}
-    with st.expander("Attack another network under this protocol", icon=":material/target:"):
+    with st.expander("Attack another network under this protocol", icon=":material/target:",
+                     expanded=address.chosen("network", titles) != ""):
         if not titles:
             st.caption("Every network that was retrained on this dataset is in the table. A new retraining appears here when it "
                        "has finished.")
             return
-        network = st.selectbox("Retrained network", list(titles), format_func=lambda run: f"{titles[run]} · {run}",
-                               key=f"attack_more.{table.protocol}")
+        options = {run: f"{title} · {run}" for run, title in titles.items()}
+        network = address.selectbox(st.container(), "Retrained network", options, name="network", key="robustness.network")
         parent = RunFolder(session.runs_root(), network).read_run()
         if split_seed_of(parent) != split_seed_of(example):
             st.caption("This network was trained on other splits. Its test images differ, so it gets a protocol of its own.")

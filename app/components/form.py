@@ -28,7 +28,8 @@ from engine.search.registries import OBJECTIVES
 # Fields without a widget in the form, because separate controls at the top of the page set them.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
 # Word in the name of a field -> its spelling in the label, if that differs.
-SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
+SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "l2": "in L2",
+             "epsilon": "epsilon ε"}
 # Text fields whose value must be one of several names -> function that returns these names.
 NAMES_OF = {"second_dataset": image_sources}
 COLUMNS = 3

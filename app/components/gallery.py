@@ -11,7 +11,7 @@ import streamlit as st
 from app import address, evaluations
 from app.components.states import section
 from app.drawing.pictures import bytes_of, data_uri, difference
-from app.formats import epsilon, escape, plural
+from app.formats import epsilon, escape, missing, percent, plural
 from engine.attack.catalogue import ATTACKS, WORST
 from engine.errors import RunLogError
 from engine.report.outcomes import BROKEN, WITHSTANDS, WRONG, attacks_of, of_attack, stage_of
@@ -44,7 +44,7 @@ def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> 
     part = entries.iloc[page * PER_PAGE:(page + 1) * PER_PAGE]
     scale = float(table.fields.get("epsilon") or 0) if table.fields.get("norm") == "Linf" else 0.0
     st.html(f'<div class="rp-gallery">{"".join(cards(part, outcomes, samples, attack, scale))}</div>')
-    st.caption(caption(len(entries), len(samples.images), scale))
+    st.caption(caption(len(entries), len(samples.images), scale, "confidence" in outcomes))
 
 
 def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -> tuple[str, pd.DataFrame]:
@@ -128,8 +128,8 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:
     """Return the card of an image as an HTML figure.
 
-    It shows the natural image, the change and the adversarial image. Below are the predictions, the distance of the adversarial
-    image and the number of iterations.
+    It shows the natural image, the change and the adversarial image. Below are the predictions with their confidence, the
+    distance of the adversarial image and the number of iterations.
 
     Args:
         row: row of the table from `engine.report.outcomes.of_attack`. Its `name` attribute is the number of the image.
@@ -145,8 +145,7 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
                 ("adversarial", bytes_of(adversarial)))
     images = "".join(f'<img src="{data_uri(picture)}" alt="{word} image {row.name}" title="{word}">'
                      for word, picture in pictures)
-    verdict = {BROKEN: f"predicted {row['natural_prediction']} → {row['prediction']}", WITHSTANDS: f"stays {row['prediction']}",
-               WRONG: f"predicted {row['natural_prediction']} without an attack"}[row["outcome"]]
+    verdict = verdict_text(row)
     name = stage.rpartition("/")[2]
     by = f"{ATTACKS[name].title if name in ATTACKS else name}, " if name_attack and row["outcome"] == BROKEN else ""
     numbers = (f"{by}{plural(int(row['iterations']), 'step')} · L∞ {row['linf']:.3g} · L2 {row['l2']:.2f} · "
@@ -156,9 +155,42 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
             "</figure>")
 
 
-def caption(entries: int, stored: int, scale: float) -> str:
-    """Return a caption that explains the pictures of the gallery."""
+def verdict_text(row: pd.Series) -> str:
+    """Return the predictions of an image with their confidence, for example "predicted 3 (99 %) → 8 (64 %)".
+
+    A confidence that is not known, for example because the run is older, is left out. `row` is as for `card`.
+    """
+    natural = f"{row['natural_prediction']}{_in_brackets(row['natural_confidence'])}"
+    confidence = row["confidence"]
+    if row["outcome"] == BROKEN:
+        return f"predicted {natural} → {row['prediction']}{_in_brackets(confidence)}"
+    if row["outcome"] == WRONG:
+        return f"predicted {natural} without an attack"
+    change = "" if missing(confidence) else f" ({share(row['natural_confidence'])} → {share(confidence)})"
+    return f"stays {row['prediction']}{change}"
+
+
+def _in_brackets(confidence: float) -> str:
+    return "" if missing(confidence) else f" ({share(confidence)})"
+
+
+def share(confidence: float) -> str:
+    """Return a confidence in whole per cent. Only a confidence of exactly 1 is "100 %"."""
+    return ">99 %" if 0.995 <= confidence < 1 else percent(confidence, 0)
+
+
+def caption(entries: int, stored: int, scale: float, confidence: bool) -> str:
+    """Return a caption that explains the pictures and numbers of the gallery.
+
+    Args:
+        entries: number of images in the gallery.
+        stored: number of images that the run stored.
+        scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
+        confidence: True if the run recorded confidences.
+    """
+    brackets = ("In brackets, the confidence: the softmax probability of the predicted class. " if confidence else
+                "This run was made by an older version, which did not record the confidence of predictions. ")
     full = f"{epsilon(scale)}, the radius of the ball" if scale else "the largest change of the image"
     return (f"{plural(entries, 'image')} of the {stored:,} test images that this run stored, the closest decisions first. "
-            f"Change: blue where a pixel became darker, orange where it became brighter, full colour at {full}. Margin: logit of "
-            "the class minus the largest other logit; below 0 the prediction is wrong.")
+            f"Change: blue where a pixel became darker, orange where it became brighter, full colour at {full}. {brackets}"
+            "Margin: logit of the class minus the largest other logit; below 0 the prediction is wrong.")

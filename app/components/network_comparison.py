@@ -65,9 +65,11 @@ def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
         return
     items = "".join(f"<li>{escape(one.sentence())}.</li>" for one in shown)
     st.html(f'<ul class="rp-sentences">{items}</ul>')
-    st.caption(f"Exact McNemar test on the {result.images:,} images that all networks share, Holm-adjusted over all "
-               f"{plural(len(result.comparisons), 'pair')} of this table, level 5 %. In brackets, the 95 % interval of the "
-               "difference (Newcombe), of this pair alone. The sentences are about these checkpoints, not about their methods.")
+    pairs = len(result.comparisons)
+    adjusted = f"Holm-adjusted over all {pairs:,} pairs of this table" if pairs > 1 else "the only pair of this table"
+    st.caption(f"Exact McNemar test on the {result.images:,} images that all networks share, {adjusted}, level 5 %. In brackets, "
+               "the 95 % interval of the difference (Newcombe), of this pair alone. The sentences are about these checkpoints, "
+               "not about their methods.")
 
 
 def settings(rows: Sequence[NetworkRow]) -> None:

@@ -22,7 +22,7 @@ OUTSIDE = ("Not part of the protocol: the network with its weights, its architec
            "and seeds of its search and retraining; the machine. They may differ between the rows of this table.")
 OLDER = "Runs of an older version, which recorded no protocol. Those with equal fingerprints share a table."
 # Names of the choices that belong to the networks of one protocol.
-DEPENDENT = ("compare", "run", "attack", "label", "outcome", "gallery", "column")
+DEPENDENT = ("compare", "run", "attack", "label", "outcome", "gallery", "column", "transfer", "network")
 
 
 def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable) -> RobustnessTable:

@@ -64,7 +64,8 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
             rows.append(_heading(group, heading, heading in folded))
         for network in group.rows:
             state = states.get(network.run, "")
-            under = state or recipes.get(network.run) or network.preset
+            others = plural(network.repeats, "other evaluation") if network.repeats else ""
+            under = " · ".join(filter(None, (state or recipes.get(network.run) or network.preset, others)))
             cells = {"network": CellText(network.label, sub=under, href=f"run?id={network.run}", hint=network.run),
                      "badge": badge_cell(network.badge, bool(network.results)),
                      **{one.name: result_cell(network.results.get(one.name), "running" in state) for one in table.columns},

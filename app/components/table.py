@@ -17,6 +17,7 @@ from app.assets import asset
 from app.formats import coarse
 
 NO_SORT = -1e300
+UNSORTED = "unsorted"
 
 
 def age_text(seconds: float) -> str:
@@ -105,19 +106,23 @@ class TableAction:
         opened: id of the row whose link was clicked, or None.
         picked: id of the row whose checkbox was clicked, or None.
         folded: id of the heading that was clicked, or None.
+        sort: order that the reader has chosen by a click on a column's heading: the key of the column, with a minus sign in
+            front if the largest value comes first, or `UNSORTED`. None if no heading was clicked.
     """
 
     clicked: str | None
     opened: str | None
     picked: str | None = None
     folded: str | None = None
+    sort: str | None = None
 
 
 _component = st.components.v2.component("rampart_table", html='<div class="rp-data"></div>', css=asset("table.css"),
                                         js=asset("table.js"), isolate_styles=False)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None) -> TableAction:
+def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None,
+          sort: str | None = None) -> TableAction:
     """Show the table and return what the reader has clicked since it was last drawn.
 
     Args:
@@ -126,14 +131,23 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
         key: name of the table, unique on the page and the same each time Streamlit runs the script.
         label: name of the table for screen readers.
         selected: id of the row to mark as selected, or None.
+        sort: order of the rows, as in `TableAction.sort`. An unknown column leaves the rows unsorted. None lets the browser keep
+            the order that the reader chooses.
     """
     known = {row.id for row in rows}
     data: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
-                            "rows": [_row(row) for row in rows]}
+                            "sort": sort, "rows": [_row(row) for row in rows]}
     result = _component(data=data, key=key, on_clicked_change=_nothing, on_opened_change=_nothing, on_picked_change=_nothing,
-                        on_folded_change=_nothing)
-    return TableAction(*(one if (one := result.get(name)) in known else None
-                         for name in ("clicked", "opened", "picked", "folded")))
+                        on_folded_change=_nothing, on_sort_change=_nothing)
+    order = result.get("sort")
+    clicked, opened, picked, folded = (one if (one := result.get(name)) in known else None
+                                       for name in ("clicked", "opened", "picked", "folded"))
+    return TableAction(clicked, opened, picked, folded, order if order in orders_of(columns) else None)
+
+
+def orders_of(columns: Sequence[Column]) -> list[str]:
+    """Return all orders in which rows can be sorted, as in `TableAction.sort`."""
+    return [UNSORTED, *(sign + column.key for column in columns for sign in ("", "-"))]
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -11,6 +11,7 @@ The page's address holds all choices of the reader.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,6 @@ import streamlit as st
 
 from app import address, evaluations, recipes, session
 from app.charts.robustness import height_of, intervals_figure
-from app.charts.sweeps import transfer_figure
 from app.components.attack_more import attack_more
 from app.components.export_table import export_buttons, report_button
 from app.components.html_table import StaticColumn, html_table
@@ -31,7 +31,8 @@ from app.components.protocol import choose_protocol
 from app.components.published import published
 from app.components.robustness_table import about_of, columns_of, rows_of
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, section
-from app.components.table import table
+from app.components.table import UNSORTED, orders_of, table
+from app.components.transfers import transfers
 from app.formats import coarse, dataset_title, escape, missing, moment, percent, plural, unequal_sizes
 from engine.errors import RunLogError
 from engine.report.robustness import NetworkRow, RobustnessTable, evaluations_of
@@ -88,16 +89,6 @@ def networks() -> None:
     ledger()
 
 
-def transfers(chosen: RobustnessTable) -> None:
-    """Draw a heat map of the accuracies under transfer attacks, if the protocol has any."""
-    columns = [column for column in chosen.columns if column.name.startswith("transfer")]
-    rows = [row for row in chosen.rows if any(column.name in row.results for column in columns)]
-    if rows:
-        section("Transfer", "accuracy on adversarial images that were made on other networks")
-        live_plot(transfer_figure(columns, rows), key=f"robustness_transfer_{chosen.protocol}", height=height_of(len(rows)),
-                  label="Accuracy under transferred attacks")
-
-
 def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, NetworkRow | None]:
     """Return the robustness table that contains the attack run named in the page's address.
 
@@ -136,15 +127,17 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
     letters = letters_of(chosen)
     known = [row.run for row in chosen.rows]
     compared, folded = address.several("compare", known), address.several("folded")
-    action = table(columns_of(chosen, letters),
+    columns = columns_of(chosen, letters)
+    action = table(columns,
                    rows_of(chosen, letters, {row.run: recipes.recipe(row) for row in chosen.rows}, states, compared, folded),
                    key=f"robustness_{chosen.protocol}", label=f"Networks attacked under protocol {chosen.protocol}",
-                   selected=selected_row(chosen).run)
+                   selected=selected_row(chosen).run, sort=address.chosen("sort", orders_of(columns), UNSORTED))
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     changed = {"compare": toggled(compared, action.picked), "folded": toggled(folded, action.folded)}
-    if action.clicked or action.picked or action.folded:
-        address.choose(protocol=chosen.protocol, **changed, **({"run": action.clicked} if action.clicked else {}))
+    if action.clicked or action.picked or action.folded or action.sort:
+        further = {name: value for name, value in (("run", action.clicked), ("sort", action.sort)) if value}
+        address.choose(protocol=chosen.protocol, **changed, **further)
         st.rerun(scope="fragment")
     st.html(jump_html(selected_row(chosen)))
     meanings = " ".join(f"{one.title}: {about_of(one)}" for one in chosen.columns if one.name in ("autoattack", "worst-case"))
@@ -204,7 +197,7 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
             network.
     """
     selected = selected_row(chosen)
-    shown = other if other is not None and other.network == selected.network else selected
+    shown = replace(other, label=selected.label) if other is not None and other.network == selected.network else selected
     st.html(title_html(shown))
     if shown is not selected:
         st.caption("An older evaluation of this network. The table shows the newest complete one.")

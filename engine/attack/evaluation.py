@@ -199,7 +199,7 @@ class Evaluation:
 
         Columns:
             image, label, attack: number of the image in the dataset, its label, and the name of the attack.
-            correct, prediction, margin, linf, l2, iterations: see `Outcomes`.
+            correct, prediction, margin, linf, l2, iterations, confidence: see `Outcomes`.
         """
         columns: dict[str, list[Any]] = {name: [] for name in ("image", "label", "attack", *self.outcomes[NATURAL].columns)}
         last_parts = {stage.cascade: name for name, stage in self.stages.items() if stage.cascade}

@@ -15,14 +15,14 @@ from engine.attack.walk import margins
 # In this order, so that the worst of several outcomes is the smallest.
 UNKNOWN, WRONG, CORRECT = -1, 0, 1
 COLUMNS = {"correct": torch.int8, "prediction": torch.int32, "margin": torch.float32, "linf": torch.float32, "l2": torch.float32,
-           "iterations": torch.int32}
+           "iterations": torch.int32, "confidence": torch.float32}
 
 
 class Outcomes:
     """The outcomes of one stage of an evaluation: an attack, a part of a suite, or the natural predictions. One row per image.
 
     Attributes:
-        columns: {name: tensor [N] on the CPU}, with the six columns below.
+        columns: {name: tensor [N] on the CPU}, with the columns below.
 
     Columns:
         correct: `CORRECT`, `WRONG`, or `UNKNOWN` while the image has not been attacked.
@@ -30,12 +30,14 @@ class Outcomes:
         margin: logit of the label minus the largest other logit, at the adversarial image.
         linf, l2: distance between the adversarial and the natural image, in the L-infinity and in the L2 norm.
         iterations: number of iterations spent on the image.
+        confidence: softmax probability of the predicted class at the adversarial image, in 0..1; NaN if unknown.
     """
 
     def __init__(self, images: int) -> None:
         """Start without any outcome."""
         self.columns = {name: torch.zeros(images, dtype=dtype) for name, dtype in COLUMNS.items()}
         self.columns["correct"].fill_(UNKNOWN)
+        self.columns["confidence"].fill_(torch.nan)
 
     @property
     def correct(self) -> Tensor:
@@ -60,7 +62,8 @@ class Outcomes:
         if beyond is not None:
             correct |= far[beyond[0]] > beyond[1] + 1e-6
         values = {"correct": torch.where(correct, CORRECT, WRONG), "prediction": prediction, "margin": margins(logits, y),
-                  "linf": far[LINF], "l2": far[L2], "iterations": iterations}
+                  "linf": far[LINF], "l2": far[L2], "iterations": iterations,
+                  "confidence": logits.softmax(1).amax(1)}
         for name, value in values.items():
             self.columns[name][positions] = value.to("cpu", COLUMNS[name])
 
@@ -80,6 +83,7 @@ class Outcomes:
         return {name: column.clone() for name, column in self.columns.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the columns from the result of `state_dict`."""
+        """Restore the columns from the result of `state_dict`. Checkpoints of older versions have no confidence."""
         for name, column in self.columns.items():
-            column.copy_(state[name])
+            if name in state or name != "confidence":
+                column.copy_(state[name])

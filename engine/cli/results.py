@@ -40,8 +40,8 @@ def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) ->
     return 0
 
 
-def table(protocol: str | None, form: str | None, out: Path | None, runs: str | None, as_json: bool) -> int:
-    """Print a robustness table, or write it to a file.
+def table(protocol: str | None, form: str | None, out: Path | None, runs: str | None, as_json: bool, older: bool = False) -> int:
+    """Print a robustness table, or write it to a file. `older` adds the other attack runs of each network.
 
     Raises:
         ConfigError: the protocol or the format is unknown, the file cannot be written, or the format is Parquet and no file is
@@ -56,9 +56,9 @@ def table(protocol: str | None, form: str | None, out: Path | None, runs: str | 
             raise ConfigError(f"--json prints the table as JSON, got --format {chosen} too; leave one out or give --out FILE.")
         if chosen == "parquet":
             raise ConfigError("A Parquet file cannot be printed, so --format parquet needs a file to write; give --out FILE.")
-        sys.stdout.buffer.write(api.table(chosen, protocol=protocol, runs=runs))
+        sys.stdout.buffer.write(api.table(chosen, protocol=protocol, older=older, runs=runs))
         return 0
-    return _write(out, api.table(chosen, protocol=protocol, runs=runs), as_json)
+    return _write(out, api.table(chosen, protocol=protocol, older=older, runs=runs), as_json)
 
 
 def report(run: str, out: Path, runs: str | None, as_json: bool) -> int:

@@ -276,8 +276,10 @@ def _robustness_table(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--format", choices=list(results.FORMATS),
                         help=f"{texts} (default: by the extension of --out, else markdown)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="the file to write (default: print)")
+    parser.add_argument("--older", action="store_true", help="below each network, list its other results under the protocol; "
+                        "without this option, a network has one row: its newest complete result")
     options = parser.parse_args(arguments)
-    return results.table(options.protocol, options.format, options.out, options.runs, options.json)
+    return results.table(options.protocol, options.format, options.out, options.runs, options.json, options.older)
 
 
 def _report(verb: str, arguments: list[str]) -> int:

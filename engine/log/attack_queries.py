@@ -141,7 +141,8 @@ class AttackQueries(Index):
         """Return the outcome of each attack for each image of an attack run, from its results/outcomes.parquet.
 
         The columns are image, label, attack and correct. Newer runs, which record a protocol, also have prediction, margin, linf,
-        l2 and iterations. In the column attack, a part of a suite such as AutoAttack is named like "autoattack/apgd-ce".
+        l2 and iterations, and the newest have confidence too. In the column attack, a part of a suite such as AutoAttack is named
+        like "autoattack/apgd-ce".
 
         Raises:
             RunLogError: the file is missing or cannot be read.

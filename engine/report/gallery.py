@@ -33,6 +33,7 @@ class Sample:
         attack: name of the attack.
         natural, adversarial: pixels [C, H, W] in 0..1.
         prediction: class that the network predicts for the adversarial image, or None if not recorded.
+        confidence: softmax probability of this class, in 0..1, or None if not recorded.
         correct: True if the image withstands the attack. None if not recorded.
     """
 
@@ -42,6 +43,7 @@ class Sample:
     natural: Pixels
     adversarial: Pixels
     prediction: int | None
+    confidence: float | None
     correct: bool | None
 
 
@@ -76,12 +78,13 @@ def read_samples(path: Path, outcomes: pd.DataFrame) -> list[Sample]:
 
 
 def _sample(row: dict[str, object], natural: Pixels, outcome: dict[str, object]) -> Sample:
-    prediction, correct = outcome.get("prediction"), outcome.get("correct")
+    prediction, confidence, correct = (None if pd.isna(value := outcome.get(name)) else value
+                                       for name in ("prediction", "confidence", "correct"))
     pixels = row["pixels"]
     assert isinstance(pixels, np.ndarray)
     return Sample(int(str(row["image"])), int(str(row["label"])), str(row["attack"]), natural, pixels,
-                  None if prediction is None or pd.isna(prediction) else int(str(prediction)),
-                  None if correct is None or pd.isna(correct) else bool(correct))
+                  None if prediction is None else int(str(prediction)), None if confidence is None else float(str(confidence)),
+                  None if correct is None else bool(correct))
 
 
 def difference(sample: Sample) -> Pixels:
@@ -130,7 +133,8 @@ def _figure(sample: Sample) -> str:
               (sample.adversarial, f"{name}, adversarial"))
     pictures = " ".join(f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(png(pixels)).decode()}">'
                         for pixels, text in images)
-    predicted = "" if sample.prediction is None else f", predicted {sample.prediction}"
+    certain = "" if sample.confidence is None else f" with confidence {100 * sample.confidence:.1f} %"
+    predicted = "" if sample.prediction is None else f", predicted {sample.prediction}{certain}"
     held = "" if sample.correct is None else " (withstands)" if sample.correct else " (falls)"
     return (f"<figure>{pictures}<figcaption>Image {sample.image}, class {sample.label}: {attack_title(sample.attack)}{predicted}"
             f"{held}</figcaption></figure>")

@@ -63,7 +63,7 @@ def to_latex(table: RobustnessTable, compared: Sequence[Distinctions], openings:
     for number, group in enumerate(table.groups):
         if number and (len(group.rows) > 1 or len(table.groups[number - 1].rows) > 1):
             lines.append(r"    \addlinespace")
-        lines += [_network(table, row, compared, bold) for row in group.rows]
+        lines += [_network(table, row, compared, bold) for row in group.all_rows]
         lines += [_mean(table, group)] if len(group.rows) > 1 else []
     lines += [r"    \bottomrule", r"  \end{tabular}", *_notes(table), r"\end{table}", ""]
     return "\n".join(lines).encode()

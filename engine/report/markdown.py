@@ -40,7 +40,7 @@ def to_markdown(table: RobustnessTable, compared: Sequence[Distinctions], openin
     lines = [f"**{escaped(table.title)}**", "", escaped(caption), "", _line(titles),
              _line(["---", *["---:"] * (len(titles) - 2), "---"])]
     for group in table.groups:
-        lines += [_network(table, row, compared, bold) for row in group.rows]
+        lines += [_network(table, row, compared, bold) for row in group.all_rows]
         lines += [_mean(table, group)] if len(group.rows) > 1 else []
     lines += ["", escaped(" ".join(filter(None, (
         seeds_text(table), comparison_text(table, compared), ledger_text(openings), fingerprints_text(table)))))]

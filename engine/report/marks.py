@@ -53,7 +53,7 @@ def doubts(table: RobustnessTable) -> list[str]:
     reasons.
     """
     named: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
-    for row in table.rows:
+    for row in (row for group in table.groups for row in group.all_rows):
         if row.badge.colour != "green":
             named[row.badge.colour, row.badge.reasons].append(row.label)
     return [f"{'; '.join(labels)} ({COLOUR_WORDS[colour]}): {' '.join(reasons)}" for (colour, reasons), labels in named.items()]

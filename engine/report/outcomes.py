@@ -16,7 +16,7 @@ from engine.attack.statistics import wilson
 from engine.report.robustness import Measurement
 
 WITHSTANDS, BROKEN, WRONG = "withstands", "broken", "wrong"  # "wrong": misclassified without an attack already
-# Columns that outcomes of older runs lack.
+# Columns that outcomes of the oldest runs lack. The column confidence came later still.
 DETAIL = ["prediction", "margin", "linf", "l2", "iterations"]
 
 
@@ -40,7 +40,10 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
     Columns:
         label: label of the image.
         natural_prediction: prediction without an attack.
+        natural_confidence: softmax probability of that prediction. NaN if an older run did not record it.
         prediction: prediction under the attack. For an image that withstands the attack, it is always the label.
+        confidence: softmax probability of the prediction under the attack. NaN if an older run did not record it, or if the
+            recorded probability belongs to another class.
         margin, linf, l2: as in `outcomes`.
         iterations: number of iterations. For a suite such as AutoAttack, this is the sum over its parts.
         by: name of the attack.
@@ -52,14 +55,18 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
         attack: name of an attack, or "worst-case". The worst case takes, for each image, the attack that is worst for it. Images
             that some attack has not covered are left out of the worst case.
     """
+    if "confidence" not in outcomes:
+        outcomes = outcomes.assign(confidence=np.nan)
     tops = outcomes[outcomes["attack"].isin(attacks_of(outcomes))]
     chosen = _worst(tops) if attack == WORST else tops[tops["attack"] == attack]
     natural = outcomes[outcomes["attack"] == NATURAL].set_index("image")
     parts = outcomes[outcomes["attack"].str.contains("/")]
     table = chosen.set_index("image").rename(columns={"attack": "by"}).sort_index()
-    table["natural_prediction"] = natural["prediction"].reindex(table.index)
+    for name in ("prediction", "confidence"):
+        table[f"natural_{name}"] = natural[name].reindex(table.index)
     # A search for the nearest adversarial image may end outside the ball, so a correct image may come with a wrong prediction.
-    table["prediction"] = table["prediction"].where(~table["correct"].astype(bool), table["label"])
+    beyond = table["correct"].astype(bool) & (table["prediction"] != table["label"])
+    table["prediction"], table["confidence"] = table["prediction"].mask(beyond, table["label"]), table["confidence"].mask(beyond)
     # The row of a cascade repeats that of a part, so its iterations are the sum over all parts.
     spent = parts.groupby([parts["attack"].str.split("/").str[0], "image"])["iterations"].sum()
     of_parts = spent.reindex(pd.MultiIndex.from_arrays([table["by"], table.index])).to_numpy()
@@ -68,7 +75,7 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
     table["outcome"] = np.where(~right, WRONG, np.where(table["correct"], WITHSTANDS, BROKEN))
     fallen = tops[~tops["correct"].astype(bool)].groupby("image").size().reindex(table.index, fill_value=0)
     table["only"] = (table["outcome"] == BROKEN) & (fallen == 1)
-    return table[["label", "natural_prediction", "prediction", "margin", "linf", "l2", "iterations", "by", "outcome", "only"]]
+    return table[["label", "natural_prediction", "natural_confidence", *DETAIL, "confidence", "by", "outcome", "only"]]
 
 
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:

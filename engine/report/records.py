@@ -1,7 +1,8 @@
 """A robustness table for machines: CSV, Parquet and JSON with all numbers at full precision.
 
 CSV and Parquet have one record per network, in the order of the table. After several networks that differ only in their seeds,
-one more record gives the mean and the standard deviation of each accuracy.
+one more record gives the mean and the standard deviation of each accuracy. Older results, if the table has them, follow the
+record of their network.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from engine.report.marks import letters_of
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
 
-NETWORK, MEAN = "network", "mean"
+NETWORK, OLDER, MEAN = "network", "older", "mean"
 # A spreadsheet runs a cell that begins with one of these as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -36,9 +37,9 @@ def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
         openings: number of times that the test split was opened.
 
     Returns:
-        An Arrow table with one row per network. After several networks that differ only in their seeds, one more row gives their
-            means. Each column of the robustness table becomes several columns, for example "pgd-20_accuracy" and "pgd-20_low".
-            Unknown values are null.
+        An Arrow table with one row per network and one per older result. After several networks that differ only in their seeds,
+            one more row gives their means. Each column of the robustness table becomes several columns, for example
+            "pgd-20_accuracy" and "pgd-20_low". Unknown values are null.
     """
     shared: Fields = {
         "dataset": (pa.string(), table.dataset), "protocol": (pa.string(), table.protocol),
@@ -109,12 +110,13 @@ def _row_json(row: NetworkRow) -> dict[str, Any]:
                                                    "retrain_seed", "parameters", "macs", "hand_made", "complete", "repeats",
                                                    "created")}
     return plain | {"genotype": row.genotype.to_dict() if row.genotype else None, "badge": asdict(row.badge),
-                    "results": {name: asdict(one) for name, one in row.results.items()}}
+                    "results": {name: asdict(one) for name, one in row.results.items()}} | (
+                        {"older": [_row_json(one) for one in row.older]} if row.older else {})
 
 
 def _lines(table: RobustnessTable, group: SeedGroup, compared: Sequence[Distinctions]) -> Iterator[Fields]:
-    for row in group.rows:
-        yield _identity(NETWORK, group, row) | _figures(
+    for row in group.all_rows:
+        yield _identity(NETWORK if row in group.rows else OLDER, group, row) | _figures(
             {column.name: _network_figure(row, column.name, compared) for column in table.columns})
     if len(group.rows) > 1:
         yield _identity(MEAN, group, None) | _figures(

@@ -84,6 +84,7 @@ class NetworkRow:
         complete: True if the attack run has finished all attacks of the protocol.
         repeats: number of other attack runs of this network under this protocol.
         created: Unix time of the launch in seconds.
+        older: other attack runs of this network under this protocol, newest first, if `with_older` has added them.
     """
 
     run: str
@@ -103,6 +104,7 @@ class NetworkRow:
     complete: bool
     repeats: int
     created: float
+    older: tuple[NetworkRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ class SeedGroup:
     complete: int
     means: Mapping[str, float]
     spreads: Mapping[str, float]
+
+    @property
+    def all_rows(self) -> list[NetworkRow]:
+        """The rows, each followed by its older rows."""
+        return [one for row in self.rows for one in (row, *row.older)]
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,7 @@ def robustness_tables(log: RunLog) -> list[RobustnessTable]:
     """Return one table per protocol. The table with the most networks comes first.
 
     If a network was attacked several times under a protocol, the table shows only one attack run: the newest complete one.
+    `with_older` adds the others.
     """
     evaluations = log.evaluations()
     shown = evaluations[evaluations["current"]]
@@ -206,6 +214,7 @@ def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]
     return [_row(one, results, findings) for one in same.itertuples()]
 
 
+<<<<<<< HEAD
 def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkRow]]:
     """Return {run id: (hash of the protocol, row)} for attack runs that have recorded their protocol.
 
@@ -217,6 +226,29 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
     results, findings = _results(log.attacks()), _findings(log.checks())
     return {str(one.run): (str(one.protocol), _row(one, results, findings))
             for one in evaluations[evaluations["run"].isin(list(runs))].itertuples()}
+=======
+def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
+    """Return a table in which each row has all other attack runs of its network under the protocol.
+
+    The labels of these rows name their runs. They count neither in means nor in comparisons.
+    """
+    return replace(table, groups=tuple(
+        replace(group, rows=tuple(_with_older(log, table.protocol, row) for row in group.rows)) for group in table.groups))
+
+
+def _with_older(log: RunLog, protocol: str, row: NetworkRow) -> NetworkRow:
+    others = [one for one in evaluations_of(log, row.network, protocol) if one.run != row.run] if row.repeats else []
+    return replace(row, older=tuple(
+        replace(one, label=f"{row.label}, {'older' if one.created <= row.created else 'newer'} result of {one.run}")
+        for one in others))
+
+
+def newest_rows(log: RunLog) -> dict[str, NetworkRow]:
+    """Return {hash of the weights: row of the newest attack run on the network}, under any protocol."""
+    results, findings = _results(log.attacks()), _findings(log.checks())
+    newest = log.evaluations().drop_duplicates("network")
+    return {str(one.network): _row(one, results, findings) for one in newest.itertuples()}
+>>>>>>> main
 
 
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
@@ -270,7 +302,7 @@ def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series, rec
     fields = json.loads(evaluation["protocol_fields"] or "{}")
     title = str(evaluation["protocol_title"]) or _older_title(evaluation, rows)
     return RobustnessTable(protocol, title, str(evaluation["dataset"]), fields, _columns(fields, rows),
-                           _groups(_labelled(rows), recipes))
+                           _groups(labelled(rows), recipes))
 
 
 def _row(evaluation: Any, results: Mapping[str, Mapping[str, Measurement]],
@@ -294,7 +326,7 @@ def _genotype(content: Mapping[str, Any] | None) -> Genotype | None:
         return None
 
 
-def _labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
+def labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
     """Return the rows with distinct labels.
 
     A label is the title. If several rows have the same title, their seeds follow. If these are equal too, the end of the run id

@@ -34,7 +34,7 @@ def to_html(shown: RobustnessTable, compared: Sequence[Distinctions], openings: 
               "Parameters", "MACs", "Reliability"]
     rows: list[list[object]] = []
     for group in shown.groups:
-        rows += [_network(shown, row, compared, bold) for row in group.rows]
+        rows += [_network(shown, row, compared, bold) for row in group.all_rows]
         rows += [_mean(shown, group)] if len(group.rows) > 1 else []
     notes = [seeds_text(shown), comparison_text(shown, compared), ledger_text(openings), fingerprints_text(shown),
              *(f"† {one}" for one in doubts(shown))]

@@ -23,8 +23,8 @@ def hierarchical_bootstrap(first: Sequence[ArrayLike], second: Sequence[ArrayLik
 
     Plain percentiles of so few search seeds cover too rarely, and resampling on every level counts the variance of the lower
     levels more than once. Two corrections of the literature are applied. The deviations are rescaled such that their variance is
-    the unbiased estimate of `_variance` (idea of the rescaling bootstrap, Rao and Wu 1988, JASA 83:231-241). The ends then move
-    outwards from normal to t quantiles (expanded percentiles, Hesterberg 2015, The American Statistician 69:371-386).
+    unbiased, that of `variance_of_difference` (idea of the rescaling bootstrap, Rao and Wu 1988, JASA 83:231-241). The ends then
+    move outwards from normal to t quantiles (expanded percentiles, Hesterberg 2015, The American Statistician 69:371-386).
 
     Differs: Hesterberg expands the probabilities of the percentiles. With few search seeds these probabilities are smaller than
     one resample in 2,000, so the deviations of the ordinary percentiles are multiplied by the ratio of both quantiles instead.
@@ -47,7 +47,7 @@ def hierarchical_bootstrap(first: Sequence[ArrayLike], second: Sequence[ArrayLik
     images = _common_images(arms)
     if min(map(len, arms)) < 2 or images < 2:
         return None
-    variance, freedom = _variance(*(np.array([unit.mean(axis=0) for unit in arm]) for arm in arms))
+    variance, freedom = variance_of_difference(*(np.array([unit.mean(axis=0) for unit in arm]) for arm in arms))
     generator = np.random.default_rng(seed)
     networks = np.concatenate([unit for arm in arms for unit in arm])
     accuracies = np.concatenate([weights @ networks.T for weights in _drawn_images(images, resamples, generator)])
@@ -64,22 +64,7 @@ def hierarchical_bootstrap(first: Sequence[ArrayLike], second: Sequence[ArrayLik
     return difference + stretch * float(low), difference + stretch * float(high)
 
 
-def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
-    """Return the number of images of all networks.
-
-    Raises:
-        ValueError: the numbers differ, or a search seed has no network.
-    """
-    shapes = [unit.shape for arm in arms for unit in arm]
-    if not all(networks for networks, _ in shapes):
-        raise ValueError("Every search seed must have at least one network, got a search seed without any; leave it out")
-    counts = {images for _, images in shapes}
-    if len(counts) > 1:
-        raise ValueError(f"Networks must be compared on the same images, got {sorted(counts)} images; keep the common ones")
-    return counts.pop() if counts else 0
-
-
-def _variance(first: Floats, second: Floats) -> tuple[float, float]:
+def variance_of_difference(first: Floats, second: Floats) -> tuple[float, float]:
     """Return an unbiased estimate of the variance of the difference of two arms, and its degrees of freedom.
 
     Search seeds are nested in arms and crossed with images. The expected mean squares of this random-effects analysis of variance
@@ -105,6 +90,21 @@ def _variance(first: Floats, second: Floats) -> tuple[float, float]:
     freedom += component**2 / (images - 1)
     total = seeds + component
     return total, total**2 / freedom if freedom > 0 else float(len(first) + len(second) - 2)
+
+
+def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
+    """Return the number of images of all networks.
+
+    Raises:
+        ValueError: the numbers differ, or a search seed has no network.
+    """
+    shapes = [unit.shape for arm in arms for unit in arm]
+    if not all(networks for networks, _ in shapes):
+        raise ValueError("Every search seed must have at least one network, got a search seed without any; leave it out")
+    counts = {images for _, images in shapes}
+    if len(counts) > 1:
+        raise ValueError(f"Networks must be compared on the same images, got {sorted(counts)} images; keep the common ones")
+    return counts.pop() if counts else 0
 
 
 def _drawn_images(images: int, resamples: int, generator: np.random.Generator) -> Iterator[Floats]:

@@ -157,8 +157,10 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
     spreads = spread if isinstance(spread, tuple) else (spread, spread)
     if not min(spreads) > 0:
         raise ValueError(f"Spreads must be above 0, got {spreads}")
+    if min(first_units, second_units) < 2:
+        return None
     level = _attainable_level(first_units, second_units, alpha / contrasts)
-    if min(first_units, second_units) < 2 or level is None:
+    if level is None:
         return None
     size, freedom = _welch_satterthwaite(spreads[0] ** 2 / first_units, spreads[1] ** 2 / second_units,
                                          first_units, second_units)

@@ -392,3 +392,8 @@ def test_a_setting_that_the_parent_rules_out_is_answered_under_its_field(samples
     split_seed.set_value(4).run()
     assert not page.exception and launch_button(page).disabled
     assert any("split\\_seed must be" in element.value for element in page.markdown)
+
+
+def test_labels_spell_out_symbols_and_norms() -> None:
+    assert (label_of("epsilon"), label_of("epsilon_l2"), label_of("step_size_l2"), label_of("weights_learning_rate")) == (
+        "Epsilon ε", "Epsilon ε in L2", "Step size in L2", "Weights learning rate")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from app.charts.outcomes import classes_figure, confusion_figure, upset_figure
-from app.charts.sweeps import sweep_figure, transfer_figure
+from app.charts.sweeps import sweep_figure
+from app.charts.transfers import transfer_figure
 from app.components.published import block_html
 from app.drawing.pictures import BRIGHTER, DARKER, SAME, bytes_of, data_uri, difference
 from engine.attack.statistics import wilson
 from engine.report.outcomes import ClassAccuracy
 from engine.report.published import blocks_of
-from engine.report.robustness import Measurement, ResultColumn
+from engine.report.robustness import Measurement
 from engine.report.sweeps import Curve
-from tests.app.test_attack_columns import network
+from engine.report.transfers import TransferCell, TransferMap, TransferNetwork
 
 
 def measured(correct: int, images: int = 100) -> Measurement:
@@ -58,10 +60,27 @@ def test_an_attack_that_gives_every_radius_is_a_line_with_a_band_and_others_are_
     assert sweep_figure([curve(False, "steps")]).layout.xaxis.type == "log"
 
 
-def test_the_transfer_map_has_gaps_where_nothing_was_measured() -> None:
-    columns = [ResultColumn("transfer-a", "from A", "", 100), ResultColumn("transfer-b", "from B", "", 100)]
-    figure = transfer_figure(columns, [network("X", transfer_a=60), network("Y", transfer_b=50)])
-    assert [list(line) for line in figure.data[0].z] == [[0.6, None], [None, 0.5]]
+def test_the_axis_of_steps_has_a_tick_at_each_measured_number_and_no_other() -> None:
+    curves = [replace(curve(False, "steps"), points=tuple((steps, measured(40)) for steps in each))
+              for each in ((1, 20), (5, 20))]
+    axis = sweep_figure(curves).layout.xaxis
+    assert list(axis.tickvals) == [1, 5, 20] and list(axis.ticktext) == ["1", "5", "20"]
+
+
+def test_the_transfer_map_names_every_pair_white_box_results_and_gaps() -> None:
+    """Rows are targets. Intervals stand in each cell and in its tooltip, with the number of images."""
+    networks = tuple(TransferNetwork(name, f"Network {name}", "") for name in "xy")
+    cells = {pair: TransferCell("run-1", "mi-fgsm", measured(correct), "f") for pair, correct in (
+        (("x", "x"), 10), (("x", "y"), 60))}
+    figure = transfer_figure(TransferMap("id", {"attack": "mi-fgsm"}, networks, cells))
+    (heat,) = figure.data
+    assert [list(line) for line in heat.z] == [[0.1, None], [0.6, None]]
+    assert heat.text[0][0] == "<b>10.0 %</b><br>5.5 to 17.4 %<br>white-box" and "white-box" not in heat.text[1][0]
+    assert heat.hovertext[1][0] == ("<b>Network y</b><br>MI-FGSM on Network x: 60.0 % (50.2 to 69.1 %), 100 images<br>run-1")
+    assert heat.hovertext[1][1] == "<b>Network y</b><br>MI-FGSM on itself (white-box): not measured"
+    assert [(note.x, note.y, note.text) for note in figure.layout.annotations] == [
+        (1, 0, "not measured"), (1, 1, "not measured")]
+    assert list(figure.layout.yaxis.ticktext) == list(figure.layout.xaxis.ticktext) == ["Network x", "Network y"]
 
 
 def test_the_difference_is_blue_where_darker_and_orange_where_brighter() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import session
+from app import evaluations, session
 from app.formats import accuracy, interval, network_labels, unequal_sizes, with_interval
 from tests import sample_runs
 from tests.app.conftest import Samples
@@ -93,6 +93,50 @@ def test_letters_say_who_can_be_told_apart(samples: Samples) -> None:
     assert (rows[samples.ids["attack"]]["letters"], rows[attack]["letters"]) == ("a", "b")
 
 
+def test_the_address_holds_the_order_of_the_table(samples: Samples) -> None:
+    assert table_of(open_page("robustness"))["sort"] == "unsorted"
+    assert table_of(open_page("robustness", sort="-pgd-20"))["sort"] == "-pgd-20"
+    assert table_of(open_page("robustness", sort="nonsense"))["sort"] == "unsorted"
+
+
+def test_the_address_holds_the_network_to_attack_next(samples: Samples) -> None:
+    page = open_page("robustness", network=samples.ids["resumed"])
+    box = page.selectbox(key="robustness.network")
+    assert not page.exception and box.value == samples.ids["resumed"] and box.options == [f"ARNAS · {samples.ids['resumed']}"]
+
+
+def test_transfer_results_of_all_protocols_stand_in_one_map(samples: Samples) -> None:
+    """Each network's images make protocols of their own, and each of these shows the whole map with its missing pairs."""
+    first, second = "a" * 12, "b" * 12
+    runs = [sample_runs.write_transfers(samples.root, f"20261118-0940-attack-digits-7f6{number}", network, correct,
+                                        parent=samples.ids["retrain"], created=START + 900 + number)
+            for number, (network, correct) in enumerate(((first, {first: 10, second: 40}), (second, {second: 12, "c" * 12: 50})))]
+    session.hub().refresh()
+    for run in runs:
+        page = open_page("robustness", run=run)
+        charts = map(json.dumps, component_data(page, "rampart_live_plot"))
+        (text,) = [chart for chart in charts if "Accuracy of each network on" in chart]
+        assert not page.exception and text.count("not measured") >= 5 and "white-box" in text
+        assert all(figure in text for figure in ("15.6 %", "62.5 %", "18.8 %", "78.1 %"))
+        assert "made on other networks" in text_of(page)
+    assert "made on other networks" not in text_of(open_page("robustness", run=samples.ids["attack"]))
+
+
+def test_the_address_chooses_the_transfer_map_by_the_attack_that_made_the_images(samples: Samples) -> None:
+    first, second = "a" * 12, "b" * 12
+    for number, maker in enumerate(("mi-fgsm", "apgd-ce")):
+        run = sample_runs.write_transfers(samples.root, f"20261118-0940-attack-digits-7f6{number}", first,
+                                          {first: 10, second: 40}, maker=maker, created=START + 900 + number)
+    session.hub().refresh()
+    page = open_page("robustness", run=run)
+    box = page.selectbox(key="robustness.transfer")
+    assert box.options == ["APGD-CE · 2 networks, 2 results", "MI-FGSM · 2 networks, 2 results"]
+    other = next(one.id for one in evaluations.transfer_maps() if one.attack == "mi-fgsm")
+    page = open_page("robustness", run=run, transfer=other)
+    assert not page.exception and page.selectbox(key="robustness.transfer").value == other
+    assert "Rows are attacked by MI-FGSM images" in text_of(page)
+
+
 def test_another_protocol_is_another_table_and_the_address_chooses(samples: Samples) -> None:
     other = sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
                                               created=START + 900, epsilon=8 / 255)
@@ -131,7 +175,7 @@ def test_a_network_attacked_twice_is_one_row_and_shows_the_older_evaluation_on_d
         network=f"weights of {samples.ids['attack']}")
     session.hub().refresh()
     page = open_page("robustness")
-    assert list(table_rows(page)) == [newer]
+    assert list(table_rows(page)) == [newer] and table_rows(page)[newer]["network"].endswith("quick · 1 other evaluation")
     page.button(key=f"robustness.show.{samples.ids['attack']}").click().run()
     assert not page.exception and "An older evaluation of this network" in text_of(page)
     assert "An older evaluation of this network" in text_of(open_page("robustness", run=samples.ids["attack"]))
@@ -171,6 +215,7 @@ def test_picked_networks_are_compared_in_sentences_settings_and_cells(samples: S
     assert 'Settings that differ"' in text and "Seed" in text
     assert "half of the 64 images have fallen at radius 0.125 (95 % 0.1 to 0.14)." in text
     assert "ARNAS, seed 2" in json.dumps(component_data(page, "rampart_live_plot"))
+    assert "all networks share, the only pair of this table, level 5 %" in text
     page = open_page("robustness", compare=f"{samples.ids['attack']},{attack}", column="natural")
     assert "cannot be told apart on these 360 images" in text_of(page)
 
@@ -186,14 +231,25 @@ def test_the_gallery_follows_the_address(samples: Samples) -> None:
     page = open_page("robustness")
     text = text_of(page)
     assert text.count('class="rp-shot"') == 9 and "data:image/png;base64," in text
-    assert "class 0: predicted 0 → 1" in text and "APGD-CE, 80 steps · L∞ 0.15 · L2 0.80 · margin -0.50" in text
+    assert "class 0: predicted 0 (&gt;99 %) → 1 (62 %)" in text and "APGD-CE, 80 steps · L∞ 0.15 · L2 0.80 · margin -0.50" in text
     page = open_page("robustness", outcome="withstands", label="3")
-    assert {"class 3: stays 3"} == {line.split("<span")[0] for line in text_of(page).split("<figcaption><b>")[1:]
+    stays = "class 3: stays 3 (&gt;99 % → &gt;99 %)"
+    assert {stays} == {line.split("<span")[0] for line in text_of(page).split("<figcaption><b>")[1:]
                                     if line.startswith("class")}
     page = open_page("robustness", attack="autoattack", outcome="only")
     assert not page.exception and "Only AutoAttack breaks it (9)" in page.selectbox(key="robustness.outcome").options
     page = open_page("robustness", attack="fgsm", outcome="broken")
     assert "No stored image matches these filters." in text_of(page)
+
+
+def test_a_run_without_confidences_shows_margins_and_says_so(samples: Samples) -> None:
+    assert "the softmax probability of the predicted class" in text_of(open_page("robustness"))
+    path = samples.root / samples.ids["attack"] / "results" / "outcomes.parquet"
+    pd.read_parquet(path).drop(columns="confidence").to_parquet(path)
+    page = open_page("robustness")
+    text = text_of(page)
+    assert not page.exception and "class 0: predicted 0 → 1<" in text and "margin -0.50" in text
+    assert "older version, which did not record the confidence" in text
 
 
 def test_pages_of_the_gallery_turn(samples: Samples) -> None:

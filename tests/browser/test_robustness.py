@@ -49,6 +49,9 @@ def test_attack_watch_compare_and_take_away(page: Page, dashboard: Dashboard):
         page.get_by_role("checkbox", name=re.compile(f"Compare ARNAS, seed {seed}$")).check()
         expect(page).to_have_url(re.compile(r"compare=[^&,]+" + "(%2C|,)[^&,]+" * (compared - 1)), timeout=LOAD_MS)
     expect(page.get_by_text(re.compile("cannot be told apart|is more accurate")).first).to_be_visible(timeout=LOAD_MS)
+    table.get_by_role("button", name=re.compile("Parameters")).click()
+    expect(page).to_have_url(re.compile("sort=-size"), timeout=LOAD_MS)
+    expect(table.get_by_role("columnheader", name=re.compile("Parameters"))).to_have_attribute("aria-sort", "descending")
     with page.expect_download(timeout=LOAD_MS) as download:
         page.get_by_role("button", name="LaTeX", exact=True).click()
     source = download.value.path().read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ from engine.cli import main
 from engine.cli.waiting import Bars, result_text
 from engine.errors import ConfigError
 from engine.report.formats import FORMATS
+from tests import sample_runs
 from tests.engine.report.made_tables import attacked_runs
 
 
@@ -67,6 +68,31 @@ def test_a_table_is_written(folder: tuple[Path, dict[str, str]], tmp_path: Path,
     assert pq.read_table(tmp_path / "t.parquet").num_rows == len(lines)
     assert (tmp_path / "t.tex").read_text(encoding="utf-8").startswith("% Needs")
     assert (tmp_path / "t.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_older_results_are_listed_on_demand(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The newest complete result is the row of a network; the older one stands below it in every format, and counts nowhere."""
+    first, second = (sample_runs.write_finished_attack(
+        tmp_path, f"20261118-0{number}06-attack-digits-7f3c", parent=None, created=sample_runs.START + number,
+        autoattack=30 + number, network="weights") for number in (1, 2))
+
+    def printed(*words: str) -> str:
+        assert main(["table", *words, "--runs", str(tmp_path)]) == 0
+        return capsysbinary.readouterr().out.decode()
+
+    content = json.loads(printed("--json", "--older"))
+    (row,) = content["groups"][0]["rows"]
+    (older,) = row["older"]
+    assert (row["run"], older["run"], row["repeats"]) == (second, first, 1)
+    assert older["results"]["worst-case"]["correct"] == 31 and row["results"]["worst-case"]["correct"] == 32
+    assert "older" not in json.loads(printed("--json"))["groups"][0]["rows"][0] and first not in printed()
+    text = printed("--older")
+    assert text.count("\n| ARNAS") == 2 and f"ARNAS, older result of {first} (quick)" in text and "50.0 (" in text
+    for form in ("latex", "html"):
+        assert f"older result of {first}" in printed("--older", "--format", form)
+    lines = list(csv.DictReader(io.StringIO(printed("--older", "--format", "csv"), newline="")))
+    assert [(line["row"], line["run"], line["worst-case_correct"]) for line in lines] == [
+        ("network", second, "32"), ("older", first, "31")]
 
 
 def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from engine.attack.statistics import share_words
 from engine.log import RunLog
+from engine.report.transfers import transfer_maps
 from tests.engine.run.processes import processes_of
 
 pytestmark = pytest.mark.slow  # half a minute for the two networks
@@ -82,6 +83,11 @@ def test_a_transfer_matrix_has_every_pair_and_is_made_once(runs: Path, networks:
     assert {"natural", "mi-fgsm", "worst-case"} < names and len(names) == 4
     protocol = log.evaluations().set_index("run").loc[answer["runs"][networks[0]], "protocol_fields"]
     assert json.loads(protocol)["attacks"][-1]["source"] in {row.network for row in log.evaluations().itertuples()}
+    (drawn,) = transfer_maps(log)
+    retrainings = {network.network: network.parent for network in drawn.networks}
+    assert {(retrainings[source], retrainings[target]): (cell.result.accuracy, cell.fingerprint)
+            for (source, target), cell in drawn.cells.items()} == {
+        pair: (cell["accuracy"], cell["fingerprint"]) for pair, cell in matrix.items()}, "the page shows what the command prints"
     log.close()
 
 

@@ -99,7 +99,9 @@ def test_kept_images_reproduce_the_recorded_predictions(network: Gauge, images: 
     assert len(it.sample) == N
     for name, x_adv in it.adversarial.items():
         with torch.no_grad():
-            assert torch.equal(network(x_adv).argmax(1), it.outcomes[name].columns["prediction"].long()), name
+            probabilities, columns = network(x_adv).softmax(1), it.outcomes[name].columns
+            assert torch.equal(probabilities.argmax(1), columns["prediction"].long()), name
+            torch.testing.assert_close(columns["confidence"], probabilities.amax(1), msg=name)
         assert (x_adv - images[0]).abs().max() <= 0.05 + 1e-6
 
 
@@ -134,6 +136,18 @@ def test_an_interrupted_evaluation_ends_as_an_uninterrupted_one(network: Gauge, 
     run(again)
     assert results(again) == results(whole) and again.outcome_columns() == whole.outcome_columns()
     assert all(torch.equal(again.adversarial[name], whole.adversarial[name]) for name in whole.stages)
+
+
+def test_a_checkpoint_without_confidences_continues(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    """The confidences that an older version did not record stay unknown; everything else is as if uninterrupted."""
+    whole = run(evaluation(network, images))
+    state = run(evaluation(network, images), 2).state_dict()
+    for outcomes in state["outcomes"].values():
+        del outcomes["confidence"]
+    again = run(resumed(network, images, state))
+    assert results(again) == results(whole)
+    confidence = again.outcomes["natural"].columns["confidence"]
+    assert confidence[:32].isnan().all() and not confidence[32:].isnan().any()
 
 
 @pytest.mark.parametrize("asked", [1, 3, 40, 90])

@@ -195,7 +195,8 @@ def test_a_network_attacked_twice_has_one_current_evaluation(ids: dict[str, str]
 
 def test_outcomes_are_those_of_each_image(log: RunLog, ids: dict[str, str]) -> None:
     outcomes = log.outcomes(ids["attack"])
-    assert {"image", "label", "attack", "correct", "prediction", "margin", "linf", "l2", "iterations"} == set(outcomes.columns)
+    assert {"image", "label", "attack", "correct", "prediction", "margin", "linf", "l2", "iterations",
+            "confidence"} == set(outcomes.columns)
     # Of the 64 images that all attacks saw 31 withstand AutoAttack, and all of these the others too.
     worst = log.correct_images(ids["attack"], "worst-case")
     assert (len(worst), sum(worst.values())) == (64, 31)

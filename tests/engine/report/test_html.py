@@ -230,17 +230,18 @@ def test_the_difference_is_stretched_around_grey() -> None:
     """An unchanged pixel is grey, and the largest change is black or white."""
     natural = np.full((1, 2, 2), 0.4, np.float32)
     changed = natural + np.array([[[0, 0.1], [-0.05, 0]]], np.float32)
-    sample = Sample(0, 0, "fgsm", natural, changed, None, None)
+    sample = Sample(0, 0, "fgsm", natural, changed, None, None, None)
     assert difference(sample) == pytest.approx(np.array([[[0.5, 1.0], [0.25, 0.5]]]), abs=1e-6)
-    assert difference(Sample(0, 0, "fgsm", natural, natural, None, None)) == pytest.approx(0.5)
+    assert difference(Sample(0, 0, "fgsm", natural, natural, None, None, None)) == pytest.approx(0.5)
 
 
 def test_the_gallery_stays_within_its_bytes(tmp_path: Path) -> None:
     """As many images are shown as fit."""
     image = np.random.default_rng(0).random((3, 64, 64), np.float32)
-    samples = [Sample(number, 0, "fgsm", image, 1 - image, 3, False) for number in range(60)]
+    samples = [Sample(number, 0, "fgsm", image, 1 - image, 3, 0.62, False) for number in range(60)]
     text = gallery_html(samples)
-    assert 0 < text.count("<figure>") < 60 and len(text) < 1_500_100 and "predicted 3 (falls)" in text
+    assert 0 < text.count("<figure>") < 60 and len(text) < 1_500_100
+    assert "predicted 3 with confidence 62.0 % (falls)" in text
     first = re.search(r"base64,([^\"]+)", text)
     assert first and (decoded(base64.b64decode(first[1])) == np.rint(image * 255).transpose(1, 2, 0)).all()
     assert read_samples(tmp_path / "none.parquet", pd.DataFrame()) == []

@@ -107,3 +107,14 @@ def test_counts_agree_with_brute_force() -> None:
     combinations = falls(frame)
     assert dict(combinations) == expected
     assert [number for _, number in combinations] == sorted(expected.values(), reverse=True)
+
+
+def test_confidence_is_that_of_the_prediction_and_missing_in_older_runs(outcomes: pd.DataFrame) -> None:
+    """An image that withstands although its nearest adversarial image is wrong has no confidence in its label."""
+    assert of_attack(outcomes, "a")[["confidence", "natural_confidence"]].isna().all().all()
+    outcomes["confidence"] = np.where(outcomes["attack"] == "natural", 0.9, 0.6)
+    beyond = (outcomes["attack"] == "a") & (outcomes["image"] == 11)
+    outcomes.loc[beyond, "correct"] = True  # farther away than the radius
+    table = of_attack(outcomes, "a")
+    assert table["confidence"].dropna().to_dict() == {10: 0.6, 12: 0.6, 13: 0.6, 14: 0.6}
+    assert set(table["natural_confidence"]) == {0.9} and table["prediction"][11] == 0
