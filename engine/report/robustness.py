@@ -214,7 +214,6 @@ def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]
     return [_row(one, results, findings) for one in same.itertuples()]
 
 
-<<<<<<< HEAD
 def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkRow]]:
     """Return {run id: (hash of the protocol, row)} for attack runs that have recorded their protocol.
 
@@ -226,7 +225,8 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
     results, findings = _results(log.attacks()), _findings(log.checks())
     return {str(one.run): (str(one.protocol), _row(one, results, findings))
             for one in evaluations[evaluations["run"].isin(list(runs))].itertuples()}
-=======
+
+
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
     """Return a table in which each row has all other attack runs of its network under the protocol.
 
@@ -248,7 +248,6 @@ def newest_rows(log: RunLog) -> dict[str, NetworkRow]:
     results, findings = _results(log.attacks()), _findings(log.checks())
     newest = log.evaluations().drop_duplicates("network")
     return {str(one.network): _row(one, results, findings) for one in newest.itertuples()}
->>>>>>> main
 
 
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
