@@ -12,7 +12,7 @@ from engine.errors import ConfigError
 from engine.files import atomic_write_bytes
 from engine.report.formats import FORMATS
 from engine.report.records import comparison_json
-from engine.report.words import interval_text, percent_text, plural_text
+from engine.report.words import badge_text, interval_text, percent_text, plural_text
 
 __all__ = ["FORMATS", "compare", "report", "table"]
 
@@ -20,7 +20,8 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
     """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
 
-    The line contains the network's accuracy and letters. Networks that share a letter do not differ significantly.
+    The line contains the network's accuracy, letters and reliability badge. Networks that share a letter do not differ
+    significantly.
     """
     table, compared = api.compare(ids, attack=attack, runs=runs)
     if as_json:
@@ -30,7 +31,8 @@ def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) ->
     print(f"{title} on {plural_text(compared.images, 'image')}, protocol {table.protocol} ({table.title})\n")
     for row in (one for one in table.rows if one.run in compared.letters):
         measured = row.results[compared.column]
-        print(f"{row.label}: {percent_text(measured.accuracy)} % ({interval_text(measured)} %), {compared.letters[row.run]}")
+        print(f"{row.label}: {percent_text(measured.accuracy)} % ({interval_text(measured)} %), {compared.letters[row.run]}, "
+              f"{badge_text(row.badge)}")
     print("\n" + "\n".join(f"{one.sentence()}." for one in compared.comparisons))
     print("\nNetworks that share a letter cannot be told apart at level 0.05, Holm-adjusted over these pairs.")
     return 0

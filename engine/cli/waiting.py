@@ -12,10 +12,14 @@ from typing import Any
 from tqdm import tqdm
 
 from engine import api
+from engine.attack.badge import Badge
+from engine.attack.catalogue import NATURAL
 from engine.attack.verdict import in_words
 from engine.errors import RunLogError
+from engine.report.words import badge_text
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
+from engine.run.recorded_badge import recorded_badge
 from engine.run.state import RunState
 
 
@@ -31,9 +35,10 @@ class Bars:
         Args:
             runs: folder of all runs.
             ids: ids of the runs.
-            quiet: True to collect the results of attacks and comparisons without drawing bars.
+            quiet: True to collect the results of attacks, checks and comparisons without drawing bars.
         """
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
+        self.findings: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
         self.verdicts: dict[str, dict[str, Any]] = {}
         kinds = {run_id: str(RunFolder(runs, run_id).read_run()["kind"]) for run_id in ids}
         width = max(map(len, kinds.values()))
@@ -65,10 +70,18 @@ class Bars:
             bar.update(0)
         elif event.get("event") == "attack":
             self.results[run_id].append(event)
+        elif event.get("event") == "check":
+            self.findings[run_id].append(event)
         elif event.get("event") == "verdict":
             self.verdicts[run_id] = event  # a resumed run repeats those after its checkpoint
         elif event.get("event") == "resumed":
-            self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
+            for rows in (self.results[run_id], self.findings[run_id]):
+                rows[:] = [row for row in rows if row["step"] <= event["from_step"]]
+
+    def badge(self, run_id: str) -> Badge | None:
+        """Return the reliability badge of a run's results, or None if the run has no accuracy under attack."""
+        attacked = any(row["attack"] != NATURAL for row in self.results[run_id])
+        return recorded_badge(self.findings[run_id]) if attacked else None
 
     def close(self) -> None:
         """Close the progress bars. They stay on the screen in their last state."""
@@ -94,8 +107,9 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         return 130
     if as_json:
         print(json.dumps({"ids": list(ids), "runs": {run_id: {
-            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id], "verdict": bars.verdicts.get(run_id)}
-            for run_id, state in states.items()}}))
+            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id],
+            "badge": dataclasses.asdict(badge) if (badge := bars.badge(run_id)) else None,
+            "verdict": bars.verdicts.get(run_id)} for run_id, state in states.items()}}))
     else:
         for run_id, state in states.items():
             print(f"{run_id}  {state.status}" + (f": {state.cause}" if state.cause else ""))
@@ -103,6 +117,8 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
                 part = f"  part of {row['part_of']}" if row.get("part_of") else ""
                 print(f"  {row['title']:<12} {row['accuracy']:.3f}  (95 % {row['low']:.3f} to {row['high']:.3f}, "
                       f"{row['images']} images, epsilon {row['epsilon']:.4g}){part}")
+            if badge := bars.badge(run_id):
+                print(f"  {badge_text(badge)}")
             if verdict := bars.verdicts.get(run_id):
                 print(f"  {in_words(verdict, _title(runs, run_id), _title(runs, str(verdict['against'])))}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1
