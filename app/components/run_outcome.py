@@ -92,7 +92,7 @@ def _attacks(run: dict[str, Any], chain: list[dict[str, Any]], results: pd.DataF
         _waiting(run, own, chain)
     else:
         _attack(first, results, verdicts, "" if first["id"] == run["id"] else _name(first), NOTE)
-    others = [one for one in attacked if one is not first and one["id"] in known]
+    others = [one for one in reversed(attacked) if one is not first and one["id"] in known]
     if others:
         with st.expander(f"{plural(len(others), 'other attack run')} of this chain"):
             for one in others:
@@ -151,9 +151,10 @@ def _waiting(run: dict[str, Any], attacked: list[dict[str, Any]], chain: list[di
     """
     if attacked:
         status = attacked[-1]["status"]
+        here = run["kind"] == "attack"
         words = {"queued": "The attack starts once the network is trained.", "running": "The first attack is being measured.",
-                 "failed": "The attack failed. Its page shows why.",
-                 "stopped": "The attack was stopped. Resume it on its page."}
+                 "failed": f"The attack failed. {'The reason is above.' if here else 'Its page shows why.'}",
+                 "stopped": f"The attack was stopped. Resume it {'above' if here else 'on its page'}."}
         empty_state("No attack measured yet", words.get(status, f"The attack is {status}."))
     elif any(one["kind"] == "retrain" for one in chain):
         empty_state("Not attacked yet", "Launch an attack to measure the robustness of the retrained network.")

@@ -75,11 +75,11 @@ def networks_sentence(rows: pd.DataFrame) -> str:
                "better on one.")
     on = f"{int(first['images']):,} images of the test split"
     natural = int(first["natural_images"])
-    where = (f"both accuracies are on the same {on}" if natural == first["images"] else
-             f"on the same {on}; natural accuracy is on {natural:,}")
+    where = (f"; both accuracies are on the same {on}" if natural == first["images"] else
+             f", on the same {on}; natural accuracy is on {natural:,}")
     attack = attack_words(str(first["attack"]), str(first["attack_title"]))
     return (f"{plural(count, 'attacked network')}. {verdict} The vertical axis is accuracy under {attack}, "
-            f"{ball_text(str(first['norm']), float(first['epsilon']))} (pixels in 0 to 1); {where}. "
+            f"{ball_text(str(first['norm']), float(first['epsilon']))} (pixels in 0 to 1){where}. "
             f"The bars are 95 % Wilson intervals: points whose bars overlap may not differ. {BADGE_WORDS} A point is a "
             "checkpoint, not its method.")
 

@@ -57,6 +57,16 @@ def test_an_attack_run_shows_its_own_results_and_others_of_the_chain_on_demand(s
     assert "Gradients: Gradients was measured." in own  # the reasons, in the tooltip of the badge
 
 
+def test_an_attack_run_without_results_says_so_before_the_others(samples: Samples):
+    run = sample_runs.write_run_json(samples.root, "20261118-0922-attack-digits-0d04", "attack", parent=samples.ids["retrain"],
+                                     created=sample_runs.START + 30)
+    sample_runs.write_exit(run, sample_runs.EventsFile(run), code=1, status="failed", cause="Out of memory.")
+    test = open_page("run", id=run.name)
+    own, (others,) = outcomes_of(test)
+    assert not test.exception and not own and "The attack failed. The reason is above." in text_of(test)
+    assert samples.ids["attack"] in others
+
+
 def test_a_retraining_shows_the_attack_on_its_own_network(samples: Samples):
     sibling = "20261118-0919-retrain-digits-0d02"
     sample_runs.write_finished(folder := sample_runs.write_run_json(

@@ -49,6 +49,7 @@ def test_a_sweep_prints_its_curves_and_the_run_log_has_them(runs: Path, networks
     answer = json.loads(rampart(runs, "sweep", networks[0], "--radii", "5", "--wait", "--json"))
     of_radius = [point for point in answer["points"] if point["attack"] == "fmn-40"]
     assert len(of_radius) >= 6 and of_radius[0]["epsilon"] == 0
+    assert answer["badge"] == {"colour": "amber", "reasons": ["No check was made."]}
     log = log_of(runs)
     points = log.sweeps([answer["id"]])
     assert len(points) == len(answer["points"]) and set(points["images"]) == {64}
@@ -56,7 +57,8 @@ def test_a_sweep_prints_its_curves_and_the_run_log_has_them(runs: Path, networks
     assert answer["id"] not in set(log.evaluations()["run"])
     log.close()
     text = rampart(runs, "sweep", answer["id"], "--wait")  # another sweep under the conditions of that run
-    assert "Median critical epsilon" in text and f"{len(answer['points'])}" and "APGD-CE-20" in text
+    assert "Median critical epsilon" in text and "badge amber: No check was made." in text
+    assert "APGD-CE-20" in text
 
 
 def cells(answer: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -74,6 +76,7 @@ def test_a_transfer_matrix_has_every_pair_and_is_made_once(runs: Path, networks:
     assert json.loads(rampart(runs, "transfer", *networks, "--json")) == answer
     text = rampart(runs, "transfer", *networks)
     assert f"{matrix[networks[1], networks[0]]['accuracy']:.3f} (" in text and networks[1] in text
+    assert text.rstrip().endswith("badge amber: No check was made.") and answer["badge"]["colour"] == "amber"
     log = log_of(runs)
     names = {row.attack for row in log.attacks(answer["runs"][networks[0]]).itertuples()}
     assert {"natural", "mi-fgsm", "worst-case"} < names and len(names) == 4
