@@ -33,6 +33,9 @@ STATUS = {
     "failed": ("✕", "bad"),
 }
 
+# Colour of a reliability badge -> (tone, glyph, word).
+BADGES = {"green": ("good", "✓", "Green"), "amber": ("warn", "!", "Amber"), "red": ("bad", "✕", "Red")}
+
 # Accurate cells serve natural accuracy and robust cells serve adversarial accuracy, so they take the colours of these series.
 CELL_COLOURS = {"accurate": SERIES["natural"], "normal": "#9B51E0", "reduce": SERIES["neutral"], "robust": SERIES["adversarial"]}
 KIND_TITLES = {"search": "Search", "retrain": "Retrain", "attack": "Attack"}

@@ -30,16 +30,17 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
             figure.add_scatter(
                 x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, mode="markers+text",
                 text=rows["candidate"].astype(str), textposition="top right", hoverinfo="text",
-                hovertext=[_hover(row, attack) for row in rows.to_dict("records")],
+                hovertext=[_hover(row, attack, split) for row in rows.to_dict("records")],
                 marker={"size": 12, "color": colour, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
                 error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
     accuracy_axes(figure, f"Natural accuracy, {split} split (%)", f"{attack} accuracy, {split} split (%)")
     return figure
 
 
-def _hover(row: dict[str, Any], attack: str) -> str:
+def _hover(row: dict[str, Any], attack: str, split: str) -> str:
     def accuracy(name: str) -> str:
         return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
     return (f"<b>Candidate {row['candidate']}, rank {row['rank']}</b><br>natural {accuracy('natural')}"
-            f"<br>{attack} {accuracy('adversarial')}<br>{count(row['parameters'])} parameters, {count(row['macs'])} MACs")
+            f"<br>{attack} {accuracy('adversarial')}<br>{row['images']:,} images of the {split} split, not a result<br>"
+            f"{count(row['parameters'])} parameters, {count(row['macs'])} MACs")

@@ -7,6 +7,7 @@ of a search is measured on the alphas split (the images that train the alphas).
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import themed
-from app.formats import with_interval
+from app.formats import epsilon, escape, percent, plural, with_interval
+from engine.attack.protocol import ball_text
 
 # Quantities that a marker's area or colour can show: column -> name.
 QUANTITIES = {"parameters": "parameters", "macs": "MACs"}
@@ -25,6 +27,8 @@ WIDEST_LABEL = 44  # characters per line of a label, so that it stays inside the
 # The colours of operations, which stay distinct under colour-vision deficiencies. The strongest contrast comes first.
 CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
     "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
+MOST_TOGETHER = 3  # networks of one point that its hover text describes
+MOST_LINES = 8  # lines that the reasons of a badge may take in a hover text
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
@@ -48,7 +52,8 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 
     Args:
         frame: rows of `RunLog.pareto_networks` that share one fingerprint (the same attack on the same images), with an
-            additional column `label`, the name of the network in the plot.
+            additional columns `label`, the name of the network in the plot, `badge`, the colour of its reliability badge, and
+            `badge_reasons`, from `RunLog.runs`.
         attack: title of the attack, for the label of the axis.
         size: quantity that the area of a marker shows: "parameters" or "macs". "" draws all markers in one size.
         colour: property that the colour of a marker shows: "front" (whether the network is on the front), "method", "parameters"
@@ -61,16 +66,27 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
     figure.add_scatter(x=front["natural"] * 100, y=front["adversarial"] * 100, mode="lines", line_shape="vh", hoverinfo="skip",
                        line={"color": theme.FRONT, "width": 1.6, "dash": "dot"}, showlegend=False)
     shown = frame if dominated else frame[frame["is_front"]]
-    shown = shown.assign(name=labels_of(shown))
+    marked = [f"{row.label}\u00a0{_badge(row)[1]}" for row in shown.itertuples()]
+    shown = shown.assign(hover=_hovers(shown, attack), name=labels_of(shown.assign(label=marked)))
+    if len(shown) > MOST_LABELS:  # only the glyphs of doubtful networks
+        shown["name"] = ["" if row.badge == "green" else _badge(row)[1] for row in shown.itertuples()]
     for name, rows, marker in _groups(shown, colour):
         figure.add_scatter(
             x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, customdata=rows[["run"]].to_numpy(),
-            mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["name"], textposition="top right",
-            hovertext=[_hover(row, attack) for row in rows.itertuples()], hoverinfo="text",
+            mode="markers+text", text=rows["name"], textposition="top right",
+            hovertext=rows["hover"], hoverinfo="text",
             marker={"size": rows["diameter"], "line": {"width": 1, "color": "rgba(127,127,127,.6)"}, **marker},
             error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
-    accuracy_axes(figure, "Natural accuracy, test split (%)", f"{attack} accuracy, test split (%)")
+    first, images = frame.iloc[0], "{:,} images of the test split (%)"
+    natural = images.format(first["natural_images"]) if frame["natural_images"].nunique() == 1 else "test split (%)"
+    ball = ball_text(first["norm"], first["epsilon"])
+    accuracy_axes(figure, f"Natural accuracy, {natural}", f"{attack} accuracy, {ball}, {images.format(first['images'])}")
     return figure
+
+
+def _badge(row: Any) -> tuple[str, str, str]:
+    """Return (tone, glyph, word) of the reliability badge of a network."""
+    return theme.BADGES.get(row.badge, theme.BADGES["amber"])
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:
@@ -114,13 +130,36 @@ def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
             "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
 
 
+def _hovers(frame: pd.DataFrame, attack: str) -> list[str]:
+    """Return the hover text of each network's point.
+
+    The browser shows the text of only one of several points that coincide, so their text describes all their networks.
+    """
+    points = list(zip(frame["natural"], frame["adversarial"], strict=True))
+    texts: dict[tuple[float, float], list[str]] = defaultdict(list)
+    for point, row in zip(points, frame.itertuples(), strict=True):
+        texts[point].append(_hover(row, attack))
+    return ["<br><br>".join([*texts[point][:MOST_TOGETHER], *(
+        [f"and {plural(len(texts[point]) - MOST_TOGETHER, 'more network')}"] if len(texts[point]) > MOST_TOGETHER else [])])
+        for point in points]
+
+
 def _hover(row: Any, attack: str) -> str:
     def measured(name: str) -> str:
         images = row.natural_images if name == "natural" else row.images
         return f"{with_interval(*(getattr(row, name + end) for end in ('', '_low', '_high')))}, {images:,.0f} images"
 
     size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""
-    return f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}{size}<br>{row.run}"
+    return (f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}<br>"
+            f"{ball_text(row.norm, row.epsilon)}, fingerprint {row.fingerprint[:6]}<br>{_reliability(row)}{size}"
+            f"<br>{row.run}, preset {row.preset}")
+
+
+def _reliability(row: Any) -> str:
+    """Return the badge of a network with its reasons, for a hover text. The reasons are cut to a few lines."""
+    _, glyph, word = _badge(row)
+    lines = textwrap.wrap(f"{glyph} {word}: {' '.join(row.badge_reasons.split())}", 70, max_lines=MOST_LINES, placeholder=" …")
+    return "<br>".join(map(escape, lines))
 
 
 def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
@@ -136,8 +175,9 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
         rows = rows.sort_values("epoch")
         colour, symbol = CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], SYMBOLS[k % len(SYMBOLS)]
         last = len(rows) - 1
-        hover = [f"<b>{row.label}</b><br>epoch {row.epoch:g}<br>natural {row.natural:.1%}<br>{attack} {row.adversarial:.1%}"
-                 f"<br>alphas split, not a result<br>{row.run}" for row in rows.itertuples()]
+        hover = [f"<b>{row.label}</b><br>epoch {row.epoch:g}<br>natural {percent(row.natural)}<br>{row.attack_title}, epsilon "
+                 f"{epsilon(row.epsilon)}: {percent(row.adversarial)}<br>alphas split, batch statistics, not a result<br>"
+                 f"{row.run}" for row in rows.itertuples()]
         figure.add_scatter(
             x=rows["natural"] * 100, y=rows["adversarial"] * 100, mode="lines+markers", name=str(rows["label"].iloc[0]),
             line={"color": colour, "width": 1.6}, hovertext=hover, hoverinfo="text", customdata=rows[["run"]].to_numpy(),

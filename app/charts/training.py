@@ -41,7 +41,8 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     for name, (row, series, text, dash) in LINES.items():
         points = shown[shown["name"] == name].sort_values("step")
         if not points.empty:
-            _add_epochs(figure, points, row, series, text, dash, joined or name == "train_loss")
+            where = f"{split} split, not a result, " if row == "accuracy" else ""
+            _add_epochs(figure, points, row, series, text, dash, joined or name == "train_loss", where)
     themed(figure, margin={"l": 62, "b": 42})
     figure.update_layout(
         xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
@@ -51,14 +52,17 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     return figure
 
 
-def _add_epochs(figure: go.Figure, points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool) -> None:
+def _add_epochs(figure: go.Figure, points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool,
+                where: str) -> None:
+    """Draw the means over epochs of one quantity. In the hover text, `where` comes before the epoch."""
     per_cent = row == "accuracy"
     figure.add_scatter(
         x=points["step"].tolist(), y=points["value"].tolist(), mode="lines+markers" if joined else "markers", name=text,
         legendgroup=series,
         showlegend=per_cent or series == "training", yaxis="y" if per_cent else "y2", customdata=points["epoch"].tolist(),
         line={"color": theme.SERIES[series], "width": 2.2, "dash": dash}, marker={"size": 6},
-        hovertemplate=f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}") + " (epoch %{customdata})<extra></extra>")
+        hovertemplate=f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}")
+        + f" ({where}epoch %{{customdata}})<extra></extra>")
 
 
 def _add_steps(figure: go.Figure, steps: pd.DataFrame) -> None:

@@ -25,15 +25,19 @@ def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
         # Two attacks on one network do not follow from each other, so no arrow joins them.
         sign = "" if not position else "→" if run["kind"] != runs[position - 1]["kind"] else "and"
         joint = f'<span class="rp-arrow rp-label" aria-hidden="true">{sign}</span>' if sign else ""
-        items.append(f"<li>{joint}{_step(run, current)}</li>")
+        several = sum(other["kind"] == run["kind"] for other in runs) > 1
+        items.append(f"<li>{joint}{_step(run, current, several)}</li>")
     return f'<ol class="rp-steps" aria-label="Steps of this chain">{"".join(items)}</ol>'
 
 
-def _step(run: Mapping[str, Any], current: str) -> str:
+def _step(run: Mapping[str, Any], current: str, several: bool) -> str:
+    """Return a step as HTML. If the chain has several runs of this kind, the step names the end of the run's id."""
     kind = theme.KIND_TITLES.get(str(run["kind"]), str(run["kind"]))
     glyph, tone = theme.STATUS.get(str(run["status"]), ("?", "muted"))
     words = escape(step_words(run))
-    inside = (f'<b>{escape(kind)}</b><span class="rp-tone-{tone}"><span aria-hidden="true">{glyph}</span> {words}</span>')
+    end = f' <span class="rp-label">{escape(str(run["id"]).rsplit("-", 1)[-1])}</span>' if several else ""
+    inside = (f'<span><b>{escape(kind)}</b>{end}</span><span class="rp-tone-{tone}"><span aria-hidden="true">{glyph}</span> '
+              f"{words}</span>")
     if run["id"] == current:
         return f'<span class="rp-step" aria-current="page">{inside}</span>'
     return f'<a class="rp-step" href="run?id={escape(run["id"])}" target="_self">{inside}</a>'

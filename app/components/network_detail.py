@@ -7,10 +7,10 @@ import streamlit as st
 
 from app import address, session
 from app.components.attack_table import attack_table_html
+from app.components.badge import badge_html
 from app.components.html_table import Markup, StaticColumn, html_table
 from app.components.named_network import named_network_html
 from app.components.protocol import recorded_fields_html
-from app.components.robustness_table import badge_html
 from app.components.states import RUN_PAGE, page_link, section
 from app.drawing.cell_graph import genotype_graphs
 from app.formats import escape, moment, percent, with_interval

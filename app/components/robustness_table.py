@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 
+from app.components.badge import BADGE_HELP, badge_cell
 from app.components.table import NO_SORT, CellText, Column, Row
 from app.formats import EMPTY, accuracy, count, interval, missing, percent, plural, with_interval
-from engine.attack.badge import Badge
 from engine.attack.catalogue import ATTACKS
 from engine.report.robustness import Measurement, NetworkRow, ResultColumn, RobustnessTable, SeedGroup
 
-BADGES = {"green": ("good", "✓", "Green"), "amber": ("warn", "!", "Amber"), "red": ("bad", "✕", "Red")}
-BADGE_HELP = ("Green: all reliability checks passed. Amber: a check warned, or one that green needs was not made. Red: a check "
-              "failed, so distrust the figures. Point at a badge for the reasons.")
 LETTERS_HELP = ("Networks that share a letter cannot be told apart in the worst case: exact McNemar test on the same images, "
                 "with Holm's adjustment over all pairs of this table, at 5 %.")
 PENDING = "pending"
@@ -67,7 +64,7 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
             others = plural(network.repeats, "other evaluation") if network.repeats else ""
             under = " · ".join(filter(None, (state or recipes.get(network.run) or network.preset, others)))
             cells = {"network": CellText(network.label, sub=under, href=f"run?id={network.run}", hint=network.run),
-                     "badge": badge_cell(network.badge, bool(network.results)),
+                     "badge": badge_cell(network.badge if network.results else None),
                      **{one.name: result_cell(network.results.get(one.name), "running" in state) for one in table.columns},
                      "letters": CellText(letters.get(network.run, EMPTY)), "size": size_cell(network)}
             rows.append(Row(network.run, cells, name=network.label, group=heading, picked=network.run in compared))
@@ -77,22 +74,6 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
 def heading_id(title: str) -> str:
     """Return the id of the heading above the networks with this title."""
     return hashlib.sha1(title.encode()).hexdigest()[:6]
-
-
-def badge_cell(badge: Badge, measured: bool = True) -> CellText:
-    """Return the table cell of a reliability badge, whose colour says how far a network's results can be trusted.
-
-    The tooltip gives the reasons for the colour.
-
-    Args:
-        badge: the badge.
-        measured: False for a network without results. Its cell is empty.
-    """
-    if not measured:
-        return CellText("", sort=NO_SORT)
-    tone, glyph, word = BADGES[badge.colour]
-    return CellText(word, tone=tone, glyph=glyph, sort=list(BADGES).index(badge.colour),
-                    hint="\n".join(badge.reasons) or "All reliability checks passed.")
 
 
 def result_cell(result: Measurement | None, running: bool = False) -> CellText:
@@ -127,9 +108,3 @@ def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
             f"Mean {percent(mean)} and standard deviation {points} points over {measured}. It describes these networks and is "
             "no confidence interval."))
     return Row(heading, cells, name=name, heading=True, folded=folded)
-
-
-def badge_html(badge: Badge) -> str:
-    """Return a reliability badge as a chip (a small coloured label) in HTML. The reasons for the badge are not included."""
-    tone, glyph, word = BADGES[badge.colour]
-    return f'<span class="rp-chip rp-tone-{tone}"><span class="rp-glyph" aria-hidden="true">{glyph}</span>{word}</span>'

@@ -166,19 +166,20 @@ NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guid
 def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
     """Return {name of a metric: note below its value}.
 
-    The note of an accuracy names its split and says that an accuracy on this split is not a result. For a retraining, the note of
-    the adversarial accuracy also names the attack, and the note of the training loss names this loss.
+    The note of an accuracy names its split and says that an accuracy on this split is not a result. The note of an adversarial
+    accuracy also names the attack. For a retraining, the note of the training loss names this loss.
 
     Args:
         run: row of the run, from `RunLog.runs`.
         splits: {name of a metric: split on which it was measured}.
     """
     notes = {name: f"{split} split, {NO_RESULT}" for name, split in splits.items() if name.endswith("_accuracy")}
+    if "adversarial_accuracy" in notes and (attack := shown(run["adversarial_attack"])):
+        under = f"under {attack}" if attack.startswith("PGD") else f"attacked in {attack}"
+        notes["adversarial_accuracy"] = f"{under}, {notes['adversarial_accuracy']}"
     if run["kind"] != "retrain":
         return notes
     config = session.run_log().run(run["id"])["config"]
-    if "adversarial_accuracy" in notes:
-        notes["adversarial_accuracy"] = f"under PGD-{config.get('selection_steps')}, {notes['adversarial_accuracy']}"
     return notes | {"train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
 
 

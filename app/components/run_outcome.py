@@ -10,10 +10,11 @@ import streamlit as st
 
 from app import session
 from app.components.attack_table import NOTE, attack_table_html
+from app.components.badge import badge_html, badge_of
 from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
 from app.drawing.cell_graph import genotype_graphs, to_dot
-from app.formats import count, escape, missing
+from app.formats import count, escape, missing, plural, shown
 from engine.architecture.genotype import Genotype
 from engine.attack.verdict import in_words
 from engine.errors import GenotypeError
@@ -49,7 +50,7 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
             genotype_graphs(genotype, key="outcome")
             _downloads(genotype, run["id"])
     with right:
-        _attacks(results, attacked, chain)
+        _attacks(run, chain, results)
 
 
 def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
@@ -71,44 +72,94 @@ def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None
     return None
 
 
-def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
+def _attacks(run: dict[str, Any], chain: list[dict[str, Any]], results: pd.DataFrame) -> None:
+    """Show the attack table of a run, and those of the chain's other attack runs on demand.
+
+    The table of a retraining is that of the newest attack on its network, and the table of a search that of the newest attack in
+    the chain.
+
+    Args:
+        run: row of the run whose page is open, from `RunLog.runs`.
+        chain: rows of all runs of the chain, earliest first.
+        results: rows of `RunLog.attacks` for the attack runs of the chain.
+    """
     verdicts = session.run_log().verdicts()
-    verdicts = verdicts[verdicts["run"].isin([one["id"] for one in attacked])]
-    for verdict in verdicts.to_dict("records"):
+    known = set(results["run"]) | set(verdicts["run"])
+    attacked = [one for one in chain if one["kind"] == "attack"]
+    own = [one for one in attacked if run["kind"] == "search" or run["id"] in (one["id"], one["parent"])]
+    first = next((one for one in reversed(own) if one["id"] in known), None)
+    if first is None:
+        _waiting(run, own, chain)
+    else:
+        _attack(first, results, verdicts, "" if first["id"] == run["id"] else _name(first), NOTE)
+    others = [one for one in reversed(attacked) if one is not first and one["id"] in known]
+    if others:
+        with st.expander(f"{plural(len(others), 'other attack run')} of this chain"):
+            for one in others:
+                same = first is not None and one["parent"] == first["parent"]
+                network = "" if same else f" on the network of {escape(shown(one['parent']) or 'an unknown run')}"
+                _attack(one, results, verdicts, _name(one) + network)
+
+
+def _name(run: dict[str, Any]) -> str:
+    """Return the name of an attack run as HTML, with a link to its page."""
+    name = escape(run["id"])
+    return f'Attack run <a href="run?id={name}" target="_self">{name}</a>'
+
+
+def _attack(run: dict[str, Any], results: pd.DataFrame, verdicts: pd.DataFrame, name: str, note: str = "") -> None:
+    """Show the badge, verdict and table of an attack run.
+
+    Args:
+        run: row of the run, from `RunLog.runs`.
+        results: rows of `RunLog.attacks`, of this run and of others.
+        verdicts: table from `RunLog.verdicts`.
+        name: name of the run as HTML, or "" on the page of the run.
+        note: explanation below the table, or "".
+    """
+    for verdict in verdicts[verdicts["run"] == run["id"]].to_dict("records"):
         sentence = in_words(verdict, str(verdict["title"]), str(verdict["against_title"]))
         st.html(f'<p class="rp-note"><b>Early verdict</b> {escape(sentence)}. No accuracy was measured.</p>')
-    if results.empty:
-        if verdicts.empty:
-            _waiting(attacked, chain)
-        return
-    runs = list(dict.fromkeys(results["run"]))
-    for run_id in runs:
-        if len(runs) > 1:
-            name = escape(run_id)
-            st.html(f'<span class="rp-label">Attack run <a href="run?id={name}" target="_self">{name}</a></span>')
-        st.html(attack_table_html(results[results["run"] == run_id], NOTE if run_id == runs[-1] else ""))
-    sizes = next((one for one in reversed(chain) if not missing(one.get("parameters"))), None)
-    if sizes:
-        st.html(f'<p class="rp-note">Network: {count(sizes["parameters"])} parameters, {count(sizes["macs"])} '
-                f"MACs per image.</p>")
+    own = results[results["run"] == run["id"]]
+    if not own.empty:
+        st.html(f'<div class="rp-row rp-attack">{_heading(run, name)}</div>{attack_table_html(own, note)}{_size(run)}')
 
 
-def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
+def _heading(run: dict[str, Any], name: str) -> str:
+    """Return the line above an attack table as HTML: name of the run, badge, and link to the Robustness page."""
+    badge = badge_of(run)
+    words = f'<span class="rp-label">{name}</span>' if name else ""
+    if badge is None:
+        return words
+    return (f'{words}<span class="rp-label">Reliability</span>{badge_html(badge)}<span class="rp-label">'
+            f'<a href="robustness?run={escape(run["id"])}" target="_self">Checks and images on the Robustness page</a></span>')
+
+
+def _size(run: dict[str, Any]) -> str:
+    """Return a sentence about the size of an attacked network as HTML, or "" if its size is unknown."""
+    return "" if missing(run.get("parameters")) else (
+        f'<p class="rp-note rp-below">Network: {count(run["parameters"])} parameters, {count(run["macs"])} MACs per image.</p>')
+
+
+def _waiting(run: dict[str, Any], attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
     """Show a box that explains why there is no attack table yet. If there is no attack run, it has a link for launching a run.
 
     Args:
-        attacked: rows of the attack runs of the chain.
+        run: row of the run whose page is open.
+        attacked: rows of the attack runs whose tables belong on the page.
         chain: rows of all runs of the chain, earliest first.
     """
     if attacked:
         status = attacked[-1]["status"]
+        here = run["kind"] == "attack"
         words = {"queued": "The attack starts once the network is trained.", "running": "The first attack is being measured.",
-                 "failed": "The attack failed. Its page shows why.",
-                 "stopped": "The attack was stopped. Resume it on its page."}
+                 "failed": f"The attack failed. {'The reason is above.' if here else 'Its page shows why.'}",
+                 "stopped": f"The attack was stopped. Resume it {'above' if here else 'on its page'}."}
         empty_state("No attack measured yet", words.get(status, f"The attack is {status}."))
     elif any(one["kind"] == "retrain" for one in chain):
         empty_state("Not attacked yet", "Launch an attack to measure the robustness of the retrained network.")
-        page_link(LAUNCH_PAGE, "Attack it", kind="attack", parent=_last(chain, "retrain"))
+        retrained = str(run["id"]) if run["kind"] == "retrain" else _last(chain, "retrain")
+        page_link(LAUNCH_PAGE, "Attack it", kind="attack", parent=retrained)
     else:
         empty_state("Not retrained yet", "The accuracies of a search are not those of the network that it finds. Retrain that "
                     "network, then attack it.")

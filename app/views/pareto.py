@@ -5,32 +5,36 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from app import session
+from app import session, theme
 from app.charts.pareto import QUANTITIES, epochs_figure, networks_figure
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.states import LAUNCH_PAGE, empty_state, heading, section
 from app.formats import dataset_title, epsilon, network_labels, plural, unequal_sizes
+from engine.attack.catalogue import WORST
 from engine.attack.protocol import ball_text
 
 COLOURS = {"front": "front or dominated", "method": "method", **QUANTITIES}
+GLYPHS = ", ".join(f"{glyph} {word.lower()}" for _, glyph, word in theme.BADGES.values())
+BADGE_WORDS = f"Beside each name stands the reliability badge ({GLYPHS}): point at a network for the reasons."
 SIZES = {"": "all the same", **QUANTITIES}
 
 
 def group_names(frame: pd.DataFrame) -> dict[str, str]:
     """Return {group name: label}, with one entry per group of comparable networks.
 
-    The largest group comes first. Groups of equal size are sorted by mean adversarial accuracy, lowest first. Each label ends
-    with the first characters of the fingerprint, a hash of the conditions of the attack. These characters distinguish groups with
-    the same attack but different images or settings.
+    The largest group comes first. Among groups of equal size, the worst case comes first, and the others are sorted by mean
+    adversarial accuracy, lowest first. Each label ends with the first characters of the fingerprint, a hash of the conditions of
+    the attack. These characters distinguish groups with the same attack but different images or settings.
 
     Args:
         frame: table from `RunLog.pareto_networks`.
     """
     first = frame.groupby("group", sort=False).agg(
-        dataset=("dataset", "first"), title=("attack_title", "first"), epsilon=("epsilon", "first"),
+        dataset=("dataset", "first"), title=("attack_title", "first"), attack=("attack", "first"), epsilon=("epsilon", "first"),
         images=("images", "first"), print=("fingerprint", "first"), count=("run", "size"), accuracy=("adversarial", "mean"))
-    first = first.sort_values(["count", "accuracy"], ascending=[False, True])
+    first = first.assign(single=first["attack"] != WORST).sort_values(["count", "single", "accuracy"],
+                                                                      ascending=[False, True, True])
     return {str(group): f"{row.title} · {dataset_title(row.dataset)} · epsilon {epsilon(row.epsilon)} · {row.images:,} images · "
                         f"{plural(row.count, 'network')} · {row.print[:6]}"
             for group, row in zip(first.index, first.itertuples())}
@@ -69,12 +73,15 @@ def networks_sentence(rows: pd.DataFrame) -> str:
     verdict = ("Attack a second network to compare." if count == 1 else
                f"{front} {'is' if front == 1 else 'are'} on the front: no other network is at least as accurate on both axes and "
                "better on one.")
+    on = f"{int(first['images']):,} images of the test split"
     natural = int(first["natural_images"])
+    where = (f"; both accuracies are on the same {on}" if natural == first["images"] else
+             f", on the same {on}; natural accuracy is on {natural:,}")
     attack = attack_words(str(first["attack"]), str(first["attack_title"]))
     return (f"{plural(count, 'attacked network')}. {verdict} The vertical axis is accuracy under {attack}, "
-            f"{ball_text(str(first['norm']), float(first['epsilon']))} (pixels in 0 to 1), on the same "
-            f"{int(first['images']):,} images of the test split; natural accuracy is on {natural:,}. The bars are 95 % "
-            "Wilson intervals: points whose bars overlap may not differ. A point is a checkpoint, not its method.")
+            f"{ball_text(str(first['norm']), float(first['epsilon']))} (pixels in 0 to 1){where}. "
+            f"The bars are 95 % Wilson intervals: points whose bars overlap may not differ. {BADGE_WORDS} A point is a "
+            "checkpoint, not its method.")
 
 
 @live_panel("runs", key="pareto_networks")
@@ -101,7 +108,9 @@ def networks() -> None:
     dominated = rest.toggle("Show dominated", value=True, key="pareto.dominated", persist_state="session",
                             help="A network is dominated if another one is at least as accurate on both axes and better on one.")
     rows = frame[frame["group"] == chosen]
-    rows = rows.assign(label=network_labels(list(rows["title"]), list(rows["run"])))
+    runs = session.run_log().runs().set_index("id")
+    rows = rows.assign(label=network_labels(list(rows["title"]), list(rows["run"])),
+                       **{name: rows["run"].map(runs[name]) for name in ("badge", "badge_reasons")})
     attack = str(rows["attack_title"].iloc[0])
     live_plot(networks_figure(rows, attack, size=sizes, colour=colours, dominated=dominated), height=480,
               key=f"pareto_networks_{rows['fingerprint'].iloc[0]}",

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session, theme
+from app.components.badge import BADGE_HELP, badge_cell, badge_of
 from app.components.live import live_panel
 from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perform
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, problem
@@ -27,7 +28,8 @@ COLUMNS = (
     Column("adversarial", "Adversarial", "right", "Accuracy in the worst case over all attacks, or under the attack named. "
            "Attack runs measure it on the test split, with a 95 % Wilson interval. Figures on another split guide a run and are "
            "not a result."),
-    Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
+    Column("badge", "Badge", help=BADGE_HELP), Column("progress", "Progress"),
+    Column("age", "Age", "right", "Time since it was launched."),
 )
 # The split on which each kind of run measures its accuracies. Accuracies on different splits are not comparable.
 SPLITS = {"search": "alphas split", "retrain": "select split", "attack": "test split"}
@@ -67,6 +69,7 @@ def row_of(run: pd.Series) -> Row:
         "dataset": CellText(dataset_title(shown(run["dataset"])) or EMPTY),
         "natural": number(run, "natural", "", split),
         "adversarial": number(run, "adversarial", shown(run["adversarial_attack"]), split),
+        "badge": badge_cell(badge_of(run)),
         "progress": progress(run),
         "age": age(run["created"])})
 

@@ -12,9 +12,8 @@ from engine.attack.statistics import accuracy_words
 from engine.errors import ConfigError
 from engine.files import atomic_write_bytes
 from engine.report.formats import FORMATS
-from engine.report.marks import COLOUR_WORDS
 from engine.report.records import comparison_json
-from engine.report.words import plural_text
+from engine.report.words import badge_text, plural_text
 
 __all__ = ["FORMATS", "compare", "report", "table"]
 
@@ -22,8 +21,8 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
     """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
 
-    The line of a network gives its accuracy, its letters, and its badge unless that is green. Networks that share a letter
-    do not differ significantly.
+    The line of a network gives its accuracy, its letters and its reliability badge. Networks that share a letter do not differ
+    significantly.
     """
     table, compared = api.compare(ids, attack=attack, runs=runs)
     if as_json:
@@ -33,8 +32,8 @@ def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) ->
     print(f"{title} on {plural_text(compared.images, 'image')}, protocol {table.protocol} ({table.title})\n")
     for row in (one for one in table.rows if one.run in compared.letters):
         measured = row.results[compared.column]
-        print(f"{row.label}: {accuracy_words(measured.correct, measured.images)}, {compared.letters[row.run]}"
-              + ("" if row.badge.colour == "green" else f" ({COLOUR_WORDS[row.badge.colour]})"))
+        print(f"{row.label}: {accuracy_words(measured.correct, measured.images)}, {compared.letters[row.run]}, "
+              f"{badge_text(row.badge)}")
     print("\n" + "\n".join(f"{one.sentence()}." for one in compared.comparisons))
     print("\nNetworks that share a letter cannot be told apart at level 0.05, Holm-adjusted over these pairs.")
     return 0

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from engine import api
+from engine.attack.badge import Badge
 from engine.attack.protocol import NORM_TITLES
 from engine.attack.statistics import accuracy_words, share_words
 from engine.cli.waiting import Bars, watched
 from engine.config import AttackConfig, pixels_text
 from engine.configuring import recorded
 from engine.errors import ConfigError
+from engine.report.words import badge_text
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
+from engine.run.recorded_badge import recorded_badge
 
 MAKERS = ("mi-fgsm", "apgd-ce")
 # Settings of an evaluation that these verbs switch off: they measure one thing.
@@ -97,11 +102,13 @@ def transfer(targets: Sequence[str], maker: str, root: Path, as_json: bool) -> i
         (runs[target],) = api.launch("attack", runs=root, dataset=first["config"]["dataset"], preset=first["preset"],
                                      parent=target, changes=changes, key=f"transfer {maker} {target} from {' '.join(others)}")
     if not (code := _ended(list(runs.values()), root, as_json)):
-        cells = _cells({target: _events(root, run) for target, run in runs.items()})
+        events = {target: _events(root, run) for target, run in runs.items()}
+        cells, reliability = _cells(events), _badge(chain.from_iterable(events.values()))
         if as_json:
-            print(json.dumps({"attack": maker, "runs": runs, "cells": cells}))
+            print(json.dumps({"attack": maker, "runs": runs, "cells": cells, "badge": asdict(reliability)}))
         else:
             _print_matrix(targets, {target: str(run.get("title", "")) for target, run in above.items()}, cells)
+            print(badge_text(reliability))
     return code
 
 
@@ -141,15 +148,16 @@ def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -
     names = ("sweep", "attack", "title", "norm", "epsilon", "steps", "images", "correct", "low", "high", "fingerprint")
     points = [{name: event[name] for name in names} for event in events if event["event"] == "sweep"]
     (critical,) = (event for event in events if event["event"] == "critical")
+    reliability = _badge(events)
     if as_json:
         ends = {name: critical.get(name) for name in ("median", "low", "high")}
-        print(json.dumps({"id": run, "points": points, "critical_epsilon": ends}))
+        print(json.dumps({"id": run, "points": points, "critical_epsilon": ends, "badge": asdict(reliability)}))
         return
     print(f"{run}  accuracy in {NORM_TITLES[critical['norm']]} with 95 % Wilson intervals")
     for heading, lines in _curves(points, critical["attack"]):
         print("\n".join([heading, *lines]))
     median, low, high = (_distance(critical.get(name)) for name in ("median", "low", "high"))
-    print(f"Median critical epsilon {median} (95 % {low} to {high}), {critical['images']:,} images")
+    print(f"Median critical epsilon {median} (95 % {low} to {high}), {critical['images']:,} images, {badge_text(reliability)}")
 
 
 def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple[str, list[str]]]:
@@ -173,6 +181,11 @@ def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple
                      for point in chosen]
             yield (heading.format(title=first["title"], count=len(chosen), epsilon=pixels_text(first["epsilon"])),
                    [line + accuracy_words(point["correct"], point["images"]) for line, point in zip(lines, chosen, strict=True)])
+
+
+def _badge(events: Iterable[Mapping[str, Any]]) -> Badge:
+    """Return the reliability badge of the results of one or several runs, given all their events."""
+    return recorded_badge([event for event in events if event["event"] == "check"])
 
 
 def _distance(value: float | None) -> str:

@@ -137,9 +137,10 @@ def _runs(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps([{name: json_value(value) for name, value in row.items()} for row in rows]))
         return 0
-    head = ["id", "kind", "title", "preset", "status", "done", "natural", "adversarial"]
+    head = ["id", "kind", "title", "preset", "status", "done", "natural", "adversarial", "badge"]
     body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], share_text(row["progress"]),
-             accuracy_text(row, "natural"), f"{accuracy_text(row, 'adversarial')} {row['adversarial_attack']}".strip()]
+             accuracy_text(row, "natural"), f"{accuracy_text(row, 'adversarial')} {row['adversarial_attack']}".strip(),
+             row["badge"]]
             for row in rows]
     print(table_text([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
     return 0

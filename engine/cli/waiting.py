@@ -12,14 +12,16 @@ from typing import Any
 from tqdm import tqdm
 
 from engine import api
-from engine.attack.badge import Badge, Finding, badge
-from engine.attack.catalogue import ATTACKS
+from engine.attack.badge import Badge
+from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.statistics import accuracy_words
 from engine.attack.verdict import in_words
 from engine.config import pixels_text
 from engine.errors import RunLogError
+from engine.report.words import badge_text
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
+from engine.run.recorded_badge import recorded_badge
 from engine.run.state import RunState
 
 
@@ -35,7 +37,7 @@ class Bars:
         Args:
             runs: folder of all runs.
             ids: ids of the runs.
-            quiet: True to collect the results of attacks and comparisons without drawing bars.
+            quiet: True to collect the results of attacks, checks and comparisons without drawing bars.
         """
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
         self.findings: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
@@ -75,13 +77,13 @@ class Bars:
         elif event.get("event") == "verdict":
             self.verdicts[run_id] = event  # a resumed run repeats those after its checkpoint
         elif event.get("event") == "resumed":
-            for rows in (self.results, self.findings):
-                rows[run_id] = [row for row in rows[run_id] if row["step"] <= event["from_step"]]
+            for rows in (self.results[run_id], self.findings[run_id]):
+                rows[:] = [row for row in rows if row["step"] <= event["from_step"]]
 
     def badge(self, run_id: str) -> Badge | None:
-        """Return the badge of an attack run, or None if the run has no results."""
-        return badge(Finding(**{field.name: row[field.name] for field in dataclasses.fields(Finding) if field.name in row})
-                     for row in self.findings[run_id]) if self.results[run_id] else None
+        """Return the reliability badge of a run's results, or None if the run has no accuracy under attack."""
+        attacked = any(row["attack"] != NATURAL for row in self.results[run_id])
+        return recorded_badge(self.findings[run_id]) if attacked else None
 
     def close(self) -> None:
         """Close the progress bars. They stay on the screen in their last state."""
@@ -108,15 +110,15 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"ids": list(ids), "runs": {run_id: {
             "status": state.status, "cause": state.cause, "attacks": bars.results[run_id],
-            "badge": dataclasses.asdict(shown) if (shown := bars.badge(run_id)) else None, "verdict": bars.verdicts.get(run_id)}
-            for run_id, state in states.items()}}))
+            "badge": dataclasses.asdict(badge) if (badge := bars.badge(run_id)) else None,
+            "verdict": bars.verdicts.get(run_id)} for run_id, state in states.items()}}))
     else:
         for run_id, state in states.items():
             print(f"{run_id}  {state.status}" + (f": {state.cause}" if state.cause else ""))
             for row in bars.results[run_id]:
                 print(f"  {result_text(row)}")
-            if shown := bars.badge(run_id):
-                print(f"  Reliability: {shown.colour}. {' '.join(shown.reasons)}")
+            if badge := bars.badge(run_id):
+                print(f"  {badge_text(badge)}")
             if verdict := bars.verdicts.get(run_id):
                 print(f"  {in_words(verdict, _title(runs, run_id), _title(runs, str(verdict['against'])))}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1

@@ -15,6 +15,7 @@ from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.ingest import stamp_of
 from engine.log.training_queries import BEST_CANDIDATE_FIRST
 from engine.run.folder import RunFolder
+from engine.run.recorded_badge import recorded_badge
 from engine.run.state import RunState, compute
 
 RUNS = {
@@ -23,9 +24,9 @@ RUNS = {
     "seconds_left": NUMBER, "natural_accuracy": NUMBER, "adversarial_accuracy": NUMBER, "natural_low": NUMBER,
     "natural_high": NUMBER, "natural_images": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER,
     "adversarial_images": NUMBER, "adversarial_attack": TEXT, "accuracy_of": TEXT, "chain_attack_run": TEXT,
-    "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER, "chain_adversarial_attack": TEXT, "age_s": NUMBER,
-    "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG, "can_resume": FLAG, "parameters": NUMBER, "macs": NUMBER,
-    "genotype_hash": TEXT, "hand_made": TEXT,
+    "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER, "chain_adversarial_attack": TEXT, "badge": TEXT,
+    "badge_reasons": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG, "can_resume": FLAG,
+    "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT,
 }
 PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
             "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}
@@ -76,6 +77,12 @@ _FIRST_IN_RANK = f"""
     select number, natural_correct / images as natural_accuracy, adversarial_correct / images as adversarial_accuracy
     from candidate where {{among}} qualify row_number() over (partition by number order by {BEST_CANDIDATE_FIRST}) = 1"""
 
+# Findings of the reliability checks of each attack run, in the order of the checks.
+_CHECKED = """
+    select number, list({{'check_name': check_name, 'title': title, 'finding': finding, 'measured': measured}} order by seq)
+        as findings
+    from attack_check where {among} group by number"""
+
 # Pairs of a run and itself or one of its descendants. UNION instead of UNION ALL ends the recursion even if the parents of some
 # runs form a circle.
 _BELOW = """
@@ -99,6 +106,7 @@ _RUNS = f"""
         from below join folder f using (number) join tested t using (number) where f.kind = 'attack' group by below.root),
     trained as ({_TRAINED}),
     first_in_rank as ({_FIRST_IN_RANK}),
+    checked as ({_CHECKED}),
     latest as ({_PROGRESS}),
     derived as (select number, arg_max(hash, step) as hash from genotype where {{among}} group by number),
     built as (select * from network where {{among}})
@@ -125,12 +133,13 @@ _RUNS = f"""
                 else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
            chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
+           case when kind = 'attack' and tested.adversarial_accuracy is not null then coalesce(findings, []) end as findings,
            ingest.last_t as last_event_t, built.parameters, built.macs,
            coalesce(built.hash, derived.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join built using (number)
-    left join derived using (number) left join first_in_rank using (number)
+    left join derived using (number) left join first_in_rank using (number) left join checked using (number)
     where $id is null or f.run = $id
     order by created desc nulls last, id desc"""
 
@@ -154,6 +163,9 @@ class RunQueries(Index):
         * retraining: accuracies in the epoch whose checkpoint is selected.
         * search that measures candidate networks: accuracies of the best candidate.
         * any other search: accuracies in the latest epoch.
+
+        The column `badge` is the reliability of an attack run's adversarial accuracy: "green", "amber" or "red", and "" for a run
+        without such an accuracy. `badge_reasons` gives the reasons, one per line.
 
         The column `accuracy_of` describes how the accuracies were measured, and on which split. The columns whose names begin
         with `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
@@ -286,7 +298,7 @@ class RunQueries(Index):
                 family = self._rows(f"{_BELOW} select number from below", id=run)
                 among = f"number in ({', '.join(str(number) for number, in family) or -1})"
             with self.cursor() as cursor:
-                known = cursor.execute(_RUNS.format(among=among), {"id": run}).df()
+                known = _with_badges(cursor.execute(_RUNS.format(among=among), {"id": run}).df())
             self._stored[run] = (changes, known)
         return known.copy()
 
@@ -310,6 +322,14 @@ class RunQueries(Index):
         if state.is_over and stamps[0]:
             self._settled[run] = (stamps, state)
         return state
+
+
+def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of runs with the columns badge and badge_reasons in place of findings."""
+    badges = [None if absent else recorded_badge(findings)
+              for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
+    return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
+                                                  badge_reasons=["\n".join(one.reasons) if one else "" for one in badges])
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:

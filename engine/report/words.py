@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.attack.badge import Badge
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.protocol import ball_text
 from engine.attack.statistics import accuracy_words
@@ -57,6 +58,11 @@ def count_text(number: float) -> str:
 def plural_text(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural, for example "1 image" or "3 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def badge_text(badge: Badge) -> str:
+    """Return a reliability badge with its reasons in one line, for example "badge green: 12 checks passed."."""
+    return f"badge {badge.colour}: {' '.join(badge.reasons)}"
 
 
 def dataset_text(name: str) -> str:

@@ -179,6 +179,13 @@ def test_steps_link_to_the_other_runs_and_mark_the_current():
     assert step_words(runs[1]) == "Running, 42 %, 1 min 15 s left"
 
 
+def test_steps_of_one_kind_are_told_apart_by_the_ends_of_their_ids():
+    kinds = {"20261118-0906-retrain-digits-7f3b": "retrain", "20261118-0906-attack-digits-7f3c": "attack",
+             "20261118-0920-attack-digits-0d01": "attack"}
+    html = steps_html([{"id": run, "kind": kind, "status": "finished"} for run, kind in kinds.items()], "")
+    assert [end in html for end in (">7f3b<", ">7f3c<", ">0d01<")] == [False, True, True]
+
+
 def test_progress_shows_a_number_that_moves():
     html = progress_html(title="Search", done=0.5, total=40, passes=12, detail="PGD step 3 of 7", seconds_left=90)
     assert 'data-measured="12"' in html and "0.5 of 40 steps" in html and "about 1 min 30 s left" in html

@@ -19,7 +19,8 @@ NETWORKS = pd.DataFrame([
     ("run-a", "A", "arnas", .95, .93, .97, .50, .40, .60, 40_000, 1e6, True),
     ("run-b", "B", "arnas", .90, .88, .93, .60, .50, .70, 80_000, 2e6, True),
     ("run-c", "C", "random", .89, .87, .92, .45, .35, .55, 60_000, 3e6, False)], columns=COLUMNS).assign(
-        natural_images=360, images=64)
+        natural_images=360, images=64, norm="Linf", epsilon=0.15, fingerprint="f00d", preset="quick", badge="green",
+        badge_reasons="12 checks passed.")
 
 
 def figures(page: object) -> list[dict]:
@@ -102,13 +103,56 @@ def test_colour_and_size_follow_a_quantity_and_methods_differ_in_shape_too() -> 
     assert len({trace.marker.symbol for trace in methods}) == 2
 
 
+def test_each_point_carries_its_badge_with_the_reasons() -> None:
+    """The glyph stands beside the name, the reasons are in the hover text, and markup in them stays text."""
+    frame = NETWORKS.assign(badge=["green", "amber", "red"],
+                            badge_reasons=["12 checks passed.", "Steps: 3 < 5.", "A: bad.\nB: worse."])
+    texts = {name: text for trace in networks_figure(frame, "PGD-20").data if trace.name
+             for name, text in zip(trace.text, trace.hovertext, strict=True)}
+    assert list(texts) == ["A\u00a0✓", "B\u00a0!", "C\u00a0✕"]
+    assert "✓ Green: 12 checks passed." in texts["A\u00a0✓"] and "! Amber: Steps: 3 &lt; 5." in texts["B\u00a0!"]
+    assert "✕ Red: A: bad. B: worse." in texts["C\u00a0✕"] and "L∞ 0.15, fingerprint f00d" in texts["C\u00a0✕"]
+
+
+def test_with_many_networks_only_doubtful_ones_are_marked() -> None:
+    """More names than fit leave the glyphs of badges that are not green."""
+    many = pd.concat([NETWORKS.assign(run=str(number), natural=0.5 + number / 100, badge="red" if number == 3 else "green")
+                      for number in range(5)])
+    assert {text for trace in networks_figure(many, "PGD-20").data if trace.name for text in trace.text} == {"", "✕"}
+
+
+def test_a_point_of_several_networks_describes_each() -> None:
+    """The browser shows one text of points that coincide: it names the first three networks and counts the others."""
+    same = pd.concat([NETWORKS.iloc[:1].assign(label=f"N{number}") for number in range(5)])
+    (text,) = {text for trace in networks_figure(same, "PGD-20").data if trace.name for text in trace.hovertext}
+    assert [f"<b>N{number}</b>" in text for number in range(5)] == [True] * 3 + [False] * 2 and "and 2 more networks" in text
+
+
+def test_axes_give_radius_and_images() -> None:
+    """A saved figure says on how many images and at which radius its accuracies are."""
+    layout = networks_figure(NETWORKS, "PGD-20").layout
+    assert layout.yaxis.title.text == "PGD-20 accuracy, L∞ 0.15, 64 images of the test split (%)"
+    assert layout.xaxis.title.text == "Natural accuracy, 360 images of the test split (%)"
+
+
+def test_the_badge_of_the_page_is_that_of_the_list_of_runs(samples: Samples) -> None:
+    sample_runs.write_checks(sample_runs.EventsFile(samples.root / samples.ids["attack"]), gradients="failed")
+    page = open_page("pareto")
+    assert not page.exception and "✓ green, ! amber, ✕ red" in text_of(page)
+    assert any("✕ Red: Gradients: Gradients was measured." in text for trace in figures(page)[0]["data"]
+               for text in trace.get("hovertext", []))
+    box = page.selectbox(key="pareto.group")
+    assert box.options[0].startswith("Worst case")
+
+
 def test_unknown_sizes_do_not_break_the_plot() -> None:
     assert marker_sizes([None, float("nan")]) == [12.0, 12.0]
     assert marker_sizes([1.0, None, 3.0])[1] == SMALLEST
 
 
 def test_a_trail_per_search_with_its_latest_epoch_filled() -> None:
-    frame = pd.DataFrame([("run-a", "A", epoch, .5 + epoch / 10, .3 + epoch / 10) for epoch in (1, 2, 3)],
-                         columns=["run", "label", "epoch", "natural", "adversarial"])
-    (trace,) = epochs_figure(frame, "PGD-7").data
+    frame = pd.DataFrame([("run-a", "A", epoch, .5 + epoch / 10, .3 + epoch / 10, "PGD-7", 8 / 255) for epoch in (1, 2, 3)],
+                         columns=["run", "label", "epoch", "natural", "adversarial", "attack_title", "epsilon"])
+    (trace,) = epochs_figure(frame, "Adversarial").data
+    assert "natural 60.0 %<br>PGD-7, epsilon 8/255: 40.0 %<br>alphas split, batch statistics, not a result" in trace.hovertext[0]
     assert trace.name == "A" and list(trace.marker.symbol) == ["circle-open", "circle-open", "circle"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app import session
 from engine import requests
@@ -25,6 +28,60 @@ def test_finished_chain_shows_cells_beside_the_attack_table_on_each_of_its_pages
         assert sum(html.count("<svg viewBox") for html in graphs) >= 3
         for other in ("search", "retrain", "attack"):
             assert (f'href="run?id={samples.ids[other]}"' in words) == (other != role)
+
+
+def write_further_attack(samples: Samples, end: str, parent: str, finding: str) -> str:
+    """Write another attack run, on the network of `parent` or of another retraining, with a further check."""
+    run = sample_runs.write_finished_attack(samples.root, f"20261118-0920-attack-digits-{end}", parent=parent, autoattack=20,
+                                            created=sample_runs.START + 20)
+    sample_runs.write_checks(sample_runs.EventsFile(samples.root / run), gradients=finding)
+    return run
+
+
+def outcomes_of(test: AppTest) -> tuple[list[str], list[str]]:
+    """Return the HTML of the attack tables outside and inside the expander of the chain's other attack runs."""
+    def tables(elements: Iterable[Any]) -> list[str]:
+        return [element.proto.body for element in elements if "Accuracy under each attack" in element.proto.body]
+
+    (*_, inside) = [[], *(tables(box.get("html")) for box in test.expander if "of this chain" in box.label)]
+    return [one for one in tables(test.get("html")) if one not in inside], inside
+
+
+def test_an_attack_run_shows_its_own_results_and_others_of_the_chain_on_demand(samples: Samples):
+    other = write_further_attack(samples, "0d01", samples.ids["retrain"], "failed")
+    for run, correct, badge in ((samples.ids["attack"], "36.6 to 60.4 %", "green"), (other, "21.2 to 43.4 %", "red")):
+        test = open_page("run", id=run)
+        (own,), (others,) = outcomes_of(test)
+        assert not test.exception and correct in own and f'data-badge="{badge}"' in own and f"robustness?run={run}" in own
+        assert correct not in others and "Attack run <a" in others and "Attack run <a" not in own
+    assert "Gradients: Gradients was measured." in own  # the reasons, in the tooltip of the badge
+
+
+def test_an_attack_run_without_results_says_so_before_the_others(samples: Samples):
+    run = sample_runs.write_run_json(samples.root, "20261118-0922-attack-digits-0d04", "attack", parent=samples.ids["retrain"],
+                                     created=sample_runs.START + 30)
+    sample_runs.write_exit(run, sample_runs.EventsFile(run), code=1, status="failed", cause="Out of memory.")
+    test = open_page("run", id=run.name)
+    own, (others,) = outcomes_of(test)
+    assert not test.exception and not own and "The attack failed. The reason is above." in text_of(test)
+    assert samples.ids["attack"] in others
+
+
+def test_a_retraining_shows_the_attack_on_its_own_network(samples: Samples):
+    sibling = "20261118-0919-retrain-digits-0d02"
+    sample_runs.write_finished(folder := sample_runs.write_run_json(
+        samples.root, sibling, "retrain", parent=samples.ids["search"], created=sample_runs.START + 9),
+        sample_runs.EventsFile(folder))
+    test = open_page("run", id=sibling)
+    own, (others,) = outcomes_of(test)
+    assert not test.exception and not own and "Not attacked yet" in text_of(test)
+    assert f"on the network of {samples.ids['retrain']}" in others
+    write_further_attack(samples, "0d03", sibling, "warning")
+    session.hub().refresh()
+    (own,), (others,) = outcomes_of(open_page("run", id=sibling))
+    assert "0d03" in own and 'data-badge="amber"' in own and samples.ids["attack"] in others
+    (own,), (others,) = outcomes_of(open_page("run", id=samples.ids["search"]))  # a search shows the newest
+    assert "0d03" in own and samples.ids["attack"] in others
 
 
 def test_a_hand_made_network_says_what_it_is_where_others_show_cells(samples: Samples):

@@ -33,6 +33,9 @@ def test_each_run_says_what_it_is_and_what_was_measured(samples: Samples) -> Non
     assert attack["status"] == "Finished" and attack["kind"] == "Attack quick" and attack["dataset"] == "Digits 8x8"
     assert attack["natural"] == "96.4 % 93.9 to 97.9 %, 360 images" and attack["progress"] == "100 %"
     assert attack["adversarial"] == "48.4 % 36.6 to 60.4 %, 64 images"
+    assert attack["badge"] == "Green" and rows[samples.ids["retrain"]]["badge"] == rows[samples.ids["search"]]["badge"] == ""
+    cells = {row["id"]: row["cells"] for row in component_data(page, "rampart_table", "runs_table")[0]["rows"]}
+    assert cells[samples.ids["attack"]]["badge"]["hint"] == "2 checks passed."
     assert rows[samples.ids["search"]]["adversarial"].endswith("PGD-7, alphas split, not a result")
     assert rows[samples.ids["retrain"]]["adversarial"].endswith("PGD-20, select split, not a result")
 

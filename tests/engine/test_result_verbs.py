@@ -17,7 +17,7 @@ from engine import api
 from engine.attack.badge import Badge
 from engine.attack.statistics import wilson
 from engine.cli import main
-from engine.cli.waiting import Bars, result_text
+from engine.cli.waiting import Bars, result_text, wait
 from engine.errors import ConfigError
 from engine.report.formats import FORMATS
 from tests import sample_runs
@@ -100,7 +100,8 @@ def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], c
     root, ids = folder
     runs = (ids["attack"], ids["resnet"], ids["weak"])
     text = rampart(root, "compare", *runs).stdout.decode()
-    assert "Worst case on 64 images" in text and "ResNet-18: 43.8 % (32.3 to 55.9), 64 images, a" in text
+    assert "Worst case on 64 images" in text
+    assert "ResNet-18: 43.8 % (32.3 to 55.9), 64 images, a, badge green: 4 checks passed." in text
     assert "cannot be told apart on these 64 images: difference 4.7 points" in text
     assert text.count(" is more accurate than ") == 2
     capsys.readouterr()
@@ -161,6 +162,20 @@ def test_every_export_names_badge_interval_fingerprint_and_protocol(form: str, f
     low, high = wilson(31, 64)
     ends = [str(low), str(high)] if form in ("csv", "parquet", "json") else ["36.6", "60.4"]
     assert all(part in text for part in (protocol, fingerprint, "amber", "PGD-40 broke 3 images more.", *ends))
+
+
+def test_every_command_that_prints_accuracies_prints_the_badge(folder: tuple[Path, dict[str, str]],
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    """The list of runs has the colour, and a launch with --wait the colour and the reasons, as text and as JSON."""
+    root, ids = folder
+    assert main(["runs", "--runs", str(root)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["id"].endswith("badge") and lines[ids["attack"]].endswith("Worst case  amber")
+    assert wait([ids["attack"]], root, False) == 0
+    assert "\n  badge amber: More <steps>: PGD-40 broke 3 images more.\n" in capsys.readouterr().out
+    assert wait([ids["attack"]], root, True) == 0
+    content = json.loads(capsys.readouterr().out)["runs"][ids["attack"]]
+    assert content["badge"] == {"colour": "amber", "reasons": ["More <steps>: PGD-40 broke 3 images more."]}
 
 
 def test_a_report_is_one_file(folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_a_sweep_prints_its_curves_and_the_run_log_has_them(runs: Path, networks
     answer = json.loads(rampart(runs, "sweep", networks[0], "--radii", "5", "--wait", "--json"))
     of_radius = [point for point in answer["points"] if point["attack"] == "fmn-40"]
     assert len(of_radius) == 5 and of_radius[0]["epsilon"] == 0
+    assert answer["badge"]["colour"] == "amber"
     log = log_of(runs)
     points = log.sweeps([answer["id"]])
     assert len(points) == len(answer["points"]) and set(points["images"]) == {64}
@@ -59,7 +60,8 @@ def test_a_sweep_prints_its_curves_and_the_run_log_has_them(runs: Path, networks
     assert answer["id"] not in set(log.evaluations()["run"])
     log.close()
     text = rampart(runs, "sweep", answer["id"], "--wait")  # another sweep under the conditions of that run
-    assert "Median critical epsilon" in text and "Against epsilon, FMN-40, 16 radii:" in text and "APGD-CE-20" in text
+    assert "Median critical epsilon" in text and "badge amber: " in text
+    assert "Against epsilon, FMN-40, 16 radii:" in text and "APGD-CE-20" in text
     assert len(re.findall(r"^  epsilon \S+ +\d+\.\d % \(\d+\.\d to \d+\.\d\), 64 images$", text, re.MULTILINE)) == 16 + 3
 
 
@@ -78,6 +80,7 @@ def test_a_transfer_matrix_has_every_pair_and_is_made_once(runs: Path, networks:
     assert json.loads(rampart(runs, "transfer", *networks, "--json")) == answer
     text = rampart(runs, "transfer", *networks)
     assert share_words(matrix[networks[1], networks[0]]["correct"], 64) in text and networks[1] in text
+    assert "badge amber: " in text.rstrip().splitlines()[-1] and answer["badge"]["colour"] == "amber"
     log = log_of(runs)
     names = {row.attack for row in log.attacks(answer["runs"][networks[0]]).itertuples()}
     assert {"natural", "mi-fgsm", "worst-case"} < names and len(names) == 4

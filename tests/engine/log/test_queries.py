@@ -14,6 +14,7 @@ import pytest
 from engine.architecture.genotype import EDGES, Genotype
 from engine.attack.statistics import wilson
 from engine.log import RunLog
+from engine.report.robustness import robustness_tables
 from tests import sample_runs
 from tests.sample_runs import START, EventsFile, genotype_at, write_finished_attack, write_run_json
 
@@ -219,6 +220,40 @@ def test_the_worst_case_of_a_run_is_the_recorded_row_or_until_then_the_lowest_ac
     assert (row["adversarial_accuracy"], row["adversarial_attack"]) == (0.48, "Worst case")
     assert (row["adversarial_low"], row["adversarial_high"]) == pytest.approx(wilson(48, 100))
     assert log.evaluations().iloc[0]["complete"]
+
+
+def test_the_badge_of_a_listed_run_is_that_of_its_robustness_table(tmp_path: Path) -> None:
+    """Each attack run is listed with the badge of its findings; runs without an accuracy under attack have none."""
+    runs = {"passed": "green", "warning": "amber", "failed": "red"}
+    for number, finding in enumerate(runs):
+        run = write_finished_attack(tmp_path, f"20261118-1000-attack-digits-{number:04x}", parent=None, created=START + number)
+        events = EventsFile(tmp_path / run)
+        events.step = 99
+        sample_runs.write_checks(events, gradients=finding, skipped_one="skipped")
+    sample_runs.write_unfinished_attack(tmp_path, "20261118-1000-attack-digits-0009", ended="failed", created=START + 9)
+    sample_runs.write_failed_search(tmp_path)
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    listed = {row["id"]: (row["badge"], row["badge_reasons"]) for row in log.runs().to_dict("records") if row["badge"]}
+    (table,) = robustness_tables(log)
+    assert {row.run: (row.badge.colour, "\n".join(row.badge.reasons)) for row in table.rows if row.complete} == listed
+    assert sorted(colour for colour, _ in listed.values()) == sorted(runs.values())
+    assert all(log.run(run)["badge"] == colour for run, (colour, _) in listed.items())
+    log.close()
+
+
+def test_an_attack_without_checks_is_amber(tmp_path: Path) -> None:
+    """The absence of checks is a reason of its own."""
+    run = "20261118-1000-attack-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "attack"))
+    sample_runs.write_attack(events, "natural", "Natural", 100, 90)
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    assert log.run(run)["badge"] == ""
+    sample_runs.write_attack(events, "fgsm", "FGSM", 100, 60)
+    log.ingest()
+    assert (log.run(run)["badge"], log.run(run)["badge_reasons"]) == ("amber", "No check was made.")
+    log.close()
 
 
 def is_front_by_definition(points: pd.DataFrame) -> list[bool]:
