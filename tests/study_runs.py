@@ -43,6 +43,10 @@ def finish(runs: Path, run_id: str, correct: int = 32, *, macs: int = MACS) -> N
     events = EventsFile(folder.path, t=float(run["created"]))
     if run["kind"] == "search":
         write_json(folder.results / "genotype.json", genotype_at(10, int(run["config"]["seed"])).to_dict())
+    if run["kind"] == "retrain":
+        write_json(folder.results / "network.json", {"classes": 10, "image_shape": [1, 8, 8]})
+        folder.checkpoint.mkdir(exist_ok=True)
+        (folder.checkpoint / "best.pt").touch()
     if run["kind"] == "attack":
         write_network(events, parameters=PARAMETERS, macs=macs)
         protocol = Protocol.of(recorded(run), classes=10, images=range(IMAGES), subset=range(IMAGES))

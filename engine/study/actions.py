@@ -13,7 +13,7 @@ from engine.errors import RampartError, RunError
 from engine.run import admission, provenance
 from engine.run.folder import RunFolder, new_id
 from engine.run.state import compute
-from engine.study.declaration import Study
+from engine.study.declaration import Study, kind_of
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
 from engine.study.parsing import checked
@@ -32,8 +32,8 @@ def launch(runs: Path | str, study: Study) -> str:
     root = Path(runs).absolute()
     settled = checked(study).settled()
     for arm in settled.arms:
-        for kind, config in settled.configurations(arm).items():
-            admission.check_config(kind, config)
+        for step, config in settled.configurations(arm).items():
+            admission.check_config(kind_of(step), config)
             admission.check_present(config)
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ from engine.log.runlog import RunLog
 from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, compare, sentence
 from engine.study.declaration import Study
 from engine.study.folder import Extension
+from engine.study.measures import COUNTS, column_title, complete
+from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
 
 
@@ -29,8 +31,9 @@ class Answer:
         headline: the answer in one sentence.
         provisional: True until every cell has its result.
         claims: False for a demonstration, which makes no claim.
-        contrasts: result of each declared contrast, in the declared order.
-        sentences: each contrast in words.
+        contrasts: result of each declared contrast, in the declared order; empty for a ranking.
+        correlations: rank correlations of the measures with the endpoint; empty for a study that compares arms.
+        sentences: each contrast or rank correlation in words.
         notes: sentences on how the results came about: missing cells, extensions, reused runs, doubtful accuracies.
     """
 
@@ -38,6 +41,7 @@ class Answer:
     provisional: bool
     claims: bool
     contrasts: tuple[Contrast, ...]
+    correlations: tuple[RankCorrelation, ...]
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -70,12 +74,41 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
     Raises:
         RunLogError: the outcomes of an attack run cannot be read.
     """
+    notes = tuple(_notes(results, extensions))
+    if results.study.analysis == "ranking":
+        return _ranking(results, notes)
     measured = _measured(log, results)
     contrasts = compare(measured, results.study.contrasts, results.study.margin)
     endpoint = endpoint_text(results.study)
     return Answer(_headline(results, contrasts, endpoint), not results.is_complete,
-                  all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts),
-                  tuple(sentence(one, endpoint) for one in contrasts), tuple(_notes(results, extensions)))
+                  all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts), (),
+                  tuple(sentence(one, endpoint) for one in contrasts), notes)
+
+
+def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
+    """Return the answer of a study that compares rankings of networks."""
+    study = results.study
+    target = column_title(study.endpoint)
+    networks = [cell.measures for arm in results.arms.values() for cell in arm.cells]
+    columns = complete(networks, list(dict.fromkeys((*study.measures, *COUNTS, target))))
+    if len(columns[target]) < 2:
+        return Answer("Fewer than two networks have all measures yet.", not results.is_complete, False, (), (), (), notes)
+    correlations = tuple(rank_table(columns, target, COUNTS))
+    beyond = [one for one in correlations if one.given and one.first in study.measures]
+    return Answer(_ranking_headline(beyond, target), not results.is_complete, all(one.interval is not None for one in beyond), (),
+                  correlations, tuple(one.sentence() for one in correlations), notes)
+
+
+def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
+    """Return which measures predict the endpoint beyond counting parameters and MACs, in one sentence."""
+    adding = [one.first for one in beyond if one.adds]
+    known = [one for one in beyond if one.interval is not None]
+    if not known:
+        return f"Too few networks to say if a ranking predicts {target} beyond counting parameters and MACs."
+    if adding:
+        return f"Ranking by {listed(adding)} says more about {target} than counting parameters and MACs."
+    return (f"No ranking adds anything to counting parameters and MACs when it comes to {target}: "
+            f"{listed([one.first for one in known])}.")
 
 
 def _measured(log: RunLog, results: Results) -> dict[str, Measured]:
@@ -128,7 +161,7 @@ def _extremes(results: Results, endpoint: str) -> str:
 def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
     study, notes = results.study, []
     fewest = min(len(arm.units) for arm in results.arms.values())
-    if fewest < FEWEST_UNITS:
+    if fewest < FEWEST_UNITS and study.analysis == "contrasts":
         notes.append(f"A claim needs at least {FEWEST_UNITS} search seeds with results in every arm; the smallest arm has "
                      f"{fewest}.")
     if failed := sum(cell.status in ("failed", "stopped") for cell in results.cells):

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.config import RunConfig
 from engine.config.run import KINDS
-from engine.configuring import build, recorded
+from engine.configuring import build, recorded, validate
 from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.run.chain import followers
@@ -28,6 +28,17 @@ RETRAIN_SEED_STEP = 1000
 ONE_THREAD = {"threads": 1}
 
 
+def kind_of(step: str) -> str:
+    """Return the kind of run of a step: "search", "retrain" or "attack"."""
+    return step.partition(" ")[0]
+
+
+def mentioned(changes: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arms to which the values of settings refer, as in "arm:NAME"."""
+    values = [[value] if isinstance(value, str) else value for value in changes.values() if isinstance(value, (str, list, tuple))]
+    return [text.removeprefix("arm:") for texts in values for text in texts if isinstance(text, str) and text.startswith("arm:")]
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm of a study.
@@ -36,7 +47,9 @@ class Arm:
         name: name of the arm, unique in its study.
         method: search method; None for an arm without a search, whose retraining names a genotype or a hand-made network.
         search, retrain, attack: settings in which the runs of the arm differ from the preset, as {name of the setting: value}.
-        settings: all settings of each run, as {kind: {name of the setting: value}}, which are written down at the launch. Later
+            The text "arm:NAME" in a setting that names runs stands for the run of another arm.
+        seeds: number of search seeds of the arm, if it has fewer than the study; 0 for all.
+        settings: all settings of each run, as {step: {name of the setting: value}}, which are written down at the launch. Later
             versions of Rampart may have other presets, and a study keeps its settings. Empty before the launch.
     """
 
@@ -45,6 +58,7 @@ class Arm:
     search: Mapping[str, Any] = field(default_factory=dict)
     retrain: Mapping[str, Any] = field(default_factory=dict)
     attack: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 0
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -88,6 +102,8 @@ class Study:
         arms: the arms, at least one.
         search_seeds: seeds of the searches. The search seed is the unit of the statistics.
         retrainings: number of retrainings for each search seed.
+        attacks: further attacks on every network, as {name: changed settings}. The first attack measures the endpoint. A further
+            attack that refers to an arm, as in "arm:NAME", is not made on the networks of this arm.
         contrasts: pairs of arms that the study compares, as (first, second).
         endpoint: column of the robustness table in which arms are compared, such as "worst-case", "natural" or "pgd-20".
         margin: smallest difference of accuracies that matters, as a fraction in 0..1; None if none is declared. With a margin,
@@ -96,6 +112,7 @@ class Study:
             the reference arm in the same cell; "none" to leave the sizes as they are.
         reference: name of the reference arm; "" without matching.
         analysis: "contrasts" to compare arms in pairs; "ranking" to correlate rankings of networks.
+        measures: names of the measures whose rankings a ranking compares with that of the endpoint (`engine.study.measures`).
         recipe: name of the recipe from which the study was made; "" for a study of the user's own.
         size: "demo" or "full" for a recipe; "" for a study of the user's own.
         id: id of the study; "" before it is launched.
@@ -110,12 +127,14 @@ class Study:
     arms: tuple[Arm, ...]
     search_seeds: tuple[int, ...]
     retrainings: int = 1
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     contrasts: tuple[tuple[str, str], ...] = ()
     endpoint: str = "worst-case"
     margin: float | None = None
     match: str = "none"
     reference: str = ""
     analysis: str = "contrasts"
+    measures: tuple[str, ...] = ()
     recipe: str = ""
     size: str = ""
     id: str = ""
@@ -139,15 +158,26 @@ class Study:
 
         The arms alternate, so that an interrupted study has about equally many results in every arm.
         """
-        return [Cell(arm.name, seed, index)
-                for index in range(self.retrainings) for seed in self.search_seeds for arm in self._reference_first()]
+        return [Cell(arm.name, seed, index) for index in range(self.retrainings) for seed in self.search_seeds
+                for arm in self._reference_first() if seed in self.seeds_of(arm)]
+
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """Return the search seeds of an arm."""
+        return self.search_seeds[:arm.seeds] if arm.seeds else self.search_seeds
+
+    def twin(self, cell: Cell, arm: str) -> Cell:
+        """Return the cell of another arm that belongs to a cell: with the same seeds or, if it has none, with its first seed."""
+        seeds = self.seeds_of(self.arm(arm))
+        return Cell(arm, cell.search_seed if cell.search_seed in seeds else seeds[0], cell.index)
 
     def _reference_first(self) -> list[Arm]:
         """Return the arms with the reference arm first, because the sizes of the other networks follow from it."""
         return sorted(self.arms, key=lambda arm: arm.name != self.reference)
 
     def configurations(self, arm: Arm) -> dict[str, RunConfig]:
-        """Return {kind: configuration} for the runs in a chain of an arm, with seeds of 0.
+        """Return {step: configuration} for the runs of an arm, with seeds of 0.
+
+        The steps are "search", "retrain" and "attack", and "attack NAME" for each further attack.
 
         Settings that are shared by all kinds of run pass from the first run to the later ones, as in any chain. Every run uses
         one thread unless the arm says otherwise, so that as many runs as there are cores can work side by side.
@@ -156,8 +186,20 @@ class Study:
             ConfigError: a setting is unknown or not allowed.
         """
         if arm.settings:
-            return {kind: recorded({"kind": kind, "method": arm.method if kind == "search" else None, "config": values})
-                    for kind, values in arm.settings.items()}
+            return {step: recorded({"kind": kind_of(step), "method": arm.method if step == "search" else None, "config": values})
+                    for step, values in arm.settings.items()}
+        chain = self._chain(arm)
+        further = {f"attack {name}": validate(type(chain["attack"]), chain["attack"].model_dump() | dict(changes))
+                   for name, changes in self.attacks.items() if arm.name not in mentioned(changes)}
+        return chain | further
+
+    def mentions(self, arm: Arm) -> list[str]:
+        """Return the names of the other arms whose runs the runs of an arm need, as in "arm:NAME"."""
+        further = [changes for changes in self.attacks.values() if arm.name not in mentioned(changes)]
+        return [name for changes in (arm.search, arm.retrain, arm.attack, *further) for name in mentioned(changes)]
+
+    def _chain(self, arm: Arm) -> dict[str, RunConfig]:
+        """Return {kind: configuration} for the runs in a chain of an arm, with seeds of 0."""
         first, *later = arm.kinds
         dataset = str(arm.changes(first).get("dataset", self.dataset))
         config = self._first(arm, first, dataset)
@@ -186,7 +228,7 @@ class Study:
         arms = []
         for arm in self.arms:
             try:
-                settings = {kind: config.model_dump(mode="json") for kind, config in self.configurations(arm).items()}
+                settings = {step: config.model_dump(mode="json") for step, config in self.configurations(arm).items()}
             except ConfigError as refusal:
                 raise ConfigError(f"Arm {arm.name}: {refusal}") from None
             arms.append(replace(arm, settings=settings))

@@ -17,7 +17,7 @@ from engine.errors import ConfigError, RunError
 from engine.run import device
 from engine.run.events import read_events
 from engine.run.folder import RunFolder, run_ids
-from engine.study.declaration import Study
+from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
 
@@ -106,12 +106,12 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
     for cell in cells or [CellState(one, ()) for one in study.cells()]:
         arm = study.arm(cell.cell.arm)
         chain = 0.0
-        steps = {step.kind: step for step in cell.steps}
-        for kind, config in study.configurations(arm).items():
-            step = steps.get(kind)
+        steps = {step.name: step for step in cell.steps}
+        for name, config in study.configurations(arm).items():
+            kind, step = kind_of(name), steps.get(name)
             if step is not None and step.status == "finished":
                 continue
-            identity: object = step.run if step is not None and step.run else _shared(kind, config, cell)
+            identity: object = step.run if step is not None and step.run else _shared(name, config, cell)
             seconds, measured = durations.of(kind, arm.method if kind == "search" else None, study.preset, config)
             if seconds is not None and step is not None and step.status == "running" and runs is not None:
                 seconds *= 1 - progress_of(RunFolder(runs, step.run))
@@ -142,10 +142,10 @@ def progress_of(folder: RunFolder) -> float:
     return done
 
 
-def _shared(kind: str, config: RunConfig, cell: CellState) -> object:
+def _shared(step: str, config: RunConfig, cell: CellState) -> object:
     """Return a key that is equal for cells that share a run: retrainings of one search share the search."""
-    own = () if kind == "search" else (cell.cell.arm, cell.cell.index)
-    return kind, cell.cell.search_seed, json.dumps(config.model_dump(mode="json"), sort_keys=True), own
+    own = () if step == "search" else (cell.cell.arm, cell.cell.index)
+    return step, cell.cell.search_seed, json.dumps(config.model_dump(mode="json"), sort_keys=True), own
 
 
 def _epochs(config: RunConfig) -> int:

@@ -38,10 +38,10 @@ LARGEST_SEED = 1_000_000
 MATCHES = ("none", "macs", "params")
 ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
-ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings", "contrasts", "endpoint", "margin", "match",
-           "reference", "analysis", "recipe", "size")
+ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings", "attacks", "contrasts", "endpoint", "margin",
+           "match", "reference", "analysis", "measures", "recipe", "size")
 SAVED = ("schema", "id", "created", "numerics", "example")
-ARM_ENTRIES = ("name", "method", "search", "retrain", "attack")
+ARM_ENTRIES = ("name", "method", "search", "retrain", "attack", "seeds")
 ADVICE = "the Studies page exports such a file"
 
 
@@ -73,13 +73,15 @@ def from_record(record: Mapping[str, Any]) -> Study:
     arms = tuple(_arm(one) for one in _list(record, "arms"))
     reference = _text(record, "reference", "")
     base = reference or (arms[0].name if arms else "")
+    analysis = _text(record, "analysis", "contrasts")
     contrasts = tuple(_pair(one) for one in _list(record, "contrasts", [])) or tuple(
-        (base, arm.name) for arm in arms if arm.name != base)
+        (base, arm.name) for arm in arms if arm.name != base and analysis == "contrasts")
     return Study(
         question=_text(record, "question"), dataset=_text(record, "dataset"), preset=_text(record, "preset", "quick"), arms=arms,
         search_seeds=_seeds(record.get("search_seeds", 5)), retrainings=_whole(record, "retrainings", 1), contrasts=contrasts,
-        endpoint=_text(record, "endpoint", WORST), margin=_number(record, "margin"), match=_text(record, "match", "none"),
-        reference=reference, analysis=_text(record, "analysis", "contrasts"), recipe=_text(record, "recipe", ""),
+        attacks=_attacks(record.get("attacks") or {}), endpoint=_text(record, "endpoint", WORST),
+        margin=_number(record, "margin"), match=_text(record, "match", "none"), measures=_texts(record, "measures"),
+        reference=reference, analysis=analysis, recipe=_text(record, "recipe", ""),
         size=_text(record, "size", ""), id=_text(record, "id", ""), created=_number(record, "created") or 0.0,
         numerics=_text(record, "numerics", ""), example=bool(record.get("example", False)))
 
@@ -94,6 +96,8 @@ def checked(study: Study) -> Study:
     _check_arms(study)
     _check_contrasts(study)
     _check_matching(study)
+    _check_measures(study)
+    _check_mentions(study)
     study.settled()  # builds every configuration
     _check_endpoint(study)
     return study
@@ -101,7 +105,7 @@ def checked(study: Study) -> Study:
 
 def exported(study: Study) -> dict[str, Any]:
     """Return the study as a JSON object that a user can edit and launch again, without what the launch added."""
-    record = {name: value for name, value in study.to_dict().items() if name in ENTRIES and value not in ("", None)}
+    record = {name: value for name, value in study.to_dict().items() if name in ENTRIES and value not in ("", None, {})}
     record["arms"] = [{name: value for name, value in arm.items() if name in ARM_ENTRIES} for arm in record["arms"]]
     return record
 
@@ -122,6 +126,13 @@ def _list(record: Mapping[str, Any], name: str, default: list[Any] | None = None
     if not isinstance(value, (list, tuple)):
         raise _refuse(name, "a list", value)
     return value
+
+
+def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = _list(record, name, [])
+    if not all(isinstance(value, str) and value.strip() for value in values):
+        raise _refuse(name, "a list of names", values)
+    return tuple(value.strip() for value in values)
 
 
 def _as_whole(value: Any) -> int | None:
@@ -176,7 +187,14 @@ def _arm(record: Any) -> Arm:
         raise ConfigError(f"Arm {name} has settings of a search and no method; name the method or leave the settings out.")
     search = _changes(config_class("search", method), name, "search", record) if method else {}
     return Arm(name, method, search, _changes(RetrainConfig, name, "retrain", record),
-               _changes(AttackConfig, name, "attack", record), record.get("settings", {}))
+               _changes(AttackConfig, name, "attack", record), _whole(record, "seeds", 0), record.get("settings", {}))
+
+
+def _attacks(record: Any) -> dict[str, dict[str, Any]]:
+    """Return the further attacks as {name: changed settings}."""
+    if not isinstance(record, Mapping) or not all(isinstance(name, str) and name.strip() for name in record):
+        raise _refuse("attacks", "changed settings by name", record)
+    return {name.strip(): settings_from(AttackConfig, f"attack {name}", changes) for name, changes in record.items()}
 
 
 def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,6 +233,8 @@ def _check_arms(study: Study) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise _refuse("arms", "arms with different names", ", ".join(twice))
     for arm in study.arms:
+        if not 0 <= arm.seeds <= len(study.search_seeds):
+            raise _refuse("arms", f"arms with at most {len(study.search_seeds)} seeds, as many as the study has", arm.seeds)
         if len(arm.name) > LONGEST_NAME:
             raise _refuse("arms", f"arms with names of at most {LONGEST_NAME} characters", arm.name)
         if not arm.method and not (arm.retrain.get("genotype") or arm.retrain.get("network")):
@@ -237,6 +257,25 @@ def _check_contrasts(study: Study) -> None:
         raise _refuse("contrasts", "pairs that occur only once", [list(pair) for pair in study.contrasts])
     if study.analysis == "contrasts" and not study.contrasts:
         raise _refuse("arms", "at least two arms, which can be compared", len(study.arms))
+
+
+def _check_measures(study: Study) -> None:
+    if (study.analysis == "ranking") != bool(study.measures):
+        raise _refuse("measures", "the measures whose rankings are compared, for a ranking and for no other study",
+                      ", ".join(study.measures) or "none")
+    if len(set(study.measures)) < len(study.measures):
+        raise _refuse("measures", "different measures", ", ".join(study.measures))
+
+
+def _check_mentions(study: Study) -> None:
+    """Check that "arm:NAME" in a setting names an arm that refers to no arm itself."""
+    mentions = {arm.name: study.mentions(arm) for arm in study.arms}
+    for name, others in mentions.items():
+        for other in others:
+            study.arm(other)
+            if other == name or mentions[other]:
+                raise ConfigError(f"Arm {name} refers to arm {other}, which must be another arm that refers to none; name "
+                                  "another one.")
 
 
 def _check_matching(study: Study) -> None:

@@ -23,9 +23,11 @@ from engine.requests import submit
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of, retraining_of, trained_genotype, trained_network
 from engine.run.state import RunState, compute
-from engine.study.declaration import Arm, Cell, Study
+from engine.study.declaration import Arm, Cell, Study, kind_of, mentioned
 from engine.study.identity import Known, Runs, experiment_of
 
+# Settings that name runs, and the step of another arm that "arm:NAME" stands for in each of them.
+REFERRING = {"inherit_from": "search", "transfer_from": "retrain"}
 WAITING, REFUSED = "waiting", "refused"  # states of a step without a run, in addition to those of a run
 
 
@@ -34,20 +36,29 @@ class Step:
     """One run in the chain of a cell.
 
     Attributes:
-        kind: "search", "retrain" or "attack".
+        name: "search", "retrain" or "attack", or "attack NAME" for a further attack.
         run: id of the run; "" if it does not exist yet.
         status: status of the run; "waiting" if it does not exist yet, "refused" if it cannot be launched.
         cause: why the run failed, was stopped or cannot be launched; "" otherwise.
         reused: True if the run was not launched for this study.
         created: time of the run's launch in unix seconds; 0 if it does not exist yet.
+        parent: id of the run that the run follows; None if it follows none, or if that run does not exist yet.
+        is_due: True if the run does not exist and can be launched now.
     """
 
-    kind: str
+    name: str
     run: str = ""
     status: str = WAITING
     cause: str = ""
     reused: bool = False
     created: float = 0.0
+    parent: str | None = None
+    is_due: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The kind of run: "search", "retrain" or "attack"."""
+        return kind_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class CellState:
 
     Attributes:
         cell: the cell.
-        steps: one step for each kind of run in the chain of the cell, in order.
+        steps: one step for each run of the cell, in order.
     """
 
     cell: Cell
@@ -66,7 +77,7 @@ class CellState:
     def status(self) -> str:
         """Status of the cell: "finished", "failed", "stopped", "running" or "waiting"."""
         statuses = [step.status for step in self.steps]
-        if statuses[-1] == "finished":
+        if set(statuses) == {"finished"}:
             return "finished"
         for status, words in (("failed", ("failed", REFUSED)), ("stopped", ("stopped",)), ("running", ("running", "stopping"))):
             if any(one in words for one in statuses):
@@ -75,8 +86,8 @@ class CellState:
 
     @property
     def attack(self) -> Step:
-        """The last step, whose run measures the endpoint."""
-        return self.steps[-1]
+        """The step whose run measures the endpoint."""
+        return next(step for step in self.steps if step.name == "attack")
 
 
 class Plan:
@@ -94,7 +105,7 @@ class Plan:
         self._configs = {arm.name: study.configurations(arm) for arm in study.arms}
         self._states: dict[str, RunState] = {}
         self._arms = {arm.name: arm for arm in study.arms}
-        self._references: dict[tuple[int, int], str] = {}
+        self._twins: dict[tuple[Cell, str], str] = {}
 
     @cached_property
     def cells(self) -> list[CellState]:
@@ -122,49 +133,46 @@ class Plan:
 
     def _launch_next(self, cell: Cell) -> str | None:
         """Launch the first run of a cell that is due, and return its id; None if no run is due."""
-        arm, parent = self._arms[cell.arm], None
-        for kind in arm.kinds:
-            try:
-                config = self._config(cell, kind, parent)
-            except (ConfigError, GenotypeError):
-                return None  # the cell is refused, which the page shows
-            if config is None:
-                return None
-            taken = self._taken(arm, kind, config, parent)
-            if taken is None:
-                return self._submit(cell, kind, config, parent)
-            parent = taken.id
+        for step in self._steps(cell):
+            if step.is_due:
+                config = self._config(cell, step.name, step.parent)
+                return None if config is None else self._submit(cell, step, config)
         return None
 
-    def _submit(self, cell: Cell, kind: str, config: RunConfig, parent: str | None) -> str | None:
-        membership = {"id": self.study.id, "arm": cell.arm, "search_seed": cell.search_seed, "index": cell.index}
+    def _submit(self, cell: Cell, step: Step, config: RunConfig) -> str | None:
+        membership = {"id": self.study.id, "arm": cell.arm, "search_seed": cell.search_seed, "index": cell.index,
+                      "step": step.name}
+        method = self._arms[cell.arm].method if step.kind == "search" else None
         try:
-            ids = submit(self.runs.root, kind, config, method=self._arms[cell.arm].method if kind == "search" else None,
-                         preset=self.study.preset, parent=parent, study=membership)
+            return submit(self.runs.root, step.kind, config, method=method, preset=self.study.preset, parent=step.parent,
+                          study=membership)[0]
         except (ConfigError, GenotypeError):
-            return None
-        return ids[0]
+            return None  # the next look at the cell tells the reason
 
     def _steps(self, cell: Cell) -> Iterator[Step]:
-        arm, parent = self._arms[cell.arm], None
-        blocked = False
-        for kind in arm.kinds:
-            step = Step(kind)
-            if not blocked:
-                step = self._step(cell, kind, parent)
-                parent, blocked = step.run, not step.run
+        runs: dict[str, str] = {}
+        for name in self._configs[cell.arm]:
+            above = {"retrain": "search", "attack": "retrain"}.get(kind_of(name), "")
+            parent = runs.get(above)
+            if above in self._configs[cell.arm] and not parent:
+                step = Step(name)
+            else:
+                step = self._step(cell, name, parent)
+            runs[name] = step.run
             yield step
 
-    def _step(self, cell: Cell, kind: str, parent: str | None) -> Step:
+    def _step(self, cell: Cell, name: str, parent: str | None) -> Step:
         try:
-            config = self._config(cell, kind, parent)
+            config = self._config(cell, name, parent)
         except (ConfigError, GenotypeError) as refusal:
-            return Step(kind, status=REFUSED, cause=str(refusal))
-        taken = None if config is None else self._taken(self._arms[cell.arm], kind, config, parent)
+            return Step(name, status=REFUSED, cause=str(refusal))
+        if config is None:
+            return Step(name)
+        taken = self._taken(self._arms[cell.arm], kind_of(name), config, parent)
         if taken is None:
-            return Step(kind)
+            return Step(name, parent=parent, is_due=True)
         state = self._state(taken.id)
-        return Step(kind, taken.id, state.status, state.cause, taken.study != self.study.id, taken.created)
+        return Step(name, taken.id, state.status, state.cause, taken.study != self.study.id, taken.created, parent)
 
     def _taken(self, arm: Arm, kind: str, config: RunConfig, parent: str | None) -> Known | None:
         """Return the run that a cell takes for one of its steps, or None if there is none.
@@ -184,20 +192,31 @@ class Plan:
             self._states[run_id] = compute(RunFolder(self.runs.root, run_id), with_parent=False)
         return self._states[run_id]
 
-    def _config(self, cell: Cell, kind: str, parent: str | None) -> RunConfig | None:
+    def _config(self, cell: Cell, name: str, parent: str | None) -> RunConfig | None:
         """Return the configuration of a run of a cell; None if it cannot be known yet.
+
+        Args:
+            cell: the cell.
+            name: name of the step.
+            parent: id of the run that the run follows; None if it follows none.
 
         Raises:
             ConfigError, GenotypeError: the network of the cell cannot be built.
         """
-        config = self._configs[cell.arm][kind]
+        config = self._configs[cell.arm][name]
         seeds = {"search": cell.search_seed, "retrain": cell.retrain_seed}  # the seed of the attacks belongs to the protocol
-        changes: dict[str, Any] = {"seed": seeds[kind]} if kind in seeds else {}
-        if kind == "retrain" and self._is_matched(cell):
-            reference = self._reference(cell)
+        changes: dict[str, Any] = {"seed": seeds[name]} if name in seeds else {}
+        if name == "retrain" and self._is_matched(cell):
+            reference = self._run_of(cell, self.study.reference, "retrain")
             if not (reference and self._has_genotype(reference) and (parent is None or self._has_genotype(parent))):
                 return None
             changes["channels"] = self._matched_channels(config, parent, reference)
+        for setting, step in REFERRING.items():
+            if arms := mentioned({setting: getattr(config, setting, ())}):
+                runs = [self._run_of(cell, arm, step) for arm in arms]
+                if not all(run and self._state(run).status == "finished" for run in runs):
+                    return None
+                changes[setting] = tuple(runs) if isinstance(getattr(config, setting), tuple) else runs[0]
         return validate(type(config), config.model_dump() | changes)
 
     def _matched_channels(self, config: RunConfig, parent: str | None, reference: str) -> int:
@@ -215,13 +234,12 @@ class Plan:
         assert isinstance(config, RetrainConfig)
         return self.study.match != "none" and cell.arm != self.study.reference and config.network == DERIVED
 
-    def _reference(self, cell: Cell) -> str:
-        """Return the id of the reference arm's retraining in the same cell; "" if it does not exist yet."""
-        key = cell.search_seed, cell.index
-        if not self._references.get(key):
-            twin = Cell(self.study.reference, *key)
-            self._references[key] = next((step.run for step in self._steps(twin) if step.kind == "retrain"), "")
-        return self._references[key]
+    def _run_of(self, cell: Cell, arm: str, step: str) -> str:
+        """Return the id of a run in the cell of another arm that belongs to a cell; "" if it does not exist yet."""
+        twin = self.study.twin(cell, arm)
+        if not self._twins.get((twin, step)):
+            self._twins[twin, step] = next((one.run for one in self._steps(twin) if one.name == step), "")
+        return self._twins[twin, step]
 
     def _has_genotype(self, run_id: str) -> bool:
         """Return True if the architecture of a search or a retraining is known."""

@@ -22,7 +22,7 @@ from engine.study.parsing import ENTRIES, checked, from_record
 
 FOLDER = Path(__file__).parent / "recipes"
 SOURCE = "SOURCE"  # stands for the source dataset in the recipe of a transfer
-OWN_ENTRIES = ("number", "title", "compares")
+OWN_ENTRIES = ("number", "title", "compares", "seeds")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Size:
 SIZES = {
     "demo": Size("demo", "Demonstration", "Shows how the study works in at most 20 minutes on two CPU cores. It makes no claim.",
                  2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
-                        "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "worst_case_only": True, "checks": False,
-                                   "certify": False, "sweep_radii": None}}),
+                        "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "checks": False, "certify": False,
+                                   "sweep_radii": None}}),
     "full": Size("full", "Full", "Enough seeds for a claim: five search seeds with two retrainings each.", 5, 2,
                  {"attack": {"sweep_radii": None, "certify": False}}),
 }
@@ -102,7 +102,8 @@ class Recipe:
         record = {name: value for name, value in self.record.items() if name in ENTRIES}
         record |= {"arms": [_sized(arm, chosen, source) for arm in self.record["arms"]], "dataset": dataset,
                    "preset": preset or ("paper" if DATASETS[dataset].published else "quick"), "recipe": self.name, "size": size,
-                   "search_seeds": chosen.search_seeds, "retrainings": chosen.retrainings}
+                   "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)),
+                   "retrainings": int(self.record.get("retrainings", chosen.retrainings))}
         return checked(from_record(record))
 
 

@@ -120,7 +120,9 @@ def as_json(results: Results, answer: Answer) -> dict[str, Any]:
         "protocol": results.protocol, "done": results.done, "cells_total": len(results.cells), "arms": arms,
         "answer": {"headline": answer.headline, "provisional": answer.provisional, "claims": answer.claims,
                    "contrasts": [asdict(one) | {"sentence": text}
-                                 for one, text in zip(answer.contrasts, answer.sentences, strict=True)],
+                                 for one, text in zip(answer.contrasts, answer.sentences)],
+                   "correlations": [asdict(one) | {"sentence": text}
+                                    for one, text in zip(answer.correlations, answer.sentences)],
                    "notes": list(answer.notes)},
         "cells": [_cell_json(results, state) for state in results.cells]}
 
@@ -129,7 +131,8 @@ def _cell_json(results: Results, state: Any) -> dict[str, Any]:
     result = results.of(state.cell)
     measured = None if result is None else {
         "endpoint": asdict(result.endpoint), "natural": asdict(result.natural) if result.natural else None,
-        "parameters": result.parameters, "macs": result.macs, "size_ratio": results.size_ratio(result),
+        "measures": dict(result.measures), "parameters": result.parameters, "macs": result.macs,
+        "size_ratio": results.size_ratio(result),
         "genotype": result.genotype.to_dict() if result.genotype else None, "badge": asdict(result.badge)}
     return {**asdict(state.cell), "status": state.status, "steps": [asdict(step) for step in state.steps], "result": measured}
 

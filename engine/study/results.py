@@ -14,6 +14,7 @@ from engine.log.runlog import RunLog
 from engine.report.robustness import Measurement, NetworkRow, rows_of
 from engine.run.folder import RunFolder, read_json
 from engine.study.declaration import Cell, Study
+from engine.study.measures import measures_of
 from engine.study.planning import CellState
 
 # Two networks differ in size if their MACs differ by more than this fraction. The answer of the study then says so.
@@ -34,6 +35,7 @@ class CellResult:
         badge: reliability of the accuracies.
         search_s: duration of the search in seconds; None for an arm without a search, or if it is unknown.
         protocol: hash of the protocol under which the network was attacked.
+        measures: {name: value} for the measures of a ranking (`engine.study.measures`).
     """
 
     cell: Cell
@@ -46,6 +48,7 @@ class CellResult:
     badge: Badge
     search_s: float | None
     protocol: str
+    measures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
         RunLogError: the run log cannot be read.
     """
     finished = [cell for cell in cells if cell.status == "finished"]
-    rows = rows_of(log, [cell.attack.run for cell in finished])
+    rows = rows_of(log, [step.run for cell in finished for step in cell.steps if step.kind == "attack"])
     measured = [result for cell in finished if (result := _result(log, study, cell, rows)) is not None]
     protocols = [one.protocol for one in measured]
     protocol = max(dict.fromkeys(protocols), key=protocols.count, default="")
@@ -160,7 +163,8 @@ def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tupl
     searches = [step.run for step in state.steps if step.kind == "search"]
     search_s = duration_of(RunFolder(log.root, searches[0])) if searches else None
     return CellResult(state.cell, state.attack.run, row.results[study.endpoint], row.results.get(NATURAL), row.parameters,
-                      row.macs, row.genotype, row.badge, search_s, protocol)
+                      row.macs, row.genotype, row.badge, search_s, protocol,
+                      measures_of(log, state, rows) if study.measures else {})
 
 
 def duration_of(folder: RunFolder) -> float | None:

@@ -132,6 +132,35 @@ def test_sizes_follow_the_reference_once_both_architectures_are_known(runs: Path
     assert all(cell.status == "finished" for cell in cells(runs, study_id))
 
 
+def test_further_attacks_follow_the_same_retraining(runs: Path) -> None:
+    text = TWO_ARMS + """  - {name: Source, retrain: {genotype: ARNAS}, seeds: 1}
+attacks:
+  L2: {norm: L2, attacks: [fgsm]}
+  transfer: {attacks: [fgsm], transfer_from: ["arm:Source"]}
+"""
+    study_id = actions.launch(runs, from_text(text.replace("retrainings: 2", "retrainings: 1")))
+    finish_study(runs, study_id)
+    states = cells(runs, study_id)
+    assert all(cell.status == "finished" for cell in states)
+    names = {cell.cell.arm: [step.name for step in cell.steps] for cell in states}
+    assert names["A"] == ["search", "retrain", "attack", "attack L2", "attack transfer"]
+    assert names["Source"] == ["retrain", "attack", "attack L2"], "no network is attacked with images made on itself"
+    source = next(cell for cell in states if cell.cell.arm == "Source").steps[0].run
+    for cell in states:
+        for step in cell.steps:
+            config = RunFolder(runs, step.run).read_run()["config"]
+            if step.name == "attack transfer":
+                assert config["transfer_from"] == [source]
+            if step.kind == "attack":
+                assert step.parent == next(one.run for one in cell.steps if one.name == "retrain")
+
+
+def test_an_arm_with_fewer_seeds_has_fewer_cells(runs: Path) -> None:
+    study = from_text(TWO_ARMS + "  - {name: Source, retrain: {genotype: ARNAS}, seeds: 1}\n")
+    assert [cell.arm for cell in study.cells()].count("Source") == 2
+    assert study.twin(study.cells()[0], "Source").search_seed == 0
+
+
 def test_launches_are_interleaved_over_arms(runs: Path) -> None:
     study_id = actions.launch(runs, from_text(TWO_ARMS))
     while actions.advance(runs, study_id):
