@@ -184,8 +184,8 @@ def _additions(c: Contrast) -> list[str]:
     parts = [] if c.verdict == "equal" else [f", Holm-adjusted {_p_text('p', c.adjusted_p)}"]
     if c.verdict == "undecided" and c.reachable_p > c.alpha:
         parts.append("; with so few search seeds and so many contrasts, no difference could have become significant")
-    if c.verdict in ("better", "worse") and c.margin is not None and abs(c.difference or 0) <= c.margin:
-        parts.append(f"; the difference is within the {_points(c.margin)} points that were declared to matter")
+    if c.verdict in ("better", "worse") and c.margin is not None and abs(c.difference or 0) < c.margin:
+        parts.append(f"; the difference is smaller than the {_points(c.margin)} points that were declared to matter")
     if c.macs_ratio is not None and abs(c.macs_ratio - 1) > MACS_TOLERANCE:
         first, second = (c.second, c.first) if c.verdict == "worse" else (c.first, c.second)
         ratio = 1 / c.macs_ratio if c.verdict == "worse" else c.macs_ratio
