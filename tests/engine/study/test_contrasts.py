@@ -68,10 +68,10 @@ def test_the_sentence_of_a_better_arm() -> None:
         "A beats B by 3.9 points (95 %: 3.5 to 4.3) in worst-case accuracy, Holm-adjusted p = 0.0079.")
 
 
-def test_a_difference_within_the_margin_says_so() -> None:
+def test_a_difference_below_the_margin_says_so() -> None:
     """A significant difference that was declared not to matter is still a difference, and the sentence says that it is small."""
     words = sentence(one(arm(HIGH), arm(LOW), margin=0.05), "accuracy")
-    assert words.startswith("A beats B by 3.9 points") and "within the 5.0 points that were declared to matter" in words
+    assert words.startswith("A beats B by 3.9 points") and "smaller than the 5.0 points that were declared to matter" in words
 
 
 def test_the_sentence_of_equal_arms() -> None:

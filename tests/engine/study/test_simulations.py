@@ -71,6 +71,18 @@ def test_family_wise_false_positives(seeds: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("spreads, sizes", [((0.01, 0.01), (5, 10)), ((0.03, 0.01), (5, 10)), ((0.03, 0.01), (5, 5))])
+def test_false_positives_with_unequal_spreads(spreads: tuple[float, float], sizes: tuple[int, int]) -> None:
+    """About 5 % of 4,000 contrasts of equally good arms with unequal spreads and sizes claim a difference, and at most 7 %."""
+    rng, claims = np.random.default_rng(17), 0
+    for _ in range(4000):
+        arms = {name: Measured(tuple((value,) for value in rng.normal(0.5, spread, size).tolist()))
+                for name, spread, size in zip("ab", spreads, sizes, strict=True)}
+        claims += compare(arms, [("a", "b")])[0].verdict in ("better", "worse")
+    assert claims / 4000 <= 0.07
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [5, 9])
 def test_false_positives_of_the_permutation_test(seeds: int) -> None:
     """At most 6 % of 2,000 comparisons of equal arms have p <= 0.05, for the exact and for the Monte Carlo test."""
@@ -87,8 +99,8 @@ def test_intervals_cover_in_a_few_studies() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("truth", TRUTHS.values(), ids=TRUTHS)
 def test_intervals_cover_at_their_level(truth: Truth) -> None:
-    """Both 95 % intervals of 5 x 2 networks on 300 images contain the true difference in 93 to 97 % of 2,000 studies."""
-    assert all(0.93 <= share <= 0.97 for share in coverage(truth, 2000))
+    """Both 95 % intervals of 5 x 2 networks on 300 images contain the true difference in 93 to 97 % of 1,000 studies."""
+    assert all(0.93 <= share <= 0.97 for share in coverage(truth, 1000))
 
 
 @pytest.mark.parametrize("seeds, contrasts", [(5, 1), (5, 3), (5, 6), (6, 1), (8, 3)])
@@ -132,7 +144,7 @@ def test_a_ranking_that_only_counts_parameters_adds_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architectures", [20, 50, 100])
+@pytest.mark.parametrize("architectures", [20, 50])
 def test_false_claims_of_rankings(architectures: int) -> None:
     """At most 5 % of 1,000 rankings by parameters plus noise seem to add something to the parameters."""
     assert ranking_claims(architectures, 1.0, 1000)[1] <= 0.05
