@@ -13,9 +13,11 @@ from app.components.named_network import named_network_html
 from app.components.protocol import recorded_fields_html
 from app.components.states import RUN_PAGE, page_link, section
 from app.drawing.cell_graph import genotype_graphs
-from app.formats import escape, moment, percent, with_interval
+from app.formats import escape, moment, with_interval
 from engine.attack.catalogue import WORST
+from engine.attack.statistics import accuracy_words
 from engine.report.robustness import NetworkRow
+from engine.report.words import WHY_LITTLE_IS_CERTIFIED, measured_text
 
 FINDINGS = {"failed": ("bad", "✕", "Failed"), "warning": ("warn", "!", "Warning"), "passed": ("good", "✓", "Passed"),
             "skipped": ("muted", "–", "Skipped")}
@@ -71,11 +73,9 @@ def bounds(row: NetworkRow) -> None:
     if certified.empty or worst is None:
         return
     lower = certified.iloc[-1]
-    share = lower["correct"] / lower["images"]
-    st.caption(
-        f"Robust accuracy on these images is at least {percent(share)} (certified by interval bounds, {lower['images']:,} "
-        f"images) and at most {percent(worst.accuracy)} (worst case, {worst.images:,} images). Interval bounds widen in every "
-        "layer, so on networks that were not trained for them they certify almost nothing. That is no sign of a weak network.")
+    least = accuracy_words(int(lower["correct"]), int(lower["images"]))
+    st.caption(f"Robust accuracy is at least {least} (certified by interval bounds) and at most {measured_text(worst)} (worst "
+               f"case). {WHY_LITTLE_IS_CERTIFIED}")
 
 
 def checks(row: NetworkRow) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from engine.config import RunConfig
+from engine.config import AttackConfig, RunConfig
 from engine.configuring import recorded
 from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder, run_ids
@@ -49,7 +49,9 @@ class Known:
 
 def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
     """Return a hash of the settings of a run that determine its result."""
-    ignored = NOT_COMPARED | config.inert()
+    # An attack records the radius of both norms. In other runs, a setting without effect on training may still affect the choice
+    # of the checkpoint.
+    ignored = NOT_COMPARED | (config.inert() if isinstance(config, AttackConfig) else set())
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in ignored}
     text = json.dumps([kind, method if kind == "search" else None, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

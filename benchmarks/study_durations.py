@@ -1,0 +1,61 @@
+"""Measure how long the runs of a study take on one core: CPU seconds of each kind of run with the preset quick on digits.
+
+    python -m benchmarks.study_durations                              # every method; about half an hour
+    python -m benchmarks.study_durations --methods arnas              # one search, its retraining and its attack
+
+`engine.study.estimate` uses these numbers for the time that a study takes as long as no run has finished on the machine. Workers
+run one after another, with one thread. Their CPU time is measured, which other work on the machine affects little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from engine import requests
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder
+from engine.run.launcher import LocalLauncher, Start
+from engine.run.state import identity
+from engine.search.methods.registry import METHODS
+
+
+def cpu_seconds(folder: RunFolder) -> float:
+    """Run the worker of a run to its end, and return the CPU seconds that it took."""
+    worker = LocalLauncher().start(folder, Start(1, "cpu", 1))
+    _, status, usage = os.wait4(worker.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    atomic_write_json(folder.exit_json, {"attempt": 1, "code": code, "status": "failed" if code else "finished", "cause": "",
+                                         "ended": 0.0, "last_lines": []})
+    if code:
+        raise SystemExit(f"{folder.id} failed: " + "\n".join(folder.last_lines()))
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(runs: Path, method: str, with_followers: bool) -> dict[str, float]:
+    """Return {kind of run: CPU seconds} for a search with this method and, if wanted, for the runs that follow."""
+    (runs / "control").mkdir(parents=True, exist_ok=True)
+    atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))  # so that no supervisor starts the runs
+    then = ("retrain", "attack") if with_followers else ()
+    single = {"threads": 1}
+    ids = requests.submit(runs, "search", single, method=method, preset="quick", then=then,
+                          then_changes={kind: {**single, **({"sweep_radii": None, "certify": False} if kind == "attack" else {})}
+                                        for kind in then})
+    return {RunFolder(runs, run_id).read_run()["kind"]: cpu_seconds(RunFolder(runs, run_id)) for run_id in ids}
+
+
+def main() -> None:
+    """Parse the command line, measure, and print one line per kind of run and method."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="search methods")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, method in enumerate(options.methods):
+            for kind, seconds in measure(Path(folder) / "runs", method, number == 0).items():
+                print(f"{kind:<8} {method if kind == 'search' else '':<14} {seconds:7.1f} CPU seconds", flush=True)
+
+
+if __name__ == "__main__":
+    main()
