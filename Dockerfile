@@ -18,7 +18,7 @@ RUN apt-get update \
 RUN useradd --create-home --uid 1000 rampart
 WORKDIR /home/rampart/rampart
 
-COPY requirements.txt requirements-attacks.txt ./
+COPY requirements.txt requirements-no-deps.txt ./
 # The same pin is a CPU build on PyTorch's own index and a CUDA 13 build on the default one.
 RUN case "$COMPUTE" in \
       cpu) pip install "$(grep '^torch==' requirements.txt)" --index-url https://download.pytorch.org/whl/cpu ;; \
@@ -26,7 +26,7 @@ RUN case "$COMPUTE" in \
       *) echo "COMPUTE must be cpu or cuda, got '$COMPUTE'" >&2; exit 1 ;; \
     esac \
     && pip install -r requirements.txt \
-    && pip install --no-deps -r requirements-attacks.txt
+    && pip install --no-deps -r requirements-no-deps.txt
 
 COPY --chown=rampart:rampart pyproject.toml README.md LICENSE ./
 COPY --chown=rampart:rampart engine engine

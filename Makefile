@@ -40,10 +40,10 @@ lint: .venv/.runtime .venv/.dev
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'."; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
 
-.venv/.runtime: requirements.txt requirements-attacks.txt requirements-compiler.txt pyproject.toml | .venv/bin/python
+.venv/.runtime: requirements.txt requirements-no-deps.txt requirements-compiler.txt pyproject.toml | .venv/bin/python
 	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
 	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps -r requirements-attacks.txt
+	@$(PIP) --no-deps -r requirements-no-deps.txt
 	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || $(PIP) -r requirements-compiler.txt
 	@$(PIP) --no-deps --editable .
 	@$(BIN)/python -m engine.space.compiled.build

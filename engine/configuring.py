@@ -59,7 +59,7 @@ def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> d
     values = {name: info.default for name, info in cls.model_fields.items()}
     values |= {**_dataset_values(cls, facts), **cls.presets[preset]}
     if preset == "quick":
-        values |= {name: value for name, value in facts.quick.items() if name in cls.model_fields}
+        values |= facts.quick.get(kind, {})
     # A preset's number of images is for large test splits; a smaller split is attacked completely.
     if (values.get("autoattack_images") or 0) > split_sizes(facts)["test"]:
         values["autoattack_images"] = None

@@ -56,4 +56,4 @@ def test_cpu_and_cuda_are_a_build_argument_with_one_pin(instructions):
     install = next(run for run in values(instructions, "RUN") if "pip install" in run)
     # The version is read from requirements.txt, never written a second time.
     assert "torch==2" not in install
-    assert "--no-deps -r requirements-attacks.txt" in install
+    assert "--no-deps -r requirements-no-deps.txt" in install

@@ -385,7 +385,7 @@ def _dataset(verb: str, arguments: list[str]) -> int:
         return 0
     print(table_text([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
                    "x".join(map(str, one.image_shape or ())), f"{one.classes} classes" if one.classes else "",
-                   "" if one.present else f"rampart dataset fetch {one.name}"] for one in listed]))
+                   one.command] for one in listed]))
     return 0
 
 

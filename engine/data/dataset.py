@@ -10,11 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.data.packages import Package
+
 SPLITS = ("weights", "alphas", "select", "test")
 # Fractions of the training images in the splits weights, alphas and select, for datasets with an official test set. As in the
 # papers, weights and alphas have equally many images. The split select is an addition, because the papers select networks on the
 # test set.
 OFFICIAL_FRACTIONS = (0.475, 0.475, 0.05)
+
+
+def few_images(images: int, autoattack_images: int) -> dict[str, dict[str, Any]]:
+    """Return values for `Dataset.quick` with which all kinds of run use only a few images of each split.
+
+    Args:
+        images: number of images in each split.
+        autoattack_images: number of test images that AutoAttack attacks.
+    """
+    return {"search": {"images": images}, "retrain": {"images": images},
+            "attack": {"images": images, "autoattack_images": autoattack_images}}
 
 
 @dataclass(frozen=True)
@@ -87,12 +100,13 @@ class Dataset:
             images and becomes the test split.
         defaults: values of further settings (crop padding, flip, ...) for this dataset, keyed by the setting's name.
         retraining: values of settings for this dataset that apply only when a network is retrained.
-        quick: values of settings for this dataset that apply only to the preset `quick`.
+        quick: values of settings for this dataset that apply only to the preset `quick`, as {kind of run: {setting: value}}.
         out_of_distribution: name of the default second dataset of searches that need out-of-distribution images, for example
             "photographs".
         published: True if the settings come from papers that use this dataset; False if they were chosen for this project.
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
+        package: Python package that contains the dataset's files; None if it comes from elsewhere.
         sources: official files of the dataset; empty if the dataset comes with a Python package or is a folder of the user.
         read: function that takes the paths of the official files, or of their unpacked folders, and yields blocks of images. None
             if there are no official files.
@@ -111,9 +125,10 @@ class Dataset:
     test_images: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     retraining: dict[str, Any] = field(default_factory=dict)
-    quick: dict[str, Any] = field(default_factory=dict)
+    quick: dict[str, dict[str, Any]] = field(default_factory=dict)
     out_of_distribution: str = "photographs"
     published: bool = False
     channel_statistics: ChannelStatistics | None = None
+    package: Package | None = None
     sources: tuple[Source, ...] = ()
     read: Callable[[Sequence[Path]], Iterator[Block]] | None = field(default=None, repr=False)

@@ -6,12 +6,13 @@ The images are part of scikit-learn and come from the UCI dataset "optical recog
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from engine.data.dataset import Dataset
-from engine.errors import ConfigError
+from engine.data.packages import Package
+
+FILE = "datasets/data/digits.csv.gz"  # the table that sklearn.datasets.load_digits reads
+PACKAGE = Package("sklearn", "scikit-learn", (FILE,))
 
 
 def load() -> tuple[Any, Any]:
@@ -22,15 +23,11 @@ def load() -> tuple[Any, Any]:
         labels: int64 [1797].
 
     Raises:
-        ConfigError: scikit-learn, which contains the images, is not installed.
+        DataError: scikit-learn, which contains the images, is not installed, or its file is damaged.
     """
     import numpy as np
 
-    # This is the table that sklearn.datasets.load_digits reads. Importing scikit-learn would take each worker a second.
-    package = find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise ConfigError("The dataset digits is read from scikit-learn, which is not installed; run 'make setup'.")
-    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    table = PACKAGE.table(FILE, "float64")
     # Pixels have 17 grey levels, 0..16. The last column is the label.
     return (table[:, :-1].reshape(-1, 1, 8, 8) / 16.0).astype(np.float32), table[:, -1].astype(np.int64)
 
@@ -47,6 +44,7 @@ DIGITS = Dataset(
     step_size=0.15 / 4,
     split_fractions=(0.34, 0.34, 0.12, 0.20),
     load=load,
+    package=PACKAGE,
     # A mirrored digit is a different symbol, a shift of one pixel in eight corresponds to four in thirty-two on CIFAR, and
     # 2x2 maps are too small for the auxiliary head.
     defaults={"crop_padding": 1, "flip": False, "cutout": 0, "auxiliary_weight": 0.0},

@@ -37,6 +37,7 @@ class Presence:
         present: True if runs can use the dataset.
         place: folder of the prepared arrays; empty if the dataset comes with a Python package.
         advice: one sentence that explains how to get the dataset; empty if it is available.
+        command: shell command that gets the dataset; empty if it is available.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Presence:
     present: bool
     place: str
     advice: str
+    command: str
 
 
 def fetch(name: str, *, source: Path | None = None, side: int | None = None,
@@ -70,7 +72,8 @@ def fetch(name: str, *, source: Path | None = None, side: int | None = None,
         A report on the prepared dataset.
 
     Raises:
-        DataError: an argument is invalid, a file is missing or damaged or cannot be downloaded, or the disk is full.
+        DataError: an argument is invalid, a file is missing or damaged or cannot be downloaded, the Python package that contains
+            the dataset is not installed, or the disk is full.
     """
     if name in DATASETS.built_in:
         if side is not None:
@@ -94,23 +97,26 @@ def presences() -> list[Presence]:
         waiting = []
     return known + [
         Presence(name, name, None, None, None, False, str(prepared.prepared_place(name)),
-                 f"The image folder {name} is not prepared; run `rampart dataset fetch {name} --side {DEFAULT_SIDE}`.")
+                 f"The image folder {name} is not prepared; run `rampart dataset fetch {name} --side {DEFAULT_SIDE}`.",
+                 f"rampart dataset fetch {name}")
         for name in waiting if name not in names and folders.NAME.fullmatch(name)]
 
 
 def presence(dataset: Dataset) -> Presence:
     """Return a report on whether one dataset is available on this machine."""
     missing = prepared.absence(dataset)
-    comes_with_package = dataset.name in DATASETS.built_in and not dataset.sources
-    return Presence(dataset.name, dataset.title, dataset.classes, dataset.images, dataset.image_shape, not missing,
-                    "" if comes_with_package else str(prepared.prepared_place(dataset.name)), missing)
+    command = dataset.package.command if dataset.package else f"rampart dataset fetch {dataset.name}"
+    place = "" if dataset.read is None else str(prepared.prepared_place(dataset.name))
+    return Presence(dataset.name, dataset.title, dataset.classes, dataset.images, dataset.image_shape, not missing, place,
+                    missing, command if missing else "")
 
 
 def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
     """Prepare a dataset from its official files. Do nothing if it has none.
 
-    A dataset that is already prepared is prepared again only if `folder` is given.
+    A dataset that is already prepared is prepared again only if `folder` is given. Nothing is done for a dataset that comes with an
+    installed Python package.
 
     Args:
         dataset: description of the dataset.
@@ -118,8 +124,10 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
         progress: function called with (activity, amount done, total amount), in bytes or images.
 
     Raises:
-        DataError: a file is missing or damaged or cannot be downloaded, or the disk is full.
+        DataError: a file is missing or damaged or cannot be downloaded, the Python package is not installed, or the disk is full.
     """
+    if dataset.package is not None and (missing := prepared.absence(dataset)):
+        raise DataError(missing)
     if dataset.read is None or (folder is None and not prepared.absence(dataset)):
         return
     with _alone(dataset.name):

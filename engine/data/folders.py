@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.data import prepared
-from engine.data.dataset import OFFICIAL_FRACTIONS, Block, Dataset
+from engine.data.dataset import OFFICIAL_FRACTIONS, Block, Dataset, few_images
 from engine.data.pictures import ENDINGS, square
 from engine.errors import DataError, shortened
 
@@ -133,7 +133,7 @@ def prepared_folder(name: object) -> Dataset | None:
         name=name, title=name, description=f"{images:,} pictures of an image folder, resized to {height}x{width} pixels.",
         classes=classes, image_shape=(channels, height, width), images=images, test_images=test, epsilon=8 / 255, step_size=None,
         split_fractions=FRACTIONS if test is None else OFFICIAL_FRACTIONS, load=partial(prepared.load, name), defaults=defaults,
-        quick={"images": 128, "autoattack_images": 16})
+        quick=few_images(128, 16))
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:

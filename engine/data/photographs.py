@@ -8,14 +8,14 @@ label of a patch, 0 or 1, is its photograph. It only ensures that every split co
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
+import io
 from typing import Any
 
 from engine.data.dataset import Dataset
-from engine.errors import ConfigError
+from engine.data.packages import Package
 
-FILES = ("china.jpg", "flower.jpg")
+FILES = ("datasets/images/china.jpg", "datasets/images/flower.jpg")
+PACKAGE = Package("sklearn", "scikit-learn", FILES)
 SIDE = 32
 
 
@@ -29,17 +29,14 @@ def load() -> tuple[Any, Any]:
         labels: photograph of each patch, 0 or 1, int64 [520].
 
     Raises:
-        ConfigError: scikit-learn, which contains the photographs, is not installed.
+        DataError: scikit-learn, which contains the photographs, is not installed.
     """
     import numpy as np
     from PIL import Image
 
-    package = find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise ConfigError("The photographs are read from scikit-learn, which is not installed; run 'make setup'.")
     parts = []
     for name in FILES:
-        with Image.open(Path(package.origin).parent / "datasets" / "images" / name) as file:
+        with Image.open(io.BytesIO(PACKAGE.read(name))) as file:
             picture = np.asarray(file.convert("RGB"))
         rows, columns = (size // SIDE for size in picture.shape[:2])
         grid = picture[: rows * SIDE, : columns * SIDE].reshape(rows, SIDE, columns, SIDE, 3)
@@ -51,4 +48,4 @@ PHOTOGRAPHS = Dataset(
     name="photographs", title="Photographs",
     description="520 patches of 32x32 colour pixels from two photographs; ships with scikit-learn, works offline.",
     classes=len(FILES), image_shape=(3, SIDE, SIDE), images=520, epsilon=8 / 255, step_size=None,
-    split_fractions=(0.34, 0.34, 0.12, 0.20), load=load)
+    split_fractions=(0.34, 0.34, 0.12, 0.20), load=load, package=PACKAGE)

@@ -64,6 +64,8 @@ def record_of(name: str) -> dict[str, Any] | None:
 
 def absence(dataset: Dataset) -> str:
     """Return a sentence that explains why a dataset cannot be used and how to get it, or "" if it can be used."""
+    if dataset.package is not None and (missing := dataset.package.absence()):
+        return f"The dataset {dataset.title} is read from {missing}."
     if dataset.read is None:
         return ""
     record = record_of(dataset.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.data import prepared
 from engine.data.archives import Pictures, opened
-from engine.data.dataset import OFFICIAL_FRACTIONS, Block, Dataset, Source
+from engine.data.dataset import OFFICIAL_FRACTIONS, Block, Dataset, Source, few_images
 from engine.data.pictures import square
 from engine.errors import DataError
 
@@ -70,7 +70,7 @@ TINY_IMAGENET = Dataset(
     out_of_distribution="svhn",
     # From the ARNAS code, train_tiny_imagenet.
     retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0, "milestones": "1/3, 2/3"},
-    quick={"images": 64, "autoattack_images": 10},
+    quick=few_images(64, 10),
     sources=(Source("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
                     "90528d7ca1a48142e341f4ef8d21d0de", 248_100_043, "tiny-imagenet-200"),),
     read=read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from engine.architecture.catalogue import CATALOG
 from engine.command import program
 from engine.config import AttackConfig, RetrainConfig
 from engine.configuring import build, config_class, differences_from_paper, preset_values
+from engine.data.catalogue import DATASETS
 from engine.run import device
 from engine.run.folder import run_ids
 from engine.search.methods.registry import METHODS
@@ -198,6 +200,19 @@ def test_a_dataset_that_is_not_here_says_how_to_get_it_and_launch_waits(empty: P
     assert "--dataset cifar10" in text_of(page)
     page.selectbox(key="launch.dataset").set_value("digits").run()
     assert not launch_button(page).disabled
+
+
+def test_without_its_package_a_dataset_names_the_command_and_launch_waits(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = DATASETS["mnist5k"]
+    assert dataset.package is not None
+    page = open_page("launch")
+    page.selectbox(key="launch.dataset").set_value("mnist5k").run()
+    assert not page.exception and not launch_button(page).disabled and dataset.package.command not in text_of(page)
+    gone = replace(dataset, package=replace(dataset.package, name="no_such_package"))
+    monkeypatch.setitem(DATASETS._entries, "mnist5k", gone)
+    page.run()
+    assert not page.exception and launch_button(page).disabled
+    assert text_of(page).count(dataset.package.command) == 2  # below the button, and among the facts
 
 
 def test_another_preset_brings_its_own_values(empty: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_preset_never_asks_for_more_images_than_the_test_split_has() -> None:
     assert AttackConfig.presets["scout"]["autoattack_images"] > split_sizes("digits")["test"]
 
 
+def test_a_dataset_sizes_quick_for_each_kind_of_run_by_itself() -> None:
+    """mnist5k's batch size is for its searches, its epochs are for retrainings, and neither is for other presets or datasets."""
+    def quick(kind: str, dataset: str, preset: str = "quick") -> dict[str, Any]:
+        return preset_values(kind, "arnas", dataset, preset)
+
+    sizes = DATASETS["mnist5k"].quick
+    for kind, other in (("search", "retrain"), ("retrain", "search")):
+        chosen, digits = quick(kind, "mnist5k"), quick(kind, "digits")
+        assert {name: chosen[name] for name in sizes[kind]} == sizes[kind]
+        assert all(chosen[name] == digits[name] for name in sizes[other] if name not in sizes[kind])
+        assert quick(kind, "mnist5k", "paper")["batch_size"] == quick(kind, "digits", "paper")["batch_size"]
+
+
 @pytest.mark.parametrize("preset", ["quick", "scout"])
 def test_fewer_attacks_than_published_are_named_as_a_difference(preset: str) -> None:
     differences = {one.field: one for one in differences_from_paper(build("attack", None, "cifar10", preset))}
