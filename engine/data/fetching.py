@@ -115,8 +115,8 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
     """Prepare a dataset from its official files. Do nothing if it has none.
 
-    A dataset that is already prepared is prepared again only if `folder` is given. Nothing is done for a dataset that comes with an
-    installed Python package.
+    A dataset that is already prepared is prepared again only if `folder` is given. Nothing is done for a dataset that comes with
+    an installed Python package.
 
     Args:
         dataset: description of the dataset.

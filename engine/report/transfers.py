@@ -45,14 +45,12 @@ class TransferCell:
     Attributes:
         run: id of the attack run.
         attack: name of the attack, for example "transfer-43ad7c22049a", or "mi-fgsm" on the diagonal.
-        result: the accuracy with its interval.
-        fingerprint: hash of the conditions of the result.
+        result: the accuracy with its interval and fingerprint.
     """
 
     run: str
     attack: str
     result: Measurement
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,9 @@ def transfer_maps(log: RunLog) -> list[TransferMap]:
         shared = {"dataset": row.dataset, "attack": fields.get("maker", row.attack),
                   **{name: value for name, value in fields.items() if name not in OF_PAIR}}
         conditions[key := fingerprint(shared)] = shared
-        result = Measurement(row.accuracy, row.low, row.high, int(row.correct), int(row.images))
+        result = Measurement(row.accuracy, row.low, row.high, int(row.correct), int(row.images), row.fingerprint)
         cells[key].setdefault((fields.get("source", row.network), row.network),
-                              TransferCell(row.run, row.attack, result, row.fingerprint))
+                              TransferCell(row.run, row.attack, result))
     maps = [_map(log, key, conditions[key], of_map) for key, of_map in cells.items()
             if any(source != target for source, target in of_map)]
     return sorted(maps, key=lambda one: -len(one.cells))

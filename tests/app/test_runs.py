@@ -35,7 +35,7 @@ def test_each_run_says_what_it_is_and_what_was_measured(samples: Samples) -> Non
     assert attack["adversarial"] == "48.4 % 36.6 to 60.4 %, 64 images"
     assert attack["badge"] == "Green" and rows[samples.ids["retrain"]]["badge"] == rows[samples.ids["search"]]["badge"] == ""
     cells = {row["id"]: row["cells"] for row in component_data(page, "rampart_table", "runs_table")[0]["rows"]}
-    assert cells[samples.ids["attack"]]["badge"]["hint"] == "2 checks passed."
+    assert cells[samples.ids["attack"]]["badge"]["hint"] == "4 checks passed."
     assert rows[samples.ids["search"]]["adversarial"].endswith("PGD-7, alphas split, not a result")
     assert rows[samples.ids["retrain"]]["adversarial"].endswith("PGD-20, select split, not a result")
 

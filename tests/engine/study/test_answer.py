@@ -55,7 +55,8 @@ def test_arms_that_overlap_cannot_be_told_apart(runs: Path) -> None:
 
 
 def test_fewer_than_five_seeds_make_no_claim(runs: Path) -> None:
-    overview = studied(runs, lambda arm, seed, index: 60 if arm == "A" else 1, STUDY.replace("search_seeds: 5", "search_seeds: 4"))
+    four = STUDY.replace("search_seeds: 5", "search_seeds: 4")
+    overview = studied(runs, lambda arm, seed, index: 60 if arm == "A" else 1, four)
     assert overview.answer.headline.startswith("Demonstration, no claim") and not overview.answer.claims
     assert any("at least 5 search seeds" in note for note in overview.answer.notes)
 
