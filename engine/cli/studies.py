@@ -15,7 +15,8 @@ from tqdm import tqdm
 from engine import requests
 from engine.cli.listing import table_text
 from engine.cli.parser import Parser
-from engine.data.catalogue import DATASETS
+from engine.data.catalogue import DATASETS, image_source
+from engine.data.prepared import absence
 from engine.errors import ConfigError
 from engine.requests import runs_root
 from engine.study import actions
@@ -110,12 +111,18 @@ def _new(options: argparse.Namespace, root: Path) -> int:
 def _declared(options: argparse.Namespace) -> Study:
     """Return the study that the user names: a question that ships with Rampart, or a file."""
     if options.name in recipes():
-        return recipes()[options.name].study(options.size, options.dataset, preset=options.preset, source=options.source or next(
-            name for name in DATASETS if name != options.dataset))
+        return recipes()[options.name].study(options.size, options.dataset, preset=options.preset,
+                                             source=options.source or _other_dataset(options.dataset))
     path = Path(options.name)
     if not path.is_file():
         raise ConfigError(f"study new needs one of {', '.join(recipes())} or a file, got {options.name!r}, which is neither.")
     return from_text(path.read_bytes())
+
+
+def _other_dataset(dataset: str) -> str:
+    """Return the first dataset other than this one that is on this machine, or the first other one if none is."""
+    others = [name for name in DATASETS if name != dataset]
+    return next((name for name in others if not absence(image_source(name))), others[0])
 
 
 def _show(options: argparse.Namespace, root: Path) -> int:
