@@ -7,9 +7,12 @@ writes it to the address, even if it equals the default, because the default may
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+
+LabelVisibility = Literal["visible", "hidden", "collapsed"]
 
 
 def chosen(name: str, known: Collection[str], default: str = "") -> str:
@@ -53,4 +56,20 @@ def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, 
             also()
 
     where.selectbox(label, list(options), format_func=options.__getitem__, key=key, help=help, on_change=store)
+    return str(st.session_state[key])
+
+
+def segmented(label: str, options: Mapping[str, str], *, name: str, key: str, label_visibility: LabelVisibility = "visible",
+              help: str | None = None) -> str:
+    """Show a row of buttons that keeps its choice in the address, and return the choice.
+
+    Args:
+        label, label_visibility, help: label and tooltip of the row.
+        options: {value in the address: text on the button}, with at least one entry. The first entry is the default.
+        name: name of the query parameter.
+        key: key of the row in the session's state.
+    """
+    st.session_state[key] = chosen(name, options, next(iter(options)))
+    st.segmented_control(label, list(options), format_func=options.__getitem__, key=key, required=True, help=help,
+                         label_visibility=label_visibility, on_change=lambda: choose(**{name: st.session_state[key]}))
     return str(st.session_state[key])

@@ -20,7 +20,7 @@ from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 
 HERE = Path(__file__).parent
-WITHOUT_RUNS = ("launch", "import")  # pages that create the first run
+WITHOUT_RUNS = ("launch", "studies", "study", "import")  # pages that create the first run, or that show why there is none yet
 
 
 def pages() -> dict[str, st.Page]:
@@ -29,6 +29,8 @@ def pages() -> dict[str, st.Page]:
         # Streamlit serves the default page only at "/". Making it a separate page lets every other page keep its own address.
         "home": st.Page(home, title="Rampart", default=True, visibility="hidden"),
         "launch": st.Page(HERE / "views/launch.py", title="Launch", url_path="launch"),
+        "studies": st.Page(HERE / "views/studies.py", title="Studies", url_path="studies"),
+        "study": st.Page(HERE / "views/study.py", title="Study", url_path="study", visibility="hidden"),
         "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs"),
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),

@@ -16,6 +16,8 @@ Topics, where <id> is the id of a run:
     training:<id>: curves and MGDA weights of the run.
     architecture:<id>: alphas, genotypes and candidates of the run.
     log:<id>: log.txt and alerts of the run.
+    studies: everything that the list of studies shows.
+    study:<id>: cells, requests and progress of the study with this id.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from app.studies import Studies
 from engine import requests
 from engine.errors import RampartError
 from engine.log import RunLog
@@ -81,6 +84,7 @@ class Hub:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.log = RunLog.open(root)
+        self.studies = Studies(self.log)
         self._lock = threading.Lock()
         self._topics: dict[str, str] = {}
         self._computed: dict[str, tuple[int, list[object]]] = {}
@@ -128,10 +132,12 @@ class Hub:
 
     def signature(self, topic: str) -> str:
         """Return a short hash of the data of a topic, such as "runs" or "run:<id>". The hash changes when the data change."""
-        kind, _, run_id = topic.partition(":")
-        facts = {"runs": lambda _: self._list_facts(), "robustness": lambda _: self._robustness_facts(), "run": self._run_facts,
-                 "log": self._log_facts, "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
-        return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
+        kind, _, about = topic.partition(":")
+        facts_of: dict[str, Callable[[str], list[object]]] = {
+            "runs": lambda _: self._list_facts(), "robustness": lambda _: self._robustness_facts(), "run": self._run_facts,
+            "log": self._log_facts, "training": self._training_facts, "architecture": self._architecture_facts,
+            "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
+        return hashlib.sha1(repr(facts_of[kind](about)).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
         """Return one tuple for every run in the chain of a run: (id, revision, whole minutes without an event).
@@ -215,16 +221,17 @@ class Hub:
             took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
-        """Start a new supervisor if runs are queued and no supervisor is alive, for example because it was killed.
+        """Start a new supervisor if runs are queued, or studies go on, and none is alive, for example because it was killed.
 
-        The supervisor is the process that starts queued runs. This method checks for it only every few seconds.
+        The supervisor is the process that starts queued runs and launches the runs of studies. This method checks for it only
+        every few seconds.
         """
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + SUPERVISOR_CHECK_S
         rows = self.log.runs()
         # A queued run that has a cause waits for its parent run. A run without one waits for the supervisor.
-        if ((rows["status"] == "queued") & (rows["cause"].fillna("") == "")).any():
+        if ((rows["status"] == "queued") & (rows["cause"].fillna("") == "")).any() or self.studies.is_active():
             requests.ensure_supervisor(self.root)
 
     def _poll(self) -> None:

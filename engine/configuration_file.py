@@ -173,12 +173,13 @@ class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
         return _once([(str(self.construct_object(key, deep=True)), self.construct_object(one, deep=True)) for key, one in pairs])
 
 
-def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES) -> dict[str, Any]:
+def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES, *, file: str = "configuration file",
+                advice: str = ADVICE) -> dict[str, Any]:
     """Return the object in the text of a configuration file. In YAML, every value is a text, a list or an object.
 
     Args:
         text: the text, JSON or YAML.
-        entries: names of the possible entries, for the error message.
+        entries, file, advice: names of the possible entries, the kind of file, and what to do, for the error message.
 
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
@@ -190,10 +191,10 @@ def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES) -> dict[str
     except ConfigError:
         raise
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
-        raise ConfigError("A configuration file must be JSON or YAML and cannot be read "
-                          f"({' '.join(str(problem).split())[:160]}); {ADVICE}.") from None
+        raise ConfigError(f"A {file} must be JSON or YAML and cannot be read "
+                          f"({' '.join(str(problem).split())[:160]}); {advice}.") from None
     if not isinstance(record, dict):
-        raise ConfigError(f"A configuration file must name {', '.join(entries)}, got {shortened(record)}; {ADVICE}.")
+        raise ConfigError(f"A {file} must name {', '.join(entries)}, got {shortened(record)}; {advice}.")
     return record
 
 

@@ -10,6 +10,8 @@ LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
 IMPORT_PAGE = "views/imports.py"
+STUDIES_PAGE = "views/studies.py"
+STUDY_PAGE = "views/study.py"
 LONGEST = 700  # maximum length of a problem in characters, because it may quote a value of any length from the address
 
 
@@ -82,4 +84,6 @@ def _welcome() -> None:
             "machine, in a few minutes. Nothing is downloaded, and nothing leaves the machine.</p>")
     if st.button("Set up the first search", type="primary", key="first_run_launch"):
         st.switch_page(LAUNCH_PAGE)
-    page_link(IMPORT_PAGE, "Or import results of public code")
+    with st.container(horizontal=True):
+        page_link(STUDIES_PAGE, "Or ask a question that needs many runs")
+        page_link(IMPORT_PAGE, "Or import results of public code")

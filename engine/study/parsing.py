@@ -51,7 +51,7 @@ def from_text(text: str | bytes) -> Study:
     Raises:
         ConfigError: the text is not a study, or the study cannot work. The message says which entry is wrong.
     """
-    record = read_record(text, ENTRIES)
+    record = read_record(text, ENTRIES, file="study", advice=ADVICE)
     return checked(from_record({name: value for name, value in record.items() if name not in SAVED}))
 
 

@@ -13,6 +13,7 @@ import pytest
 from app import session
 from tests import sample_runs
 from tests.app.pages import pretend_supervisor
+from tests.sample_studies import write_sample_studies
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,23 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples
         (root / ids["corrupt"]).mkdir()
         (root / ids["corrupt"] / "run.json").write_text("{not json", encoding="utf-8")
         yield Samples(root, ids)
+
+
+@pytest.fixture(scope="session")
+def written_studies(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """A runs folder with studies in every state, from which tests get copies."""
+    root = tmp_path_factory.mktemp("studies") / "runs"
+    root.mkdir()
+    pretend_supervisor(root)
+    return Samples(root, write_sample_studies(root))
+
+
+@pytest.fixture
+def sample_studies(written_studies: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples]:
+    """Studies in every state: finished, demonstration, running, failed, stopped and waiting."""
+    for root in runs_folder(tmp_path / "runs", monkeypatch):
+        shutil.copytree(written_studies.root, root, dirs_exist_ok=True)
+        yield Samples(root, written_studies.ids)
 
 
 def runs_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -6,17 +6,20 @@ import os
 import subprocess
 import sys
 
+from engine.study import actions
 from tests.app.conftest import Samples
 from tests.app.pages import MAIN
+from tests.sample_studies import finish, two_arms
 
 VISIT = """
 import sys, threading
 from pathlib import Path
 from tests.app.pages import PAGES, open_page
 
-runs, search, attack = sys.argv[1:]
+runs, search, attack, study = sys.argv[1:]
 for page, query in [*((name, {}) for name in PAGES), ("run", {"id": search}), ("run", {"id": attack}),
-                    ("launch", {"kind": "retrain", "parent": search})]:
+                    ("launch", {"kind": "retrain", "parent": search}), ("study", {"id": study}),
+                    ("studies", {"new": "own", "edit": study})]:
     visited = open_page(page, **query)
     assert not visited.exception, (page, [error.value for error in visited.exception])
 assert "torch" not in sys.modules, "a page imported torch"
@@ -30,9 +33,10 @@ for thread in threading.enumerate():
 
 
 def test_no_page_imports_torch(samples: Samples) -> None:
-    root = MAIN.parents[1]
+    root, study = MAIN.parents[1], actions.launch(samples.root, two_arms())
+    finish(samples.root, study)
     done = subprocess.run(
-        [sys.executable, "-c", VISIT, str(samples.root), samples.ids["search"], samples.ids["attack"]], cwd=root,
+        [sys.executable, "-c", VISIT, str(samples.root), samples.ids["search"], samples.ids["attack"], study], cwd=root,
         env=os.environ | {"PYTHONPATH": str(root), "RAMPART_RUNS": str(samples.root)}, capture_output=True, text=True,
         timeout=240, check=False)
     assert "torch-free" in done.stdout, done.stderr[-3000:]

@@ -1,0 +1,162 @@
+"""Charts of a study: the endpoint of each arm, natural against endpoint means, and the votes of genotypes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from app import theme
+from app.charts.alphas import written
+from app.charts.frame import themed
+from app.charts.robustness import COLOURS, SYMBOLS, network_axis
+from app.formats import plural
+from engine.architecture.genotype import NONE, PRIMITIVES, state_name
+from engine.study.report import Mean, mean_of
+from engine.study.results import ArmResult
+from engine.study.votes import CellVotes
+
+ROW_HEIGHT, FRAME_HEIGHT = 58, 96  # pixels
+OFFSET = 0.2  # distance of the seeds from the middle of an arm's row, as a share of the row's height
+EDGE_HEIGHT, VOTES_FRAME = 26, 96  # pixels
+VOTES = [[0, "rgba(43,123,212,0.02)"], [1, "rgba(43,123,212,0.7)"]]
+
+
+def strip_height(arms: int) -> int:
+    """Return the height in pixels of `strip_figure` for this number of arms."""
+    return FRAME_HEIGHT + ROW_HEIGHT * max(1, arms)
+
+
+def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return {name of an arm: (colour, symbol)}. With seven colours and six symbols, the first 42 arms look different."""
+    return {name: (COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]) for place, name in enumerate(names)}
+
+
+def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
+    """Return a strip plot with one row per arm.
+
+    Each row shows the mean over the search seeds with its 95 % interval, below it the mean of each search seed and, if there are
+    several, each retraining.
+
+    Args:
+        arms: results by name of the arm, from top to bottom.
+        endpoint: title of the endpoint.
+    """
+    figure, look = go.Figure(), looks(list(arms))
+    for row, (name, arm) in enumerate(arms.items()):
+        colour, symbol = look[name]
+        units = [(seed, [cell.endpoint.accuracy for cell in cells]) for seed, cells in arm.by_seed.items()]
+        if any(len(values) > 1 for _, values in units):
+            _add_points(figure, row + OFFSET, [(100 * value, f"seed {seed}, one retraining") for seed, values in units
+                                               for value in values],
+                        name, {"color": theme.faint(colour, 0.55), "symbol": "line-ns-open", "size": 9})
+        _add_points(figure, row + OFFSET, [
+            (100 * sum(values) / len(values), f"search seed {seed}, mean of {plural(len(values), 'retraining')}")
+            for seed, values in units], name, {"color": colour, "symbol": "circle-open", "size": 9, "line": {"width": 1.6}})
+        if mean := mean_of(arm.units):
+            figure.add_scatter(x=[100 * mean.value], y=[row - OFFSET / 2], mode="markers", hoverinfo="text",
+                               marker={"color": colour, "symbol": symbol, "size": 12}, hovertext=[mean_words(name, mean)],
+                               error_x=bars(mean, colour))
+    themed(figure, legend=False, margin={"l": 10, "r": 24, "t": 14, "b": 46})
+    network_axis(figure, list(arms))
+    figure.update_layout(hovermode="closest", xaxis={"title": {"text": f"{endpoint} (%)"}, "ticksuffix": " %"})
+    return figure
+
+
+def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str,
+                marker: Mapping[str, object]) -> None:
+    figure.add_scatter(x=[value for value, _ in points], y=[height] * len(points), mode="markers", marker=dict(marker),
+                       hoverinfo="text", hovertext=[f"<b>{name}</b><br>{words}: {value:.1f} %" for value, words in points])
+
+
+def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
+    """Return a plot of the mean endpoint over the mean natural accuracy of each arm, with 95 % intervals.
+
+    A dotted line joins the arms on the front: no other arm has at least as high means on both axes and a higher one on one.
+
+    Args:
+        arms: results by name of the arm.
+        endpoint: title of the endpoint.
+    """
+    figure, look = go.Figure(), looks(list(arms))
+    means = {name: (natural, value) for name, arm in arms.items()
+             if (natural := mean_of(arm.natural_units)) and (value := mean_of(arm.units))}
+    front = sorted(front_of({name: (natural.value, value.value) for name, (natural, value) in means.items()}))
+    figure.add_scatter(x=[100 * natural for natural, _ in front], y=[100 * value for _, value in front], mode="lines",
+                       line_shape="vh", hoverinfo="skip", line={"color": theme.FRONT, "width": 1.6, "dash": "dot"},
+                       showlegend=False)
+    for name, (natural, value) in means.items():
+        colour, symbol = look[name]
+        figure.add_scatter(
+            x=[100 * natural.value], y=[100 * value.value], mode="markers", name="<br>".join(textwrap.wrap(name, 28)),
+            marker={"color": colour, "symbol": symbol, "size": 12}, error_x=bars(natural, colour), error_y=bars(value, colour),
+            hoverinfo="text", hovertext=[f"<b>{name}</b><br>natural {natural} %<br>{endpoint.lower()} {value} %"])
+    themed(figure, margin={"l": 64, "r": 20, "t": 44, "b": 48})
+    figure.update_layout(hovermode="closest", showlegend=True,
+                         xaxis={"title": {"text": "Natural accuracy (%)"}, "ticksuffix": " %"},
+                         yaxis={"title": {"text": f"{endpoint} (%)"}, "ticksuffix": " %"})
+    return figure
+
+
+def front_of(points: Mapping[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other point dominates. Larger is better on both axes."""
+    values = list(points.values())
+    return [one for one in values if not any(other != one and other[0] >= one[0] and other[1] >= one[1] for other in values)]
+
+
+def mean_words(name: str, mean: Mean) -> str:
+    """Return the hover text of a mean over search seeds."""
+    return f"<b>{name}</b><br>mean of {plural(mean.units, 'search seed')}: {mean} %"
+
+
+def bars(mean: Mean, colour: str) -> dict[str, object] | None:
+    """Return Plotly error bars for the interval of a mean, in per cent; None without an interval."""
+    if mean.low is None or mean.high is None:
+        return None
+    return {"type": "data", "symmetric": False, "color": colour, "thickness": 1.6, "width": 4,
+            "array": [100 * (mean.high - mean.value)], "arrayminus": [100 * (mean.value - mean.low)]}
+
+
+def votes_height(votes: CellVotes) -> int:
+    """Return the height in pixels of `votes_figure`."""
+    return VOTES_FRAME + EDGE_HEIGHT * len(votes.votes)
+
+
+def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
+    """Return a heat map of how often each operation won on each edge of a cell.
+
+    Each row is an edge, each column an operation; the last column counts the genotypes without the edge. A frame marks the
+    outcome with the most votes on its edge.
+
+    Args:
+        votes: votes of the genotypes.
+        genotypes: number of genotypes, which is the largest possible number of votes.
+    """
+    cast = {name for on_edge in votes.votes.values() for name in on_edge}
+    names = [name for name in (*PRIMITIVES, *sorted(cast - {*PRIMITIVES, NONE})) if name in cast] + [NONE]
+    numbers = [[on_edge.get(name, 0) for name in names] for on_edge in votes.votes.values()]
+    edges = [f"{written(source)} → {state_name(node)}" for source, node in votes.votes]
+    titles = [column_title(name) for name in names]
+    figure = go.Figure(go.Heatmap(
+        z=numbers, x=titles, y=edges, zmin=0, zmax=genotypes, xgap=2, ygap=2, showscale=False, colorscale=VOTES,
+        text=[[str(number or "") for number in row] for row in numbers], texttemplate="%{text}",
+        hovertemplate=f"edge %{{y}}, %{{x}}: %{{z}} of {genotypes}<extra></extra>"))
+    frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
+               "line": {"color": colour_of(names[column]), "width": 2.2}}
+              for row, column in enumerate(row.index(max(row)) for row in numbers)]
+    themed(figure, legend=False, margin={"l": 78, "t": 62, "r": 8, "b": 12})
+    figure.update_layout(hovermode="closest", shapes=frames)
+    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure
+
+
+def column_title(name: str) -> str:
+    """Return the title of an operation's column, on several lines."""
+    return "no<br>edge" if name == NONE else theme.operation(name).short.replace(" ", "<br>")
+
+
+def colour_of(name: str) -> str:
+    """Return the colour of an operation, or a neutral one for the absence of an edge."""
+    return theme.SERIES["neutral"] if name == NONE else theme.operation(name).colour

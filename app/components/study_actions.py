@@ -1,0 +1,91 @@
+"""The buttons of a study: stop, resume, extend, duplicate and delete."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from app import session
+from app.components.run_actions import Action, answer, perform
+from app.components.states import STUDIES_PAGE, problem
+from app.formats import plural
+from app.studies import ACTIVE
+from engine.errors import RampartError
+from engine.study import actions
+from engine.study.overview import Overview
+
+STOP = Action("Stop", "stop", "Launch no further runs, and stop those that wait or run. The study can be resumed.",
+              "Stopping: each run writes a checkpoint and ends within seconds.", actions.stop)
+RESUME = Action("Resume", "play_arrow", "Continue the stopped runs from their checkpoints, and launch the runs that are missing.",
+                "Resuming: the study continues.", actions.resume)
+AGAIN = Action("Try failed cells again", "replay", "Continue the failed and stopped runs from their checkpoints.",
+               "The failed runs continue.", actions.resume)
+MOST_SEEDS = 20
+NOTICE = "studies.notice"  # in the session: what the last deletion did
+
+
+def buttons(overview: Overview) -> None:
+    """Show the buttons of a study, each only where its action is possible, and the answer to the last request."""
+    study_id = overview.study.id
+    with st.container(horizontal=True, key="rp-study-buttons"):
+        if overview.status in ACTIVE:
+            _button(STOP, "study.stop", study_id)
+        if overview.status == "stopped":
+            _button(RESUME, "study.resume", study_id, primary=True)
+        elif any(cell.status in ("failed", "stopped") for cell in overview.results.cells):
+            _button(AGAIN, "study.again", study_id, primary=overview.status == "failed")
+        _extend(overview)
+        if st.button("Duplicate and edit", key="study.edit", icon=":material/edit:",
+                     help="Open a copy of this study's text in the editor."):
+            st.switch_page(STUDIES_PAGE, query_params={"new": "own", "edit": study_id})
+        _delete(overview)
+    refusal, done = answer(study_id)
+    if refusal:
+        problem(refusal, link=None)
+    elif done:
+        st.caption(done)
+
+
+def _button(action: Action, key: str, study_id: str, *, primary: bool = False) -> None:
+    st.button(action.label, key=key, icon=f":material/{action.icon}:", help=action.help, on_click=perform,
+              args=(action, study_id), type="primary" if primary else "secondary")
+
+
+def _extend(overview: Overview) -> None:
+    """Show the menu that repeats every arm for more search seeds."""
+    with st.popover("Extend", icon=":material/add:", key="study.extend.open"):
+        looked = (" Results are known already. The report will say so, because extending a study until a difference shows raises "
+                  "the rate of false claims." if overview.results.done else "")
+        st.caption(f"Repeat every arm for more search seeds; the study has {len(overview.study.search_seeds)}.{looked}")
+        seeds = int(st.number_input("More search seeds", 1, MOST_SEEDS, 5, key="study.seeds"))
+        cells = seeds * len(overview.study.arms) * overview.study.retrainings
+        extend = Action(f"Extend by {plural(seeds, 'seed')}", "add", "", f"Extended by {plural(seeds, 'search seed')}.",
+                        partial(_extended, seeds))
+        st.button(f"{extend.label}: {plural(cells, 'more cell').replace('1 more cells', '1 more cell')}", key="study.extend",
+                  type="primary", on_click=perform, args=(extend, overview.study.id))
+
+
+def _extended(seeds: int, runs: object, study_id: str) -> None:
+    actions.extend(session.runs_root(), study_id, seeds)
+
+
+def _delete(overview: Overview) -> None:
+    """Show the menu that deletes a study and, if the user wants it, its runs."""
+    busy = overview.status in ACTIVE
+    with st.popover("Delete", icon=":material/delete:", disabled=busy, key="study.delete.open",
+                    help="Stop the study first: some of its runs wait or run." if busy else None):
+        own = len({step.run for cell in overview.results.cells for step in cell.steps if step.run and not step.reused})
+        with_runs = st.checkbox(f"Also delete the {plural(own, 'run')} that were launched for it", key="study.with_runs",
+                                help="Runs that another study uses are kept.")
+        st.caption("The runs and everything they measured are removed from the disk." if with_runs else
+                   "The runs stay in the list of runs.")
+        if st.button("Delete the study and its runs" if with_runs else "Delete the study", key="study.delete", type="primary"):
+            try:
+                removed = actions.delete(session.runs_root(), overview.study.id, with_runs=with_runs)
+            except RampartError as refusal:
+                problem(str(refusal), link=None)
+                return
+            st.session_state[NOTICE] = f"The study “{overview.study.question}” is deleted" + (
+                f", with {plural(removed, 'run')}." if with_runs else "; its runs are kept.")
+            st.switch_page(STUDIES_PAGE)

@@ -1,0 +1,44 @@
+"""The answer of a study and its status, in words and as chips."""
+
+from __future__ import annotations
+
+from app import theme
+from app.formats import escape
+from engine.study.contrasts import FEWEST_UNITS
+from engine.study.overview import Overview
+
+STATUSES = theme.STATUS | {"waiting": theme.STATUS["queued"]}
+CHIPS = {"provisional": ("Provisional", "live", "◔"), "demonstration": ("Demonstration, no claim", "warn", "△"),
+         "final": ("Final", "good", "✓")}
+PREFIX = "Demonstration, no claim: "  # of a headline whose mark says the same
+
+
+def study_chip_html(status: str) -> str:
+    """Return the status of a study or of a cell as a chip."""
+    glyph, tone = STATUSES.get(status, ("?", "muted"))
+    return (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'
+            f"{glyph}</span>{escape(status.capitalize())}</span>")
+
+
+def marks(overview: Overview) -> list[str]:
+    """Return the marks of an answer: "provisional" until every cell has its result, "demonstration" if it can claim nothing."""
+    answer = overview.answer
+    too_few = len(overview.study.search_seeds) < FEWEST_UNITS
+    names = ["provisional"] if answer.provisional else []
+    names += ["demonstration"] if too_few or not (answer.claims or answer.provisional) else []
+    return names or ["final"]
+
+
+def marks_html(overview: Overview) -> str:
+    """Return the marks of an answer as chips."""
+    return "".join(f'<span class="rp-chip rp-tone-{tone}"><span class="rp-glyph" aria-hidden="true">{glyph}</span>{text}</span>'
+                   for text, tone, glyph in map(CHIPS.__getitem__, marks(overview)))
+
+
+def answer_words(overview: Overview) -> str:
+    """Return the answer in one sentence, without what its marks say already."""
+    headline = overview.answer.headline
+    if not headline.startswith(PREFIX):
+        return headline
+    rest = headline.removeprefix(PREFIX)
+    return rest[:1].upper() + rest[1:] if rest.startswith(("so far", "in ")) else rest

@@ -1,0 +1,121 @@
+"""The matrix of a study: one row per arm, one column per search seed and retraining, one linked cell per chain of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.components.study_answer import STATUSES
+from app.formats import escape, missing, moment, percent, plural
+from app.theme import KIND_TITLES
+from engine.study.declaration import Cell, Study
+from engine.study.overview import Overview
+from engine.study.planning import CellState, Step
+from engine.study.results import Results
+
+STRONGEST = 34  # tint of the highest value, in per cent
+MOST_CAUSES = 5
+
+
+def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str:
+    """Return the matrix as an HTML table.
+
+    Args:
+        overview: the study.
+        progress: {run: share done, 0..1}.
+    """
+    results, study = overview.results, overview.study
+    cells = {state.cell: state for state in results.cells}
+    places = [(seed, index) for seed in study.search_seeds for index in range(study.retrainings)]
+    tints = tints_of(results)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(arm.name)}</th>' + "".join(
+            f"<td>{_cell(results, cells[Cell(arm.name, *place)], progress, tints)}</td>" for place in places) + "</tr>"
+        for arm in study.arms)
+    return (f'<div class="rp-scroll"><table class="rp-table rp-matrix" aria-label="Cells of the study">{_head(study)}'
+            f"<tbody>{rows}</tbody></table></div>")
+
+
+def _head(study: Study) -> str:
+    """Return the heading: the search seeds and, if there are several, the retrainings below."""
+    span = f' colspan="{study.retrainings}"' if study.retrainings > 1 else ""
+    down = ' rowspan="2"' if span else ""
+    seeds = "".join(f'<th scope="col"{span}>Seed {seed}</th>' for seed in study.search_seeds)
+    below = "".join(f'<th scope="col" class="rp-sub">Retraining {index + 1}</th>' for _ in study.search_seeds
+                    for index in range(study.retrainings)) if span else ""
+    return f'<thead><tr><th scope="col"{down}>Arm</th>{seeds}</tr>{f"<tr>{below}</tr>" if below else ""}</thead>'
+
+
+def tints_of(results: Results) -> dict[Cell, float]:
+    """Return {cell: strength of its tint in per cent}, from 0 for the lowest value to `STRONGEST` for the highest."""
+    values = {cell.cell: cell.endpoint.accuracy for arm in results.arms.values() for cell in arm.cells}
+    low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
+    return {cell: STRONGEST * (value - low) / (high - low) if high > low else 0.0 for cell, value in values.items()}
+
+
+def _cell(results: Results, state: CellState, progress: Mapping[str, float | None], tints: Mapping[Cell, float]) -> str:
+    """Return one cell: its value or its state, linked to the newest run of its chain."""
+    glyph, tone = STATUSES.get(state.status, ("?", "muted"))
+    step = newest(state)
+    result = results.of(state.cell)
+    words = percent(result.endpoint.accuracy) if result else state_words(state, progress)
+    inside = (f'<span><span class="rp-tone-{tone}" aria-hidden="true">{glyph}</span> <span class="rp-num">{escape(words)}</span>'
+              f"</span>{_reused(state)}")
+    look = f'style="background: color-mix(in srgb, var(--rp-natural) {tints.get(state.cell, 0):.0f}%, transparent)"'
+    hint = escape(cause_of(state) or f"{state.status}: {step.run}" if step else "No run yet")
+    if step is None:
+        return f'<span class="rp-matrixcell" data-status="{state.status}" title="{hint}">{inside}</span>'
+    return (f'<a class="rp-matrixcell" data-status="{state.status}" href="run?id={escape(step.run)}" target="_self" {look} '
+            f'title="{hint}" aria-label="{escape(f"{state.cell.arm}, seed {state.cell.search_seed}: {state.status}, {words}")}">'
+            f"{inside}</a>")
+
+
+def _reused(state: CellState) -> str:
+    """Return the date of a run that was not launched for this study, as a second line; "" if there is none."""
+    reused = [step for step in state.steps if step.reused]
+    if not reused:
+        return ""
+    kinds = "" if len(reused) == len(state.steps) else f"{', '.join(step.kind for step in reused)} "
+    return f'<span class="rp-label">↺ {kinds}reused, {moment(reused[-1].created)[:10]}</span>'
+
+
+def newest(state: CellState) -> Step | None:
+    """Return the last step that has a run and, if one has failed or works, that step; None if there is no run yet."""
+    existing = [step for step in state.steps if step.run]
+    telling = [step for step in existing if step.status in ("failed", "stopped", "running", "stopping")]
+    return telling[0] if telling else existing[-1] if existing else None
+
+
+def state_words(state: CellState, progress: Mapping[str, float | None]) -> str:
+    """Return the state of a cell without a result in words, for example "Search 40 %" or "Retrain failed"."""
+    step = newest(state)
+    if state.status == "finished":
+        return "left out"
+    if state.status == "running" and step is not None:
+        share = progress.get(step.run)
+        return f"{KIND_TITLES[step.kind]} {'starts' if missing(share) else percent(share, 0)}"
+    if state.status in ("failed", "stopped"):
+        kind = next((one.kind for one in state.steps if one.status in ("failed", "refused", "stopped")), state.steps[-1].kind)
+        return f"{KIND_TITLES[kind]} {state.status}"
+    return "waiting"
+
+
+def cause_of(state: CellState) -> str:
+    """Return why a cell failed or was stopped; "" if it was not."""
+    return next((step.cause for step in state.steps if step.cause and step.status in ("failed", "stopped", "refused")), "")
+
+
+def causes_html(results: Results) -> str:
+    """Return the causes of all failed cells as an HTML list; "" if no cell has failed."""
+    failed = [state for state in results.cells if state.status == "failed"]
+    if not failed:
+        return ""
+    items = "".join(f"<li>{_cause_html(state)}</li>" for state in failed[:MOST_CAUSES])
+    more = f"<li>and {plural(len(failed) - MOST_CAUSES, 'more cell')}</li>" if len(failed) > MOST_CAUSES else ""
+    return (f'<div class="rp-problem rp-below" role="alert"><b>{plural(len(failed), "cell")} failed</b>'
+            f'<ul class="rp-sentences">{items}{more}</ul></div>')
+
+
+def _cause_html(state: CellState) -> str:
+    step, name = newest(state), escape(f"{state.cell.arm}, seed {state.cell.search_seed}")
+    where = f'<a href="run?id={escape(step.run)}" target="_self">{name}</a>' if step else name
+    return f"{where}: {escape(cause_of(state) or 'The cause is unknown; see the log of the run.')}"

@@ -1,0 +1,111 @@
+"""A study before its launch: its size, its time on this machine, what it can show, and the button that launches it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import session
+from app.components.states import STUDY_PAGE, problem
+from app.formats import duration, escape, plural
+from app.studies import Outlook, as_text
+from engine.data.catalogue import DATASETS, image_source
+from engine.data.prepared import absence
+from engine.errors import RampartError
+from engine.run import device
+from engine.study.actions import launch
+from engine.study.declaration import Study
+from engine.study.power import Power
+
+LAUNCHED = "studies.launched"  # in the session: (text of the study, its id, time) of the last launch
+SHORTEST_S = 30.0  # shorter estimates are "under 1 min"
+AGAIN_S = 5.0  # a second click on the same study within this time opens the study of the first click
+
+
+def facts_html(outlook: Outlook) -> str:
+    """Return the size, the time and the power of a study as an HTML list."""
+    facts = {"Runs": size_words(outlook), "Time": time_words(outlook), "Detects": power_words(outlook.power)}
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    return f'<dl class="rp-outlook">{rows}</dl>'
+
+
+def size_words(outlook: Outlook) -> str:
+    """Return the numbers of runs, cells, arms and seeds of a study in words."""
+    study = outlook.study
+    repeats = f" × {plural(study.retrainings, 'retraining')}" if study.retrainings > 1 else ""
+    return (f"{plural(outlook.time.runs, 'run')} in {plural(len(study.cells()), 'cell')}: {plural(len(study.arms), 'arm')} × "
+            f"{plural(len(study.search_seeds), 'search seed')}{repeats}")
+
+
+def time_words(outlook: Outlook) -> str:
+    """Return the expected duration of a study on this machine in words, and the source of the estimate."""
+    seconds = outlook.time.seconds
+    if seconds is None:
+        return "unknown until one run of each kind has finished here"
+    source = "runs that have finished here" if outlook.time.measured else "our own timings"
+    return f"{'' if seconds < SHORTEST_S else 'about '}{rounded(seconds)} on {plural(device.cores(), 'core')}, by {source}"
+
+
+def rounded(seconds: float) -> str:
+    """Return an estimated duration without seconds: 329 as "5 min", 40 as "1 min", 20 as "under 1 min"."""
+    return duration(60 * round(seconds / 60)).removesuffix(" 0 s") if seconds >= SHORTEST_S else "under 1 min"
+
+
+def power_words(power: Power | None) -> str:
+    """Return in words how small a difference a study detects, with the spread that was assumed or measured."""
+    if power is None:
+        return "it ranks networks and tests no difference"
+    if power.difference is None:
+        return f"no difference: at this size, no contrast can become significant (smallest adjusted p: {power.smallest_p:.2g})"
+    source = f"measured on {power.spread.seeds} search seeds" if power.spread.seeds else "assumed"
+    return (f"differences from {100 * power.difference:.1f} points, at 80 % power and a spread of "
+            f"{100 * power.spread.value:.1f} points between search seeds ({source})")
+
+
+def absences(study: Study) -> list[str]:
+    """Return one sentence for every dataset of a study that is missing on this machine."""
+    names = dict.fromkeys(name for arm in study.arms for config in study.configurations(arm).values()
+                          for name in config.datasets())
+    return [reason for name in names if (reason := absence(image_source(name)))]
+
+
+def launch_button(study: Study, *, key: str, reasons: Sequence[str] = ()) -> None:
+    """Show the button that launches a study and opens its page.
+
+    Args:
+        study: the study.
+        key: key of the button.
+        reasons: sentences that say why the study cannot be launched. If there are any, the button is disabled.
+    """
+    clicked = st.button("Launch", key=key, type="primary", icon=":material/rocket_launch:", disabled=bool(reasons),
+                        help=" ".join(reasons) or None)
+    if not clicked:
+        return
+    try:
+        study_id = launched_once(study)
+    except RampartError as refusal:
+        problem(str(refusal), link=None)
+        return
+    st.switch_page(STUDY_PAGE, query_params={"id": study_id})
+
+
+def launched_once(study: Study) -> str:
+    """Launch a study and return its id. A second click before the page has changed returns the id of the first launch.
+
+    Raises:
+        RampartError: the study cannot be launched.
+    """
+    text = as_text(study)
+    before, study_id, at = st.session_state.get(LAUNCHED, ("", "", 0.0))
+    if before != text or time.monotonic() - at > AGAIN_S:
+        study_id = launch(session.runs_root(), study)
+        st.session_state[LAUNCHED] = (text, study_id, time.monotonic())
+    return str(study_id)
+
+
+def dataset_titles(without: str = "") -> dict[str, str]:
+    """Return {name: title} of all datasets except one, those that are ready on this machine first."""
+    titles = {name: data.title for name, data in DATASETS.items() if name != without}
+    return dict(sorted(titles.items(), key=lambda one: bool(absence(image_source(one[0])))))

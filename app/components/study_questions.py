@@ -1,0 +1,75 @@
+"""The questions that ship with Rampart, as cards that launch a study."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import streamlit as st
+
+from app import address, session
+from app.components.states import problem
+from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
+from app.formats import escape
+from engine.errors import RampartError
+from engine.study.declaration import Study
+from engine.study.questions import SIZES, Recipe, recipes
+
+COLUMNS = 2
+
+
+def questions() -> None:
+    """Show the size and the dataset of all questions, and a card for each."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        size = address.segmented("Size", {name: one.title for name, one in SIZES.items()}, name="size", key="studies.size")
+        st.caption(SIZES[size].words)
+    dataset = address.selectbox(right, "Dataset", dataset_titles(), name="dataset", key="studies.dataset")
+    every = [recipe for _, recipe in recipes().items()]
+    for first in range(0, len(every), COLUMNS):
+        for column, recipe in zip(st.columns(COLUMNS), every[first:first + COLUMNS], strict=False):
+            with column, st.container(border=True, height="stretch", key=f"rp-question-{recipe.name}"):
+                card(recipe, size, dataset)
+
+
+def card(recipe: Recipe, size: str, dataset: str) -> None:
+    """Show one question: what it compares, its size and time, what it can show, and its buttons."""
+    st.html(f'<div class="rp-question"><span class="rp-label">Question {recipe.number} · {escape(recipe.title)}</span>'
+            f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(sentence(recipe.compares))}</p></div>')
+    source = ""
+    if recipe.needs_source:
+        source = address.selectbox(st.container(), "Source dataset, on which the cells are found", dataset_titles(dataset),
+                                   name="source", key="studies.source")
+    try:
+        study = study_of(recipe.name, size, dataset, source)
+        outlook = session.hub().studies.outlook(study)
+        reasons = absences(study)
+    except RampartError as refusal:
+        problem(str(refusal), link=None)
+        return
+    st.html(facts_html(outlook))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        launch_button(study, key=f"studies.launch.{recipe.name}", reasons=reasons)
+        st.button("Edit a copy", key=f"studies.edit.{recipe.name}", icon=":material/edit:", on_click=edit,
+                  args=(recipe.name, size, dataset), help="Open the text of this study, change it, and launch your own.")
+    if reasons:
+        st.caption(f":material/block: {' '.join(reasons)}")
+
+
+def edit(recipe: str, size: str, dataset: str) -> None:
+    """Open the editor with the text of a question's study."""
+    address.choose(new="own", edit=recipe, size=size, dataset=dataset)
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+@cache
+def study_of(recipe: str, size: str, dataset: str, source: str) -> Study:
+    """Return the study of a question.
+
+    Raises:
+        ConfigError: a setting does not fit the dataset.
+    """
+    return recipes()[recipe].study(size, dataset, source=source)

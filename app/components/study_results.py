@@ -1,0 +1,184 @@
+"""The results of a study: charts and table of the arms, votes of the genotypes, contrasts, notes and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from statistics import fmean
+
+import streamlit as st
+
+from app import address, session
+from app.charts.study import front_figure, strip_figure, strip_height, votes_figure, votes_height
+from app.components.html_table import Markup, StaticColumn, html_table, with_label
+from app.components.live_plot import live_plot
+from app.components.states import section
+from app.formats import EMPTY, count, duration, escape, percent, plural
+from app.studies import as_text
+from app.theme import cell_title
+from engine.command import program
+from engine.study.answer import endpoint_text
+from engine.study.contrasts import Contrast, Interval
+from engine.study.overview import Overview
+from engine.study.report import FORMATS, Mean, export, mean_of
+from engine.study.results import ArmResult, Results
+from engine.study.votes import CellVotes, vote_map
+
+VERDICTS = {"better": "first is better", "worse": "second is better", "equal": "equal within the margin",
+            "undecided": "cannot be told apart", "demonstration": "no claim"}
+
+
+def arms_charts(overview: Overview) -> None:
+    """Draw the endpoint of each arm, and the natural accuracy against the endpoint."""
+    results, title = overview.results, sentence(endpoint_text(overview.study))
+    study_id = overview.study.id
+    bars = "; bars: retrainings" if overview.study.retrainings > 1 else ""
+    section(title, f"filled: mean over the search seeds with its 95 % t interval; circles: search seeds{bars}")
+    live_plot(strip_figure(results.arms, "Accuracy, test split"), key=f"study_strip_{study_id}",
+              height=strip_height(len(results.arms)), label=f"{title} of each arm")
+    if overview.study.endpoint != "natural" and any(any(arm.natural_units) for arm in results.arms.values()):
+        section("Natural against robust accuracy", "means over the search seeds with 95 % t intervals; dotted: the front")
+        live_plot(front_figure(results.arms, "Robust accuracy"), key=f"study_front_{study_id}", height=420,
+                  label="Natural accuracy against the endpoint of each arm")
+
+
+def arms_table(results: Results) -> None:
+    """Show accuracies, sizes and search time of each arm."""
+    section("Arms", "means over the networks of an arm; accuracies over its search seeds, in per cent")
+    columns: tuple[StaticColumn[ArmResult], ...] = (
+        StaticColumn("Arm", lambda arm: arm.name, names_row=True, look="rp-name"),
+        StaticColumn("Search seeds", lambda arm: len(arm.units), right=True),
+        StaticColumn("Endpoint", lambda arm: mean_html(mean_of(arm.units)), right=True),
+        StaticColumn("Natural", lambda arm: mean_html(mean_of(arm.natural_units)), right=True),
+        StaticColumn("Parameters", lambda arm: count(arm.mean("parameters")), right=True),
+        StaticColumn("MACs", lambda arm: count(arm.mean("macs")), right=True),
+        StaticColumn("Search time", lambda arm: duration(arm.mean("search_s")), right=True))
+    ratio: StaticColumn[ArmResult] = StaticColumn(f"MACs of {results.study.reference}", partial(ratio_words, results), right=True)
+    shown = [*columns[:6], ratio, columns[6]] if results.study.reference else columns
+    st.html(html_table(shown, results.arms.values(), label="Arms"))
+
+
+def mean_html(mean: Mean | None) -> str:
+    """Return a mean in per cent with its interval below."""
+    if mean is None:
+        return EMPTY
+    interval = "" if mean.low is None or mean.high is None else f"{100 * mean.low:.1f} to {100 * mean.high:.1f}"
+    return with_label(f"{100 * mean.value:.1f}", interval)
+
+
+def ratio_words(results: Results, arm: ArmResult) -> str:
+    """Return the MACs of an arm's networks relative to those of the reference arm, as their mean and range."""
+    ratios = [ratio for cell in arm.cells if (ratio := results.size_ratio(cell)) is not None]
+    if not ratios:
+        return EMPTY
+    return with_label(f"× {fmean(ratios):.2f}", "" if max(ratios) - min(ratios) < 0.005 else f"{min(ratios):.2f} to "
+                      f"{max(ratios):.2f}")
+
+
+def votes(overview: Overview) -> None:
+    """Draw how often each operation won on each edge over the search seeds of one arm, which the reader chooses."""
+    arms = {arm.name: result.genotypes for arm in overview.study.arms
+            if arm.method and (result := overview.results.arms[arm.name]).genotypes}
+    if not arms:
+        return
+    section("Votes of the search seeds", "how often each operation won on each edge; a frame marks the winner")
+    names = {name: f"{name}: {plural(len(genotypes), 'genotype')}" for name, genotypes in arms.items()}
+    left, _ = st.columns([2, 3])
+    name = address.selectbox(left, "Arm", names, name="arm", key="study.arm")
+    every = vote_map(arms[name])
+    for column, (kind, cell) in zip(st.columns(len(every)), every.items(), strict=True):
+        with column:
+            st.html(f'<p class="rp-note"><b>{escape(cell_title(kind))}</b><br>{escape(agreement_words(cell))}</p>')
+            live_plot(votes_figure(cell, len(arms[name])), key=f"study_votes_{kind}", height=votes_height(cell),
+                      label=f"Votes on the edges of the {cell_title(kind).lower()}")
+
+
+def agreement_words(votes: CellVotes) -> str:
+    """Return in words how far the search seeds agree on a cell."""
+    if votes.agreement is None or votes.beyond_chance is None:
+        return "Agreement needs two search seeds."
+    return (f"Two seeds agree on {percent(votes.agreement, 0)} of the edges; random cells on {percent(votes.chance, 0)} "
+            f"(agreement beyond chance {votes.beyond_chance:.2f}).")
+
+
+def contrasts(overview: Overview) -> None:
+    """Show every declared contrast in words and with its numbers."""
+    answer = overview.answer
+    if not answer.contrasts:
+        return
+    section("Contrasts", f"{plural(len(answer.contrasts), 'contrast')}, declared before the launch")
+    st.html(f'<ul class="rp-sentences">{"".join(f"<li>{escape(text)}</li>" for text in answer.sentences)}</ul>')
+    st.html(html_table(contrast_columns(answer.contrasts), answer.contrasts, label="Contrasts", note=(
+        "Differences in points, first minus second arm. The unit is the search seed; its retrainings are averaged. The Welch and "
+        "the hierarchical bootstrap interval are at 95 % and not adjusted; p is from the permutation test, adjusted by Holm over "
+        "all contrasts.")))
+
+
+def contrast_columns(results: Sequence[Contrast]) -> list[StaticColumn[Contrast]]:
+    """Return the columns of the table of contrasts."""
+    columns: list[StaticColumn[Contrast]] = [
+        StaticColumn("Contrast", lambda one: with_label(one.first, f"minus {one.second}"), names_row=True, look="rp-name"),
+        StaticColumn("Search seeds", lambda one: f"{one.units[0]} and {one.units[1]}", right=True),
+        StaticColumn("Difference", lambda one: points(one.difference), right=True),
+        StaticColumn("Welch interval", lambda one: interval_words(one.interval), right=True),
+        StaticColumn("Bootstrap interval", lambda one: interval_words(one.bootstrap), right=True),
+        StaticColumn("p", p_html, right=True), StaticColumn("Adjusted p", lambda one: p_words(one.adjusted_p), right=True),
+        StaticColumn("Verdict", lambda one: EMPTY if one.difference is None else VERDICTS[one.verdict])]
+    if any(one.equivalence_p is not None for one in results):
+        columns.insert(-1, StaticColumn("Equivalence p", lambda one: p_words(one.equivalence_p), right=True))
+    if any(one.macs_ratio is not None for one in results):
+        columns.insert(-1, StaticColumn("MACs", lambda one: f"× {one.macs_ratio:.2f}" if one.macs_ratio else EMPTY, right=True))
+    return columns
+
+
+def points(fraction: float | None) -> str:
+    """Return a difference of accuracies in points, with its sign."""
+    return EMPTY if fraction is None else f"{100 * fraction:+.1f}"
+
+
+def interval_words(interval: Interval | None) -> str:
+    """Return an interval of a difference in points."""
+    return EMPTY if interval is None else f"{points(interval[0])} to {points(interval[1])}"
+
+
+def p_words(p: float | None) -> str:
+    """Return a p-value with two digits."""
+    return EMPTY if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_html(contrast: Contrast) -> str | Markup:
+    """Return the p-value of the permutation test, and how it was computed."""
+    if contrast.difference is None:
+        return EMPTY
+    return with_label(p_words(contrast.p), "exact" if contrast.exact else "Monte Carlo")
+
+
+def notes(overview: Overview) -> None:
+    """Show how the results came about."""
+    if overview.answer.notes:
+        section("Notes")
+        st.html(f'<ul class="rp-sentences">{"".join(f"<li>{escape(text)}</li>" for text in overview.answer.notes)}</ul>')
+
+
+def files(overview: Overview) -> None:
+    """Show the buttons that download the report and the study, and the commands that do the same."""
+    study_id = overview.study.id
+    section("Files", "the report with its table and contrasts, and the study to launch elsewhere")
+    with st.container(horizontal=True, gap="small"):
+        for name, form in FORMATS.items():
+            st.download_button(form.title, partial(export, overview.results, overview.answer, name),
+                               f"{study_id}{form.suffix}", form.mime, key=f"study.report.{name}", on_click="ignore",
+                               icon=":material/download:")
+        st.download_button("The study (YAML)", as_text(overview.study), f"{study_id}.yaml", "application/yaml",
+                           key="study.file", on_click="ignore", icon=":material/download:",
+                           help="Arms, seeds and contrasts, without results.")
+    st.markdown("###### The same by command")
+    root = session.runs_root()
+    runs = "" if root.name == "runs" and root.parent.samefile(".") else f" --runs {root}"
+    lines = [f"show {study_id}", f"report {study_id} --form markdown", f"extend {study_id} --seeds 5"]
+    st.code("\n".join(f"{program()} study {line}{runs}" for line in lines), language="bash", wrap_lines=True)
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital first letter."""
+    return text[:1].upper() + text[1:]

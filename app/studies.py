@@ -1,0 +1,221 @@
+"""The studies of the runs folder, computed once per change and shared by all pages and browser tabs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from app.formats import missing
+from engine.errors import RampartError
+from engine.log import RunLog
+from engine.study.declaration import Study
+from engine.study.estimate import Durations, Estimate, estimate
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.identity import Runs
+from engine.study.overview import Overview, overview_of, status_of
+from engine.study.parsing import ENTRIES, exported
+from engine.study.planning import CellState, Plan
+from engine.study.power import Power, power_of, spread_of
+
+ACTIVE = ("waiting", "running")  # statuses of a study whose runs will go on
+PROGRESS_STEPS = 20  # a page redraws the progress of a run in steps of 5 %
+
+Stamps = tuple[tuple[str, int], ...]
+Statuses = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A study with its runs, without their results.
+
+    Attributes:
+        study: the study, with the search seeds of its extensions.
+        status: status of the study.
+        cells: all cells with their runs.
+        stamps: names and modification times of the study's files.
+    """
+
+    study: Study
+    status: str
+    cells: tuple[CellState, ...]
+    stamps: Stamps
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The cost of a study before its launch, and what it can show.
+
+    Attributes:
+        study: the study.
+        time: how long it takes on this machine.
+        power: the smallest difference that it detects; None if it declares no contrast.
+    """
+
+    study: Study
+    time: Estimate
+    power: Power | None
+
+
+class Studies:
+    """The studies of one runs folder. What pages ask for is cached until a run starts or ends, or a study's files change."""
+
+    def __init__(self, log: RunLog) -> None:
+        """Create an object for the studies in the runs folder of a run log."""
+        self.log = log
+        self.root = Path(log.root)
+        self._lock = threading.RLock()
+        self._known: tuple[Statuses, Runs] | None = None
+        self._plans: dict[str, tuple[object, Planned]] = {}
+        self._overviews: dict[str, tuple[object, Overview]] = {}
+        self._durations: tuple[object, Durations] | None = None
+
+    def ids(self) -> list[str]:
+        """Return the ids of all studies, newest first."""
+        return study_ids(self.root)[::-1]
+
+    def planned(self, study_id: str) -> Planned:
+        """Return a study with its runs.
+
+        Raises:
+            RampartError: there is no such study, or this version cannot read it.
+        """
+        return self._planned(study_id, statuses_of(self.log.runs()))
+
+    def overview(self, study_id: str) -> Overview:
+        """Return everything that is known about a study.
+
+        Raises:
+            RampartError: there is no such study, or it or one of its results cannot be read.
+        """
+        with self._lock:
+            planned = self.planned(study_id)
+            key = (planned.stamps, planned.cells)
+            known = self._overviews.get(study_id)
+            if known is None or known[0] != key:
+                self.log.ingest()  # a run that has ended has written all its events, and these are read before its results
+                known = self._overviews[study_id] = (key, overview_of(self.log, study_id))
+            return known[1]
+
+    def left(self, overview: Overview) -> Estimate:
+        """Return how long a study still takes, by the present progress of its runs."""
+        return estimate(overview.study, self.durations(), overview.results.cells, self.root)
+
+    def outlook(self, study: Study) -> Outlook:
+        """Return the cost of a study that has not been launched, and what it can show."""
+        return Outlook(study, estimate(study, self.durations()), power_of(study, spread_of(study, (
+            one.results for one in self.all() if isinstance(one, Overview)))))
+
+    def all(self) -> list[Overview | str]:
+        """Return every study, newest first. In place of a study that cannot be read stands a sentence that says why."""
+        everything = [self._overview_or_problem(study_id) for study_id in self.ids()]
+        return sorted(everything, key=lambda one: one.study.created if isinstance(one, Overview) else 0.0, reverse=True)
+
+    def durations(self) -> Durations:
+        """Return the durations of the finished runs."""
+        with self._lock:
+            key = tuple(run for run, status in statuses_of(self.log.runs()) if status == "finished")
+            if self._durations is None or self._durations[0] != key:
+                self._durations = (key, Durations(self.root))
+            return self._durations[1]
+
+    def facts(self, study_id: str = "") -> list[object]:
+        """Return values that change when something changes that the page of a study shows, or the list of all studies.
+
+        Args:
+            study_id: id of the study; "" for all studies, without the progress of their runs.
+        """
+        runs = self.log.runs()
+        statuses = statuses_of(runs)
+        if study_id:
+            return self._facts(study_id, statuses, dict(zip(runs["id"], runs["progress"], strict=True)))
+        return [fact for one in self.ids() for fact in self._facts(one, statuses, {})]
+
+    def is_active(self) -> bool:
+        """Return True if a study will launch runs or waits for them."""
+        statuses = statuses_of(self.log.runs())
+        for study_id in self.ids():
+            folder = StudyFolder(self.root, study_id)
+            if not (folder.is_stopped or folder.is_complete):
+                try:
+                    if self._planned(study_id, statuses).status in ACTIVE:
+                        return True
+                except RampartError:
+                    continue  # a damaged study launches nothing
+        return False
+
+    def _planned(self, study_id: str, statuses: Statuses) -> Planned:
+        with self._lock:
+            folder = StudyFolder(self.root, study_id)
+            key = (stamps_of(folder), statuses)
+            known = self._plans.get(study_id)
+            if known is None or known[0] != key:
+                study = folder.read()
+                cells = tuple(Plan(study, self._runs(statuses)).cells)
+                known = self._plans[study_id] = (key, Planned(study, status_of(folder, cells), cells, key[0]))
+            return known[1]
+
+    def _runs(self, statuses: Statuses) -> Runs:
+        if self._known is None or self._known[0] != statuses:
+            self._known = (statuses, Runs(self.root))
+        return self._known[1]
+
+    def _overview_or_problem(self, study_id: str) -> Overview | str:
+        try:
+            return self.overview(study_id)
+        except RampartError as error:
+            return f"{study_id}: {error}"
+
+    def _facts(self, study_id: str, statuses: Statuses, progress: dict[str, float]) -> list[object]:
+        try:
+            planned = self._planned(study_id, statuses)
+        except RampartError as error:
+            return [study_id, str(error)]
+        running = [step.run for cell in planned.cells for step in cell.steps if step.status == "running"]
+        return [planned.stamps, planned.status, hash(planned.cells), [steps_done(progress.get(run)) for run in running]]
+
+
+def statuses_of(runs: pd.DataFrame) -> Statuses:
+    """Return (id, status) of every run of a table from `RunLog.runs`."""
+    return tuple(zip(runs["id"], runs["status"], strict=True))
+
+
+def stamps_of(folder: StudyFolder) -> Stamps:
+    """Return the name and the modification time of every file of a study. Files that vanish meanwhile are left out."""
+    stamps = []
+    for path in (folder.file, *sorted(folder.requests.glob("*"))):
+        try:
+            stamps.append((path.name, path.stat().st_mtime_ns))
+        except OSError:
+            continue
+    return tuple(stamps)
+
+
+def steps_done(progress: float | None) -> int:
+    """Return the progress of a run (0..1) as a whole number of `PROGRESS_STEPS`; 0 if it is unknown."""
+    return 0 if missing(progress) else int(progress * PROGRESS_STEPS)
+
+
+def as_text(study: Study, leave_out: Sequence[str] = ()) -> str:
+    """Return a study as the text of a YAML file, which a user can edit and launch.
+
+    Args:
+        study: the study.
+        leave_out: names of entries that the text does not have.
+    """
+    record = exported(study)
+    if study.search_seeds == tuple(range(len(study.search_seeds))):
+        record["search_seeds"] = len(study.search_seeds)
+    ordered = {name: plain(record[name]) for name in ENTRIES if name in record and name not in leave_out}
+    return str(yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None))
+
+
+def plain(value: object) -> object:
+    """Return a value in which tuples are lists, as YAML knows only lists."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value

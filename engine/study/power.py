@@ -1,0 +1,83 @@
+"""How small a difference a study can detect, before it is launched. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, variance
+
+from engine.study.declaration import Arm, Study
+from engine.study.results import Results
+from engine.study.statistics import detectable_difference, smallest_p
+
+ASSUMED_SPREAD = 0.02  # standard deviation between search seeds as long as no study has measured it
+ALPHA, POWER = 0.05, 0.8
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of the endpoint between search seeds of one arm.
+
+    Attributes:
+        value: the standard deviation, as a fraction.
+        seeds: number of search seeds from which it was measured; 0 if it is the assumption `ASSUMED_SPREAD`.
+    """
+
+    value: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a study can show at its size.
+
+    Attributes:
+        spread: the spread between search seeds that was used.
+        difference: smallest true difference that a contrast detects with a power of 80 %, as a fraction; None if no contrast can
+            become significant.
+        smallest_p: smallest adjusted p-value that a contrast can have.
+    """
+
+    spread: Spread
+    difference: float | None
+    smallest_p: float
+
+
+def spread_of(study: Study, finished: Iterable[Results]) -> Spread:
+    """Return the spread to expect in a study: pooled over the arms of similar studies, or else an assumption.
+
+    Arms with the same settings are one arm, so that runs which several studies share count once.
+
+    Args:
+        study: the study.
+        finished: results of other studies. Those with another dataset, preset or endpoint are left out.
+    """
+    arms: dict[str, dict[int, float]] = {}
+    for results in finished:
+        other = results.study
+        if (other.dataset, other.preset, other.endpoint) == (study.dataset, study.preset, study.endpoint):
+            for arm in other.arms:
+                means = {seed: fmean(cell.endpoint.accuracy for cell in cells)
+                         for seed, cells in results.arms[arm.name].by_seed.items()}
+                arms.setdefault(_identity(other, arm), {}).update(means)
+    groups = [list(means.values()) for means in arms.values() if len(means) > 1]
+    seeds = sum(map(len, groups))
+    within = sum(variance(group) * (len(group) - 1) for group in groups)
+    return Spread(sqrt(within / (seeds - len(groups))), seeds) if within > 0 else Spread(ASSUMED_SPREAD, 0)
+
+
+def _identity(study: Study, arm: Arm) -> str:
+    """Return a text that is equal for arms with the same settings and the same rule for their sizes."""
+    reference = study.arm(study.reference).settings if study.reference else None
+    return json.dumps([arm.settings, study.match, reference], sort_keys=True)
+
+
+def power_of(study: Study, spread: Spread) -> Power | None:
+    """Return what a study can show at its size, or None if it declares no contrast."""
+    contrasts, units = len(study.contrasts), len(study.search_seeds)
+    if not contrasts:
+        return None
+    return Power(spread, detectable_difference(spread.value, units, units, POWER, ALPHA, contrasts),
+                 min(1.0, contrasts * smallest_p(units, units)))
