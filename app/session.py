@@ -129,6 +129,7 @@ class Hub:
     def refresh(self) -> None:
         """Update the run log with the events that runs have written since the last call."""
         self.log.ingest()
+        self.studies.refresh()
 
     def signature(self, topic: str) -> str:
         """Return a short hash of the data of a topic, such as "runs" or "run:<id>". The hash changes when the data change."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from engine.study.planning import CellState, Plan
 from engine.study.power import Power, power_of, spread_of
 
 ACTIVE = ("waiting", "running")  # statuses of a study whose runs will go on
+FRESH_S = 0.5  # seconds for which the table of runs is used again, because several panels ask for it at the same time
 PROGRESS_STEPS = 20  # a page redraws the progress of a run in steps of 5 %
 
 Stamps = tuple[tuple[str, int], ...]
@@ -72,11 +74,25 @@ class Studies:
         self._known: tuple[Statuses, Runs] | None = None
         self._plans: dict[str, tuple[object, Planned]] = {}
         self._overviews: dict[str, tuple[object, Overview]] = {}
+        self._left: dict[str, tuple[object, Estimate]] = {}
         self._durations: tuple[object, Durations] | None = None
+        self._table: tuple[float, pd.DataFrame] | None = None
 
     def ids(self) -> list[str]:
         """Return the ids of all studies, newest first."""
         return study_ids(self.root)[::-1]
+
+    def runs(self) -> pd.DataFrame:
+        """Return the table of all runs (`RunLog.runs`). It is at most `FRESH_S` old. The caller must not change it."""
+        with self._lock:
+            if self._table is None or time.monotonic() - self._table[0] > FRESH_S:
+                self._table = (time.monotonic(), self.log.runs())
+            return self._table[1]
+
+    def refresh(self) -> None:
+        """Read the table of runs anew at the next call. Call this after a request that changes runs."""
+        with self._lock:
+            self._table = None
 
     def planned(self, study_id: str) -> Planned:
         """Return a study with its runs.
@@ -84,7 +100,7 @@ class Studies:
         Raises:
             RampartError: there is no such study, or this version cannot read it.
         """
-        return self._planned(study_id, statuses_of(self.log.runs()))
+        return self._planned(study_id, statuses_of(self.runs()))
 
     def overview(self, study_id: str) -> Overview:
         """Return everything that is known about a study.
@@ -103,7 +119,13 @@ class Studies:
 
     def left(self, overview: Overview) -> Estimate:
         """Return how long a study still takes, by the present progress of its runs."""
-        return estimate(overview.study, self.durations(), overview.results.cells, self.root)
+        with self._lock:
+            cells, study_id = overview.results.cells, overview.study.id
+            key = (cells, self._steps_done(cells))
+            known = self._left.get(study_id)
+            if known is None or known[0] != key:
+                known = self._left[study_id] = (key, estimate(overview.study, self.durations(), cells, self.root))
+            return known[1]
 
     def outlook(self, study: Study) -> Outlook:
         """Return the cost of a study that has not been launched, and what it can show."""
@@ -118,7 +140,7 @@ class Studies:
     def durations(self) -> Durations:
         """Return the durations of the finished runs."""
         with self._lock:
-            key = tuple(run for run, status in statuses_of(self.log.runs()) if status == "finished")
+            key = tuple(run for run, status in statuses_of(self.runs()) if status == "finished")
             if self._durations is None or self._durations[0] != key:
                 self._durations = (key, Durations(self.root))
             return self._durations[1]
@@ -129,15 +151,16 @@ class Studies:
         Args:
             study_id: id of the study; "" for all studies, without the progress of their runs.
         """
-        runs = self.log.runs()
-        statuses = statuses_of(runs)
-        if study_id:
-            return self._facts(study_id, statuses, dict(zip(runs["id"], runs["progress"], strict=True)))
-        return [fact for one in self.ids() for fact in self._facts(one, statuses, {})]
+        statuses = statuses_of(self.runs())
+        if not study_id:
+            return [fact for one in self.ids() for fact in self._facts(one, statuses)]
+        facts = self._facts(study_id, statuses)
+        planned = self._plans.get(study_id)
+        return [*facts, self._steps_done(planned[1].cells)] if planned else facts
 
     def is_active(self) -> bool:
         """Return True if a study will launch runs or waits for them."""
-        statuses = statuses_of(self.log.runs())
+        statuses = statuses_of(self.runs())
         for study_id in self.ids():
             folder = StudyFolder(self.root, study_id)
             if not (folder.is_stopped or folder.is_complete):
@@ -155,11 +178,11 @@ class Studies:
             known = self._plans.get(study_id)
             if known is None or known[0] != key:
                 study = folder.read()
-                cells = tuple(Plan(study, self._runs(statuses)).cells)
+                cells = tuple(Plan(study, self._identities(statuses)).cells)
                 known = self._plans[study_id] = (key, Planned(study, status_of(folder, cells), cells, key[0]))
             return known[1]
 
-    def _runs(self, statuses: Statuses) -> Runs:
+    def _identities(self, statuses: Statuses) -> Runs:
         if self._known is None or self._known[0] != statuses:
             self._known = (statuses, Runs(self.root))
         return self._known[1]
@@ -170,13 +193,18 @@ class Studies:
         except RampartError as error:
             return f"{study_id}: {error}"
 
-    def _facts(self, study_id: str, statuses: Statuses, progress: dict[str, float]) -> list[object]:
+    def _facts(self, study_id: str, statuses: Statuses) -> list[object]:
         try:
             planned = self._planned(study_id, statuses)
         except RampartError as error:
             return [study_id, str(error)]
-        running = [step.run for cell in planned.cells for step in cell.steps if step.status == "running"]
-        return [planned.stamps, planned.status, hash(planned.cells), [steps_done(progress.get(run)) for run in running]]
+        return [planned.stamps, planned.status, hash(planned.cells)]
+
+    def _steps_done(self, cells: Sequence[CellState]) -> tuple[int, ...]:
+        """Return the progress of the running runs of a study, in steps of 5 %."""
+        running = {step.run for cell in cells for step in cell.steps if step.status == "running"}
+        runs = self.runs()
+        return tuple(steps_done(progress) for run, progress in zip(runs["id"], runs["progress"], strict=True) if run in running)
 
 
 def statuses_of(runs: pd.DataFrame) -> Statuses:

@@ -127,7 +127,7 @@ def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
     """Return a heat map of how often each operation won on each edge of a cell.
 
     Each row is an edge, each column an operation; the last column counts the genotypes without the edge. A frame marks the
-    outcome with the most votes on its edge.
+    outcome with the most votes on its edge, unless another one has as many.
 
     Args:
         votes: votes of the genotypes.
@@ -144,7 +144,7 @@ def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
         hovertemplate=f"edge %{{y}}, %{{x}}: %{{z}} of {genotypes}<extra></extra>"))
     frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
                "line": {"color": colour_of(names[column]), "width": 2.2}}
-              for row, column in enumerate(row.index(max(row)) for row in numbers)]
+              for row, column in enumerate(row.index(max(row)) for row in numbers) if numbers[row].count(max(numbers[row])) == 1]
     themed(figure, legend=False, margin={"l": 78, "t": 62, "r": 8, "b": 12})
     figure.update_layout(hovermode="closest", shapes=frames)
     figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)

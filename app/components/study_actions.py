@@ -7,7 +7,8 @@ from functools import partial
 import streamlit as st
 
 from app import session
-from app.components.run_actions import Action, answer, perform
+from app.components import run_actions
+from app.components.run_actions import Action, answer
 from app.components.states import STUDIES_PAGE, problem
 from app.formats import plural
 from app.studies import ACTIVE
@@ -23,6 +24,12 @@ AGAIN = Action("Try failed cells again", "replay", "Continue the failed and stop
                "The failed runs continue.", actions.resume)
 MOST_SEEDS = 20
 NOTICE = "studies.notice"  # in the session: what the last deletion did
+
+
+def perform(action: Action, study_id: str) -> None:
+    """Request an action for a study, and let the pages read its runs anew."""
+    run_actions.perform(action, study_id)
+    session.hub().studies.refresh()
 
 
 def buttons(overview: Overview) -> None:
@@ -86,6 +93,7 @@ def _delete(overview: Overview) -> None:
             except RampartError as refusal:
                 problem(str(refusal), link=None)
                 return
+            session.hub().studies.refresh()
             st.session_state[NOTICE] = f"The study “{overview.study.question}” is deleted" + (
                 f", with {plural(removed, 'run')}." if with_runs else "; its runs are kept.")
             st.switch_page(STUDIES_PAGE)

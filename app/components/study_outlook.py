@@ -101,6 +101,7 @@ def launched_once(study: Study) -> str:
     before, study_id, at = st.session_state.get(LAUNCHED, ("", "", 0.0))
     if before != text or time.monotonic() - at > AGAIN_S:
         study_id = launch(session.runs_root(), study)
+        session.hub().studies.refresh()
         st.session_state[LAUNCHED] = (text, study_id, time.monotonic())
     return str(study_id)
 

@@ -53,7 +53,8 @@ def arms_table(results: Results) -> None:
         StaticColumn("Parameters", lambda arm: count(arm.mean("parameters")), right=True),
         StaticColumn("MACs", lambda arm: count(arm.mean("macs")), right=True),
         StaticColumn("Search time", lambda arm: duration(arm.mean("search_s")), right=True))
-    ratio: StaticColumn[ArmResult] = StaticColumn(f"MACs of {results.study.reference}", partial(ratio_words, results), right=True)
+    ratio: StaticColumn[ArmResult] = StaticColumn(f"MACs against {results.study.reference}", partial(ratio_words, results),
+                                                  right=True)
     shown = [*columns[:6], ratio, columns[6]] if results.study.reference else columns
     st.html(html_table(shown, results.arms.values(), label="Arms"))
 
@@ -81,7 +82,7 @@ def votes(overview: Overview) -> None:
             if arm.method and (result := overview.results.arms[arm.name]).genotypes}
     if not arms:
         return
-    section("Votes of the search seeds", "how often each operation won on each edge; a frame marks the winner")
+    section("Votes of the search seeds", "how often each operation won on each edge; a frame marks the most frequent one")
     names = {name: f"{name}: {plural(len(genotypes), 'genotype')}" for name, genotypes in arms.items()}
     left, _ = st.columns([2, 3])
     name = address.selectbox(left, "Arm", names, name="arm", key="study.arm")
@@ -122,7 +123,8 @@ def contrast_columns(results: Sequence[Contrast]) -> list[StaticColumn[Contrast]
         StaticColumn("Difference", lambda one: points(one.difference), right=True),
         StaticColumn("Welch interval", lambda one: interval_words(one.interval), right=True),
         StaticColumn("Bootstrap interval", lambda one: interval_words(one.bootstrap), right=True),
-        StaticColumn("p", p_html, right=True), StaticColumn("Adjusted p", lambda one: p_words(one.adjusted_p), right=True),
+        StaticColumn("p", p_html, right=True),
+        StaticColumn("Adjusted p", lambda one: EMPTY if one.difference is None else p_words(one.adjusted_p), right=True),
         StaticColumn("Verdict", lambda one: EMPTY if one.difference is None else VERDICTS[one.verdict])]
     if any(one.equivalence_p is not None for one in results):
         columns.insert(-1, StaticColumn("Equivalence p", lambda one: p_words(one.equivalence_p), right=True))

@@ -48,7 +48,8 @@ def studies() -> None:
 def question_html(overview: Overview) -> Markup:
     """Return the question of a study as a link, with the answer below."""
     study = overview.study
-    tags = "".join(tag_html(text) for text in (dataset_title(study.dataset), study.preset, study.size) if text)
+    tags = "".join(tag_html(text) for text in (dataset_title(study.dataset), study.preset, study.size,
+                                               "example" if study.example else "") if text)
     return Markup(f'<a href="study?id={escape(study.id)}" target="_self"><b>{escape(study.question)}</b></a>'
                   f'<div class="rp-row rp-studyanswer">{marks_html(overview)}<span>{escape(answer_words(overview))}</span></div>'
                   f'<div class="rp-row rp-below">{tags}<span class="rp-label">{escape(study.id)}</span></div>')

@@ -12,6 +12,7 @@ from app.components.status import tag_html
 from app.components.study_actions import buttons
 from app.components.study_answer import answer_words, marks_html, study_chip_html
 from app.components.study_matrix import causes_html, matrix_html
+from app.components.study_outlook import rounded
 from app.components.study_results import arms_charts, arms_table, contrasts, files, notes, votes
 from app.formats import dataset_title, escape, moment, plural
 from app.studies import ACTIVE
@@ -44,7 +45,8 @@ def head(study_id: str) -> None:
     if overview is None:
         return
     study = overview.study
-    tags = "".join(map(tag_html, filter(None, (dataset_title(study.dataset), f"preset {study.preset}", study.size))))
+    tags = "".join(map(tag_html, filter(None, (dataset_title(study.dataset), f"preset {study.preset}", study.size,
+                                            "example" if study.example else ""))))
     size = f"{plural(len(study.arms), 'arm')}, {plural(len(study.search_seeds), 'search seed')}"
     st.html(
         f'<h1 class="rp-title">{escape(study.question)}</h1><div class="rp-row rp-below">{tags}'
@@ -60,11 +62,11 @@ def head(study_id: str) -> None:
 
 def progress(overview: Overview) -> str:
     """Return the progress bar of a study: finished cells, and the time left while it goes on."""
-    active = overview.status in ACTIVE
-    left = session.hub().studies.left(overview) if active else None
-    return progress_html(title="Cells", done=overview.results.done, total=len(overview.results.cells), unit="cells",
-                         seconds_left=left.seconds if left else None, tone=TONES.get(overview.status, ""),
-                         detail=plural(left.runs, "run") + " to go" if left else "")
+    left = session.hub().studies.left(overview) if overview.status in ACTIVE else None
+    time_left = "" if left is None or left.seconds is None else f", {rounded(left.seconds)} left"
+    detail = f"{plural(left.runs, 'run')} to go{time_left}" if left else ""
+    return progress_html(title="Done", done=overview.results.done, total=len(overview.results.cells), unit="cells",
+                         tone=TONES.get(overview.status, ""), detail=detail)
 
 
 def results(study_id: str) -> None:
@@ -72,7 +74,7 @@ def results(study_id: str) -> None:
     overview = read(study_id)
     if overview is None:
         return
-    runs = session.run_log().runs()
+    runs = session.hub().studies.runs()
     section("Cells", "each links to its run; a stronger tint is a higher accuracy")
     st.html(matrix_html(overview, dict(zip(runs["id"], runs["progress"], strict=True))) + causes_html(overview.results))
     if any(arm.cells for arm in overview.results.arms.values()):

@@ -168,6 +168,7 @@ def test_a_result_reaches_the_shared_overview(empty: Path) -> None:
     shared, study_id = session.hub().studies, actions.launch(empty, two_arms())
     assert shared.overview(study_id).results.done == 0
     finish(empty, study_id)
+    session.hub().refresh()
     overview = shared.overview(study_id)
     assert overview.results.done == 6 and all(len(arm.cells) == 2 for arm in overview.results.arms.values())
 

@@ -64,13 +64,16 @@ def test_the_front_joins_the_arms_that_no_other_dominates() -> None:
 
 
 def test_the_votes_on_an_edge_add_up_and_the_winner_is_framed() -> None:
-    genotypes = [genotype_at(step, seed) for step, seed in ((10, 2), (10, 2), (10, 3))]
+    genotypes = [genotype_at(step, seed) for step, seed in ((10, 2), (10, 2), (10, 3), (10, 3), (2, 4))]
     for votes in vote_map(genotypes).values():
         figure = votes_figure(votes, len(genotypes))
         numbers = np.array(figure.data[0].z)
-        assert numbers.shape[0] == len(EDGES) and (numbers.sum(axis=1) == 3).all()
+        assert numbers.shape[0] == len(EDGES) and (numbers.sum(axis=1) == 5).all()
         framed = {(round((one.y0 + one.y1) / 2), round((one.x0 + one.x1) / 2)) for one in figure.layout.shapes}
-        assert framed == {(row, int(numbers[row].argmax())) for row in range(len(EDGES))}
+        most = numbers.max(axis=1)
+        alone = [row for row in range(len(EDGES)) if (numbers[row] == most[row]).sum() == 1]
+        assert framed == {(row, int(numbers[row].argmax())) for row in alone}
+        assert len(framed) < len(EDGES), "an edge with a tie has no winner"
         assert votes_height(votes) > 14 * 20
 
 
