@@ -10,6 +10,7 @@ from app import session
 from app.components import run_actions
 from app.components.run_actions import Action, answer
 from app.components.states import STUDIES_PAGE, problem
+from app.components.study_questions import STARTED
 from app.formats import plural
 from app.studies import ACTIVE
 from engine.errors import RampartError
@@ -45,6 +46,7 @@ def buttons(overview: Overview) -> None:
         _extend(overview)
         if st.button("Duplicate and edit", key="study.edit", icon=":material/edit:",
                      help="Open a copy of this study's text in the editor."):
+            st.session_state.pop(STARTED, None)
             st.switch_page(STUDIES_PAGE, query_params={"new": "own", "edit": study_id})
         _delete(overview)
     refusal, done = answer(study_id)

@@ -11,7 +11,7 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.protocol import field_text
 from app.components.states import problem
 from app.components.study_outlook import absences, facts_html, launch_button
-from app.components.study_questions import study_of
+from app.components.study_questions import STARTED, study_of
 from app.formats import escape
 from app.studies import as_text
 from engine.data.catalogue import DATASETS
@@ -23,7 +23,7 @@ from engine.study.folder import StudyFolder
 from engine.study.parsing import from_text
 from engine.study.questions import SIZES, recipes
 
-TEXT, STARTED = "studies.text", "studies.started"
+TEXT = "studies.text"
 EXAMPLE = """\
 question: Does a larger search space of widths help?
 dataset: digits
@@ -61,15 +61,21 @@ def editor() -> None:
 
 
 def start() -> None:
-    """Fill the editor on the first visit: with the study or question that the address names, or else with an example."""
-    asked = ":".join(st.query_params.get(name, "") for name in ("edit", "size", "dataset"))
-    if st.session_state.get(STARTED) != asked or TEXT not in st.session_state:
-        st.session_state[STARTED], st.session_state[TEXT] = asked, start_text()
+    """Fill the editor on the first visit: with the study or question that the address names, or else with an example.
 
-
-def start_text() -> str:
-    """Return the text of the study or question that the address names (?edit=...), or the example."""
+    Later visits keep what the user has typed, until the address names another study or the user asks for a copy again.
+    """
     asked = st.query_params.get("edit", "")
+    if TEXT not in st.session_state or (asked and st.session_state.get(STARTED) != asked):
+        st.session_state[STARTED], st.session_state[TEXT] = asked, start_text(asked)
+
+
+def start_text(asked: str) -> str:
+    """Return the text of a study or question, or the example.
+
+    Args:
+        asked: id of the study or name of the question; "" for the example.
+    """
     try:
         if asked in recipes():
             size, dataset = (known if (known := st.query_params.get(name, default)) in registry else default for

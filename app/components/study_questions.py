@@ -10,11 +10,14 @@ from app import address, session
 from app.components.states import problem
 from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
 from app.formats import escape
+from engine.command import program
 from engine.errors import RampartError
+from engine.study.answer import listed
 from engine.study.declaration import Study
 from engine.study.questions import SIZES, Recipe, recipes
 
 COLUMNS = 2
+STARTED = "studies.started"  # in the session: the study or question with whose text the editor was filled
 
 
 def questions() -> None:
@@ -29,6 +32,11 @@ def questions() -> None:
         for column, recipe in zip(st.columns(COLUMNS), every[first:first + COLUMNS], strict=False):
             with column, st.container(border=True, height="stretch", key=f"rp-question-{recipe.name}"):
                 card(recipe, size, dataset)
+
+
+    st.markdown("###### The same by command")
+    st.code(f"{program()} study new {every[0].name} --size {size} --dataset {dataset}", language="bash", wrap_lines=True)
+    st.caption(f"The names of the questions are {listed([recipe.name for recipe in every])}.")
 
 
 def card(recipe: Recipe, size: str, dataset: str) -> None:
@@ -57,6 +65,7 @@ def card(recipe: Recipe, size: str, dataset: str) -> None:
 
 def edit(recipe: str, size: str, dataset: str) -> None:
     """Open the editor with the text of a question's study."""
+    st.session_state.pop(STARTED, None)
     address.choose(new="own", edit=recipe, size=size, dataset=dataset)
 
 

@@ -21,7 +21,7 @@ from app.formats import EMPTY, dataset_title, escape, plural
 from app.studies import ACTIVE
 from engine.study.overview import Overview
 
-NEW = {"questions": "A question that ships with Rampart", "own": "A study of one's own"}
+NEW = {"questions": "A question that ships with Rampart", "own": "Your own study"}
 TONES = {"finished": "rp-good", "failed": "rp-bad", "stopped": "rp-warn"}
 
 

@@ -133,6 +133,18 @@ def test_a_copy_of_a_question_or_of_a_study_opens_in_the_editor(empty: Path) -> 
     assert not missing.exception and "There is no study" in text_of(missing)
 
 
+def test_what_the_user_typed_stays_when_other_choices_change(empty: Path) -> None:
+    page = open_page("studies", new="own")
+    page.text_area(key="studies.text").set_value(OWN).run()
+    page.segmented_control(key="studies.new").set_value("questions").run()
+    page.segmented_control(key="studies.size").set_value("full").run()
+    page.segmented_control(key="studies.new").set_value("own").run()
+    assert not page.exception and page.text_area(key="studies.text").value == OWN
+    page.segmented_control(key="studies.new").set_value("questions").run()
+    page.button(key="studies.edit.space").click().run()
+    assert "search_seeds: 5" in page.text_area(key="studies.text").value and page.query_params["new"] == "own"
+
+
 @pytest.mark.parametrize("name", [name for name, _ in recipes().items()])
 def test_the_text_of_a_study_is_the_same_study(name: str) -> None:
     study = recipes()[name].study("full", "digits", source="cifar10")
