@@ -191,11 +191,18 @@ def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES, *, file: st
     except ConfigError:
         raise
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
-        raise ConfigError(f"A {file} must be JSON or YAML and cannot be read "
-                          f"({' '.join(str(problem).split())[:160]}); {advice}.") from None
+        raise ConfigError(f"A {file} must be JSON or YAML and cannot be read ({_words(problem)}); {advice}.") from None
     if not isinstance(record, dict):
         raise ConfigError(f"A {file} must name {', '.join(entries)}, got {shortened(record)}; {advice}.")
     return record
+
+
+def _words(problem: Exception) -> str:
+    """Return the place and the cause of a syntax error in at most 160 characters."""
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
+        mark = problem.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}"[:160]
+    return " ".join(str(problem).split())[:160]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -85,10 +85,10 @@ def _delete(overview: Overview) -> None:
     with st.popover("Delete", icon=":material/delete:", disabled=busy, key="study.delete.open",
                     help="Stop the study first: some of its runs wait or run." if busy else None):
         own = len({step.run for cell in overview.results.cells for step in cell.steps if step.run and not step.reused})
-        with_runs = st.checkbox(f"Also delete the {plural(own, 'run')} that were launched for it", key="study.with_runs",
-                                help="Runs that another study uses are kept.")
+        with_runs = own > 0 and st.checkbox(f"Also delete {'the run' if own == 1 else f'the {own} runs'} launched for it",
+                                            key="study.with_runs", help="Runs that another study uses are kept.")
         st.caption("The runs and everything they measured are removed from the disk." if with_runs else
-                   "The runs stay in the list of runs.")
+                   "The runs stay in the list of runs." if own else "All its runs belong to other studies and stay.")
         if st.button("Delete the study and its runs" if with_runs else "Delete the study", key="study.delete", type="primary"):
             try:
                 removed = actions.delete(session.runs_root(), overview.study.id, with_runs=with_runs)

@@ -37,7 +37,7 @@ def marks_html(overview: Overview) -> str:
 
 def answer_words(overview: Overview) -> str:
     """Return the answer in one sentence, without what its marks say already."""
-    headline = overview.answer.headline
+    headline = overview.answer.headline.replace(" %", "\u00a0%")
     if not headline.startswith(PREFIX):
         return headline
     rest = headline.removeprefix(PREFIX)

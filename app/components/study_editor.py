@@ -9,6 +9,7 @@ import streamlit as st
 from app import session
 from app.components.html_table import StaticColumn, html_table
 from app.components.protocol import field_text
+from app.components.scroll import scroll_here
 from app.components.states import problem
 from app.components.study_outlook import absences, facts_html, launch_button
 from app.components.study_questions import STARTED, study_of
@@ -23,7 +24,7 @@ from engine.study.folder import StudyFolder
 from engine.study.parsing import from_text
 from engine.study.questions import SIZES, recipes
 
-TEXT = "studies.text"
+TEXT, FILLED = "studies.text", "studies.filled"  # in the session: the text, and how often it was filled with another study's
 EXAMPLE = """\
 question: Does a larger search space of widths help?
 dataset: digits
@@ -68,6 +69,9 @@ def start() -> None:
     asked = st.query_params.get("edit", "")
     if TEXT not in st.session_state or (asked and st.session_state.get(STARTED) != asked):
         st.session_state[STARTED], st.session_state[TEXT] = asked, start_text(asked)
+        st.session_state[FILLED] = st.session_state.get(FILLED, 0) + 1
+    if asked:  # the list of studies may be long, and the user has asked for this text
+        scroll_here(f"{asked} {st.session_state[FILLED]}", key="studies.editor")
 
 
 def start_text(asked: str) -> str:

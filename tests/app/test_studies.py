@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from engine.study.parsing import from_text
 from engine.study.power import ASSUMED_SPREAD, Power, Spread, power_of, spread_of
 from engine.study.questions import recipes
 from tests.app.conftest import Samples
-from tests.app.pages import open_page, text_of
+from tests.app.pages import component_data, open_page, text_of
 from tests.sample_studies import finish, run_one, two_arms
 
 OWN = """\
@@ -108,14 +109,14 @@ def test_a_study_of_ones_own_shows_its_size_before_the_launch_and_launches(empty
 
 @pytest.mark.parametrize(("text", "words"), [
     ("", "A study must name question"), ("arms: 3", "arms of a study must be a list"),
-    ("question: [", "A study must be JSON or YAML"),
+    ("question: [", "A study must be JSON or YAML and cannot be read (line 1, column 12: "),
     (OWN.replace("width_ratio", "width"), "width"), (OWN.replace("search_seeds: 3", "search_seeds: 0"), "search_seeds")])
 def test_an_error_is_a_sentence_and_nothing_can_be_launched(empty: Path, text: str, words: str) -> None:
     page = open_page("studies", new="own")
     page.text_area(key="studies.text").set_value(text).run()
     assert not page.exception
     box = next(line for line in text_of(page).splitlines() if "rp-problem" in line and "role" in line)
-    assert words in box, box
+    assert words in unescape(box), box
     assert page.button(key="studies.launch.none").disabled
 
 
@@ -129,6 +130,7 @@ def test_a_copy_of_a_question_or_of_a_study_opens_in_the_editor(empty: Path) -> 
     study_id = actions.launch(empty, two_arms("Copied?"))
     copy = open_page("studies", new="own", edit=study_id)
     assert from_text(copy.text_area(key="studies.text").value).question == "Copied?"
+    assert component_data(copy, "rampart_scroll"), "the browser scrolls to the editor"
     missing = open_page("studies", new="own", edit="20261126-0000-nothing-digits-0000")
     assert not missing.exception and "There is no study" in text_of(missing)
 
