@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
-from engine.config import RunConfig
+from engine.config import AttackConfig, RunConfig
 from engine.configuring import recorded
+from engine.data.splits import split_sizes
 from engine.errors import ConfigError, RunError
 from engine.run import device
 from engine.run.events import read_events
@@ -21,13 +22,12 @@ from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
 
-# Seconds of a run with the preset `quick` on digits, on one core of a two-core machine (python -m benchmarks.study_durations).
-# They stand in for the durations of finished runs as long as there are none.
-DIGITS_QUICK_S = {("search", "arnas"): 150.0, ("search", "dsara"): 150.0, ("search", "e2rnas"): 90.0,
-                  ("search", "random_search"): 60.0, ("retrain", ""): 40.0, ("attack", ""): 110.0}
-# Settings that do not make two runs incomparable in their duration. The number of epochs is taken into account by a ratio.
-IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "genotype", "transplant", "match", "match_to", "channels",
-           "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
+# CPU seconds of a run with the preset `quick` on digits, with one thread (python -m benchmarks.study_durations), and the epochs or
+# images that the run covers. They stand in for the durations of finished runs as long as there are none.
+DIGITS_QUICK_S = {("search", "arnas"): (99.6, 16), ("retrain", ""): (26.6, 14), ("attack", ""): (59.0, 359)}
+# Settings that do not make two runs incomparable in their duration. Epochs and attacked images enter as a ratio.
+IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "autoattack_images", "genotype", "transplant", "match",
+           "match_to", "channels", "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Durations:
             except (OSError, RunError):
                 continue
             if known is not None:
-                same, similar, seconds_per_epoch = known
-                self._same[same].append(seconds_per_epoch)
-                self._similar[similar].append(seconds_per_epoch)
+                same, similar, per_unit = known
+                self._same[same].append(per_unit)
+                self._similar[similar].append(per_unit)
 
     def of(self, kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[float | None, bool]:
         """Return the expected duration of a run.
@@ -79,12 +79,9 @@ class Durations:
         same, similar = _keys(kind, method, preset, config)
         for durations in (self._same.get(same), self._similar.get(similar)):
             if durations:
-                return median(durations) * _epochs(config), True
-        if config.dataset == "digits" and preset == "quick":
-            seconds = DIGITS_QUICK_S.get((kind, method or ""))
-            usual = {"search": 16, "retrain": 14}.get(kind, 1)
-            return (None if seconds is None else seconds * _epochs(config) / usual), False
-        return None, False
+                return median(durations) * amount(config), True
+        known = DIGITS_QUICK_S.get((kind, method or "")) if config.dataset == "digits" and preset == "quick" else None
+        return (None if known is None else known[0] * amount(config) / known[1]), False
 
 
 def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | None = None, runs: Path | str | None = None,
@@ -148,7 +145,10 @@ def _shared(step: str, config: RunConfig, cell: CellState) -> object:
     return step, cell.cell.search_seed, json.dumps(config.model_dump(mode="json"), sort_keys=True), own
 
 
-def _epochs(config: RunConfig) -> int:
+def amount(config: RunConfig) -> int:
+    """Return the amount of work of a run: the epochs of a training, or the images that an attack covers."""
+    if isinstance(config, AttackConfig):
+        return config.autoattack_images or split_sizes(config.dataset, config.images)["test"]
     return int(getattr(config, "epochs", 1))
 
 
@@ -160,7 +160,9 @@ def _keys(kind: str, method: str | None, preset: str, config: RunConfig) -> tupl
 
 @lru_cache(maxsize=20_000)
 def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, str, str], float] | None:
-    """Return the keys of a finished run and its seconds per epoch; None if its duration is unknown. The answer is cached.
+    """Return the keys of a finished run and its seconds per epoch or attacked image; None if its duration is unknown.
+
+    The answer is cached.
 
     Args:
         runs: folder of all runs.
@@ -178,4 +180,4 @@ def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, 
         return None
     method = run.get("method") if run["kind"] == "search" else None
     same, similar = _keys(run["kind"], method, str(run.get("preset")), config)
-    return same, similar, seconds / _epochs(config)
+    return same, similar, seconds / amount(config)
