@@ -19,7 +19,7 @@ from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError
 from engine.requests import runs_root
-from engine.study import actions
+from engine.study import actions, archive
 from engine.study.declaration import Study
 from engine.study.folder import StudyFolder, study_ids, study_named
 from engine.study.overview import cells_of, read_overview, status_of
@@ -27,7 +27,7 @@ from engine.study.parsing import exported, from_text
 from engine.study.questions import SIZES, recipes
 from engine.study.report import FORMATS, as_json, export, rows, seconds_text
 
-ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions")
+ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
 WAIT_S = 1.0  # seconds between two looks at a study
 TEXT = "Compare arms over seeds: launch a study, follow it, and read its answer."
 
@@ -48,8 +48,10 @@ def study(verb: str, arguments: list[str]) -> int:
     parser = Parser(verb, TEXT, epilog="`rampart study questions` lists the questions that ship with Rampart.")
     parser.add_argument("action", choices=ACTIONS, help="list: all studies; new: launch a question or a file; show: cells and "
                         "answer; run: continue a stopped study and try failed runs again; stop; extend: more search seeds; "
-                        "report: write the report; delete; questions: the questions that ship")
-    parser.add_argument("name", nargs="?", help="id of the study or its end; for new, a question or a file (JSON or YAML)")
+                        "report: write the report; delete; questions: the questions that ship; pack, unpack: a study "
+                        "and its runs as one file; example: add the example study")
+    parser.add_argument("name", nargs="?", help="id of the study or its end; for new, a question or a file (JSON or YAML); "
+                        "for unpack, a packed file")
     parser.add_argument("--size", choices=SIZES, default="demo", help="new: size of a question's study (default %(default)s)")
     parser.add_argument("--dataset", default="digits", help="new: dataset of a question's study (default %(default)s)")
     parser.add_argument("--source", default="", metavar="DATASET", help="new: dataset on which the cells of a transfer are found")
@@ -58,18 +60,18 @@ def study(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--print", action="store_true", help="new: print the study as a file instead of launching it")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="extend: number of search seeds (default %(default)s)")
     parser.add_argument("--form", choices=FORMATS, default="markdown", help="report: file format (default %(default)s)")
-    parser.add_argument("--out", metavar="FILE", help="report: file to write (default: the terminal)")
+    parser.add_argument("--out", metavar="FILE", help="report, pack: file to write (default: the terminal, ID.tar.xz)")
     parser.add_argument("--with-runs", action="store_true", help="delete: also delete the runs that were launched for the study")
     parser.add_argument("--wait", action="store_true", help="new, run, extend: stay until every cell has its result")
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    if options.action not in ("list", "questions") and not options.name:
+    if options.action not in ("list", "questions", "example") and not options.name:
         raise ConfigError(f"study {options.action} needs {'a question or a file' if options.action == 'new' else 'an id'}; "
                           f"`rampart study {'questions' if options.action == 'new' else 'list'}` lists them.")
     calls: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         "list": _list, "new": _new, "show": _show, "run": _run, "stop": _stop, "extend": _extend, "report": _report,
-        "delete": _delete, "questions": _questions}
+        "delete": _delete, "questions": _questions, "pack": _pack, "unpack": _unpack, "example": _example}
     return calls[options.action](options, runs_root(options.runs))
 
 
@@ -172,6 +174,27 @@ def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     removed = actions.delete(root, folder.id, with_runs=options.with_runs)
     print(json.dumps({"id": folder.id, "runs": removed}) if options.json else f"{folder.id}  deleted, with {removed} runs")
+    return 0
+
+
+def _pack(options: argparse.Namespace, root: Path) -> int:
+    folder = study_named(root, options.name)
+    target = Path(options.out or f"{folder.id}.tar.xz")
+    count = archive.write_archive(root, [folder.id], target)
+    print(json.dumps({"file": str(target), "runs": count}) if options.json else f"{target}  {count} runs without checkpoints")
+    return 0
+
+
+def _unpack(options: argparse.Namespace, root: Path) -> int:
+    return _say_added(options, archive.read_archive(root, Path(options.name)))
+
+
+def _example(options: argparse.Namespace, root: Path) -> int:
+    return _say_added(options, archive.open_example(root))
+
+
+def _say_added(options: argparse.Namespace, ids: list[str]) -> int:
+    print(json.dumps({"ids": ids}) if options.json else "\n".join(ids))
     return 0
 
 

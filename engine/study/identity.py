@@ -36,6 +36,7 @@ class Known:
         study: id of the study for which the run was launched; "" if it was launched by hand.
         numerics: hash of the code that determines results, at the launch; "" for runs of older versions.
         created: time of the launch in unix seconds.
+        is_example: True if the run belongs to the example study. It has no weights, so no other study takes it.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Known:
     study: str
     numerics: str
     created: float
+    is_example: bool
 
 
 def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
@@ -91,6 +93,10 @@ class Runs:
         """Return the runs that were launched for a study, oldest first."""
         return sorted((one for one in self._by_id.values() if one.study == study_id), key=lambda one: (one.created, one.id))
 
+    def examples(self) -> list[Known]:
+        """Return the runs of the example study."""
+        return [one for one in self._by_id.values() if one.is_example]
+
     def __getitem__(self, run_id: str) -> Known:
         return self._by_id[run_id]
 
@@ -133,4 +139,4 @@ def _read(root: Path, run_id: str, mtime_ns: int) -> Known:
         experiment = ""
     membership, code = run.get("study") or {}, run.get("code") or {}
     return Known(run_id, run["kind"], experiment, str(run.get("parent") or ""), str(membership.get("id") or ""),
-                 str(code.get("numerics") or ""), float(run["created"]))
+                 str(code.get("numerics") or ""), float(run["created"]), bool(membership.get("example")))

@@ -183,7 +183,8 @@ class Plan:
         for known in self.runs.same(experiment_of(kind, arm.method, config), parent):
             own = known.study == self.study.id
             status = self._state(known.id).status
-            if own or (known.numerics == self.study.numerics and status not in ("failed", "stopped", "stopping")):
+            foreign = known.numerics == self.study.numerics and known.is_example == self.study.example
+            if own or (foreign and status not in ("failed", "stopped", "stopping")):
                 usable.append((not own, status != "finished", known.created, known.id, known))
         return min(usable)[-1] if usable else None
 

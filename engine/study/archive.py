@@ -1,0 +1,195 @@
+"""Studies in one file: a compressed archive of a study and its runs without checkpoints, and the example study that ships.
+
+An archive shows everything that the pages show, on any machine. Its networks have no weights, so they cannot be attacked again.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import secrets
+import shutil
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from engine.errors import RampartError, RunError
+from engine.files import sync_directory
+from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
+from engine.run.state import compute
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.identity import Runs
+from engine.study.planning import Plan
+
+EXAMPLE = Path(__file__).parent / "example.tar.xz"
+# Files of a run that an archive contains. Others are checkpoints, logs and requests.
+KEPT = ("run.json", "environment.json", "process.json", "exit.json", "events.jsonl", "results/genotype.json",
+        "results/network.json", "results/candidates.json", "results/outcomes.parquet", "results/samples.parquet",
+        "results/distances.parquet")
+LARGEST_BYTES = 2 * 2**30  # of all files in an archive together
+
+
+def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples: bool = True) -> int:
+    """Write studies and all runs that they take to an archive, and return the number of runs.
+
+    Paths, process ids and uncommitted changes to the code are left out, because they belong to the machine.
+
+    Args:
+        runs: folder of all runs.
+        ids: ids of the studies.
+        target: the file to write; its name should end with .tar.xz.
+        samples: False to leave out the images that attack runs store for the gallery.
+
+    Raises:
+        RunError: a study does not exist, or one of its runs waits or runs.
+    """
+    known, taken = Runs(runs), set()
+    for study_id in ids:
+        cells = Plan(StudyFolder(runs, study_id).read(), known).cells
+        taken |= {step.run for cell in cells for step in cell.steps if step.run}
+    for run_id in sorted(taken):
+        if not (state := compute(RunFolder(runs, run_id), with_parent=False)).is_over:
+            raise RunError(f"An archive needs studies whose runs have ended, and {run_id} is {state.status}; wait for it or stop "
+                           "the study.")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(3)}")
+    try:
+        with tarfile.open(temporary, "w:xz", preset=9) as archive:
+            for folder in (StudyFolder(runs, study_id) for study_id in ids):
+                for path in (folder.file, *sorted(folder.requests.glob("extend-*.json"))):
+                    _add(archive, path.relative_to(runs).as_posix(), path.read_bytes())
+            for run_id in sorted(taken):
+                for name in KEPT:
+                    if samples or name != "results/samples.parquet":
+                        _add_file(archive, RunFolder(runs, run_id).path, name)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(taken)
+
+
+def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = False) -> list[str]:
+    """Add the studies of an archive and their runs to a runs folder, and return the ids of the studies.
+
+    Runs and studies that the folder has already are kept as they are.
+
+    Args:
+        runs: folder of all runs; created if it does not exist.
+        source: the archive.
+        example: True to mark the studies and their runs as the example.
+
+    Raises:
+        RunError: the file is not such an archive, or the disk is full. Nothing is added.
+    """
+    root = Path(runs).absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    draft = root / f".draft-archive-{secrets.token_hex(4)}"
+    try:
+        ids = _unpack(source, draft, example)
+        for run_id in run_ids(draft):
+            if not (root / run_id).exists():
+                (draft / run_id).rename(root / run_id)
+        (root / "studies").mkdir(exist_ok=True)
+        for study_id in ids:
+            if not StudyFolder(root, study_id).exists():
+                if (requested := draft / "studies" / study_id).is_dir():
+                    requested.rename(root / "studies" / study_id)
+                (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
+            StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
+        sync_directory(root)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as problem:
+        raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and this one cannot be read "
+                       f"({' '.join(str(problem).split())[:160]}); nothing was added.") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return ids
+
+
+def open_example(runs: Path | str) -> list[str]:
+    """Add the example studies that ship with Rampart to a runs folder, and return their ids.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    return read_archive(runs, EXAMPLE, example=True)
+
+
+def remove_example(runs: Path | str) -> None:
+    """Remove the example studies and their runs from a runs folder."""
+    for study_id in study_ids(runs):
+        folder = StudyFolder(runs, study_id)
+        try:
+            if folder.read().example:
+                folder.remove()
+        except RampartError:
+            continue  # a damaged study is not the example
+    for known in Runs(runs).examples():
+        shutil.rmtree(RunFolder(runs, known.id).path, ignore_errors=True)
+
+
+def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
+    """Unpack an archive into a new folder, and return the ids of its studies."""
+    total = 0
+    with tarfile.open(source) if isinstance(source, Path) else tarfile.open(fileobj=source) as archive:
+        for member in archive:
+            total += member.size
+            if not (member.isfile() and _is_expected(member.name)) or total > LARGEST_BYTES:
+                raise ValueError(f"it contains {member.name[:80]!r}, which no archive of a study contains")
+            path = draft / member.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = archive.extractfile(member)
+            assert content is not None  # a regular file
+            with path.open("xb") as file:
+                shutil.copyfileobj(content, file)
+    ids = study_ids(draft)
+    for study_id in ids:
+        StudyFolder(draft, study_id).read()
+    for run_id in run_ids(draft):
+        RunFolder(draft, run_id).read_run()
+    if example:
+        for study_id in ids:
+            _mark(StudyFolder(draft, study_id).file, lambda record: record | {"example": True})
+        for run_id in run_ids(draft):
+            _mark(RunFolder(draft, run_id).run_json, lambda run: run | {"study": {**(run.get("study") or {}), "example": True}})
+    return ids
+
+
+def _mark(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path.write_text(json.dumps(changed(read_json(path) or {}), indent=2) + "\n", encoding="utf-8")
+
+
+def _is_expected(name: str) -> bool:
+    """Return True if an archive may contain a file with this name. No other name can leave the folder."""
+    first, *rest = PurePosixPath(name).parts
+    if first == "studies":
+        return bool(re.fullmatch(rf"{ID_PATTERN.pattern}(\.json|/extend-\d+\.json)", "/".join(rest)))
+    return bool(ID_PATTERN.fullmatch(first)) and "/".join(rest) in KEPT
+
+
+def _add_file(archive: tarfile.TarFile, folder: Path, name: str) -> None:
+    path = folder / name
+    if path.exists():
+        content = path.read_bytes()
+        _add(archive, f"{folder.name}/{name}", _impersonal(name, content) if name.count("/") == 0 else content)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _impersonal(name: str, content: bytes) -> bytes:
+    """Return the content of a run's file without what belongs to the machine."""
+    if not name.endswith(".json"):
+        return content
+    record = json.loads(content)
+    if name == "run.json":
+        record["command"] = re.sub(r" --runs \S+", "", str(record.get("command", "")))
+        record["code"] = {**(record.get("code") or {}), "diff": ""}
+    for field in ("pid", "create_time", "boot_id", "platform"):
+        record.pop(field, None)
+    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+

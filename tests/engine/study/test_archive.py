@@ -1,0 +1,140 @@
+"""Studies as archives: equal results elsewhere, nothing of the machine inside, hostile files refused, and the example removable."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import RunError
+from engine.run.folder import RunFolder, run_ids
+from engine.study import actions
+from engine.study.archive import read_archive, remove_example, write_archive
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.overview import read_overview
+from engine.study.parsing import from_text
+from tests.engine.run.processes import without_supervisor
+from tests.study_runs import finish_study
+
+STUDY = """
+question: Does lambda matter?
+dataset: digits
+preset: smoke
+search_seeds: 2
+arms:
+  - {name: A, method: arnas}
+  - {name: B, retrain: {genotype: ADVRUSH}}
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    yield without_supervisor(tmp_path / "runs")
+
+
+@pytest.fixture
+def packed(runs: Path, tmp_path: Path) -> tuple[str, Path]:
+    study_id = actions.launch(runs, from_text(STUDY))
+    finish_study(runs, study_id, lambda arm, seed, index: 30 + seed)
+    target = tmp_path / "study.tar.xz"
+    assert write_archive(runs, [study_id], target) == 2 * 3 + 2 * 2
+    return study_id, target
+
+
+def test_an_unpacked_study_has_the_same_answer(runs: Path, packed: tuple[str, Path], tmp_path: Path) -> None:
+    study_id, source = packed
+    elsewhere = tmp_path / "elsewhere"
+    assert read_archive(elsewhere, source) == [study_id]
+    here, there = read_overview(runs, study_id), read_overview(elsewhere, study_id)
+    assert there.answer == here.answer and there.status == "finished"
+    assert {name: arm.units for name, arm in there.results.arms.items()} == {name: arm.units
+                                                                            for name, arm in here.results.arms.items()}
+
+
+def test_an_archive_holds_nothing_of_the_machine(runs: Path, packed: tuple[str, Path]) -> None:
+    with tarfile.open(packed[1]) as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            assert content is not None
+            text = content.read()
+            assert str(runs).encode() not in text and b'"boot_id"' not in text, member.name
+
+
+def test_what_is_there_already_is_kept(packed: tuple[str, Path], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    read_archive(elsewhere, packed[1])
+    mine = RunFolder(elsewhere, run_ids(elsewhere)[0]).path / "note.txt"
+    mine.touch()
+    read_archive(elsewhere, packed[1])
+    assert mine.exists()
+
+
+def test_the_example_is_marked_taken_by_nobody_and_removed_whole(runs: Path, packed: tuple[str, Path], tmp_path: Path) -> None:
+    elsewhere = without_supervisor(tmp_path / "elsewhere")
+    (study_id,) = read_archive(elsewhere, packed[1], example=True)
+    assert read_overview(elsewhere, study_id).study.example and read_overview(elsewhere, study_id).status == "finished"
+    own = actions.launch(elsewhere, from_text(STUDY))
+    assert not any(step.run for cell in read_overview(elsewhere, own).results.cells for step in cell.steps)
+    remove_example(elsewhere)
+    assert study_ids(elsewhere) == [own] and run_ids(elsewhere) == []
+
+
+def archive_of(**files: str) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "20261126-0900-arnas-digits-0001/checkpoint/last.pt",
+                                  "20261126-0900-arnas-digits-0001/../../outside", "studies/../outside.json", "engine/attack.py"])
+def test_a_file_that_no_archive_contains_is_refused(name: str, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.raises(RunError, match="no archive of a study contains"):
+        read_archive(elsewhere, archive_of(**{name: "content"}))
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
+        entry = tarfile.TarInfo("20261126-0900-arnas-digits-0001/run.json")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(entry)
+    buffer.seek(0)
+    with pytest.raises(RunError, match="nothing was added"):
+        read_archive(tmp_path / "elsewhere", buffer)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\xfd7zXZ\x00\x00"])
+def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nothing was added"):
+        read_archive(tmp_path / "elsewhere", io.BytesIO(content))
+
+
+def test_a_study_that_runs_cannot_be_packed(runs: Path, tmp_path: Path) -> None:
+    study_id = actions.launch(runs, from_text(STUDY))
+    actions.advance(runs, study_id)
+    with pytest.raises(RunError, match="whose runs have ended"):
+        write_archive(runs, [study_id], tmp_path / "study.tar.xz")
+    assert not list(tmp_path.glob("*.tar.xz"))
+
+
+def test_extensions_travel_with_the_study(runs: Path, packed: tuple[str, Path], tmp_path: Path) -> None:
+    study_id, _ = packed
+    actions.extend(runs, study_id, 1)
+    finish_study(runs, study_id)
+    target = tmp_path / "extended.tar.xz"
+    write_archive(runs, [study_id], target)
+    elsewhere = tmp_path / "elsewhere"
+    read_archive(elsewhere, target)
+    assert StudyFolder(elsewhere, study_id).read().search_seeds == (0, 1, 2)
+    assert json.loads((elsewhere / "studies" / study_id / "extend-1.json").read_text())["looked"]
