@@ -22,8 +22,8 @@ from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
 
-# CPU seconds of a run with the preset `quick` on digits, with one thread, and the epochs or images that the run covers. They stand
-# in for the durations of finished runs as long as there are none. Measured by benchmarks/study_durations.py.
+# CPU seconds of a run with the preset `quick` on digits, with one thread, and the epochs or images that the run covers. They
+# stand in for the durations of finished runs as long as there are none. Measured by benchmarks/study_durations.py.
 DIGITS_QUICK_S = {("search", "arnas"): (99.6, 16), ("retrain", ""): (26.6, 14), ("attack", ""): (59.0, 359)}
 # Settings that do not make two runs incomparable in their duration. Epochs and attacked images enter as a ratio.
 IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "autoattack_images", "genotype", "transplant", "match",

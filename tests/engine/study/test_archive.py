@@ -1,4 +1,4 @@
-"""Studies as archives: equal results elsewhere, nothing of the machine inside, hostile files refused, and the example removable."""
+"""Studies as archives: equal results elsewhere, nothing of the machine inside, hostile files refused, a removable example."""
 
 from __future__ import annotations
 
