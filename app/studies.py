@@ -243,7 +243,9 @@ def as_text(study: Study, leave_out: Sequence[str] = ()) -> str:
 
 
 def plain(value: object) -> object:
-    """Return a value in which tuples are lists, as YAML knows only lists."""
+    """Return a value as YAML should show it: lists for tuples, and no quotes around the texts "true" and "false"."""
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
+    if value in ("true", "false"):  # the values of settings in a file are read as texts
+        return value == "true"
     return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value

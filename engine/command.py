@@ -62,10 +62,19 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         words += ["--then", ",".join(then)]
     words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
               for word in _flag(name, value, f"{follower}.")]
+    return line_of(words, runs)
+
+
+def line_of(words: Sequence[str], runs: Path | str | None = None) -> str:
+    """Return the shell command that calls Rampart with these words.
+
+    Args:
+        words: the verb and what follows it.
+        runs: folder of all runs. The command has no option --runs if this is None or the folder `runs` of the checkout.
+    """
     # The folder is named even if it comes from RAMPART_RUNS, because the user's shell may not have that variable.
-    if runs is not None and Path(runs).absolute() != ROOT / "runs":
-        words += ["--runs", str(runs)]
-    return f"{program()} {shlex.join(words)}"
+    folder = [] if runs is None or Path(runs).absolute() == ROOT / "runs" else ["--runs", str(runs)]
+    return f"{program()} {shlex.join([*words, *folder])}"
 
 
 def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from app import address, session
 from app.components.states import problem
 from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
 from app.formats import escape
-from engine.command import program
+from engine.command import line_of
 from engine.errors import RampartError
 from engine.study.answer import listed
 from engine.study.declaration import Study
@@ -35,7 +35,8 @@ def questions() -> None:
 
 
     st.markdown("###### The same by command")
-    st.code(f"{program()} study new {every[0].name} --size {size} --dataset {dataset}", language="bash", wrap_lines=True)
+    words = ["study", "new", every[0].name, "--size", size, "--dataset", dataset]
+    st.code(line_of(words, session.runs_root()), language="bash", wrap_lines=True)
     st.caption(f"The names of the questions are {listed([recipe.name for recipe in every])}.")
 
 

@@ -16,7 +16,7 @@ from app.components.states import section
 from app.formats import EMPTY, count, duration, escape, percent, plural
 from app.studies import as_text
 from app.theme import cell_title
-from engine.command import program
+from engine.command import line_of
 from engine.study.answer import endpoint_text
 from engine.study.contrasts import Contrast, Interval
 from engine.study.overview import Overview
@@ -175,10 +175,8 @@ def files(overview: Overview) -> None:
                            key="study.file", on_click="ignore", icon=":material/download:",
                            help="Arms, seeds and contrasts, without results.")
     st.markdown("###### The same by command")
-    root = session.runs_root()
-    runs = "" if root.name == "runs" and root.parent.samefile(".") else f" --runs {root}"
-    lines = [f"show {study_id}", f"report {study_id} --form markdown", f"extend {study_id} --seeds 5"]
-    st.code("\n".join(f"{program()} study {line}{runs}" for line in lines), language="bash", wrap_lines=True)
+    actions = (["show", study_id], ["report", study_id, "--form", "markdown"], ["extend", study_id, "--seeds", "5"])
+    st.code("\n".join(line_of(["study", *words], session.runs_root()) for words in actions), language="bash", wrap_lines=True)
 
 
 def sentence(text: str) -> str:
