@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 from engine.config import AttackConfig
+from engine.errors import RunLogError
 from engine.log.runlog import RunLog
 from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, compare, sentence
 from engine.study.declaration import Study
@@ -71,14 +72,16 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
         results: results of the study.
         extensions: extensions of the study, oldest first.
 
-    Raises:
-        RunLogError: the outcomes of an attack run cannot be read.
     """
     notes = tuple(_notes(results, extensions))
     if results.study.analysis == "ranking":
         return _ranking(results, notes)
-    measured = _measured(log, results)
+    outcomes, unread = _outcomes(log, results)
+    measured = _measured(results, {} if unread else outcomes)
     contrasts = compare(measured, results.study.contrasts, results.study.margin)
+    if unread:
+        notes += (f"The interval of the bootstrap is missing, because the outcomes of {len(unread)} attack runs cannot be read, "
+                  f"for example those of {unread[0]}.",)
     endpoint = endpoint_text(results.study)
     return Answer(_headline(results, contrasts, endpoint), not results.is_complete,
                   all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts), (),
@@ -111,10 +114,30 @@ def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
             f"{listed([one.first for one in known])}.")
 
 
-def _measured(log: RunLog, results: Results) -> dict[str, Measured]:
-    """Return the values of each arm, with the outcomes of the images that all networks share."""
-    outcomes = {cell.run: log.correct_images(cell.run, results.study.endpoint)
-                for arm in results.arms.values() for cell in arm.cells}
+def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]], list[str]]:
+    """Read the outcome of each image.
+
+    Returns:
+        {run id: {image: True if it was classified correctly}}.
+        The ids of the runs whose outcomes cannot be read.
+    """
+    outcomes: dict[str, dict[int, bool]] = {}
+    unread = []
+    for run in [cell.run for arm in results.arms.values() for cell in arm.cells]:
+        try:
+            outcomes[run] = log.correct_images(run, results.study.endpoint)
+        except RunLogError:
+            unread.append(run)
+    return outcomes, unread
+
+
+def _measured(results: Results, outcomes: Mapping[str, Mapping[int, bool]]) -> dict[str, Measured]:
+    """Return the values of each arm, with the outcomes of the images that all networks share.
+
+    Args:
+        results: results of the study.
+        outcomes: outcome of each image by run; empty if they are not known.
+    """
     shared = sorted(set.intersection(*map(set, outcomes.values()))) if outcomes else []
     return {name: _arm(arm, outcomes, shared) for name, arm in results.arms.items()}
 
@@ -122,8 +145,8 @@ def _measured(log: RunLog, results: Results) -> dict[str, Measured]:
 def _arm(arm: ArmResult, outcomes: Mapping[str, Mapping[int, bool]], shared: Sequence[int]) -> Measured:
     images: list[NDArray[np.bool_]] = [
         np.array([[outcomes[cell.run][image] for image in shared] for cell in cells], dtype=np.bool_)
-        for cells in arm.by_seed.values()]
-    return Measured(tuple(map(tuple, arm.units)), tuple(images) if shared and images else None, arm.mean("macs"))
+        for cells in arm.by_seed.values()] if shared else []
+    return Measured(tuple(map(tuple, arm.units)), tuple(images) or None, arm.mean("macs"))
 
 
 def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> str:

@@ -100,11 +100,12 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
     times: list[tuple[float | None, bool]] = []
     longest: list[float] = []
     counted: set[object] = set()
+    configurations = {arm.name: study.configurations(arm) for arm in study.arms}
     for cell in cells or [CellState(one, ()) for one in study.cells()]:
         arm = study.arm(cell.cell.arm)
         chain = 0.0
         steps = {step.name: step for step in cell.steps}
-        for name, config in study.configurations(arm).items():
+        for name, config in configurations[arm.name].items():
             kind, step = kind_of(name), steps.get(name)
             if step is not None and step.status == "finished":
                 continue

@@ -68,7 +68,6 @@ def overview_of(log: RunLog, study_id: str) -> Overview:
 
     Raises:
         RunError: there is no such study, or it cannot be read.
-        RunLogError: the outcomes of an attack run cannot be read.
     """
     folder = StudyFolder(log.root, study_id)
     declared, extensions = folder.read(), tuple(folder.extensions())
@@ -82,7 +81,7 @@ def read_overview(runs: Path, study_id: str) -> Overview:
     """Return everything that is known about a study, from a run log that is read for this call.
 
     Raises:
-        RunError, RunLogError: see `overview_of`.
+        RunError: there is no such study, or it cannot be read.
     """
     with snapshot(runs) as log:
         return overview_of(log, study_id)

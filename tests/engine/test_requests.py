@@ -41,7 +41,7 @@ def test_a_chain_is_written_whole(runs: Path) -> None:
     assert [run["config"]["seed"] for run in (search, retrain, attack)] == [7, 7, 0]
     assert search["config"] == config.model_dump(mode="json")
     assert search["created"] < retrain["created"] < attack["created"]
-    assert search["packages"]["torch"] and set(search["code"]) == {"version", "diff"}
+    assert search["packages"]["torch"] and set(search["code"]) == {"version", "diff", "numerics"}
     assert [requests.status(runs, run_id).status for run_id in ids] == ["queued"] * 3
     assert [entry["id"] for entry in requests.queue(runs)] == ids
     assert not [path for path in runs.iterdir() if path.name.startswith(".draft")]

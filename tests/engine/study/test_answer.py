@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.run.folder import RunFolder
 from engine.study import actions
 from engine.study.estimate import Durations, estimate
 from engine.study.overview import Overview, read_overview
@@ -70,6 +71,15 @@ def test_retrainings_average_within_their_search_seed(runs: Path) -> None:
     overview = studied(runs, lambda arm, seed, index: 32 + (8 if index else -8), STUDY.replace("search_seeds: 5",
                                                                                               "search_seeds: 2\nretrainings: 2"))
     assert overview.results.arms["A"].units == [[24 / 64, 40 / 64]] * 2
+
+
+def test_unreadable_outcomes_cost_the_bootstrap_and_not_the_answer(runs: Path) -> None:
+    overview = studied(runs, lambda arm, seed, index: (40 if arm == "A" else 20) + seed)
+    cell = overview.results.arms["A"].cells[0]
+    (RunFolder(runs, cell.run).results / "outcomes.parquet").write_bytes(b"damaged")
+    again = read_overview(runs, overview.study.id)
+    assert again.answer.headline == overview.answer.headline and again.answer.contrasts[0].bootstrap is None
+    assert overview.answer.contrasts[0].bootstrap is not None and any(cell.run in note for note in again.answer.notes)
 
 
 def test_extensions_after_results_are_named_in_the_answer(runs: Path) -> None:
