@@ -57,8 +57,7 @@ class InheritedAccuracy:
 
 
 def inherited_accuracy(trained: TrainedSupernet, genotype: Genotype, batches: Iterable[tuple[Tensor, Tensor, Tensor]], *,
-                       epsilon: float, steps: int, poll: Callable[[], None] = lambda: None,
-                       announce: Callable[[str], None] = lambda activity: None) -> InheritedAccuracy:
+                       epsilon: float, steps: int, begin: Callable[[str], None] = lambda activity: None) -> InheritedAccuracy:
     """Measure the natural accuracy of an architecture, and its accuracy under PGD, with the weights of a supernet.
 
     A batch takes `steps` + 2 forward passes. Nothing is trained, changed or drawn at random, so equal arguments give equal
@@ -68,11 +67,11 @@ def inherited_accuracy(trained: TrainedSupernet, genotype: Genotype, batches: It
         trained: the supernet and its weights.
         genotype: architecture in the supernet's space.
         batches: (images [B, C, H, W] in 0..1, labels int64 [B], noise [B, C, H, W]) with the device and dtype of the weights. The
-            attack starts from the images plus the noise. The batches matter, because BatchNorm uses their statistics.
+            attack starts from the images plus the noise. The division into batches matters, because BatchNorm uses the batch's
+            statistics.
         epsilon: L-infinity radius of PGD, in pixel space.
         steps: number of steps of PGD.
-        poll: called before each forward pass. It may raise an exception to abandon the measurement.
-        announce: called before `poll` with a progress message.
+        begin: called with a progress message before each forward pass. It may raise an exception to abandon the measurement.
 
     Raises:
         GenotypeError: the supernet's space does not contain the architecture.
@@ -82,20 +81,18 @@ def inherited_accuracy(trained: TrainedSupernet, genotype: Genotype, batches: It
     network, weights = _Discrete(trained.supernet), trained.weights
     operations = one_hot(trained.supernet, genotype).to(weights)
     attack = InnerAttack(epsilon, epsilon / 4, steps, clip=True)
-    passes = Bilevel(poll)
 
     def correct(x: Tensor, y: Tensor, name: str) -> int:
-        announce(f"{name} batch, weights of the supernet")
-        passes.begin_pass()
+        begin(f"{name} batch, weights of the supernet")
         return int((predictions(lambda images: network.logits(images, weights, operations), x) == y).sum())
 
     images = natural = adversarial = 0
     for x, y, noise in batches:
         images += len(y)
-        natural += correct(x, y, "natural select")
-        x_adv = passes.attack(attack, network, x, y, noise, weights, operations, announce=lambda number: announce(
+        natural += correct(x, y, "natural")
+        x_adv = Bilevel().attack(attack, network, x, y, noise, weights, operations, announce=lambda number: begin(
             f"PGD step {number} of {steps}, weights of the supernet"))
-        adversarial += correct(x_adv, y, "adversarial select")
+        adversarial += correct(x_adv, y, "adversarial")
     return InheritedAccuracy(images, natural, adversarial)
 
 

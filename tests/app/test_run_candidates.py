@@ -46,6 +46,30 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")} != cells
 
 
+def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty: Path):
+    run = sample_runs.write_random_search(empty, inherit_from="20261118-0900-arnas-digits-0a04")
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert not test.exception
+    assert "computed by the supernet of 20261118-0900-arnas-digits-0a04" in words and "not a result either" in words
+    assert ">Inherited natural</th>" in words and ">Inherited PGD-10</th>" in words
+    assert "40.6 %" in words and "29.5 to 52.9 %" in words  # 26 of 64
+    figure = figure_of(test, "run_inherited")
+    axes = [figure["layout"][axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
+    assert axes == ["PGD-10 accuracy with inherited weights, select split (%)", "PGD-10 accuracy after training, select split (%)"]
+    first, others, equal = figure["data"]
+    assert (first["text"], first["x"], first["y"]) == (["3"], [100 * 13 / 64], [100 * 31 / 64]) and len(others["text"]) == 3
+    assert equal["x"] == equal["y"] == [100 * 12 / 64, 100 * 31 / 64]
+    for plot in ("run_candidates", "run_inherited"):
+        hover = figure_of(test, plot)["data"][0]["hovertext"][0]
+        assert "inherited: PGD-10 20.3 %" in hover and "of the select split, not a result" in hover
+
+
+def test_a_search_without_inherited_weights_shows_no_such_column_or_plot(empty: Path):
+    test = open_page("run", id=sample_runs.write_random_search(empty))
+    assert "nherited" not in text_of(test) and not component_data(test, "rampart_live_plot", "run_inherited")
+
+
 def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path):
     run = sample_runs.write_random_search(empty, split="alphas")
     test = open_page("run", id=run)

@@ -329,11 +329,12 @@ class RandomSearch:
         if self.trained is None:
             return now
 
-        def announce(activity: str) -> None:
+        def begin(activity: str) -> None:
             self.activity = activity
+            poll()
 
         counts = inherited_accuracy(self.trained, self._genotype(now.seed, now.candidate), [(x, y, noise)],
-                                    epsilon=self.config.epsilon, steps=self.config.ranking_steps, poll=poll, announce=announce)
+                                    epsilon=self.config.epsilon, steps=self.config.ranking_steps, begin=begin)
         return replace(
             now, inherited_natural_correct=now.inherited_natural_correct + counts.natural_correct,
             inherited_adversarial_correct=now.inherited_adversarial_correct + counts.adversarial_correct)
