@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from app import session
-from app.charts.candidates import scatter
+from app.charts.candidates import inherited_scatter, scatter
 from app.components.run_header import mean_of
 from engine import requests
 from engine.architecture.genotype import Genotype
+from engine.search.methods.random_search.config import RandomSearchConfig
 from tests import sample_runs
 from tests.app.pages import component_data, open_page, table_rows, text_of
 
@@ -32,7 +33,8 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert "48.4 %" in words and "36.6 to 60.4 %" in words
     assert words.count(f'href="launch?kind=retrain&amp;parent={run}&amp;candidate=') == 4
     assert not any(component_data(test, "rampart_live_plot", key) for key in WEIGHTS)
-    assert "batch statistics" not in words and "supernet" not in words
+    about = RandomSearchConfig.model_fields["inherit_from"].description or ""
+    assert about in words and "batch statistics" not in words and "supernet" not in words.replace(about, "")
     assert "measured on the select split" in words and "of the select split after its own" in words
     assert "No paper fixes the settings of Random search" in words
     assert "<th scope=\"col\">Default</th>" in words
@@ -56,10 +58,10 @@ def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty:
     assert "40.6 %" in words and "29.5 to 52.9 %" in words  # 26 of 64
     figure = figure_of(test, "run_inherited")
     axes = [figure["layout"][axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
-    assert axes == ["PGD-10 accuracy with inherited weights, select split (%)", "PGD-10 accuracy after training, select split (%)"]
-    first, others, equal = figure["data"]
-    assert (first["text"], first["x"], first["y"]) == (["3"], [100 * 13 / 64], [100 * 31 / 64]) and len(others["text"]) == 3
-    assert equal["x"] == equal["y"] == [100 * 12 / 64, 100 * 31 / 64]
+    assert axes == [f"PGD-10 accuracy {when}, select split (%)" for when in ("with inherited weights", "after training")]
+    first, others, equal = inherited_scatter(session.run_log().candidates(run), "PGD-10", "select").data
+    assert (list(first.text), list(first.x), list(first.y)) == (["3"], [100 * 13 / 64], [100 * 31 / 64])
+    assert list(others.text) == ["2", "1", "4"] and list(equal.x) == list(equal.y) == [100 * 12 / 64, 100 * 31 / 64]
     for plot in ("run_candidates", "run_inherited"):
         hover = figure_of(test, plot)["data"][0]["hovertext"][0]
         assert "inherited: PGD-10 20.3 %" in hover and "of the select split, not a result" in hover

@@ -140,7 +140,7 @@ def test_a_checkpoint_in_the_middle_of_a_measurement_goes_on_where_it_was(traine
 
 def test_a_checkpoint_from_before_the_setting_still_loads() -> None:
     search = measured(make())
-    state = search.state_dict()
+    state = search.state_dict() | {"layout": "random search 2"}
     for name in ("natural", "adversarial"):
         del state[f"inherited_{name}_correct"]
         del state["candidates"][0][f"inherited_{name}_correct"]

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from engine.space.supernet import Supernet
 
 Batch = tuple[Tensor, Tensor]
-LAYOUT = "random search 2"  # of the checkpoint; searches with layout 1 measured on the alphas split
+# Of the checkpoint. Layout 2 had no inherited counts. Searches with layout 1 measured on the alphas split.
+LAYOUT, LAYOUT_WITHOUT_INHERITED = "random search 3", "random search 2"
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,9 @@ class RandomSearch:
         """Add the current candidate to `candidates` if this epoch has measured it."""
         now = self._state
         if self._measures and now.images:
-            inherited = None if self.trained is None else (now.inherited_natural_correct, now.inherited_adversarial_correct)
+            inherited = () if self.trained is None else (now.inherited_natural_correct, now.inherited_adversarial_correct)
             done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
-                             now.adversarial_correct, *(inherited or ()))
+                             now.adversarial_correct, *inherited)
             self._state = replace(now, candidates=(*now.candidates, done), images=0, natural_correct=0, adversarial_correct=0,
                                   inherited_natural_correct=0, inherited_adversarial_correct=0)
 
@@ -215,7 +216,8 @@ class RandomSearch:
         if self._measures:
             added = self._uniform(x, generator) if noise is None else noise[1]
             after, numbers = self._measured(now, x, y, added.to(x), poll)
-            after = self._measured_untrained(after, x, y, added.to(x), poll)
+            if self.trained is not None:
+                after = self._measured_untrained(after, self.trained, x, y, added.to(x), poll)
         else:
             added = self._normal(x, generator) if noise is None else noise[0]
             after, numbers = self._trained(now, x, y, added.to(x), learning_rate, poll)
@@ -320,20 +322,14 @@ class RandomSearch:
                         adversarial_correct=now.adversarial_correct + round(numbers["adversarial_correct"]))
         return after, numbers
 
-    def _measured_untrained(self, now: State, x: Tensor, y: Tensor, noise: Tensor, poll: Callable[[], None]) -> State:
-        """Count the images that the candidate's architecture classifies correctly with the weights of the trained supernet.
-
-        Returns:
-            State with the new counts; the same state if there is no trained supernet.
-        """
-        if self.trained is None:
-            return now
-
+    def _measured_untrained(self, now: State, trained: TrainedSupernet, x: Tensor, y: Tensor, noise: Tensor,
+                            poll: Callable[[], None]) -> State:
+        """Count the images that the candidate's architecture classifies correctly with the weights of a trained supernet."""
         def begin(activity: str) -> None:
             self.activity = activity
             poll()
 
-        counts = inherited_accuracy(self.trained, self._genotype(now.seed, now.candidate), [(x, y, noise)],
+        counts = inherited_accuracy(trained, self._genotype(now.seed, now.candidate), [(x, y, noise)],
                                     epsilon=self.config.epsilon, steps=self.config.ranking_steps, begin=begin)
         return replace(
             now, inherited_natural_correct=now.inherited_natural_correct + counts.natural_correct,
@@ -413,10 +409,11 @@ class RandomSearch:
         Raises:
             CheckpointError: an entry is missing or has a different shape or layout; the state stays unchanged.
         """
+        if state.get("layout") == LAYOUT_WITHOUT_INHERITED:
+            state = {**state, "layout": LAYOUT, "inherited_natural_correct": 0, "inherited_adversarial_correct": 0}
         if state.get("layout") != LAYOUT:
             raise CheckpointError(f"A checkpoint of random search must be of layout {LAYOUT!r}, got {state.get('layout')!r}; "
                                   "resume with the version that wrote it.")
-        state = {"inherited_natural_correct": 0, "inherited_adversarial_correct": 0} | dict(state)  # older checkpoints lack them
         loaded: dict[str, Any] = {f.name: _whole(state, f.name) for f in fields(State) if f.type == "int"}
         network = self._fresh_network(loaded["seed"], loaded["candidate"])
         for name, ours in (("weights", network.weights()), ("velocity", network.weights()), ("buffers", network.buffers())):
