@@ -1,6 +1,4 @@
-"""Plots of the candidates that a search trained and measured: natural versus adversarial accuracy, and accuracies under attack
-with inherited weights versus after training.
-"""
+"""Plots of a search's candidates: natural versus adversarial accuracy, and accuracies with inherited weights versus trained."""
 
 from __future__ import annotations
 
@@ -25,47 +23,49 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
     """
     if candidates.empty:
         return blank("The first point appears when a candidate has been measured")
-    figure = _points(candidates, "natural", "adversarial", attack, split)
+    figure = go.Figure()
+    for name, rows, colour, symbol in (("first in rank", candidates[:1], theme.FRONT, "circle"),
+                                       ("others", candidates[1:], theme.DOMINATED, "circle-open")):
+        if len(rows):
+            _add_points(figure, rows, "natural", attack, split, name=name, colour=colour, symbol=symbol)
     accuracy_axes(figure, f"Natural accuracy, {split} split (%)", f"{attack} accuracy, {split} split (%)")
     return figure
 
 
 def inherited_scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
-    """Return a plot of each candidate's accuracy under attack: with the weights of a supernet, and after its own training.
+    """Return a plot of the accuracy under attack after training against the two accuracies with the weights of a supernet.
 
-    The points are those of `scatter`, and the arguments as well. A point on the dotted diagonal has equal accuracies.
+    Each candidate has two numbered points at the same height: one at its natural accuracy with inherited weights, and one at its
+    accuracy under attack with inherited weights. The arguments are those of `scatter`.
     """
-    measured = candidates[candidates["inherited_adversarial"].notna()]
-    figure = _points(measured, "inherited_adversarial", "adversarial", attack, split)
-    low, high = (100 * function(measured[["adversarial", "inherited_adversarial"]].to_numpy().ravel()) for function in (min, max))
-    figure.add_scatter(x=[low, high], y=[low, high], mode="lines", name="equal", hoverinfo="skip",
-                       line={"color": theme.DOMINATED, "width": 1, "dash": "dot"})
-    accuracy_axes(figure, f"{attack} accuracy with inherited weights, {split} split (%)",
+    measured = candidates[candidates["inherited_natural"].notna()]
+    figure = go.Figure()
+    for name, title, colour, symbol in (("inherited_natural", "inherited natural", theme.SERIES["natural"], "circle"),
+                                        ("inherited_adversarial", f"inherited {attack}", theme.SERIES["adversarial"], "diamond")):
+        _add_points(figure, measured, name, attack, split, name=title, colour=colour, symbol=symbol)
+    accuracy_axes(figure, f"Accuracy with inherited weights, {split} split (%)",
                   f"{attack} accuracy after training, {split} split (%)")
     return figure
 
 
-def _points(candidates: pd.DataFrame, x: str, y: str, attack: str, split: str) -> go.Figure:
-    """Return a figure with one numbered point per candidate and 95 % Wilson intervals.
+def _add_points(figure: go.Figure, rows: pd.DataFrame, x: str, attack: str, split: str, *, name: str, colour: str,
+                symbol: str) -> None:
+    """Add one numbered point per candidate with 95 % Wilson intervals, at the height of its accuracy under attack.
 
     Args:
-        candidates: table from `RunLog.candidates`, best first.
-        x, y: columns of the two accuracies.
+        figure: figure to change.
+        rows: candidates, as from `RunLog.candidates`.
+        x: column of the accuracy on the horizontal axis.
         attack: title of the attack.
         split: name of the split that the accuracies were measured on.
+        name: name of the points in the legend.
+        colour, symbol: look of the points.
     """
-    figure = go.Figure()
-    best = candidates["rank"] == 1
-    for name, rows, colour, symbol in (("first in rank", candidates[best], theme.FRONT, "circle"),
-                                       ("others", candidates[~best], theme.DOMINATED, "circle-open")):
-        if len(rows):
-            figure.add_scatter(
-                x=rows[x] * 100, y=rows[y] * 100, name=name, mode="markers+text",
-                text=rows["candidate"].astype(str), textposition="top right", hoverinfo="text",
-                hovertext=[_hover(row, attack, split) for row in rows.to_dict("records")],
-                marker={"size": 12, "color": colour, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
-                error_x=interval_bars(rows, x), error_y=interval_bars(rows, y))
-    return figure
+    figure.add_scatter(
+        x=rows[x] * 100, y=rows["adversarial"] * 100, name=name, mode="markers+text", text=rows["candidate"].astype(str),
+        textposition="top right", hoverinfo="text", hovertext=[_hover(row, attack, split) for row in rows.to_dict("records")],
+        marker={"size": 12, "color": colour, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
+        error_x=interval_bars(rows, x), error_y=interval_bars(rows, "adversarial"))
 
 
 def _hover(row: dict[str, Any], attack: str, split: str) -> str:

@@ -27,7 +27,7 @@ MOST_ROWS = 100  # maximum number of rows of the table; results/candidates.json 
 
 
 def candidates(run_id: str) -> None:
-    """Show the table and the plot of all candidates measured so far, and the cells of the candidate that the reader selects."""
+    """Show the table and the plots of all candidates measured so far, and the cells of the candidate that the reader selects."""
     measured = session.run_log().candidates(run_id)
     if measured.empty:
         empty_state("No candidate measured yet", "This search has no architecture weights. Each candidate appears here once it "
@@ -36,16 +36,21 @@ def candidates(run_id: str) -> None:
     run = session.run_log().run(run_id)
     config = run["config"]
     attack, split = f"PGD-{config.get('ranking_steps', '')}", measured_split(run_id)
-    left, right = st.columns([7, 5], gap="large")
+    table = table_html(measured, run_id, attack, split, candidates=int(config.get("candidates", len(measured))),
+                       finished=run["status"] == "finished", source=str(config.get("inherit_from", "")))
+    wide = inherits(measured)  # its two more columns take the whole width of the page
+    if wide:
+        st.html(table)
+    left, right = st.columns([1, 1] if wide else [7, 5], gap="large")
     with left:
-        st.html(table_html(measured, run_id, attack, split, candidates=int(config.get("candidates", len(measured))),
-                           finished=run["status"] == "finished", source=str(config.get("inherit_from", ""))))
+        if wide:
+            live_plot(inherited_scatter(measured, attack, split), key="run_inherited", height=380,
+                      label=f"{attack} accuracy of {len(measured)} candidates versus accuracies with inherited weights")
+        else:
+            st.html(table)
     with right:
         live_plot(scatter(measured, attack, split), key="run_candidates", height=380,
                   label=f"Natural versus {attack} accuracy of {len(measured)} candidates")
-        if inherits(measured):
-            live_plot(inherited_scatter(measured, attack, split), key="run_inherited", height=380,
-                      label=f"{attack} accuracy of {len(measured)} candidates with inherited weights and after training")
     _cells(measured, run_id)
 
 

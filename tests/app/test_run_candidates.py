@@ -58,10 +58,12 @@ def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty:
     assert "40.6 %" in words and "29.5 to 52.9 %" in words  # 26 of 64
     figure = figure_of(test, "run_inherited")
     axes = [figure["layout"][axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
-    assert axes == [f"PGD-10 accuracy {when}, select split (%)" for when in ("with inherited weights", "after training")]
-    first, others, equal = inherited_scatter(session.run_log().candidates(run), "PGD-10", "select").data
-    assert (list(first.text), list(first.x), list(first.y)) == (["3"], [100 * 13 / 64], [100 * 31 / 64])
-    assert list(others.text) == ["2", "1", "4"] and list(equal.x) == list(equal.y) == [100 * 12 / 64, 100 * 31 / 64]
+    assert axes == ["Accuracy with inherited weights, select split (%)", "PGD-10 accuracy after training, select split (%)"]
+    series = inherited_scatter(session.run_log().candidates(run), "PGD-10", "select").data
+    assert [one.name for one in series] == ["inherited natural", "inherited PGD-10"]
+    for one, correct in zip(series, ((36, 34, 26, 17), (13, 13, 15, 17)), strict=True):
+        assert list(one.text) == ["3", "2", "1", "4"] and list(one.x) == [100 * number / 64 for number in correct]
+        assert list(one.y) == [100 * number / 64 for number in (31, 31, 20, 12)]
     for plot in ("run_candidates", "run_inherited"):
         hover = figure_of(test, plot)["data"][0]["hovertext"][0]
         assert "inherited: PGD-10 20.3 %" in hover and "of the select split, not a result" in hover
