@@ -125,6 +125,18 @@ def test_launch_says_that_no_paper_fixes_the_settings(empty: Path):
     assert not test.exception
 
 
+def test_launch_refuses_a_search_without_supernet_as_source_of_weights(empty: Path):
+    run = sample_runs.write_random_search(empty)
+    test = open_page("launch", preset="smoke")
+    test.selectbox(key="launch.method").set_value("random_search").run()
+    (field,) = [one for one in test.text_input if one.key.endswith(".inherit_from")]
+    assert field.placeholder == "not measured"
+    field.set_value(run).run()
+    test.button(key="launch.go").click().run()
+    assert not test.exception and f"got {run}, which has no supernet" in text_of(test)
+    assert len(list(empty.glob("*/run.json"))) == 1
+
+
 def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Path):
     run = sample_runs.write_random_search(empty)
     open_page("runs")
