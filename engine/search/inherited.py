@@ -13,7 +13,8 @@ statistics of the batch, which the searches on a supernet use as well. The super
 all operations and would be wrong for a single one.
 
 Differs: Guo et al. train the supernet on one random architecture per step. The searches here train the mixture of all operations,
-weighted by softmaxed alphas, so that a single architecture is further from what was trained.
+weighted by softmaxed alphas, so that a single architecture is further from what was trained (Tian et al. 2020,
+"Discretization-aware architecture search", arXiv 2007.03154). Accuracies near chance are common.
 Differs: Guo et al. recompute the running statistics on training images for every architecture. Batch statistics need no such
 images, but make a prediction depend on the other images of the batch.
 Differs: Guo et al. measure natural accuracy only. The accuracy under PGD is measured in the same way.
