@@ -278,6 +278,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
     if inherits:
         _refuse_inert(config, explicit)
     admission.check_present(config)
+    admission.check_inherited(runs, config)
     above = admission.check_parent(runs, kind, config, parent)
     if above and inherits:
         config = inherited(above, config, explicit)

@@ -459,15 +459,17 @@ CANDIDATE_COUNTS = ((50, 20), (58, 31), (60, 31), (41, 12))  # right of 64: as t
 
 
 def write_random_search(root: Path, run: str = "20261118-0914-random-search-digits-0a05", *, measured: int = 4,
-                        ended: str = "finished", ranking: str = "adversarial", split: str = "select") -> str:
+                        ended: str = "finished", ranking: str = "adversarial", split: str = "select",
+                        inherit_from: str = "") -> str:
     """Write a random search of four candidates, two epochs of two steps each, with the first `measured` of them measured.
 
     Args:
         ended: "finished", "failed", or "" for one whose process is the one that calls this function.
         split: the images on which candidates are measured; "alphas" in older runs.
+        inherit_from: id of the search whose supernet measures the candidates as well.
     """
     folder = write_run_json(root, run, "search", method="random_search", title="Random search",
-                            changes={"candidates": 4, "epochs": 8, "ranking": ranking})
+                            changes={"candidates": 4, "epochs": 8, "ranking": ranking, "inherit_from": inherit_from})
     events = EventsFile(folder)
     for number, (natural, adversarial) in enumerate(CANDIDATE_COUNTS[:measured], start=1):
         for position in range(4):
@@ -481,9 +483,10 @@ def write_random_search(root: Path, run: str = "20261118-0914-random-search-digi
             else:
                 events.write("metric", split="weights", statistics="batch", values={"train_loss": 2.0, "train_accuracy": 0.3})
         found = genotype_at(10, seed=number)
+        inherited = {"inherited_natural_correct": natural - 24, "inherited_adversarial_correct": 20 - adversarial // 4}
         events.write("candidate", candidate=number, genotype=found.to_dict(), hash=found.hash, images=64,
                      natural_correct=natural, adversarial_correct=adversarial, parameters=20_000 + number, macs=400_000 + number,
-                     ranking=ranking)
+                     ranking=ranking, **(inherited if inherit_from else {}))
         events.write("genotype", genotype=found.to_dict(), hash=found.hash)
     if ended == "finished":
         write_json(folder / "results" / "genotype.json", genotype_at(10, seed=3).to_dict())

@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.charts.candidates import scatter
+from app.charts.candidates import inherited_scatter, scatter
 from app.components.html_table import Markup, StaticColumn, code, html_table, with_label
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
@@ -27,7 +27,7 @@ MOST_ROWS = 100  # maximum number of rows of the table; results/candidates.json 
 
 
 def candidates(run_id: str) -> None:
-    """Show the table and the plot of all candidates measured so far, and the cells of the candidate that the reader selects."""
+    """Show the table and the plots of all candidates measured so far, and the cells of the candidate that the reader selects."""
     measured = session.run_log().candidates(run_id)
     if measured.empty:
         empty_state("No candidate measured yet", "This search has no architecture weights. Each candidate appears here once it "
@@ -36,10 +36,18 @@ def candidates(run_id: str) -> None:
     run = session.run_log().run(run_id)
     config = run["config"]
     attack, split = f"PGD-{config.get('ranking_steps', '')}", measured_split(run_id)
-    left, right = st.columns([7, 5], gap="large")
+    table = table_html(measured, run_id, attack, split, candidates=int(config.get("candidates", len(measured))),
+                       finished=run["status"] == "finished", source=str(config.get("inherit_from", "")))
+    wide = inherits(measured)  # its two more columns take the whole width of the page
+    if wide:
+        st.html(table)
+    left, right = st.columns([1, 1] if wide else [7, 5], gap="large")
     with left:
-        st.html(table_html(measured, run_id, attack, split, candidates=int(config.get("candidates", len(measured))),
-                           finished=run["status"] == "finished"))
+        if wide:
+            live_plot(inherited_scatter(measured, attack, split), key="run_inherited", height=380,
+                      label=f"{attack} accuracy of {len(measured)} candidates versus accuracies with inherited weights")
+        else:
+            st.html(table)
     with right:
         live_plot(scatter(measured, attack, split), key="run_candidates", height=380,
                   label=f"Natural versus {attack} accuracy of {len(measured)} candidates")
@@ -54,7 +62,8 @@ def measured_split(run_id: str) -> str:
     return "alphas" if (session.run_log().curves(run_id)["split"] == "alphas").any() else "select"
 
 
-def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool) -> str:
+def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool,
+               source: str) -> str:
     """Return the table of candidates as HTML.
 
     Args:
@@ -64,12 +73,16 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
         split: name of the split that both accuracies were measured on.
         candidates: total number of candidates that the search measures, including future ones.
         finished: True if the search has finished. Each row then has a link for retraining the candidate.
+        source: id of the search whose supernet gave the inherited weights; empty if none was named.
     """
     first = measured.iloc[0]
     caption = (f"{len(measured)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of "
                f"the {split} split after its own short training. {RANKED[first['ranking']]} The 95 % Wilson interval is below "
                "each accuracy: candidates whose intervals overlap may not differ, and the highest of several accuracies is "
                "biased upwards. To measure the robustness of a network, retrain it and attack it.")
+    if inherits(measured):
+        caption += (" Inherited accuracies are those of the same architecture without training, computed by the supernet of "
+                    f"{source} with its own weights and batch statistics, on the same images and not a result either.")
     if len(measured) > MOST_ROWS:
         caption += f" The table lists the first {MOST_ROWS}; results/candidates.json in the run's folder has all."
     columns: list[StaticColumn[dict[str, Any]]] = [
@@ -77,6 +90,9 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
         StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True),
         StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True),
         StaticColumn(attack, lambda row: _accuracy(row, "adversarial"), right=True),
+        *([StaticColumn("Inherited natural", lambda row: _accuracy(row, "inherited_natural"), right=True),
+           StaticColumn(f"Inherited {attack}", lambda row: _accuracy(row, "inherited_adversarial"), right=True)]
+          if inherits(measured) else []),
         StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True),
         StaticColumn("MACs", lambda row: count(row["macs"]), right=True),
         StaticColumn("Genotype", lambda row: code(row["hash"])),
@@ -87,13 +103,20 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
                       row_look=lambda row: "rp-strong" if row["rank"] == 1 else "")
 
 
+def inherits(measured: pd.DataFrame) -> bool:
+    """Return True if candidates were also measured with the weights of a supernet."""
+    return bool(measured["inherited_natural"].notna().any())
+
+
 def _accuracy(row: dict[str, Any], name: str) -> Markup:
-    """Return the content of a table cell: an accuracy with its 95 % interval below.
+    """Return the content of a table cell: an accuracy with its 95 % interval below, or a dot if it was not measured.
 
     Args:
         row: row of the candidate.
-        name: "natural" or "adversarial".
+        name: "natural", "adversarial", "inherited_natural" or "inherited_adversarial".
     """
+    if pd.isna(row[name]):
+        return Markup("·")
     return with_label(percent(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"]))
 
 

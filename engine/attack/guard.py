@@ -95,7 +95,7 @@ def attacked(network: nn.Module, compiled: bool = True) -> Callable[[Tensor], Te
     return frozen(compiled) if frozen else network
 
 
-def predictions(network: nn.Module, x: Tensor) -> Tensor:
+def predictions(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the predicted classes, int64 [B], of images x [B, C, H, W]. The network stays in its current mode.
 
     Raises:
@@ -104,14 +104,14 @@ def predictions(network: nn.Module, x: Tensor) -> Tensor:
     return finite_logits(network, x).argmax(1)
 
 
-def finite_logits(network: nn.Module, x: Tensor) -> Tensor:
+def finite_logits(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the logits [B, classes] of images x [B, C, H, W], detached from the graph. The network stays in its current mode.
 
     Raises:
         CheckpointError: a logit is NaN or infinite.
     """
     with torch.no_grad():
-        logits: Tensor = network(x)
+        logits = network(x)
     if not torch.isfinite(logits).all():
         raise CheckpointError("The network must return finite logits, got NaN or infinity; its training has diverged: "
                               "take another checkpoint or retrain with a smaller learning rate.")

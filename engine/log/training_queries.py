@@ -23,7 +23,9 @@ EDGE_LINES = {"edge": INT, "step": INT, "epoch": INT, "edge_weight": NUMBER}
 GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchanged_epochs": INT, "t": NUMBER}
 CANDIDATES = {"candidate": INT, "rank": INT, "genotype": TEXT, "hash": TEXT, "parameters": INT, "macs": INT, "images": INT,
               "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "adversarial": NUMBER, "adversarial_low": NUMBER,
-              "adversarial_high": NUMBER, "ranking": TEXT}
+              "adversarial_high": NUMBER, "inherited_natural": NUMBER, "inherited_natural_low": NUMBER,
+              "inherited_natural_high": NUMBER, "inherited_adversarial": NUMBER, "inherited_adversarial_low": NUMBER,
+              "inherited_adversarial_high": NUMBER, "ranking": TEXT}
 # Orders candidates from best to worst. The order is the same as in `engine.search.candidates.ranked`.
 BEST_CANDIDATE_FIRST = """
     case ranking when 'adversarial' then adversarial_correct when 'natural' then natural_correct else 0 end / images desc,
@@ -201,10 +203,14 @@ class TrainingQueries(Index):
         * natural and adversarial: natural and adversarial accuracy as fractions,
         * natural_low, natural_high, adversarial_low and adversarial_high: the bounds of the 95 % Wilson intervals of the
           accuracies,
+        * inherited_natural and inherited_adversarial with their intervals: accuracies of the same architecture with the weights
+          of a supernet; empty unless the search measured them,
         * ranking: value of the search's setting `ranking`, which determines the accuracy by which candidates are ranked.
         """
         return self._frame(f"""
             select *, natural_correct / images as "natural", adversarial_correct / images as adversarial,
+                   inherited_natural_correct / images as inherited_natural,
+                   inherited_adversarial_correct / images as inherited_adversarial,
                    row_number() over (order by {BEST_CANDIDATE_FIRST}) as rank
             from candidate where number = $n order by rank""", CANDIDATES, run)
 

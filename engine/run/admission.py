@@ -9,7 +9,7 @@ from typing import Any
 from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
-from engine.config import AttackConfig, RetrainConfig, RunConfig
+from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig
 from engine.config.fields import in_sentence
 from engine.configuring import check_batch, recorded
 from engine.data.catalogue import DATASETS, image_source
@@ -208,6 +208,58 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
     if problem:
         raise ConfigError(problems={"against": (
             f"against must be a finished attack on another network with the same settings, but {problem} {config.against}.")})
+
+
+def check_inherited(runs: Path, config: RunConfig) -> None:
+    """Check the setting `inherit_from` of a search.
+
+    It is the id of an earlier search. The architectures of the candidates are measured with the weights of its supernet.
+
+    Args:
+        runs: folder of all runs.
+        config: configuration of a run. Nothing is checked if it lacks the setting or if the setting is empty.
+
+    Raises:
+        ConfigError: the earlier run is not a finished search on a supernet, has no checkpoint, or does not fit.
+        RunError: the earlier run does not exist.
+    """
+    source = getattr(config, "inherit_from", "")
+    if not source:
+        return
+    folder = RunFolder(runs, source)
+    assert isinstance(config, SearchConfig)
+    if problem := _not_inheritable(folder, folder.read_run(), config):
+        raise ConfigError(problems={"inherit_from": (
+            f"inherit_from must be a finished search on a supernet that fits this one, got {source}, {problem}.")})
+
+
+def _not_inheritable(folder: RunFolder, run: Mapping[str, Any], config: SearchConfig) -> str:
+    """Return the reason why candidates cannot inherit weights from an earlier run, or "" if they can.
+
+    The number of channels and layers may differ, because the earlier search's own supernet computes the architectures.
+
+    Args:
+        folder: folder of the earlier run.
+        run: run.json of the earlier run.
+        config: configuration of the search for candidates.
+    """
+    other = recorded(run)
+    if not isinstance(other, SearchConfig):
+        return f"a {run['kind']} run; name a search"
+    if not other.on_supernet:
+        return "which has no supernet; name a search with architecture weights"
+    for name in ("dataset", "placement", "width_ratio"):
+        ours, theirs = getattr(config, name), getattr(other, name)
+        if ours != theirs:
+            return f"which has the {name} {theirs} instead of {ours}; name another search or set {name} to {theirs}"
+    if other.split_seed != config.split_seed:
+        return (f"which divided the images by split_seed {other.split_seed} instead of {config.split_seed}, so that its supernet "
+                f"may have been trained on the images of the select split; set split_seed to {other.split_seed}")
+    if compute(folder).status != "finished":
+        return "which has not finished; wait for it or resume it"
+    if not (folder.checkpoint / "last.pt").exists():
+        return "whose checkpoint is missing; restore checkpoint/last.pt or search again"
+    return ""
 
 
 def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackConfig, parent: str | None) -> str:

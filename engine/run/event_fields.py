@@ -162,9 +162,12 @@ class PartWithInterval(Part):
         prefix = name.removesuffix("_correct")
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
 
-    def cells(self, value: int, event: object) -> Cells:
-        """Return three values: the number of correct images, and the ends of the 95 % Wilson interval of the accuracy."""
-        return (value, *wilson(value, getattr(event, self.of)))
+    def cells(self, value: int | None, event: object) -> Cells:
+        """Return three values: the number of correct images, and the ends of the 95 % Wilson interval of the accuracy.
+
+        All three are None if the number is None.
+        """
+        return (None, None, None) if value is None else (value, *wilson(value, getattr(event, self.of)))
 
 
 class FiniteNumber(FieldType):

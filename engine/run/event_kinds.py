@@ -202,7 +202,10 @@ class Objectives(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCandidate(Event):
-    """A candidate network of a search. It was trained on its own, not as part of a supernet, and then measured."""
+    """A candidate network of a search. It was trained on its own, not as part of a supernet, and then measured.
+
+    The inherited numbers are those of the same architecture without this training, with the weights of a supernet.
+    """
 
     kind = "candidate"
     table = "candidate"
@@ -214,6 +217,11 @@ class MeasuredCandidate(Event):
     macs: Annotated[Count, "Multiply-accumulate operations per image."]
     genotype: Annotated[Genotype, GenotypeObject(), "Its genotype."]
     ranking: Annotated[Ranking, OneOf("ranking", get_args(Ranking)), "Accuracy that the search ranks candidates by."]
+    inherited_natural_correct: Annotated[
+        int | None, PartWithInterval("images"),
+        "Images classified correctly by the same architecture with the weights of the supernet of `inherit_from`."] = None
+    inherited_adversarial_correct: Annotated[
+        int | None, PartWithInterval("images"), "Images that it classifies correctly under the same attack."] = None
 
 
 @dataclass(frozen=True, kw_only=True)

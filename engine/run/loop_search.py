@@ -27,12 +27,15 @@ from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
+from engine.run.folder import RunFolder
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
+from engine.run.trained_supernet import trained_supernet
 from engine.search.candidates import Candidate, Ranking, ranked
 from engine.search.construction import method_class, supernet_of
 from engine.search.method import StepReport
 from engine.search.proposal import Batch
+from engine.space.supernet import Supernet
 
 # Most alpha events of a run. This is enough for every chart of the alphas and keeps the events file of a long run small.
 MOST_ALPHA_LINES = 1800
@@ -66,7 +69,9 @@ class SearchLoop:
     def __init__(self, session: Session, prepared: Prepared) -> None:
         self.session, self.device = session, prepared.device
         self.config: SearchConfig = prepared.config
-        self.ranking: Ranking = getattr(prepared.config, "ranking", "none")  # a setting of methods that measure candidates
+        # Settings of methods that measure candidates.
+        self.ranking: Ranking = getattr(prepared.config, "ranking", "none")
+        self.inherits: str = getattr(prepared.config, "inherit_from", "")
         if self.config.halves == "file_order":
             prepared = replace(prepared, splits=halved_in_file_order(prepared.splits))
         # Candidates are measured on images that the search does not train on.
@@ -87,12 +92,12 @@ class SearchLoop:
         self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
                                     image_shape=prepared.dataset.image_shape, statistics=self.statistics)
         if self.config.on_supernet:
-            backends, different = environment.fix_backends(session.folder, self.supernet.backends(self.device.type))
-            self.supernet.use_backends(backends)
-            for sentence in different:
-                session.alert("warning", sentence)
+            self._fix_backends(self.supernet)
         self.method = method_class(name)(self.config, self.supernet, device=self.device, dtype=torch.float32,
                                               seed=self.config.seed)
+        if self.inherits:
+            self.method.trained = trained_supernet(RunFolder(session.folder.runs, self.inherits), self.device)
+            self._fix_backends(self.method.trained.supernet)
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
                 self.method.load_state_dict(prepared.state["method"])
@@ -102,6 +107,13 @@ class SearchLoop:
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
         self._order = lru_cache(maxsize=2)(self._new_order)  # one entry per split in the current epoch
         session.describe = lambda: self._with_stage(self.method.activity)
+
+    def _fix_backends(self, supernet: Supernet) -> None:
+        """Let a supernet use the back ends (implementations of its cells) of the run's first start."""
+        backends, different = environment.fix_backends(self.session.folder, supernet.backends(self.device.type))
+        supernet.use_backends(backends)
+        for sentence in different:
+            self.session.alert("warning", sentence)
 
     def run(self) -> None:
         """Run the remaining steps, and then write the genotype found by the search to results/genotype.json."""
@@ -199,7 +211,9 @@ class SearchLoop:
         """Draw a random order of the images of a split, and return the image indices of each batch of an epoch."""
         size, generator = self.config.batch_size, generator_for(self.config.seed, "order", split, epoch)
         if split == "select":
-            return torch.split(torch.randperm(len(self.other_split[1]), generator=generator), size)
+            order = torch.randperm(len(self.other_split[1]), generator=generator)
+            # The supernet normalises with the statistics of a batch, and those of a small last batch would be worse.
+            return order.tensor_split(math.ceil(len(order) / size)) if self.inherits else order.split(size)
         return list(batches(self.images, size, generator, self.config.steps_per_epoch))
 
     def _second_batch(self, epoch: int, position: int) -> Tensor:
@@ -291,7 +305,9 @@ class SearchLoop:
         return MeasuredCandidate(
             candidate=candidate.number, images=candidate.images, natural_correct=candidate.natural_correct,
             adversarial_correct=candidate.adversarial_correct, parameters=size.parameters, macs=size.macs,
-            genotype=candidate.genotype, ranking=self.ranking)
+            genotype=candidate.genotype, ranking=self.ranking,
+            inherited_natural_correct=candidate.inherited_natural_correct,
+            inherited_adversarial_correct=candidate.inherited_adversarial_correct)
 
     def _write_genotype(self) -> None:
         self.session.write(DerivedGenotype(genotype=self.method.genotype()))

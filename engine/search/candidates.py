@@ -24,6 +24,9 @@ class Candidate:
         images: number of images on which the network was measured, at least 1.
         natural_correct: number of natural images that are classified correctly.
         adversarial_correct: number of attacked images that are classified correctly.
+        inherited_natural_correct: number of natural images that the same architecture classifies correctly with the weights of a
+            supernet (`engine.search.inherited`); None if this was not measured.
+        inherited_adversarial_correct: the same number for attacked images.
     """
 
     number: int
@@ -31,6 +34,8 @@ class Candidate:
     images: int
     natural_correct: int
     adversarial_correct: int
+    inherited_natural_correct: int | None = None
+    inherited_adversarial_correct: int | None = None
 
     @property
     def natural_accuracy(self) -> float:

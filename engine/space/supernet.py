@@ -256,8 +256,36 @@ class Supernet:
                 set, or the batch has only one value per channel to normalise with.
         """
         normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
+        return self._logits(x, weights, self._rows(alphas), normalisation, twice)
+
+    def weighted_logits(self, x: Tensor, weights: Tensor, operations: Tensor) -> Tensor:
+        """Compute the logits [B, classes] of images with given operation weights instead of softmaxed alphas.
+
+        BatchNorm normalises with the statistics of this batch. In a supernet with partial channels, the channels that bypass the
+        operations of an edge have the sum of the edge's operation weights as their weight.
+
+        Args:
+            x: [B, C, H, W], pixels in 0..1, with the device and dtype of the weights.
+            weights: flat weights [n].
+            operations: weights of the operations, [kinds, 14, primitives], for example those of `engine.space.one_hot`.
+
+        Raises:
+            ConfigError: the images have another shape, or the batch has only one value per channel to normalise with.
+        """
+        rows = self._by_state(operations, operations.sum(-1) if self.partial > 1 else None)
+        return self._logits(x, weights, rows, self._normalisation(x, None, update=False, running=False), twice=False)
+
+    def _logits(self, x: Tensor, weights: Tensor, rows: dict[str, Tensor], normalisation: Normalisation, twice: bool) -> Tensor:
+        """Compute the logits [B, classes] of images.
+
+        Args:
+            x: [B, C, H, W], pixels in 0..1.
+            weights: flat weights [n].
+            rows: {cell kind: its operation weights}, in the form that `Backend.cell` expects.
+            normalisation: statistics that the pass uses and updates.
+            twice: True if the gradients of the pass will be differentiated again.
+        """
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
-        rows = self._rows(alphas)
         before_last = last = self._stem(x, self._parts[0].views(stem), normalisation)
         features = last
         for i, cell in enumerate(self.cells):
@@ -341,17 +369,27 @@ class Supernet:
         return self._placed[key]
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
+        """Return {cell kind: its operation weights} for flat alphas, in the form that `Backend.cell` expects."""
+        operations = self._operation_weights(alphas)
+        if self.partial == 1:
+            return self._by_state(operations, None)
+        betas = self._split(alphas)[1]
+        return self._by_state(operations, edge_softmax(betas) if self.edge_weights else torch.ones_like(operations[..., 0]))
+
+    def _by_state(self, operations: Tensor, bypass: Tensor | None) -> dict[str, Tensor]:
         """Return {cell kind: its operation weights [14, 7]}, in the form that `Backend.cell` expects.
 
         There is one row per edge, sorted by the state that the edge leaves. There is one column per primitive, in the order of
         `PRIMITIVES`. If some channels bypass the operations, the shape is [14, 8] and the last column holds the weight of these
         channels.
+
+        Args:
+            operations: weights of the operations, [kinds, 14, primitives].
+            bypass: weights of the channels that bypass the operations, [kinds, 14]; None if there are no such channels.
         """
-        by_state, columns = self._order(alphas.device)
-        rows = self._operation_weights(alphas).index_select(2, columns)
-        if self.partial > 1:
-            betas = self._split(alphas)[1]
-            bypass = edge_softmax(betas) if self.edge_weights else torch.ones_like(rows[..., 0])
+        by_state, columns = self._order(operations.device)
+        rows = operations.index_select(2, columns)
+        if bypass is not None:
             rows = torch.cat([rows, bypass.unsqueeze(-1)], dim=-1)
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from app import session
-from app.charts.candidates import scatter
+from app.charts.candidates import inherited_scatter, scatter
 from app.components.run_header import mean_of
 from engine import requests
 from engine.architecture.genotype import Genotype
+from engine.search.methods.random_search.config import RandomSearchConfig
 from tests import sample_runs
 from tests.app.pages import component_data, open_page, table_rows, text_of
 
@@ -32,7 +33,8 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert "48.4 %" in words and "36.6 to 60.4 %" in words
     assert words.count(f'href="launch?kind=retrain&amp;parent={run}&amp;candidate=') == 4
     assert not any(component_data(test, "rampart_live_plot", key) for key in WEIGHTS)
-    assert "batch statistics" not in words and "supernet" not in words
+    about = RandomSearchConfig.model_fields["inherit_from"].description or ""
+    assert about in words and "batch statistics" not in words and "supernet" not in words.replace(about, "")
     assert "measured on the select split" in words and "of the select split after its own" in words
     assert "No paper fixes the settings of Random search" in words
     assert "<th scope=\"col\">Default</th>" in words
@@ -44,6 +46,32 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert test.selectbox(key=f"run_candidate.{run}").value == 3  # of equals the one of greater natural accuracy
     test.selectbox(key=f"run_candidate.{run}").set_value(4).run()
     assert {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")} != cells
+
+
+def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty: Path):
+    run = sample_runs.write_random_search(empty, inherit_from="20261118-0900-arnas-digits-0a04")
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert not test.exception
+    assert "computed by the supernet of 20261118-0900-arnas-digits-0a04" in words and "not a result either" in words
+    assert ">Inherited natural</th>" in words and ">Inherited PGD-10</th>" in words
+    assert "40.6 %" in words and "29.5 to 52.9 %" in words  # 26 of 64
+    figure = figure_of(test, "run_inherited")
+    axes = [figure["layout"][axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
+    assert axes == ["Accuracy with inherited weights, select split (%)", "PGD-10 accuracy after training, select split (%)"]
+    series = inherited_scatter(session.run_log().candidates(run), "PGD-10", "select").data
+    assert [one.name for one in series] == ["inherited natural", "inherited PGD-10"]
+    for one, correct in zip(series, ((36, 34, 26, 17), (13, 13, 15, 17)), strict=True):
+        assert list(one.text) == ["3", "2", "1", "4"] and list(one.x) == [100 * number / 64 for number in correct]
+        assert list(one.y) == [100 * number / 64 for number in (31, 31, 20, 12)]
+    for plot in ("run_candidates", "run_inherited"):
+        hover = figure_of(test, plot)["data"][0]["hovertext"][0]
+        assert "inherited: PGD-10 20.3 %" in hover and "of the select split, not a result" in hover
+
+
+def test_a_search_without_inherited_weights_shows_no_such_column_or_plot(empty: Path):
+    test = open_page("run", id=sample_runs.write_random_search(empty))
+    assert "nherited" not in text_of(test) and not component_data(test, "rampart_live_plot", "run_inherited")
 
 
 def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path):
@@ -95,6 +123,18 @@ def test_launch_says_that_no_paper_fixes_the_settings(empty: Path):
     words = text_of(test)
     assert "Our default settings for CIFAR-10, adapted to Digits 8x8" in words and "Random search as published" not in words
     assert not test.exception
+
+
+def test_launch_refuses_a_search_without_supernet_as_source_of_weights(empty: Path):
+    run = sample_runs.write_random_search(empty)
+    test = open_page("launch", preset="smoke")
+    test.selectbox(key="launch.method").set_value("random_search").run()
+    (field,) = [one for one in test.text_input if one.key.endswith(".inherit_from")]
+    assert field.placeholder == "not measured"
+    field.set_value(run).run()
+    test.button(key="launch.go").click().run()
+    assert not test.exception and f"got {run}, which has no supernet" in text_of(test)
+    assert len(list(empty.glob("*/run.json"))) == 1
 
 
 def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Path):

@@ -63,6 +63,20 @@ def test_a_later_attempt_measures_again_what_came_behind_its_checkpoint(tmp_path
     log.close()
 
 
+def test_inherited_accuracies_and_their_intervals_are_empty_unless_measured(tmp_path: Path) -> None:
+    events = sample_runs.EventsFile(sample_runs.write_run_json(tmp_path, RUN, "search", method="random_search"))
+    events.write("candidate", **event(1, inherited_natural_correct=3, inherited_adversarial_correct=0))
+    events.write("candidate", **event(2))
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    table = log.candidates(RUN).set_index("candidate")
+    log.close()
+    for name, correct in (("inherited_natural", 3), ("inherited_adversarial", 0)):
+        columns = [name, f"{name}_low", f"{name}_high"]
+        assert table.loc[1, columns].tolist() == [correct / 8, *wilson(correct, 8)]
+        assert table.loc[2, columns].isna().all()
+
+
 def test_a_log_without_candidates_has_none(tmp_path: Path) -> None:
     ids = sample_runs.write_finished_chain(tmp_path)
     log = RunLog.open(tmp_path, in_memory=True)
@@ -72,7 +86,8 @@ def test_a_log_without_candidates_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"natural_correct": 9}, {"adversarial_correct": -1}, {"images": 0}, {"candidate": 0},
-                                   {"ranking": "luck"}, {"genotype": {}}, {"macs": None}])
+                                   {"ranking": "luck"}, {"genotype": {}}, {"macs": None},
+                                   {"inherited_natural_correct": 9}, {"inherited_adversarial_correct": -1}])
 def test_an_event_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     common = {"event": "candidate", "attempt": 1, "step": 1, "epoch": 1, "t": 1.0}
     entry = read(common | event())

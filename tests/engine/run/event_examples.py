@@ -24,6 +24,9 @@ EXAMPLES: dict[str, Event] = {
                                          norms=[0.5, None], cosines=[[1.0, 0.5], [0.5, 1.0]], stage="second"),
     "candidate": event_kinds.MeasuredCandidate(candidate=1, images=8, natural_correct=6, adversarial_correct=2, parameters=7,
                                                macs=9, genotype=genotype_at(3), ranking="adversarial"),
+    "candidate with inherited weights": event_kinds.MeasuredCandidate(
+        candidate=2, images=8, natural_correct=6, adversarial_correct=2, parameters=7, macs=9, genotype=genotype_at(3),
+        ranking="none", inherited_natural_correct=4, inherited_adversarial_correct=0),
     "network": event_kinds.NetworkBuilt(parameters=7, macs=9, channels=12, layers=5, genotype=genotype_at(3)),
     "network made by hand": event_kinds.NetworkBuilt(parameters=7, macs=9, hand_made="resnet-18"),
     "attack": attack_events.AttackResult(attack="fgsm", title="FGSM", epsilon=0.15, images=8, correct=6, accuracy=0.75, low=_LOW,

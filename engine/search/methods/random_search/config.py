@@ -40,6 +40,11 @@ class RandomSearchConfig(SearchConfig):
         "adversarial", "Selects the resulting candidate. adversarial, natural: the highest adversarial or natural accuracy on "
         "the select split, with ties broken by the other accuracy; none: the first candidate, a random baseline. Our default.",
         group="Candidates", silent=True)
+    inherit_from: str = setting(
+        "", "Id of a finished search on a supernet with the same dataset, split_seed, placement and width_ratio. The "
+        "architecture of every candidate is also measured with the weights of this supernet, on the same images and under the "
+        "same PGD (docs/methods.md). Batches of the select split are then of nearly equal size.",
+        group="Candidates", silent=True, empty="not measured")
     epsilon: Pixels = setting(
         8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space. 0 trains on natural images, and needs "
         "another ranking than adversarial.", group="Attack in search", source="ARNAS code", deviation="epsilon {value}")

@@ -14,6 +14,10 @@ that of ARNAS's retraining, without the auxiliary head:
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
 |                     | adversarial select batch, in evaluation mode                          | 1      | nothing           |
 
+With the setting `inherit_from`, a measuring step also measures the candidate's architecture with the weights of a trained
+supernet, on the same batch and from the same start of PGD (`engine.search.inherited`). This takes another m + 2 passes, changes
+nothing else, and does not depend on the training of the candidate.
+
 A trained candidate is measured once on each select image. No select image is ever used for training. All candidates use the same
 random numbers (initial weights, order and augmentation of images, starts of PGD), so that they differ less by chance. Accuracy
 after a short training is only a proxy for accuracy after full training. The highest of n measured accuracies also tends to
@@ -39,6 +43,7 @@ from engine.data.splits import stable_seed
 from engine.errors import CheckpointError, GenotypeError, RunError, shortened
 from engine.search.bilevel import clipped, sgd
 from engine.search.candidates import Candidate, ranked
+from engine.search.inherited import TrainedSupernet, inherited_accuracy
 from engine.search.method import StepReport
 from engine.search.methods.random_search.config import RandomSearchConfig
 from engine.search.methods.random_search.flat import FlatNetwork
@@ -50,7 +55,8 @@ if TYPE_CHECKING:
     from engine.space.supernet import Supernet
 
 Batch = tuple[Tensor, Tensor]
-LAYOUT = "random search 2"  # of the checkpoint; searches with layout 1 measured on the alphas split
+# Of the checkpoint. Layout 2 had no inherited counts. Searches with layout 1 measured on the alphas split.
+LAYOUT, LAYOUT_WITHOUT_INHERITED = "random search 3", "random search 2"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,9 @@ class State:
         images: number of images on which the current candidate has been measured so far.
         natural_correct: number of these images that the candidate classifies correctly without the attack.
         adversarial_correct: number of these images that the candidate classifies correctly under attack.
+        inherited_natural_correct: number of these images that the candidate's architecture classifies correctly with the weights
+            of a trained supernet and without the attack; 0 without such a supernet.
+        inherited_adversarial_correct: the same number under attack.
         candidates: candidates that have been measured.
         steps: number of completed steps of all candidates together.
     """
@@ -77,6 +86,8 @@ class State:
     images: int = 0
     natural_correct: int = 0
     adversarial_correct: int = 0
+    inherited_natural_correct: int = 0
+    inherited_adversarial_correct: int = 0
     candidates: tuple[Candidate, ...] = ()
     steps: int = 0
 
@@ -89,6 +100,7 @@ class RandomSearch:
             architectures have the kinds in `supernet.kinds`, which can differ under another placement.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
+        trained: trained supernet with whose weights each candidate's architecture is measured as well; None to leave this out.
     """
 
     cell_kinds = ("robust", "reduce", "accurate")
@@ -108,6 +120,7 @@ class RandomSearch:
         self.notices: list[str] = []
         self.activity = "waiting"
         self.epoch = 0
+        self.trained: TrainedSupernet | None = None
         self._network = self._fresh_network(seed, 0)
         self._state = self._begun(seed, 0)
 
@@ -136,7 +149,9 @@ class RandomSearch:
     @property
     def passes_per_step(self) -> int:
         """Number of forward passes in one step of the current epoch."""
-        return 2 + (self.config.ranking_steps if self._measures else self.config.attack_steps)
+        if not self._measures:
+            return 2 + self.config.attack_steps
+        return (2 + self.config.ranking_steps) * (1 if self.trained is None else 2)
 
     @property
     def stage(self) -> str:
@@ -160,9 +175,11 @@ class RandomSearch:
         """Add the current candidate to `candidates` if this epoch has measured it."""
         now = self._state
         if self._measures and now.images:
+            inherited = () if self.trained is None else (now.inherited_natural_correct, now.inherited_adversarial_correct)
             done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
-                             now.adversarial_correct)
-            self._state = replace(now, candidates=(*now.candidates, done), images=0, natural_correct=0, adversarial_correct=0)
+                             now.adversarial_correct, *inherited)
+            self._state = replace(now, candidates=(*now.candidates, done), images=0, natural_correct=0, adversarial_correct=0,
+                                  inherited_natural_correct=0, inherited_adversarial_correct=0)
 
     def genotype(self) -> Genotype:
         """Return the genotype of the best candidate so far, according to the setting `ranking`.
@@ -199,6 +216,8 @@ class RandomSearch:
         if self._measures:
             added = self._uniform(x, generator) if noise is None else noise[1]
             after, numbers = self._measured(now, x, y, added.to(x), poll)
+            if self.trained is not None:
+                after = self._measured_untrained(after, self.trained, x, y, added.to(x), poll)
         else:
             added = self._normal(x, generator) if noise is None else noise[0]
             after, numbers = self._trained(now, x, y, added.to(x), learning_rate, poll)
@@ -303,6 +322,19 @@ class RandomSearch:
                         adversarial_correct=now.adversarial_correct + round(numbers["adversarial_correct"]))
         return after, numbers
 
+    def _measured_untrained(self, now: State, trained: TrainedSupernet, x: Tensor, y: Tensor, noise: Tensor,
+                            poll: Callable[[], None]) -> State:
+        """Count the images that the candidate's architecture classifies correctly with the weights of a trained supernet."""
+        def begin(activity: str) -> None:
+            self.activity = activity
+            poll()
+
+        counts = inherited_accuracy(trained, self._genotype(now.seed, now.candidate), [(x, y, noise)],
+                                    epsilon=self.config.epsilon, steps=self.config.ranking_steps, begin=begin)
+        return replace(
+            now, inherited_natural_correct=now.inherited_natural_correct + counts.natural_correct,
+            inherited_adversarial_correct=now.inherited_adversarial_correct + counts.adversarial_correct)
+
     def _logits(self, network: Network, x: Tensor, activity: str, poll: Callable[[], None]) -> Tensor:
         self.activity = activity
         poll()
@@ -377,6 +409,8 @@ class RandomSearch:
         Raises:
             CheckpointError: an entry is missing or has a different shape or layout; the state stays unchanged.
         """
+        if state.get("layout") == LAYOUT_WITHOUT_INHERITED:
+            state = {**state, "layout": LAYOUT, "inherited_natural_correct": 0, "inherited_adversarial_correct": 0}
         if state.get("layout") != LAYOUT:
             raise CheckpointError(f"A checkpoint of random search must be of layout {LAYOUT!r}, got {state.get('layout')!r}; "
                                   "resume with the version that wrote it.")
