@@ -14,6 +14,7 @@ from app.components.status import tag_html
 from app.components.study_actions import NOTICE
 from app.components.study_answer import answer_words, marks_html, study_chip_html
 from app.components.study_editor import editor
+from app.components.study_example import offer, removal
 from app.components.study_outlook import rounded
 from app.components.study_questions import questions
 from app.components.table import age_text
@@ -30,6 +31,7 @@ def studies() -> None:
     """Show all studies, newest first, with their status and their answer so far."""
     everything = session.hub().studies.all()
     if not everything:
+        offer()
         return
     readable = [one for one in everything if isinstance(one, Overview)]
     busy = sum(one.status in ACTIVE for one in readable)
@@ -43,6 +45,7 @@ def studies() -> None:
     for sentence in everything:
         if isinstance(sentence, str):
             st.html(f'<div class="rp-problem" role="alert">{escape(sentence)}</div>')
+    removal(readable)
 
 
 def question_html(overview: Overview) -> Markup:

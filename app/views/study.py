@@ -13,6 +13,7 @@ from app.components.study_actions import buttons
 from app.components.study_answer import answer_words, marks_html, study_chip_html
 from app.components.study_matrix import causes_html, matrix_html
 from app.components.study_outlook import rounded
+from app.components.study_ranking import correlations
 from app.components.study_results import arms_charts, arms_table, contrasts, files, notes, votes
 from app.formats import dataset_title, escape, moment, plural
 from app.studies import ACTIVE
@@ -81,6 +82,7 @@ def results(study_id: str) -> None:
         arms_charts(overview)
         arms_table(overview.results)
         contrasts(overview)
+        correlations(overview)
         votes(overview)
     else:
         empty_state("No result yet", "When the attack of a cell ends, its accuracy appears in the matrix, and charts, contrasts "

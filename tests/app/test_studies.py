@@ -215,3 +215,18 @@ def test_time_and_power_are_stated_with_their_sources(empty: Path) -> None:
     assert words.endswith("1.0 points between search seeds (measured on 30 search seeds)")
     assert power_words(Power(Spread(0.02, 0), None, 1.0)).startswith("no difference: at this size")
     assert power_words(None) == "it ranks networks and tests no difference"
+
+
+def test_the_example_opens_and_is_removed_with_one_click_each(empty: Path) -> None:
+    page = open_page("studies")
+    page.button(key="studies.example").click().run()
+    assert not page.exception
+    ids = study_ids(empty)
+    assert len(ids) == 2
+    page = open_page("studies")
+    text = text_of(page)
+    assert text.count(">example<") == len(ids) and "Open an example study" not in text
+    assert not [run for run in session.run_log().runs()["status"] if run != "finished"]
+    page.button(key="studies.example.remove").click().run()
+    assert not page.exception and study_ids(empty) == []
+    assert session.run_log().runs().empty

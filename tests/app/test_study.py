@@ -13,6 +13,7 @@ from app import session
 from engine.study import actions
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.overview import cells_of
+from engine.study.parsing import from_text
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, text_of
 from tests.sample_studies import fail_one, finish, two_arms
@@ -209,3 +210,27 @@ def test_a_result_appears_without_a_reload(empty: Path) -> None:
     session.hub().refresh()
     page.run()
     assert not page.exception and "3 of 6 cells" in text_of(page) and len(charts(page)) == 5
+
+
+RANKING = """\
+question: Does PGD-20 rank networks like the worst case?
+dataset: digits
+preset: quick
+search_seeds: 12
+analysis: ranking
+measures: [PGD-20, natural accuracy]
+arms:
+  - {name: MGDA, method: arnas, attack: {attacks: [fgsm, pgd-20], certify: false, sweep_radii: null}}
+"""
+
+
+def test_a_ranking_shows_the_correlation_of_every_measure(empty: Path) -> None:
+    study_id = actions.launch(empty, from_text(RANKING))
+    finish(empty, study_id)
+    page = open_page("study", id=study_id, measure="natural accuracy")
+    assert not page.exception, [error.value for error in page.exception]
+    text = text_of(page)
+    assert "Rankings" in text and "12 networks with all measures" in text and "Beyond counting" in text
+    assert "Kendall" in text and "+1.00" in text, "the worst case is PGD-20 on every image"
+    figure = charts(page)[f"study_ranking_{study_id}_natural accuracy"]
+    assert "Natural accuracy (%)" in json.dumps(figure) and "Contrasts" not in text

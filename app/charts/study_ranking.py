@@ -1,0 +1,52 @@
+"""The chart of a ranking study: a measure of each network against the endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from app.charts.frame import themed
+from app.charts.study import looks
+from app.formats import escape
+from engine.study.results import CellResult, Results
+
+
+def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
+    """Return a scatter plot with one point per network: a measure to the right, the endpoint upwards.
+
+    Args:
+        results: results of the study.
+        measure: name of the measure.
+        endpoint: name of the measure that is the endpoint.
+    """
+    figure, look = go.Figure(), looks(list(results.arms))
+    shares = _is_share(results, measure)
+    for name, arm in results.arms.items():
+        cells = [cell for cell in arm.cells if measure in cell.measures and endpoint in cell.measures]
+        colour, symbol = look[name]
+        figure.add_scatter(
+            x=[cell.measures[measure] * (100 if shares else 1) for cell in cells],
+            y=[100 * cell.measures[endpoint] for cell in cells], name=name, mode="markers", hoverinfo="text",
+            marker={"color": colour, "symbol": symbol, "size": 10}, hovertext=_hover(cells, measure, endpoint, shares))
+    themed(figure, legend=sum(bool(trace.x) for trace in figure.data) > 1)
+    figure.update_layout(hovermode="closest")
+    figure.update_xaxes(title=f"{measure[:1].upper()}{measure[1:]}{' (%)' if shares else ''}", ticksuffix=" %" if shares else "")
+    figure.update_yaxes(title=f"{endpoint} (%)", ticksuffix=" %")
+    return figure
+
+
+def _is_share(results: Results, measure: str) -> bool:
+    """Return True if every value of a measure is an accuracy, a fraction in 0..1."""
+    values = [cell.measures[measure] for arm in results.arms.values() for cell in arm.cells if measure in cell.measures]
+    return bool(values) and max(values) <= 1
+
+
+def _hover(cells: Sequence[CellResult], measure: str, endpoint: str, shares: bool) -> list[str]:
+    return [f"<b>{escape(cell.cell.arm)}</b>, search seed {cell.cell.search_seed}<br>{escape(measure)}: "
+            f"{_value(cell.measures, measure, shares)}<br>{escape(endpoint)}: {100 * cell.measures[endpoint]:.1f} % on "
+            f"{cell.endpoint.images:,} test images" for cell in cells]
+
+
+def _value(measures: Mapping[str, float], measure: str, share: bool) -> str:
+    return f"{100 * measures[measure]:.1f} %" if share else f"{measures[measure]:,.0f}"

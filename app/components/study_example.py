@@ -1,0 +1,46 @@
+"""The example study: real runs that fill every page in seconds, and can be removed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app import session
+from app.components.states import problem
+from app.components.study_actions import NOTICE
+from engine.errors import RampartError
+from engine.study.archive import EXAMPLE, open_example, remove_example
+from engine.study.overview import Overview
+
+
+def offer() -> None:
+    """Show the box that opens the example study."""
+    if not EXAMPLE.exists():
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="rp-study-example"):
+        st.html('<div class="rp-question"><h3>See a finished study first</h3><p class="rp-note">Real searches, retrainings and '
+                "attacks on digits, with their answer. They fill every page within seconds, are marked as example, and can be "
+                "removed with one click.</p></div>")
+        if st.button("Open an example study", key="studies.example", icon=":material/science:"):
+            _perform(lambda: open_example(session.runs_root()), "The example is here. Its runs are marked as example.")
+
+
+def removal(studies: list[Overview]) -> None:
+    """Show the button that removes the example, if it is there."""
+    if any(one.study.example for one in studies) and st.button(
+            "Remove the example", key="studies.example.remove", icon=":material/delete:",
+            help="Removes the example studies and their runs. Your own studies and runs stay."):
+        _perform(lambda: remove_example(session.runs_root()), "The example has been removed.")
+
+
+def _perform(action: Callable[[], object], notice: str) -> None:
+    try:
+        action()
+    except RampartError as refusal:
+        problem(str(refusal), link=None)
+        return
+    session.hub().refresh()
+    session.hub().studies.refresh()
+    st.session_state[NOTICE] = notice
+    st.rerun(scope="app")

@@ -1,0 +1,63 @@
+"""The rank correlations of a study that compares rankings of networks."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import address
+from app.charts.study_ranking import ranking_figure
+from app.components.html_table import Markup, StaticColumn, html_table, with_label
+from app.components.live_plot import live_plot
+from app.components.states import section
+from app.formats import EMPTY, escape, plural
+from engine.study.contrasts import Interval
+from engine.study.measures import COUNTS, column_title
+from engine.study.overview import Overview
+from engine.study.ranking import RankCorrelation
+
+Pair = tuple[RankCorrelation, RankCorrelation | None]  # of a measure: its plain and its partial tau
+
+
+def correlations(overview: Overview) -> None:
+    """Show how well each measure predicts the endpoint: a chart of the chosen one, the sentences and the numbers."""
+    answer, study = overview.answer, overview.study
+    if not answer.correlations:
+        return
+    target = column_title(study.endpoint)
+    plain = [one for one in answer.correlations if not one.given]
+    section("Rankings", f"{plural(plain[0].architectures, 'network')} with all measures, ranked by {target}")
+    left, _ = st.columns([2, 3])
+    measure = address.selectbox(left, "Measure", {one.first: one.first for one in plain}, name="measure", key="study.measure")
+    live_plot(ranking_figure(overview.results, measure, target), key=f"study_ranking_{study.id}_{measure}", height=420,
+              label=f"{measure} against {target} of each network")
+    st.html(f'<ul class="rp-sentences">{"".join(f"<li>{escape(text)}</li>" for text in answer.sentences)}</ul>')
+    partial = {one.first: one for one in answer.correlations if one.given}
+    columns: tuple[StaticColumn[Pair], ...] = (
+        StaticColumn("Measure", lambda pair: pair[0].first, names_row=True, look="rp-name"),
+        StaticColumn("Kendall's tau", lambda pair: tau_html(pair[0].tau, pair[0].interval), right=True),
+        StaticColumn("Partial tau", lambda pair: tau_html(pair[1].tau, pair[1].interval) if pair[1] else EMPTY, right=True),
+        StaticColumn("Under a Gaussian copula", lambda pair: tau_html(pair[1].latent, pair[1].latent_interval) if pair[1]
+                     else EMPTY, right=True),
+        StaticColumn("Beyond counting", verdict_words))
+    st.html(html_table(columns, [(one, partial.get(one.first)) for one in plain], label="Rank correlations", note=(
+        f"Rank correlation with {target}, with 95 % bootstrap intervals over networks. The partial tau is given "
+        f"{' and '.join(COUNTS)}. A ranking says more than counting only if both partial intervals are above 0.")))
+
+
+def tau_html(tau: float | None, interval: Interval | None) -> str | Markup:
+    """Return a rank correlation with its interval below; a dash if it is undefined, for example for a constant measure."""
+    if tau is None:
+        return EMPTY
+    return with_label(f"{tau:+.2f}", "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}")
+
+
+def verdict_words(pair: Pair) -> str | Markup:
+    """Return whether a ranking says more than counting parameters and MACs."""
+    partial = pair[1]
+    if partial is None:
+        return "is a count"
+    if partial.interval is None:
+        return "unknown, too few networks" if partial.tau is not None else "undefined"
+    tone, words = ("good", "says more") if partial.adds else ("bad", "points the wrong way") if partial.contradicts else (
+        "bad", "adds nothing")
+    return Markup(f'<span class="rp-chip rp-tone-{tone}">{words}</span>')
