@@ -1,1 +1,1 @@
-"""Studies: declared comparisons of arms over seeds, from the question to the answer. Imports no torch."""
+"""Studies, which compare search methods or settings (the arms) over several random seeds. Imports no torch."""

@@ -1,4 +1,4 @@
-"""What the dashboard and the command line can do with a study: launch, stop, resume, extend and delete it. Imports no torch."""
+"""Actions on a study for the dashboard and the command line: launch, stop, resume, extend and delete it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ MOST_AT_ONCE = 20
 
 
 def launch(runs: Path | str, study: Study) -> str:
-    """Launch a study, and return its id. Its runs are launched by the supervisor, one after another.
+    """Write a new study, and return its id. The supervisor, a background process, then launches the runs of the study.
 
     Raises:
-        ConfigError, DataError, RunError: the study cannot work, a dataset is missing, or the disk is full. Nothing is launched.
+        ConfigError: the study is not valid, or a setting is not allowed.
+        DataError: a dataset is missing.
+        RunError: the disk is full, or the folder cannot be written.
     """
     root = Path(runs).absolute()
     settled = checked(study).settled()
@@ -50,9 +52,10 @@ def launch(runs: Path | str, study: Study) -> str:
 
 
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
-    """Launch the runs of a study that are due, at most `MOST_AT_ONCE`, and return their number. The supervisor calls this.
+    """Launch runs of a study that are due, at most `MOST_AT_ONCE`, and return their number. The supervisor calls this.
 
-    A study that is stopped or complete launches nothing. When every cell has its result, the study is marked as complete.
+    A study that is stopped or complete launches nothing. When all its runs have finished, the study is
+    marked as complete.
 
     Raises:
         RunError: the study cannot be read, or a run cannot be written.
@@ -68,7 +71,7 @@ def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
 
 
 def stop(runs: Path | str, study_id: str) -> None:
-    """Stop a study: launch no further runs, and stop those that were launched for it and wait or run.
+    """Stop a study: launch no further runs for it, and stop its own runs that have not ended.
 
     Raises:
         RunError: there is no such study, or the request cannot be written.
@@ -102,15 +105,15 @@ def resume(runs: Path | str, study_id: str) -> int:
 def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Repeat every arm of a study for more search seeds, and return these seeds.
 
-    The extension is recorded, together with the fact that results were known when it was asked for.
+    The request is recorded. The record also says whether results of the study were known at that time.
 
     Args:
         runs: folder of all runs.
         study_id: id of the study.
-        seeds: number of additional seeds, which follow the largest seed so far, or the seeds themselves.
+        seeds: the new seeds, or their number. A number n stands for the n seeds after the largest one so far.
 
     Raises:
-        RunError: there is no such study, or a seed is not valid or not new.
+        RunError: there is no such study, a seed is not valid, or the study has the seed already.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
@@ -129,10 +132,10 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> int:
     Args:
         runs: folder of all runs.
         study_id: id of the study.
-        with_runs: True to delete the runs that were launched for the study as well. Runs that another study takes are kept.
+        with_runs: True to delete also the runs that were launched for the study. A run that another study uses is kept.
 
     Raises:
-        RunError: there is no such study, or one of its runs waits or runs.
+        RunError: there is no such study, or one of its own runs has not ended.
     """
     folder = StudyFolder(runs, study_id)
     folder.read()
@@ -150,7 +153,7 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> int:
 
 
 def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) -> set[str]:
-    """Return the ids of all runs that studies other than this one take for their cells."""
+    """Return the ids of all runs that other studies use."""
     known = known or Runs(runs)
     taken = set()
     for other in study_ids(runs):
@@ -164,7 +167,7 @@ def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) 
 
 
 def _without_race(request: Callable[[Path | str, str], None], runs: Path | str, run_id: str) -> None:
-    """Make a request about a run. If the run has ended or been deleted in the meantime, there is nothing to do."""
+    """Call `request` for a run. Ignore a refusal, which means that the run has meanwhile ended or been deleted."""
     try:
         request(runs, run_id)
     except RunError:

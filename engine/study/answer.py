@@ -1,6 +1,6 @@
 """The answer of a study in words, from its results. Imports no torch.
 
-The answer is written anew whenever results come. It says that it is provisional until every cell has its result.
+The answer is computed from the results at hand. It is provisional until every repetition of every arm has its result.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ class Answer:
 
     Attributes:
         headline: the answer in one sentence.
-        provisional: True until every cell has its result.
+        provisional: True until every cell (one repetition of an arm) has its result.
         claims: False for a demonstration, which makes no claim.
-        contrasts: result of each declared contrast, in the declared order; empty for a ranking.
-        correlations: rank correlations of the measures with the endpoint; empty for a study that compares arms.
+        contrasts: results of the contrasts (the declared comparisons of two arms), in the declared order; empty for a study that
+            compares rankings.
+        correlations: rank correlations of the measures with the endpoint, the accuracy to predict; empty for a study that
+            compares arms.
         sentences: each contrast or rank correlation in words.
-        notes: sentences on how the results came about: missing cells, extensions, reused runs, doubtful accuracies.
+        notes: sentences on missing cells, extensions, reused runs and doubtful accuracies.
     """
 
     headline: str
@@ -48,7 +50,7 @@ class Answer:
 
 
 def endpoint_text(study: Study) -> str:
-    """Return the endpoint in words, for example "worst-case accuracy under FGSM, PGD-20 and AutoAttack"."""
+    """Return the name of the accuracy that a study compares, such as "worst-case accuracy under FGSM and PGD-20"."""
     if study.endpoint == NATURAL:
         return "natural accuracy"
     if study.endpoint != WORST:
@@ -59,7 +61,7 @@ def endpoint_text(study: Study) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return words as an enumeration, for example "a, b and c"."""
+    """Return the words joined to one text, for example "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -68,10 +70,9 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
     """Return the answer of a study.
 
     Args:
-        log: the run log, from which the outcome of each image is read.
+        log: the run log. It says of each attacked image if it was classified correctly.
         results: results of the study.
-        extensions: extensions of the study, oldest first.
-
+        extensions: requests to repeat the arms for more search seeds, oldest first.
     """
     notes = tuple(_notes(results, extensions))
     if results.study.analysis == "ranking":
@@ -103,7 +104,7 @@ def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
 
 
 def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
-    """Return which measures predict the endpoint beyond counting parameters and MACs, in one sentence."""
+    """Return a sentence that names the measures that predict the endpoint better than parameters and MACs do."""
     adding = [one.first for one in beyond if one.adds]
     known = [one for one in beyond if one.interval is not None]
     if not known:
@@ -115,11 +116,11 @@ def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
 
 
 def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]], list[str]]:
-    """Read the outcome of each image.
+    """Read which images the attacked networks of a study classified correctly, from the attack runs.
 
     Returns:
         {run id: {image: True if it was classified correctly}}.
-        The ids of the runs whose outcomes cannot be read.
+        The ids of the runs for which this cannot be read.
     """
     outcomes: dict[str, dict[int, bool]] = {}
     unread = []
@@ -132,11 +133,13 @@ def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]]
 
 
 def _measured(results: Results, outcomes: Mapping[str, Mapping[int, bool]]) -> dict[str, Measured]:
-    """Return the values of each arm, with the outcomes of the images that all networks share.
+    """Return {name of an arm: its values}.
+
+    The values include the outcomes (True if classified correctly) of the images that all attack runs have in common.
 
     Args:
         results: results of the study.
-        outcomes: outcome of each image by run; empty if they are not known.
+        outcomes: {run id: {image: outcome}}; empty if the outcomes are not known.
     """
     shared = sorted(set.intersection(*map(set, outcomes.values()))) if outcomes else []
     return {name: _arm(arm, outcomes, shared) for name, arm in results.arms.items()}
@@ -150,7 +153,7 @@ def _arm(arm: ArmResult, outcomes: Mapping[str, Mapping[int, bool]], shared: Seq
 
 
 def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> str:
-    """Return the answer in one sentence. If there are several contrasts, it counts their results."""
+    """Return the answer in one sentence. With several contrasts, the sentence counts their verdicts."""
     if not results.done:
         return "No cell has its result yet."
     if len(contrasts) == 1:
@@ -172,7 +175,7 @@ def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) ->
 
 
 def _extremes(results: Results, endpoint: str) -> str:
-    """Return which arm has the highest and which the lowest mean so far."""
+    """Return a text that names the arm with the highest mean so far and the arm with the lowest."""
     means = {name: float(np.mean([np.mean(unit) for unit in arm.units])) for name, arm in results.arms.items() if arm.units}
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
     if best == worst:

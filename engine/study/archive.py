@@ -1,7 +1,7 @@
-"""Studies in one file: a compressed archive of a study and its runs without checkpoints, and the example study that ships.
+"""Archives of studies: compressed files with studies and their runs, without checkpoints. One archive ships as the example.
 
-An archive shows everything that the pages show, on any machine. Its networks have no weights, so they cannot be attacked again.
-Imports no torch.
+An archive shows everything that the pages show, on any machine. It has no network weights, so its networks cannot be attacked
+again. Imports no torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LARGEST_BYTES = 2 * 2**30  # of all files in an archive together
 
 
 def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples: bool = True) -> int:
-    """Write studies and all runs that they take to an archive, and return the number of runs.
+    """Write studies and all the runs that they use to an archive, and return the number of runs.
 
     Paths, process ids and uncommitted changes to the code are left out, because they belong to the machine.
 
@@ -44,7 +44,7 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples
         samples: False to leave out the images that attack runs store for the gallery.
 
     Raises:
-        RunError: a study does not exist, or one of its runs waits or runs.
+        RunError: a study does not exist, or one of its runs has not ended.
     """
     known, taken = Runs(runs), set()
     for study_id in ids:
@@ -73,7 +73,7 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples
 def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = False) -> list[str]:
     """Add the studies of an archive and their runs to a runs folder, and return the ids of the studies.
 
-    Runs and studies that the folder has already are kept as they are.
+    Runs and studies that the folder already contains are not changed.
 
     Args:
         runs: folder of all runs; created if it does not exist.
@@ -161,7 +161,7 @@ def _mark(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> No
 
 
 def _is_expected(name: str) -> bool:
-    """Return True if an archive may contain a file with this name. No other name can leave the folder."""
+    """Return True if an archive may contain a file with this name. Names that lead out of the target folder are not allowed."""
     first, *rest = PurePosixPath(name).parts
     if first == "studies":
         return bool(re.fullmatch(rf"{ID_PATTERN.pattern}(\.json|/extend-\d+\.json)", "/".join(rest)))
@@ -182,7 +182,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _impersonal(name: str, content: bytes) -> bytes:
-    """Return the content of a run's file without what belongs to the machine."""
+    """Return the content of a run's file without paths, process ids and other data about the machine."""
     if not name.endswith(".json"):
         return content
     record = json.loads(content)

@@ -1,4 +1,4 @@
-"""The hierarchical bootstrap of the difference of two arms: search seeds, retrain seeds and images are all resampled."""
+"""The hierarchical bootstrap of the difference of two arms. It resamples search seeds, retrain seeds and images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ _CHUNK = 1_000_000  # image draws that are held in memory at once
 
 def hierarchical_bootstrap(first: Sequence[ArrayLike], second: Sequence[ArrayLike], level: float = 0.95, resamples: int = 2000,
                            seed: int = 0) -> tuple[float, float] | None:
-    """Return the bootstrap interval of the difference of two arms for the populations of seeds and of images.
+    """Return a bootstrap confidence interval of the difference of two arms, for new seeds and new images.
 
-    Each resample draws search seeds with replacement, retrain seeds within every drawn search seed, and images. Both arms and all
-    networks have the same drawn images. The Welch interval, in contrast, holds for the study's images only.
+    Each resample draws search seeds with replacement, then retrain seeds within every drawn search seed, and then images. The
+    drawn images are the same for both arms and all networks. The Welch interval, in contrast, holds for the study's images only.
 
-    Plain percentiles of so few search seeds cover too rarely, and resampling on every level counts the variance of the lower
-    levels more than once. Two corrections of the literature are applied. The deviations are rescaled such that their variance is
-    unbiased, that of `variance_of_difference` (idea of the rescaling bootstrap, Rao and Wu 1988, JASA 83:231-241). The ends then
-    move outwards from normal to t quantiles (expanded percentiles, Hesterberg 2015, The American Statistician 69:371-386).
+    The interval of plain percentiles is too short with few search seeds, and resampling on every level counts the variance of the
+    lower levels more than once. Two corrections are applied:
+
+    * The deviations are rescaled to the unbiased variance from `variance_of_difference` (in the spirit of the rescaling
+      bootstrap, Rao and Wu 1988, JASA 83:231-241).
+    * The ends of the interval move outwards by the ratio of the t quantile to the normal quantile (expanded percentiles,
+      Hesterberg 2015, The American Statistician 69:371-386).
 
     Differs: Hesterberg expands the probabilities of the percentiles. With few search seeds these probabilities are smaller than
-    one resample in 2,000, so the deviations of the ordinary percentiles are multiplied by the ratio of both quantiles instead.
+    one resample in 2,000. The deviations are multiplied instead.
 
     Args:
-        first, second: the arms. Each entry is a search seed: booleans [retrain seeds, images], True for a correctly classified
-            image. The images are the same everywhere; the numbers of retrain seeds may differ.
+        first, second: the arms. An arm has one boolean array [retrain seeds, images] per search seed, True for a correctly
+            classified image. The images are the same in all arrays. The number of retrain seeds may differ.
         level: confidence level in 0..1.
         resamples: number of resamples.
-        seed: seed of the resampling. The result is a function of the arguments.
+        seed: seed of the resampling. Equal arguments give equal results.
 
     Returns:
         (low, high) of first minus second, as fractions. None if an arm has fewer than two search seeds, if there are fewer than
@@ -67,13 +70,17 @@ def hierarchical_bootstrap(first: Sequence[ArrayLike], second: Sequence[ArrayLik
 def variance_of_difference(first: Floats, second: Floats) -> tuple[float, float]:
     """Return an unbiased estimate of the variance of the difference of two arms, and its degrees of freedom.
 
-    Search seeds are nested in arms and crossed with images. The expected mean squares of this random-effects analysis of variance
-    (Cornfield and Tukey 1956; for readers and cases, Hillis 2007, Stat. Med. 26:596-619) give: variance over search seeds, plus
-    variance over images, minus the interaction of both, which the first two terms contain twice. The degrees of freedom follow
+    Each search seed belongs to one arm, and all search seeds share the images. In the analysis of variance for this design, the
+    variance is the part due to search seeds plus the part due to images, minus their interaction, which both parts contain
+    (Cornfield and Tukey 1956; for readers and cases, Hillis 2007, Stat. Med. 26:596-619). The degrees of freedom follow
     Satterthwaite (1946).
 
     Args:
-        first, second: means over the retrain seeds, arrays [search seeds, images].
+        first, second: one array [search seeds, images] per arm, the mean over the retrain seeds of the correct classifications.
+
+    Returns:
+        The variance.
+        Its degrees of freedom.
     """
     images = first.shape[1]
     seeds, freedom, interaction = 0.0, 0.0, 0.0
@@ -93,7 +100,10 @@ def variance_of_difference(first: Floats, second: Floats) -> tuple[float, float]
 
 
 def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
-    """Return the number of images of all networks.
+    """Return the number of images, which must be the same for all networks.
+
+    Args:
+        arms: arms, each with one array [networks, images] per search seed.
 
     Raises:
         ValueError: the numbers differ, or a search seed has no network.
@@ -108,7 +118,10 @@ def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
 
 
 def _drawn_images(images: int, resamples: int, generator: np.random.Generator) -> Iterator[Floats]:
-    """Yield arrays [resamples in the chunk, images] with the share of every image in a resample; each row sums to 1."""
+    """Draw images with replacement, and yield their shares in the resamples chunk by chunk.
+
+    A chunk is an array [resamples in the chunk, images]. Each row sums to 1.
+    """
     step = max(1, _CHUNK // images)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
@@ -117,10 +130,11 @@ def _drawn_images(images: int, resamples: int, generator: np.random.Generator) -
 
 
 def _drawn_means(accuracies: Floats, retrainings: Sequence[int], generator: np.random.Generator) -> Floats:
-    """Return the mean of an arm in every resample, after search seeds and their retrain seeds are drawn.
+    """Draw search seeds and their retrain seeds with replacement, and return the mean of one arm in every resample.
 
     Args:
-        accuracies: accuracies [resamples, networks] on the drawn images; networks of one search seed are neighbours.
+        accuracies: array [resamples, networks] with the accuracies on the drawn images. The networks of one search seed stand
+            next to each other.
         retrainings: number of networks of each search seed.
         generator: random number generator.
 

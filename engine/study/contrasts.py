@@ -1,11 +1,13 @@
-"""Declared contrasts of a study: the result of each, and the sentence that claims no more than the data support.
+"""Contrasts (declared comparisons of two arms): the result of each, and the sentence that claims no more than the data support.
 
-A claim stands only if its test and the printed interval agree. An arm beats another if the permutation test says so after Holm's
-adjustment over all declared contrasts, and the Welch interval excludes 0. Two arms are equal within a margin if the equivalence
-test says so after Holm's adjustment, and the interval lies within the margin. Everything else is undecided, and 0 is then always
-among the differences that are said to remain possible, because no claim rejects it. The additional condition only makes false
-claims rarer. It matters for unequal spreads: if 5 seeds vary three times as much as the 10 seeds of an equally good arm, the
-permutation test alone is significant in 16 % of studies, and both conditions hold in 6 %.
+* An arm beats another if the permutation test is significant after Holm's adjustment over all declared contrasts, and the Welch
+  interval excludes 0.
+* Two arms are equal within a margin if the equivalence test is significant after Holm's adjustment, and the Welch interval lies
+  within the margin.
+* Otherwise the contrast is undecided. The stated range of possible differences then contains 0.
+
+The condition on the interval makes false claims rarer if the arms vary unequally. For example, if 5 seeds vary three times as
+much as the 10 seeds of an equally good arm, the permutation test is significant in 16 % of studies; both conditions hold in 6 %.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ class Measured:
     """The values of one arm.
 
     Attributes:
-        values: the endpoint as fractions in 0..1. One tuple per search seed, with one value per retrain seed. Search seeds
-            without a result are left out.
-        images: for every search seed, booleans [retrain seeds, images], True for a correctly classified image. The images are the
-            same for all arms. None if the endpoint is not a share of images.
+        values: one tuple per search seed that has a result, with one value per retrain seed. A value is the endpoint (the
+            accuracy that the study compares) as a fraction in 0..1.
+        images: one boolean array [retrain seeds, images] per search seed, True for a correctly classified image. The images are
+            the same for all arms. None if the endpoint is not a share of images.
         macs: mean MACs of the arm's networks; None if unknown.
     """
 
@@ -46,7 +48,7 @@ class Measured:
 
     @classmethod
     def of_images(cls, images: Sequence[Sequence[Sequence[bool]]], macs: float | None = None) -> Measured:
-        """Return an arm whose endpoint is the share of correctly classified images.
+        """Return the values of an arm whose endpoint is the share of correctly classified images.
 
         Args:
             images: booleans as [search seed][retrain seed][image].
@@ -58,19 +60,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The result of one declared contrast. Differences are first minus second, as fractions.
+    """The result of one contrast (a declared comparison of two arms). Differences are first minus second, as fractions.
 
     Attributes:
         first, second: names of the arms.
         units: numbers of search seeds with a result, of the first and the second arm.
         difference: difference of the means; None while an arm has no result.
         interval: Welch interval at level 1 - alpha, not adjusted for other contrasts; None if it does not exist.
-        bootstrap: interval of the hierarchical bootstrap at the same level; None without images or if it does not exist.
+        bootstrap: interval of the hierarchical bootstrap at level 1 - alpha; None without images or if it does not exist.
         p: p-value of the permutation test; 1 while an arm has no result.
         exact: True if the permutation test counted every arrangement.
         adjusted_p: `p` after Holm's adjustment over the declared contrasts.
-        reachable_p: the smallest adjusted p-value that these numbers of units can give. Above alpha, no difference can become
-            significant.
+        reachable_p: smallest adjusted p-value that is possible with these numbers of search seeds. If it is above alpha, no
+            difference can become significant.
         margin: largest difference that was declared not to matter; None if none was declared.
         equivalence_p: p-value of the equivalence test after Holm's adjustment; None without a margin or an interval.
         macs_ratio: MACs of the first arm divided by those of the second; None if unknown.
@@ -97,9 +99,10 @@ class Contrast:
 
 def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], margin: float | None = None,
             alpha: float = 0.05) -> list[Contrast]:
-    """Return the result of every declared contrast, in the declared order.
+    """Return the result of every declared contrast (comparison of two arms), in the declared order.
 
-    Contrasts without a result count in Holm's adjustment, so an answer does not become weaker when their runs finish late.
+    Contrasts without a result count in Holm's adjustment. An answer therefore does not become weaker because other contrasts get
+    their results later.
 
     Args:
         arms: {name: values of the arm}.
@@ -133,11 +136,11 @@ def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], 
 
 
 def sentence(contrast: Contrast, endpoint: str) -> str:
-    """Return the result of a contrast in words. Differences are in percentage points.
+    """Return the result of a contrast (a declared comparison of two arms) in words. Differences are in percentage points.
 
     Args:
         contrast: the result.
-        endpoint: name of the endpoint, as it stands after "in", such as "worst-case accuracy under AutoAttack".
+        endpoint: name of the compared accuracy, as it stands after "in", such as "worst-case accuracy under AutoAttack".
     """
     c, verdict = contrast, contrast.verdict
     if c.difference is None:
@@ -169,7 +172,7 @@ def _ratio(first: float | None, second: float | None) -> float | None:
 
 
 def _judged(c: Contrast) -> Contrast:
-    """Return the contrast with the claim that tests and interval support; without an interval, the permutation test decides."""
+    """Return the contrast with its verdict. If there is no interval, the permutation test alone determines who is better."""
     if min(c.units) < FEWEST_UNITS or c.difference is None:
         return replace(c, verdict="demonstration")
     if c.adjusted_p <= c.alpha and not (c.interval and c.interval[0] <= 0 <= c.interval[1]):
@@ -180,7 +183,11 @@ def _judged(c: Contrast) -> Contrast:
 
 
 def _additions(c: Contrast) -> list[str]:
-    """Return the parts that follow every claim: adjusted p-value, sizes that cannot decide, small differences, unequal MACs."""
+    """Return the parts of a sentence that follow the claim.
+
+    They give the adjusted p-value and, where it applies, say that no difference could have become significant, that the
+    difference is too small to matter, or that the MACs differ.
+    """
     parts = [] if c.verdict == "equal" else [f", Holm-adjusted {_p_text('p', c.adjusted_p)}"]
     if c.verdict == "undecided" and c.reachable_p > c.alpha:
         parts.append("; with so few search seeds and so many contrasts, no difference could have become significant")
@@ -194,7 +201,7 @@ def _additions(c: Contrast) -> list[str]:
 
 
 def _possible(c: Contrast) -> str:
-    """Return the differences that remain possible: the interval, extended to 0, which no test rejected."""
+    """Return a text with the range of differences that remain possible: the Welch interval, extended to 0."""
     if c.interval is None:
         return (f"the difference is {_points(c.difference or 0)} points, and the search seeds do not vary, so the range of "
                 f"possible differences is unknown")
