@@ -1,4 +1,4 @@
-"""The studies of the runs folder, computed once per change and shared by all pages and browser tabs."""
+"""A cache of the studies in the runs folder, which all pages and browser tabs share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Planned:
     Attributes:
         study: the study, with the search seeds of its extensions.
         status: status of the study.
-        cells: all cells with their runs.
+        cells: all cells (repetitions of arms) with their runs.
         stamps: names and modification times of the study's files.
     """
 
@@ -50,12 +50,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class Outlook:
-    """The cost of a study before its launch, and what it can show.
+    """The cost of a study before its launch, and the smallest difference that it can detect.
 
     Attributes:
         study: the study.
-        time: how long it takes on this machine.
-        power: the smallest difference that it detects; None if it declares no contrast.
+        time: duration of the study on this machine.
+        power: the smallest difference that it detects; None if the study does not compare arms in pairs.
     """
 
     study: Study
@@ -64,7 +64,7 @@ class Outlook:
 
 
 class Studies:
-    """The studies of one runs folder. What pages ask for is cached until a run starts or ends, or a study's files change."""
+    """The studies of one runs folder, with a cache. Cached values are used until a run starts or ends or a study's files change."""
 
     def __init__(self, log: RunLog) -> None:
         """Create an object for the studies in the runs folder of a run log."""
@@ -83,14 +83,14 @@ class Studies:
         return study_ids(self.root)[::-1]
 
     def runs(self) -> pd.DataFrame:
-        """Return the table of all runs (`RunLog.runs`). It is at most `FRESH_S` old. The caller must not change it."""
+        """Return the table of all runs (`RunLog.runs`), read at most `FRESH_S` seconds ago. The caller must not change it."""
         with self._lock:
             if self._table is None or time.monotonic() - self._table[0] > FRESH_S:
                 self._table = (time.monotonic(), self.log.runs())
             return self._table[1]
 
     def refresh(self) -> None:
-        """Read the table of runs anew at the next call. Call this after a request that changes runs."""
+        """Make the next call of `runs` read the table again. Call this after a request that changes runs."""
         with self._lock:
             self._table = None
 
@@ -103,10 +103,10 @@ class Studies:
         return self._planned(study_id, statuses_of(self.runs()))
 
     def overview(self, study_id: str) -> Overview:
-        """Return everything that is known about a study.
+        """Return the overview of a study: its runs, its results and its answer.
 
         Raises:
-            RampartError: there is no such study, or it or one of its results cannot be read.
+            RampartError: there is no such study, or it cannot be read, or one of its results cannot be read.
         """
         with self._lock:
             planned = self.planned(study_id)
@@ -118,7 +118,7 @@ class Studies:
             return known[1]
 
     def left(self, overview: Overview) -> Estimate:
-        """Return how long a study still takes, by the present progress of its runs."""
+        """Return how much longer a study takes. The estimate takes the current progress of its runs into account."""
         with self._lock:
             cells, study_id = overview.results.cells, overview.study.id
             key = (cells, self._steps_done(cells))
@@ -128,12 +128,12 @@ class Studies:
             return known[1]
 
     def outlook(self, study: Study) -> Outlook:
-        """Return the cost of a study that has not been launched, and what it can show."""
+        """Return the cost of a study that has not been launched, and the smallest difference that it can detect."""
         return Outlook(study, estimate(study, self.durations()), power_of(study, spread_of(study, (
             one.results for one in self.all() if isinstance(one, Overview)))))
 
     def all(self) -> list[Overview | str]:
-        """Return every study, newest first. In place of a study that cannot be read stands a sentence that says why."""
+        """Return the overviews of all studies, newest first. If a study cannot be read, its entry is a sentence that says why."""
         everything = [self._overview_or_problem(study_id) for study_id in self.ids()]
         return sorted(everything, key=lambda one: one.study.created if isinstance(one, Overview) else 0.0, reverse=True)
 
@@ -146,10 +146,11 @@ class Studies:
             return self._durations[1]
 
     def facts(self, study_id: str = "") -> list[object]:
-        """Return values that change when something changes that the page of a study shows, or the list of all studies.
+        """Return values from which a page can see if it must be shown again: they change when its contents change.
 
         Args:
-            study_id: id of the study; "" for all studies, without the progress of their runs.
+            study_id: id of the study that the page shows; "" for the list of all studies, which does not show the progress of
+                runs.
         """
         statuses = statuses_of(self.runs())
         if not study_id:
@@ -159,7 +160,7 @@ class Studies:
         return [*facts, self._steps_done(planned[1].cells)] if planned else facts
 
     def is_active(self) -> bool:
-        """Return True if a study will launch runs or waits for them."""
+        """Return True if any study is waiting or running."""
         statuses = statuses_of(self.runs())
         for study_id in self.ids():
             folder = StudyFolder(self.root, study_id)
@@ -201,7 +202,7 @@ class Studies:
         return [planned.stamps, planned.status, hash(planned.cells)]
 
     def _steps_done(self, cells: Sequence[CellState]) -> tuple[int, ...]:
-        """Return the progress of the running runs of a study, in steps of 5 %."""
+        """Return the progress of each running run of a study as a number of steps, from 0 to `PROGRESS_STEPS`."""
         running = {step.run for cell in cells for step in cell.steps if step.status == "running"}
         runs = self.runs()
         return tuple(steps_done(progress) for run, progress in zip(runs["id"], runs["progress"], strict=True) if run in running)
@@ -213,7 +214,7 @@ def statuses_of(runs: pd.DataFrame) -> Statuses:
 
 
 def stamps_of(folder: StudyFolder) -> Stamps:
-    """Return the name and the modification time of every file of a study. Files that vanish meanwhile are left out."""
+    """Return the name and the modification time of every file of a study. A file that is deleted meanwhile is left out."""
     stamps = []
     for path in (folder.file, *sorted(folder.requests.glob("*"))):
         try:
@@ -224,7 +225,7 @@ def stamps_of(folder: StudyFolder) -> Stamps:
 
 
 def steps_done(progress: float | None) -> int:
-    """Return the progress of a run (0..1) as a whole number of `PROGRESS_STEPS`; 0 if it is unknown."""
+    """Return the progress of a run (0..1) as a number of steps, from 0 to `PROGRESS_STEPS`; 0 if it is unknown."""
     return 0 if missing(progress) else int(progress * PROGRESS_STEPS)
 
 
@@ -233,7 +234,7 @@ def as_text(study: Study, leave_out: Sequence[str] = ()) -> str:
 
     Args:
         study: the study.
-        leave_out: names of entries that the text does not have.
+        leave_out: names of entries to leave out.
     """
     record = exported(study)
     if study.search_seeds == tuple(range(len(study.search_seeds))):
@@ -243,7 +244,7 @@ def as_text(study: Study, leave_out: Sequence[str] = ()) -> str:
 
 
 def plain(value: object) -> object:
-    """Return a value as YAML should show it: lists for tuples, and no quotes around the texts "true" and "false"."""
+    """Return a value in the form in which YAML shows it best: tuples become lists, and the texts "true" and "false" booleans."""
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if value in ("true", "false"):  # the values of settings in a file are read as texts

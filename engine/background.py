@@ -1,8 +1,8 @@
-"""The background process of a runs folder: it supervises the runs and launches the runs of studies.
+"""The background process of a runs folder, which starts waiting runs and launches the runs of studies.
 
     python -m engine.background --runs DIR
 
-Requests start it when it is not alive. It can be killed at any moment. Imports no torch.
+A click or a command that needs this process starts it. It can be killed at any moment. Imports no torch.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
 
 
 class Studies:
-    """The studies of a runs folder, whose runs are launched as they become due."""
+    """The studies of a runs folder. Their runs are launched as they become due."""
 
     def __init__(self, runs: Path) -> None:
-        """Create an object for the studies of the folder `runs`."""
+        """Create an object for the studies of the runs folder `runs`."""
         self.runs = runs
         self._next = 0.0
         self._requests: list[tuple[str, int]] = []
 
     def tick(self, changed: bool) -> bool:
-        """Launch the runs that are due, and return True if any was launched.
+        """Launch the runs of studies that are due, and return True if any was launched.
 
         Args:
-            changed: True if a run has ended or started since the last call, so that others may be due.
+            changed: True if a run has started or ended since the last call. Further runs may then be due.
         """
         requests = self._stamps()
         if not (changed or requests != self._requests or time.monotonic() > self._next):
@@ -49,7 +49,7 @@ class Studies:
         return bool(launched)
 
     def _stamps(self) -> list[tuple[str, int]]:
-        """Return the time of the last change of the folder of studies and of each study's requests."""
+        """Return (name, modification time) of the folder of studies and of each study's folder of requests (stop, extend)."""
         folder = self.runs / "studies"
         if not folder.is_dir():
             return []
@@ -61,7 +61,7 @@ def _is_over(folder: StudyFolder) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the supervisor of a runs folder together with its studies, unless the folder has a supervisor already."""
+    """Start the background process, unless the runs folder already has one."""
     supervisor.main(arguments, lambda runs: Studies(runs).tick)
 
 

@@ -40,7 +40,8 @@ def study(verb: str, arguments: list[str]) -> int:
         arguments: words after the verb. The first is the action, one of `ACTIONS`.
 
     Returns:
-        Exit code: 0 if the action succeeded, 1 if a cell failed while the command waited, 130 if the user interrupted the wait.
+        Exit code: 0 if the action succeeded, 1 if the command waited for the study and a run failed, 130 if the user interrupted
+        the wait.
 
     Raises:
         ConfigError, DataError, RunError: the action is not possible. The message is a sentence for the user.
@@ -111,7 +112,7 @@ def _new(options: argparse.Namespace, root: Path) -> int:
 
 
 def _declared(options: argparse.Namespace) -> Study:
-    """Return the study that the user names: a question that ships with Rampart, or a file."""
+    """Return the study that the user has named, either by a question that ships with Rampart or by a file."""
     if options.name in recipes():
         return recipes()[options.name].study(options.size, options.dataset, preset=options.preset,
                                              source=options.source or _other_dataset(options.dataset))
@@ -122,7 +123,7 @@ def _declared(options: argparse.Namespace) -> Study:
 
 
 def _other_dataset(dataset: str) -> str:
-    """Return the first dataset other than this one that is on this machine, or the first other one if none is."""
+    """Return another dataset than `dataset`: the first one that is on this machine or, if there is none, simply the first one."""
     others = [name for name in DATASETS if name != dataset]
     return next((name for name in others if not absence(image_source(name))), others[0])
 
@@ -213,7 +214,7 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
 
 
 def _wait(root: Path, study_id: str, quiet: bool) -> int:
-    """Wait until every cell has ended, with a progress bar, and print the answer.
+    """Wait until every cell (repetition of an arm) has ended, show a progress bar meanwhile, and print the answer.
 
     Returns:
         Exit code: 0 if every cell has its result, 1 if not, 130 if the user interrupted the wait.

@@ -73,7 +73,7 @@ class Contrast:
         adjusted_p: `p` after Holm's adjustment over the declared contrasts.
         reachable_p: smallest adjusted p-value that is possible with these numbers of search seeds. If it is above alpha, no
             difference can become significant.
-        margin: largest difference that was declared not to matter; None if none was declared.
+        margin: smallest difference that matters; None if none was declared.
         equivalence_p: p-value of the equivalence test after Holm's adjustment; None without a margin or an interval.
         macs_ratio: MACs of the first arm divided by those of the second; None if unknown.
         alpha: family-wise significance level.
@@ -107,7 +107,7 @@ def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], 
     Args:
         arms: {name: values of the arm}.
         contrasts: all declared contrasts, as (first, second).
-        margin: largest difference that does not matter, as a fraction; None if none was declared.
+        margin: smallest difference that matters, as a fraction; None if none was declared.
         alpha: family-wise significance level.
 
     Raises:

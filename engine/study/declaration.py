@@ -1,11 +1,12 @@
-"""The declaration of a study: its arms, its seeds and the contrasts that it will test. Imports no torch.
+"""The declaration of a study: its arms, its seeds, and the comparisons that it will make. Imports no torch.
 
-A study compares arms. An arm is a recipe for a network: a search with its settings, or a genotype or a hand-made network that
-needs no search, and the settings of the retraining and the attack. Each arm is repeated for several seeds of the search and, for
-each of them, for several seeds of the retraining. One repetition is a cell, and each cell has a chain of runs of its own.
+A study compares arms. An arm says how to make and attack a network: the settings of a search, a retraining and an attack. Instead
+of the search, it may name a genotype or a hand-made network. Each arm is repeated for several seeds of the search and, for each
+of these, for several seeds of the retraining. One repetition is a cell of the study, and has its own runs: search, retraining
+and attacks.
 
-Everything that the answer depends on is declared before the first result is known: the endpoint, the contrasts and the
-smallest difference that matters.
+Everything that the answer depends on is declared before the first result is known: the endpoint (the accuracy in which arms are
+compared), the contrasts (pairs of arms) and the smallest difference that matters.
 """
 
 from __future__ import annotations
@@ -29,28 +30,28 @@ ONE_THREAD = {"threads": 1}
 
 
 def kind_of(step: str) -> str:
-    """Return the kind of run of a step: "search", "retrain" or "attack"."""
+    """Return the kind of run, "search", "retrain" or "attack", for a step such as "attack" or "attack NAME"."""
     return step.partition(" ")[0]
 
 
 def mentioned(changes: Mapping[str, Any]) -> list[str]:
-    """Return the names of the arms to which the values of settings refer, as in "arm:NAME"."""
+    """Return the arm names in those values of settings that have the form "arm:NAME"."""
     values = [[value] if isinstance(value, str) else value for value in changes.values() if isinstance(value, (str, list, tuple))]
     return [text.removeprefix("arm:") for texts in values for text in texts if isinstance(text, str) and text.startswith("arm:")]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of a study.
+    """One arm of a study: a way to make and attack a network, which the study repeats for several seeds.
 
     Attributes:
         name: name of the arm, unique in its study.
         method: search method; None for an arm without a search, whose retraining names a genotype or a hand-made network.
-        search, retrain, attack: settings in which the runs of the arm differ from the preset, as {name of the setting: value}.
-            The text "arm:NAME" in a setting that names runs stands for the run of another arm.
+        search, retrain, attack: {name of a setting: value} for the settings that differ from the preset. If a setting expects the
+            id of a run, the text "arm:NAME" stands for the run of another arm.
         seeds: number of search seeds of the arm, if it has fewer than the study; 0 for all.
-        settings: all settings of each run, as {step: {name of the setting: value}}, which are written down at the launch. Later
-            versions of Rampart may have other presets, and a study keeps its settings. Empty before the launch.
+        settings: all settings of each run, as {step: {name of the setting: value}}, where a step is for example "retrain". They
+            are written down at the launch, because later versions of Rampart may have other presets. Empty before the launch.
     """
 
     name: str
@@ -63,21 +64,21 @@ class Arm:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of run in a chain of this arm, in order."""
+        """The kinds of run of this arm in order: "search" if it has a search, "retrain" and "attack"."""
         return KINDS if self.method else KINDS[1:]
 
     def changes(self, kind: str) -> Mapping[str, Any]:
-        """Return the changed settings of a kind of run."""
+        """Return the settings of one kind of run that differ from the preset."""
         return {"search": self.search, "retrain": self.retrain, "attack": self.attack}[kind]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One repetition of an arm.
+    """One repetition of an arm (not a cell of a network).
 
     Attributes:
         arm: name of the arm.
-        search_seed: seed of the search. For an arm without a search, the seed only sets the retraining's seed.
+        search_seed: seed of the search. If the arm has no search, the number still enters the seed of the retraining.
         index: number of the retraining among those with this search seed, counted from 0.
     """
 
@@ -100,21 +101,22 @@ class Study:
         dataset: dataset of every run, unless an arm sets another one for its search.
         preset: preset of every run.
         arms: the arms, at least one.
-        search_seeds: seeds of the searches. The search seed is the unit of the statistics.
+        search_seeds: seeds of the searches. For the statistics, one search seed is one observation.
         retrainings: number of retrainings for each search seed.
-        attacks: further attacks on every network, as {name: changed settings}. The first attack measures the endpoint. A further
-            attack that refers to an arm, as in "arm:NAME", is not made on the networks of this arm.
+        attacks: further attacks on every network, as {name: changed settings}. The endpoint is measured by the attack of the arm,
+            not by these. A further attack that names an arm ("arm:NAME") is left out for this arm.
         contrasts: pairs of arms that the study compares, as (first, second).
         endpoint: column of the robustness table in which arms are compared, such as "worst-case", "natural" or "pgd-20".
         margin: smallest difference of accuracies that matters, as a fraction in 0..1; None if none is declared. With a margin,
             two arms may be found equal.
-        match: "macs" or "params" to choose the channels of every retraining so that its network is as large as the network of
-            the reference arm in the same cell; "none" to leave the sizes as they are.
-        reference: name of the reference arm; "" without matching.
+        match: "macs" or "params" to give all networks with equal seeds about equal sizes. The number of channels is then chosen
+            such that a network is as large as the one of the reference arm. "none" to leave the sizes as they are.
+        reference: name of the reference arm, whose networks set the sizes; "" without matching.
         analysis: "contrasts" to compare arms in pairs; "ranking" to correlate rankings of networks.
-        measures: names of the measures whose rankings a ranking compares with that of the endpoint (`engine.study.measures`).
-        recipe: name of the recipe from which the study was made; "" for a study of the user's own.
-        size: "demo" or "full" for a recipe; "" for a study of the user's own.
+        measures: for "ranking", names of the measures whose rankings are compared with that of the endpoint
+            (`engine.study.measures`).
+        recipe: name of the question that ships with Rampart from which the study was made; "" for a study of the user's own.
+        size: "demo" or "full" for a question that ships with Rampart; "" for a study of the user's own.
         id: id of the study; "" before it is launched.
         created: time of the launch in unix seconds.
         numerics: hash of the code that determines results (`engine.run.provenance.numerics`) at the launch.
@@ -154,7 +156,7 @@ class Study:
         raise ConfigError(unknown_name("arm", name, [arm.name for arm in self.arms]))
 
     def cells(self) -> list[Cell]:
-        """Return all cells in the order in which they should run.
+        """Return all cells (repetitions of arms) in the order in which they should run.
 
         The arms alternate, so that an interrupted study has about equally many results in every arm.
         """
@@ -166,21 +168,25 @@ class Study:
         return self.search_seeds[:arm.seeds] if arm.seeds else self.search_seeds
 
     def twin(self, cell: Cell, arm: str) -> Cell:
-        """Return the cell of another arm that belongs to a cell: with the same seeds or, if it has none, with its first seed."""
+        """Return the cell of arm `arm` that corresponds to a cell of another arm.
+
+        Both have the same retraining index and, if `arm` has it, the same search seed. Otherwise the first search seed of `arm`
+        is used.
+        """
         seeds = self.seeds_of(self.arm(arm))
         return Cell(arm, cell.search_seed if cell.search_seed in seeds else seeds[0], cell.index)
 
     def _reference_first(self) -> list[Arm]:
-        """Return the arms with the reference arm first, because the sizes of the other networks follow from it."""
+        """Return the arms with the reference arm first. It must run first, because its networks set the sizes of the others."""
         return sorted(self.arms, key=lambda arm: arm.name != self.reference)
 
     def configurations(self, arm: Arm) -> dict[str, RunConfig]:
-        """Return {step: configuration} for the runs of an arm, with seeds of 0.
+        """Return {step: configuration} for the runs of an arm. All seeds are 0.
 
         The steps are "search", "retrain" and "attack", and "attack NAME" for each further attack.
 
-        Settings that are shared by all kinds of run pass from the first run to the later ones, as in any chain. Every run uses
-        one thread unless the arm says otherwise, so that as many runs as there are cores can work side by side.
+        The later runs take over the values of settings that they share with the first run. Every run uses one thread unless the
+        arm says otherwise, so that one run per core can work at the same time.
 
         Raises:
             ConfigError: a setting is unknown or not allowed.
@@ -194,12 +200,12 @@ class Study:
         return chain | further
 
     def mentions(self, arm: Arm) -> list[str]:
-        """Return the names of the other arms whose runs the runs of an arm need, as in "arm:NAME"."""
+        """Return the names of the other arms whose runs this arm needs, as in "arm:NAME"."""
         further = [changes for changes in self.attacks.values() if arm.name not in mentioned(changes)]
         return [name for changes in (arm.search, arm.retrain, arm.attack, *further) for name in mentioned(changes)]
 
     def _chain(self, arm: Arm) -> dict[str, RunConfig]:
-        """Return {kind: configuration} for the runs in a chain of an arm, with seeds of 0."""
+        """Return {kind of run: configuration} for the search, the retraining and the first attack of an arm. All seeds are 0."""
         first, *later = arm.kinds
         dataset = str(arm.changes(first).get("dataset", self.dataset))
         config = self._first(arm, first, dataset)
@@ -220,7 +226,7 @@ class Study:
         return {kind: {**ONE_THREAD, **arm.changes(kind)} for kind in kinds}
 
     def settled(self) -> Study:
-        """Return a copy of the study in which every arm has all its settings written down (`Arm.settings`).
+        """Return a copy of the study in which `Arm.settings` of every arm holds all settings, not only the changed ones.
 
         Raises:
             ConfigError: a setting of an arm is unknown or not allowed. The message names the arm.

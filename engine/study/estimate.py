@@ -1,4 +1,4 @@
-"""How long a study takes: from the durations of finished runs or, where there are none, from a table. Imports no torch."""
+"""An estimate of how long a study takes, from the durations of finished runs or else from a table. Imports no torch."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Estimate:
     """An estimate of the time that a study still needs.
 
     Attributes:
-        seconds: time until the last cell has its result; None if a kind of run has no known duration.
-        core_seconds: time of all remaining runs one after another; None if `seconds` is None.
+        seconds: wall-clock time until all runs have finished; None if a kind of run has no known duration.
+        core_seconds: time that the remaining runs would take one after another; None if `seconds` is None.
         runs: number of runs that remain.
         measured: True if every duration comes from finished runs; False if some come from the table of durations.
     """
@@ -48,7 +48,7 @@ class Estimate:
 
 
 class Durations:
-    """Durations of the finished runs of a folder, by which those of other runs are estimated."""
+    """Durations of the finished runs in a runs folder. The durations of new runs are estimated from them."""
 
     def __init__(self, runs: Path | str) -> None:
         """Read the durations of all finished runs. Runs that cannot be read, and resumed runs, are left out."""
@@ -70,7 +70,10 @@ class Durations:
         """Return the expected duration of a run.
 
         Args:
-            kind, method, preset, config: description of the run.
+            kind: kind of the run, "search", "retrain" or "attack".
+            method: search method; None for other kinds.
+            preset: name of the preset.
+            config: configuration of the run.
 
         Returns:
             The duration in seconds; None if it is unknown.
@@ -86,16 +89,16 @@ class Durations:
 
 def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | None = None, runs: Path | str | None = None,
              slots: int | None = None) -> Estimate:
-    """Return how long a study takes, or how long it still takes.
+    """Return how long a study takes or, after its launch, how much longer it takes.
 
-    Runs of one thread share the cores. Runs that are shared by several cells count once.
+    Several runs of one thread work at the same time. A run that several repetitions share counts once.
 
     Args:
         study: the study.
         durations: durations of finished runs.
-        cells: all cells with their runs; None before the launch.
-        runs: folder of all runs, for the progress of those that run; None before the launch.
-        slots: number of runs side by side; None for the number of cores.
+        cells: all cells (repetitions of arms) with their runs; None before the launch.
+        runs: folder of all runs, from which the progress of running runs is read; None before the launch.
+        slots: number of runs that work at the same time; None for the number of cores.
     """
     times: list[tuple[float | None, bool]] = []
     longest: list[float] = []
@@ -127,7 +130,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
 
 
 def progress_of(folder: RunFolder) -> float:
-    """Return how far a running run has come, from 0 to 1; 0 if it has not said so yet."""
+    """Return the progress of a running run, from 0 to 1; 0 if none is recorded."""
     done = 0.0
     try:
         tail = max(0, folder.events.stat().st_size - 65_536)
@@ -141,34 +144,37 @@ def progress_of(folder: RunFolder) -> float:
 
 
 def _shared(step: str, config: RunConfig, cell: CellState) -> object:
-    """Return a key that is equal for cells that share a run: retrainings of one search share the search."""
+    """Return a key for a run that does not exist yet. Two cells (repetitions of arms) that will share the run have equal keys.
+
+    A search is shared by all retrainings with its search seed, and by arms with the same settings of the search.
+    """
     own = () if step == "search" else (cell.cell.arm, cell.cell.index)
     return step, cell.cell.search_seed, json.dumps(config.model_dump(mode="json"), sort_keys=True), own
 
 
 def amount(config: RunConfig) -> int:
-    """Return the amount of work of a run: the epochs of a training, or the images that an attack covers."""
+    """Return the amount of work of a run: the number of images of an attack, or the number of epochs of a training."""
     if isinstance(config, AttackConfig):
         return config.autoattack_images or split_sizes(config.dataset, config.images)["test"]
     return int(getattr(config, "epochs", 1))
 
 
 def _keys(kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[str, tuple[str, str, str, str]]:
-    """Return the keys of runs with the same settings and of similar runs."""
+    """Return two keys by which durations are stored: one for runs with the same settings, and one for similar runs."""
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in IGNORED}
     return json.dumps([kind, method, settings], sort_keys=True), (kind, method or "", config.dataset, preset)
 
 
 @lru_cache(maxsize=20_000)
 def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, str, str], float] | None:
-    """Return the keys of a finished run and its seconds per epoch or attacked image; None if its duration is unknown.
+    """Return (key for the same settings, key for similar runs, seconds per epoch or attacked image) of a finished run.
 
-    The answer is cached.
+    None if its duration is unknown. The keys are those of `_keys`. The answer is cached.
 
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        ended_ns: time of exit.json. Only a key of the cache.
+        ended_ns: time at which exit.json was written. It only makes a new entry in the cache when the file changes.
     """
     folder = RunFolder(runs, run_id)
     run = folder.read_run()

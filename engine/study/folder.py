@@ -1,7 +1,7 @@
-"""The files of studies: runs/studies/<id>.json, which the launch writes once, and the requests in runs/studies/<id>/.
+"""The files of studies. The launch writes runs/studies/<id>.json once. The folder runs/studies/<id>/ holds requests.
 
-Requests are files: `stop` and `extend-N.json`, which the page or the command line writes, and `complete`, which is written when
-every cell has its result. Everything else about a study is computed from its runs. Imports no torch.
+A request is a file. The page or the command line writes `stop` and `extend-N.json`. The supervisor writes `complete` when all
+runs of the study have finished. Everything else about a study is computed from its runs. Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Extension:
     Attributes:
         seeds: the added search seeds.
         at: time of the request in unix seconds.
-        looked: True if results of the study were known at that time. The answer then mentions it, because extending a study until
-            a difference shows raises the rate of false claims.
+        looked: True if results of the study were known at that time. The answer then mentions it: users who extend a study until
+            it shows a difference make more false claims.
     """
 
     seeds: tuple[int, ...]
@@ -39,7 +39,7 @@ class Extension:
 
 
 class StudyFolder:
-    """The files of one study, and readers and writers for them."""
+    """The files of one study. The methods read and write them."""
 
     def __init__(self, runs: Path | str, study_id: str) -> None:
         """Set the paths of a study's files. They do not have to exist.
@@ -127,11 +127,11 @@ class StudyFolder:
 
     @property
     def is_complete(self) -> bool:
-        """True if every cell had its result, so that runs deleted since then are not launched again."""
+        """True if all runs of the study had finished at some time. A run that is deleted after that is not launched again."""
         return (self.requests / "complete").exists()
 
     def mark(self, name: str) -> None:
-        """Write the request "stop" or "complete".
+        """Write the request `name`, "stop" or "complete".
 
         Raises:
             RunError: the request cannot be written.
@@ -139,7 +139,7 @@ class StudyFolder:
         self._ask(name, {"at": time.time()})
 
     def clear(self, name: str) -> None:
-        """Remove the request "stop" or "complete" if it exists."""
+        """Remove the request `name`, "stop" or "complete", if it exists."""
         (self.requests / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -162,10 +162,10 @@ def study_ids(runs: Path | str) -> list[str]:
 
 
 def study_named(runs: Path | str, text: str) -> StudyFolder:
-    """Return the folder of the study whose id is `text` or ends with it.
+    """Return the files of the study whose id is `text` or ends with it.
 
     Raises:
-        RunError: no study or more than one fits.
+        RunError: there is no such study, or more than one.
     """
     ids = study_ids(runs)
     fitting = [one for one in ids if one == text] or [one for one in ids if text and one.endswith(text)]

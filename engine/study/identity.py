@@ -1,7 +1,8 @@
-"""The identity of runs, by which studies find runs that exist already. Imports no torch.
+"""The identity of runs. A study uses an existing run instead of a new one if both have the same identity. Imports no torch.
 
-Two runs are the same experiment if their settings, their method and their parents are the same. The device, the number of threads
-and the way in which the number of channels was chosen do not count.
+Two runs are the same experiment if they have the same settings and the same search method, and if their parents are the same
+experiment, too. The parent of a retraining is its search; the parent of an attack is its retraining. The device, the number of
+threads and the way in which the number of channels was chosen do not count.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ class Known:
     Attributes:
         id: id of the run.
         kind: "search", "retrain" or "attack".
-        experiment: hash of the settings, the method and the preset, without those of the parent; "" if the settings of the run
-            cannot be read, so that no study takes it.
+        experiment: hash of the run's own kind, search method and settings, as `experiment_of` returns it; "" if the settings
+            cannot be read, so that no study uses the run.
         parent: id of the parent run; "" without a parent.
         study: id of the study for which the run was launched; "" if it was launched by hand.
         numerics: hash of the code that determines results, at the launch; "" for runs of older versions.
         created: time of the launch in unix seconds.
-        is_example: True if the run belongs to the example study. It has no weights, so no other study takes it.
+        is_example: True if the run belongs to the example study. It has no weights, so no other study uses it.
     """
 
     id: str
@@ -50,7 +51,7 @@ class Known:
 
 
 def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
-    """Return a hash of the settings of a run that determine its result."""
+    """Return a hash of the kind, the search method and the settings of a run, without settings that do not affect its result."""
     # An attack records the radius of both norms. In other runs, a setting without effect on training may still affect the choice
     # of the checkpoint.
     ignored = NOT_COMPARED | (config.inert() if isinstance(config, AttackConfig) else set())
@@ -60,7 +61,10 @@ def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
 
 
 class Runs:
-    """All runs of a folder by identity. The object is a snapshot: runs that are launched later are added with `add`."""
+    """All runs of a runs folder, which can be looked up by id or by experiment.
+
+    The folder is read once. Runs that are launched later are added with `add`.
+    """
 
     def __init__(self, runs: Path | str) -> None:
         """Read the run.json of every run. Runs that cannot be read are left out."""
@@ -72,7 +76,7 @@ class Runs:
             self._index(run_id)
 
     def add(self, run_id: str) -> None:
-        """Add a run that was launched after the others were read."""
+        """Add a run that was launched after this object was created."""
         if self._load(run_id):
             self._index(run_id)
 
@@ -101,17 +105,18 @@ class Runs:
         return self._by_id[run_id]
 
     def same(self, experiment: str, parent: str | None) -> list[Known]:
-        """Return the runs of the same experiment, oldest first.
+        """Return the runs of an experiment, oldest first: runs with equal settings whose parents are the same experiment, too.
 
         Args:
             experiment: hash of the settings, as `experiment_of` returns it.
-            parent: id of the parent, or of any run that is the same experiment as the parent; None without a parent.
+            parent: id of the parent run; None without a parent. Any other run of the same experiment as the parent gives the same
+                result.
         """
         return sorted(self._by_identity.get(_joined(experiment, self._identity(parent) if parent else ""), []),
                       key=lambda one: (one.created, one.id))
 
     def _identity(self, run_id: str, depth: int = 0) -> str:
-        """Return the identity of a run with those of its ancestors; "" if one of them does not exist or cannot be read."""
+        """Return a hash of the experiments of a run and its ancestors; "" if one of them does not exist or cannot be read."""
         known = self._by_id.get(run_id)
         if known is None or not known.experiment or depth > 3:
             return ""
@@ -125,12 +130,12 @@ def _joined(experiment: str, above: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _read(root: Path, run_id: str, mtime_ns: int) -> Known:
-    """Return what run.json says about a run. The answer is cached, because run.json is written only once.
+    """Return a run as run.json describes it. The answer is cached, because run.json is written only once.
 
     Args:
         root: folder of all runs.
         run_id: id of the run.
-        mtime_ns: time at which run.json was written. Only a key of the cache.
+        mtime_ns: time at which run.json was written. It only makes a new entry in the cache when the file changes.
     """
     run: dict[str, Any] = RunFolder(root, run_id).read_run()
     try:

@@ -3,12 +3,11 @@
 A measure is known by its name:
 
 * "parameters" and "MACs": size of the network.
-* "natural accuracy", "PGD-7" etc.: columns of the first attack run.
-* "NAME: Worst case" etc.: columns of the further attack run with this name.
-* "short training, natural" and "short training, adversarial": accuracies of the candidate in a random search, after the
-  short training of that search, on the select split.
-* "supernet, natural" and "supernet, adversarial": accuracies of the candidate with the weights of a supernet, on the select
-  split.
+* "natural accuracy", "PGD-7" etc.: accuracies from the attack run of the network.
+* "NAME: Worst case" etc.: accuracies from the further attack run with the name NAME.
+* "short training, natural" and "short training, adversarial": accuracies after a random search has trained the network briefly,
+  on the select split.
+* "supernet, natural" and "supernet, adversarial": accuracies with weights from a supernet, on the select split.
 
 Imports no torch.
 """
@@ -31,19 +30,19 @@ CANDIDATE = {"natural": "short training, natural", "adversarial": "short trainin
 
 
 def column_title(column: str) -> str:
-    """Return the name of the measure that a column of the robustness table gives."""
+    """Return the name of a measure for a column of the robustness table, such as "PGD-7" for "pgd-7"."""
     if column == NATURAL:
         return f"{NATURAL_TITLE.lower()} accuracy"
     return WORST_TITLE if column == WORST else ATTACKS[column].title if column in ATTACKS else column
 
 
 def measures_of(log: RunLog, state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> dict[str, float]:
-    """Return {name: value} for all measures of a finished cell's network.
+    """Return {name of a measure: value} for the network of a finished cell (one repetition of an arm).
 
     Args:
         log: the run log.
         state: the cell with its runs.
-        rows: rows of the attack runs, by run id (`engine.report.robustness.rows_of`).
+        rows: {id of an attack run: (hash of its protocol, its row)}, from `engine.report.robustness.rows_of`.
     """
     measures: dict[str, float] = {}
     for step in state.steps:
@@ -60,7 +59,7 @@ def measures_of(log: RunLog, state: CellState, rows: Mapping[str, tuple[str, Net
 
 
 def _of_candidate(candidates: pd.DataFrame) -> dict[str, float]:
-    """Return the measures of the candidate that a random search chose; {} for another search."""
+    """Return {name of a measure: value} for the candidate that a random search chose; {} if the run is no random search."""
     if candidates.empty:
         return {}
     best = candidates.iloc[0]
@@ -69,6 +68,11 @@ def _of_candidate(candidates: pd.DataFrame) -> dict[str, float]:
 
 
 def complete(measured: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, list[float]]:
-    """Return {name: one value per network} for the networks that have all of the named measures."""
+    """Return {name of a measure: one value per network}. A network that lacks one of these measures is left out.
+
+    Args:
+        measured: {name of a measure: value} of each network.
+        names: names of the measures.
+    """
     whole = [one for one in measured if all(name in one for name in names)]
     return {name: [one[name] for one in whole] for name in names}

@@ -1,4 +1,4 @@
-"""Everything that is known about a study at one moment, for pages and commands. Imports no torch."""
+"""An overview of a study at one moment: its runs, its results and its answer, for pages and commands. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Overview:
     Attributes:
         study: the study, with the search seeds of its extensions.
         status: status of the study, one of `STATUSES`.
-        results: results of the cells that have finished.
+        results: results of the cells (repetitions of arms) that have finished.
         answer: the answer so far.
         left: the time that the study still needs.
-        extensions: extensions of the study, oldest first.
+        extensions: requests to repeat the arms for more search seeds, oldest first.
     """
 
     study: Study
@@ -39,7 +39,7 @@ class Overview:
 
 
 def cells_of(runs: Path | str, study_id: str) -> list[CellState]:
-    """Return all cells of a study with their runs.
+    """Return all cells (repetitions of arms) of a study, each with its runs.
 
     Raises:
         RunError: there is no such study, or it cannot be read.
@@ -48,7 +48,10 @@ def cells_of(runs: Path | str, study_id: str) -> list[CellState]:
 
 
 def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
-    """Return the status of a study, one of `STATUSES`. A study has failed when nothing more happens and results are missing."""
+    """Return the status of a study, one of `STATUSES`.
+
+    A study has failed if some results are missing and no run waits or works.
+    """
     statuses = {cell.status for cell in cells}
     if statuses == {"finished"}:
         return "finished"
@@ -60,7 +63,7 @@ def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
 
 
 def overview_of(log: RunLog, study_id: str) -> Overview:
-    """Return everything that is known about a study.
+    """Return the overview of a study.
 
     Args:
         log: the run log of the runs folder.
@@ -78,7 +81,7 @@ def overview_of(log: RunLog, study_id: str) -> Overview:
 
 
 def read_overview(runs: Path, study_id: str) -> Overview:
-    """Return everything that is known about a study, from a run log that is read for this call.
+    """Return the overview of a study. A run log is opened for this call and closed again.
 
     Raises:
         RunError: there is no such study, or it cannot be read.

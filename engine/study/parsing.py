@@ -56,7 +56,7 @@ def from_text(text: str | bytes) -> Study:
 
 
 def from_record(record: Mapping[str, Any]) -> Study:
-    """Return the study that a JSON object describes. Names of arms, seeds and settings are checked for their form only.
+    """Return the study that a JSON object describes. Only the form of names, seeds and settings is checked, not that they exist.
 
     Entries that are missing get their defaults. Without contrasts, every arm is compared with the reference arm or, if there is
     none, with the first arm.
@@ -104,7 +104,7 @@ def checked(study: Study) -> Study:
 
 
 def exported(study: Study) -> dict[str, Any]:
-    """Return the study as a JSON object that a user can edit and launch again, without what the launch added."""
+    """Return the study as a JSON object that a user can edit and launch again. Entries that the launch added are left out."""
     record = {name: value for name, value in study.to_dict().items() if name in ENTRIES and value not in ("", None, {})}
     record["arms"] = [{name: value for name, value in arm.items() if name in ARM_ENTRIES} for arm in record["arms"]]
     return record
@@ -136,7 +136,7 @@ def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _as_whole(value: Any) -> int | None:
-    """Return the whole number that a value or a text of the file stands for; None if it is not a whole number."""
+    """Return a value of the file as an int if it is a whole number or a text of one, otherwise None."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -158,7 +158,7 @@ def _number(record: Mapping[str, Any], name: str) -> float | None:
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
-    """Return the search seeds. A number n stands for the seeds 0 to n - 1."""
+    """Return the search seeds of an entry. A number n stands for the seeds 0 to n - 1."""
     if (count := _as_whole(value)) is not None:
         return tuple(range(count)) if count <= MOST_SEEDS else tuple(range(MOST_SEEDS + 1))
     seeds = [_as_whole(one) for one in value] if isinstance(value, (list, tuple)) else [None]
@@ -191,14 +191,14 @@ def _arm(record: Any) -> Arm:
 
 
 def _attacks(record: Any) -> dict[str, dict[str, Any]]:
-    """Return the further attacks as {name: changed settings}."""
+    """Return the attacks beyond the first one as {name: changed settings}."""
     if not isinstance(record, Mapping) or not all(isinstance(name, str) and name.strip() for name in record):
         raise _refuse("attacks", "changed settings by name", record)
     return {name.strip(): settings_from(AttackConfig, f"attack {name}", changes) for name, changes in record.items()}
 
 
 def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changed settings of one kind of run. A search may name another dataset than the study's."""
+    """Return the changed settings of one kind of run. Only a search may have another dataset than the study."""
     values = dict(record.get(kind) or {}) if isinstance(record.get(kind) or {}, Mapping) else record[kind]
     dataset = values.pop("dataset", None) if kind == "search" and isinstance(values, dict) else None
     changes = settings_from(cls, f"{kind} of arm {arm}", values)
@@ -268,7 +268,7 @@ def _check_measures(study: Study) -> None:
 
 
 def _check_mentions(study: Study) -> None:
-    """Check that "arm:NAME" in a setting names an arm that refers to no arm itself."""
+    """Check settings of the form "arm:NAME": the arm must exist, and must not itself refer to another arm."""
     mentions = {arm.name: study.mentions(arm) for arm in study.arms}
     for name, others in mentions.items():
         for other in others:
@@ -287,7 +287,7 @@ def _check_matching(study: Study) -> None:
 
 
 def _check_endpoint(study: Study) -> None:
-    """Check that every arm measures the endpoint, and measures it under the same protocol (the conditions of the attacks)."""
+    """Check that all arms measure the endpoint (the compared accuracy) with the same attack settings on the same images."""
     protocols = {}
     for arm in study.arms:
         config = study.configurations(arm)["attack"]

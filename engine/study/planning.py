@@ -1,8 +1,12 @@
-"""The runs of a study: those that exist, and those that have to be launched. Imports no torch.
+"""The plan of a study: its existing runs, and those that have to be launched. Imports no torch.
 
-Nothing is stored about which run belongs to which cell. A cell takes a run with the settings that the study declares for it: a
-run that was launched for the study, or else any other run of the same experiment with the same code. So a baseline that five
-studies share runs once.
+A study consists of cells: one for each arm, search seed and retraining. A cell has a search, a retraining and attacks. No file
+says which run belongs to which cell. Instead, a cell looks for a run with the settings that the study declares:
+
+* first among the runs that were launched for the study,
+* then among all other runs that were made with the same code.
+
+A run that several cells or studies need is therefore made only once.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ WAITING, REFUSED = "waiting", "refused"  # states of a step without a run, in ad
 
 @dataclass(frozen=True)
 class Step:
-    """One run in the chain of a cell.
+    """One run of a cell (a repetition of an arm), which may not exist yet.
 
     Attributes:
         name: "search", "retrain" or "attack", or "attack NAME" for a further attack.
@@ -42,7 +46,7 @@ class Step:
         cause: why the run failed, was stopped or cannot be launched; "" otherwise.
         reused: True if the run was not launched for this study.
         created: time of the run's launch in unix seconds; 0 if it does not exist yet.
-        parent: id of the run that the run follows; None if it follows none, or if that run does not exist yet.
+        parent: id of the parent run, for example the search of a retraining; None if there is none or it does not exist yet.
         is_due: True if the run does not exist and can be launched now.
     """
 
@@ -63,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class CellState:
-    """A cell with its runs.
+    """A cell (one repetition of an arm) with its runs.
 
     Attributes:
         cell: the cell.
@@ -86,12 +90,12 @@ class CellState:
 
     @property
     def attack(self) -> Step:
-        """The step whose run measures the endpoint."""
+        """The attack run that measures the endpoint (the accuracy that the study compares)."""
         return next(step for step in self.steps if step.name == "attack")
 
 
 class Plan:
-    """The runs of a study at one moment."""
+    """The runs of a study at one moment: which exist, and which are due to be launched."""
 
     def __init__(self, study: Study, runs: Runs) -> None:
         """Create a plan.
@@ -109,17 +113,17 @@ class Plan:
 
     @cached_property
     def cells(self) -> list[CellState]:
-        """All cells with their runs, in the order in which they should run."""
+        """All cells (repetitions of arms) with their runs, in the order in which they should run."""
         return [CellState(cell, tuple(self._steps(cell))) for cell in self.study.cells()]
 
     def launch(self, most: int) -> list[str]:
         """Launch runs that are due, and return their ids.
 
-        A search is due at once, and a following run as soon as the run before it exists. If the size of a network follows from
-        another network, its retraining is due when the architectures of both are known.
+        A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
+        one, its retraining is due when the architectures of both are known.
 
         Args:
-            most: largest number of runs to launch.
+            most: maximum number of runs to launch.
 
         Raises:
             RunError: a run cannot be written, for example because the disk is full.
@@ -132,7 +136,7 @@ class Plan:
         return launched
 
     def _launch_next(self, cell: Cell) -> str | None:
-        """Launch the first run of a cell that is due, and return its id; None if no run is due."""
+        """Launch the first run of a cell that is due, and return its id. If none is due or it cannot be launched, return None."""
         for step in self._steps(cell):
             if step.is_due:
                 config = self._config(cell, step.name, step.parent)
@@ -175,9 +179,9 @@ class Plan:
         return Step(name, taken.id, state.status, state.cause, taken.study != self.study.id, taken.created, parent)
 
     def _taken(self, arm: Arm, kind: str, config: RunConfig, parent: str | None) -> Known | None:
-        """Return the run that a cell takes for one of its steps, or None if there is none.
+        """Return the existing run that a cell uses for one of its steps (search, retraining or attack), or None if there is none.
 
-        A run of the study itself comes first, then a finished run, then one that is still waiting or running.
+        If several runs fit, a run of this study is preferred, then a finished run, then the oldest one.
         """
         usable = []
         for known in self.runs.same(experiment_of(kind, arm.method, config), parent):
@@ -194,12 +198,14 @@ class Plan:
         return self._states[run_id]
 
     def _config(self, cell: Cell, name: str, parent: str | None) -> RunConfig | None:
-        """Return the configuration of a run of a cell; None if it cannot be known yet.
+        """Return the configuration for one run of a cell (a repetition of an arm).
+
+        None if it depends on another run that is not ready yet.
 
         Args:
             cell: the cell.
-            name: name of the step.
-            parent: id of the run that the run follows; None if it follows none.
+            name: name of the run's step, such as "retrain".
+            parent: id of the run's parent run; None if it has none.
 
         Raises:
             ConfigError, GenotypeError: the network of the cell cannot be built.
@@ -221,7 +227,7 @@ class Plan:
         return validate(type(config), config.model_dump() | changes)
 
     def _matched_channels(self, config: RunConfig, parent: str | None, reference: str) -> int:
-        """Return the number of channels with which a network comes closest in size to the network of the reference arm."""
+        """Return the number of channels that makes a network closest in size to the network of the retraining `reference`."""
         assert isinstance(config, RetrainConfig)
         runs, data = self.runs.root, DATASETS[config.dataset]
         target = trained_network(runs, *retraining_of(runs, reference)).cost()
@@ -230,20 +236,24 @@ class Plan:
                                 image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))[0]
 
     def _is_matched(self, cell: Cell) -> bool:
-        """Return True if the size of a cell's network follows from that of the reference arm."""
+        """Return True if the network of a cell must be as large as that of the reference arm (the arm that sets the sizes)."""
         config = self._configs[cell.arm]["retrain"]
         assert isinstance(config, RetrainConfig)
         return self.study.match != "none" and cell.arm != self.study.reference and config.network == DERIVED
 
     def _run_of(self, cell: Cell, arm: str, step: str) -> str:
-        """Return the id of a run in the cell of another arm that belongs to a cell; "" if it does not exist yet."""
+        """Return the id of the run for step `step` in the corresponding cell of another arm; "" if it does not exist yet.
+
+        The corresponding cell has the same seeds or, if the other arm lacks the search seed, the first search seed of that arm
+        (`Study.twin`).
+        """
         twin = self.study.twin(cell, arm)
         if not self._twins.get((twin, step)):
             self._twins[twin, step] = next((one.run for one in self._steps(twin) if one.name == step), "")
         return self._twins[twin, step]
 
     def _has_genotype(self, run_id: str) -> bool:
-        """Return True if the architecture of a search or a retraining is known."""
+        """Return True if the architecture that results from a search, or that a retraining uses, is known."""
         known = self.runs[run_id]
         if known.kind == "search":
             return self._state(run_id).status == "finished"
@@ -251,7 +261,7 @@ class Plan:
 
 
 def plan_of(runs: Path | str, study: Study) -> Plan:
-    """Return the plan of a study with the current runs of a folder."""
+    """Return the plan of a study, made from the runs that a runs folder has now."""
     return Plan(study, Runs(runs))
 
 

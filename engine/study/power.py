@@ -1,4 +1,4 @@
-"""How small a difference a study can detect, before it is launched. Imports no torch."""
+"""The smallest difference that a study can detect, computed before its launch. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALPHA, POWER = 0.05, 0.8
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation of the endpoint between search seeds of one arm.
+    """The standard deviation of the compared accuracy between the search seeds of one arm.
 
     Attributes:
         value: the standard deviation, as a fraction.
@@ -31,13 +31,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Power:
-    """What a study can show at its size.
+    """The power of a study: which differences it can detect with its number of seeds.
 
     Attributes:
-        spread: the spread between search seeds that was used.
-        difference: smallest true difference that a contrast detects with a power of 80 %, as a fraction; None if no contrast can
-            become significant.
-        smallest_p: smallest adjusted p-value that a contrast can have.
+        spread: standard deviation between search seeds on which the other two numbers are based.
+        difference: smallest true difference between two arms that is detected with a probability of 80 %, as a fraction; None if
+            no comparison can become significant.
+        smallest_p: smallest adjusted p-value that a comparison can have.
     """
 
     spread: Spread
@@ -46,9 +46,10 @@ class Power:
 
 
 def spread_of(study: Study, finished: Iterable[Results]) -> Spread:
-    """Return the spread to expect in a study: pooled over the arms of similar studies, or else an assumption.
+    """Return the standard deviation between search seeds to expect in a study.
 
-    Arms with the same settings are one arm, so that runs which several studies share count once.
+    It is pooled over the arms of similar studies. If there are none, it is `ASSUMED_SPREAD`. Arms with the same settings in
+    several studies count as one arm, because these studies share runs.
 
     Args:
         study: the study.
@@ -69,13 +70,18 @@ def spread_of(study: Study, finished: Iterable[Results]) -> Spread:
 
 
 def _identity(study: Study, arm: Arm) -> str:
-    """Return a text that is equal for arms with the same settings and the same rule for their sizes."""
+    """Return a text that is equal for arms with the same settings and the same rule for the sizes of their networks."""
     reference = study.arm(study.reference).settings if study.reference else None
     return json.dumps([arm.settings, study.match, reference], sort_keys=True)
 
 
 def power_of(study: Study, spread: Spread) -> Power | None:
-    """Return what a study can show at its size, or None if it declares no contrast."""
+    """Return the smallest difference that a study can detect, or None if the study does not compare arms in pairs.
+
+    Args:
+        study: the study.
+        spread: standard deviation between search seeds, from `spread_of`.
+    """
     contrasts, units = len(study.contrasts), len(study.search_seeds)
     if not contrasts:
         return None

@@ -1,7 +1,7 @@
-"""The questions that ship with Rampart, as recipes of studies: one YAML file each in engine/study/recipes/. Imports no torch.
+"""The questions that ship with Rampart. Each is a recipe for a study, a YAML file in engine/study/recipes/. Imports no torch.
 
-A recipe lists the arms and the contrasts. The size of the study adds the seeds and, for a demonstration, settings that make its
-runs short.
+A recipe lists the arms and the pairs of arms to compare. The size of the study, "demo" or "full", adds the seeds. The size "demo"
+also adds settings that make the runs short.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OWN_ENTRIES = ("number", "title", "compares", "seeds")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a study of a recipe is.
+    """A size of a study: the number of its seeds and the length of its runs.
 
     Attributes:
         name: "demo" or "full".
@@ -58,11 +58,11 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A question that ships with Rampart.
+    """A question that ships with Rampart, as a recipe for the study that answers it.
 
     Attributes:
         name: registry name, which is the name of its file.
-        number: position in the list.
+        number: position in the list of questions.
         title: short title.
         question: the question, as a sentence.
         compares: one or two sentences that say what is compared.
@@ -78,7 +78,7 @@ class Recipe:
 
     @property
     def needs_source(self) -> bool:
-        """True if the recipe needs a second dataset, from which the cells come."""
+        """True if the recipe needs a second dataset, on which the search finds the cells of the network."""
         return SOURCE in str(self.record)
 
     def study(self, size: str = "full", dataset: str = "digits", *, preset: str | None = None, source: str = "") -> Study:
@@ -88,7 +88,7 @@ class Recipe:
             size: "demo" or "full".
             dataset: dataset of the runs.
             preset: preset of the runs; None for `quick` on the datasets that need no download, and for `paper` on others.
-            source: dataset on which the cells of a transfer are found; ignored by other recipes.
+            source: dataset of the search, if the recipe has `needs_source`; ignored by other recipes.
 
         Raises:
             ConfigError: the size or a dataset is unknown, or a setting does not fit the dataset.
@@ -108,7 +108,7 @@ class Recipe:
 
 
 def _sized(arm: Mapping[str, Any], size: Size, source: str) -> dict[str, Any]:
-    """Return an arm of a recipe with the settings of a size. Settings of the arm come before those of the size."""
+    """Return an arm of a recipe with the settings that a size adds. Settings that the arm has already are not changed."""
     own = dict(arm.get(size.name) or {})
     changed = {name: value for name, value in arm.items() if name not in SIZES}
     for kind, common in size.changes.items():
@@ -129,7 +129,7 @@ def _read(path: Path) -> Recipe:
 
 @cache
 def recipes() -> Registry[Recipe]:
-    """Return all recipes by name, in the order of their numbers."""
+    """Return all recipes, keyed by name, in the order of their numbers."""
     registry: Registry[Recipe] = Registry("question")
     for recipe in sorted(map(_read, FOLDER.glob("*.yaml")), key=lambda one: one.number):
         registry.add(recipe.name, recipe)

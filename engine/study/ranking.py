@@ -1,7 +1,7 @@
-"""Rank correlations of measures over architectures: Kendall's tau, partial tau given counts, and their intervals.
+"""Rank correlations of measures over architectures: Kendall's tau, partial tau given other measures, and their intervals.
 
-A measure is a column with one number per architecture, such as the supernet's accuracy, the parameters, or the accuracy under
-AutoAttack after retraining.
+A measure is a column with one number per architecture, such as the supernet's accuracy, the number of parameters, or the accuracy
+under AutoAttack after retraining.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ _RESOLVED = 1e-9  # remaining variance below which a column is determined by the
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """The rank correlation of two columns over architectures.
+    """The rank correlation of two columns (measures with one number per architecture).
 
     Attributes:
         first, second: names of the columns.
         given: names of the covariates; empty for plain Kendall's tau-b.
         architectures: number of architectures.
         tau: tau-b or partial tau, in -1..1; None if a column is constant or determined by the covariates.
-        interval: bootstrap interval over architectures; None without `tau`, or with fewer than `FEWEST_ARCHITECTURES`.
-        latent: the same from `latent_partial_tau`; equal to `tau` without covariates.
-        latent_interval: interval of `latent`.
+        interval: bootstrap interval of `tau`, from resampled architectures; None without `tau`, or with fewer architectures than
+            `FEWEST_ARCHITECTURES`.
+        latent: partial tau from `latent_partial_tau`; equal to `tau` without covariates.
+        latent_interval: bootstrap interval of `latent`.
         level: confidence level of both intervals.
     """
 
@@ -47,16 +48,16 @@ class RankCorrelation:
 
     @property
     def adds(self) -> bool:
-        """True if both intervals are above 0: ranking by the first column predicts the second beyond the covariates."""
+        """True if both intervals are above 0: the first column says more about the second than the covariates do alone."""
         return all(interval is not None and interval[0] > 0 for interval in (self.interval, self.latent_interval))
 
     @property
     def contradicts(self) -> bool:
-        """True if both intervals are below 0: given the covariates, the ranking by the first column points the wrong way."""
+        """True if both intervals are below 0: given the covariates, the two columns rank the architectures in opposite orders."""
         return all(interval is not None and interval[1] < 0 for interval in (self.interval, self.latent_interval))
 
     def sentence(self) -> str:
-        """Return the result in words. The covariates are called by their names, as in "counting parameters and MACs"."""
+        """Return the result in words. The covariates are called by their names, for example "parameters and MACs"."""
         tau = "undefined" if self.tau is None else f"{self.tau:.2f}{self._interval_text()}"
         if not self.given:
             return f"Kendall's tau of {self.first} and {self.second} is {tau}, over {self.architectures} architectures."
@@ -90,8 +91,8 @@ def partial_tau(taus: Floats) -> float | None:
     """Return the partial Kendall tau of the first two columns given all others.
 
     With one covariate z it is (t_xy - t_xz t_yz) / sqrt((1 - t_xz^2) (1 - t_yz^2)) (Kendall 1942, Biometrika 32:277-283). With
-    several covariates it is the partial correlation of the matrix of taus (Kim 2015, Commun. Stat. Appl. Methods 22:665-674).
-    Covariates that rank the architectures alike count once.
+    several covariates it is the partial correlation computed from the matrix of taus (Kim 2015, Commun. Stat. Appl. Methods
+    22:665-674). Several covariates that rank the architectures in the same order have the effect of one.
 
     Args:
         taus: the matrix from `kendall` [columns, columns].
@@ -104,14 +105,16 @@ def partial_tau(taus: Floats) -> float | None:
 
 
 def latent_partial_tau(columns: Sequence[Sequence[float]]) -> float | None:
-    """Return the partial tau of the first two columns given all others, under a Gaussian copula.
+    """Return the partial tau of the first two columns given all others (the covariates), under a Gaussian copula.
 
     Kendall's partial tau is in general not 0 for columns that are independent given the covariates (Korn 1984, The American
-    Statistician 38:61-62). With many architectures, its interval therefore excludes 0 even if two measures are nothing but the
-    parameters, each with its own noise. Here r is the partial correlation of the normal scores of the ranks (van der Waerden
-    1952; Gaussian copulas: Liu, Lafferty and Wasserman 2009, JMLR 10:2295-2328). The result is the tau of normal variables with
-    this correlation, 2 / pi arcsin(r) (Greiner 1909). For a Gaussian copula, its limit is 0 if and only if the columns are
-    independent given the covariates.
+    Statistician 38:61-62). For example, if two measures are the number of parameters plus independent noise, its interval
+    excludes 0 as soon as there are many architectures. Under a Gaussian copula, this function does not have that bias: its limit
+    for many architectures is 0 if and only if the columns are independent given the covariates.
+
+    The result is 2 / pi arcsin(r), the tau of normal variables with correlation r (Greiner 1909). Here r is the partial
+    correlation of the normal scores of the ranks (van der Waerden 1952; Gaussian copulas: Liu, Lafferty and Wasserman 2009, JMLR
+    10:2295-2328).
 
     Args:
         columns: columns of equal length, finite numbers.
@@ -129,13 +132,12 @@ def latent_partial_tau(columns: Sequence[Sequence[float]]) -> float | None:
 
 def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, given: Sequence[str] = (), level: float = 0.95,
               resamples: int = 2000, seed: int = 0) -> RankCorrelation:
-    """Return the rank correlation of two columns, with a bootstrap interval over architectures.
+    """Return the rank correlation of two columns, with a bootstrap interval from resampled architectures.
 
-    The interval is the basic percentile interval. A resample may contain an architecture several times; its copies are ties in
-    all columns.
+    The ends of the interval are percentiles of the resampled values.
 
     Args:
-        columns: {name: one number per architecture}, in the same order of architectures.
+        columns: {name: one number per architecture}. All columns list the architectures in the same order.
         first, second: names of the two columns.
         given: names of the covariates, such as parameters and MACs.
         level: confidence level in 0..1.
@@ -162,9 +164,10 @@ def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, g
 
 def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Sequence[str] = (), level: float = 0.95,
                resamples: int = 2000, seed: int = 0) -> list[RankCorrelation]:
-    """Return the rank correlations of all other columns with the target.
+    """Return the rank correlations of all other columns with the target column.
 
-    Every column has its plain tau. Columns that are no covariates then also have their partial tau given the covariates.
+    First come the plain taus of all these columns. Then follow the partial taus, given the covariates, of the columns that are
+    not covariates themselves.
 
     Args:
         columns: {name: one number per architecture}.
@@ -183,7 +186,7 @@ def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Seque
 
 
 def _signs(columns: Sequence[Sequence[float]]) -> Floats:
-    """Return the signs of all differences of two architectures, as an array [columns, architectures, architectures]."""
+    """Return an array [columns, architectures, architectures]: the signs of the differences between two architectures."""
     lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise ValueError(f"Columns must have one number for every architecture, got columns of lengths {lengths}")
@@ -196,8 +199,8 @@ def _signs(columns: Sequence[Sequence[float]]) -> Floats:
 def _taus(signs: Floats, weights: Floats) -> Floats:
     """Return the tau-b matrices [resamples, columns, columns] of weighted architectures.
 
-    Kendall's general coefficient is the correlation of the signs over all pairs of architectures (Kendall and Gibbons 1990,
-    chapter 2). A pair counts as often as the product of the weights of both architectures.
+    Tau-b is the correlation of the signs over all pairs of architectures (Kendall and Gibbons 1990, chapter 2). The weight of a
+    pair is the product of the weights of its two architectures.
 
     Args:
         signs: array [columns, architectures, architectures] from `_signs`.
@@ -212,7 +215,11 @@ def _taus(signs: Floats, weights: Floats) -> Floats:
 
 
 def _partials(correlations: Floats) -> Floats:
-    """Return the partial correlation of the first two columns given the others for matrices [resamples, columns, columns]."""
+    """Return the partial correlations of the first two columns given the others, as an array [resamples].
+
+    Args:
+        correlations: matrices [resamples, columns, columns].
+    """
     result = np.full(len(correlations), np.nan)
     defined = np.isfinite(correlations).all(axis=(1, 2))
     pairs, between = correlations[defined, :2, :2], correlations[defined, :2, 2:]
@@ -227,11 +234,11 @@ def _partials(correlations: Floats) -> Floats:
 
 
 def _latent_partials(signs: Floats, weights: Floats) -> Floats:
-    """Return the partial taus under a Gaussian copula for every row of weights.
+    """Return the partial taus under a Gaussian copula as an array [resamples].
 
     Args:
         signs: array [columns, architectures, architectures] from `_signs`.
-        weights: array [resamples, architectures]; every row has the sum `architectures`.
+        weights: array [resamples, architectures]. Each row sums to the number of architectures.
     """
     architectures = signs.shape[1]
     # An architecture's middle rank is (n + 1 + sum of its signs) / 2, and the score is the normal quantile of rank / (n + 1).
@@ -244,14 +251,17 @@ def _latent_partials(signs: Floats, weights: Floats) -> Floats:
 
 
 def _normalised(products: Floats) -> Floats:
-    """Return correlation matrices from matrices of products; nan for columns without variance."""
+    """Return correlation matrices from covariance matrices [resamples, columns, columns]; nan for columns without variance."""
     variances = np.einsum("rii->ri", products)
     scale = np.sqrt(np.where(variances > _RESOLVED, variances, np.nan))
     return np.asarray(products / (scale[:, :, None] * scale[:, None, :]))
 
 
 def _percentiles(estimate: float | None, values: Floats, level: float) -> Interval | None:
-    """Return the percentile interval; resamples without a defined value widen it on both sides. None without an estimate."""
+    """Return the percentile interval of the resampled values; None without an estimate.
+
+    A value that is nan widens the interval at both ends.
+    """
     if estimate is None:
         return None
     tail = (1 - level) / 2

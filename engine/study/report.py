@@ -1,4 +1,4 @@
-"""The report of a study: the question, the answer, a table of the arms and every contrast, for notes, papers and programs."""
+"""The report of a study as a file in several formats. It has the question, the answer, a table of the arms, and all comparisons."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def mean_of(units: Sequence[Sequence[float]], level: float = 0.95) -> Mean | Non
     """Return the mean over search seeds with its interval, or None if there is no search seed.
 
     Args:
-        units: one entry per search seed, with the value of each of its retrainings.
+        units: one entry per search seed, with the value of each of its retrainings. The mean of an entry counts as one
+            observation.
         level: confidence level in 0..1.
     """
     values = [fmean(unit) for unit in units if unit]
@@ -68,7 +69,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def rows(results: Results) -> list[list[str]]:
-    """Return the table of the arms as texts, one row per arm, under `HEADERS`."""
+    """Return the table of the arms: one row of texts per arm, with the columns listed in `HEADERS`."""
     return [_row(arm) for arm in results.arms.values()]
 
 
@@ -90,7 +91,10 @@ def to_markdown(results: Results, answer: Answer) -> bytes:
 
 
 def to_latex(results: Results, answer: Answer) -> bytes:
-    """Return the report as a LaTeX table with booktabs rules. The caption holds the question, the conditions and the answer."""
+    """Return the report as a LaTeX table with booktabs rules.
+
+    The caption holds the question, the answer, the endpoint (the compared accuracy), the data and the progress of the study.
+    """
     caption = " ".join((results.study.question, _headline(answer), _conditions(results), *answer.sentences, *answer.notes))
     head, *body = [" & ".join(map(latex.escaped, row)) + r" \\" for row in (list(HEADERS), *rows(results))]
     label = results.study.id.rsplit("-", 1)[-1]
@@ -103,7 +107,7 @@ def to_latex(results: Results, answer: Answer) -> bytes:
 
 
 def to_json(results: Results, answer: Answer) -> bytes:
-    """Return the report as JSON: the study, the answer, and each cell with its runs and its result."""
+    """Return the report as JSON: the study, the answer, and each cell (repetition of an arm) with its runs and its result."""
     return (json.dumps(as_json(results, answer), ensure_ascii=False) + "\n").encode()
 
 
@@ -142,7 +146,7 @@ def _headline(answer: Answer) -> str:
 
 
 def _conditions(results: Results) -> str:
-    """Return what the table shows, on which data, and how far the study has come."""
+    """Return a text that says which accuracies the table shows, for which dataset, and how far the study has come."""
     study = results.study
     started = time.strftime("%Y-%m-%d", time.gmtime(study.created))
     return (f"Means over search seeds in per cent, with 95 % t intervals; endpoint: {endpoint_text(study)}. Dataset "
@@ -176,7 +180,7 @@ FORMATS = {
 
 
 def export(results: Results, answer: Answer, form: str) -> bytes:
-    """Return the report of a study in a file format.
+    """Return the content of a study's report in the file format named `form`.
 
     Raises:
         ConfigError: the format is unknown.

@@ -1,4 +1,4 @@
-"""What the runs of a study have measured so far: per cell, per arm and per contrast. Imports no torch."""
+"""The results of a study so far: the accuracies that its runs have measured, for each arm and each seed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SIZE_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class CellResult:
-    """The result of one cell.
+    """The result of one cell (one repetition of an arm).
 
     Attributes:
         cell: the cell.
         run: id of the attack run.
-        endpoint: accuracy in the column that the study compares.
+        endpoint: the accuracy that the study compares.
         natural: natural accuracy; None if the run has not measured it.
         parameters, macs: size of the network; None if unknown.
         genotype: genotype of the network; None for a hand-made network.
         badge: reliability of the accuracies.
         search_s: duration of the search in seconds; None for an arm without a search, or if it is unknown.
-        protocol: hash of the protocol under which the network was attacked.
-        measures: {name: value} for the measures of a ranking (`engine.study.measures`).
+        protocol: hash of the protocol (the attacks with their settings, and the images).
+        measures: {name: value} for the measures of a study that compares rankings (`engine.study.measures`).
     """
 
     cell: Cell
@@ -57,7 +57,7 @@ class ArmResult:
 
     Attributes:
         name: name of the arm.
-        cells: results of the finished cells, in the order of the plan.
+        cells: results of the finished cells (repetitions of the arm), in the order in which they should run.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ArmResult:
 
     @property
     def by_seed(self) -> dict[int, list[CellResult]]:
-        """The results by search seed."""
+        """{search seed: results of its retrainings}."""
         groups: dict[int, list[CellResult]] = {}
         for cell in self.cells:
             groups.setdefault(cell.cell.search_seed, []).append(cell)
@@ -73,22 +73,22 @@ class ArmResult:
 
     @property
     def units(self) -> list[list[float]]:
-        """The endpoint of each retraining, as one list for each search seed."""
+        """One list per search seed, with the value of each of its retrainings: the accuracy that the study compares."""
         return [[cell.endpoint.accuracy for cell in cells] for cells in self.by_seed.values()]
 
     @property
     def natural_units(self) -> list[list[float]]:
-        """The natural accuracy of each retraining, as one list for each search seed."""
+        """One list per search seed, with the natural accuracy of each of its retrainings."""
         return [[cell.natural.accuracy for cell in cells if cell.natural] for cells in self.by_seed.values()]
 
     def mean(self, name: str) -> float | None:
-        """Return the mean of an attribute of the cells, such as "macs", or None if no cell has it."""
+        """Return the mean of the attribute `name` of the results, such as "macs", or None if it is unknown for all of them."""
         values = [value for cell in self.cells if (value := getattr(cell, name)) is not None]
         return fmean(values) if values else None
 
     @property
     def genotypes(self) -> list[Genotype]:
-        """The genotype of each search seed, in order. A genotype that several retrainings share occurs once."""
+        """One genotype per search seed, in the order of the results. All retrainings of a search seed have the same genotype."""
         return [cells[0].genotype for cells in self.by_seed.values() if cells[0].genotype is not None]
 
 
@@ -98,9 +98,10 @@ class Results:
 
     Attributes:
         study: the study.
-        cells: all cells with their runs.
-        arms: results by name of the arm, in the order of the study.
-        protocol: hash of the protocol of all results; "" before the first result.
+        cells: all cells (repetitions of arms) with their runs.
+        arms: {name of the arm: its results}, in the order of the study.
+        protocol: hash of the protocol (the attacks with their settings, and the images) of all results; "" before the first
+            result.
         apart: results that are left out, because they were measured under another protocol.
     """
 
@@ -112,12 +113,12 @@ class Results:
 
     @property
     def done(self) -> int:
-        """Number of finished cells."""
+        """Number of finished cells (repetitions of arms)."""
         return sum(cell.status == "finished" for cell in self.cells)
 
     @property
     def is_complete(self) -> bool:
-        """True if every cell has its result."""
+        """True if every cell (repetition of an arm) has finished."""
         return self.done == len(self.cells)
 
     def of(self, cell: Cell) -> CellResult | None:
@@ -125,7 +126,7 @@ class Results:
         return next((one for one in self.arms[cell.arm].cells if one.cell == cell), None)
 
     def size_ratio(self, cell: CellResult) -> float | None:
-        """Return the MACs of a cell's network divided by those of the reference arm in the same cell, or None if unknown."""
+        """Return the MACs of a network divided by those of the reference arm's network with the same seeds; None if unknown."""
         twin = Cell(self.study.reference, cell.cell.search_seed, cell.cell.index)
         reference = self.of(twin) if self.study.reference else None
         return cell.macs / reference.macs if reference and reference.macs and cell.macs else None
@@ -134,8 +135,8 @@ class Results:
 def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
     """Return the results of a study.
 
-    All results must have one protocol, so that they are measured on the same images under the same attacks. It is the protocol of
-    most results.
+    All results must have one protocol: the same attacks on the same images. If their protocols differ, the most frequent protocol
+    is kept, and the other results go to `Results.apart`.
 
     Args:
         log: the run log.
@@ -156,7 +157,10 @@ def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
 
 
 def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> CellResult | None:
-    """Return the result of a finished cell, or None if its attack run has not recorded the endpoint."""
+    """Return the result of a finished cell (one repetition of an arm).
+
+    None if its attack run has not recorded the accuracy that the study compares.
+    """
     protocol, row = rows.get(state.attack.run, ("", None))
     if row is None or study.endpoint not in row.results:
         return None
@@ -168,9 +172,9 @@ def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tupl
 
 
 def duration_of(folder: RunFolder) -> float | None:
-    """Return how long the worker of a finished run has worked, in seconds.
+    """Return the duration of a finished run in seconds, from the start to the end of its process.
 
-    None if the run has not finished, was resumed, or its files do not say it.
+    None if the run has not finished, if it was resumed, or if its files lack the times.
     """
     process: dict[str, Any] = read_json(folder.process_json) or {}
     ended: dict[str, Any] = read_json(folder.exit_json) or {}

@@ -1,8 +1,8 @@
 """Statistics of the difference of two arms: permutation test, intervals, equivalence test, detectable difference.
 
-The unit of every function is the search seed. Its value is the mean over its retrain seeds (`unit_means`), because networks of
-one search are not independent. Values are fractions in 0..1. All results hold for the study's images; the interval of `bootstrap`
-also holds for the population of images. `contrasts` turns the numbers into claims.
+All functions use one value per search seed, the mean over its retrainings (`unit_means`), because networks of one search are not
+independent. The argument names call a search seed a unit. Values are fractions in 0..1. All results hold for the study's images
+only.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _TIE = 1e-9  # relative tolerance within which two differences of means are equa
 
 
 def unit_means(values: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean over the retrain seeds of every search seed.
+    """Return one mean per search seed, taken over the values of its retrainings.
 
     Args:
-        values: one sequence per search seed, with one value per retrain seed. The lengths may differ.
+        values: one sequence per search seed, with one value per retraining. The lengths may differ.
 
     Raises:
         ValueError: a search seed has no value.
@@ -39,23 +39,23 @@ def unit_means(values: Sequence[Sequence[float]]) -> list[float]:
 def permutation_test(first: Sequence[float], second: Sequence[float]) -> tuple[float, bool]:
     """Return the two-sided p-value of the permutation test of a difference of means (Fisher 1935; Pitman 1937).
 
-    The p-value is the share of the arrangements of all units into two groups of these sizes whose absolute difference of means is
-    at least the observed one. Beyond `MOST_ARRANGEMENTS`, arrangements are drawn with a fixed seed, and the p-value is
-    (k + 1) / (m + 1), with which the test keeps its level (Phipson and Smyth 2010, equation 2). The p-value does not depend on
-    the order of the units or of the arms.
+    An arrangement divides the values of both arms into two new groups, as large as the arms. The p-value is the fraction of
+    arrangements whose absolute difference of means is at least the observed one. If there are more than `MOST_ARRANGEMENTS`, m of
+    them are drawn with a fixed seed, k of these reach the observed difference, and the p-value is (k + 1) / (m + 1) (Phipson and
+    Smyth 2010, equation 2). The p-value does not depend on the order of the values or of the arms.
 
-    The test keeps its level if the arms have the same distribution. It rejects too often if arms of equal mean have unequal
-    spreads and the smaller arm varies more. A claim of `contrasts` therefore also needs the Welch interval.
+    The test keeps its level if the arms have the same distribution. It rejects too often if the arms have equal means and the
+    smaller arm varies more. A claim of `contrasts` therefore also needs the Welch interval.
 
     Args:
-        first, second: unit means of the arms, at least one each.
+        first, second: one mean per search seed of the first and of the second arm, at least one each.
 
     Returns:
         p: p-value in 0..1.
         exact: True if every arrangement was counted.
 
     Raises:
-        ValueError: an arm has no unit.
+        ValueError: an arm has no value.
     """
     _check_units(first, second)
     pooled = np.sort(np.array([*first, *second], dtype=float))
@@ -71,14 +71,17 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> tuple[f
 
 
 def smallest_p(first_units: int, second_units: int) -> float:
-    """Return the smallest p-value that `permutation_test` can give with these numbers of units.
+    """Return the smallest p-value that `permutation_test` can give for these numbers of search seeds.
 
-    For arms of equal size, the arrangement with swapped arms is always as extreme as the observed one. For five units each, the
-    smallest p-value is therefore 2 / 252. After Holm's adjustment over m contrasts of these sizes, nothing can be significant if
-    m times this value exceeds alpha.
+    If the arms are equally large, swapping them gives an arrangement that is as extreme as the observed one. For five search
+    seeds each, the smallest p-value is therefore 2 / 252. With m contrasts, Holm's adjustment multiplies it by m. If the product
+    exceeds alpha, nothing can be significant.
+
+    Args:
+        first_units, second_units: numbers of search seeds of the two arms.
 
     Raises:
-        ValueError: an arm has no unit.
+        ValueError: an arm has no search seed.
     """
     if min(first_units, second_units) < 1:
         raise ValueError(f"Arms must have at least one unit, got {first_units} and {second_units}")
@@ -89,15 +92,15 @@ def smallest_p(first_units: int, second_units: int) -> float:
 
 
 def welch_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Return the confidence interval of the difference of means, first minus second (Welch 1947), for unequal variances.
+    """Return Welch's confidence interval of the difference of means, first minus second (Welch 1947).
 
     Args:
-        first, second: unit means of the arms.
+        first, second: one mean per search seed of the first and of the second arm.
         level: confidence level in 0..1.
 
     Returns:
-        (low, high). None if an arm has fewer than two units, or if the units vary in neither arm: such data hold no information
-        on the spread, and an interval of width 0 would claim certainty.
+        (low, high). None if an arm has fewer than two search seeds. None also if all values within each arm are equal, because an
+        interval of width 0 would claim certainty.
     """
     error = _standard_error(first, second)
     if error is None:
@@ -108,13 +111,13 @@ def welch_interval(first: Sequence[float], second: Sequence[float], level: float
 
 
 def equivalence_p(first: Sequence[float], second: Sequence[float], margin: float) -> float | None:
-    """Return the p-value of the hypothesis that the true difference is at least the margin, by two one-sided Welch tests.
+    """Return the p-value of two one-sided Welch tests that two arms are equal within a margin (Schuirmann 1987).
 
-    The value is the larger one of both tests (Schuirmann 1987). A small value says that the arms are equal within the margin.
+    The null hypothesis is that the true difference is at least the margin. The p-value is the larger one of the two tests.
 
     Args:
-        first, second: unit means of the arms.
-        margin: largest difference that does not matter, above 0, as a fraction.
+        first, second: one mean per search seed of the first and of the second arm.
+        margin: smallest difference that matters, above 0, as a fraction.
 
     Returns:
         The p-value. None in the cases in which `welch_interval` returns None.
@@ -136,23 +139,24 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
     """Return the smallest true difference of two arms that the study detects with the given power.
 
     The power is that of the two-sided Welch test, from the noncentral t distribution (Cohen 1988, section 2.2; degrees of freedom
-    by Welch and Satterthwaite). The level is the largest p-value of the permutation test up to alpha / contrasts, which is Holm's
-    first step.
+    by Welch and Satterthwaite). Its level is the largest possible p-value of the permutation test that is at most
+    alpha / contrasts, the first threshold of Holm's adjustment.
 
-    Differs: where the test can reach its level only if the units of both arms do not overlap at all, the t distribution promises
-    too much. The returned value is then at least the difference at which normal units separate completely with the given power.
-    In simulations with 5 to 8 seeds, the power of the permutation test at the returned value was 76 to 82 % instead of 80 %.
+    Differs: with few search seeds, the permutation test can be significant only if every value of one arm exceeds every value of
+    the other. The t distribution then promises too much. The returned value is at least the difference at which normal values
+    separate in this way with the given power. In simulations with 5 to 8 seeds, the power of the permutation test at the returned
+    value was 76 to 82 % instead of 80 %.
 
     Args:
-        spread: standard deviation of the unit means, one for both arms or one for each arm, above 0.
-        first_units, second_units: numbers of search seeds.
+        spread: standard deviation between the means of search seeds, above 0; one for both arms or one for each arm.
+        first_units, second_units: numbers of search seeds of the two arms.
         power: probability of detection, between alpha and 1.
         alpha: family-wise significance level.
-        contrasts: number of declared contrasts.
+        contrasts: number of declared contrasts (comparisons of two arms).
 
     Returns:
-        The difference as a fraction. None if an arm has fewer than two units, or if the permutation test cannot reach
-        alpha / contrasts with these numbers of units.
+        The difference as a fraction. None if an arm has fewer than two search seeds, or if the permutation test cannot reach
+        alpha / contrasts with these numbers of search seeds.
 
     Raises:
         ValueError: a spread is not above 0.
@@ -175,7 +179,12 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
 
 
 def _root(function: Callable[[float], float], start: float) -> float:
-    """Return the root of an increasing function that is negative at 0; the search begins at `start` and doubles it."""
+    """Return the root of an increasing function that is negative at 0.
+
+    Args:
+        function: the function.
+        start: first upper bound. It is doubled until the function is not negative there.
+    """
     high = start
     while function(high) < 0:
         high *= 2
@@ -183,12 +192,12 @@ def _root(function: Callable[[float], float], start: float) -> float:
 
 
 def _separation(difference: float, spreads: tuple[float, float], first_units: int, second_units: int) -> float:
-    """Return the probability that every unit of the first arm exceeds every unit of the second arm, for normal units.
+    """Return the probability that every value of the first arm exceeds every value of the second arm, for normal values.
 
     Args:
         difference: true mean of the first arm minus that of the second arm.
-        spreads: standard deviations of the units of the arms.
-        first_units, second_units: numbers of units.
+        spreads: standard deviations of the values of the two arms.
+        first_units, second_units: numbers of values (search seeds) of the two arms.
     """
     scores = np.linspace(-9.0, 9.0, 2001)  # of the smallest unit of the first arm
     density = first_units * stats.norm.pdf(scores) * stats.norm.sf(scores) ** (first_units - 1)
@@ -197,14 +206,24 @@ def _separation(difference: float, spreads: tuple[float, float], first_units: in
 
 
 def _attainable_level(first_units: int, second_units: int, level: float) -> float | None:
-    """Return the largest p-value of the permutation test without ties that is at most `level`, or None if there is none."""
+    """Return the largest possible p-value of the permutation test that is at most `level`; None if there is none.
+
+    The values are assumed to be all different.
+
+    Args:
+        first_units, second_units: numbers of search seeds of the two arms.
+        level: significance level.
+    """
     smallest = smallest_p(first_units, second_units)
     steps = floor(level / smallest + 1e-9)
     return steps * smallest if steps else None
 
 
 def _standard_error(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
-    """Return the standard error of the difference of means and its degrees of freedom, or None without spread or repetition."""
+    """Return the standard error of the difference of means and its degrees of freedom.
+
+    None if an arm has fewer than two values, or if the values vary in neither arm.
+    """
     if min(len(first), len(second)) < 2:
         return None
     size, freedom = _welch_satterthwaite(variance_of_mean(first), variance_of_mean(second), len(first), len(second))
@@ -212,7 +231,7 @@ def _standard_error(first: Sequence[float], second: Sequence[float]) -> tuple[fl
 
 
 def variance_of_mean(units: Sequence[float]) -> float:
-    """Return the unbiased estimate of the variance of the mean of at least two units."""
+    """Return an unbiased estimate of the variance of the mean of at least two values."""
     return float(np.var(units, ddof=1)) / len(units)
 
 
@@ -220,8 +239,8 @@ def _welch_satterthwaite(first: float, second: float, first_units: int, second_u
     """Return the standard error of a difference of means and its degrees of freedom (Welch 1947; Satterthwaite 1946).
 
     Args:
-        first, second: variances of both means.
-        first_units, second_units: numbers of units, at least two.
+        first, second: variances of the two means.
+        first_units, second_units: numbers of values (search seeds) of the two arms, at least two.
     """
     total = first + second
     parts = first ** 2 / (first_units - 1) + second ** 2 / (second_units - 1)
@@ -230,13 +249,13 @@ def _welch_satterthwaite(first: float, second: float, first_units: int, second_u
 
 @lru_cache(maxsize=16)
 def _all_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
-    """Return the indices of every subset of `chosen` units as an array [arrangements, chosen]."""
+    """Return every way to choose `chosen` of `units` positions, as an array of indices [arrangements, chosen]."""
     return np.array(list(combinations(range(units), chosen)), dtype=np.intp)
 
 
 @lru_cache(maxsize=4)
 def _drawn_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
-    """Return the indices of randomly drawn subsets of `chosen` units as an array [SAMPLED_ARRANGEMENTS, chosen]."""
+    """Choose `chosen` of `units` positions at random, again and again; an array of indices [SAMPLED_ARRANGEMENTS, chosen]."""
     order = np.random.default_rng(_SEED).random((SAMPLED_ARRANGEMENTS, units)).argsort(axis=1)
     return order[:, :chosen]
 

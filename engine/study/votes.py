@@ -1,4 +1,4 @@
-"""Votes of genotypes: how often each operation won on each edge over the search seeds, and how far the seeds agree."""
+"""Votes of genotypes: how often each operation won on each edge over the search seeds, and how far the search seeds agree."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class CellVotes:
     """The votes on the edges of one cell kind.
 
     Attributes:
-        votes: {edge: {operation: number of genotypes}} for all possible edges. "none" counts genotypes without the edge, and
-            operations without a vote are left out.
-        agreement: share of equal outcomes of two genotypes, as the mean over all pairs and all edges, in 0..1. An outcome is the
-            operation on an edge, or its absence. None for fewer than two genotypes.
+        votes: {edge: {operation: number of genotypes with this operation on the edge}} for all possible edges. "none" counts
+            genotypes without the edge. Operations without a vote are left out.
+        agreement: fraction of edges on which two genotypes have the same operation or both have none, as the mean over all pairs
+            of genotypes, in 0..1. None for fewer than two genotypes.
         chance: expected agreement of two random architectures of the search space.
     """
 
@@ -31,17 +31,17 @@ class CellVotes:
 
     @property
     def beyond_chance(self) -> float | None:
-        """The agreement on a scale on which random architectures have 0 and identical ones 1; None if there is no agreement."""
+        """The agreement, rescaled: 0 for random architectures and 1 for identical ones. None if `agreement` is None."""
         return None if self.agreement is None else (self.agreement - self.chance) / (1 - self.chance)
 
 
 def vote_map(genotypes: Sequence[Genotype], operations: int = len(PRIMITIVES)) -> dict[str, CellVotes]:
-    """Return the votes of genotypes of the same space, for each cell kind.
+    """Return {cell kind: votes} for genotypes of the same search space.
 
-    `beyond_chance` has the form of a kappa coefficient, (agreement - chance) / (1 - chance). Its chance is that of the space, as
-    in the coefficient of Bennett, Alpert and Goldstein (1954): a random node has two different inputs and equally likely
-    operations. Fleiss' kappa takes chance from the observed votes instead. It would call seeds that all choose the same operation
-    on nearly all edges a chance agreement, although such a result is far from random.
+    `CellVotes.beyond_chance` is (agreement - chance) / (1 - chance), like Fleiss' kappa. Its chance, however, is the agreement of
+    random architectures of the space, as in the coefficient of Bennett, Alpert and Goldstein (1954): a random node has two
+    different inputs and equally likely operations. Fleiss' kappa would compute the chance from the votes themselves. It would be
+    near 0 for seeds that all choose the same operation nearly everywhere, although they agree far more than random architectures.
 
     Args:
         genotypes: at least one genotype.
@@ -67,5 +67,5 @@ def _cell_votes(cells: Sequence[Cell], operations: int) -> CellVotes:
 
 
 def _outcome(cell: Cell, edge: Edge) -> tuple[str, ...]:
-    """Return the operations of a cell on an edge, sorted; usually one or none, and two if a node uses an input twice."""
+    """Return the sorted operations of a cell on an edge: usually one or none, and two if a node uses an input twice."""
     return tuple(sorted(operation for operation, *ends in cell.incoming() if tuple(ends) == edge))
