@@ -1,10 +1,10 @@
 """Compare the time of the engine's AutoAttack with that of torchattacks' MultiAttack of the same four attacks.
 
-    python -m benchmarks.attack                              # digits, 64 images, 3 pairs; about 15 minutes
+    python -m benchmarks.attack                              # digits, 64 images, 3 rounds; about 15 minutes
     python -m benchmarks.attack --setting cifar --pairs 1    # 16 channels, 8 cells, 3x32x32; about half an hour
     python -m benchmarks.attack --setting cifar --budget 0.1 # with a tenth of the iterations
 
-Both sides attack the same images and the same adversarially trained network in the L-infinity norm, with these attacks:
+The engine and torchattacks attack the same images and the same adversarially trained network in the L-infinity norm:
 
 * APGD-CE, 100 iterations.
 * APGD-T, 100 iterations towards each of nine target classes.
@@ -14,11 +14,11 @@ Both sides attack the same images and the same adversarially trained network in 
 Each attack receives only the images that withstood the attacks before. In torchattacks, the network is called module by module,
 as by any user of that package.
 
-Times are CPU times of one thread. The sides run in turn, so that other load on the machine affects both equally. The command
-prints:
+Times are CPU times of one thread. Each round times the engine and then torchattacks, so that other load on the machine affects
+both equally. The command prints:
 
-* the seconds of each side,
-* the ratio of the sides within pairs,
+* the seconds of each,
+* the ratio of their times in one round (median and range over the rounds),
 * the number of images that withstand each attack,
 * the percentage of the engine's time that is spent in passes through the network, which no faster attack code can reduce.
 """
@@ -57,8 +57,9 @@ class Setting:
     """The network, its training and the attacks in one comparison.
 
     Attributes:
-        channels, layers, image_shape: number of channels, number of cells and shape of an image. Digits are enlarged to this
-            shape.
+        channels: number of channels.
+        layers: number of cells.
+        image_shape: shape of an image. Digits are enlarged to this shape.
         epsilon: L-infinity radius of the attacks to compare.
         training_epsilon: L-infinity radius of PGD-5 in training.
         epochs: number of training epochs.
@@ -90,12 +91,12 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Cascade:
-    """The result of running all attacks, one after another, on one side (the engine or torchattacks).
+    """The result of running all attacks one after another, by the engine or by torchattacks.
 
     Attributes:
         seconds: CPU seconds of each attack, keyed by its name.
         standing: number of correctly classified images without an attack, then after each attack.
-        passes: CPU seconds spent in passes through the network; 0 if the side does not report them.
+        passes: CPU seconds spent in passes through the network; 0 for torchattacks, which does not report them.
     """
 
     seconds: dict[str, float]
@@ -148,7 +149,7 @@ def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
 
 
 def ours(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
-    """Run the attacks of a setting one after another, as `engine.attack.evaluation` does."""
+    """Run the attacks of a setting one after another with the engine, as `engine.attack.evaluation` does."""
     settings = AttackSettings(setting.epsilon, setting.epsilon / 4, CLASSES, seed=0)
     seconds, passes, ids = {}, 0.0, torch.arange(len(x))
     with under_attack(network):
@@ -176,7 +177,7 @@ def ours(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
 def theirs(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
     """Run the attacks of a setting with torchattacks' MultiAttack.
 
-    The time that MultiAttack spends between the attacks, for example on checking images, is counted for Square.
+    MultiAttack also spends time between the attacks, for example on checking images. This time is counted for Square.
     """
     norm = {"norm": "Linf", "eps": setting.epsilon, "seed": 0}
     steps = {attack.name: attack.steps for attack in setting.attacks}
@@ -213,7 +214,13 @@ class _Timed:
 
 
 def run_pairs(setting: Setting, pairs: int, sides: Sequence[str] = tuple(TITLES)) -> dict[str, list[Cascade]]:
-    """Train a network and let the sides attack it in turn. Return {side: one `Cascade` per pair}."""
+    """Train a network and attack it in rounds. Return {implementation: one `Cascade` per round}.
+
+    Args:
+        setting: the network, its training and the attacks.
+        pairs: number of rounds. Each round runs every implementation once.
+        sides: the implementations to run: "ours" (the engine), "theirs" (torchattacks) or both.
+    """
     network, x, y = trained(setting)
     cascades: dict[str, list[Cascade]] = {side: [] for side in sides}
     for _ in range(pairs):
@@ -227,8 +234,13 @@ def run_pairs(setting: Setting, pairs: int, sides: Sequence[str] = tuple(TITLES)
 def table(name: str, setting: Setting, cascades: dict[str, list[Cascade]]) -> Table:
     """Return a table with one row per attack and one row for all attacks.
 
-    The columns give the CPU seconds of each side and the ratio within pairs. Below are the numbers of images that withstand the
-    attacks and, for the engine, the percentage of the time that is spent in passes through the network.
+    The columns give the CPU seconds of the engine and of torchattacks, and their ratio. Below are the numbers of images that
+    withstand the attacks and the percentage of the engine's time that is spent in passes through the network.
+
+    Args:
+        name: name of the setting.
+        setting: the network, its training and the attacks.
+        cascades: {implementation ("ours" or "theirs"): one result per round}.
     """
     shape = "x".join(map(str, setting.image_shape))
     caption = (f"{name}: {GENOTYPE}, {setting.channels} channels, {setting.layers} cells, {shape}, {setting.images} images, "

@@ -1,6 +1,6 @@
 """Compare the time of training and attacking a derived network in the engine with that of a plain PyTorch implementation.
 
-    python -m benchmarks.derived_network                     # digits, 5 pairs, about half a minute
+    python -m benchmarks.derived_network                     # digits, 5 rounds, about half a minute
     python -m benchmarks.derived_network --setting cifar     # 36 channels, 8 cells, 3x32x32, batch 16; several minutes
 
 Two things are timed: one step of adversarial training (PGD-7), and a PGD attack with ten gradients. The time of the attack
@@ -11,9 +11,9 @@ includes preparing the network for it. The plain implementation has
 * PyTorch's own gradients of depthwise convolutions,
 * attacks that back-propagate into every parameter.
 
-Both sides compute the same numbers, which `tests/benchmarks/test_derived_network.py` checks in float64. Times are CPU times of
-one thread. The sides run in turn, so that other load on the machine affects both equally. The command prints the median and range
-of the ratios within pairs.
+Both implementations compute the same numbers, which `tests/benchmarks/test_derived_network.py` checks in float64. Times are CPU
+times of one thread. Each round times both implementations, so that other load on the machine affects both equally. The command
+prints the median and range of their ratio over the rounds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ SETTINGS = {
 
 
 class PlainNetwork(nn.Module):
-    """A copy of a network that calls its modules one after another and uses PyTorch's own depthwise convolutions."""
+    """The plain implementation: a copy of a network that calls its modules one by one.
+
+    It uses PyTorch's own depthwise convolutions.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -83,7 +86,7 @@ class PlainNetwork(nn.Module):
 
 
 class Comparison:
-    """A network that can be trained and attacked in two ways: by the engine and by plain modules.
+    """A network that can be trained and attacked in two ways: by the engine and by the plain PyTorch implementation.
 
     Args:
         setting: sizes and attack radius.
@@ -116,7 +119,7 @@ class Comparison:
         self.training.step(x, y, epoch=0, step=self.steps)
 
     def train_plain(self, x: Tensor, y: Tensor) -> None:
-        """Take the same training step with the plain modules."""
+        """Take the same training step with the plain implementation."""
         config, plain = self.config, self.plain
         plain.train()
         with torch.no_grad():
@@ -131,7 +134,7 @@ class Comparison:
         self.optimizer.step()
 
     def attack(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return images attacked by PGD in the engine. The network is prepared for the attack in each call."""
+        """Return images that the engine has attacked with PGD. The network is prepared for the attack in each call."""
         with under_attack(self.network):
             logits_of = attacked(self.network)
 
@@ -142,7 +145,7 @@ class Comparison:
             return self._pgd(gradient, x)
 
     def attack_plain(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return images attacked by the same PGD on the plain modules."""
+        """Return images that the plain implementation has attacked with the same PGD."""
         self.plain.eval()
         return self._pgd(lambda images: self._gradient(images, y), x)
 
@@ -169,12 +172,12 @@ def _plain(module: Depthwise) -> nn.Conv2d:
 
 
 def time_pairs(comparison: Comparison, what: str, pairs: int) -> list[tuple[float, float]]:
-    """Return one tuple (CPU seconds of the plain modules, CPU seconds of the engine) per pair.
+    """Time both implementations in rounds. Return one tuple (CPU seconds of the plain one, CPU seconds of the engine) per round.
 
     Args:
         comparison: network to train or attack.
         what: "train" or "attack".
-        pairs: number of pairs. An additional first pair is not timed.
+        pairs: number of rounds. An additional first round is not timed.
     """
     plain, ours = getattr(comparison, f"{what}_plain"), getattr(comparison, what)
     times = []
@@ -189,7 +192,7 @@ def time_pairs(comparison: Comparison, what: str, pairs: int) -> list[tuple[floa
 
 
 def report(name: str, comparison: Comparison, times: dict[str, list[tuple[float, float]]]) -> str:
-    """Return a text with the CPU seconds of both sides and their ratio, for training and for the attack.
+    """Return a text with the CPU seconds of both implementations and their ratio, for training and for the attack.
 
     Args:
         name: name of the setting.

@@ -1,11 +1,11 @@
-"""Compare radii for a dataset: train one network at each, and attack it with images of the select split.
+"""Compare attack radii for a dataset: train one network at each radius, and attack it on images of the select split.
 
     python -m benchmarks.epsilon                                      # mnist5k, radii 0.1, 0.2 and 0.3; a quarter of an hour
     python -m benchmarks.epsilon --dataset digits --epsilon 0.15
 
-Trains the genotype ARNAS with the dataset's preset `quick`, once without an attack (attacked at the smallest radius) and once
-against PGD at each radius, and attacks the network of the last epoch. The step size is a quarter of the radius. The test split
-stays closed.
+The genotype is ARNAS, and the settings are those of the dataset's preset `quick`. At each radius, a network is trained against
+PGD and attacked. One more network is trained without an attack and attacked at the smallest radius. The step size is a quarter of
+the radius. The network of the last epoch is attacked. The test split is not used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ATTACKS = ("fgsm", "pgd-20", "autoattack")
 
 
 def trained(config: RetrainConfig) -> nn.Module:
-    """Train a network as a run with this configuration does, without choosing a checkpoint, and return it."""
+    """Train a network as a run with this configuration does, and return the network of the last epoch."""
     x, y = load_split(config.dataset, splits_of(config.dataset, config.split_seed, config.images), ("weights", "alphas"))
     steps = steps_in_epoch(len(y), config.batch_size, config.steps_per_epoch)
     torch.manual_seed(stable_seed(config.seed, "network"))
@@ -49,7 +49,7 @@ def trained(config: RetrainConfig) -> nn.Module:
 
 
 def accuracies(config: AttackConfig, network: nn.Module) -> dict[str, str]:
-    """Return the accuracy on the select split under each attack, with its 95 % interval, as text."""
+    """Return {attack: accuracy on the select split with its 95 % interval, as text}."""
     splits = splits_of(config.dataset, config.split_seed, config.images)
     x, y = load_split(config.dataset, splits, "select")
     evaluation = Evaluation(config, network, x, y, classes=DATASETS[config.dataset].classes, indices=splits.select)

@@ -1,8 +1,8 @@
 """A back end for supernets that compiles the computation of each node of a cell with torch.compile.
 
-Compiled code runs fewer and larger kernels. Its results equal those of the back end without compilation up to rounding. Compiling
-a whole supernet would take too long, but a supernet has only about fifteen different node computations. Each is compiled at its
-first call, once for every combination of gradients that is needed, before a CUDA graph records it.
+Compiled code runs fewer and larger kernels. Its results equal those without compilation up to rounding. Compiling a whole
+supernet would take too long, but its nodes have only about fifteen different computations. Each is compiled at its first call,
+once for every combination of gradients that is needed, and before a CUDA graph records it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NAME = "inductor"
 
 
 class CompiledStates:
-    """A `StateBackend` that compiles what another `StateBackend` computes."""
+    """A back end that compiles the node computations of another back end."""
 
     def __init__(self, states: StateBackend, **options: Any) -> None:
-        """Wrap a `StateBackend`.
+        """Wrap another back end.
 
         Args:
-            states: back end whose computation is compiled.
+            states: back end whose node computations are compiled.
             options: keyword arguments of torch.compile, such as backend="aot_eager".
         """
         self.project, self.normalise = states.project, states.normalise
@@ -41,8 +41,7 @@ class CompiledStates:
               normalisation: Normalisation) -> Tensor:
         """Return the same result as `StateBackend.state`.
 
-        The computation is not compiled if it involves BatchNorm's running statistics, which is the case in one pass of a search
-        step.
+        The computation is not compiled if it involves BatchNorm's running statistics, as one pass of each search step does.
         """
         if normalisation.views is not None:
             return self._states.state(h, weights, rows, shape, normalisation)
@@ -58,7 +57,7 @@ class CompiledStates:
 
 
 def use_inductor(supernet: Supernet) -> None:
-    """Let a supernet compute all its cells with compiled code from now on. The next step then takes minutes."""
+    """Make a supernet compute all its cells with compiled code from now on. The next step then takes minutes."""
     if NAME not in BACKENDS:
         BACKENDS.add(NAME, StateByState(CompiledStates(Merged()), twice=False))
     supernet.use_backends([NAME] * len(supernet.cells))

@@ -1,4 +1,4 @@
-"""Charts of a study: the endpoint of each arm, natural against endpoint means, and the votes of genotypes."""
+"""Charts of a study: the compared accuracy of each arm, this accuracy over the natural one, and the votes of the genotypes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
-    """Return a strip plot with one row per arm.
+    """Return a strip plot of the endpoint (the compared accuracy), with one row per arm.
 
-    Each row shows the mean over the search seeds with its 95 % interval, below it the mean of each search seed and, if there are
-    several, each retraining.
+    Each row shows the mean over the search seeds with its 95 % interval. Below it are the mean of each search seed and, if search
+    seeds have several retrainings, the value of each retraining.
 
     Args:
-        arms: results by name of the arm, from top to bottom.
+        arms: {name of the arm: its results}, from top to bottom.
         endpoint: title of the endpoint.
     """
     figure, look = go.Figure(), looks(list(arms))
@@ -71,12 +71,12 @@ def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, 
 
 
 def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
-    """Return a plot of the mean endpoint over the mean natural accuracy of each arm, with 95 % intervals.
+    """Return a plot with one point per arm: the mean endpoint (compared accuracy) over the mean natural accuracy.
 
-    A dotted line joins the arms on the front: no other arm has at least as high means on both axes and a higher one on one.
+    Both have 95 % intervals. A dotted line joins the arms on the Pareto front of the two means.
 
     Args:
-        arms: results by name of the arm.
+        arms: {name of the arm: its results}.
         endpoint: title of the endpoint.
     """
     figure, look = go.Figure(), looks(list(arms))
@@ -126,12 +126,12 @@ def votes_height(votes: CellVotes) -> int:
 def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
     """Return a heat map of how often each operation won on each edge of a cell.
 
-    Each row is an edge, each column an operation; the last column counts the genotypes without the edge. A frame marks the
-    outcome with the most votes on its edge, unless another one has as many.
+    Each row is an edge, each column an operation. The last column counts the genotypes without the edge. A frame marks the
+    largest number of a row, unless it occurs twice.
 
     Args:
         votes: votes of the genotypes.
-        genotypes: number of genotypes, which is the largest possible number of votes.
+        genotypes: number of genotypes, which is the maximum number of votes.
     """
     cast = {name for on_edge in votes.votes.values() for name in on_edge}
     names = [name for name in (*PRIMITIVES, *sorted(cast - {*PRIMITIVES, NONE})) if name in cast] + [NONE]
@@ -153,10 +153,10 @@ def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
 
 
 def column_title(name: str) -> str:
-    """Return the title of an operation's column, on several lines."""
+    """Return the title of an operation, broken into several lines for the heading of a column."""
     return "no<br>edge" if name == NONE else theme.operation(name).short.replace(" ", "<br>")
 
 
 def colour_of(name: str) -> str:
-    """Return the colour of an operation, or a neutral one for the absence of an edge."""
+    """Return the colour of an operation; a neutral colour for "none", the absence of an edge."""
     return theme.SERIES["neutral"] if name == NONE else theme.operation(name).colour

@@ -1,4 +1,4 @@
-"""The chart of a ranking study: a measure of each network against the endpoint."""
+"""The chart of a study that compares rankings: a measure of each network against the endpoint (the accuracy to predict)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from engine.study.results import CellResult, Results
 
 
 def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
-    """Return a scatter plot with one point per network: a measure to the right, the endpoint upwards.
+    """Return a scatter plot with one point per network: a measure to the right, the endpoint (the accuracy to predict) upwards.
 
     Args:
         results: results of the study.
         measure: name of the measure.
-        endpoint: name of the measure that is the endpoint.
+        endpoint: name of the endpoint, which is a measure, too.
     """
     figure, look = go.Figure(), looks(list(results.arms))
     shares = _is_share(results, measure)
@@ -37,7 +37,7 @@ def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
 
 
 def _is_share(results: Results, measure: str) -> bool:
-    """Return True if every value of a measure is an accuracy, a fraction in 0..1."""
+    """Return True if all values of a measure are accuracies in 0..1."""
     values = [cell.measures[measure] for arm in results.arms.values() for cell in arm.cells if measure in cell.measures]
     return bool(values) and max(values) <= 1
 

@@ -28,13 +28,18 @@ NOTICE = "studies.notice"  # in the session: what the last deletion did
 
 
 def perform(action: Action, study_id: str) -> None:
-    """Request an action for a study, and let the pages read its runs anew."""
+    """Make a request about a study, and let the pages read its runs again.
+
+    Args:
+        action: the function that makes the request, such as `stop`.
+        study_id: id of the study.
+    """
     run_actions.perform(action, study_id)
     session.hub().studies.refresh()
 
 
 def buttons(overview: Overview) -> None:
-    """Show the buttons of a study, each only where its action is possible, and the answer to the last request."""
+    """Show the buttons of a study, and a message about the last click. A button appears only where its action is possible."""
     study_id = overview.study.id
     with st.container(horizontal=True, key="rp-study-buttons"):
         if overview.status in ACTIVE:
@@ -62,7 +67,7 @@ def _button(action: Action, key: str, study_id: str, *, primary: bool = False) -
 
 
 def _extend(overview: Overview) -> None:
-    """Show the menu that repeats every arm for more search seeds."""
+    """Show the menu for repeating every arm of a study for more search seeds."""
     with st.popover("Extend", icon=":material/add:", key="study.extend.open"):
         looked = (" Results are known already. The report will say so, because extending a study until a difference shows raises "
                   "the rate of false claims." if overview.results.done else "")
@@ -80,7 +85,7 @@ def _extended(seeds: int, runs: object, study_id: str) -> None:
 
 
 def _delete(overview: Overview) -> None:
-    """Show the menu that deletes a study and, if the user wants it, its runs."""
+    """Show the menu for deleting a study. The user can choose to delete its runs, too."""
     busy = overview.status in ACTIVE
     with st.popover("Delete", icon=":material/delete:", disabled=busy, key="study.delete.open",
                     help="Stop the study first: some of its runs wait or run." if busy else None):

@@ -14,14 +14,17 @@ PREFIX = "Demonstration, no claim: "  # of a headline whose mark says the same
 
 
 def study_chip_html(status: str) -> str:
-    """Return the status of a study or of a cell as a chip."""
+    """Return the status of a study, or of one repetition of an arm, as a chip."""
     glyph, tone = STATUSES.get(status, ("?", "muted"))
     return (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'
             f"{glyph}</span>{escape(status.capitalize())}</span>")
 
 
 def marks(overview: Overview) -> list[str]:
-    """Return the marks of an answer: "provisional" until every cell has its result, "demonstration" if it can claim nothing."""
+    """Return one or two words that qualify an answer: "provisional", "demonstration" or, if neither applies, "final".
+
+    An answer is provisional until every repetition of every arm has its result. A demonstration cannot claim anything.
+    """
     answer = overview.answer
     too_few = len(overview.study.search_seeds) < FEWEST_UNITS
     names = ["provisional"] if answer.provisional else []
@@ -30,13 +33,13 @@ def marks(overview: Overview) -> list[str]:
 
 
 def marks_html(overview: Overview) -> str:
-    """Return the marks of an answer as chips."""
+    """Return the words that qualify an answer, from `marks`, as chips."""
     return "".join(f'<span class="rp-chip rp-tone-{tone}"><span class="rp-glyph" aria-hidden="true">{glyph}</span>{text}</span>'
                    for text, tone, glyph in map(CHIPS.__getitem__, marks(overview)))
 
 
 def answer_words(overview: Overview) -> str:
-    """Return the answer in one sentence, without what its marks say already."""
+    """Return the answer in one sentence, without the words that `marks` returns."""
     headline = overview.answer.headline.replace(" %", "\u00a0%")
     if not headline.startswith(PREFIX):
         return headline

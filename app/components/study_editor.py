@@ -1,4 +1,4 @@
-"""The editor of a study of the user's own: a text in YAML or JSON, its errors, and what the study would cost and show."""
+"""The editor in which users write a study as YAML or JSON. It shows errors, the cost, and what the study can detect."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def editor() -> None:
 
 
 def start() -> None:
-    """Fill the editor on the first visit: with the study or question that the address names, or else with an example.
+    """Fill the editor on the first visit with the study or question that the address names, or else with an example.
 
-    Later visits keep what the user has typed, until the address names another study or the user asks for a copy again.
+    On later visits, the user's text stays, unless the address names another study or the user asks for a copy again.
     """
     asked = st.query_params.get("edit", "")
     if TEXT not in st.session_state or (asked and st.session_state.get(STARTED) != asked):
@@ -75,7 +75,7 @@ def start() -> None:
 
 
 def start_text(asked: str) -> str:
-    """Return the text of a study or question, or the example.
+    """Return the text with which the editor starts: that of a study, of a question that ships with Rampart, or of the example.
 
     Args:
         asked: id of the study or name of the question; "" for the example.
@@ -105,7 +105,7 @@ def open_file() -> None:
 
 
 def check(text: str) -> None:
-    """Show what the study of a text would do, or what is wrong with the text."""
+    """Show the size and cost of the study that a text declares, or the error in the text."""
     st.markdown("###### Before the launch")
     try:
         study = from_text(text)
@@ -133,7 +133,7 @@ def launch_disabled() -> None:
 
 
 def arms_html(study: Study) -> str:
-    """Return a table of the arms with what each of them changes. Changes that all arms share stand below it once."""
+    """Return a table of the arms with their changed settings. Changes that all arms share are listed once below the table."""
     changes = {arm.name: changes_of(arm) for arm in study.arms}
     shared = [one for one in changes[study.arms[0].name] if all(one in others for others in changes.values())]
     own = {name: [one for one in values if one not in shared] for name, values in changes.items()}
@@ -156,13 +156,13 @@ def changes_of(arm: Arm) -> list[str]:
 
 
 def shortened(value: object) -> str:
-    """Return a value in at most 40 characters."""
+    """Return a value as text, cut to at most 40 characters."""
     text = field_text(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def declared_words(study: Study) -> str:
-    """Return the endpoint, the contrasts and the matching of a study in a few sentences."""
+    """Return a few sentences on the compared accuracy, the pairs of arms to compare, and the sizes of the networks."""
     pairs = [f"{first} against {second}" for first, second in study.contrasts]
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     parts = [f"Compares {endpoint_text(study)}: {listed(pairs[:4]) if not more else ', '.join(pairs[:4])}{more}." if pairs else

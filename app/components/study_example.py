@@ -1,4 +1,4 @@
-"""The example study: real runs that fill every page in seconds, and can be removed again."""
+"""The example study, made of real runs. A click adds it, so that every page has contents; another click removes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.study.overview import Overview
 
 
 def offer() -> None:
-    """Show the box that opens the example study."""
+    """Show the box with the button that adds the example study."""
     if not EXAMPLE.exists():
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="rp-study-example"):
@@ -27,7 +27,7 @@ def offer() -> None:
 
 
 def removal(studies: list[Overview]) -> None:
-    """Show the button that removes the example, if it is there."""
+    """Show the button that removes the example study. Show nothing if the example is not among the studies."""
     if any(one.study.example for one in studies) and st.button(
             "Remove the example", key="studies.example.remove", icon=":material/delete:",
             help="Removes the example studies and their runs. Your own studies and runs stay."):

@@ -1,4 +1,4 @@
-"""The matrix of a study: one row per arm, one column per search seed and retraining, one linked cell per chain of runs."""
+"""The matrix of a study: one row per arm, one column per search seed and retraining. Each entry links to a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str
 
     Args:
         overview: the study.
-        progress: {run: share done, 0..1}.
+        progress: {run id: fraction of the run that is done, 0..1, or None}.
     """
     results, study = overview.results, overview.study
     cells = {state.cell: state for state in results.cells}
@@ -36,7 +36,7 @@ def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str
 
 
 def _head(study: Study) -> str:
-    """Return the heading: the search seeds and, if there are several, the retrainings below."""
+    """Return the heading of the matrix: the search seeds and, below, the retrainings if there are several per search seed."""
     span = f' colspan="{study.retrainings}"' if study.retrainings > 1 else ""
     down = ' rowspan="2"' if span else ""
     seeds = "".join(f'<th scope="col"{span}>Seed {seed}</th>' for seed in study.search_seeds)
@@ -46,14 +46,14 @@ def _head(study: Study) -> str:
 
 
 def tints_of(results: Results) -> dict[Cell, float]:
-    """Return {cell: strength of its tint in per cent}, from 0 for the lowest value to `STRONGEST` for the highest."""
+    """Return {cell: strength of its tint in per cent}: 0 for the lowest accuracy and `STRONGEST` for the highest."""
     values = {cell.cell: cell.endpoint.accuracy for arm in results.arms.values() for cell in arm.cells}
     low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
     return {cell: STRONGEST * (value - low) / (high - low) if high > low else 0.0 for cell, value in values.items()}
 
 
 def _cell(results: Results, state: CellState, progress: Mapping[str, float | None], tints: Mapping[Cell, float]) -> str:
-    """Return one cell: its value or its state, linked to the newest run of its chain."""
+    """Return one entry of the matrix as HTML: the accuracy or the state of a cell (one repetition of an arm), and a link to a run."""
     glyph, tone = STATUSES.get(state.status, ("?", "muted"))
     step = newest(state)
     result = results.of(state.cell)
@@ -70,7 +70,7 @@ def _cell(results: Results, state: CellState, progress: Mapping[str, float | Non
 
 
 def _reused(state: CellState) -> str:
-    """Return the date of a run that was not launched for this study, as a second line; "" if there is none."""
+    """Return a line of HTML with the date of a reused run (one that was not launched for this study); "" if there is none."""
     reused = [step for step in state.steps if step.reused]
     if not reused:
         return ""
@@ -79,14 +79,17 @@ def _reused(state: CellState) -> str:
 
 
 def newest(state: CellState) -> Step | None:
-    """Return the last step that has a run and, if one has failed or works, that step; None if there is no run yet."""
+    """Return the step to which a cell of the matrix links; None if the cell has no run yet.
+
+    It is the first step whose run has failed, was stopped or is running. If there is none, it is the last step that has a run.
+    """
     existing = [step for step in state.steps if step.run]
     telling = [step for step in existing if step.status in ("failed", "stopped", "running", "stopping")]
     return telling[0] if telling else existing[-1] if existing else None
 
 
 def state_words(state: CellState, progress: Mapping[str, float | None]) -> str:
-    """Return the state of a cell without a result in words, for example "Search 40 %" or "Retrain failed"."""
+    """Return the state of a cell in words, for example "Search 40 %" or "Retrain failed". The cell has no result."""
     step = newest(state)
     if state.status == "finished":
         return "left out"
@@ -100,12 +103,12 @@ def state_words(state: CellState, progress: Mapping[str, float | None]) -> str:
 
 
 def cause_of(state: CellState) -> str:
-    """Return why a cell failed or was stopped; "" if it was not."""
+    """Return why a cell (one repetition of an arm) failed or was stopped; "" if neither happened."""
     return next((step.cause for step in state.steps if step.cause and step.status in ("failed", "stopped", "refused")), "")
 
 
 def causes_html(results: Results) -> str:
-    """Return the causes of all failed cells as an HTML list; "" if no cell has failed."""
+    """Return an HTML list of the failed cells (repetitions of arms) and the causes; "" if no cell has failed."""
     failed = [state for state in results.cells if state.status == "failed"]
     if not failed:
         return ""

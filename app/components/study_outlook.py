@@ -1,4 +1,4 @@
-"""A study before its launch: its size, its time on this machine, what it can show, and the button that launches it."""
+"""A study before its launch: its size, its duration, the smallest difference that it can detect, and the launch button."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ AGAIN_S = 5.0  # a second click on the same study within this time opens the stu
 
 
 def facts_html(outlook: Outlook) -> str:
-    """Return the size, the time and the power of a study as an HTML list."""
+    """Return an HTML list of the size of a study, its duration, and the smallest difference that it can detect."""
     facts = {"Runs": size_words(outlook), "Time": time_words(outlook), "Detects": power_words(outlook.power)}
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     return f'<dl class="rp-outlook">{rows}</dl>'
 
 
 def size_words(outlook: Outlook) -> str:
-    """Return the numbers of runs, cells, arms and seeds of a study in words."""
+    """Return a text with the numbers of runs, of repetitions of arms, of arms and of seeds of a study."""
     study = outlook.study
     repeats = f" × {plural(study.retrainings, 'retraining')}" if study.retrainings > 1 else ""
     return (f"{plural(outlook.time.runs, 'run')} in {plural(len(study.cells()), 'cell')}: {plural(len(study.arms), 'arm')} × "
@@ -40,7 +40,7 @@ def size_words(outlook: Outlook) -> str:
 
 
 def time_words(outlook: Outlook) -> str:
-    """Return the expected duration of a study on this machine in words, and the source of the estimate."""
+    """Return a text with the expected duration of a study on this machine, and with the source of this estimate."""
     seconds = outlook.time.seconds
     if seconds is None:
         return "unknown until one run of each kind has finished here"
@@ -54,7 +54,7 @@ def rounded(seconds: float) -> str:
 
 
 def power_words(power: Power | None) -> str:
-    """Return in words how small a difference a study detects, with the spread that was assumed or measured."""
+    """Return a text with the smallest difference that a study can detect, and the spread between search seeds that it assumes."""
     if power is None:
         return "it ranks networks and tests no difference"
     if power.difference is None:
@@ -76,7 +76,7 @@ def launch_button(study: Study, *, key: str, reasons: Sequence[str] = ()) -> Non
 
     Args:
         study: the study.
-        key: key of the button.
+        key: Streamlit key of the button.
         reasons: sentences that say why the study cannot be launched. If there are any, the button is disabled.
     """
     clicked = st.button("Launch", key=key, type="primary", icon=":material/rocket_launch:", disabled=bool(reasons),
@@ -107,6 +107,10 @@ def launched_once(study: Study) -> str:
 
 
 def dataset_titles(without: str = "") -> dict[str, str]:
-    """Return {name: title} of all datasets except one, those that are ready on this machine first."""
+    """Return {name of a dataset: title}. Datasets that are ready on this machine come first.
+
+    Args:
+        without: name of a dataset to leave out; "" for none.
+    """
     titles = {name: data.title for name, data in DATASETS.items() if name != without}
     return dict(sorted(titles.items(), key=lambda one: bool(absence(image_source(one[0])))))

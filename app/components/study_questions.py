@@ -21,7 +21,7 @@ STARTED = "studies.started"  # in the session: the study or question with whose 
 
 
 def questions() -> None:
-    """Show the size and the dataset of all questions, and a card for each."""
+    """Show the selectors for size and dataset, which apply to all questions, and a card for each question."""
     left, right = st.columns([3, 2], gap="large")
     with left:
         size = address.segmented("Size", {name: one.title for name, one in SIZES.items()}, name="size", key="studies.size")
@@ -41,7 +41,7 @@ def questions() -> None:
 
 
 def card(recipe: Recipe, size: str, dataset: str) -> None:
-    """Show one question: what it compares, its size and time, what it can show, and its buttons."""
+    """Show one question: what it compares, its size, its duration, the smallest difference it can detect, and its buttons."""
     st.html(f'<div class="rp-question"><span class="rp-label">Question {recipe.number} · {escape(recipe.title)}</span>'
             f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(sentence(recipe.compares))}</p></div>')
     source = ""
@@ -77,7 +77,13 @@ def sentence(text: str) -> str:
 
 @cache
 def study_of(recipe: str, size: str, dataset: str, source: str) -> Study:
-    """Return the study of a question.
+    """Return the study that answers a question.
+
+    Args:
+        recipe: name of the question.
+        size: "demo" or "full".
+        dataset: dataset of the runs.
+        source: dataset of the search, for questions that need a second one.
 
     Raises:
         ConfigError: a setting does not fit the dataset.

@@ -1,4 +1,4 @@
-"""The rank correlations of a study that compares rankings of networks."""
+"""The part of the Study page on rank correlations, for a study that compares rankings of networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Pair = tuple[RankCorrelation, RankCorrelation | None]  # of a measure: its plain
 
 
 def correlations(overview: Overview) -> None:
-    """Show how well each measure predicts the endpoint: a chart of the chosen one, the sentences and the numbers."""
+    """Show how well each measure predicts the endpoint (the accuracy of main interest).
+
+    The chart shows the measure that the user chooses. The sentences and the table cover all measures.
+    """
     answer, study = overview.answer, overview.study
     if not answer.correlations:
         return
@@ -45,14 +48,14 @@ def correlations(overview: Overview) -> None:
 
 
 def tau_html(tau: float | None, interval: Interval | None) -> str | Markup:
-    """Return a rank correlation with its interval below; a dash if it is undefined, for example for a constant measure."""
+    """Return a rank correlation with its interval on a second line; a dash if it is undefined, as for a constant measure."""
     if tau is None:
         return EMPTY
     return with_label(f"{tau:+.2f}", "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}")
 
 
 def verdict_words(pair: Pair) -> str | Markup:
-    """Return whether a ranking says more than counting parameters and MACs."""
+    """Return a text that says if a ranking predicts more than parameters and MACs do."""
     partial = pair[1]
     if partial is None:
         return "is a count"

@@ -1,4 +1,4 @@
-"""The results of a study: charts and table of the arms, votes of the genotypes, contrasts, notes and files."""
+"""The results of a study: charts and a table of the arms, votes of the genotypes, comparisons of arms, notes and files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VERDICTS = {"better": "first is better", "worse": "second is better", "equal": "
 
 
 def arms_charts(overview: Overview) -> None:
-    """Draw the endpoint of each arm, and the natural accuracy against the endpoint."""
+    """Draw two charts of the arms: the endpoint (the compared accuracy), and the endpoint over the natural accuracy."""
     results, title = overview.results, sentence(endpoint_text(overview.study))
     study_id = overview.study.id
     bars = "; bars: retrainings" if overview.study.retrainings > 1 else ""
@@ -43,7 +43,7 @@ def arms_charts(overview: Overview) -> None:
 
 
 def arms_table(results: Results) -> None:
-    """Show accuracies, sizes and search time of each arm."""
+    """Show a table with the accuracies, network sizes and search time of each arm."""
     section("Arms", "means over the networks of an arm; accuracies over its search seeds, in per cent")
     columns: tuple[StaticColumn[ArmResult], ...] = (
         StaticColumn("Arm", lambda arm: arm.name, names_row=True, look="rp-name"),
@@ -60,7 +60,7 @@ def arms_table(results: Results) -> None:
 
 
 def mean_html(mean: Mean | None) -> str:
-    """Return a mean in per cent with its interval below."""
+    """Return a mean in per cent with its interval on a second line."""
     if mean is None:
         return EMPTY
     interval = "" if mean.low is None or mean.high is None else f"{100 * mean.low:.1f} to {100 * mean.high:.1f}"
@@ -68,7 +68,7 @@ def mean_html(mean: Mean | None) -> str:
 
 
 def ratio_words(results: Results, arm: ArmResult) -> str:
-    """Return the MACs of an arm's networks relative to those of the reference arm, as their mean and range."""
+    """Return the mean and range of the ratios of an arm's MACs to the MACs of the reference arm (the arm that sets the sizes)."""
     ratios = [ratio for cell in arm.cells if (ratio := results.size_ratio(cell)) is not None]
     if not ratios:
         return EMPTY
@@ -77,7 +77,7 @@ def ratio_words(results: Results, arm: ArmResult) -> str:
 
 
 def votes(overview: Overview) -> None:
-    """Draw how often each operation won on each edge over the search seeds of one arm, which the reader chooses."""
+    """Draw how often each operation won on each edge, counted over the search seeds of one arm. A selector chooses the arm."""
     arms = {arm.name: result.genotypes for arm in overview.study.arms
             if arm.method and (result := overview.results.arms[arm.name]).genotypes}
     if not arms:
@@ -95,7 +95,7 @@ def votes(overview: Overview) -> None:
 
 
 def agreement_words(votes: CellVotes) -> str:
-    """Return in words how far the search seeds agree on a cell."""
+    """Return a text that says how far the search seeds agree on a cell."""
     if votes.agreement is None or votes.beyond_chance is None:
         return "Agreement needs two search seeds."
     return (f"Two seeds agree on {percent(votes.agreement, 0)} of the edges; random cells on {percent(votes.chance, 0)} "
@@ -103,7 +103,7 @@ def agreement_words(votes: CellVotes) -> str:
 
 
 def contrasts(overview: Overview) -> None:
-    """Show every declared contrast in words and with its numbers."""
+    """Show every contrast (declared comparison of two arms) in words, and a table with the numbers."""
     answer = overview.answer
     if not answer.contrasts:
         return
@@ -116,7 +116,7 @@ def contrasts(overview: Overview) -> None:
 
 
 def contrast_columns(results: Sequence[Contrast]) -> list[StaticColumn[Contrast]]:
-    """Return the columns of the table of contrasts."""
+    """Return the columns of the table of contrasts (declared comparisons of two arms)."""
     columns: list[StaticColumn[Contrast]] = [
         StaticColumn("Contrast", lambda one: with_label(one.first, f"minus {one.second}"), names_row=True, look="rp-name"),
         StaticColumn("Search seeds", lambda one: f"{one.units[0]} and {one.units[1]}", right=True),
@@ -134,29 +134,29 @@ def contrast_columns(results: Sequence[Contrast]) -> list[StaticColumn[Contrast]
 
 
 def points(fraction: float | None) -> str:
-    """Return a difference of accuracies in points, with its sign."""
+    """Return a difference of accuracies in percentage points, with its sign."""
     return EMPTY if fraction is None else f"{100 * fraction:+.1f}"
 
 
 def interval_words(interval: Interval | None) -> str:
-    """Return an interval of a difference in points."""
+    """Return an interval of a difference in percentage points."""
     return EMPTY if interval is None else f"{points(interval[0])} to {points(interval[1])}"
 
 
 def p_words(p: float | None) -> str:
-    """Return a p-value with two digits."""
+    """Return a p-value with two digits, or "< 0.001"; a dash if it is None."""
     return EMPTY if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
 def p_html(contrast: Contrast) -> str | Markup:
-    """Return the p-value of the permutation test, and how it was computed."""
+    """Return the p-value of the permutation test, with "exact" or "Monte Carlo" on a second line."""
     if contrast.difference is None:
         return EMPTY
     return with_label(p_words(contrast.p), "exact" if contrast.exact else "Monte Carlo")
 
 
 def notes(overview: Overview) -> None:
-    """Show how the results came about."""
+    """Show notes on missing results, extensions, reused runs and doubtful accuracies."""
     if overview.answer.notes:
         section("Notes")
         st.html(f'<ul class="rp-sentences">{"".join(f"<li>{escape(text)}</li>" for text in overview.answer.notes)}</ul>')

@@ -1,4 +1,4 @@
-"""The Studies page. It lists all studies with their answers, and launches new ones: shipped questions, or the user's own."""
+"""The Studies page. It lists all studies with their answers, and launches new ones: questions that ship, or the user's own."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def question_html(overview: Overview) -> Markup:
 
 
 def cells_html(overview: Overview) -> Markup:
-    """Return the number of finished cells, with a bar."""
+    """Return the number of finished cells (repetitions of arms) of a study, with a bar."""
     done, total = overview.results.done, len(overview.results.cells)
     return Markup(f'<span class="rp-num">{done} of {total}</span><div class="rp-track rp-short" aria-hidden="true"><div '
                   f'class="rp-fill {TONES.get(overview.status, "")}" style="width:{100 * done / total:.0f}%"></div></div>')
 
 
 def left_words(overview: Overview) -> str:
-    """Return the time that an active study still needs; a dash for others."""
+    """Return the time that a study still needs; a dash if it is not active."""
     return rounded(overview.left.seconds) if overview.status in ACTIVE and overview.left.seconds is not None else EMPTY
 
 

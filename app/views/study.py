@@ -62,7 +62,7 @@ def head(study_id: str) -> None:
 
 
 def progress(overview: Overview) -> str:
-    """Return the progress bar of a study: finished cells, and the time left while it goes on."""
+    """Return the progress bar of a study: the number of finished cells (repetitions of arms), and the time left while it is active."""
     left = session.hub().studies.left(overview) if overview.status in ACTIVE else None
     time_left = "" if left is None or left.seconds is None else f", {rounded(left.seconds)} left"
     detail = f"{plural(left.runs, 'run')} to go{time_left}" if left else ""
@@ -92,7 +92,7 @@ def results(study_id: str) -> None:
 
 
 def read(study_id: str) -> Overview | None:
-    """Return the overview of a study. If it cannot be read, show why and return None."""
+    """Return the overview of a study (its runs, results and answer). If it cannot be read, show why and return None."""
     try:
         return session.hub().studies.overview(study_id)
     except RampartError as error:

@@ -1,4 +1,4 @@
-"""The report of a study as a file in several formats. It has the question, the answer, a table of the arms, and all comparisons."""
+"""The report of a study as a file in several formats: the question, the answer, a table of the arms and the comparisons."""
 
 from __future__ import annotations
 

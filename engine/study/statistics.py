@@ -111,9 +111,10 @@ def welch_interval(first: Sequence[float], second: Sequence[float], level: float
 
 
 def equivalence_p(first: Sequence[float], second: Sequence[float], margin: float) -> float | None:
-    """Return the p-value of two one-sided Welch tests that two arms are equal within a margin (Schuirmann 1987).
+    """Return the p-value of the equivalence test, which consists of two one-sided Welch tests (Schuirmann 1987).
 
-    The null hypothesis is that the true difference is at least the margin. The p-value is the larger one of the two tests.
+    A small p-value says that the means of the arms differ by less than the margin. It is the larger one of the two tests'
+    p-values.
 
     Args:
         first, second: one mean per search seed of the first and of the second arm.
