@@ -64,7 +64,7 @@ class Outlook:
 
 
 class Studies:
-    """The studies of one runs folder, with a cache. A cached value is used until a run starts or ends, or files of a study change."""
+    """The studies of one runs folder, cached until a run starts or ends or a file of a study changes."""
 
     def __init__(self, log: RunLog) -> None:
         """Create an object for the studies in the runs folder of a run log."""

@@ -10,8 +10,8 @@ The loops apply 5x5 kernels to rows of feature maps with sizes from a search:
 * 8 channels at 8x8, batch 64: 512 numbers in a row.
 
 Times are CPU times of one thread in float32, with all data in the cache. A 512 x 512 matrix product of PyTorch (MKL) shows the
-peak rate of the machine. In numba (with fastmath), each loop is written in two ways: plainly, and computing several results at a
-time. The faster one counts.
+peak rate of the machine. In numba (with fastmath), each loop is written in two ways: one result at a time, and several results at
+a time. The faster way counts.
 """
 
 from __future__ import annotations

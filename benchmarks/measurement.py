@@ -79,9 +79,9 @@ class Table:
 
 
 def machine() -> dict[str, Any]:
-    """Return a description of this machine as a dict.
+    """Return a description of this machine: {"processor", "cores", "vector_instructions", "threads"}.
 
-    The keys are processor, cores (available to this process), vector_instructions (used by torch) and threads (of torch).
+    The cores are those available to this process. The vector instructions and threads are those that torch uses.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": _processor(), "cores": cores,
@@ -101,10 +101,10 @@ def versions() -> dict[str, str]:
 
 
 def machine_line(threads: str = "") -> str:
-    """Return the machine and the versions in one line of text.
+    """Return the machine and the versions of Python and torch in one line of text.
 
     Args:
-        threads: text about the number of threads. If it is "", the number of threads of this process is given.
+        threads: text about the number of threads; "" to give the number of threads that torch uses in this process.
     """
     here, installed = machine(), versions()
     threads = threads or f"{here['threads']} thread" + ("s" if here["threads"] > 1 else "")

@@ -25,19 +25,31 @@ Measured = tuple[dict[str, Any], Sequence[Table]]
 
 
 def step(pairs: int) -> Measured:
-    """Time whole search steps in all settings, and return the numbers and the tables."""
+    """Time whole search steps in all settings, and return the numbers and the tables.
+
+    Args:
+        pairs: number of rounds; each round times every implementation (the published code and our back ends) once.
+    """
     measured = [search_step.measure(name, attack_steps=7, pairs=pairs) for name in search_step.SETTINGS]
     return {times.setting: times.record() for times in measured}, [search_step.table(measured)]
 
 
 def passes(pairs: int) -> Measured:
-    """Time each kind of pass of a search step in all settings, and return the numbers and the tables."""
+    """Time each kind of pass of a search step in all settings, and return the numbers and the tables.
+
+    Args:
+        pairs: number of rounds; each round times every implementation (the published code and our back ends) once.
+    """
     measured = [search_step_passes.measure(name, pairs=pairs) for name in search_step.SETTINGS]
     return {times.setting: times.record() for times in measured}, [search_step_passes.table(measured)]
 
 
 def memory(pairs: int) -> Measured:
-    """Measure the peak memory of a search step once, in the setting "paper". Return the numbers and the tables."""
+    """Measure the peak memory of a search step in the setting "paper". Return the numbers and the tables.
+
+    Args:
+        pairs: not used, because memory is measured once.
+    """
     peaks = search_step_memory.measure("paper")
     return {"paper": peaks.record()}, [search_step_memory.table([peaks])]
 
@@ -45,7 +57,8 @@ def memory(pairs: int) -> Measured:
 def growth(pairs: int) -> Measured:
     """Measure how the time of a search step grows with its sizes, and return the numbers and the tables.
 
-    At most three rounds are measured. They suffice, because each curve has several points.
+    Args:
+        pairs: number of rounds, of which at most three are made. They suffice, because each curve has several points.
     """
     curves = search_step_growth.measure(rounds=min(pairs, 3))
     return {curve.axis: curve.record() for curve in curves}, search_step_growth.tables(curves)
@@ -55,12 +68,12 @@ SECTIONS: dict[str, Callable[[int], Measured]] = {"step": step, "passes": passes
 
 
 def with_section(document: str, name: str, tables: Sequence[Table], where: str) -> str:
-    """Return a document in which the tables of one section are replaced.
+    """Return a document with new tables in one of its sections.
 
     Args:
         document: Markdown text.
         name: name of the section.
-        tables: new tables of the section.
+        tables: new tables, which replace the contents of the section.
         where: line with the machine and the versions, which is added below the tables.
 
     Raises:

@@ -3,7 +3,7 @@
 * There is one module per edge and primitive, in the layout [B, C, H, W].
 * Attacks back-propagate into all weights and alphas.
 * The unrolled step copies the model.
-* The training gradient is computed once per objective, although both objectives need the same one.
+* The training gradient is computed twice, once for each of the two objectives, although it is the same for both.
 
 Differs: `deepcopy` copies the model. The released code builds a new network and loads the weights, which takes as long.
 
@@ -44,7 +44,7 @@ class PublishedReport:
 
 
 class PublishedStep:
-    """The released search on a reference supernet. Each step updates the weights and alphas of the supernet.
+    """The search of the released code. Each step updates the weights and alphas of the supernet.
 
     Args:
         model: the supernet, in training mode.
@@ -95,10 +95,10 @@ class PublishedStep:
         return x_adv.detach()
 
     def _unrolled_gradient(self, train_batch: Batch, batch: Batch, coefficient: float, learning_rate: float) -> Tensor:
-        """Return the gradient of coefficient * CE(batch) at the weights w'(alpha) with respect to the alphas.
+        """Return the gradient of coefficient * CE(batch), computed with the weights w'(alpha), with respect to the alphas.
 
-        The weights w'(alpha) result from one more SGD step on `train_batch`. They depend on the alphas. This dependence gives the
-        implicit term, which is computed by finite differences (DARTS, section 2.3).
+        The weights w'(alpha) result from one more SGD step on `train_batch`. They depend on the alphas. This dependence adds an
+        implicit term to the gradient, which is computed by finite differences (DARTS, section 2.3).
         """
         unrolled = self._unrolled_model(train_batch, learning_rate)
         loss = coefficient * F.cross_entropy(unrolled(batch[0]), batch[1])

@@ -26,7 +26,7 @@ from engine.space.compiled import build
 
 
 def durations(runs: Path, preset: str, method: str = "arnas") -> tuple[list[str], list[float]]:
-    """Run a search by a method, then the retraining and the attack.
+    """Run a search, then the retraining of its genotype and the attack on the retrained network.
 
     Returns:
         Ids of the three runs.
@@ -73,7 +73,7 @@ def margin_table(log: RunLog, run: str) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the three runs in a temporary folder, and print margins, durations and accuracies."""
+    """Run a search, a retraining and an attack in a temporary folder, and print margins, durations and accuracies."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="quick", help="preset to run (default: quick)")
     preset = parser.parse_args(sys.argv[1:] if arguments is None else arguments).preset

@@ -4,8 +4,7 @@
     python -m benchmarks.quick_methods --only darts --only dsara    # only these
 
 For each method, a search, a retraining and an attack are started through the queue as real processes, as after a click on the
-page. When these three runs have ended, their results replace the text between `<!-- begin NAME -->` and `<!-- end NAME -->` in
-the method's section.
+page. Their results are then written into the method's section, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ def outcome(method: str, preset: str) -> list[Table]:
 
 
 def accuracy_table(caption: str, attacks: pd.DataFrame) -> Table:
-    """Return a table of the accuracies under each complete attack, in the order in which the attacks ran.
+    """Return a table of the accuracy under each attack that is complete, in the order in which the attacks ran.
 
-    The parts of a suite such as AutoAttack are left out.
+    A suite such as AutoAttack has one row; the attacks that it consists of have none.
     """
     rows = [(str(row["title"]), f"{row['accuracy']:.3f}", f"{row['low']:.3f} - {row['high']:.3f}", f"{row['images']:.0f}",
              f"`{row['fingerprint']}`") for _, row in attacks.iterrows() if row["complete"] and not row["part_of"]]

@@ -3,9 +3,9 @@
     python -m benchmarks.run_log                                 # 1,000 runs, 10 million alpha points; about three minutes
     python -m benchmarks.run_log --runs 20 --points 200000       # a quick look
 
-The run folders are generated in a temporary folder. Half of the runs are searches, and one search is as long as a published one.
-A quarter are retrainings, and a quarter are attacks. The command prints medians of wall-clock time and CPU time in milliseconds.
-On a busy machine, only the CPU time is meaningful.
+The run folders are generated in a temporary folder. Half of the runs are searches, a quarter retrainings and a quarter attacks.
+One search is as long as a published one. The command prints medians of wall-clock time and CPU time in milliseconds. On a busy
+machine, only the CPU time is meaningful.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def write_search(root: Path, run: str, steps: int) -> str:
 def median_ms(question: Callable[[], object]) -> tuple[float, float]:
     """Return the medians of wall-clock time and CPU time over `REPEATS` calls, in milliseconds.
 
-    A first call is not measured.
+    An additional first call is not measured.
     """
     question()
     times = [once_ms(question) for _ in range(REPEATS)]
@@ -77,11 +77,14 @@ def once_ms(action: Callable[[], object]) -> tuple[float, float]:
 
 
 def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
-    """Measure the rebuild, the ingestion and every query. Return {title: (wall-clock time, CPU time)} in milliseconds.
+    """Measure how long rebuilding the index, ingesting one event and every query take.
 
     Args:
         root: the runs folder.
         long: id of the search to query, which is as long as a published one.
+
+    Returns:
+        {title: (wall-clock time, CPU time)} in milliseconds.
     """
     log = RunLog.open(root)
     times = {"rebuild of the whole index": once_ms(log.ingest)}
@@ -114,7 +117,7 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Generate the runs, measure, print the results and return them."""
+    """Generate the runs, measure and print the times, and return them as {title: (wall-clock ms, CPU ms)}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="number of run folders")
     parser.add_argument("--points", type=int, default=10_000_000, help="total number of alpha values")

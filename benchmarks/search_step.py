@@ -4,10 +4,10 @@
     python -m benchmarks.search_step --setting paper --pairs 1        # 24 channels, 8 cells, 3x32x32, batch 8
     python -m benchmarks.search_step --pairs 1 --attack-steps 1       # a quick look
 
-There is one side for the published code and one for each back end of the engine. All sides compute the same step on the same
-batches in float32 (`tests/benchmarks/test_search_step.py` compares them in float64). Times are CPU times of one thread. The sides
-run in turn (published, plain, compiled, published, ...), so that other load on the machine affects all equally. The command
-prints the median and range of the ratios within rounds.
+The implementations that are compared are the published code, and the engine with each of its back ends. All compute the same step
+on the same batches in float32 (`tests/benchmarks/test_search_step.py` compares them in float64). Times are CPU times of one
+thread. Each round times every implementation once, so that other load on the machine affects all equally. The command prints the
+median and range, over the rounds, of the ratio of the published time to ours.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def why_not_compiled() -> str | None:
 
 
 def cell_backends(supernet: Supernet, choice: str, device_type: str = "cpu") -> list[str]:
-    """Return the name of the back end of each cell.
+    """Return the name of the back end of each cell of a supernet.
 
     Args:
         supernet: supernet with the cells.
@@ -78,16 +78,17 @@ def cell_backends(supernet: Supernet, choice: str, device_type: str = "cpu") -> 
 
 
 class Comparison:
-    """The sides of a comparison (the published code, and the engine with each back end), and random batches for them.
+    """The implementations that are compared: the published code, and the engine with each of its back ends.
 
-    Each side is built when it is first used. All sides start with the same weights and alphas.
+    Each is built when it is first used. All start with the same weights and alphas. The methods also make random batches for
+    them.
 
     Args:
         setting: sizes and attack radius.
         attack_steps: number of PGD steps.
         dtype: float32 for timing, float64 for comparing numbers.
         seed: seed of weights, alphas and batches. They are the same on every device.
-        device: device of all sides.
+        device: device of all implementations.
     """
 
     def __init__(self, setting: Setting, attack_steps: int, dtype: torch.dtype = torch.float32, seed: int = 0,
@@ -103,7 +104,7 @@ class Comparison:
 
     @cached_property
     def published(self) -> PublishedStep:
-        """The published code, with the same initial weights and alphas as the other sides."""
+        """The published code, with the same initial weights and alphas as the engine."""
         start = self._arnas("plain")
         reference = ReferenceSupernet(**self._sizes).to(self.device, self.dtype)
         state = darts_state_dict(start.supernet, start.weights, start.buffers, start.alphas)
@@ -118,7 +119,7 @@ class Comparison:
 
     @property
     def merged(self) -> Arnas:
-        """The engine's search with its default back ends."""
+        """The search of the engine with the back ends that a search uses by default."""
         return self.ours("auto")
 
     @property
@@ -127,7 +128,11 @@ class Comparison:
         return self.merged.supernet
 
     def side(self, name: str) -> PublishedStep | Arnas:
-        """Return the side with this name: `PUBLISHED` or one of `CHOICES`. All sides have the same method `step`."""
+        """Return one of the implementations that are compared. All have the same method `step`.
+
+        Args:
+            name: `PUBLISHED` for the published code, or one of `CHOICES` for the engine with this back end.
+        """
         return self.published if name == PUBLISHED else self.ours(name)
 
     def _arnas(self, choice: str) -> Arnas:
@@ -136,9 +141,9 @@ class Comparison:
         return Arnas(self.config, supernet, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def choices(self) -> list[str]:
-        """Return the `CHOICES` that can run on this machine.
+        """Return those of `CHOICES` that can run on this machine.
 
-        "auto" is left out if it gives the same back ends as another choice.
+        "auto" is left out if it gives every cell the same back end as another choice.
         """
         available: list[str] = []
         supernet = Supernet(**self._sizes)
@@ -156,14 +161,20 @@ class Comparison:
                 torch.randint(CLASSES, (size,), generator=self.generator).to(self.device))
 
     def noise(self) -> tuple[Tensor, Tensor]:
-        """Return random starts for the attacks on the two batches of a step."""
+        """Return two random starts, one for the attack on each batch of a step."""
         shape = (self.setting.batch_size, *self.setting.image_shape)
         first, second = (((2 * torch.rand(shape, generator=self.generator, dtype=self.dtype) - 1)
                           * self.config.epsilon).to(self.device) for _ in range(2))
         return first, second
 
     def step_seconds(self, side: str, batches: tuple[tuple[Tensor, Tensor], ...], noise: tuple[Tensor, Tensor]) -> float:
-        """Take one step of a side and return its CPU seconds."""
+        """Take one search step and return its CPU seconds.
+
+        Args:
+            side: name of the implementation that takes the step: `PUBLISHED` or one of `CHOICES`.
+            batches: weights batch and alphas batch.
+            noise: random starts of the attacks on the two batches.
+        """
         method, rate = self.side(side), self.config.weights_learning_rate
         return cpu_seconds(lambda: method.step(*batches, learning_rate=rate, noise=noise))
 
@@ -174,10 +185,11 @@ class StepTimes:
 
     Attributes:
         setting: name of the setting.
-        sizes: the setting itself.
+        sizes: sizes and attack radius of the setting.
         attack_steps: number of PGD steps.
-        seconds: {side: CPU seconds of its step in each round}. The published side comes first.
-        cells: {back end chosen for the engine: back end of each cell}.
+        seconds: {implementation: CPU seconds of its step in each round}. The published code comes first, then each choice of back
+            end for the engine.
+        cells: {choice of back end ("plain", "compiled" or "auto"): back end of each cell}.
     """
 
     setting: str
@@ -187,7 +199,11 @@ class StepTimes:
     cells: dict[str, list[str]]
 
     def ratio(self, choice: str) -> Spread:
-        """Return how many times faster a step of the engine with this back end is than a published step."""
+        """Return how many times faster the engine takes a step than the published code.
+
+        Args:
+            choice: back end of the engine, one of `CHOICES`.
+        """
         return ratios(self.seconds[PUBLISHED], self.seconds[choice])
 
     def record(self) -> dict[str, Any]:
@@ -202,7 +218,7 @@ def measure(setting: str, *, attack_steps: int, pairs: int, choices: Sequence[st
     Args:
         setting: key of `SETTINGS`.
         attack_steps: number of PGD steps.
-        pairs: number of rounds.
+        pairs: number of rounds; each round times every implementation (the published code and our back ends) once.
         choices: back ends of the engine, from `CHOICES`. If empty, all that can run on this machine.
     """
     comparison = Comparison(SETTINGS[setting], attack_steps)
@@ -210,13 +226,13 @@ def measure(setting: str, *, attack_steps: int, pairs: int, choices: Sequence[st
 
 
 def time_steps(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> StepTimes:
-    """Time the steps of all sides in turn. An additional first round is not timed.
+    """Time the steps of all implementations that are compared. An additional first round is not timed.
 
     Args:
         setting: name of the setting.
-        comparison: the sides.
+        comparison: the implementations.
         choices: back ends of the engine, from `CHOICES`.
-        pairs: number of timed rounds.
+        pairs: number of timed rounds; each round times every implementation once.
     """
     sides = (PUBLISHED, *choices)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -276,7 +292,7 @@ def add_pairs_option(parser: argparse.ArgumentParser, default: int = 5) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the options of a benchmark. The parser may lack `--backend` and `--pairs`.
+    """Parse the options of a benchmark, which may lack `--backend` and `--pairs`.
 
     If a back end cannot run on this machine, or the number of rounds is less than 1, exit with an error message.
     """

@@ -7,10 +7,10 @@
 The variants of the engine run eagerly, as CUDA graphs, with compiled code, or with attacks in lower precision.
 
 * Times are wall-clock times, measured from idle device to idle device.
-* All sides run in turn. The table gives the median and range of the ratios within rounds.
-* All sides take the same steps on the same batches in float32. Exceptions are the attacks of "tf32" and "bf16", whose results
-  differ. The table gives the fraction of pixels that change.
-* The published side may use convolution algorithms that are not reproducible, as in the released code. The engine uses the
+* Each round times the published code and every variant once. The table gives the median and range of the ratios over the rounds.
+* The published code and all variants take the same steps on the same batches in float32. Exceptions are the attacks of "tf32" and
+  "bf16", whose results differ. The table gives the fraction of pixels that change.
+* The published code may use convolution algorithms that are not reproducible, as it does in the release. The engine uses
   reproducible ones.
 """
 
@@ -67,16 +67,17 @@ VARIANTS = {
 
 @dataclass
 class Side:
-    """The measurements of the published code or of a variant of the engine.
+    """The measurements of one implementation: the published code or a variant of the engine.
 
     Attributes:
         what: title in the table.
-        take: function that takes one step on (batches, noise) and returns the two adversarial batches. None if the side failed.
+        take: function that takes one step on (batches, noise) and returns the two adversarial batches. None if the implementation
+            failed.
         set_up_s: seconds of the first step, including capture and compilation.
-        peak_bytes: peak device memory during the first two steps, minus the memory that was in use before the side was built.
-        pixels_changed: fraction of the adversarial pixels of the first step that differ from those of the first side in the
-            table. Differences due to rounding do not count.
-        seconds: seconds of each step; None if the side failed.
+        peak_bytes: peak device memory during the first two steps, minus the memory in use before the implementation was built.
+        pixels_changed: fraction of the adversarial pixels of the first step that differ from those of the first implementation in
+            the table. Differences due to rounding do not count.
+        seconds: seconds of each step; None if the implementation failed.
         remark: a sentence about a problem, or "".
     """
 
@@ -90,14 +91,14 @@ class Side:
 
 
 def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence[str], device: str = DEVICE) -> dict[str, Side]:
-    """Build the sides one by one, then time their steps in turn. Return {name of a side: its measurements}.
+    """Build the published code and variants of the engine one by one, then time their steps. Return {name: measurements}.
 
     Args:
         setting: sizes and attack radius.
         attack_steps: number of PGD steps.
-        pairs: number of rounds.
-        chosen: names of the sides in the order of the table: `PUBLISHED` or keys of `VARIANTS`. A side that fails gets a remark
-            and is not timed.
+        pairs: number of rounds; each round times every implementation once.
+        chosen: names in the order of the table: `PUBLISHED` for the published code, or keys of `VARIANTS`. An implementation that
+            fails gets a remark and is not timed.
         device: a CUDA device. On "cpu", memory is not measured and no graphs are recorded.
     """
     comparison = Comparison(setting, attack_steps, device=device)
@@ -136,7 +137,12 @@ def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence
 
 
 def build(name: str, comparison: Comparison) -> Side:
-    """Build a side that starts with the same weights and alphas as the others."""
+    """Build the published code or a variant of the engine. All start with the same weights and alphas.
+
+    Args:
+        name: `PUBLISHED` or a key of `VARIANTS`.
+        comparison: sizes, initial weights and random batches.
+    """
     rate = comparison.config.weights_learning_rate
     if name == PUBLISHED:
         published = comparison.published
@@ -168,7 +174,7 @@ def build(name: str, comparison: Comparison) -> Side:
 
 
 def inputs(comparison: Comparison) -> tuple[Any, Any]:
-    """Return two random batches and random starts of the attacks for one step."""
+    """Return the inputs of one step: (two random batches, random starts of the attacks on them)."""
     return (comparison.batch(), comparison.batch()), comparison.noise()
 
 
@@ -211,7 +217,7 @@ def reset_peak(device: str) -> int:
 
 
 def table(setting: Setting, attack_steps: int, sides: dict[str, Side], where: str) -> Table:
-    """Return a table with one row per side.
+    """Return a table with one row for each implementation (the published code or a variant of the engine).
 
     Args:
         setting: sizes and attack radius.

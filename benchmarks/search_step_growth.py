@@ -3,9 +3,11 @@
     python -m benchmarks.search_step_growth                           # minutes
     python -m benchmarks.search_step_growth --rounds 1 --axis batch   # a quick look
 
-One size n is varied at a time, while the others stay small. PGD has one step, so a search step has 11 forward passes. A line `a +
-b*n` is fitted to the times with least relative errors, where a is the fixed time and b the time of one more cell, channel or
-image. If a is negative, the time grows faster than n. Times are CPU times of one thread. Every round times all points.
+One of these sizes, n, is varied at a time, while the others stay small. The line a + b * n is fitted to the times with least
+relative errors. Here, a is the fixed time, and b the time of one more cell, channel or image. If a is negative, the time grows
+faster than n.
+
+PGD has one step, so a search step has 11 forward passes. Times are CPU times of one thread. Every round times all sizes once.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ AXES: dict[str, tuple[int, ...]] = {"cells": (6, 9, 12, 18), "channels": (8, 16,
 
 @dataclass(frozen=True)
 class Line:
-    """The line seconds = floor + per_unit * n, where n is a size."""
+    """The line seconds = floor + per_unit * n, where n is the varied size: the number of cells or channels, or the batch size."""
 
     floor: float
     per_unit: float
@@ -53,8 +55,8 @@ class Growth:
 
     Attributes:
         axis: the size that is varied, a key of `FIELDS`.
-        middle: setting with the values of the other sizes.
-        seconds: {back end: {size: seconds of the step in each round}}.
+        middle: setting with the values of the sizes that are not varied.
+        seconds: {back end: {value of the varied size: seconds of the step in each round}}.
         passes: number of forward passes of a step.
     """
 
@@ -64,7 +66,7 @@ class Growth:
     passes: int
 
     def medians(self, choice: str) -> dict[int, float]:
-        """Return {size: median CPU seconds of a step} for a back end."""
+        """Return {value of the varied size: median CPU seconds of a step} for a back end."""
         return {size: Spread.of(values).median for size, values in self.seconds[choice].items()}
 
     def line(self, choice: str) -> Line:
@@ -83,21 +85,21 @@ def measure(axes: Sequence[str] = tuple(AXES), *, rounds: int, choices: Sequence
 
     Args:
         axes: sizes to vary, keys of `AXES`.
-        rounds: number of rounds.
+        rounds: number of rounds; each round times every back end once with every value of the sizes.
         choices: back ends of the engine, from `CHOICES` of `benchmarks.search_step`. If empty, all that can run on this machine.
     """
     return time_growth({axis: AXES[axis] for axis in axes}, MIDDLE, choices or Comparison(MIDDLE, 1).choices(), rounds)
 
 
 def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequence[str], rounds: int) -> list[Growth]:
-    """Time one step per round, back end and point. Return one `Growth` per varied size.
+    """Time one step per round, back end and point (a setting with one varied size). Return one `Growth` per varied size.
 
-    Before the first step, each back end makes one untimed pass at each point. A point that occurs for several sizes is timed
-    once.
+    Before the first step, each back end makes one untimed pass at each point. If two varied sizes have a point in common, it is
+    timed once.
 
     Args:
         axes: {size to vary: its values}.
-        middle: setting with the values of the other sizes.
+        middle: setting with the values of the sizes that are not varied.
         choices: back ends of the engine.
         rounds: number of rounds.
     """
@@ -118,9 +120,9 @@ def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequen
 
 
 def tables(found: Sequence[Growth]) -> list[Table]:
-    """Return two tables. The first has all measured times and the time of one more cell, channel or image.
+    """Return two tables.
 
-    The second has the fitted lines.
+    The first has all measured times, and the time of one more cell, channel or image. The second has the fitted lines.
     """
     return [_points(found), _lines(found)]
 

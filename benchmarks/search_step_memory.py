@@ -3,9 +3,9 @@
     python -m benchmarks.search_step_memory                           # the paper setting; minutes
     python -m benchmarks.search_step_memory --setting digits
 
-Each side takes one step in a process of its own. The result is the peak resident memory of the process after the step, minus its
-peak before the model was built, which is due to imports and loaded kernels. PGD has one step, because more steps would need no
-more memory.
+The published code and the engine with each back end take one step, each in a process of its own. The result is the peak resident
+memory of the process after the step, minus its peak before the model was built, which is due to imports and loaded kernels. PGD
+has one step, because more steps would need no more memory.
 """
 
 from __future__ import annotations
@@ -29,27 +29,31 @@ from benchmarks.search_step import PUBLISHED, SETTINGS, Comparison, Setting, add
 
 @dataclass(frozen=True)
 class Peak:
-    """The peak resident memory of a process in bytes, before it built the model and after one step."""
+    """The peak resident memory of a process in bytes: before it built the model, and after one step."""
 
     before_bytes: int
     step_bytes: int
 
     @property
     def net_bytes(self) -> int:
-        """The memory in bytes that the model, the batches and the step have added."""
+        """The additional memory in bytes that the model, the batches and the step need."""
         return self.step_bytes - self.before_bytes
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """The peak memory of each side in one setting. The published side comes first."""
+    """The peak memory of each implementation in one setting: first the published code, then the engine with each back end."""
 
     setting: str
     sizes: Setting
     peaks: dict[str, Peak]
 
     def percent(self, side: str) -> float:
-        """Return a side's added memory in per cent of the memory added by the published side."""
+        """Return the additional memory (`Peak.net_bytes`) in per cent of that of the published code.
+
+        Args:
+            side: `PUBLISHED` for the published code, or the back end of the engine.
+        """
         return 100 * self.peaks[side].net_bytes / self.peaks[PUBLISHED].net_bytes
 
     def record(self) -> dict[str, Any]:
@@ -74,7 +78,12 @@ def peak_bytes() -> int:
 
 
 def one_step(side: str, sizes: Setting) -> Peak:
-    """Take one step of a side in this process, which must be a new one, and return the peak memory."""
+    """Take one search step in this process, which must be a new one, and return the peak memory.
+
+    Args:
+        side: `PUBLISHED` for the published code, or the back end with which the engine takes the step.
+        sizes: sizes and attack radius.
+    """
     torch.set_num_threads(1)
     if side not in (PUBLISHED, "plain"):
         why_not_compiled()  # builds and loads the kernels, which is not part of a step
@@ -85,7 +94,7 @@ def one_step(side: str, sizes: Setting) -> Peak:
 
 
 def measure(setting: str, *, choices: Sequence[str] = ()) -> StepMemory:
-    """Measure the peak memory of all sides in one setting, each in a process of its own.
+    """Measure the peak memory of the published code and of the engine with each back end, each in a process of its own.
 
     Args:
         setting: key of `SETTINGS`.
@@ -105,7 +114,7 @@ def _in_a_process(side: str, sizes: Setting) -> Peak:
 
 
 def table(found: Sequence[StepMemory]) -> Table:
-    """Return a table with one row per setting and side."""
+    """Return a table with one row per setting and implementation (the published code, or the engine with one back end)."""
     rows = [(f"{memory.setting}: {memory.sizes}", side, *(f"{size / 2 ** 20:.0f}" for size in (
         peak.step_bytes, peak.before_bytes, peak.net_bytes)), f"{memory.percent(side):.0f} %")
         for memory in found for side, peak in memory.peaks.items()]

@@ -5,8 +5,8 @@
 
 Here, a pass consists of one forward pass and one backward pass. There are four kinds, which compute the gradients of the images,
 of the weights, of the alphas, or of weights and alphas. For the gradient of the images, which attacks need, the published code
-also computes the gradients of all weights and alphas. The other three kinds compute the same gradients on both sides. Times are
-measured as in `benchmarks.search_step`.
+also computes the gradients of all weights and alphas. In the other three kinds, the engine and the published code compute the
+same gradients. Times are measured as in `benchmarks.search_step`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Passes = dict[str, Callable[[], list[Tensor]]]
 def passes_per_step(attack_steps: int) -> dict[str, tuple[int, int]]:
     """Return {kind of pass: (number in a published step, number in a step of the engine)}.
 
-    The engine makes one more forward pass on natural images, which is not counted.
+    The engine makes one additional forward pass on natural images, which is not counted.
     """
     # Published: the weight step also back-propagates into the alphas, and each objective computes the training gradient.
     return dict(zip(KINDS, ((2 * attack_steps,) * 2, (2, 2), (4, 4), (3, 2)), strict=True))
@@ -90,8 +90,9 @@ class PassTimes:
 
     Attributes:
         setting: name of the setting.
-        sizes: the setting itself.
-        seconds: {kind of pass: {side: seconds in each round}}. The published side comes first.
+        sizes: sizes and attack radius of the setting.
+        seconds: {kind of pass: {implementation: seconds in each round}}. The published code comes first, then each back end of
+            the engine.
     """
 
     setting: str
@@ -99,7 +100,12 @@ class PassTimes:
     seconds: dict[str, dict[str, list[float]]]
 
     def ratio(self, kind: str, choice: str) -> Spread:
-        """Return how many times faster a pass of this kind is in the engine, with this back end, than in the published code."""
+        """Return how many times faster the engine makes a pass of one kind than the published code.
+
+        Args:
+            kind: kind of the pass.
+            choice: back end of the engine.
+        """
         return ratios(self.seconds[kind][PUBLISHED], self.seconds[kind][choice])
 
     def record(self) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def measure(setting: str, *, pairs: int, choices: Sequence[str] = ()) -> PassTim
 
     Args:
         setting: key of `SETTINGS`.
-        pairs: number of rounds.
+        pairs: number of rounds; each round times every implementation (the published code and our back ends) once.
         choices: back ends of the engine, from `CHOICES` of `benchmarks.search_step`. If empty, all that can run on this machine.
     """
     comparison = Comparison(SETTINGS[setting], attack_steps=1)
@@ -122,15 +128,13 @@ def measure(setting: str, *, pairs: int, choices: Sequence[str] = ()) -> PassTim
 
 
 def time_passes(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> PassTimes:
-    """Time all kinds of pass on all sides. An additional first round is not timed.
-
-    For each kind of pass, the sides run in turn.
+    """Time all kinds of pass in the published code and in the engine with each back end. An additional first round is not timed.
 
     Args:
         setting: name of the setting.
-        comparison: the sides.
+        comparison: the implementations that are compared.
         choices: back ends of the engine.
-        pairs: number of timed rounds.
+        pairs: number of timed rounds; each round times every implementation once.
     """
     x, y = comparison.batch()
     sides = {PUBLISHED: published_passes(comparison.published.model, x, y)}

@@ -3,8 +3,8 @@
     python -m benchmarks.study_durations                              # every method; about half an hour
     python -m benchmarks.study_durations --methods arnas              # one search, its retraining and its attack
 
-`engine.study.estimate` uses these numbers for the time that a study takes as long as no run has finished on the machine. Workers
-run one after another, with one thread. Their CPU time is measured, which other work on the machine affects little.
+`engine.study.estimate` uses these numbers to estimate the duration of a study until runs have finished on the machine itself. The
+runs are executed one after another, with one thread. CPU time is measured, because other work on the machine affects it little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.search.methods.registry import METHODS
 
 
 def cpu_seconds(folder: RunFolder) -> float:
-    """Run the worker of a run to its end, and return the CPU seconds that it took."""
+    """Execute a run to its end, and return the CPU seconds that it took."""
     worker = LocalLauncher().start(folder, Start(1, "cpu", 1))
     _, status, usage = os.wait4(worker.pid, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -35,7 +35,7 @@ def cpu_seconds(folder: RunFolder) -> float:
 
 
 def measure(runs: Path, method: str, with_followers: bool) -> dict[str, float]:
-    """Return {kind of run: CPU seconds} for a search with this method and, if wanted, for the runs that follow."""
+    """Run a search by a method and, if `with_followers`, its retraining and attack. Return {kind of run: CPU seconds}."""
     (runs / "control").mkdir(parents=True, exist_ok=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))  # so that no supervisor starts the runs
     then = ("retrain", "attack") if with_followers else ()

@@ -1,10 +1,10 @@
-"""Measure how much of a CPU core the supervisor takes while many runs wait.
+"""Measure how much of a CPU core the supervisor (the process that starts runs) takes while many runs wait.
 
     python -m benchmarks.supervisor_queue                  # 500 waiting runs, 20 seconds; about a minute
     python -m benchmarks.supervisor_queue --runs 100
 
-The runs are launched in a temporary folder, and none is ever started, because the supervisor has no free device. Prints the CPU
-time of the supervisor divided by the wall-clock time, in per cent of a core.
+The runs wait in a temporary folder. None is ever started, because the supervisor has no free device. The command prints the CPU
+time of the supervisor divided by the wall-clock time, in per cent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ SETTLE_S = 3.0  # until the files are old enough that the supervisor trusts thei
 
 
 def write_queue(runs: Path, count: int) -> None:
-    """Launch at least `count` runs in chains of three, which wait because this process claims to be the supervisor."""
+    """Launch at least `count` runs in groups of three: a search, its retraining and its attack.
+
+    The runs wait, because this process claims to be the supervisor (the process that starts runs) and starts none.
+    """
     (runs / "control").mkdir(parents=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
     for seed in range((count + 2) // 3):

@@ -53,7 +53,7 @@ def tints_of(results: Results) -> dict[Cell, float]:
 
 
 def _cell(results: Results, state: CellState, progress: Mapping[str, float | None], tints: Mapping[Cell, float]) -> str:
-    """Return one entry of the matrix as HTML: the accuracy or the state of a cell (one repetition of an arm), and a link to a run."""
+    """Return one entry of the matrix as HTML: the accuracy or state of a cell (one repetition of an arm), and a link to a run."""
     glyph, tone = STATUSES.get(state.status, ("?", "muted"))
     step = newest(state)
     result = results.of(state.cell)

@@ -62,7 +62,7 @@ def head(study_id: str) -> None:
 
 
 def progress(overview: Overview) -> str:
-    """Return the progress bar of a study: the number of finished cells (repetitions of arms), and the time left while it is active."""
+    """Return the progress bar of a study: finished cells (repetitions of arms) and, if the study is active, the time left."""
     left = session.hub().studies.left(overview) if overview.status in ACTIVE else None
     time_left = "" if left is None or left.seconds is None else f", {rounded(left.seconds)} left"
     detail = f"{plural(left.runs, 'run')} to go{time_left}" if left else ""

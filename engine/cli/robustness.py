@@ -37,7 +37,7 @@ def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
         run: id of a retraining or of an attack run. For an attack run, the sweep has the same network and conditions.
         radii: number of radii.
         root: folder of all runs.
-        wait: True to wait until the sweep is over and print the curves.
+        wait: True to wait until the sweep is over and print its accuracies.
         as_json: True to print JSON.
 
     Returns:
@@ -66,10 +66,10 @@ def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
 
 
 def transfer(targets: Sequence[str], maker: str, root: Path, as_json: bool) -> int:
-    """Attack each network with images made on each of the other networks, wait, and print the matrix of results.
+    """Attack each network with images made on each network, wait, and print the matrix of results.
 
-    The diagonal of the matrix has the results of attacking a network with images made on the same network. A second call with the
-    same networks reads the results of the first call.
+    The entries on the diagonal use images made on the attacked network itself. A second call with the same networks reads the
+    results of the first call.
 
     Args:
         targets: ids of the retrainings.
@@ -117,7 +117,7 @@ def _extras_off() -> dict[str, bool]:
 
 
 def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
-    """Wait until the runs are over, and return the exit code."""
+    """Wait until the runs have ended, and return the exit code: 0, 1 if a run failed, 130 if the user interrupted the wait."""
     states = watched(Bars(root, ids, quiet), ids, root)
     if states is None:
         return 130
@@ -133,7 +133,7 @@ def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
 def _events(root: Path, run: str) -> list[dict[str, Any]]:
     """Return the valid events of a run.
 
-    If the run was resumed from a checkpoint, it repeats the steps after the checkpoint. The earlier events of these steps are
+    A run that was resumed from a checkpoint repeats the steps after that checkpoint. Their events from before the resumption are
     left out.
     """
     kept: list[dict[str, Any]] = []
@@ -161,11 +161,15 @@ def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -
 
 
 def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple[str, list[str]]]:
-    """Return (heading, lines) for the curve against epsilon, the marks that check it, and the curve against steps.
+    """Return (heading, lines) for up to three lists of a sweep's accuracies. Each line gives one accuracy.
+
+    * Accuracy against epsilon, the attack radius.
+    * Accuracies under other attacks, which are run separately at some radii. They check the first list.
+    * Accuracy against the number of attack steps, at one radius.
 
     Args:
         points: fields of the run's `SweepPoint` events.
-        nearest: name of the attack that searches for the nearest adversarial images, which gives the curve against epsilon.
+        nearest: name of the attack of the first list. It searches for the nearest adversarial images.
     """
     of_radius = [point for point in points if point["sweep"] == "epsilon"]
     curve = [point for point in of_radius if point["attack"] == nearest]
@@ -184,7 +188,11 @@ def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple
 
 
 def _badge(events: Iterable[Mapping[str, Any]]) -> Badge:
-    """Return the reliability badge of the results of one or several runs, given all their events."""
+    """Return the reliability badge for the results of one or several runs.
+
+    Args:
+        events: all events of these runs.
+    """
     return recorded_badge([event for event in events if event["event"] == "check"])
 
 
@@ -193,7 +201,7 @@ def _distance(value: float | None) -> str:
 
 
 def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the cells of the transfer matrix as dicts, from the events of attack runs.
+    """Return the cells of the transfer matrix as dicts. Each cell is an accuracy of one network under images made on one network.
 
     A cell has the keys attack, images, correct, accuracy, low, high, fingerprint and:
 
@@ -217,12 +225,12 @@ def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 
 def _print_matrix(targets: Sequence[str], titles: Mapping[str, str], cells: Sequence[Mapping[str, Any]]) -> None:
-    """Print the transfer matrix: the accuracy of each network (row) on adversarial images made on each network (column).
+    """Print the transfer matrix. An entry is the accuracy of the row's network on images made on the column's network.
 
     Args:
         targets: ids of the retrainings, in the order of the rows and columns.
         titles: {id of a retraining: title}.
-        cells: one entry per row and column, with the keys target, source, correct and images.
+        cells: one dict per row and column, with the keys target, source, correct and images.
     """
     texts = {(cell["target"], cell["source"]): share_words(cell["correct"], cell["images"]) for cell in cells}
     numbers = {target: str(position + 1) for position, target in enumerate(targets)}

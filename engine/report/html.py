@@ -3,7 +3,8 @@
 The report has these sections:
 
 * the protocol (the attacks with their settings, and the images),
-* the results, the sweep, the certified lower bound and early verdicts,
+* the results: accuracies under each attack, accuracies at several attack radii (the sweep), the certified lower bound, and early
+  verdicts, which say which of two networks is more robust,
 * the reliability checks,
 * stored images,
 * the cells of the network,
@@ -43,7 +44,8 @@ def network_report(log: RunLog, run: str) -> bytes:
     """Return the report of an attacked network as HTML.
 
     Args:
-        log, run: the run log, and the id of the attack run.
+        log: the run log.
+        run: id of the attack run.
 
     Raises:
         RunLogError: the run does not exist, or its images cannot be read.
@@ -63,9 +65,9 @@ def network_report(log: RunLog, run: str) -> bytes:
 
 
 def _ancestry(log: RunLog, run: str) -> list[dict[str, Any]]:
-    """Return the rows of an attack run, of the retraining that it attacked, and of the search before the retraining.
+    """Return the run log's rows of three runs: the search, the retraining, and the attack run `run` on the retrained network.
 
-    The earliest run comes first. Runs that do not exist are left out.
+    Runs that do not exist are left out.
     """
     chain = [log.run(run)]
     known = set(log.runs()["id"])
@@ -121,7 +123,11 @@ def _results(log: RunLog, attack: Mapping[str, Any]) -> str:
 
 
 def _without_results(config: Mapping[str, Any]) -> str:
-    """Return a sentence on an attack run without results, from its settings."""
+    """Return a sentence that says why an attack run has no results.
+
+    Args:
+        config: settings of the attack run.
+    """
     if config.get("against"):
         return "This run only compares two networks, so it has no accuracy of its own."
     return "No attack is complete yet." if config.get("attacks") else "This run attacks nothing; it only measures a sweep."
@@ -143,7 +149,7 @@ def _network(log: RunLog, run: str, attack: Mapping[str, Any]) -> str:
 
 
 def _cells(content: Mapping[str, Any] | None, hand_made: str) -> str:
-    """Return drawings of a network's cells with a legend, as HTML. A hand-made network, which has no cells, is described instead.
+    """Return drawings of a network's cells with a legend, as HTML. For a hand-made network, return a description instead.
 
     Args:
         content: the genotype as a dict, or None.
@@ -207,7 +213,13 @@ def _difference(run: Mapping[str, Any], difference: Difference) -> tuple[str, st
 
 
 def _value(run: Mapping[str, Any], name: str, value: object) -> str:
-    """Return the value of a setting as text, in the same form as on the pages."""
+    """Return the value of a setting as text, in the same form as on the pages of the dashboard.
+
+    Args:
+        run: row of the run in the run log.
+        name: name of the setting.
+        value: its value.
+    """
     try:
         info = config_class(run["kind"], run["method"]).model_fields.get(name)
     except ConfigError:  # a method of another version

@@ -66,7 +66,7 @@ def certified_section(log: RunLog, run: str, row: NetworkRow | None) -> str:
 def verdict_section(log: RunLog, attack: Mapping[str, Any]) -> str:
     """Return the section on the early verdicts about the network, as HTML, or "" if there are none.
 
-    A verdict is about the network if its run or the run it compares with attacked the same retraining.
+    A verdict compares two attack runs. It is about this network if either of them attacked the same retraining as `attack`.
     """
     same = {attack["id"], *_attacks_of(log, attack)}
     found = log.verdicts()
