@@ -40,7 +40,7 @@ class Line:
 
 
 def fit(sizes: Sequence[float], seconds: Sequence[float]) -> Line:
-    """Return the line through at least two points (size, seconds) that has the least relative errors.
+    """Return the line through at least two points (size, seconds) that is fitted with least relative errors.
 
     Relative errors are used because the noise of a measured time is proportional to the time.
     """

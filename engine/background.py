@@ -19,7 +19,7 @@ EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
 
 
 class Studies:
-    """The studies of a runs folder. Their runs are launched as they become due."""
+    """The part of the background process that launches the runs of studies."""
 
     def __init__(self, runs: Path) -> None:
         """Create an object for the studies of the runs folder `runs`."""

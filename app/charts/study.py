@@ -29,7 +29,7 @@ def strip_height(arms: int) -> int:
 
 
 def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return {name of an arm: (colour, symbol)}. With seven colours and six symbols, the first 42 arms look different."""
+    """Return {name of an arm: (colour, symbol)}. There are 42 different pairs of a colour and a symbol."""
     return {name: (COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]) for place, name in enumerate(names)}
 
 
@@ -127,7 +127,7 @@ def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
     """Return a heat map of how often each operation won on each edge of a cell.
 
     Each row is an edge, each column an operation. The last column counts the genotypes without the edge. A frame marks the
-    largest number of a row, unless it occurs twice.
+    largest number of a row, unless this number occurs more than once in the row.
 
     Args:
         votes: votes of the genotypes.

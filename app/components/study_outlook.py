@@ -32,7 +32,7 @@ def facts_html(outlook: Outlook) -> str:
 
 
 def size_words(outlook: Outlook) -> str:
-    """Return a text with the numbers of runs, of repetitions of arms, of arms and of seeds of a study."""
+    """Return a text with the numbers of runs, cells (repetitions of arms), arms and seeds of a study."""
     study = outlook.study
     repeats = f" × {plural(study.retrainings, 'retraining')}" if study.retrainings > 1 else ""
     return (f"{plural(outlook.time.runs, 'run')} in {plural(len(study.cells()), 'cell')}: {plural(len(study.arms), 'arm')} × "

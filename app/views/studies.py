@@ -1,4 +1,7 @@
-"""The Studies page. It lists all studies with their answers, and launches new ones: questions that ship, or the user's own."""
+"""The Studies page. It lists all studies with their answers, and launches new studies.
+
+A new study answers a question that ships with Rampart, or is written by the user.
+"""
 
 from __future__ import annotations
 

@@ -54,8 +54,7 @@ def launch(runs: Path | str, study: Study) -> str:
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
     """Launch runs of a study that are due, at most `MOST_AT_ONCE`, and return their number. The supervisor calls this.
 
-    A study that is stopped or complete launches nothing. When all its runs have finished, the study is
-    marked as complete.
+    A study that is stopped or complete launches nothing. When all its runs have finished, the study is marked as complete.
 
     Raises:
         RunError: the study cannot be read, or a run cannot be written.

@@ -26,7 +26,7 @@ from engine.study.statistics import equivalence_p, permutation_test, smallest_p,
 Verdict = Literal["better", "worse", "equal", "undecided", "demonstration"]
 Interval = tuple[float, float]
 
-FEWEST_UNITS = 5  # search seeds an arm; with fewer, a study demonstrates and claims nothing
+FEWEST_UNITS = 5  # search seeds of an arm; with fewer, a study demonstrates and claims nothing
 MACS_TOLERANCE = 0.02  # a larger relative difference of MACs is part of the sentence
 
 

@@ -91,7 +91,8 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
              slots: int | None = None) -> Estimate:
     """Return how long a study takes or, after its launch, how much longer it takes.
 
-    Several runs of one thread work at the same time. A run that several repetitions share counts once.
+    Each run is assumed to use one thread, so that several runs work at the same time. A run that several repetitions share counts
+    once.
 
     Args:
         study: the study.

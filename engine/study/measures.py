@@ -42,7 +42,8 @@ def measures_of(log: RunLog, state: CellState, rows: Mapping[str, tuple[str, Net
     Args:
         log: the run log.
         state: the cell with its runs.
-        rows: {id of an attack run: (hash of its protocol, its row)}, from `engine.report.robustness.rows_of`.
+        rows: {id of an attack run: (hash of its protocol, its row of the robustness table)}, from
+            `engine.report.robustness.rows_of`.
     """
     measures: dict[str, float] = {}
     for step in state.steps:

@@ -56,10 +56,10 @@ def from_text(text: str | bytes) -> Study:
 
 
 def from_record(record: Mapping[str, Any]) -> Study:
-    """Return the study that a JSON object describes. Only the form of names, seeds and settings is checked, not that they exist.
+    """Return the study that a JSON object describes. The study may still be one that cannot be launched (`checked`).
 
-    Entries that are missing get their defaults. Without contrasts, every arm is compared with the reference arm or, if there is
-    none, with the first arm.
+    Entries that are missing get their defaults. Without contrasts (pairs of arms to compare), every arm is compared with the
+    reference arm or, if there is none, with the first arm.
 
     Raises:
         ConfigError: an entry is unknown, missing or of the wrong type.

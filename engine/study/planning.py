@@ -136,7 +136,7 @@ class Plan:
         return launched
 
     def _launch_next(self, cell: Cell) -> str | None:
-        """Launch the first run of a cell that is due, and return its id. If none is due or it cannot be launched, return None."""
+        """Launch the first due run of a cell, and return its id. If no run is due, or it cannot be launched, return None."""
         for step in self._steps(cell):
             if step.is_due:
                 config = self._config(cell, step.name, step.parent)

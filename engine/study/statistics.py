@@ -63,7 +63,7 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> tuple[f
     chosen = min(len(first), len(second))
     exact = comb(len(pooled), chosen) <= MOST_ARRANGEMENTS
     arrangements = _all_arrangements(len(pooled), chosen) if exact else _drawn_arrangements(len(pooled), chosen)
-    # The units are centred, so the sum of a group is proportional to the difference of means.
+    # The values are centred, so the sum of a group is proportional to the difference of means.
     distances = np.abs(pooled[arrangements].sum(axis=1))
     observed = chosen * max(len(first), len(second)) / len(pooled) * abs(float(np.mean(first) - np.mean(second)))
     extreme = int(np.sum(distances >= observed - _TIE * float(np.abs(pooled).sum()) - 1e-12))
@@ -73,9 +73,11 @@ def permutation_test(first: Sequence[float], second: Sequence[float]) -> tuple[f
 def smallest_p(first_units: int, second_units: int) -> float:
     """Return the smallest p-value that `permutation_test` can give for these numbers of search seeds.
 
-    If the arms are equally large, swapping them gives an arrangement that is as extreme as the observed one. For five search
-    seeds each, the smallest p-value is therefore 2 / 252. With m contrasts, Holm's adjustment multiplies it by m. If the product
-    exceeds alpha, nothing can be significant.
+    With five search seeds in each arm, there are 252 ways to divide the values into two groups. If the arms are equally large,
+    two of these ways are always equally extreme, because the arms can be exchanged. The smallest p-value is therefore 2 / 252.
+
+    With m contrasts (comparisons of arms), Holm's adjustment multiplies it by m. If the product exceeds alpha, nothing can be
+    significant.
 
     Args:
         first_units, second_units: numbers of search seeds of the two arms.
@@ -200,7 +202,7 @@ def _separation(difference: float, spreads: tuple[float, float], first_units: in
         spreads: standard deviations of the values of the two arms.
         first_units, second_units: numbers of values (search seeds) of the two arms.
     """
-    scores = np.linspace(-9.0, 9.0, 2001)  # of the smallest unit of the first arm
+    scores = np.linspace(-9.0, 9.0, 2001)  # of the smallest value of the first arm
     density = first_units * stats.norm.pdf(scores) * stats.norm.sf(scores) ** (first_units - 1)
     below = stats.norm.cdf((difference + spreads[0] * scores) / spreads[1]) ** second_units
     return float(np.trapezoid(density * below, scores))
@@ -209,7 +211,7 @@ def _separation(difference: float, spreads: tuple[float, float], first_units: in
 def _attainable_level(first_units: int, second_units: int, level: float) -> float | None:
     """Return the largest possible p-value of the permutation test that is at most `level`; None if there is none.
 
-    The values are assumed to be all different.
+    It is assumed that no two search seeds have equal values.
 
     Args:
         first_units, second_units: numbers of search seeds of the two arms.
@@ -250,13 +252,13 @@ def _welch_satterthwaite(first: float, second: float, first_units: int, second_u
 
 @lru_cache(maxsize=16)
 def _all_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
-    """Return every way to choose `chosen` of `units` positions, as an array of indices [arrangements, chosen]."""
+    """Return all subsets of `chosen` of `units` positions, as an array of indices [subsets, chosen]."""
     return np.array(list(combinations(range(units), chosen)), dtype=np.intp)
 
 
 @lru_cache(maxsize=4)
 def _drawn_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
-    """Choose `chosen` of `units` positions at random, again and again; an array of indices [SAMPLED_ARRANGEMENTS, chosen]."""
+    """Return random subsets of `chosen` of `units` positions, as an array of indices [SAMPLED_ARRANGEMENTS, chosen]."""
     order = np.random.default_rng(_SEED).random((SAMPLED_ARRANGEMENTS, units)).argsort(axis=1)
     return order[:, :chosen]
 
