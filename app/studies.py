@@ -146,7 +146,7 @@ class Studies:
             return self._durations[1]
 
     def facts(self, study_id: str = "") -> list[object]:
-        """Return values from which a page can see if it must be shown again: they change when its contents change.
+        """Return values that change whenever the contents of a page change. By these values, a page knows that it must be shown again.
 
         Args:
             study_id: id of the study that the page shows; "" for the list of all studies, which does not show the progress of

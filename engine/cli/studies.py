@@ -123,7 +123,7 @@ def _declared(options: argparse.Namespace) -> Study:
 
 
 def _other_dataset(dataset: str) -> str:
-    """Return another dataset than `dataset`: the first one that is on this machine or, if there is none, simply the first one."""
+    """Return a dataset other than `dataset`, if possible one that is on this machine."""
     others = [name for name in DATASETS if name != dataset]
     return next((name for name in others if not absence(image_source(name))), others[0])
 

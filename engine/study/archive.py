@@ -130,7 +130,13 @@ def remove_example(runs: Path | str) -> None:
 
 
 def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
-    """Unpack an archive into a new folder, and return the ids of its studies."""
+    """Unpack an archive into a new folder, and return the ids of its studies.
+
+    Args:
+        source: the archive.
+        draft: the new folder.
+        example: True to mark the studies and their runs as the example.
+    """
     total = 0
     with tarfile.open(source) if isinstance(source, Path) else tarfile.open(fileobj=source) as archive:
         for member in archive:

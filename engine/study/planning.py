@@ -261,7 +261,7 @@ class Plan:
 
 
 def plan_of(runs: Path | str, study: Study) -> Plan:
-    """Return the plan of a study, made from the runs that a runs folder has now."""
+    """Return the plan of a study, made from the runs that exist now."""
     return Plan(study, Runs(runs))
 
 
