@@ -146,7 +146,7 @@ class Studies:
             return self._durations[1]
 
     def facts(self, study_id: str = "") -> list[object]:
-        """Return values that change whenever the contents of a page change. By these values, a page knows that it must be shown again.
+        """Return values that change whenever the contents of a page change. The page is shown again when they change.
 
         Args:
             study_id: id of the study that the page shows; "" for the list of all studies, which does not show the progress of
