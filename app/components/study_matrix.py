@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from app.components.study_answer import STATUSES
 from app.formats import escape, missing, moment, percent, plural
 from app.theme import KIND_TITLES
+from engine.report.words import measured_text
 from engine.study.declaration import Cell, Study
 from engine.study.overview import Overview
 from engine.study.planning import CellState, Step
-from engine.study.results import Results
+from engine.study.results import CellResult, Results
 
 STRONGEST = 34  # tint of the highest value, in per cent
 MOST_CAUSES = 5
@@ -29,7 +30,7 @@ def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str
     tints = tints_of(results)
     rows = "".join(
         f'<tr><th scope="row">{escape(arm.name)}</th>' + "".join(
-            f"<td>{_cell(results, cells[Cell(arm.name, *place)], progress, tints)}</td>" for place in places) + "</tr>"
+            f"<td>{_cell(results, cells.get(Cell(arm.name, *place)), progress, tints)}</td>" for place in places) + "</tr>"
         for arm in study.arms)
     return (f'<div class="rp-scroll"><table class="rp-table rp-matrix" aria-label="Cells of the study">{_head(study)}'
             f"<tbody>{rows}</tbody></table></div>")
@@ -52,8 +53,13 @@ def tints_of(results: Results) -> dict[Cell, float]:
     return {cell: STRONGEST * (value - low) / (high - low) if high > low else 0.0 for cell, value in values.items()}
 
 
-def _cell(results: Results, state: CellState, progress: Mapping[str, float | None], tints: Mapping[Cell, float]) -> str:
-    """Return one entry of the matrix as HTML: the accuracy or state of a cell (one repetition of an arm), and a link to a run."""
+def _cell(results: Results, state: CellState | None, progress: Mapping[str, float | None], tints: Mapping[Cell, float]) -> str:
+    """Return one entry of the matrix as HTML; "" if the arm does not have this search seed.
+
+    The entry shows the accuracy or the state of a cell (one repetition of an arm), and links to a run of the cell.
+    """
+    if state is None:
+        return ""
     glyph, tone = STATUSES.get(state.status, ("?", "muted"))
     step = newest(state)
     result = results.of(state.cell)
@@ -61,12 +67,25 @@ def _cell(results: Results, state: CellState, progress: Mapping[str, float | Non
     inside = (f'<span><span class="rp-tone-{tone}" aria-hidden="true">{glyph}</span> <span class="rp-num">{escape(words)}</span>'
               f"</span>{_reused(state)}")
     look = f'style="background: color-mix(in srgb, var(--rp-natural) {tints.get(state.cell, 0):.0f}%, transparent)"'
-    hint = escape(cause_of(state) or f"{state.status}: {step.run}" if step else "No run yet")
+    hint = escape(cause_of(state) or (measured_words(results, result) if result else f"{state.status}: {step.run}") if step
+                  else "No run yet")
     if step is None:
         return f'<span class="rp-matrixcell" data-status="{state.status}" title="{hint}">{inside}</span>'
     return (f'<a class="rp-matrixcell" data-status="{state.status}" href="run?id={escape(step.run)}" target="_self" {look} '
             f'title="{hint}" aria-label="{escape(f"{state.cell.arm}, seed {state.cell.search_seed}: {state.status}, {words}")}">'
             f"{inside}</a>")
+
+
+def measured_words(results: Results, result: CellResult) -> str:
+    """Return the result of a cell (one repetition of an arm) as several lines of text.
+
+    The lines give the accuracies with their intervals, the MACs relative to the reference arm, the reliability and the run's id.
+    """
+    natural, ratio = result.natural, results.size_ratio(result)
+    parts = [measured_text(result.endpoint), f"natural {measured_text(natural)}" if natural else "",
+             f"{ratio:.2f} times the MACs of {results.study.reference}" if ratio else "",
+             f"reliability {result.badge.colour}: {' '.join(result.badge.reasons)}", result.run]
+    return "\n".join(filter(None, parts))
 
 
 def _reused(state: CellState) -> str:

@@ -21,9 +21,11 @@ from engine.errors import ConfigError
 from engine.requests import runs_root
 from engine.study import actions, archive
 from engine.study.declaration import Study
+from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
 from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
+from engine.study.power import power_of, spread_of
 from engine.study.questions import SIZES, recipes
 from engine.study.report import FORMATS, as_json, export, rows, seconds_text
 
@@ -107,8 +109,23 @@ def _new(options: argparse.Namespace, root: Path) -> int:
     study_id = actions.launch(root, declared)
     if options.wait:
         return _wait(root, study_id, options.json)
-    print(json.dumps({"id": study_id}) if options.json else study_id)
+    print(json.dumps({"id": study_id}) if options.json else f"{study_id}\n{_outlook(declared, root)}")
     return 0
+
+
+def _outlook(declared: Study, root: Path) -> str:
+    """Return how long a study takes and how small a difference it detects, in one line."""
+    time_needed = estimate(declared, Durations(root))
+    duration = "of unknown duration" if time_needed.seconds is None else f"about {seconds_text(time_needed.seconds)}"
+    power = power_of(declared, spread_of(declared, ()))
+    if power is None:
+        detects = "ranks networks and tests no difference"
+    elif power.difference is None:
+        detects = "at this size, no contrast can become significant"
+    else:
+        detects = (f"detects differences from {100 * power.difference:.1f} points at 80 % power, if search seeds spread by "
+                   f"{100 * power.spread.value:.1f} points")
+    return f"{time_needed.runs} runs, {duration}; {detects}"
 
 
 def _declared(options: argparse.Namespace) -> Study:

@@ -70,7 +70,7 @@ def test_the_axis_of_steps_has_a_tick_at_each_measured_number_and_no_other() -> 
 def test_the_transfer_map_names_every_pair_white_box_results_and_gaps() -> None:
     """Rows are targets. Intervals stand in each cell and in its tooltip, with the number of images."""
     networks = tuple(TransferNetwork(name, f"Network {name}", "") for name in "xy")
-    cells = {pair: TransferCell("run-1", "mi-fgsm", measured(correct), "f") for pair, correct in (
+    cells = {pair: TransferCell("run-1", "mi-fgsm", measured(correct)) for pair, correct in (
         (("x", "x"), 10), (("x", "y"), 60))}
     figure = transfer_figure(TransferMap("id", {"attack": "mi-fgsm"}, networks, cells))
     (heat,) = figure.data

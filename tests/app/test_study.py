@@ -212,6 +212,11 @@ def test_a_result_appears_without_a_reload(empty: Path) -> None:
     assert not page.exception and "3 of 6 cells" in text_of(page) and len(charts(page)) == 5
 
 
+def test_a_cell_tells_its_intervals_size_and_reliability(sample_studies: Samples) -> None:
+    text = text_of(study_page(sample_studies, "finished"))
+    assert re.search(r'title="\d+\.\d % \(\d+\.\d to \d+\.\d\), 360 images\nnatural \d+\.\d % .*\nreliability ', text)
+
+
 RANKING = """\
 question: Does PGD-20 rank networks like the worst case?
 dataset: digits
@@ -221,6 +226,8 @@ analysis: ranking
 measures: [PGD-20, natural accuracy]
 arms:
   - {name: MGDA, method: arnas, attack: {attacks: [fgsm, pgd-20], certify: false, sweep_radii: null}}
+  - {name: Hand-made network, retrain: {network: wide-resnet-10-1}, seeds: 1,
+     attack: {attacks: [fgsm, pgd-20], certify: false, sweep_radii: null}}
 """
 
 
@@ -230,7 +237,7 @@ def test_a_ranking_shows_the_correlation_of_every_measure(empty: Path) -> None:
     page = open_page("study", id=study_id, measure="natural accuracy")
     assert not page.exception, [error.value for error in page.exception]
     text = text_of(page)
-    assert "Rankings" in text and "12 networks with all measures" in text and "Beyond counting" in text
+    assert "Rankings" in text and "13 networks with all measures" in text and "Beyond counting" in text
     assert "Kendall" in text and "+1.00" in text, "the worst case is PGD-20 on every image"
     figure = charts(page)[f"study_ranking_{study_id}_natural accuracy"]
     assert "Natural accuracy (%)" in json.dumps(figure) and "Contrasts" not in text

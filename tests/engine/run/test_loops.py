@@ -157,7 +157,7 @@ def test_catastrophic_overfitting_is_an_alert_with_its_numbers(runs: Path) -> No
     session.close()
     (alert,) = events_of(runs, run_id, "alert")
     assert alert["level"] == "warning" and alert["text"].startswith("Catastrophic overfitting:")
-    assert all(number in alert["text"] for number in ("PGD-8", "0.125", "0.500", "0.875"))
+    assert all(number in alert["text"] for number in ("PGD-8", "12.5 %", "50.0 %", "87.5 %"))
 
 
 def test_a_search_writes_what_the_pages_read(runs: Path, chain: dict[str, str]) -> None:
