@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_every_field_of_every_method_can_be_typed(method: str) -> None:
     config = build("search", method, "digits", "smoke")
     changes = {name: value for name, value in config.model_dump().items() if name != "dataset"}
     line = command_of("search", method, "paper", "digits", changes)
-    request = parse("search", line.removeprefix(program()).split()[1:])
+    request = parse("search", shlex.split(line.removeprefix(program()))[1:])
     assert build("search", method, "digits", "paper", request.changes) == config
 
 
