@@ -179,7 +179,9 @@ def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES, *, file: st
 
     Args:
         text: the text, JSON or YAML.
-        entries, file, advice: names of the possible entries, the kind of file, and what to do, for the error message.
+        entries: names of the possible entries, which the error message lists. They are not checked here.
+        file: kind of file, as the error message calls it.
+        advice: what the error message tells the user to do.
 
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.

@@ -48,8 +48,8 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
     Args:
         runs: table of all runs, from `RunLog.runs`.
         wanted: id of the search to preselect, as given in the page's address.
-        candidate: number of the candidate (one of the networks that the search measured) to preselect in place of the search's
-            final result, as given in the page's address.
+        candidate: the candidate's number, as given in the page's address. A candidate is one of the networks that the search
+            measured. If a number is given, this candidate is preselected instead of the search's final result.
         key: prefix of the widgets' keys: the name of the page, for example "launch".
         preselect: True to preselect the first entry of each list. False leaves the lists without a selection.
         named_too: True to offer hand-made networks as well. Only the Launch page may do this.

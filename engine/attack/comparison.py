@@ -112,7 +112,10 @@ class PairedEvaluation:
 
     @property
     def counts(self) -> PairedCounts:
-        """The numbers of images on which both networks withstand the attacks, only one, or neither, in complete chunks."""
+        """How many images both networks withstand, only one of them withstands, and neither withstands.
+
+        Only the images of complete chunks count.
+        """
         pairs = list(zip(self.correct, self.other, strict=False))
         return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
 
