@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -32,7 +32,8 @@ KEPT = ("run.json", "environment.json", "process.json", "exit.json", "events.jso
 LARGEST_BYTES = 2 * 2**30  # of all files in an archive together
 
 
-def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples: bool = True) -> int:
+def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *,
+                  pictured: Collection[int] | None = None) -> int:
     """Write studies and all the runs that they use to an archive, and return the number of runs.
 
     Paths, process ids and uncommitted changes to the code are left out, because they belong to the machine.
@@ -41,15 +42,16 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples
         runs: folder of all runs.
         ids: ids of the studies.
         target: the file to write; its name should end with .tar.xz.
-        samples: False to leave out the images that attack runs store for the gallery.
+        pictured: search seeds of the cells whose attack runs keep their stored images, which the gallery shows; None for all.
 
     Raises:
         RunError: a study does not exist, or one of its runs has not ended.
     """
-    known, taken = Runs(runs), set()
-    for study_id in ids:
-        cells = Plan(StudyFolder(runs, study_id).read(), known).cells
-        taken |= {step.run for cell in cells for step in cell.steps if step.run}
+    known = Runs(runs)
+    steps = [(cell.cell, step.run) for study_id in ids for cell in Plan(StudyFolder(runs, study_id).read(), known).cells
+             for step in cell.steps if step.run]
+    taken = {run_id for _, run_id in steps}
+    with_images = {run_id for cell, run_id in steps if pictured is None or cell.search_seed in pictured}
     for run_id in sorted(taken):
         if not (state := compute(RunFolder(runs, run_id), with_parent=False)).is_over:
             raise RunError(f"An archive needs studies whose runs have ended, and {run_id} is {state.status}; wait for it or stop "
@@ -62,7 +64,7 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *, samples
                     _add(archive, path.relative_to(runs).as_posix(), path.read_bytes())
             for run_id in sorted(taken):
                 for name in KEPT:
-                    if samples or name != "results/samples.parquet":
+                    if run_id in with_images or name != "results/samples.parquet":
                         _add_file(archive, RunFolder(runs, run_id).path, name)
         temporary.replace(target)
     finally:
