@@ -52,11 +52,12 @@ def _title(run: dict[str, Any]) -> None:
     note = PRESETS.get(preset, "") if preset in ("quick", "smoke") else ""
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
     tags = "".join(map(tag_html, (theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]),
-                                  f"preset {preset}")))
+                                  f"preset {preset}", *(["example"] if run["example"] else []))))
+    study = run["study"] and f'<a href="study?id={escape(run["study"])}" target="_self">Part of a study</a>'
     failed = run["status"] == "failed"
     st.html(f'<div class="rp-row"><h1 class="rp-title">{escape(run["title"])}</h1>'
             f'{status_chip_html(run["status"], "" if failed else run.get("cause"), silent)}</div>'
-            f'<div class="rp-row rp-below">{tags}<span class="rp-label">{escape(run["id"])}</span></div>'
+            f'<div class="rp-row rp-below">{tags}<span class="rp-label">{escape(run["id"])}</span>{study}</div>'
             + (f'<p class="rp-note rp-below">{escape(note)}</p>' if note else "")
             + (f'<div class="rp-problem rp-below" role="alert"><b>Why it failed</b> {escape(why(run))}</div>'
                if failed else ""))

@@ -40,12 +40,12 @@ def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[st
 
     Args:
         frame: table of runs, from `RunLog.runs`.
-        text: words. Each word must occur in the id, title, preset or dataset of the run. Case is ignored.
+        text: words. Each word must occur in the id, title, preset, dataset or study of the run. Case is ignored.
         statuses: allowed statuses. An empty list allows all.
         kinds: allowed kinds. An empty list allows all.
     """
     searched = pd.Series("", index=frame.index)
-    for column in ("id", "title", "preset", "dataset"):
+    for column in ("id", "title", "preset", "dataset", "study"):
         searched += " " + frame[column].fillna("").astype(str).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in text.lower().split():
@@ -62,7 +62,7 @@ def row_of(run: pd.Series) -> Row:
     glyph, tone = theme.STATUS.get(run["status"], ("?", "muted"))
     split, name = split_of(run), name_of(run)
     return Row(run["id"], {
-        "title": CellText(name, sub=run["id"], href=f"run?id={run['id']}", sort=name),
+        "title": CellText(name, sub=run["id"] + (" · example" if run["example"] else ""), href=f"run?id={run['id']}", sort=name),
         "status": CellText(run["status"].capitalize(), tone=tone, glyph=glyph, sort=run["status"], sub=cause_of(run),
                            hint=shown(run["cause"])),
         "kind": CellText(theme.KIND_TITLES.get(run["kind"], EMPTY), sub=shown(run["preset"])),
@@ -224,7 +224,7 @@ def runs_list() -> None:
 def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
     """Show the controls of the filter and return the rows of the runs that match it."""
     words, states, kinds = st.columns([3, 3, 2])
-    text = words.text_input("Filter", key="runs.text", placeholder="Name, id, preset or dataset", live="200ms",
+    text = words.text_input("Filter", key="runs.text", placeholder="Name, id, preset, dataset or study", live="200ms",
                             type="search", persist_state="session")
     wanted = states.multiselect("Status", STATUSES, key="runs.statuses", format_func=str.capitalize, placeholder="any",
                                 persist_state="session")

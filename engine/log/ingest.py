@@ -272,15 +272,15 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
 
     The last value is a sentence that explains why run.json cannot be used, or None if it can be used.
     """
-    nothing = (None,) * 7
+    nothing = (None,) * 12
     try:
         run = folder.read_run()
     except RunError as problem:
-        return (*nothing, None, None, None, str(problem))
-    config = run["config"]
+        return (*nothing, str(problem))
+    config, study = run["config"], run.get("study") or {}
     names = [run.get(key) for key in ("kind", "method", "title", "preset")]
     return (*names, config.get("dataset"), run.get("parent"), float(run.get("created") or 0), run.get("command"),
-            json.dumps(config), json.dumps(run), None)
+            json.dumps(config), json.dumps(run), study.get("id"), bool(study.get("example")), None)
 
 
 def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:

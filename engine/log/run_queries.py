@@ -26,7 +26,7 @@ RUNS = {
     "adversarial_images": NUMBER, "adversarial_attack": TEXT, "accuracy_of": TEXT, "chain_attack_run": TEXT,
     "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER, "chain_adversarial_attack": TEXT, "badge": TEXT,
     "badge_reasons": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG, "can_resume": FLAG,
-    "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT,
+    "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT, "study": TEXT, "example": FLAG,
 }
 PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
             "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}
@@ -135,7 +135,8 @@ _RUNS = f"""
            chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
            case when kind = 'attack' and tested.adversarial_accuracy is not null then coalesce(findings, []) end as findings,
            ingest.last_t as last_event_t, built.parameters, built.macs,
-           coalesce(built.hash, derived.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made
+           coalesce(built.hash, derived.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made,
+           coalesce(f.study, '') as study, coalesce(f.example, false) as example
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join built using (number)

@@ -24,7 +24,8 @@ from engine.study.results import duration_of
 
 # CPU seconds of a run with the preset `quick` on digits, with one thread, and the epochs or images that the run covers. They
 # stand in for the durations of finished runs as long as there are none. Measured by benchmarks/study_durations.py.
-DIGITS_QUICK_S = {("search", "arnas"): (99.6, 16), ("retrain", ""): (26.6, 14), ("attack", ""): (59.0, 359)}
+DIGITS_QUICK_S = {("search", "arnas"): (99.6, 16), ("search", "dsara"): (89.8, 16), ("search", "e2rnas"): (36.7, 16),
+                  ("search", "random_search"): (24.8, 30), ("retrain", ""): (26.6, 14), ("attack", ""): (59.0, 359)}
 # Settings that do not make two runs incomparable in their duration. Epochs and attacked images enter as a ratio.
 IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "autoattack_images", "genotype", "transplant", "match",
            "match_to", "channels", "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
@@ -181,8 +182,8 @@ def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, 
     run = folder.read_run()
     seconds = duration_of(folder)
     try:
-        if seconds is None or run.get("imported"):
-            return None
+        if seconds is None or run.get("imported") or (run.get("study") or {}).get("example"):
+            return None  # the example ran on another machine
         config = recorded(run)
     except (ConfigError, KeyError):
         return None

@@ -226,7 +226,11 @@ def test_the_example_opens_and_is_removed_with_one_click_each(empty: Path) -> No
     page = open_page("studies")
     text = text_of(page)
     assert text.count(">example<") == len(ids) and "Open an example study" not in text
-    assert not [run for run in session.run_log().runs()["status"] if run != "finished"]
+    runs = session.run_log().runs()
+    assert set(runs["status"]) == {"finished"} and runs["example"].all() and set(runs["study"]) == set(ids)
+    header = text_of(open_page("run", id=runs["id"].iloc[0]))
+    assert ">example<" in header and f"study?id={runs['study'].iloc[0]}" in header
+    assert "· example" in str(component_data(open_page("runs"), "rampart_table"))
     page.button(key="studies.example.remove").click().run()
     assert not page.exception and study_ids(empty) == []
     assert session.run_log().runs().empty
