@@ -65,7 +65,7 @@ def _cell(results: Results, state: CellState | None, progress: Mapping[str, floa
     result = results.of(state.cell)
     words = percent(result.endpoint.accuracy) if result else state_words(state, progress)
     inside = (f'<span><span class="rp-tone-{tone}" aria-hidden="true">{glyph}</span> <span class="rp-num">{escape(words)}</span>'
-              f"</span>{_reused(state)}")
+              f"</span>{_size(results, result)}{_reused(state)}")
     look = f'style="background: color-mix(in srgb, var(--rp-natural) {tints.get(state.cell, 0):.0f}%, transparent)"'
     hint = escape(cause_of(state) or (measured_words(results, result) if result else f"{state.status}: {step.run}") if step
                   else "No run yet")
@@ -74,6 +74,12 @@ def _cell(results: Results, state: CellState | None, progress: Mapping[str, floa
     return (f'<a class="rp-matrixcell" data-status="{state.status}" href="run?id={escape(step.run)}" target="_self" {look} '
             f'title="{hint}" aria-label="{escape(f"{state.cell.arm}, seed {state.cell.search_seed}: {state.status}, {words}")}">'
             f"{inside}</a>")
+
+
+def _size(results: Results, result: CellResult | None) -> str:
+    """Return the MACs of a cell's network relative to those of the reference arm, as a second line; "" without a reference."""
+    ratio = results.size_ratio(result) if result and result.cell.arm != results.study.reference else None
+    return "" if ratio is None else f'<span class="rp-label">× {ratio:.2f} MACs</span>'
 
 
 def measured_words(results: Results, result: CellResult) -> str:

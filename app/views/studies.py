@@ -49,6 +49,8 @@ def studies() -> None:
         if isinstance(sentence, str):
             st.html(f'<div class="rp-problem" role="alert">{escape(sentence)}</div>')
     removal(readable)
+    if not any(one.study.example for one in readable):
+        offer()
 
 
 def question_html(overview: Overview) -> Markup:

@@ -217,6 +217,7 @@ def _say_added(options: argparse.Namespace, ids: list[str]) -> int:
 
 
 def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
+    requests.ensure_supervisor(root)  # in case it was killed while runs wait
     overview = read_overview(root, folder.id)
     results, answer, seconds = overview.results, overview.answer, overview.left.seconds
     if as_json_text:

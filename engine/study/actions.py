@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import requests
-from engine.errors import RampartError, RunError
+from engine.errors import ConfigError, RampartError, RunError
 from engine.run import admission, provenance
 from engine.run.folder import RunFolder, new_id
 from engine.run.state import compute
 from engine.study.declaration import Study, kind_of
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
-from engine.study.parsing import checked
+from engine.study.parsing import MOST_SEEDS, check_size, checked
 from engine.study.planning import Plan, plan_of
 
 # The supervisor launches at most this many runs of a study at a time, so that it can watch its workers in between.
@@ -118,7 +118,11 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
     study = folder.read()
     if isinstance(seeds, int):
         first = max(study.search_seeds) + 1
-        seeds = range(first, first + seeds)
+        seeds = range(first, first + min(seeds, MOST_SEEDS + 1))
+    try:
+        check_size(replace(study, search_seeds=tuple(dict.fromkeys((*study.search_seeds, *seeds)))))
+    except ConfigError as refusal:
+        raise RunError(str(refusal)) from None
     looked = any(cell.status == "finished" for cell in plan_of(runs, study).cells)
     folder.extend(tuple(seeds), looked)
     requests.ensure_supervisor(runs)

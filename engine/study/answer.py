@@ -16,12 +16,14 @@ from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 from engine.config import AttackConfig
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
-from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, compare, sentence
+from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, clause, compare, sentence
 from engine.study.declaration import Study
 from engine.study.folder import Extension
 from engine.study.measures import COUNTS, column_title, complete
 from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
+
+MOST_CLAUSES = 4  # contrasts that the headline gives one by one
 
 
 @dataclass(frozen=True)
@@ -161,16 +163,12 @@ def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) ->
     known = [one for one in contrasts if one.difference is not None]
     if any(one.verdict == "demonstration" for one in contrasts):
         return f"Demonstration, no claim: {_extremes(results, endpoint)}."
+    if len(contrasts) <= MOST_CLAUSES:
+        return f"In {endpoint}: {'; '.join(map(clause, contrasts))}."
     counts = Counter(one.verdict for one in known)
-    differ = [f"{one.first} beats {one.second}" if one.verdict == "better" else f"{one.second} beats {one.first}"
-              for one in known if one.verdict in ("better", "worse")]
-    parts = [listed(differ)] if differ else []
-    parts += [f"{counts['equal']} pairs are equal within the declared margin"] if counts["equal"] > 1 else []
-    parts += ["1 pair is equal within the declared margin"] if counts["equal"] == 1 else []
-    undecided = counts["undecided"]
-    if undecided:
-        pairs = f"all {undecided} pairs" if undecided == len(contrasts) else f"{undecided} of {len(contrasts)} pairs"
-        parts.append(f"{pairs} of arms cannot be told apart" if undecided > 1 else "1 pair of arms cannot be told apart")
+    parts = [clause(one) for one in known if one.verdict in ("better", "worse")]
+    parts += [f"{counts['equal']} of {len(contrasts)} pairs of arms equal within the declared margin"] if counts["equal"] else []
+    parts += [f"{counts['undecided']} of {len(contrasts)} pairs of arms not told apart"] if counts["undecided"] else []
     return f"In {endpoint}: {'; '.join(parts)}."
 
 
@@ -178,8 +176,10 @@ def _extremes(results: Results, endpoint: str) -> str:
     """Return a text that names the arm with the highest mean so far and the arm with the lowest."""
     means = {name: float(np.mean([np.mean(unit) for unit in arm.units])) for name, arm in results.arms.items() if arm.units}
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    if best == worst:
+    if len(means) == 1:
         return f"so far, only {best} has results"
+    if means[best] == means[worst]:
+        return f"in {endpoint}, all arms with results have the same mean ({100 * means[best]:.1f} %)"
     return (f"in {endpoint}, {best} has the highest mean ({100 * means[best]:.1f} %) and {worst} the lowest "
             f"({100 * means[worst]:.1f} %)")
 
@@ -204,8 +204,19 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
     if results.apart:
         notes.append(f"{len(results.apart)} results were measured under another protocol and are left out.")
     if study.match != "none":
-        ratios = [ratio for arm in results.arms.values() for cell in arm.cells if (ratio := results.size_ratio(cell)) is not None]
-        if ratios:
-            notes.append(f"Sizes matched to {study.reference}: networks have {min(ratios):.2f} to {max(ratios):.2f} times its "
-                         "MACs.")
+        notes += _size_notes(results)
+    return notes
+
+
+def _size_notes(results: Results) -> list[str]:
+    """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
+    study, notes = results.study, []
+    fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
+    ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference) for cell in arm.cells
+              if (ratio := results.size_ratio(cell)) is not None]
+    if ratios:
+        notes.append(f"Sizes matched to {study.reference} as closely as the number of channels allows: networks have "
+                     f"{min(ratios):.2f} to {max(ratios):.2f} times its MACs.")
+    if fixed:
+        notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")
     return notes

@@ -161,6 +161,23 @@ def sentence(contrast: Contrast, endpoint: str) -> str:
     return words + "".join(_additions(contrast)) + "."
 
 
+def clause(contrast: Contrast) -> str:
+    """Return the result of a contrast as a short clause without the endpoint, for a sentence that lists several contrasts."""
+    c = contrast
+    if c.difference is None:
+        return f"{c.first} and {c.second} have no results to compare yet"
+    if c.verdict in ("better", "worse"):
+        best, other, sign = (c.first, c.second, 1) if c.verdict == "better" else (c.second, c.first, -1)
+        ends = sorted(sign * end for end in c.interval) if c.interval else None
+        ratio = None if c.macs_ratio is None else c.macs_ratio ** sign
+        size = f", with {ratio:.2f} times its MACs" if ratio is not None and abs(ratio - 1) > MACS_TOLERANCE else ""
+        interval = f" ({_level(c)}: {_points(ends[0])} to {_points(ends[1])})" if ends else ""
+        return f"{best} beats {other} by {_points(sign * c.difference)} points{interval}{size}"
+    if c.verdict == "equal":
+        return f"{c.first} and {c.second} are equal within the declared margin"
+    return f"{c.first} and {c.second} cannot be told apart ({_possible(c)})"
+
+
 def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | None:
     if not (first.images and second.images):
         return None

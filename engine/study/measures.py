@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
+from engine.config import AttackConfig
 from engine.log.runlog import RunLog
 from engine.report.robustness import NATURAL_TITLE, WORST_TITLE, NetworkRow
+from engine.study.declaration import Study
 from engine.study.planning import CellState
 
 PARAMETERS, MACS = "parameters", "MACs"
@@ -34,6 +36,21 @@ def column_title(column: str) -> str:
     if column == NATURAL:
         return f"{NATURAL_TITLE.lower()} accuracy"
     return WORST_TITLE if column == WORST else ATTACKS[column].title if column in ATTACKS else column
+
+
+def measure_names(study: Study) -> list[str]:
+    """Return the names of all measures that a study can have."""
+    names: dict[str, None] = dict.fromkeys(COUNTS)
+    for arm in study.arms:
+        for step, config in study.configurations(arm).items():
+            if isinstance(config, AttackConfig):
+                attacks = () if config.worst_case_only else config.attacks
+                prefix = "" if step == "attack" else f"{step.removeprefix('attack ')}: "
+                names |= dict.fromkeys(f"{prefix}{column_title(one)}" for one in (NATURAL, *attacks, WORST))
+            elif hasattr(config, "inherit_from"):
+                names |= dict.fromkeys(title for column, title in CANDIDATE.items()
+                                       if config.inherit_from or not column.startswith("inherited"))
+    return list(names)
 
 
 def measures_of(log: RunLog, state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> dict[str, float]:

@@ -50,12 +50,13 @@ def cells_of(runs: Path | str, study_id: str) -> list[CellState]:
 def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
     """Return the status of a study, one of `STATUSES`.
 
-    A study has failed if some results are missing and no run waits or works.
+    A study has failed if some results are missing and no run waits or works. A study counts as stopped if runs are missing after
+    it was complete, because they are launched again only if the user resumes the study.
     """
     statuses = {cell.status for cell in cells}
     if statuses == {"finished"}:
         return "finished"
-    if folder.is_stopped:
+    if folder.is_stopped or folder.is_complete:
         return "stopped"
     if "running" in statuses:
         return "running"

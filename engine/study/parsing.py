@@ -18,6 +18,7 @@ Example of a file:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -30,7 +31,8 @@ from engine.configuring import config_class
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
-from engine.study.declaration import SCHEMA, Arm, Study
+from engine.study.declaration import RETRAIN_SEED_STEP, SCHEMA, Arm, Study
+from engine.study.measures import measure_names
 
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
 MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
@@ -94,12 +96,13 @@ def checked(study: Study) -> Study:
     """
     _check_entries(study)
     _check_arms(study)
+    check_size(study)
     _check_contrasts(study)
     _check_matching(study)
-    _check_measures(study)
     _check_mentions(study)
-    study.settled()  # builds every configuration
+    _check_arms_differ(study)
     _check_endpoint(study)
+    _check_measures(study)
     return study
 
 
@@ -216,7 +219,6 @@ def _check_entries(study: Study) -> None:
     DATASETS[study.dataset]
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
     check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
-    check("search_seeds", 1 <= len(study.search_seeds) <= MOST_SEEDS, f"1 to {MOST_SEEDS} seeds", len(study.search_seeds))
     check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)
     check("search_seeds", all(0 <= seed < LARGEST_SEED for seed in study.search_seeds), f"from 0 to {LARGEST_SEED - 1}",
           study.search_seeds)
@@ -224,6 +226,29 @@ def _check_entries(study: Study) -> None:
     check("margin", study.margin is None or 0 < study.margin < 1, "between 0 and 1, a difference of accuracies", study.margin)
     check("match", study.match in MATCHES, f"one of {', '.join(MATCHES)}", study.match)
     check("analysis", study.analysis in ANALYSES, f"one of {', '.join(ANALYSES)}", study.analysis)
+
+
+def _check_seeds_apart(study: Study) -> None:
+    """Check that no two search seeds give the same seed to a retraining, so that no run counts for two of them."""
+    seeds = [seed + RETRAIN_SEED_STEP * index for seed in study.search_seeds for index in range(study.retrainings)]
+    if len(set(seeds)) < len(seeds):
+        raise _refuse("search_seeds", f"seeds that do not differ by {RETRAIN_SEED_STEP} or a small multiple of it, because the "
+                      "retrainings would have equal seeds", ", ".join(map(str, study.search_seeds)))
+
+
+def check_size(study: Study) -> None:
+    """Check that a study has not too many seeds or cells. This also holds for its extensions.
+
+    Raises:
+        ConfigError: there are too many, or two search seeds give the same seed to a retraining.
+    """
+    if not 1 <= len(study.search_seeds) <= MOST_SEEDS:
+        raise _refuse("search_seeds", f"1 to {MOST_SEEDS} seeds", len(study.search_seeds))
+    cells = len(study.arms) * len(study.search_seeds) * study.retrainings
+    if cells > MOST_CELLS:
+        raise ConfigError(f"A study can have at most {MOST_CELLS} cells (arms times search seeds times retrainings), got "
+                          f"{cells}; divide it into several studies.")
+    _check_seeds_apart(study)
 
 
 def _check_arms(study: Study) -> None:
@@ -240,10 +265,6 @@ def _check_arms(study: Study) -> None:
         if not arm.method and not (arm.retrain.get("genotype") or arm.retrain.get("network")):
             raise ConfigError(f"Arm {arm.name} needs a search method, a genotype or the name of a network; add method, or "
                               "genotype or network to its retrain settings.")
-    cells = len(study.arms) * len(study.search_seeds) * study.retrainings
-    if cells > MOST_CELLS:
-        raise ConfigError(f"A study can have at most {MOST_CELLS} cells (arms times search seeds times retrainings), got "
-                          f"{cells}; divide it into several studies.")
 
 
 def _check_contrasts(study: Study) -> None:
@@ -255,6 +276,8 @@ def _check_contrasts(study: Study) -> None:
     pairs = [frozenset(pair) for pair in study.contrasts]
     if len(set(pairs)) < len(pairs):
         raise _refuse("contrasts", "pairs that occur only once", [list(pair) for pair in study.contrasts])
+    if study.analysis == "ranking" and study.contrasts:
+        raise _refuse("contrasts", "left out for a ranking, which compares no arms", [list(pair) for pair in study.contrasts])
     if study.analysis == "contrasts" and not study.contrasts:
         raise _refuse("arms", "at least two arms, which can be compared", len(study.arms))
 
@@ -263,6 +286,9 @@ def _check_measures(study: Study) -> None:
     if (study.analysis == "ranking") != bool(study.measures):
         raise _refuse("measures", "the measures whose rankings are compared, for a ranking and for no other study",
                       ", ".join(study.measures) or "none")
+    for name in study.measures:
+        if name not in (known := measure_names(study)):
+            raise ConfigError(problems={"measures": unknown_name("measure", name, known)})
     if len(set(study.measures)) < len(study.measures):
         raise _refuse("measures", "different measures", ", ".join(study.measures))
 
@@ -284,6 +310,17 @@ def _check_matching(study: Study) -> None:
                           f"got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
     if study.reference:
         study.arm(study.reference)
+
+
+def _check_arms_differ(study: Study) -> None:
+    """Check that no two arms have the same settings. They would take the same runs, so one would be compared with itself."""
+    known: dict[str, str] = {}
+    for arm in study.settled().arms:
+        content = json.dumps([arm.method, arm.settings], sort_keys=True)
+        if content in known:
+            raise ConfigError(f"Arms must differ in at least one setting, and {known[content]} and {arm.name} have the same; "
+                              "change one of them or leave it out.")
+        known[content] = arm.name
 
 
 def _check_endpoint(study: Study) -> None:

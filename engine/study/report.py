@@ -29,7 +29,8 @@ class Mean:
 
     Attributes:
         value: the mean, a fraction in 0..1.
-        low, high: ends of the 95 % confidence interval from the t distribution; None with fewer than two search seeds.
+        low, high: ends of the 95 % confidence interval from the t distribution; None with fewer than two search seeds, or if all
+            have the same value.
         units: number of search seeds.
     """
 
@@ -55,8 +56,8 @@ def mean_of(units: Sequence[Sequence[float]], level: float = 0.95) -> Mean | Non
     values = [fmean(unit) for unit in units if unit]
     if not values:
         return None
-    if len(values) < 2:
-        return Mean(values[0], None, None, 1)
+    if len(values) < 2 or np.ptp(values) < 1e-12:  # equal values say nothing about the spread
+        return Mean(fmean(values), None, None, len(values))
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Mean(fmean(values), max(0.0, fmean(values) - half), min(1.0, fmean(values) + half), len(values))
 
@@ -86,7 +87,7 @@ def to_markdown(results: Results, answer: Answer) -> bytes:
              markdown.escaped(_conditions(results)), "", f"| {' | '.join(HEADERS)} |",
              f"| --- |{' ---: |' * (len(HEADERS) - 1)}"]
     lines += [f"| {' | '.join(map(markdown.escaped, row))} |" for row in rows(results)]
-    lines += ["", *(f"* {markdown.escaped(text)}" for text in (*answer.sentences, *answer.notes)), ""]
+    lines += ["", *(f"* {markdown.escaped(text)}" for text in (*_sentences(answer), *answer.notes)), ""]
     return "\n".join(lines).encode()
 
 
@@ -95,7 +96,7 @@ def to_latex(results: Results, answer: Answer) -> bytes:
 
     The caption holds the question, the answer, the endpoint (the compared accuracy), the data and the progress of the study.
     """
-    caption = " ".join((results.study.question, _headline(answer), _conditions(results), *answer.sentences, *answer.notes))
+    caption = " ".join((results.study.question, _headline(answer), _conditions(results), *_sentences(answer), *answer.notes))
     head, *body = [" & ".join(map(latex.escaped, row)) + r" \\" for row in (list(HEADERS), *rows(results))]
     label = results.study.id.rsplit("-", 1)[-1]
     lines = [r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
@@ -143,6 +144,11 @@ def _cell_json(results: Results, state: Any) -> dict[str, Any]:
 
 def _headline(answer: Answer) -> str:
     return f"Provisional: {answer.headline}" if answer.provisional else answer.headline
+
+
+def _sentences(answer: Answer) -> tuple[str, ...]:
+    """Return the sentences that say more than the headline."""
+    return tuple(text for text in answer.sentences if text != answer.headline)
 
 
 def _conditions(results: Results) -> str:

@@ -62,6 +62,19 @@ def test_fewer_than_five_seeds_make_no_claim(runs: Path) -> None:
     assert any("at least 5 search seeds" in note for note in overview.answer.notes)
 
 
+def test_arms_with_equal_means_are_not_taken_for_one(runs: Path) -> None:
+    three = STUDY.replace("search_seeds: 5", "search_seeds: 2") + "  - {name: C, retrain: {genotype: RACL}}\n"
+    overview = studied(runs, lambda arm, seed, index: 30, three)
+    assert "all arms with results have the same mean (46.9 %)" in overview.answer.headline
+
+
+def test_a_headline_of_several_contrasts_has_numbers(runs: Path) -> None:
+    three = STUDY + "  - {name: C, retrain: {genotype: RACL}}\n"
+    overview = studied(runs, lambda arm, seed, index: {"A": 40, "B": 20, "C": 38}[arm] + seed, three)
+    assert "A beats B by 31.2 points (95 %: " in overview.answer.headline
+    assert "A and C cannot be told apart (differences from " in overview.answer.headline
+
+
 def test_an_answer_is_provisional_until_every_cell_is_finished(runs: Path) -> None:
     overview = studied(runs, lambda arm, seed, index: 30, most=6)
     assert overview.answer.provisional and 0 < overview.results.done < 10 and overview.status == "waiting"

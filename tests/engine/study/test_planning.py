@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.run.folder import RunFolder
 from engine.study import actions
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
+from engine.study.overview import status_of
 from engine.study.parsing import from_text
 from engine.study.planning import CellState, plan_of
 from tests.engine.run.processes import without_supervisor
@@ -194,6 +196,23 @@ def test_an_extension_by_a_seed_that_is_there_is_refused(runs: Path) -> None:
     study_id = actions.launch(runs, from_text(TWO_ARMS))
     with pytest.raises(RunError, match="needs new search seeds"):
         actions.extend(runs, study_id, [1])
+
+
+def test_an_extension_has_the_limits_of_a_study(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    for seeds in (100_000, [1000]):
+        with pytest.raises(RunError, match="search_seeds"):
+            actions.extend(runs, study_id, seeds)
+    assert StudyFolder(runs, study_id).read().search_seeds == (0, 1)
+
+
+def test_a_complete_study_that_has_lost_a_run_waits_for_the_user(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    shutil.rmtree(RunFolder(runs, cells(runs, study_id)[0].attack.run).path)
+    assert status_of(StudyFolder(runs, study_id), cells(runs, study_id)) == "stopped"
+    actions.resume(runs, study_id)
+    assert finish_study(runs, study_id) == 1
 
 
 def test_deleting_asks_for_idle_runs_and_keeps_those_of_other_studies(runs: Path) -> None:
