@@ -19,6 +19,7 @@ from app.theme import cell_title
 from engine.command import line_of
 from engine.study.answer import endpoint_text
 from engine.study.contrasts import Contrast, Interval
+from engine.study.measures import further_results
 from engine.study.overview import Overview
 from engine.study.report import FORMATS, Mean, export, mean_of
 from engine.study.results import ArmResult, Results
@@ -50,13 +51,19 @@ def arms_table(results: Results) -> None:
         StaticColumn("Search seeds", lambda arm: len(arm.units), right=True),
         StaticColumn("Endpoint", lambda arm: mean_html(mean_of(arm.units)), right=True),
         StaticColumn("Natural", lambda arm: mean_html(mean_of(arm.natural_units)), right=True),
+        *(StaticColumn(name, partial(further_html, name), right=True) for name in further_results(results.study)),
         StaticColumn("Parameters", lambda arm: count(arm.mean("parameters")), right=True),
         StaticColumn("MACs", lambda arm: count(arm.mean("macs")), right=True),
         StaticColumn("Search time", lambda arm: duration(arm.mean("search_s")), right=True))
     ratio: StaticColumn[ArmResult] = StaticColumn(f"MACs against {results.study.reference}", partial(ratio_words, results),
                                                   right=True)
-    shown = [*columns[:6], ratio, columns[6]] if results.study.reference else columns
+    shown = [*columns[:-1], ratio, columns[-1]] if results.study.reference else columns
     st.html(html_table(shown, results.arms.values(), label="Arms"))
+
+
+def further_html(name: str, arm: ArmResult) -> str:
+    """Return the mean accuracy of an arm under a further attack."""
+    return mean_html(mean_of(arm.units_of(name)))
 
 
 def mean_html(mean: Mean | None) -> str:

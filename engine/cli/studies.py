@@ -23,6 +23,7 @@ from engine.study import actions, archive
 from engine.study.declaration import Study
 from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
+from engine.study.measures import further_results
 from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
@@ -227,7 +228,8 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
     print(f"{folder.id}  {overview.status}, {results.done} of {len(results.cells)} cells{more}")
     print(results.study.question)
     print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
-    print(table_text([["arm", "seeds", "endpoint, %", "natural, %", "parameters", "MACs", "search"], *rows(results)]))
+    further = [f"{name}, %" for name in further_results(results.study)]
+    print(table_text([["arm", "seeds", "endpoint, %", "natural, %", *further, "parameters", "MACs", "search"], *rows(results)]))
     print("\n".join((*(answer.sentences if len(answer.sentences) > 1 else ()), *answer.notes)))
 
 

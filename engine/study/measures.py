@@ -38,6 +38,11 @@ def column_title(column: str) -> str:
     return WORST_TITLE if column == WORST else ATTACKS[column].title if column in ATTACKS else column
 
 
+def further_results(study: Study) -> list[str]:
+    """Return the names of the measures that give the worst case under each further attack."""
+    return [f"{name}: {WORST_TITLE}" for name in study.attacks]
+
+
 def measure_names(study: Study) -> list[str]:
     """Return the names of all measures that a study can have."""
     names: dict[str, None] = dict.fromkeys(COUNTS)

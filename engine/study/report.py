@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -17,9 +17,12 @@ from engine.registry import unknown_name
 from engine.report import latex, markdown
 from engine.report.words import count_text, percent_text
 from engine.study.answer import Answer, endpoint_text
+from engine.study.contrasts import Contrast
+from engine.study.measures import further_results
 from engine.study.parsing import exported
 from engine.study.results import ArmResult, Results
 
+CONTRAST_HEADERS = ("Contrast", "Search seeds", "Difference, points", "Welch interval", "Bootstrap interval", "p", "Adjusted p")
 HEADERS = ("Arm", "Search seeds", "Endpoint", "Natural", "Parameters", "MACs", "Search time")
 
 
@@ -69,26 +72,47 @@ def seconds_text(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
+def headers(results: Results) -> list[str]:
+    """Return the titles of the columns of `rows`: `HEADERS` with a column for each further attack."""
+    return [*HEADERS[:4], *further_results(results.study), *HEADERS[4:]]
+
+
 def rows(results: Results) -> list[list[str]]:
-    """Return the table of the arms: one row of texts per arm, with the columns listed in `HEADERS`."""
-    return [_row(arm) for arm in results.arms.values()]
+    """Return the table of the arms: one row of texts per arm, with the columns that `headers` lists."""
+    return [_row(arm, further_results(results.study)) for arm in results.arms.values()]
 
 
-def _row(arm: ArmResult) -> list[str]:
-    endpoint, natural = mean_of(arm.units), mean_of(arm.natural_units)
+def _row(arm: ArmResult, further: Sequence[str]) -> list[str]:
+    means = [mean_of(units) for units in (arm.units, arm.natural_units, *map(arm.units_of, further))]
     sizes = [arm.mean("parameters"), arm.mean("macs")]
-    return [arm.name, str(len(arm.units)), str(endpoint or "–"), str(natural or "–"),
+    return [arm.name, str(len(arm.units)), *(str(mean or "–") for mean in means),
             *("–" if size is None else count_text(size) for size in sizes), seconds_text(arm.mean("search_s"))]
 
 
 def to_markdown(results: Results, answer: Answer) -> bytes:
     """Return the report in Markdown."""
     lines = [f"# {markdown.escaped(results.study.question)}", "", f"**{markdown.escaped(_headline(answer))}**", "",
-             markdown.escaped(_conditions(results)), "", f"| {' | '.join(HEADERS)} |",
-             f"| --- |{' ---: |' * (len(HEADERS) - 1)}"]
-    lines += [f"| {' | '.join(map(markdown.escaped, row))} |" for row in rows(results)]
+             markdown.escaped(_conditions(results)), "", *_markdown_table(headers(results), rows(results))]
+    if answer.contrasts:
+        lines += ["", *_markdown_table(CONTRAST_HEADERS, map(_contrast_row, answer.contrasts))]
     lines += ["", *(f"* {markdown.escaped(text)}" for text in (*_sentences(answer), *answer.notes)), ""]
     return "\n".join(lines).encode()
+
+
+def _markdown_table(titles: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(titles)} |", f"| --- |{' ---: |' * (len(titles) - 1)}",
+            *(f"| {' | '.join(map(markdown.escaped, row))} |" for row in body)]
+
+
+def _contrast_row(contrast: Contrast) -> list[str]:
+    """Return the numbers of a contrast as texts, under `CONTRAST_HEADERS`. Differences are in points."""
+    def points(*fractions: float) -> str:
+        return " to ".join(f"{100 * fraction:+.1f}" for fraction in fractions)
+
+    return [f"{contrast.first} minus {contrast.second}", f"{contrast.units[0]} and {contrast.units[1]}",
+            "–" if contrast.difference is None else points(contrast.difference),
+            *("–" if interval is None else points(*interval) for interval in (contrast.interval, contrast.bootstrap)),
+            f"{contrast.p:.2g}", f"{contrast.adjusted_p:.2g}"]
 
 
 def to_latex(results: Results, answer: Answer) -> bytes:
@@ -97,11 +121,11 @@ def to_latex(results: Results, answer: Answer) -> bytes:
     The caption holds the question, the answer, the endpoint (the compared accuracy), the data and the progress of the study.
     """
     caption = " ".join((results.study.question, _headline(answer), _conditions(results), *_sentences(answer), *answer.notes))
-    head, *body = [" & ".join(map(latex.escaped, row)) + r" \\" for row in (list(HEADERS), *rows(results))]
+    head, *body = [" & ".join(map(latex.escaped, row)) + r" \\" for row in (headers(results), *rows(results))]
     label = results.study.id.rsplit("-", 1)[-1]
     lines = [r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
              r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}", f"  \\caption{{{latex.escaped(caption)}}}",
-             f"  \\label{{tab:study-{label}}}", f"  \\begin{{tabular}}{{l{'r' * (len(HEADERS) - 1)}}}",
+             f"  \\label{{tab:study-{label}}}", f"  \\begin{{tabular}}{{l{'r' * (len(headers(results)) - 1)}}}",
              r"    \toprule", f"    {head}", r"    \midrule", *(f"    {line}" for line in body), r"    \bottomrule",
              r"  \end{tabular}", r"\end{table}", ""]
     return "\n".join(lines).encode()

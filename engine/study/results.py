@@ -86,6 +86,10 @@ class ArmResult:
         values = [value for cell in self.cells if (value := getattr(cell, name)) is not None]
         return fmean(values) if values else None
 
+    def units_of(self, measure: str) -> list[list[float]]:
+        """Return a measure of each network, as one list for each search seed. Networks without the measure are left out."""
+        return [[cell.measures[measure] for cell in cells if measure in cell.measures] for cells in self.by_seed.values()]
+
     @property
     def genotypes(self) -> list[Genotype]:
         """One genotype per search seed, in the order of the results. All retrainings of a search seed have the same genotype."""
@@ -168,7 +172,7 @@ def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tupl
     search_s = duration_of(RunFolder(log.root, searches[0])) if searches else None
     return CellResult(state.cell, state.attack.run, row.results[study.endpoint], row.results.get(NATURAL), row.parameters,
                       row.macs, row.genotype, row.badge, search_s, protocol,
-                      measures_of(log, state, rows) if study.measures else {})
+                      measures_of(log, state, rows) if study.measures or study.attacks else {})
 
 
 def duration_of(folder: RunFolder) -> float | None:

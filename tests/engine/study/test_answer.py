@@ -14,7 +14,7 @@ from engine.study.estimate import Durations, estimate
 from engine.study.overview import Overview, read_overview
 from engine.study.parsing import from_text
 from engine.study.questions import SIZES, recipes
-from engine.study.report import FORMATS, export
+from engine.study.report import FORMATS, export, headers, rows
 from tests.engine.run.processes import without_supervisor
 from tests.study_runs import Accuracy, finish_study
 
@@ -110,6 +110,14 @@ def test_every_report_has_the_question_the_answer_and_every_arm(runs: Path) -> N
     content = json.loads(export(overview.results, overview.answer, "json"))
     assert content["done"] == content["cells_total"] == 10 and set(content["arms"]) == {"A", "B"}
     assert content["cells"][0]["result"]["endpoint"]["images"] == 64
+
+
+def test_further_attacks_have_a_column_of_their_own(runs: Path) -> None:
+    overview = studied(runs, lambda arm, seed, index: 20 + seed, STUDY + "attacks: {weaker: {attacks: [fgsm]}}\n")
+    assert headers(overview.results)[4] == "weaker: Worst case"
+    assert [row[4].split()[0] for row in rows(overview.results)] == ["34.4", "34.4"], "22 of 64 images on average"
+    text = export(overview.results, overview.answer, "markdown").decode()
+    assert "weaker: Worst case" in text and "Bootstrap interval" in text
 
 
 def test_a_ranking_correlates_measures_with_the_endpoint(runs: Path) -> None:
