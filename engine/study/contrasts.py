@@ -175,7 +175,11 @@ def clause(contrast: Contrast) -> str:
         return f"{best} beats {other} by {_points(sign * c.difference)} points{interval}{size}"
     if c.verdict == "equal":
         return f"{c.first} and {c.second} are equal within the declared margin"
-    return f"{c.first} and {c.second} cannot be told apart ({_possible(c)})"
+    if c.interval is None:
+        return f"{c.first} and {c.second} cannot be told apart ({_possible(c)})"
+    low, high = min(c.interval[0], 0.0), max(c.interval[1], 0.0)
+    return (f"{c.first} and {c.second} cannot be told apart ({_level(c)}: {_points(low)} to {_points(high)} points remain "
+            "possible)")
 
 
 def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | None:

@@ -72,7 +72,7 @@ def test_a_headline_of_several_contrasts_has_numbers(runs: Path) -> None:
     three = STUDY + "  - {name: C, retrain: {genotype: RACL}}\n"
     overview = studied(runs, lambda arm, seed, index: {"A": 40, "B": 20, "C": 38}[arm] + seed, three)
     assert "A beats B by 31.2 points (95 %: " in overview.answer.headline
-    assert "A and C cannot be told apart (differences from " in overview.answer.headline
+    assert "A and C cannot be told apart (95 %: " in overview.answer.headline
 
 
 def test_an_answer_is_provisional_until_every_cell_is_finished(runs: Path) -> None:
