@@ -102,6 +102,11 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+def capitalised(text: str) -> str:
+    """Return a text with a capital first letter and all other letters as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def dataset_title(name: str) -> str:
     """Return a dataset's title, or its name if this version does not know the dataset."""
     return dataset_text(name)

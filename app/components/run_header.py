@@ -18,7 +18,7 @@ from app.components.progress import figure_html, progress_html
 from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perform
 from app.components.states import problem
 from app.components.status import status_chip_html, tag_html
-from app.formats import count, dataset_title, escape, missing, percent, shown
+from app.formats import capitalised, count, dataset_title, escape, missing, percent, shown
 from engine import requests
 from engine.config import PRESETS
 from engine.search.methods.registry import METHODS
@@ -53,7 +53,8 @@ def _title(run: dict[str, Any]) -> None:
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
     tags = "".join(map(tag_html, (theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]),
                                   f"preset {preset}", *(["example"] if run["example"] else []))))
-    study = run["study"] and f'<a href="study?id={escape(run["study"])}" target="_self">Part of a study</a>'
+    study = run["study"] and (
+        f'<span class="rp-label"><a href="study?id={escape(run["study"])}" target="_self">Part of a study</a></span>')
     failed = run["status"] == "failed"
     st.html(f'<div class="rp-row"><h1 class="rp-title">{escape(run["title"])}</h1>'
             f'{status_chip_html(run["status"], "" if failed else run.get("cause"), silent)}</div>'
@@ -139,7 +140,7 @@ def figures(run: dict[str, Any]) -> None:
     log = session.run_log()
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
-    titles = FIGURES | {f"{name}_loss": _sentence(objectives.title_of(name)) for name in further}
+    titles = FIGURES | {f"{name}_loss": capitalised(objectives.title_of(name)) for name in further}
     # The numbers listed in OF_TRAINING, which describe the training, come last.
     measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
     if not measured:
@@ -182,11 +183,6 @@ def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
         return notes
     config = session.run_log().run(run["id"])["config"]
     return notes | {"train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
-
-
-def _sentence(words: str) -> str:
-    """Capitalise the first letter and leave the others as they are: "expected MACs" becomes "Expected MACs"."""
-    return words[:1].upper() + words[1:]
 
 
 def _value(name: str, value: float) -> str:

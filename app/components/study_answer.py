@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import theme
-from app.formats import escape
+from app.formats import capitalised, escape
 from engine.study.contrasts import FEWEST_UNITS
 from engine.study.overview import Overview
 
@@ -44,4 +44,4 @@ def answer_words(overview: Overview) -> str:
     if not headline.startswith(PREFIX):
         return headline
     rest = headline.removeprefix(PREFIX)
-    return rest[:1].upper() + rest[1:] if rest.startswith(("so far", "in ")) else rest
+    return capitalised(rest) if rest.startswith(("so far", "in ")) else rest

@@ -9,7 +9,7 @@ import streamlit as st
 from app import address, session
 from app.components.states import problem
 from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
-from app.formats import escape
+from app.formats import capitalised, escape
 from engine.command import line_of
 from engine.errors import RampartError
 from engine.study.answer import listed
@@ -43,7 +43,7 @@ def questions() -> None:
 def card(recipe: Recipe, size: str, dataset: str) -> None:
     """Show one question: what it compares, its size, its duration, the smallest difference it can detect, and its buttons."""
     st.html(f'<div class="rp-question"><span class="rp-label">Question {recipe.number} · {escape(recipe.title)}</span>'
-            f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(sentence(recipe.compares))}</p></div>')
+            f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(capitalised(recipe.compares))}</p></div>')
     source = ""
     if recipe.needs_source:
         source = address.selectbox(st.container(), "Source dataset, on which the cells are found", dataset_titles(dataset),
@@ -68,11 +68,6 @@ def edit(recipe: str, size: str, dataset: str) -> None:
     """Open the editor with the text of a question's study."""
     st.session_state.pop(STARTED, None)
     address.choose(new="own", edit=recipe, size=size, dataset=dataset)
-
-
-def sentence(text: str) -> str:
-    """Return a text with a capital first letter."""
-    return text[:1].upper() + text[1:]
 
 
 @cache

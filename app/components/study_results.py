@@ -13,7 +13,7 @@ from app.charts.study import front_figure, strip_figure, strip_height, votes_fig
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.live_plot import live_plot
 from app.components.states import section
-from app.formats import EMPTY, count, duration, escape, percent, plural
+from app.formats import EMPTY, capitalised, count, duration, escape, percent, plural
 from app.studies import as_text
 from app.theme import cell_title
 from engine.command import line_of
@@ -31,7 +31,7 @@ VERDICTS = {"better": "first is better", "worse": "second is better", "equal": "
 
 def arms_charts(overview: Overview) -> None:
     """Draw two charts of the arms: the endpoint (the compared accuracy), and the endpoint over the natural accuracy."""
-    results, title = overview.results, sentence(endpoint_text(overview.study))
+    results, title = overview.results, capitalised(endpoint_text(overview.study))
     study_id = overview.study.id
     bars = "; bars: retrainings" if overview.study.retrainings > 1 else ""
     section(title, f"filled: mean over the search seeds with its 95 % t interval; circles: search seeds{bars}")
@@ -184,8 +184,3 @@ def files(overview: Overview) -> None:
     st.markdown("###### The same by command")
     actions = (["show", study_id], ["report", study_id, "--form", "markdown"], ["extend", study_id, "--seeds", "5"])
     st.code("\n".join(line_of(["study", *words], session.runs_root()) for words in actions), language="bash", wrap_lines=True)
-
-
-def sentence(text: str) -> str:
-    """Return a text with a capital first letter."""
-    return text[:1].upper() + text[1:]

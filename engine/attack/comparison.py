@@ -112,7 +112,7 @@ class PairedEvaluation:
 
     @property
     def counts(self) -> PairedCounts:
-        """How many images both networks withstand, only one of them withstands, and neither withstands.
+        """Numbers of images that both networks withstand, that only one of them withstands, and that neither withstands.
 
         Only the images of complete chunks count.
         """

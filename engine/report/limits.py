@@ -57,7 +57,7 @@ def certified_section(log: RunLog, run: str, row: NetworkRow | None) -> str:
     bound = found.iloc[-1]
     upper = row.results.get("worst-case") if row else None
     proved = accuracy_words(int(bound["correct"]), int(bound["images"]))
-    words = (f"Lower bound: {proved}. So many are proved to be classified correctly under every possible attack in "
+    words = (f"Lower bound: {proved}. These images are proved to be classified correctly under every possible attack in "
              f"{ball_text(bound['norm'], bound['epsilon'])}, by {bound['method']}.")
     above = f" Upper bound: {measured_text(upper)}, the worst case over the attacks." if upper else ""
     return section("Certified accuracy", paragraph(words + above), paragraph(WHY_LITTLE_IS_CERTIFIED, "soft"))

@@ -39,6 +39,11 @@ class EdgeMatrix(FieldType):
     like: str
 
     def read(self, name: str, value: Any, record: Record) -> Array:
+        """Return `value` as an array [edges, width], where width is the number of entries of the field `like`.
+
+        Raises:
+            RunLogError: `value` has another shape, or one of its entries is not a finite number.
+        """
         import numpy as np
 
         width = len(record[self.like])

@@ -113,7 +113,7 @@ def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
         return f"Too few networks to say if a ranking predicts {target} beyond counting parameters and MACs."
     if adding:
         return f"Ranking by {listed(adding)} says more about {target} than counting parameters and MACs."
-    return (f"No ranking adds anything to counting parameters and MACs when it comes to {target}: "
+    return (f"None of these rankings predicts {target} better than counting parameters and MACs: "
             f"{listed([one.first for one in known])}.")
 
 
@@ -215,7 +215,8 @@ def _size_notes(results: Results) -> list[str]:
     ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference) for cell in arm.cells
               if (ratio := results.size_ratio(cell)) is not None]
     if ratios:
-        notes.append(f"Sizes matched to {study.reference} as closely as the number of channels allows: networks have "
+        matched = "MACs" if study.match == "macs" else "Parameters"
+        notes.append(f"{matched} matched to {study.reference} as closely as the number of channels allows: networks have "
                      f"{min(ratios):.2f} to {max(ratios):.2f} times its MACs.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")

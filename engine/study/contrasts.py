@@ -175,11 +175,8 @@ def clause(contrast: Contrast) -> str:
         return f"{best} beats {other} by {_points(sign * c.difference)} points{interval}{size}"
     if c.verdict == "equal":
         return f"{c.first} and {c.second} are equal within the declared margin"
-    if c.interval is None:
-        return f"{c.first} and {c.second} cannot be told apart ({_possible(c)})"
-    low, high = min(c.interval[0], 0.0), max(c.interval[1], 0.0)
-    return (f"{c.first} and {c.second} cannot be told apart ({_level(c)}: {_points(low)} to {_points(high)} points remain "
-            "possible)")
+    possible = _possible(c) if c.interval is None else f"{_level(c)}: {_range(c.interval)} points remain possible"
+    return f"{c.first} and {c.second} cannot be told apart ({possible})"
 
 
 def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | None:
@@ -226,8 +223,12 @@ def _possible(c: Contrast) -> str:
     if c.interval is None:
         return (f"the difference is {_points(c.difference or 0)} points, and the search seeds do not vary, so the range of "
                 f"possible differences is unknown")
-    low, high = min(c.interval[0], 0.0), max(c.interval[1], 0.0)
-    return f"differences from {_points(low)} to {_points(high)} points remain possible ({_level(c)})"
+    return f"differences from {_range(c.interval)} points remain possible ({_level(c)})"
+
+
+def _range(interval: Interval) -> str:
+    """Return the ends of an interval in points. The interval is extended to 0, which no test has rejected."""
+    return f"{_points(min(interval[0], 0.0))} to {_points(max(interval[1], 0.0))}"
 
 
 def _interval(c: Contrast, interval: Interval | None) -> str:

@@ -169,7 +169,7 @@ def test_a_network_that_is_always_wrong_is_not_judged(network: nn.Module) -> Non
 
 @pytest.mark.parametrize(("right", "verdict"), [(128, "passed"), (40, "passed"), (16, "warning"), (0, "warning")])
 def test_a_network_that_guesses_is_noticed(network: nn.Module, right: int, verdict: str) -> None:
-    """Of 128 images, 40 are certainly more than the share of the most frequent class, and 16 are not."""
+    """With 40 of 128 images correct, the interval lies above the share of the most frequent class; with 16, it does not."""
     evaluation = evaluated(network, attacks=("fgsm",))
     evaluation.outcomes["natural"].correct[:] = torch.where(torch.arange(128) < right, CORRECT, WRONG)
     found, sentence = measured("above-chance", inspection(evaluation))

@@ -27,7 +27,7 @@ def test_tau_is_that_of_scipy(seed: int) -> None:
 
 
 def test_tau_by_hand() -> None:
-    """Of the six pairs of (1, 2, 3, 4) and (1, 3, 2, 4), five are concordant, so tau is 4 / 6; a reversed column has -1."""
+    """Five of the six pairs of (1, 2, 3, 4) and (1, 3, 2, 4) are concordant, so tau is 4 / 6; a reversed column has -1."""
     assert kendall([[1, 2, 3, 4], [1, 3, 2, 4]])[0, 1] == pytest.approx(4 / 6)
     assert kendall([[1, 2, 3, 4], [4, 3, 2, 1]])[0, 1] == pytest.approx(-1)
 
