@@ -1,10 +1,11 @@
-"""Measure how long the runs of a study take on one core: CPU seconds of each kind of run with the preset quick on digits.
+"""Measure how long the runs of a study take on one core: CPU seconds of each kind of run with the preset quick.
 
-    python -m benchmarks.study_durations                              # every method; about half an hour
-    python -m benchmarks.study_durations --methods arnas              # one search, its retraining and its attack
+    python -m benchmarks.study_durations                                # both datasets, every method; about two hours
+    python -m benchmarks.study_durations --datasets digits --methods arnas  # one search, its retraining and its attack
 
-`engine.study.estimate` uses these numbers to estimate the duration of a study until runs have finished on the machine itself. The
-runs are executed one after another, with one thread. CPU time is measured, because other work on the machine affects it little.
+`engine.study.durations` holds these numbers. They estimate the duration of a study until runs have finished on the machine.
+The runs are executed one after another, with one thread. CPU time is measured, because other work on the machine affects it
+little.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from engine import requests
+from engine.configuring import recorded
+from engine.data.catalogue import DATASETS
 from engine.files import atomic_write_json
 from engine.run.folder import RunFolder
 from engine.run.launcher import LocalLauncher, Start
 from engine.run.state import identity
 from engine.search.methods.registry import METHODS
+from engine.study.estimate import amount
 
 
 def cpu_seconds(folder: RunFolder) -> float:
@@ -34,27 +39,36 @@ def cpu_seconds(folder: RunFolder) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(runs: Path, method: str, with_followers: bool) -> dict[str, float]:
-    """Run a search by a method and, if `with_followers`, its retraining and attack. Return {kind of run: CPU seconds}."""
+def measure(runs: Path, dataset: str, method: str, with_followers: bool) -> dict[str, tuple[float, int]]:
+    """Run a search by a method and, if `with_followers`, its retraining and attack.
+
+    Returns:
+        {kind of run: (CPU seconds, epochs or attacked images)}.
+    """
     (runs / "control").mkdir(parents=True, exist_ok=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))  # so that no supervisor starts the runs
     then = ("retrain", "attack") if with_followers else ()
     single = {"threads": 1}
-    ids = requests.submit(runs, "search", single, method=method, preset="quick", then=then,
+    ids = requests.submit(runs, "search", {**single, "dataset": dataset}, method=method, preset="quick", then=then,
                           then_changes={kind: {**single, **({"sweep_radii": None, "certify": False} if kind == "attack" else {})}
                                         for kind in then})
-    return {RunFolder(runs, run_id).read_run()["kind"]: cpu_seconds(RunFolder(runs, run_id)) for run_id in ids}
+    folders = [RunFolder(runs, run_id) for run_id in ids]
+    return {folder.read_run()["kind"]: (cpu_seconds(folder), amount(recorded(folder.read_run()))) for folder in folders}
 
 
 def main() -> None:
     """Parse the command line, measure, and print one line per kind of run and method."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", nargs="+", default=["digits", "mnist5k"], choices=list(DATASETS), help="datasets")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="search methods")
+    parser.add_argument("--searches-only", action="store_true", help="measure no retraining and no attack")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for number, method in enumerate(options.methods):
-            for kind, seconds in measure(Path(folder) / "runs", method, number == 0).items():
-                print(f"{kind:<8} {method if kind == 'search' else '':<14} {seconds:7.1f} CPU seconds", flush=True)
+        for dataset, (number, method) in product(options.datasets, enumerate(options.methods)):
+            with_followers = number == 0 and not options.searches_only
+            for kind, (seconds, units) in measure(Path(folder) / "runs", dataset, method, with_followers).items():
+                name = method if kind == "search" else ""
+                print(f"{dataset:<8} {kind:<8} {name:<14} {seconds:7.1f} CPU seconds, {units} units", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from app.formats import duration, escape, missing
 
 
@@ -12,8 +14,8 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
 
     Args:
         title: title of the bar, for example "Search".
-        done, total: the amount done and the total amount, in `unit`. `done` may be fractional. If either is None, the bar is
-            empty.
+        done, total: the amount done and the total amount, in `unit`. If either is None, the bar is empty. `done` may be
+            fractional; the text then names the whole units that are done.
         unit: name of the unit, in the plural.
         detail: current activity, for example "PGD step 3 of 7".
         seconds_left: estimated time left, or None if unknown.
@@ -24,7 +26,7 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
     share, amount = 0.0, escape(pending)
     if not missing(done) and not missing(total) and total:
         share = min(1.0, max(0.0, done / total))
-        amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}"
+        amount = f"{math.floor(min(done, total)):,} of {total:,.0f} {escape(unit)}"
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else (
         f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward passes</span>')
@@ -38,11 +40,6 @@ def _bar(title: str, share: float, tone: str) -> str:
     return (f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{100 * share:.0f}"><div class="rp-fill{f" rp-{tone}" if tone else ""}" '
             f'style="width:{100 * share:.2f}%"></div></div>')
-
-
-def amount_text(value: float) -> str:
-    """Return an amount as text: 12 as "12", 12.34 as "12.3", 1200 as "1,200"."""
-    return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:.1f}"
 
 
 def figure_html(label: str, value: str, note: str = "") -> str:

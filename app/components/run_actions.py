@@ -39,7 +39,7 @@ class Action:
 
 STOP = Action("Stop", "stop", "Abandon the current step, write a checkpoint and exit within seconds. The run can be resumed.",
               "Stopping: the current step is abandoned and a checkpoint is written within seconds.", requests.request_stop)
-KILL = Action("Kill it now", "stop", "End the processes at once, without a checkpoint. The run can resume from its previous one.",
+KILL = Action("Kill now", "stop", "End the processes at once, without a checkpoint. The run can resume from its previous one.",
               "Killing: the processes of the run are being ended.", requests.force_stop)
 RESUME = Action("Resume", "play_arrow", "Continue from the last checkpoint, exactly as if the run had not been interrupted.",
                 "Resuming: the run continues from its last checkpoint.", requests.resume)
@@ -65,3 +65,10 @@ def answer(run_id: str) -> tuple[str, str]:
     """
     about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
     return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")
+
+
+def kill_button(key: str, run_id: str) -> None:
+    """Show the button that kills a run that is stopping. A second button, which opens below the first, confirms the kill."""
+    with st.popover(f"{KILL.label} …", icon=f":material/{KILL.icon}:"):
+        st.write("A stop writes a checkpoint and takes seconds. A kill loses the work since the last checkpoint.")
+        st.button(KILL.label, key=key, help=KILL.help, type="primary", on_click=perform, args=(KILL, run_id))

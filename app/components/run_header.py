@@ -15,7 +15,7 @@ from app import session, theme
 from app.charts import objectives
 from app.components.chain import steps_html
 from app.components.progress import figure_html, progress_html
-from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perform
+from app.components.run_actions import RESUME, STOP, Action, answer, kill_button, perform
 from app.components.states import problem
 from app.components.status import status_chip_html, tag_html
 from app.formats import capitalised, count, dataset_title, escape, missing, percent, shown
@@ -82,12 +82,13 @@ def why(run: dict[str, Any]) -> str:
 def _buttons(run: dict[str, Any]) -> None:
     """Show the Stop and Resume buttons of a run, each only if the action is possible.
 
-    While the run is stopping, "Kill it now" replaces Stop. If the last request was refused, the reason is shown below.
+    While the run is stopping, "Kill now …" replaces Stop. It asks before it kills. If the last request was refused, the reason is
+    shown below.
     """
     state = requests.status(session.runs_root(), run["id"])
     with st.container(horizontal=True, horizontal_alignment="right"):
         if state.status == "stopping":
-            _button(KILL, "run_force", run["id"])
+            kill_button("run_force", run["id"])
         elif state.can_stop:
             _button(STOP, "run_stop", run["id"])
         if state.can_resume:
@@ -109,7 +110,7 @@ def _progress(run: dict[str, Any]) -> str:
     return progress_html(
         title=str(run["kind"]).capitalize(), done=row.get("done"), total=row.get("total"), unit=row.get("unit") or "steps",
         detail=shown(row.get("detail")) if live else "",
-        seconds_left=row.get("seconds_left") if run["status"] == "running" else None,
+        seconds_left=run.get("seconds_left") if run["status"] == "running" else None,
         passes=row.get("passes"), tone=TONES.get(run["status"], ""),
         pending={"queued": "waiting", "running": "starting"}.get(run["status"], "not started"))
 

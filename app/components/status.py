@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app import theme
 from app.formats import coarse, escape, missing
+from engine.run.state import SILENT_S
 
 
 def status_chip_html(status: str, cause: str | None = None, silent_s: float | None = None) -> str:
@@ -19,7 +20,7 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
     chip = (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'
             f"{glyph}</span>{escape(status.capitalize())}</span>")
     notes = [] if missing(cause) or not cause or str(cause).lower() == status else [str(cause)]
-    if status in ("running", "stopping") and not missing(silent_s) and silent_s >= 60:
+    if status in ("running", "stopping") and not missing(silent_s) and silent_s >= SILENT_S:
         notes.append(f"no news for {coarse(silent_s)}")
     note = f'<span class="rp-label">{escape("; ".join(notes))}</span>' if notes else ""
     return chip + note

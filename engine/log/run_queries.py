@@ -11,12 +11,13 @@ import pandas as pd
 
 from engine.configuring import Difference, differences_from_paper, recorded
 from engine.errors import ConfigError, RunError, RunLogError
+from engine.log.batch import TRAIL_POINTS
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.ingest import stamp_of
 from engine.log.training_queries import BEST_CANDIDATE_FIRST
 from engine.run.folder import RunFolder
 from engine.run.recorded_badge import recorded_badge
-from engine.run.state import RunState, compute
+from engine.run.state import SILENT_S, RunState, compute
 
 RUNS = {
     "id": TEXT, "kind": TEXT, "method": TEXT, "title": TEXT, "preset": TEXT, "dataset": TEXT, "parent": TEXT,
@@ -38,14 +39,17 @@ OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset":
 # Files that determine the state of a run whose worker process no longer exists.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 
-# The time left assumes the rate over the trail, a list of progress points from at most the last two minutes. A trail of one point
-# gives no estimate.
-_PROGRESS = """
+# The time left assumes the rate over the trail, a list of progress points from at most the last two minutes. The rate leaves out
+# the first unit of work of a trail, because the first step of an attempt also compiles. A trail of slow units, which is full
+# before one of them is done, counts completely. A trail that is shorter gives no estimate.
+_PROGRESS = f"""
     select number, attempt, phase, done, total, coalesce(unit, '') as unit, coalesce(passes, 0) as passes,
            coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
-           case when t > trail_t[1] and done > trail_done[1]
-                then greatest(0, total - done) * (t - trail_t[1]) / (done - trail_done[1]) end as seconds_left
-    from progress where {among}
+           case when t > trail_t[warm] and done > trail_done[warm]
+                then greatest(0, total - done) * (t - trail_t[warm]) / (done - trail_done[warm]) end as seconds_left
+    from (select *, coalesce(list_position(list_transform(trail_done, lambda one: one >= trail_done[1] + 1), true),
+                             case when len(trail_done) >= {TRAIL_POINTS} then 1 end) as warm
+          from progress where {{among}})
     qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
 
 # Results of an attack run: the natural accuracy, and the worst case per image over all attacks. Until that is complete, the
@@ -280,7 +284,8 @@ class RunQueries(Index):
             listed[column] = [getattr(state, column) for state in states]
         listed["age_s"] = time.time() - listed["created"]
         listed.loc[listed["status"] == "finished", "progress"] = 1.0
-        listed.loc[~listed["status"].isin(("running", "stopping")), "seconds_left"] = None
+        is_live = listed["status"].isin(("running", "stopping")) & ~(listed["silent_s"] >= SILENT_S)
+        listed.loc[~is_live, "seconds_left"] = None
         return listed[list(RUNS)].astype(RUNS)
 
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:

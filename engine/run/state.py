@@ -29,6 +29,8 @@ STATUSES = ("queued", "running", "stopping", "stopped", "finished", "failed")
 START_TOLERANCE_S = 3.0
 # A worker on another machine that shares the folder counts as alive if its heartbeat is this recent.
 FRESH_HEARTBEAT_S = 15.0
+# A living worker that has written no event for this long is called silent. Its time left is then unknown.
+SILENT_S = 60.0
 
 
 @dataclass(frozen=True)

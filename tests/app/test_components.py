@@ -187,9 +187,9 @@ def test_steps_of_one_kind_are_told_apart_by_the_ends_of_their_ids():
 
 
 def test_progress_shows_a_number_that_moves():
-    html = progress_html(title="Search", done=0.5, total=40, passes=12, detail="PGD step 3 of 7", seconds_left=90)
-    assert 'data-measured="12"' in html and "0.5 of 40 steps" in html and "about 1 min 30 s left" in html
-    assert 'aria-valuenow="1"' in html
+    html = progress_html(title="Search", done=2.7, total=40, passes=12, detail="PGD step 3 of 7", seconds_left=90)
+    assert 'data-measured="12"' in html and "2 of 40 steps" in html and "about 1 min 30 s left" in html
+    assert 'aria-valuenow="7"' in html
     assert "waits its turn" in progress_html(title="Attack", done=None, total=None, pending="waits its turn")
 
 

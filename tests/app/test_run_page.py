@@ -141,7 +141,7 @@ def test_running_search_shows_progress_and_can_be_stopped_twice(samples: Samples
     assert 'data-status="running"' in words and "13 of 40 steps" in words and 'data-measured="546"' in words
     test.button(key="run_stop").click().run()
     assert requests.status(samples.root, run).status == "stopping"
-    assert test.button(key="run_force").label == "Kill it now"
+    assert test.button(key="run_force").label == "Kill now"
     test.button(key="run_force").click().run()
     assert (samples.root / run / "control" / "force").exists() or list((samples.root / run / "control").glob("force*"))
 

@@ -80,7 +80,7 @@ def test_a_running_run_can_be_stopped_and_then_forced(samples: Samples) -> None:
     assert not page.exception
     assert (samples.root / samples.ids["running"] / "control" / "stop").exists() or list(
         (samples.root / samples.ids["running"] / "control").glob("stop*"))
-    assert page.button(key="runs.stop").label == "Kill it now"
+    assert page.button(key="runs.stop").label == "Kill now"
     assert table_rows(page, "runs_table")[samples.ids["running"]]["status"].startswith("Stopping")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from engine.architecture.genotype import EDGES, Genotype
 from engine.attack.statistics import wilson
 from engine.log import RunLog
 from engine.report.robustness import robustness_tables
+from engine.run.folder import RunFolder
+from engine.run.state import SILENT_S
 from tests import sample_runs
 from tests.sample_runs import START, EventsFile, genotype_at, write_finished_attack, write_run_json
 
@@ -324,3 +329,38 @@ def test_progress_of_the_running_search(log: RunLog, ids: dict[str, str]) -> Non
     progress = log.progress(ids["running"])
     assert (progress["phase"], progress["done"], progress["total"], progress["unit"]) == ("search", 13, 40, "steps")
     assert progress["fraction"] == pytest.approx(13 / 40) and progress["passes"] == 42 * 13
+
+
+@pytest.mark.parametrize(("points", "left"), [
+    # The first step takes 30 s, because it compiles; each further step takes 2 s.
+    ([(0.0, 0.0), (15.0, 0.5)], None),
+    ([(0.0, 0.0), (15.0, 0.5), (30.0, 1.0)], None),
+    ([(0.0, 0.0), (15.0, 0.5), (30.0, 1.0), (36.0, 4.0), (42.0, 7.0)], 2 * 33.0),
+    # Steps of 200 s: the trail of two minutes holds no complete step, and counts as it is.
+    ([(5.0 * i, 5.0 * i / 200) for i in range(30)], 200 * (40 - 145 / 200)),
+])
+def test_the_first_step_of_an_attempt_does_not_count_for_the_time_left(tmp_path: Path, points: list[tuple[float, float]],
+                                                                       left: float | None) -> None:
+    run = sample_runs.write_running_search(tmp_path)
+    folder = RunFolder(tmp_path, run)
+    kept = [line for line in folder.events.read_text().splitlines() if json.loads(line)["event"] != "progress"]
+    first = json.loads(kept[-1])
+    common = {name: first[name] for name in ("attempt", "step", "epoch")} | {
+        "event": "progress", "phase": "search", "total": 40.0, "unit": "steps", "passes": 1}
+    lines = [json.dumps({"t": first["t"] + 10 + t, **common, "done": done}) for t, done in points]
+    folder.events.write_text("\n".join([*kept, *lines]) + "\n")
+    with contextlib.closing(RunLog.open(tmp_path)) as log:
+        log.ingest()
+        shown = log.runs().set_index("id").loc[run, "seconds_left"]
+    assert pd.isna(shown) if left is None else shown == pytest.approx(left)
+
+
+def test_a_silent_run_has_no_time_left(tmp_path: Path) -> None:
+    run = sample_runs.write_running_search(tmp_path)
+    events = RunFolder(tmp_path, run).events
+    with contextlib.closing(RunLog.open(tmp_path)) as log:
+        log.ingest()
+        assert log.runs().set_index("id").loc[run, "seconds_left"] > 0
+        old = time.time() - 2 * SILENT_S
+        os.utime(events, (old, old))
+        assert pd.isna(log.runs().set_index("id").loc[run, "seconds_left"])
