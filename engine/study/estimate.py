@@ -22,10 +22,16 @@ from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
 
-# CPU seconds of a run with the preset `quick` on digits, with one thread, and the epochs or images that the run covers. They
-# stand in for the durations of finished runs as long as there are none. Measured by benchmarks/study_durations.py.
-DIGITS_QUICK_S = {("search", "arnas"): (99.6, 16), ("search", "dsara"): (89.8, 16), ("search", "e2rnas"): (36.7, 16),
-                  ("search", "random_search"): (24.8, 30), ("retrain", ""): (26.6, 14), ("attack", ""): (59.0, 359)}
+# CPU seconds of a run with the preset `quick`, with one thread, and the epochs or images that the run covers, by dataset, kind of
+# run and search method. They stand in for the durations of finished runs as long as there are none. Measured by
+# benchmarks/study_durations.py.
+QUICK_S = {
+    ("digits", "search", "arnas"): (99.6, 16), ("digits", "search", "dsara"): (89.8, 16),
+    ("digits", "search", "e2rnas"): (36.7, 16), ("digits", "search", "e2rnas2021"): (43.3, 12),
+    ("digits", "search", "darts"): (32.8, 16), ("digits", "search", "pcdarts"): (32.2, 16),
+    ("digits", "search", "advrush"): (90.9, 16), ("digits", "search", "random_search"): (24.8, 30),
+    ("digits", "retrain", ""): (26.6, 14), ("digits", "attack", ""): (59.0, 359),
+}
 # Settings that do not make two runs incomparable in their duration. Epochs and attacked images enter as a ratio.
 IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "autoattack_images", "genotype", "transplant", "match",
            "match_to", "channels", "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
@@ -84,7 +90,7 @@ class Durations:
         for durations in (self._same.get(same), self._similar.get(similar)):
             if durations:
                 return median(durations) * amount(config), True
-        known = DIGITS_QUICK_S.get((kind, method or "")) if config.dataset == "digits" and preset == "quick" else None
+        known = QUICK_S.get((config.dataset, kind, method or "")) if preset == "quick" else None
         return (None if known is None else known[0] * amount(config) / known[1]), False
 
 

@@ -177,6 +177,8 @@ def test_steps_link_to_the_other_runs_and_mark_the_current():
     html = steps_html(runs, "a")
     assert 'aria-current="page"' in html and 'href="run?id=b"' in html and 'href="run?id=a"' not in html
     assert step_words(runs[1]) == "Running, 42 %, 1 min 15 s left"
+    held = [{"id": "a", "kind": "search", "status": "stopped"}, {"id": "b", "kind": "retrain", "status": "queued", "parent": "a"}]
+    assert "Held until" in steps_html(held, "a") and "Waiting" not in steps_html(held, "a")
 
 
 def test_steps_of_one_kind_are_told_apart_by_the_ends_of_their_ids():
