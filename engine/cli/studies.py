@@ -23,12 +23,11 @@ from engine.study import actions, archive
 from engine.study.declaration import Study
 from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
-from engine.study.measures import further_results
 from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
 from engine.study.questions import SIZES, recipes
-from engine.study.report import FORMATS, as_json, export, rows, seconds_text
+from engine.study.report import FORMATS, as_json, export, headers, rows, seconds_text
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
 WAIT_S = 1.0  # seconds between two looks at a study
@@ -228,8 +227,8 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
     print(f"{folder.id}  {overview.status}, {results.done} of {len(results.cells)} cells{more}")
     print(results.study.question)
     print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
-    further = [f"{name}, %" for name in further_results(results.study)]
-    print(table_text([["arm", "seeds", "endpoint, %", "natural, %", *further, "parameters", "MACs", "search"], *rows(results)]))
+    print(table_text([headers(results), *rows(results)]))
+    print("Accuracies in per cent, means over search seeds with 95 % intervals.")
     print("\n".join((*(answer.sentences if len(answer.sentences) > 1 else ()), *answer.notes)))
 
 

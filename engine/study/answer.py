@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
+from engine.attack.protocol import ball_text
 from engine.config import AttackConfig
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
 from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, clause, compare, sentence
 from engine.study.declaration import Study
 from engine.study.folder import Extension
+from engine.study.means import mean_of
 from engine.study.measures import COUNTS, column_title, complete
 from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
@@ -62,6 +64,19 @@ def endpoint_text(study: Study) -> str:
     return f"worst-case accuracy under {listed([ATTACKS[name].title for name in config.attacks])}"
 
 
+def conditions_text(results: Results) -> str:
+    """Return the radius of the attacks and the number of images as text, for example "L∞ 0.15, 359 images".
+
+    A natural accuracy has no radius. The number of images is known as soon as there is a result.
+    """
+    study = results.study
+    config = study.configurations(study.arms[0])["attack"]
+    assert isinstance(config, AttackConfig)
+    images = next((cell.endpoint.images for arm in results.arms.values() for cell in arm.cells), 0)
+    return ", ".join(filter(None, ("" if study.endpoint == NATURAL else ball_text(config.norm, config.radius),
+                                   f"{images:,} images" if images else "")))
+
+
 def listed(words: Sequence[str]) -> str:
     """Return the words joined to one text, for example "a, b and c"."""
     *first, last = words
@@ -86,7 +101,7 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
         notes += (f"The interval of the bootstrap is missing, because the outcomes of {len(unread)} attack runs cannot be read, "
                   f"for example those of {unread[0]}.",)
     endpoint = endpoint_text(results.study)
-    return Answer(_headline(results, contrasts, endpoint), not results.is_complete,
+    return Answer(_headline(results, contrasts, f"{endpoint} ({conditions_text(results)})"), not results.is_complete,
                   all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts), (),
                   tuple(sentence(one, endpoint) for one in contrasts), notes)
 
@@ -174,14 +189,14 @@ def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) ->
 
 def _extremes(results: Results, endpoint: str) -> str:
     """Return a text that names the arm with the highest mean so far and the arm with the lowest."""
-    means = {name: float(np.mean([np.mean(unit) for unit in arm.units])) for name, arm in results.arms.items() if arm.units}
-    best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    means = {name: mean for name, arm in results.arms.items() if (mean := mean_of(arm.measured("endpoint")))}
+    best, worst = (choose(means, key=lambda name: means[name].value) for choose in (max, min))
     if len(means) == 1:
         return f"so far, only {best} has results"
-    if means[best] == means[worst]:
-        return f"in {endpoint}, all arms with results have the same mean ({100 * means[best]:.1f} %)"
-    return (f"in {endpoint}, {best} has the highest mean ({100 * means[best]:.1f} %) and {worst} the lowest "
-            f"({100 * means[worst]:.1f} %)")
+    if means[best].value == means[worst].value:
+        widest = max(means.values(), key=lambda mean: mean.high - mean.low)
+        return f"in {endpoint}, all arms with results have the same mean, {widest.words}"
+    return f"in {endpoint}, {best} has the highest mean, {means[best].words}, and {worst} the lowest, {means[worst].words}"
 
 
 def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
@@ -212,12 +227,12 @@ def _size_notes(results: Results) -> list[str]:
     """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
     study, notes = results.study, []
     fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
-    ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference) for cell in arm.cells
-              if (ratio := results.size_ratio(cell)) is not None]
+    ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)
+              for ratio in results.arm_ratios(arm)]
     if ratios:
         matched = "MACs" if study.match == "macs" else "Parameters"
-        notes.append(f"{matched} matched to {study.reference} as closely as the number of channels allows: networks have "
-                     f"{min(ratios):.2f} to {max(ratios):.2f} times its MACs.")
+        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks "
+                     f"have {min(ratios):.2f} to {max(ratios):.2f} times the MACs of its network with the same seeds.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")
     return notes

@@ -33,7 +33,8 @@ def finished(runs: Path, study_id: str) -> Overview:
 
 
 def outcomes(overview: Overview) -> dict[str, list[list[float]]]:
-    return {name: arm.units + arm.natural_units for name, arm in overview.results.arms.items()}
+    return {name: arm.units + [[one.accuracy for one in unit] for unit in arm.measured("natural")]
+            for name, arm in overview.results.arms.items()}
 
 
 @pytest.mark.slow
