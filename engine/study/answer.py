@@ -101,9 +101,10 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
         notes += (f"The interval of the bootstrap is missing, because the outcomes of {len(unread)} attack runs cannot be read, "
                   f"for example those of {unread[0]}.",)
     endpoint = endpoint_text(results.study)
-    return Answer(_headline(results, contrasts, f"{endpoint} ({conditions_text(results)})"), not results.is_complete,
+    words = f"{endpoint} ({conditions_text(results)})"
+    return Answer(_headline(results, contrasts, words), not results.is_complete,
                   all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts), (),
-                  tuple(sentence(one, endpoint) for one in contrasts), notes)
+                  tuple(sentence(one, words if len(contrasts) == 1 else endpoint) for one in contrasts), notes)
 
 
 def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:

@@ -40,12 +40,14 @@ class Estimate:
         core_seconds: time that the remaining runs would take one after another; None if `seconds` is None.
         runs: number of runs that remain.
         measured: True if every duration comes from finished runs; False if some come from the table of durations.
+        unknown: (kind of run, search method or "", dataset) of the runs whose duration is not known.
     """
 
     seconds: float | None
     core_seconds: float | None
     runs: int
     measured: bool
+    unknown: tuple[tuple[str, str, str], ...] = ()
 
 
 class Durations:
@@ -104,6 +106,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
     """
     times: list[tuple[float | None, bool]] = []
     longest: list[float] = []
+    unknown: dict[tuple[str, str, str], None] = {}
     counted: set[object] = set()
     configurations = {arm.name: study.configurations(arm) for arm in study.arms}
     for cell in cells or [CellState(one, ()) for one in study.cells()]:
@@ -116,6 +119,8 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
                 continue
             identity: object = step.run if step is not None and step.run else _shared(name, config, cell)
             seconds, measured = durations.of(kind, arm.method if kind == "search" else None, study.preset, config)
+            if seconds is None:
+                unknown[kind, arm.method or "" if kind == "search" else "", config.dataset] = None
             if seconds is not None and step is not None and step.status == "running" and runs is not None:
                 seconds *= 1 - progress_of(RunFolder(runs, step.run))
             chain += seconds or 0.0
@@ -125,7 +130,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
         longest.append(chain)
     known = [seconds for seconds, _ in times if seconds is not None]
     if len(known) < len(times):
-        return Estimate(None, None, len(times), False)
+        return Estimate(None, None, len(times), False, tuple(unknown))
     total = sum(known)
     side_by_side = max(1, slots or device.cores())
     return Estimate(max(total / side_by_side, max(longest, default=0.0)), total, len(times), all(one for _, one in times))

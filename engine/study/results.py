@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from engine.architecture.genotype import Genotype
 from engine.attack.badge import Badge
 from engine.attack.catalogue import NATURAL
+from engine.attack.fingerprint import fingerprint
+from engine.attack.protocol import worst_case_fields
 from engine.log.runlog import RunLog
 from engine.report.robustness import Measurement, NetworkRow, rows_of
 from engine.run.folder import RunFolder, read_json
@@ -151,8 +154,8 @@ class Results:
 def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
     """Return the results of a study.
 
-    All results must have one protocol: the same attacks on the same images. If their protocols differ, the most frequent protocol
-    is kept, and the other results go to `Results.apart`.
+    All results must have the same attacks on the same images. If they differ in this, the most frequent protocol is kept, and the
+    other results go to `Results.apart`.
 
     Args:
         log: the run log.
@@ -165,11 +168,30 @@ def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
     finished = [cell for cell in cells if cell.status == "finished"]
     rows = rows_of(log, [step.run for cell in finished for step in cell.steps if step.kind == "attack"])
     measured = [result for cell in finished if (result := _result(log, study, cell, rows)) is not None]
-    protocols = [one.protocol for one in measured]
-    protocol = max(dict.fromkeys(protocols), key=protocols.count, default="")
-    arms = {arm.name: ArmResult(arm.name, tuple(one for one in measured if one.cell.arm == arm.name and one.protocol == protocol))
-            for arm in study.arms}
-    return Results(study, tuple(cells), arms, protocol, tuple(one for one in measured if one.protocol != protocol))
+    alike = _alike(log, {one.protocol for one in measured})
+    protocols = [alike[one.protocol] for one in measured]
+    kept = max(dict.fromkeys(protocols), key=protocols.count, default="")
+    arms = {arm.name: ArmResult(arm.name, tuple(one for one, protocol in zip(measured, protocols, strict=True)
+                                                if one.cell.arm == arm.name and protocol == kept)) for arm in study.arms}
+    return Results(study, tuple(cells), arms, kept,
+                   tuple(one for one, protocol in zip(measured, protocols, strict=True) if protocol != kept))
+
+
+def _alike(log: RunLog, protocols: Collection[str]) -> dict[str, str]:
+    """Return {hash of a protocol: hash of the first of these protocols with the same attacks on the same images}.
+
+    Two protocols may differ in settings that matter to no accuracy in the worst case, such as the number of images in a block.
+    """
+    if len(protocols) < 2:
+        return {protocol: protocol for protocol in protocols}
+    evaluations = log.evaluations()
+    fields = dict(zip(evaluations["protocol"], evaluations["protocol_fields"], strict=True))
+    first: dict[str, str] = {}
+    alike = {}
+    for protocol in sorted(protocols):
+        text = fields.get(protocol, "")
+        alike[protocol] = first.setdefault(fingerprint(worst_case_fields(json.loads(text))) if text else protocol, protocol)
+    return alike
 
 
 def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> CellResult | None:
