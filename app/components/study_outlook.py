@@ -57,8 +57,9 @@ def unknown_words(outlook: Outlook) -> str:
     kinds = [f"search by {listed(list(dict.fromkeys(searches)))}"] if searches else []
     kinds += [NOUNS[kind] for kind in ("retrain", "attack") if any(one == kind for one, _, _ in outlook.time.unknown)]
     datasets = listed([dataset_title(name) for name in dict.fromkeys(dataset for *_, dataset in outlook.time.unknown)])
-    return (f"not known yet: {listed([f'no {kind}' for kind in kinds])} with preset {outlook.study.preset} on {datasets} has finished on this "
-            "machine. The first such runs are timed, and the estimate then stands here")
+    missing = listed([f"no {kind}" for kind in kinds])
+    return (f"not known yet: {missing} with preset {outlook.study.preset} on {datasets} has finished on this machine. The first "
+            "such runs are timed, and the estimate then stands here")
 
 
 def rounded(seconds: float) -> str:

@@ -16,7 +16,7 @@ from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page
 
 PERCENTAGE = re.compile(r"\d %(?!\{)|:\.\d%\}")
-INTERVAL = re.compile(r"\d+\.\d to \d+\.\d( %|;|\)|$)")
+INTERVAL = re.compile(r"\d+\.\d to \d+\.\d(?! points|\d)")
 WORTH = re.compile("images|search seed", re.I)  # what an interval comes from
 # Percentages that are no accuracies: the level of an interval or of tests, progress, a share of steps, a tolerance, a power, a
 # share of edges.
