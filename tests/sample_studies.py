@@ -17,7 +17,7 @@ import psutil
 from engine.attack.protocol import Protocol
 from engine.configuring import recorded
 from engine.files import atomic_write_json
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, read_json
 from engine.run.state import identity
 from engine.study import actions
 from engine.study.declaration import Cell, Study
@@ -129,8 +129,16 @@ def finish_study(root: Path, study_id: str, outcome: Callable[[Cell], Outcome] =
             return finished
 
 
-def finish_run(root: Path, run: str, outcome: Outcome = Outcome(), *, seconds: float = 60) -> None:
-    """Write the results of a run that was launched, which then has taken some seconds."""
+def finish_run(root: Path, run: str, outcome: Outcome = Outcome(), *, start: float = 0, seconds: float = 60) -> None:
+    """Write the results of a run that was launched.
+
+    Args:
+        root: folder of all runs.
+        run: id of the run.
+        outcome: what the run measures.
+        start: start of the run, in seconds after its launch.
+        seconds: duration of the run.
+    """
     folder = RunFolder(root, run)
     record = folder.read_run()
     events = EventsFile(folder.path, t=record["created"])
@@ -146,8 +154,10 @@ def finish_run(root: Path, run: str, outcome: Outcome = Outcome(), *, seconds: f
         (folder.checkpoint / "best.pt").touch()
     if record["kind"] == "attack":
         _attack(folder, events, outcome)
-    events.t = record["created"] + seconds
+    events.t = record["created"] + start + seconds
     write_finished(folder.path, events)
+    process = read_json(folder.process_json) or {}
+    write_json(folder.process_json, process | {"started": record["created"] + start})
 
 
 def _attack(folder: RunFolder, events: EventsFile, outcome: Outcome) -> None:
