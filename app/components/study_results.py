@@ -184,7 +184,7 @@ def notes(overview: Overview) -> None:
 def files(overview: Overview) -> None:
     """Show the buttons that download the report and the study, and the commands that do the same."""
     study_id = overview.study.id
-    section("Files", "the report with its table and contrasts, and the study to launch elsewhere")
+    section("Files", "the report, and the study itself to launch elsewhere")
     with st.container(horizontal=True, gap="small"):
         for name, form in FORMATS.items():
             st.download_button(form.title, partial(export, overview.results, overview.answer, name),

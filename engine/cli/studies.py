@@ -18,6 +18,7 @@ from engine.cli.parser import Parser
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError
+from engine.report.words import plural_text
 from engine.requests import runs_root
 from engine.study import actions, archive
 from engine.study.declaration import Study
@@ -49,10 +50,11 @@ def study(verb: str, arguments: list[str]) -> int:
         ConfigError, DataError, RunError: the action is not possible. The message is a sentence for the user.
     """
     parser = Parser(verb, TEXT, epilog="`rampart study questions` lists the questions that ship with Rampart.")
-    parser.add_argument("action", choices=ACTIONS, help="list: all studies; new: launch a question or a file; show: cells and "
-                        "answer; run: continue a stopped study and try failed runs again; stop; extend: more search seeds; "
-                        "report: write the report; delete; questions: the questions that ship; pack, unpack: a study "
-                        "and its runs as one file; example: add the example study")
+    parser.add_argument("action", choices=ACTIONS, help="list: all studies; new: launch a question or a file; show: state, "
+                        "answer and table of the arms; run: continue a stopped study and try failed runs again; stop: stop its "
+                        "runs and launch no more; extend: repeat every arm for more search seeds; report: write the report; "
+                        "delete: delete a study; questions: the questions that ship; pack, unpack: write a study and its runs to "
+                        "one file, and read them from it; example: add the example study")
     parser.add_argument("name", nargs="?", help="id of the study or its end; for new, a question or a file (JSON or YAML); "
                         "for unpack, a packed file")
     parser.add_argument("--size", choices=SIZES, default="demo", help="new: size of a question's study (default %(default)s)")
@@ -191,7 +193,8 @@ def _report(options: argparse.Namespace, root: Path) -> int:
 def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     removed = actions.delete(root, folder.id, with_runs=options.with_runs)
-    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else f"{folder.id}  deleted, with {removed} runs")
+    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else
+          f"{folder.id}  deleted, with {plural_text(removed, 'run')}")
     return 0
 
 
@@ -199,7 +202,8 @@ def _pack(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     target = Path(options.out or f"{folder.id}.tar.xz")
     count = archive.write_archive(root, [folder.id], target)
-    print(json.dumps({"file": str(target), "runs": count}) if options.json else f"{target}  {count} runs without checkpoints")
+    print(json.dumps({"file": str(target), "runs": count}) if options.json else
+          f"{target}  {plural_text(count, 'run')} without checkpoints")
     return 0
 
 

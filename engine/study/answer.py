@@ -17,6 +17,7 @@ from engine.attack.protocol import ball_text
 from engine.config import AttackConfig
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
+from engine.report.words import plural_text
 from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, clause, compare, sentence
 from engine.study.declaration import Study
 from engine.study.folder import Extension
@@ -126,7 +127,7 @@ def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
     adding = [one.first for one in beyond if one.adds]
     known = [one for one in beyond if one.interval is not None]
     if not known:
-        return f"Too few networks to say if a ranking predicts {target} beyond counting parameters and MACs."
+        return f"Too few networks to say whether a ranking predicts {target} beyond counting parameters and MACs."
     if adding:
         return f"Ranking by {listed(adding)} says more about {target} than counting parameters and MACs."
     return (f"None of these rankings predicts {target} better than counting parameters and MACs: "
@@ -204,21 +205,21 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
     study, notes = results.study, []
     fewest = min(len(arm.units) for arm in results.arms.values())
     if fewest < FEWEST_UNITS and study.analysis == "contrasts":
-        notes.append(f"A claim needs at least {FEWEST_UNITS} search seeds with results in every arm; the smallest arm has "
-                     f"{fewest}.")
+        notes.append(f"A claim needs at least {FEWEST_UNITS} search seeds with results in every arm; the arm with the fewest "
+                     f"has {fewest}.")
     if failed := sum(cell.status in ("failed", "stopped") for cell in results.cells):
-        notes.append(f"{failed} of {len(results.cells)} cells have failed or were stopped. Their results are missing.")
+        notes.append(f"Failed or stopped, so that their results are missing: {failed} of {len(results.cells)} cells.")
     for extension in extensions:
         seen = ", after results were known, which raises the rate of false claims" if extension.looked else ""
-        notes.append(f"Extended by {len(extension.seeds)} search seeds{seen}.")
+        notes.append(f"Extended by {plural_text(len(extension.seeds), 'search seed')}{seen}.")
     if reused := sum(any(step.reused for step in cell.steps) for cell in results.cells):
-        notes.append(f"{reused} of {len(results.cells)} cells take runs that existed before or belong to another study.")
+        notes.append(f"{reused} of {len(results.cells)} cells reuse runs that existed before or belong to another study.")
     doubtful = [cell for arm in results.arms.values() for cell in arm.cells if cell.badge.colour != "green"]
     if doubtful:
-        notes.append(f"{len(doubtful)} of {results.done} accuracies are not confirmed by the reliability checks, for example "
+        notes.append(f"The reliability checks do not confirm {len(doubtful)} of {results.done} accuracies, for example that of "
                      f"{doubtful[0].run}: {doubtful[0].badge.reasons[0]}")
     if results.apart:
-        notes.append(f"{len(results.apart)} results were measured under another protocol and are left out.")
+        notes.append(f"Left out, because they were measured under another protocol: {plural_text(len(results.apart), 'result')}.")
     if study.match != "none":
         notes += _size_notes(results)
     return notes

@@ -45,7 +45,7 @@ ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings
            "match", "reference", "analysis", "measures", "recipe", "size")
 SAVED = ("schema", "id", "created", "numerics", "example")
 ARM_ENTRIES = ("name", "method", "search", "retrain", "attack", "seeds")
-ADVICE = "the Studies page exports such a file"
+ADVICE = "the page of any study exports a file to start from"
 
 
 def from_text(text: str | bytes) -> Study:
@@ -280,12 +280,12 @@ def _check_contrasts(study: Study) -> None:
     if study.analysis == "ranking" and study.contrasts:
         raise _refuse("contrasts", "left out for a ranking, which compares no arms", [list(pair) for pair in study.contrasts])
     if study.analysis == "contrasts" and not study.contrasts:
-        raise _refuse("arms", "at least two arms, which can be compared", len(study.arms))
+        raise _refuse("arms", "at least two, so that there is something to compare", len(study.arms))
 
 
 def _check_measures(study: Study) -> None:
     if (study.analysis == "ranking") != bool(study.measures):
-        raise _refuse("measures", "the measures whose rankings are compared, for a ranking and for no other study",
+        raise _refuse("measures", "given for a ranking and for no other study",
                       ", ".join(study.measures) or "none")
     for name in study.measures:
         if name not in (known := measure_names(study)):
@@ -301,14 +301,14 @@ def _check_mentions(study: Study) -> None:
         for other in others:
             study.arm(other)
             if other == name or mentions[other]:
-                raise ConfigError(f"Arm {name} refers to arm {other}, which must be another arm that refers to none; name "
+                raise ConfigError(f"Arm {name} may refer only to another arm that refers to none itself, got {other}; name "
                                   "another one.")
 
 
 def _check_matching(study: Study) -> None:
     if (study.match == "none") != (not study.reference):
-        raise ConfigError("A study must name match and reference together, so that networks get the size of the reference arm's, "
-                          f"got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
+        raise ConfigError("A study must name match and reference together, so that networks get the size of the reference arm's "
+                          f"networks, got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
     if study.reference:
         study.arm(study.reference)
 

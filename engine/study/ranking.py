@@ -66,7 +66,7 @@ class RankCorrelation:
         counted = f"counting {' and '.join(self.given)}"
         numbers = f"partial tau with {self.second} {tau}, over {self.architectures} architectures"
         if self.interval is None or self.latent_interval is None:
-            return f"It is unknown if the ranking by {self.first} adds anything beyond {counted}: {numbers}."
+            return f"It is unknown whether the ranking by {self.first} adds anything beyond {counted}: {numbers}."
         verb = "says more than" if self.adds else "goes against the outcome after" if self.contradicts else "adds nothing beyond"
         return f"The ranking by {self.first} {verb} {counted}: {numbers}."
 
