@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import psutil
 from engine.attack.protocol import Protocol
 from engine.configuring import recorded
 from engine.files import atomic_write_json
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, read_json
 from engine.run.state import identity
 from engine.study import actions
 from engine.study.declaration import Cell, Study
@@ -25,6 +26,7 @@ from engine.study.overview import cells_of
 from engine.study.parsing import from_text
 from engine.study.planning import CellState
 from tests.sample_runs import (
+    MACS,
     TEST_IMAGES,
     EventsFile,
     genotype_at,
@@ -58,7 +60,25 @@ arms:
     attack: {{attacks: [fgsm, pgd-20], certify: false, sweep_radii: null}}
 contrasts: [[MGDA, Fixed coefficient 0.5], [MGDA, Hand-made network]]
 """
-Share = Callable[[Cell], float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs of one cell measure.
+
+    Attributes:
+        correct: number of images that withstand all attacks.
+        images: number of attacked images.
+        natural: number of images that are classified correctly without an attack.
+        macs: MACs of the network.
+        hand_made: name of a network without cells; "" for a network with cells.
+    """
+
+    correct: int = 32
+    images: int = 64
+    natural: int = 60
+    macs: int = MACS
+    hand_made: str = ""
 
 
 def two_arms(question: str = QUESTION, seeds: int | list[int] = 2, retrainings: int = 1) -> Study:
@@ -72,51 +92,84 @@ def share(cell: Cell) -> float:
     return level + 0.02 * np.sin(7 * cell.search_seed + len(cell.arm)) + 0.006 * np.cos(3 * cell.index + cell.search_seed)
 
 
-def finish(root: Path, study_id: str, which: Callable[[CellState], bool] = lambda state: True, value: Share = share) -> None:
-    """Launch and finish all runs of the chosen cells, as the supervisor and its workers would."""
+def different(cell: Cell) -> Outcome:
+    """Return an outcome that differs from cell to cell, as in a real study."""
+    return Outcome(round(TEST_IMAGES * share(cell)), TEST_IMAGES, round(TEST_IMAGES * (0.95 + share(cell) / 30)),
+                   1_200_000 if cell.arm == "MGDA" else 1_320_000, "WideResNet-10-1" if cell.arm == "Hand-made network" else "")
+
+
+def finish(root: Path, study_id: str, which: Callable[[CellState], bool] = lambda state: True) -> None:
+    """Launch and finish all runs of the chosen cells with outcomes that differ."""
+    finish_study(root, study_id, different, which)
+
+
+def finish_study(root: Path, study_id: str, outcome: Callable[[Cell], Outcome] = lambda cell: Outcome(),
+                 which: Callable[[CellState], bool] = lambda state: True, *, most: int = 10_000) -> int:
+    """Launch and finish the runs of a study, as the supervisor and its workers would, and return their number.
+
+    Args:
+        root: folder of all runs.
+        study_id: id of the study.
+        outcome: what the runs of a cell measure.
+        which: which cells to finish.
+        most: largest number of runs to finish.
+    """
+    finished = 0
     while True:
         actions.advance(root, study_id)
-        due = [(state, step) for state in cells_of(root, study_id) if which(state) for step in state.steps
-               if step.run and step.status == "queued"]
-        if not due:
-            return
-        for state, step in due:
-            finish_run(root, step.run, state.cell, value)
+        due: dict[str, Cell] = {}
+        for state in filter(which, cells_of(root, study_id)):
+            for step in state.steps:
+                if step.run and step.status == "queued":
+                    due.setdefault(step.run, state.cell)
+        for run, cell in list(due.items())[:most - finished]:
+            finish_run(root, run, outcome(cell))
+            finished += 1
+        if not due or finished == most:
+            return finished
 
 
-def finish_run(root: Path, run: str, cell: Cell, value: Share = share) -> None:
-    """Write everything that a run of a cell would have written; a run that is finished already stays as it is."""
+def finish_run(root: Path, run: str, outcome: Outcome = Outcome(), *, start: float = 0, seconds: float = 60) -> None:
+    """Write the results of a run that was launched.
+
+    Args:
+        root: folder of all runs.
+        run: id of the run.
+        outcome: what the run measures.
+        start: start of the run, in seconds after its launch.
+        seconds: duration of the run.
+    """
     folder = RunFolder(root, run)
-    if folder.exit_json.exists():
-        return
     record = folder.read_run()
     events = EventsFile(folder.path, t=record["created"])
     if record["kind"] == "search":
-        events.step = cell.search_seed % 4  # the first steps of one search, which differ in some edges
+        events.step = int(record["config"]["seed"]) % 4  # the first steps of one search, which differ in some edges
         write_genotype(events)
         write_json(folder.results / "genotype.json", genotype_at(events.step).to_dict())
-    elif record["kind"] == "retrain":
-        write_network(events, hand_made="WideResNet-10-1" if cell.arm == "Hand-made network" else "",
-                      macs=1_200_000 if cell.arm == "MGDA" else 1_320_000)
     else:
-        _attack(folder, events, cell, value)
-    events.t += 60
+        write_network(events, macs=outcome.macs, hand_made=outcome.hand_made)
+    if record["kind"] == "retrain":
+        write_json(folder.results / "network.json", {"classes": 10, "image_shape": [1, 8, 8]})
+        folder.checkpoint.mkdir(exist_ok=True)
+        (folder.checkpoint / "best.pt").touch()
+    if record["kind"] == "attack":
+        _attack(folder, events, outcome)
+    events.t = record["created"] + start + seconds
     write_finished(folder.path, events)
+    process = read_json(folder.process_json) or {}
+    write_json(folder.process_json, process | {"started": record["created"] + start})
 
 
-def _attack(folder: RunFolder, events: EventsFile, cell: Cell, value: Share) -> None:
-    config = recorded(folder.read_run())
-    macs = 1_200_000 if cell.arm == "MGDA" else 1_320_000
-    write_network(events, hand_made="WideResNet-10-1" if cell.arm == "Hand-made network" else "", macs=macs)
-    write_evaluation(events, Protocol.of(config, classes=10, images=range(TEST_IMAGES), subset=range(TEST_IMAGES)),
-                     f"{cell.arm}-{cell.search_seed}-{cell.index}")
-    robust = round(TEST_IMAGES * value(cell))
-    correct = {"natural": round(TEST_IMAGES * (0.95 + value(cell) / 30)), "fgsm": robust + 12, "pgd-20": robust}
-    for attack, number in correct.items():
-        write_attack(events, attack, attack, TEST_IMAGES, number)
-    write_attack(events, "worst-case", "Worst case", TEST_IMAGES, robust)
+def _attack(folder: RunFolder, events: EventsFile, outcome: Outcome) -> None:
+    run, images = folder.read_run(), outcome.images
+    write_evaluation(events, Protocol.of(recorded(run), classes=10, images=range(images), subset=range(images)),
+                     f"weights of {run['parent']}")
+    correct = {"natural": outcome.natural, "fgsm": outcome.correct + images // 30, "pgd-20": outcome.correct}
+    titles = {"natural": "Natural", "fgsm": "FGSM", "pgd-20": "PGD-20", "worst-case": "Worst case"}
+    for attack, number in (correct | {"worst-case": outcome.correct}).items():
+        write_attack(events, attack, titles[attack], images, min(number, images))
     write_checks(events, natural_at_radius_0="passed", more_steps_are_not_weaker="passed")
-    write_outcomes(folder.path, {attack: np.arange(TEST_IMAGES) < number for attack, number in correct.items()})
+    write_outcomes(folder.path, {attack: np.arange(images) < number for attack, number in correct.items()})
 
 
 def run_one(root: Path, study_id: str, done: int = 12) -> str:

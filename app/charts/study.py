@@ -13,7 +13,9 @@ from app.charts.frame import themed
 from app.charts.robustness import COLOURS, SYMBOLS, network_axis
 from app.formats import plural
 from engine.architecture.genotype import NONE, PRIMITIVES, state_name
-from engine.study.report import Mean, mean_of
+from engine.report.robustness import Measurement
+from engine.report.words import measured_text
+from engine.study.means import Mean, mean_of
 from engine.study.results import ArmResult
 from engine.study.votes import CellVotes
 
@@ -46,15 +48,14 @@ def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     figure, look = go.Figure(), looks(list(arms))
     for row, (name, arm) in enumerate(arms.items()):
         colour, symbol = look[name]
-        units = [(seed, [cell.endpoint.accuracy for cell in cells]) for seed, cells in arm.by_seed.items()]
-        if any(len(values) > 1 for _, values in units):
-            _add_points(figure, row + OFFSET, [(100 * value, f"seed {seed}, one retraining") for seed, values in units
-                                               for value in values],
+        units = {seed: [cell.endpoint for cell in cells] for seed, cells in arm.by_seed.items()}
+        if any(len(unit) > 1 for unit in units.values()):
+            _add_points(figure, row + OFFSET, [(one.accuracy, f"search seed {seed}, one retraining: {measured_text(one)}")
+                                               for seed, unit in units.items() for one in unit],
                         name, {"color": theme.faint(colour, 0.55), "symbol": "line-ns-open", "size": 9})
-        _add_points(figure, row + OFFSET, [
-            (100 * sum(values) / len(values), f"search seed {seed}, mean of {plural(len(values), 'retraining')}")
-            for seed, values in units], name, {"color": colour, "symbol": "circle-open", "size": 9, "line": {"width": 1.6}})
-        if mean := mean_of(arm.units):
+        _add_points(figure, row + OFFSET, [seed_point(seed, unit) for seed, unit in units.items()], name,
+                    {"color": colour, "symbol": "circle-open", "size": 9, "line": {"width": 1.6}})
+        if mean := mean_of(arm.measured("endpoint")):
             figure.add_scatter(x=[100 * mean.value], y=[row - OFFSET / 2], mode="markers", hoverinfo="text",
                                marker={"color": colour, "symbol": symbol, "size": 12}, hovertext=[mean_words(name, mean)],
                                error_x=bars(mean, colour))
@@ -64,10 +65,18 @@ def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     return figure
 
 
+def seed_point(seed: int, unit: Sequence[Measurement]) -> tuple[float, str]:
+    """Return the mean of a search seed over its retrainings, a fraction in 0..1, and its hover text."""
+    mean = mean_of([unit])
+    assert mean is not None  # a search seed with results has a retraining
+    what = f"search seed {seed}" if len(unit) == 1 else f"search seed {seed}, mean of {plural(len(unit), 'retraining')}"
+    return mean.value, f"{what}: {mean.words}"
+
+
 def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str,
                 marker: Mapping[str, object]) -> None:
-    figure.add_scatter(x=[value for value, _ in points], y=[height] * len(points), mode="markers", marker=dict(marker),
-                       hoverinfo="text", hovertext=[f"<b>{name}</b><br>{words}: {value:.1f} %" for value, words in points])
+    figure.add_scatter(x=[100 * value for value, _ in points], y=[height] * len(points), mode="markers", marker=dict(marker),
+                       hoverinfo="text", hovertext=[f"<b>{name}</b><br>{words}" for _, words in points])
 
 
 def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
@@ -81,7 +90,7 @@ def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     """
     figure, look = go.Figure(), looks(list(arms))
     means = {name: (natural, value) for name, arm in arms.items()
-             if (natural := mean_of(arm.natural_units)) and (value := mean_of(arm.units))}
+             if (natural := mean_of(arm.measured("natural"))) and (value := mean_of(arm.measured("endpoint")))}
     front = sorted(front_of({name: (natural.value, value.value) for name, (natural, value) in means.items()}))
     figure.add_scatter(x=[100 * natural for natural, _ in front], y=[100 * value for _, value in front], mode="lines",
                        line_shape="vh", hoverinfo="skip", line={"color": theme.FRONT, "width": 1.6, "dash": "dot"},
@@ -91,7 +100,7 @@ def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
         figure.add_scatter(
             x=[100 * natural.value], y=[100 * value.value], mode="markers", name="<br>".join(textwrap.wrap(name, 28)),
             marker={"color": colour, "symbol": symbol, "size": 12}, error_x=bars(natural, colour), error_y=bars(value, colour),
-            hoverinfo="text", hovertext=[f"<b>{name}</b><br>natural {natural} %<br>{endpoint.lower()} {value} %"])
+            hoverinfo="text", hovertext=[f"<b>{name}</b><br>natural {natural.words}<br>{endpoint.lower()} {value.words}"])
     themed(figure, margin={"l": 64, "r": 20, "t": 44, "b": 48})
     figure.update_layout(hovermode="closest", showlegend=True,
                          xaxis={"title": {"text": "Natural accuracy (%)"}, "ticksuffix": " %"},
@@ -107,13 +116,11 @@ def front_of(points: Mapping[str, tuple[float, float]]) -> list[tuple[float, flo
 
 def mean_words(name: str, mean: Mean) -> str:
     """Return the hover text of a mean over search seeds."""
-    return f"<b>{name}</b><br>mean of {plural(mean.units, 'search seed')}: {mean} %"
+    return f"<b>{name}</b><br>mean of {plural(mean.units, 'search seed')}: {mean.words}"
 
 
-def bars(mean: Mean, colour: str) -> dict[str, object] | None:
-    """Return Plotly error bars for the interval of a mean, in per cent; None without an interval."""
-    if mean.low is None or mean.high is None:
-        return None
+def bars(mean: Mean, colour: str) -> dict[str, object]:
+    """Return Plotly error bars for the interval of a mean, in per cent."""
     return {"type": "data", "symmetric": False, "color": colour, "thickness": 1.6, "width": 4,
             "array": [100 * (mean.high - mean.value)], "arrayminus": [100 * (mean.value - mean.low)]}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
 from app.charts.frame import themed
 from app.charts.study import looks
 from app.formats import escape
+from engine.report.words import measured_text
 from engine.study.results import CellResult, Results
 
 
@@ -44,9 +45,12 @@ def _is_share(results: Results, measure: str) -> bool:
 
 def _hover(cells: Sequence[CellResult], measure: str, endpoint: str, shares: bool) -> list[str]:
     return [f"<b>{escape(cell.cell.arm)}</b>, search seed {cell.cell.search_seed}<br>{escape(measure)}: "
-            f"{_value(cell.measures, measure, shares)}<br>{escape(endpoint)}: {100 * cell.measures[endpoint]:.1f} % on "
-            f"{cell.endpoint.images:,} test images" for cell in cells]
+            f"{_value(cell, measure, shares)}<br>{escape(endpoint)}: {_value(cell, endpoint, True)}" for cell in cells]
 
 
-def _value(measures: Mapping[str, float], measure: str, share: bool) -> str:
-    return f"{100 * measures[measure]:.1f} %" if share else f"{measures[measure]:,.0f}"
+def _value(cell: CellResult, measure: str, share: bool) -> str:
+    """Return a measure as text: an accuracy of an attack run with its interval, any other accuracy as one of the search."""
+    if accuracy := cell.accuracies.get(measure):
+        return measured_text(accuracy)
+    value = cell.measures[measure]
+    return f"{100 * value:.1f} % (select split, not a result)" if share else f"{value:,.0f}"

@@ -10,6 +10,7 @@ from app import session
 from app.components import run_actions
 from app.components.run_actions import Action, answer
 from app.components.states import STUDIES_PAGE, problem
+from app.components.study_example import NOTICE, removal
 from app.components.study_questions import STARTED
 from app.formats import plural
 from app.studies import ACTIVE
@@ -24,7 +25,6 @@ RESUME = Action("Resume", "play_arrow", "Continue the stopped runs from their ch
 AGAIN = Action("Try failed cells again", "replay", "Continue the failed and stopped runs from their checkpoints.",
                "The failed runs continue.", actions.resume)
 MOST_SEEDS = 20
-NOTICE = "studies.notice"  # in the session: what the last deletion did
 
 
 def perform(action: Action, study_id: str) -> None:
@@ -39,26 +39,39 @@ def perform(action: Action, study_id: str) -> None:
 
 
 def buttons(overview: Overview) -> None:
-    """Show the buttons of a study, and a message about the last click. A button appears only where its action is possible."""
-    study_id = overview.study.id
+    """Show the buttons of a study, and a message about the last click. A button appears only where its action is possible.
+
+    The example study launches no runs, and is removed together with its runs.
+    """
+    study_id, is_example = overview.study.id, overview.study.example
     with st.container(horizontal=True, key="rp-study-buttons"):
-        if overview.status in ACTIVE:
-            _button(STOP, "study.stop", study_id)
-        if overview.status == "stopped":
-            _button(RESUME, "study.resume", study_id, primary=True)
-        elif any(cell.status in ("failed", "stopped") for cell in overview.results.cells):
-            _button(AGAIN, "study.again", study_id, primary=overview.status == "failed")
-        _extend(overview)
+        if not is_example:
+            _launching(overview)
         if st.button("Duplicate and edit", key="study.edit", icon=":material/edit:",
                      help="Open a copy of this study's text in the editor."):
             st.session_state.pop(STARTED, None)
             st.switch_page(STUDIES_PAGE, query_params={"new": "own", "edit": study_id})
-        _delete(overview)
+        if is_example:
+            removal([overview])
+        else:
+            _delete(overview)
     refusal, done = answer(study_id)
     if refusal:
         problem(refusal, link=None)
     elif done:
         st.caption(done)
+
+
+def _launching(overview: Overview) -> None:
+    """Show the buttons that stop, resume and extend a study."""
+    study_id = overview.study.id
+    if overview.status in ACTIVE:
+        _button(STOP, "study.stop", study_id)
+    if overview.status == "stopped":
+        _button(RESUME, "study.resume", study_id, primary=True)
+    elif any(cell.status in ("failed", "stopped") for cell in overview.results.cells):
+        _button(AGAIN, "study.again", study_id, primary=overview.status == "failed")
+    _extend(overview)
 
 
 def _button(action: Action, key: str, study_id: str, *, primary: bool = False) -> None:
@@ -76,7 +89,7 @@ def _extend(overview: Overview) -> None:
         cells = seeds * len(overview.study.arms) * overview.study.retrainings
         extend = Action(f"Extend by {plural(seeds, 'seed')}", "add", "", f"Extended by {plural(seeds, 'search seed')}.",
                         partial(_extended, seeds))
-        st.button(f"{extend.label}: {plural(cells, 'more cell').replace('1 more cells', '1 more cell')}", key="study.extend",
+        st.button(f"{extend.label}: {plural(cells, 'more cell')}", key="study.extend",
                   type="primary", on_click=perform, args=(extend, overview.study.id))
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import session
-from app.components.states import problem
-from app.components.study_actions import NOTICE
+from app.components.states import STUDIES_PAGE, problem
 from engine.errors import RampartError
 from engine.study.archive import EXAMPLE, open_example, remove_example
 from engine.study.overview import Overview
+
+NOTICE = "studies.notice"  # in the session: what the last click on the list of studies or on a deletion did
 
 
 def offer() -> None:
@@ -35,6 +36,7 @@ def removal(studies: list[Overview]) -> None:
 
 
 def _perform(action: Callable[[], object], notice: str) -> None:
+    """Add or remove the example, and show the list of studies with a notice. The page of a removed study has nothing to show."""
     try:
         action()
     except RampartError as refusal:
@@ -43,4 +45,4 @@ def _perform(action: Callable[[], object], notice: str) -> None:
     session.hub().refresh()
     session.hub().studies.refresh()
     st.session_state[NOTICE] = notice
-    st.rerun(scope="app")
+    st.switch_page(STUDIES_PAGE)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.components.study_answer import STATUSES
-from app.formats import escape, missing, moment, percent, plural
+from app.formats import capitalised, escape, missing, moment, percent, plural
 from app.theme import KIND_TITLES
-from engine.report.words import measured_text
+from engine.report.words import interval_text, measured_text
+from engine.study.answer import conditions_text, endpoint_text
 from engine.study.declaration import Cell, Study
 from engine.study.overview import Overview
 from engine.study.planning import CellState, Step
 from engine.study.results import CellResult, Results
+from engine.study.sizes import ratio_text
 
 STRONGEST = 34  # tint of the highest value, in per cent
 MOST_CAUSES = 5
@@ -32,8 +34,15 @@ def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str
         f'<tr><th scope="row">{escape(arm.name)}</th>' + "".join(
             f"<td>{_cell(results, cells.get(Cell(arm.name, *place)), progress, tints)}</td>" for place in places) + "</tr>"
         for arm in study.arms)
-    return (f'<div class="rp-scroll"><table class="rp-table rp-matrix" aria-label="Cells of the study">{_head(study)}'
+    caption = f"<caption>{escape(caption_words(results))}</caption>" if any(arm.cells for arm in results.arms.values()) else ""
+    return (f'<div class="rp-scroll"><table class="rp-table rp-matrix" aria-label="Cells of the study">{caption}{_head(study)}'
             f"<tbody>{rows}</tbody></table></div>")
+
+
+def caption_words(results: Results) -> str:
+    """Return a text that says which accuracy the cells show, with which intervals."""
+    words = f"{capitalised(endpoint_text(results.study))}, {conditions_text(results)}, with 95 % Wilson intervals."
+    return f"{words} MACs relative to {results.study.reference}." if results.study.reference else words
 
 
 def _head(study: Study) -> str:
@@ -64,22 +73,24 @@ def _cell(results: Results, state: CellState | None, progress: Mapping[str, floa
     step = newest(state)
     result = results.of(state.cell)
     words = percent(result.endpoint.accuracy) if result else state_words(state, progress)
+    interval = f'<span class="rp-label rp-num">{escape(interval_text(result.endpoint))}</span>' if result else ""
     inside = (f'<span><span class="rp-tone-{tone}" aria-hidden="true">{glyph}</span> <span class="rp-num">{escape(words)}</span>'
-              f"</span>{_size(results, result)}{_reused(state)}")
+              f"</span>{interval}{_size(results, result)}{_reused(state)}")
+    spoken = measured_text(result.endpoint) if result else words
     look = f'style="background: color-mix(in srgb, var(--rp-natural) {tints.get(state.cell, 0):.0f}%, transparent)"'
     hint = escape(cause_of(state) or (measured_words(results, result) if result else f"{state.status}: {step.run}") if step
                   else "No run yet")
     if step is None:
         return f'<span class="rp-matrixcell" data-status="{state.status}" title="{hint}">{inside}</span>'
     return (f'<a class="rp-matrixcell" data-status="{state.status}" href="run?id={escape(step.run)}" target="_self" {look} '
-            f'title="{hint}" aria-label="{escape(f"{state.cell.arm}, seed {state.cell.search_seed}: {state.status}, {words}")}">'
+            f'title="{hint}" aria-label="{escape(f"{state.cell.arm}, seed {state.cell.search_seed}: {state.status}, {spoken}")}">'
             f"{inside}</a>")
 
 
 def _size(results: Results, result: CellResult | None) -> str:
-    """Return the MACs of a cell's network relative to those of the reference arm, as a second line; "" without a reference."""
+    """Return the MACs of a cell's network relative to those of the reference arm, as a line; "" without a reference."""
     ratio = results.size_ratio(result) if result and result.cell.arm != results.study.reference else None
-    return "" if ratio is None else f'<span class="rp-label">× {ratio:.2f} MACs</span>'
+    return "" if ratio is None else f'<span class="rp-label">{ratio_text(ratio)} MACs</span>'
 
 
 def measured_words(results: Results, result: CellResult) -> str:

@@ -9,13 +9,16 @@ import streamlit as st
 
 from app import session
 from app.components.states import STUDY_PAGE, problem
-from app.formats import duration, escape, plural
+from app.formats import dataset_title, duration, escape, plural
 from app.studies import Outlook, as_text
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import RampartError
 from engine.run import device
+from engine.run.chain import NOUNS
+from engine.search.methods.registry import METHODS
 from engine.study.actions import launch
+from engine.study.answer import listed
 from engine.study.declaration import Study
 from engine.study.power import Power
 
@@ -43,9 +46,20 @@ def time_words(outlook: Outlook) -> str:
     """Return a text with the expected duration of a study on this machine, and with the source of this estimate."""
     seconds = outlook.time.seconds
     if seconds is None:
-        return "unknown until one run of each kind has finished here"
+        return unknown_words(outlook)
     source = "runs that have finished here" if outlook.time.measured else "our own timings"
     return f"{'' if seconds < SHORTEST_S else 'about '}{rounded(seconds)} on {plural(device.cores(), 'core')}, by {source}"
+
+
+def unknown_words(outlook: Outlook) -> str:
+    """Return a text that says which durations are missing, and what will stand in its place after the first runs."""
+    searches = [METHODS[method].title for kind, method, _ in outlook.time.unknown if kind == "search"]
+    kinds = [f"search by {listed(list(dict.fromkeys(searches)))}"] if searches else []
+    kinds += [NOUNS[kind] for kind in ("retrain", "attack") if any(one == kind for one, _, _ in outlook.time.unknown)]
+    datasets = listed([dataset_title(name) for name in dict.fromkeys(dataset for *_, dataset in outlook.time.unknown)])
+    missing = listed([f"no {kind}" for kind in kinds])
+    return (f"not known yet: {missing} with preset {outlook.study.preset} on {datasets} has finished on this machine. The first "
+            "such runs are timed, and the estimate then stands here")
 
 
 def rounded(seconds: float) -> str:

@@ -10,6 +10,7 @@ from app.components.html_table import Markup, StaticColumn, html_table, with_lab
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import EMPTY, escape, plural
+from engine.report.words import signed_text
 from engine.study.contrasts import Interval
 from engine.study.measures import COUNTS, column_title
 from engine.study.overview import Overview
@@ -51,7 +52,7 @@ def tau_html(tau: float | None, interval: Interval | None) -> str | Markup:
     """Return a rank correlation with its interval on a second line; a dash if it is undefined, as for a constant measure."""
     if tau is None:
         return EMPTY
-    return with_label(f"{tau:+.2f}", "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}")
+    return with_label(signed_text(tau, 2), "" if interval is None else " to ".join(signed_text(end, 2) for end in interval))
 
 
 def verdict_words(pair: Pair) -> str | Markup:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from statistics import fmean
 
 import streamlit as st
 
@@ -17,12 +16,15 @@ from app.formats import EMPTY, capitalised, count, duration, escape, percent, pl
 from app.studies import as_text
 from app.theme import cell_title
 from engine.command import line_of
-from engine.study.answer import endpoint_text
-from engine.study.contrasts import Contrast, Interval
+from engine.report.words import signed_text
+from engine.study.answer import conditions_text, endpoint_text
+from engine.study.contrasts import Contrast, Interval, p_text, points_text
+from engine.study.means import mean_of
 from engine.study.measures import further_results
 from engine.study.overview import Overview
-from engine.study.report import FORMATS, Mean, export, mean_of
+from engine.study.report import FORMATS, export
 from engine.study.results import ArmResult, Results
+from engine.study.sizes import ratio_text
 from engine.study.votes import CellVotes, vote_map
 
 VERDICTS = {"better": "first is better", "worse": "second is better", "equal": "equal within the margin",
@@ -34,10 +36,11 @@ def arms_charts(overview: Overview) -> None:
     results, title = overview.results, capitalised(endpoint_text(overview.study))
     study_id = overview.study.id
     bars = "; bars: retrainings" if overview.study.retrainings > 1 else ""
-    section(title, f"filled: mean over the search seeds with its 95 % t interval; circles: search seeds{bars}")
+    section(title, f"{conditions_text(results)}; filled: mean over the search seeds with its 95 % t interval; circles: search "
+            f"seeds{bars}")
     live_plot(strip_figure(results.arms, "Accuracy, test split"), key=f"study_strip_{study_id}",
               height=strip_height(len(results.arms)), label=f"{title} of each arm")
-    if overview.study.endpoint != "natural" and any(any(arm.natural_units) for arm in results.arms.values()):
+    if overview.study.endpoint != "natural" and any(any(arm.measured("natural")) for arm in results.arms.values()):
         section("Natural against robust accuracy", "means over the search seeds with 95 % t intervals; dotted: the front")
         live_plot(front_figure(results.arms, "Robust accuracy"), key=f"study_front_{study_id}", height=420,
                   label="Natural accuracy against the endpoint of each arm")
@@ -45,42 +48,50 @@ def arms_charts(overview: Overview) -> None:
 
 def arms_table(results: Results) -> None:
     """Show a table with the accuracies, network sizes and search time of each arm."""
-    section("Arms", "means over the networks of an arm; accuracies over its search seeds, in per cent")
+    section("Arms", "means over the networks of an arm; accuracies over its search seeds, with 95 % intervals")
+    titles = {"Endpoint": "endpoint", "Natural": "natural", **{name: name for name in further_results(results.study)}}
     columns: tuple[StaticColumn[ArmResult], ...] = (
         StaticColumn("Arm", lambda arm: arm.name, names_row=True, look="rp-name"),
         StaticColumn("Search seeds", lambda arm: len(arm.units), right=True),
-        StaticColumn("Endpoint", lambda arm: mean_html(mean_of(arm.units)), right=True),
-        StaticColumn("Natural", lambda arm: mean_html(mean_of(arm.natural_units)), right=True),
-        *(StaticColumn(name, partial(further_html, name), right=True) for name in further_results(results.study)),
+        *(StaticColumn(title, partial(mean_html, name), right=True) for title, name in titles.items()),
         StaticColumn("Parameters", lambda arm: count(arm.mean("parameters")), right=True),
         StaticColumn("MACs", lambda arm: count(arm.mean("macs")), right=True),
         StaticColumn("Search time", lambda arm: duration(arm.mean("search_s")), right=True))
     ratio: StaticColumn[ArmResult] = StaticColumn(f"MACs against {results.study.reference}", partial(ratio_words, results),
                                                   right=True)
     shown = [*columns[:-1], ratio, columns[-1]] if results.study.reference else columns
-    st.html(html_table(shown, results.arms.values(), label="Arms"))
+    st.html(html_table(shown, results.arms.values(), label="Arms", note=arms_note(results)))
 
 
-def further_html(name: str, arm: ArmResult) -> str:
-    """Return the mean accuracy of an arm under a further attack."""
-    return mean_html(mean_of(arm.units_of(name)))
+def arms_note(results: Results) -> str:
+    """Return the caption of the table of the arms: the endpoint, the intervals, and what the ratio of MACs is."""
+    means = [mean for arm in results.arms.values() if (mean := mean_of(arm.measured("endpoint")))]
+    note = f"Endpoint: {endpoint_text(results.study)}, {conditions_text(results)}. Intervals: t over search seeds"
+    if any(mean.images for mean in means):
+        note += "; with one search seed, or equal means of all, the range of the networks' Wilson intervals"
+    ratio = (f" MACs against {results.study.reference}: ratio of the means; below, the range over networks with equal seeds."
+             if results.study.reference else "")
+    return f"{note}.{ratio}"
 
 
-def mean_html(mean: Mean | None) -> str:
-    """Return a mean in per cent with its interval on a second line."""
-    if mean is None:
-        return EMPTY
-    interval = "" if mean.low is None or mean.high is None else f"{100 * mean.low:.1f} to {100 * mean.high:.1f}"
-    return with_label(f"{100 * mean.value:.1f}", interval)
+def mean_html(name: str, arm: ArmResult) -> str:
+    """Return the mean of an accuracy with its interval on a second line.
+
+    Args:
+        name: name of the accuracy (`ArmResult.measured`).
+        arm: results of the arm.
+    """
+    mean = mean_of(arm.measured(name))
+    return EMPTY if mean is None else with_label(f"{100 * mean.value:.1f} %", mean.ends)
 
 
 def ratio_words(results: Results, arm: ArmResult) -> str:
-    """Return the mean and range of the ratios of an arm's MACs to the MACs of the reference arm (the arm that sets the sizes)."""
-    ratios = [ratio for cell in arm.cells if (ratio := results.size_ratio(cell)) is not None]
-    if not ratios:
+    """Return the MACs of an arm relative to those of the reference arm, with the range over networks with equal seeds."""
+    ratio, ratios = results.arm_ratio(arm), results.arm_ratios(arm)
+    if ratio is None:
         return EMPTY
-    return with_label(f"× {fmean(ratios):.2f}", "" if max(ratios) - min(ratios) < 0.005 else f"{min(ratios):.2f} to "
-                      f"{max(ratios):.2f}")
+    is_range = ratios and max(ratios) - min(ratios) >= 0.005
+    return with_label(ratio_text(ratio), f"{min(ratios):.2f} to {max(ratios):.2f}" if is_range else "")
 
 
 def votes(overview: Overview) -> None:
@@ -106,7 +117,7 @@ def agreement_words(votes: CellVotes) -> str:
     if votes.agreement is None or votes.beyond_chance is None:
         return "Agreement needs two search seeds."
     return (f"Two seeds agree on {percent(votes.agreement, 0)} of the edges; random cells on {percent(votes.chance, 0)} "
-            f"(agreement beyond chance {votes.beyond_chance:.2f}).")
+            f"(agreement beyond chance {signed_text(votes.beyond_chance, 2)}).")
 
 
 def contrasts(overview: Overview) -> None:
@@ -136,13 +147,14 @@ def contrast_columns(results: Sequence[Contrast]) -> list[StaticColumn[Contrast]
     if any(one.equivalence_p is not None for one in results):
         columns.insert(-1, StaticColumn("Equivalence p", lambda one: p_words(one.equivalence_p), right=True))
     if any(one.macs_ratio is not None for one in results):
-        columns.insert(-1, StaticColumn("MACs", lambda one: f"× {one.macs_ratio:.2f}" if one.macs_ratio else EMPTY, right=True))
+        columns.insert(-1, StaticColumn("MACs", lambda one: ratio_text(one.macs_ratio) if one.macs_ratio else EMPTY,
+                                        right=True))
     return columns
 
 
 def points(fraction: float | None) -> str:
     """Return a difference of accuracies in percentage points, with its sign."""
-    return EMPTY if fraction is None else f"{100 * fraction:+.1f}"
+    return EMPTY if fraction is None else points_text(fraction, plus=True)
 
 
 def interval_words(interval: Interval | None) -> str:
@@ -152,7 +164,7 @@ def interval_words(interval: Interval | None) -> str:
 
 def p_words(p: float | None) -> str:
     """Return a p-value with two digits, or "< 0.001"; a dash if it is None."""
-    return EMPTY if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    return EMPTY if p is None else p_text(p)
 
 
 def p_html(contrast: Contrast) -> str | Markup:
@@ -172,7 +184,7 @@ def notes(overview: Overview) -> None:
 def files(overview: Overview) -> None:
     """Show the buttons that download the report and the study, and the commands that do the same."""
     study_id = overview.study.id
-    section("Files", "the report with its table and contrasts, and the study to launch elsewhere")
+    section("Files", "the report, and the study itself to launch elsewhere")
     with st.container(horizontal=True, gap="small"):
         for name, form in FORMATS.items():
             st.download_button(form.title, partial(export, overview.results, overview.answer, name),
@@ -182,5 +194,6 @@ def files(overview: Overview) -> None:
                            key="study.file", on_click="ignore", icon=":material/download:",
                            help="Arms, seeds and contrasts, without results.")
     st.markdown("###### The same by command")
-    actions = (["show", study_id], ["report", study_id, "--form", "markdown"], ["extend", study_id, "--seeds", "5"])
+    actions = [["show", study_id], ["report", study_id, "--form", "markdown"]]
+    actions += [] if overview.study.example else [["extend", study_id, "--seeds", "5"]]
     st.code("\n".join(line_of(["study", *words], session.runs_root()) for words in actions), language="bash", wrap_lines=True)

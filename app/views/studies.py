@@ -14,10 +14,9 @@ from app.components.html_table import Markup, StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.states import heading, section
 from app.components.status import tag_html
-from app.components.study_actions import NOTICE
 from app.components.study_answer import answer_words, marks_html, study_chip_html
 from app.components.study_editor import editor
-from app.components.study_example import offer, removal
+from app.components.study_example import NOTICE, offer, removal
 from app.components.study_outlook import rounded
 from app.components.study_questions import questions
 from app.components.table import age_text

@@ -76,7 +76,7 @@ def results(study_id: str) -> None:
     if overview is None:
         return
     runs = session.hub().studies.runs()
-    section("Cells", "each links to its run; a stronger tint is a higher accuracy")
+    section("Cells", "each links to its run; the stronger the tint, the higher the accuracy")
     st.html(matrix_html(overview, dict(zip(runs["id"], runs["progress"], strict=True))) + causes_html(overview.results))
     if any(arm.cells for arm in overview.results.arms.values()):
         arms_charts(overview)
@@ -85,8 +85,8 @@ def results(study_id: str) -> None:
         correlations(overview)
         votes(overview)
     else:
-        empty_state("No result yet", "When the attack of a cell ends, its accuracy appears in the matrix, and charts, contrasts "
-                    "and the votes of the searches grow below.")
+        empty_state("No result yet", "When the attack of the first cell ends, its accuracy appears in the matrix, and the charts "
+                    "and tables begin to fill below.")
     notes(overview)
     files(overview)
 

@@ -18,17 +18,17 @@ from engine.cli.parser import Parser
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError
+from engine.report.words import plural_text
 from engine.requests import runs_root
 from engine.study import actions, archive
 from engine.study.declaration import Study
 from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
-from engine.study.measures import further_results
 from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
 from engine.study.questions import SIZES, recipes
-from engine.study.report import FORMATS, as_json, export, rows, seconds_text
+from engine.study.report import FORMATS, as_json, export, headers, rows, seconds_text
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
 WAIT_S = 1.0  # seconds between two looks at a study
@@ -50,10 +50,11 @@ def study(verb: str, arguments: list[str]) -> int:
         ConfigError, DataError, RunError: the action is not possible. The message is a sentence for the user.
     """
     parser = Parser(verb, TEXT, epilog="`rampart study questions` lists the questions that ship with Rampart.")
-    parser.add_argument("action", choices=ACTIONS, help="list: all studies; new: launch a question or a file; show: cells and "
-                        "answer; run: continue a stopped study and try failed runs again; stop; extend: more search seeds; "
-                        "report: write the report; delete; questions: the questions that ship; pack, unpack: a study "
-                        "and its runs as one file; example: add the example study")
+    parser.add_argument("action", choices=ACTIONS, help="list: all studies; new: launch a question or a file; show: state, "
+                        "answer and table of the arms; run: continue a stopped study and try failed runs again; stop: stop its "
+                        "runs and launch no more; extend: repeat every arm for more search seeds; report: write the report; "
+                        "delete: delete a study; questions: the questions that ship; pack, unpack: write a study and its runs to "
+                        "one file, and read them from it; example: add the example study")
     parser.add_argument("name", nargs="?", help="id of the study or its end; for new, a question or a file (JSON or YAML); "
                         "for unpack, a packed file")
     parser.add_argument("--size", choices=SIZES, default="demo", help="new: size of a question's study (default %(default)s)")
@@ -192,7 +193,8 @@ def _report(options: argparse.Namespace, root: Path) -> int:
 def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     removed = actions.delete(root, folder.id, with_runs=options.with_runs)
-    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else f"{folder.id}  deleted, with {removed} runs")
+    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else
+          f"{folder.id}  deleted, with {plural_text(removed, 'run')}")
     return 0
 
 
@@ -200,7 +202,8 @@ def _pack(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     target = Path(options.out or f"{folder.id}.tar.xz")
     count = archive.write_archive(root, [folder.id], target)
-    print(json.dumps({"file": str(target), "runs": count}) if options.json else f"{target}  {count} runs without checkpoints")
+    print(json.dumps({"file": str(target), "runs": count}) if options.json else
+          f"{target}  {plural_text(count, 'run')} without checkpoints")
     return 0
 
 
@@ -228,8 +231,8 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
     print(f"{folder.id}  {overview.status}, {results.done} of {len(results.cells)} cells{more}")
     print(results.study.question)
     print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
-    further = [f"{name}, %" for name in further_results(results.study)]
-    print(table_text([["arm", "seeds", "endpoint, %", "natural, %", *further, "parameters", "MACs", "search"], *rows(results)]))
+    print(table_text([headers(results), *rows(results)]))
+    print("Accuracies in per cent, means over search seeds with 95 % intervals.")
     print("\n".join((*(answer.sentences if len(answer.sentences) > 1 else ()), *answer.notes)))
 
 

@@ -109,7 +109,7 @@ class AttackConfig(RunConfig):
     def differs_from(self, other: AttackConfig) -> list[str]:
         """Return the names of the settings that differ from those of another run and can change the worst-case accuracy."""
         names = ("dataset", "images", "split_seed", "attacks", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2",
-                 "seed", "autoattack_images")
+                 "seed", "autoattack_images", "transfer_from", *(("transfer_attack",) if self.transfer_from else ()))
         return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]
 
     def deviations(self) -> list[str]:

@@ -37,6 +37,18 @@ def percent_text(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
+def signed_text(number: float, digits: int, *, plus: bool = True) -> str:
+    """Return a number with a proper minus sign, and without a sign if it is rounded to 0: -1.52 with one digit as "−1.5".
+
+    Args:
+        number: the number.
+        digits: number of digits after the point.
+        plus: True to give positive numbers a plus sign.
+    """
+    rounded = round(number, digits) + 0.0  # -0.0 + 0.0 is 0.0
+    return f"{rounded:{'+' if plus and rounded else ''}.{digits}f}".replace("-", "\u2212")
+
+
 def interval_text(measurement: Measurement) -> str:
     """Return the interval of an accuracy in per cent, without the per cent sign, for example "91.8 to 96.7"."""
     return f"{percent_text(measurement.low)} to {percent_text(measurement.high)}"

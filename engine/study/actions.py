@@ -87,10 +87,11 @@ def resume(runs: Path | str, study_id: str) -> int:
     """Continue a stopped study and try its failed runs again. Return the number of runs that continue.
 
     Raises:
-        RunError: there is no such study.
+        RunError: there is no such study, or it is the example.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
+    _check_own(study, "continued")
     folder.clear("stop")
     folder.clear("complete")
     again = [known.id for known in Runs(runs).of_study(study.id)
@@ -112,10 +113,11 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
         seeds: the new seeds, or their number. A number n stands for the n seeds after the largest one so far.
 
     Raises:
-        RunError: there is no such study, a seed is not valid, or the study has the seed already.
+        RunError: there is no such study, it is the example, a seed is not valid, or the study has the seed already.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
+    _check_own(study, "extended")
     if isinstance(seeds, int):
         first = max(study.search_seeds) + 1
         seeds = range(first, first + min(seeds, MOST_SEEDS + 1))
@@ -167,6 +169,14 @@ def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) 
                 continue  # a damaged study takes nothing
             taken |= {step.run for cell in cells for step in cell.steps if step.run}
     return taken
+
+
+def _check_own(study: Study, what: str) -> None:
+    """Refuse to launch runs for the example study, whose runs come from another machine and have no network weights."""
+    if study.example:
+        raise RunError(f"The example study cannot be {what}, because its runs were made on another machine and came without "
+                       "their networks. Launch a study of your own with the same arms: Duplicate and edit on its page, or "
+                       f"`rampart study new {study.recipe or 'FILE'}`.")
 
 
 def _without_race(request: Callable[[Path | str, str], None], runs: Path | str, run_id: str) -> None:

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
+from engine.attack.protocol import ball_text
 from engine.config import AttackConfig
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
+from engine.report.words import plural_text
 from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, clause, compare, sentence
 from engine.study.declaration import Study
 from engine.study.folder import Extension
+from engine.study.means import mean_of
 from engine.study.measures import COUNTS, column_title, complete
 from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
@@ -62,6 +65,19 @@ def endpoint_text(study: Study) -> str:
     return f"worst-case accuracy under {listed([ATTACKS[name].title for name in config.attacks])}"
 
 
+def conditions_text(results: Results) -> str:
+    """Return the radius of the attacks and the number of images as text, for example "L∞ 0.15, 359 images".
+
+    A natural accuracy has no radius. The number of images is known as soon as there is a result.
+    """
+    study = results.study
+    config = study.configurations(study.arms[0])["attack"]
+    assert isinstance(config, AttackConfig)
+    images = next((cell.endpoint.images for arm in results.arms.values() for cell in arm.cells), 0)
+    return ", ".join(filter(None, ("" if study.endpoint == NATURAL else ball_text(config.norm, config.radius),
+                                   f"{images:,} images" if images else "")))
+
+
 def listed(words: Sequence[str]) -> str:
     """Return the words joined to one text, for example "a, b and c"."""
     *first, last = words
@@ -86,9 +102,10 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
         notes += (f"The interval of the bootstrap is missing, because the outcomes of {len(unread)} attack runs cannot be read, "
                   f"for example those of {unread[0]}.",)
     endpoint = endpoint_text(results.study)
-    return Answer(_headline(results, contrasts, endpoint), not results.is_complete,
+    words = f"{endpoint} ({conditions_text(results)})"
+    return Answer(_headline(results, contrasts, words), not results.is_complete,
                   all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts), (),
-                  tuple(sentence(one, endpoint) for one in contrasts), notes)
+                  tuple(sentence(one, words if len(contrasts) == 1 else endpoint) for one in contrasts), notes)
 
 
 def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
@@ -110,7 +127,7 @@ def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
     adding = [one.first for one in beyond if one.adds]
     known = [one for one in beyond if one.interval is not None]
     if not known:
-        return f"Too few networks to say if a ranking predicts {target} beyond counting parameters and MACs."
+        return f"Too few networks to say whether a ranking predicts {target} beyond counting parameters and MACs."
     if adding:
         return f"Ranking by {listed(adding)} says more about {target} than counting parameters and MACs."
     return (f"None of these rankings predicts {target} better than counting parameters and MACs: "
@@ -174,35 +191,35 @@ def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) ->
 
 def _extremes(results: Results, endpoint: str) -> str:
     """Return a text that names the arm with the highest mean so far and the arm with the lowest."""
-    means = {name: float(np.mean([np.mean(unit) for unit in arm.units])) for name, arm in results.arms.items() if arm.units}
-    best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    means = {name: mean for name, arm in results.arms.items() if (mean := mean_of(arm.measured("endpoint")))}
+    best, worst = (choose(means, key=lambda name: means[name].value) for choose in (max, min))
     if len(means) == 1:
         return f"so far, only {best} has results"
-    if means[best] == means[worst]:
-        return f"in {endpoint}, all arms with results have the same mean ({100 * means[best]:.1f} %)"
-    return (f"in {endpoint}, {best} has the highest mean ({100 * means[best]:.1f} %) and {worst} the lowest "
-            f"({100 * means[worst]:.1f} %)")
+    if means[best].value == means[worst].value:
+        widest = max(means.values(), key=lambda mean: mean.high - mean.low)
+        return f"in {endpoint}, all arms with results have the same mean, {widest.words}"
+    return f"in {endpoint}, {best} has the highest mean, {means[best].words}, and {worst} the lowest, {means[worst].words}"
 
 
 def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
     study, notes = results.study, []
     fewest = min(len(arm.units) for arm in results.arms.values())
     if fewest < FEWEST_UNITS and study.analysis == "contrasts":
-        notes.append(f"A claim needs at least {FEWEST_UNITS} search seeds with results in every arm; the smallest arm has "
-                     f"{fewest}.")
+        notes.append(f"A claim needs at least {FEWEST_UNITS} search seeds with results in every arm; the arm with the fewest "
+                     f"has {fewest}.")
     if failed := sum(cell.status in ("failed", "stopped") for cell in results.cells):
-        notes.append(f"{failed} of {len(results.cells)} cells have failed or were stopped. Their results are missing.")
+        notes.append(f"Failed or stopped, so that their results are missing: {failed} of {len(results.cells)} cells.")
     for extension in extensions:
         seen = ", after results were known, which raises the rate of false claims" if extension.looked else ""
-        notes.append(f"Extended by {len(extension.seeds)} search seeds{seen}.")
+        notes.append(f"Extended by {plural_text(len(extension.seeds), 'search seed')}{seen}.")
     if reused := sum(any(step.reused for step in cell.steps) for cell in results.cells):
-        notes.append(f"{reused} of {len(results.cells)} cells take runs that existed before or belong to another study.")
+        notes.append(f"{reused} of {len(results.cells)} cells reuse runs that existed before or belong to another study.")
     doubtful = [cell for arm in results.arms.values() for cell in arm.cells if cell.badge.colour != "green"]
     if doubtful:
-        notes.append(f"{len(doubtful)} of {results.done} accuracies are not confirmed by the reliability checks, for example "
+        notes.append(f"The reliability checks do not confirm {len(doubtful)} of {results.done} accuracies, for example that of "
                      f"{doubtful[0].run}: {doubtful[0].badge.reasons[0]}")
     if results.apart:
-        notes.append(f"{len(results.apart)} results were measured under another protocol and are left out.")
+        notes.append(f"Left out, because they were measured under another protocol: {plural_text(len(results.apart), 'result')}.")
     if study.match != "none":
         notes += _size_notes(results)
     return notes
@@ -212,12 +229,12 @@ def _size_notes(results: Results) -> list[str]:
     """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
     study, notes = results.study, []
     fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
-    ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference) for cell in arm.cells
-              if (ratio := results.size_ratio(cell)) is not None]
+    ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)
+              for ratio in results.arm_ratios(arm)]
     if ratios:
         matched = "MACs" if study.match == "macs" else "Parameters"
-        notes.append(f"{matched} matched to {study.reference} as closely as the number of channels allows: networks have "
-                     f"{min(ratios):.2f} to {max(ratios):.2f} times its MACs.")
+        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks "
+                     f"have {min(ratios):.2f} to {max(ratios):.2f} times the MACs of its network with the same seeds.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")
     return notes

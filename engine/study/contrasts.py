@@ -20,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.attack.statistics import holm
+from engine.report.words import signed_text
 from engine.study.bootstrap import hierarchical_bootstrap
+from engine.study.sizes import MACS_TOLERANCE, macs_ratio
 from engine.study.statistics import equivalence_p, permutation_test, smallest_p, unit_means, welch_interval
 
 Verdict = Literal["better", "worse", "equal", "undecided", "demonstration"]
 Interval = tuple[float, float]
 
 FEWEST_UNITS = 5  # search seeds of an arm; with fewer, a study demonstrates and claims nothing
-MACS_TOLERANCE = 0.02  # a larger relative difference of MACs is part of the sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class Contrast:
             difference can become significant.
         margin: smallest difference that matters; None if none was declared.
         equivalence_p: p-value of the equivalence test after Holm's adjustment; None without a margin or an interval.
-        macs_ratio: MACs of the first arm divided by those of the second; None if unknown.
+        macs_ratio: mean MACs of the first arm divided by those of the second; None if unknown.
         alpha: family-wise significance level.
         verdict: the claim about the first arm.
     """
@@ -131,7 +132,7 @@ def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], 
             interval=welch_interval(first, second, 1 - alpha), bootstrap=_bootstrap(arms[a], arms[b], 1 - alpha),
             p=tests[position][0], exact=tests[position][1], adjusted_p=adjusted_p, reachable_p=reachable_p, margin=margin,
             equivalence_p=None if equivalence[position] is None else adjusted_equivalence_p,
-            macs_ratio=_ratio(arms[a].macs, arms[b].macs), alpha=alpha, verdict="demonstration")))
+            macs_ratio=macs_ratio(arms[a].macs, arms[b].macs), alpha=alpha, verdict="demonstration")))
     return results
 
 
@@ -146,16 +147,17 @@ def sentence(contrast: Contrast, endpoint: str) -> str:
     if c.difference is None:
         return f"{c.first} and {c.second} cannot be compared in {endpoint} yet: an arm has no result."
     if verdict == "demonstration":
-        words = (f"Demonstration, no claim: {c.first} minus {c.second} is {_points(c.difference)} points in {endpoint} "
+        words = (f"Demonstration, no claim: {c.first} minus {c.second} is {points_text(c.difference)} points in {endpoint} "
                  f"{_interval(c, c.interval)}, {c.units[0]} and {c.units[1]} search seeds")
     elif verdict == "better":
-        words = f"{c.first} beats {c.second} by {_points(c.difference)} points {_interval(c, c.interval)} in {endpoint}"
+        words = f"{c.first} beats {c.second} by {points_text(c.difference)} points {_interval(c, c.interval)} in {endpoint}"
     elif verdict == "worse":
-        reversed_interval = c.interval and (-c.interval[1], -c.interval[0])
-        words = f"{c.second} beats {c.first} by {_points(-c.difference)} points {_interval(c, reversed_interval)} in {endpoint}"
+        interval = c.interval and (-c.interval[1], -c.interval[0])
+        words = f"{c.second} beats {c.first} by {points_text(-c.difference)} points {_interval(c, interval)} in {endpoint}"
     elif verdict == "equal":
-        words = (f"{c.first} and {c.second} are equal in {endpoint} within the {_points(c.margin or 0)} points that were "
-                 f"declared to matter {_interval(c, c.interval)}, Holm-adjusted {_p_text('equivalence p', c.equivalence_p or 0)}")
+        words = (f"{c.first} and {c.second} are equal in {endpoint} within the {points_text(c.margin or 0)} points that were "
+                 f"declared to matter {_interval(c, c.interval)}, Holm-adjusted "
+                 f"{_equation('equivalence p', c.equivalence_p or 0)}")
     else:
         words = f"{c.first} and {c.second} cannot be told apart in {endpoint}: {_possible(c)}"
     return words + "".join(_additions(contrast)) + "."
@@ -171,8 +173,8 @@ def clause(contrast: Contrast) -> str:
         ends = sorted(sign * end for end in c.interval) if c.interval else None
         ratio = None if c.macs_ratio is None else c.macs_ratio ** sign
         size = f", with {ratio:.2f} times its MACs" if ratio is not None and abs(ratio - 1) > MACS_TOLERANCE else ""
-        interval = f" ({_level(c)}: {_points(ends[0])} to {_points(ends[1])})" if ends else ""
-        return f"{best} beats {other} by {_points(sign * c.difference)} points{interval}{size}"
+        interval = f" ({_level(c)}: {points_text(ends[0])} to {points_text(ends[1])})" if ends else ""
+        return f"{best} beats {other} by {points_text(sign * c.difference)} points{interval}{size}"
     if c.verdict == "equal":
         return f"{c.first} and {c.second} are equal within the declared margin"
     possible = _possible(c) if c.interval is None else f"{_level(c)}: {_range(c.interval)} points remain possible"
@@ -183,10 +185,6 @@ def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | No
     if not (first.images and second.images):
         return None
     return hierarchical_bootstrap(first.images, second.images, level)
-
-
-def _ratio(first: float | None, second: float | None) -> float | None:
-    return first / second if first and second else None
 
 
 def _judged(c: Contrast) -> Contrast:
@@ -206,11 +204,11 @@ def _additions(c: Contrast) -> list[str]:
     They give the adjusted p-value and, where it applies, say that no difference could have become significant, that the
     difference is too small to matter, or that the MACs differ.
     """
-    parts = [] if c.verdict == "equal" else [f", Holm-adjusted {_p_text('p', c.adjusted_p)}"]
+    parts = [] if c.verdict == "equal" else [f", Holm-adjusted {_equation('p', c.adjusted_p)}"]
     if c.verdict == "undecided" and c.reachable_p > c.alpha:
         parts.append("; with so few search seeds and so many contrasts, no difference could have become significant")
     if c.verdict in ("better", "worse") and c.margin is not None and abs(c.difference or 0) < c.margin:
-        parts.append(f"; the difference is smaller than the {_points(c.margin)} points that were declared to matter")
+        parts.append(f"; the difference is smaller than the {points_text(c.margin)} points that were declared to matter")
     if c.macs_ratio is not None and abs(c.macs_ratio - 1) > MACS_TOLERANCE:
         first, second = (c.second, c.first) if c.verdict == "worse" else (c.first, c.second)
         ratio = 1 / c.macs_ratio if c.verdict == "worse" else c.macs_ratio
@@ -221,27 +219,33 @@ def _additions(c: Contrast) -> list[str]:
 def _possible(c: Contrast) -> str:
     """Return a text with the range of differences that remain possible: the Welch interval, extended to 0."""
     if c.interval is None:
-        return (f"the difference is {_points(c.difference or 0)} points, and the search seeds do not vary, so the range of "
+        return (f"the difference is {points_text(c.difference or 0)} points, and the search seeds do not vary, so the range of "
                 f"possible differences is unknown")
     return f"differences from {_range(c.interval)} points remain possible ({_level(c)})"
 
 
 def _range(interval: Interval) -> str:
     """Return the ends of an interval in points. The interval is extended to 0, which no test has rejected."""
-    return f"{_points(min(interval[0], 0.0))} to {_points(max(interval[1], 0.0))}"
+    return f"{points_text(min(interval[0], 0.0))} to {points_text(max(interval[1], 0.0))}"
 
 
 def _interval(c: Contrast, interval: Interval | None) -> str:
-    return f"({_level(c)}: {_points(interval[0])} to {_points(interval[1])})" if interval else "(no interval)"
+    return f"({_level(c)}: {points_text(interval[0])} to {points_text(interval[1])})" if interval else "(no interval)"
 
 
 def _level(c: Contrast) -> str:
     return f"{100 * (1 - c.alpha):.3g} %"
 
 
-def _points(fraction: float) -> str:
-    return f"{round(100 * fraction, 1) + 0.0:.1f}"
+def points_text(fraction: float, *, plus: bool = False) -> str:
+    """Return a difference of accuracies in percentage points: -0.053 as "−5.3". `plus` adds a sign to positive numbers."""
+    return signed_text(100 * fraction, 1, plus=plus)
 
 
-def _p_text(name: str, p: float) -> str:
-    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.2g}" if p < 0.1 else f"{name} = {p:.2f}"
+def p_text(p: float) -> str:
+    """Return a p-value with two digits, or "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def _equation(name: str, p: float) -> str:
+    return f"{name} {p_text(p)}" if p < 0.001 else f"{name} = {p_text(p)}"

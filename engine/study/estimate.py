@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from engine.config import AttackConfig, RunConfig
 from engine.configuring import recorded
@@ -17,7 +18,7 @@ from engine.data.splits import split_sizes
 from engine.errors import ConfigError, RunError
 from engine.run import device
 from engine.run.events import read_events
-from engine.run.folder import RunFolder, run_ids
+from engine.run.folder import RunFolder, read_json, run_ids
 from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
@@ -32,6 +33,7 @@ QUICK_S = {
     ("digits", "search", "advrush"): (90.9, 16), ("digits", "search", "random_search"): (24.8, 30),
     ("digits", "retrain", ""): (26.6, 14), ("digits", "attack", ""): (59.0, 359),
 }
+NEWEST = 3  # runs that count: older ones may come from a time when other work made the machine slower or faster
 # Settings that do not make two runs incomparable in their duration. Epochs and attacked images enter as a ratio.
 IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "autoattack_images", "genotype", "transplant", "match",
            "match_to", "channels", "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
@@ -46,12 +48,14 @@ class Estimate:
         core_seconds: time that the remaining runs would take one after another; None if `seconds` is None.
         runs: number of runs that remain.
         measured: True if every duration comes from finished runs; False if some come from the table of durations.
+        unknown: (kind of run, search method or "", dataset) of the runs whose duration is not known.
     """
 
     seconds: float | None
     core_seconds: float | None
     runs: int
     measured: bool
+    unknown: tuple[tuple[str, str, str], ...] = ()
 
 
 class Durations:
@@ -61,35 +65,36 @@ class Durations:
         """Read the durations of all finished runs. Runs that cannot be read, and resumed runs, are left out."""
         self._same: dict[str, list[float]] = defaultdict(list)
         self._similar: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+        finished = []
         for run_id in run_ids(runs):
-            folder = RunFolder(runs, run_id)
             try:
-                ended = os.stat(folder.exit_json).st_mtime_ns
-                known = _read(Path(runs), run_id, ended)
+                written = os.stat(RunFolder(runs, run_id).exit_json).st_mtime_ns
+                finished += [known] if (known := _read(Path(runs), run_id, written)) else []
             except (OSError, RunError):
                 continue
-            if known is not None:
-                same, similar, per_unit = known
-                self._same[same].append(per_unit)
-                self._similar[similar].append(per_unit)
+        for _, same, similar, per_unit in sorted(finished):
+            self._same[same].append(per_unit)
+            self._similar[similar].append(per_unit)
 
-    def of(self, kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[float | None, bool]:
-        """Return the expected duration of a run.
+    def of(self, kind: str, method: str | None, preset: str, config: RunConfig,
+           network: str = "") -> tuple[float | None, bool]:
+        """Return the expected duration of a run: the median of the newest runs that are like it.
 
         Args:
             kind: kind of the run, "search", "retrain" or "attack".
             method: search method; None for other kinds.
             preset: name of the preset.
             config: configuration of the run.
+            network: setting `network` of the retraining, for an attack. A large hand-made network takes longer than cells.
 
         Returns:
             The duration in seconds; None if it is unknown.
             True if it comes from finished runs, False if it comes from the table.
         """
-        same, similar = _keys(kind, method, preset, config)
+        same, similar = _keys(kind, method, preset, config, network)
         for durations in (self._same.get(same), self._similar.get(similar)):
             if durations:
-                return median(durations) * amount(config), True
+                return median(durations[-NEWEST:]) * amount(config), True
         known = QUICK_S.get((config.dataset, kind, method or "")) if preset == "quick" else None
         return (None if known is None else known[0] * amount(config) / known[1]), False
 
@@ -110,6 +115,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
     """
     times: list[tuple[float | None, bool]] = []
     longest: list[float] = []
+    unknown: dict[tuple[str, str, str], None] = {}
     counted: set[object] = set()
     configurations = {arm.name: study.configurations(arm) for arm in study.arms}
     for cell in cells or [CellState(one, ()) for one in study.cells()]:
@@ -121,7 +127,10 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
             if step is not None and step.status == "finished":
                 continue
             identity: object = step.run if step is not None and step.run else _shared(name, config, cell)
-            seconds, measured = durations.of(kind, arm.method if kind == "search" else None, study.preset, config)
+            network = str(getattr(configurations[arm.name]["retrain"], "network", "")) if kind == "attack" else ""
+            seconds, measured = durations.of(kind, arm.method if kind == "search" else None, study.preset, config, network)
+            if seconds is None:
+                unknown[kind, arm.method or "" if kind == "search" else "", config.dataset] = None
             if seconds is not None and step is not None and step.status == "running" and runs is not None:
                 seconds *= 1 - progress_of(RunFolder(runs, step.run))
             chain += seconds or 0.0
@@ -131,7 +140,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
         longest.append(chain)
     known = [seconds for seconds, _ in times if seconds is not None]
     if len(known) < len(times):
-        return Estimate(None, None, len(times), False)
+        return Estimate(None, None, len(times), False, tuple(unknown))
     total = sum(known)
     side_by_side = max(1, slots or device.cores())
     return Estimate(max(total / side_by_side, max(longest, default=0.0)), total, len(times), all(one for _, one in times))
@@ -167,22 +176,33 @@ def amount(config: RunConfig) -> int:
     return int(getattr(config, "epochs", 1))
 
 
-def _keys(kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[str, tuple[str, str, str, str]]:
+def _keys(kind: str, method: str | None, preset: str, config: RunConfig,
+          network: str) -> tuple[str, tuple[str, str, str, str]]:
     """Return two keys by which durations are stored: one for runs with the same settings, and one for similar runs."""
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in IGNORED}
-    return json.dumps([kind, method, settings], sort_keys=True), (kind, method or "", config.dataset, preset)
+    return json.dumps([kind, method, settings, network], sort_keys=True), (kind, method or "", config.dataset, preset)
+
+
+def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
+    """Return the setting `network` of the retraining that an attack run attacks; "" for other runs, or if it is unknown."""
+    if run["kind"] != "attack" or not run.get("parent"):
+        return ""
+    try:
+        return str(RunFolder(runs, run["parent"]).read_run()["config"].get("network", ""))
+    except (RunError, KeyError):
+        return ""
 
 
 @lru_cache(maxsize=20_000)
-def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, str, str], float] | None:
-    """Return (key for the same settings, key for similar runs, seconds per epoch or attacked image) of a finished run.
+def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[str, str, str, str], float] | None:
+    """Return (end in unix seconds, key for equal settings, key for similar runs, seconds per epoch or image) of a finished run.
 
     None if its duration is unknown. The keys are those of `_keys`. The answer is cached.
 
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        ended_ns: time at which exit.json was written. It only makes a new entry in the cache when the file changes.
+        written_ns: time at which exit.json was written. It only makes a new entry in the cache when the file changes.
     """
     folder = RunFolder(runs, run_id)
     run = folder.read_run()
@@ -194,5 +214,5 @@ def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, 
     except (ConfigError, KeyError):
         return None
     method = run.get("method") if run["kind"] == "search" else None
-    same, similar = _keys(run["kind"], method, str(run.get("preset")), config)
-    return same, similar, seconds / amount(config)
+    same, similar = _keys(run["kind"], method, str(run.get("preset")), config, _attacked(runs, run))
+    return float((read_json(folder.exit_json) or {})["ended"]), same, similar, seconds / amount(config)

@@ -21,7 +21,7 @@ import pandas as pd
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 from engine.config import AttackConfig
 from engine.log.runlog import RunLog
-from engine.report.robustness import NATURAL_TITLE, WORST_TITLE, NetworkRow
+from engine.report.robustness import NATURAL_TITLE, WORST_TITLE, Measurement, NetworkRow
 from engine.study.declaration import Study
 from engine.study.planning import CellState
 
@@ -71,14 +71,24 @@ def measures_of(log: RunLog, state: CellState, rows: Mapping[str, tuple[str, Net
     for step in state.steps:
         if step.kind == "search":
             measures |= _of_candidate(log.candidates(step.run))
-        if step.kind == "attack" and step.run in rows:
+        if step.name == "attack" and step.run in rows:
             row = rows[step.run][1]
+            sizes = {PARAMETERS: row.parameters, MACS: row.macs}
+            measures |= {name: float(size) for name, size in sizes.items() if size is not None}
+    return measures | {name: one.accuracy for name, one in accuracies_of(state, rows).items()}
+
+
+def accuracies_of(state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> dict[str, Measurement]:
+    """Return {name of a measure: accuracy} for those measures of a finished cell that its attack runs have measured.
+
+    The arguments are those of `measures_of`.
+    """
+    accuracies: dict[str, Measurement] = {}
+    for step in state.steps:
+        if step.kind == "attack" and step.run in rows:
             prefix = "" if step.name == "attack" else f"{step.name.removeprefix('attack ')}: "
-            measures |= {f"{prefix}{column_title(name)}": result.accuracy for name, result in row.results.items()}
-            if step.name == "attack":
-                sizes = {PARAMETERS: row.parameters, MACS: row.macs}
-                measures |= {name: float(size) for name, size in sizes.items() if size is not None}
-    return measures
+            accuracies |= {f"{prefix}{column_title(name)}": one for name, one in rows[step.run][1].results.items()}
+    return accuracies
 
 
 def _of_candidate(candidates: pd.DataFrame) -> dict[str, float]:

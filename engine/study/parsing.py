@@ -25,12 +25,13 @@ from itertools import chain
 from typing import Any
 
 from engine.attack.catalogue import NATURAL, WORST
-from engine.config import PRESETS, AttackConfig, RetrainConfig
+from engine.config import PRESETS, AttackConfig, RetrainConfig, pixels_text
 from engine.configuration_file import read_record, settings_from
 from engine.configuring import config_class
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
+from engine.run.chain import SHARED
 from engine.study.declaration import RETRAIN_SEED_STEP, SCHEMA, Arm, Study
 from engine.study.measures import measure_names
 
@@ -44,7 +45,7 @@ ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings
            "match", "reference", "analysis", "measures", "recipe", "size")
 SAVED = ("schema", "id", "created", "numerics", "example")
 ARM_ENTRIES = ("name", "method", "search", "retrain", "attack", "seeds")
-ADVICE = "the Studies page exports such a file"
+ADVICE = "the page of any study exports a file to start from"
 
 
 def from_text(text: str | bytes) -> Study:
@@ -279,12 +280,12 @@ def _check_contrasts(study: Study) -> None:
     if study.analysis == "ranking" and study.contrasts:
         raise _refuse("contrasts", "left out for a ranking, which compares no arms", [list(pair) for pair in study.contrasts])
     if study.analysis == "contrasts" and not study.contrasts:
-        raise _refuse("arms", "at least two arms, which can be compared", len(study.arms))
+        raise _refuse("arms", "at least two, so that there is something to compare", len(study.arms))
 
 
 def _check_measures(study: Study) -> None:
     if (study.analysis == "ranking") != bool(study.measures):
-        raise _refuse("measures", "the measures whose rankings are compared, for a ranking and for no other study",
+        raise _refuse("measures", "given for a ranking and for no other study",
                       ", ".join(study.measures) or "none")
     for name in study.measures:
         if name not in (known := measure_names(study)):
@@ -300,14 +301,14 @@ def _check_mentions(study: Study) -> None:
         for other in others:
             study.arm(other)
             if other == name or mentions[other]:
-                raise ConfigError(f"Arm {name} refers to arm {other}, which must be another arm that refers to none; name "
+                raise ConfigError(f"Arm {name} may refer only to another arm that refers to none itself, got {other}; name "
                                   "another one.")
 
 
 def _check_matching(study: Study) -> None:
     if (study.match == "none") != (not study.reference):
-        raise ConfigError("A study must name match and reference together, so that networks get the size of the reference arm's, "
-                          f"got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
+        raise ConfigError("A study must name match and reference together, so that networks get the size of the reference arm's "
+                          f"networks, got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
     if study.reference:
         study.arm(study.reference)
 
@@ -324,7 +325,10 @@ def _check_arms_differ(study: Study) -> None:
 
 
 def _check_endpoint(study: Study) -> None:
-    """Check that all arms measure the endpoint (the compared accuracy) with the same attack settings on the same images."""
+    """Check that all arms measure the endpoint (the compared accuracy) under the same attacks on the same images.
+
+    Settings that do not change the accuracies, such as the batch size, may differ.
+    """
     protocols = {}
     for arm in study.arms:
         config = study.configurations(arm)["attack"]
@@ -333,10 +337,34 @@ def _check_endpoint(study: Study) -> None:
         if study.endpoint not in measured:
             raise ConfigError(problems={"endpoint": unknown_name(f"result of arm {arm.name}", study.endpoint, measured)})
         protocols[arm.name] = config
-    first, *others = protocols.items()
-    for name, config in others:
-        if different := config.differs_from(first[1]):
+    first, *others = protocols
+    for name in others:
+        if different := protocols[name].differs_from(protocols[first]):
             raise ConfigError(f"All arms must be attacked alike, so that their results can be compared, but {name} differs from "
-                              f"{first[0]} in {', '.join(different)}; give all arms the same attack settings.")
+                              f"{first} in {', '.join(different)}; "
+                              + _advice([study.arm(first), study.arm(name)], different, protocols[first]))
+
+
+def _advice(arms: Sequence[Arm], different: Sequence[str], wanted: AttackConfig) -> str:
+    """Return a text that says how arms get the same attack settings, and where an attack has its settings from.
+
+    Args:
+        arms: two arms.
+        different: names of the settings in which their attacks differ.
+        wanted: attack of the first arm.
+    """
+    inherited = [(arm.name, name, "retraining" if name in arm.retrain else "search") for arm in arms for name in different
+                 if name in SHARED and name not in arm.attack and (name in arm.retrain or name in arm.search)]
+    if not inherited:
+        return "give all arms the same attack settings."
+    sources = [f"the attack of {arm} takes {name} from its {kind}" for arm, name, kind in inherited]
+    names = dict.fromkeys(name for _, name, _ in inherited)
+    values = ", ".join(f"{name}: {_written(getattr(wanted, name))}" for name in names)
+    return f"{' and '.join(sources)}. To keep the attacks equal, write attack: {{{values}}} in every arm."
+
+
+def _written(value: object) -> str:
+    """Return the value of a setting as a user writes it in a file."""
+    return pixels_text(value) if isinstance(value, float) else str(value)
 
 

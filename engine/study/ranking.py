@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from engine.report.words import signed_text
+
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -58,20 +60,21 @@ class RankCorrelation:
 
     def sentence(self) -> str:
         """Return the result in words. The covariates are called by their names, for example "parameters and MACs"."""
-        tau = "undefined" if self.tau is None else f"{self.tau:.2f}{self._interval_text()}"
+        tau = "undefined" if self.tau is None else f"{signed_text(self.tau, 2, plus=False)}{self._interval_text()}"
         if not self.given:
             return f"Kendall's tau of {self.first} and {self.second} is {tau}, over {self.architectures} architectures."
         counted = f"counting {' and '.join(self.given)}"
         numbers = f"partial tau with {self.second} {tau}, over {self.architectures} architectures"
         if self.interval is None or self.latent_interval is None:
-            return f"It is unknown if the ranking by {self.first} adds anything beyond {counted}: {numbers}."
+            return f"It is unknown whether the ranking by {self.first} adds anything beyond {counted}: {numbers}."
         verb = "says more than" if self.adds else "goes against the outcome after" if self.contradicts else "adds nothing beyond"
         return f"The ranking by {self.first} {verb} {counted}: {numbers}."
 
     def _interval_text(self) -> str:
         if self.interval is None:
             return ""
-        return f" ({100 * self.level:.3g} %: {self.interval[0]:.2f} to {self.interval[1]:.2f})"
+        ends = " to ".join(signed_text(end, 2, plus=False) for end in self.interval)
+        return f" ({100 * self.level:.3g} %: {ends})"
 
 
 def kendall(columns: Sequence[Sequence[float]]) -> Floats:

@@ -1,134 +1,127 @@
-"""The report of a study as a file in several formats: the question, the answer, a table of the arms and the comparisons."""
+"""The report of a study as a file in several formats: the question, the answer, a table of the arms and one of the contrasts."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
-
-import numpy as np
-from scipy import stats
 
 from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.report import latex, markdown
-from engine.report.words import count_text, percent_text
-from engine.study.answer import Answer, endpoint_text
-from engine.study.contrasts import Contrast
+from engine.report.words import count_text, plural_text
+from engine.study.answer import Answer, conditions_text, endpoint_text
+from engine.study.contrasts import Contrast, p_text, points_text
+from engine.study.means import mean_of
 from engine.study.measures import further_results
 from engine.study.parsing import exported
 from engine.study.results import ArmResult, Results
+from engine.study.sizes import ratio_text
 
-CONTRAST_HEADERS = ("Contrast", "Search seeds", "Difference, points", "Welch interval", "Bootstrap interval", "p", "Adjusted p")
+CONTRAST_HEADERS = ("Contrast", "Search seeds", "Difference, points", "Welch interval", "Bootstrap interval", "p", "Adjusted p",
+                    "MACs")
+CONTRAST_WORDS = ("Contrasts: first minus second arm, in points, with 95 % intervals that are not adjusted. p is from the "
+                  "permutation test, adjusted by Holm over all contrasts. MACs: mean of the first arm divided by that of the "
+                  "second.")
+MISSING = "\u2013"
+BETWEEN = re.compile(r"(?<=\d) to (?=\d)")  # in an interval of two unsigned numbers
 HEADERS = ("Arm", "Search seeds", "Endpoint", "Natural", "Parameters", "MACs", "Search time")
 
 
-@dataclass(frozen=True)
-class Mean:
-    """The mean of an arm over its search seeds.
-
-    Attributes:
-        value: the mean, a fraction in 0..1.
-        low, high: ends of the 95 % confidence interval from the t distribution; None with fewer than two search seeds, or if all
-            have the same value.
-        units: number of search seeds.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    units: int
-
-    def __str__(self) -> str:
-        """Return the mean in per cent with its interval, for example "61.2 (58.0 to 64.4)"."""
-        interval = "" if self.low is None or self.high is None else f" ({percent_text(self.low)} to {percent_text(self.high)})"
-        return f"{percent_text(self.value)}{interval}"
-
-
-def mean_of(units: Sequence[Sequence[float]], level: float = 0.95) -> Mean | None:
-    """Return the mean over search seeds with its interval, or None if there is no search seed.
-
-    Args:
-        units: one entry per search seed, with the value of each of its retrainings. The mean of an entry counts as one
-            observation.
-        level: confidence level in 0..1.
-    """
-    values = [fmean(unit) for unit in units if unit]
-    if not values:
-        return None
-    if len(values) < 2 or np.ptp(values) < 1e-12:  # equal values say nothing about the spread
-        return Mean(fmean(values), None, None, len(values))
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Mean(fmean(values), max(0.0, fmean(values) - half), min(1.0, fmean(values) + half), len(values))
-
-
 def seconds_text(seconds: float | None) -> str:
-    """Return a duration for a table, for example "4.2 min" or "1.3 h"; "–" if it is unknown."""
+    """Return a duration for a table, for example "4.2 min" or "1.3 h"; a dash if it is unknown."""
     if seconds is None:
-        return "–"
+        return MISSING
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def headers(results: Results) -> list[str]:
-    """Return the titles of the columns of `rows`: `HEADERS` with a column for each further attack."""
-    return [*HEADERS[:4], *further_results(results.study), *HEADERS[4:]]
+    """Return the titles of the columns of `rows`: `HEADERS` with a column for each further attack and for the MACs ratio."""
+    ratio = [f"MACs against {results.study.reference}"] if results.study.reference else []
+    return [*HEADERS[:4], *further_results(results.study), *HEADERS[4:-1], *ratio, HEADERS[-1]]
 
 
 def rows(results: Results) -> list[list[str]]:
     """Return the table of the arms: one row of texts per arm, with the columns that `headers` lists."""
-    return [_row(arm, further_results(results.study)) for arm in results.arms.values()]
+    return [_row(results, arm) for arm in results.arms.values()]
 
 
-def _row(arm: ArmResult, further: Sequence[str]) -> list[str]:
-    means = [mean_of(units) for units in (arm.units, arm.natural_units, *map(arm.units_of, further))]
+def _row(results: Results, arm: ArmResult) -> list[str]:
+    means = [mean_of(arm.measured(name)) for name in ("endpoint", "natural", *further_results(results.study))]
     sizes = [arm.mean("parameters"), arm.mean("macs")]
-    return [arm.name, str(len(arm.units)), *(str(mean or "–") for mean in means),
-            *("–" if size is None else count_text(size) for size in sizes), seconds_text(arm.mean("search_s"))]
+    ratios = [results.arm_ratio(arm)] if results.study.reference else []
+    return [arm.name, str(len(arm.units)), *(str(mean or MISSING) for mean in means),
+            *(MISSING if size is None else count_text(size) for size in sizes),
+            *(MISSING if ratio is None else ratio_text(ratio) for ratio in ratios), seconds_text(arm.mean("search_s"))]
+
+
+def contrast_rows(contrasts: Sequence[Contrast]) -> list[list[str]]:
+    """Return the table of the contrasts (declared comparisons of two arms): one row of texts per contrast, under
+    `CONTRAST_HEADERS`. Differences are in points.
+    """
+    return [_contrast_row(one) for one in contrasts]
+
+
+def _contrast_row(contrast: Contrast) -> list[str]:
+    def points(*fractions: float) -> str:
+        return " to ".join(points_text(fraction, plus=True) for fraction in fractions)
+
+    has_results = contrast.difference is not None
+    return [f"{contrast.first} minus {contrast.second}", f"{contrast.units[0]} and {contrast.units[1]}",
+            MISSING if contrast.difference is None else points(contrast.difference),
+            *(MISSING if interval is None else points(*interval) for interval in (contrast.interval, contrast.bootstrap)),
+            *(p_text(p) if has_results else MISSING for p in (contrast.p, contrast.adjusted_p)),
+            MISSING if contrast.macs_ratio is None else ratio_text(contrast.macs_ratio)]
 
 
 def to_markdown(results: Results, answer: Answer) -> bytes:
     """Return the report in Markdown."""
     lines = [f"# {markdown.escaped(results.study.question)}", "", f"**{markdown.escaped(_headline(answer))}**", "",
-             markdown.escaped(_conditions(results)), "", *_markdown_table(headers(results), rows(results))]
+             markdown.escaped(f"{_table_words(results)} {_progress(results)}"), "",
+             *_markdown_table(headers(results), rows(results))]
     if answer.contrasts:
-        lines += ["", *_markdown_table(CONTRAST_HEADERS, map(_contrast_row, answer.contrasts))]
+        lines += ["", markdown.escaped(CONTRAST_WORDS), "",
+                  *_markdown_table(CONTRAST_HEADERS, contrast_rows(answer.contrasts))]
     lines += ["", *(f"* {markdown.escaped(text)}" for text in (*_sentences(answer), *answer.notes)), ""]
     return "\n".join(lines).encode()
 
 
 def _markdown_table(titles: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(titles)} |", f"| --- |{' ---: |' * (len(titles) - 1)}",
+    return [f"| {' | '.join(map(markdown.escaped, titles))} |", f"| --- |{' ---: |' * (len(titles) - 1)}",
             *(f"| {' | '.join(map(markdown.escaped, row))} |" for row in body)]
 
 
-def _contrast_row(contrast: Contrast) -> list[str]:
-    """Return the numbers of a contrast as texts, under `CONTRAST_HEADERS`. Differences are in points."""
-    def points(*fractions: float) -> str:
-        return " to ".join(f"{100 * fraction:+.1f}" for fraction in fractions)
-
-    return [f"{contrast.first} minus {contrast.second}", f"{contrast.units[0]} and {contrast.units[1]}",
-            "–" if contrast.difference is None else points(contrast.difference),
-            *("–" if interval is None else points(*interval) for interval in (contrast.interval, contrast.bootstrap)),
-            f"{contrast.p:.2g}", f"{contrast.adjusted_p:.2g}"]
-
-
 def to_latex(results: Results, answer: Answer) -> bytes:
-    """Return the report as a LaTeX table with booktabs rules.
+    """Return the report as LaTeX tables with booktabs rules: one of the arms and, if there are contrasts, one of these.
 
-    The caption holds the question, the answer, the endpoint (the compared accuracy), the data and the progress of the study.
+    The captions are short. The answer, the progress of the study and the notes stand below the tables.
     """
-    caption = " ".join((results.study.question, _headline(answer), _conditions(results), *_sentences(answer), *answer.notes))
-    head, *body = [" & ".join(map(latex.escaped, row)) + r" \\" for row in (headers(results), *rows(results))]
     label = results.study.id.rsplit("-", 1)[-1]
-    lines = [r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
-             r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}", f"  \\caption{{{latex.escaped(caption)}}}",
-             f"  \\label{{tab:study-{label}}}", f"  \\begin{{tabular}}{{l{'r' * (len(headers(results)) - 1)}}}",
-             r"    \toprule", f"    {head}", r"    \midrule", *(f"    {line}" for line in body), r"    \bottomrule",
-             r"  \end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines).encode()
+    lines = [r"% Needs \usepackage{booktabs} in the preamble.",
+             *_latex_table(f"{results.study.question} {_table_words(results)}", f"study-{label}", headers(results), rows(results),
+                           (_headline(answer), _progress(results), *(() if answer.contrasts else _sentences(answer)),
+                            *answer.notes))]
+    if answer.contrasts:
+        lines += _latex_table(f"{results.study.question} {CONTRAST_WORDS}", f"study-{label}-contrasts", CONTRAST_HEADERS,
+                              contrast_rows(answer.contrasts), _sentences(answer))
+    return "\n".join((*lines, "")).encode()
+
+
+def _latex_table(caption: str, label: str, titles: Sequence[str], body: Sequence[Sequence[str]],
+                 notes: Sequence[str]) -> list[str]:
+    """Return a table as lines of LaTeX, with notes below it. In the intervals of accuracies, "to" becomes an en dash."""
+    def line(cells: Sequence[str]) -> str:
+        return "    " + " & ".join(BETWEEN.sub("--", latex.escaped(cell)) for cell in cells) + r" \\"
+
+    below = [f"  {{\\footnotesize {latex.escaped(note)}\\par}}" for note in notes]
+    return [r"\begin{table}[t]", r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            f"  \\caption{{{latex.escaped(caption)}}}", f"  \\label{{tab:{label}}}",
+            f"  \\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"    \toprule", line(titles), r"    \midrule",
+            *map(line, body), r"    \bottomrule", r"  \end{tabular}", *([r"  \par\smallskip", *below] if below else []),
+            r"\end{table}"]
 
 
 def to_json(results: Results, answer: Answer) -> bytes:
@@ -141,9 +134,10 @@ def as_json(results: Results, answer: Answer) -> dict[str, Any]:
     study = results.study
     arms: dict[str, dict[str, Any]] = {}
     for name, arm in results.arms.items():
-        means = {"endpoint": mean_of(arm.units), "natural": mean_of(arm.natural_units)}
+        means = {part: mean_of(arm.measured(part)) for part in ("endpoint", "natural")}
         arms[name] = {part: asdict(mean) if mean else None for part, mean in means.items()}
         arms[name] |= {part: arm.mean(part) for part in ("parameters", "macs", "search_s")}
+        arms[name] |= {"macs_ratio": results.arm_ratio(arm)}
     return {
         "id": study.id, "created": study.created, "study": exported(study), "endpoint": endpoint_text(study),
         "protocol": results.protocol, "done": results.done, "cells_total": len(results.cells), "arms": arms,
@@ -175,13 +169,21 @@ def _sentences(answer: Answer) -> tuple[str, ...]:
     return tuple(text for text in answer.sentences if text != answer.headline)
 
 
-def _conditions(results: Results) -> str:
-    """Return a text that says which accuracies the table shows, for which dataset, and how far the study has come."""
+def _table_words(results: Results) -> str:
+    """Return the caption of the table of the arms: which accuracies and which intervals it shows."""
+    means = [mean for arm in results.arms.values() if (mean := mean_of(arm.measured("endpoint")))]
+    wilson = (" With one search seed, or equal means of all, the interval spans the Wilson intervals of the networks."
+              if any(mean.images for mean in means) else "")
+    return (f"Means over search seeds in per cent, with 95 % t intervals. Endpoint: {endpoint_text(results.study)} "
+            f"({conditions_text(results)}).{wilson}")
+
+
+def _progress(results: Results) -> str:
+    """Return sentences on the data of a study, its seeds and its protocol, and on how far it has come."""
     study = results.study
     started = time.strftime("%Y-%m-%d", time.gmtime(study.created))
-    return (f"Means over search seeds in per cent, with 95 % t intervals; endpoint: {endpoint_text(study)}. Dataset "
-            f"{study.dataset}, preset {study.preset}, {len(study.search_seeds)} search seeds with {study.retrainings} "
-            f"{'retraining' if study.retrainings == 1 else 'retrainings'} each, protocol {results.protocol or 'not known yet'}. "
+    return (f"Dataset {study.dataset}, preset {study.preset}, {plural_text(len(study.search_seeds), 'search seed')} with "
+            f"{plural_text(study.retrainings, 'retraining')} each, protocol {results.protocol or 'not known yet'}. "
             f"{results.done} of {len(results.cells)} cells have their result. Study {study.id}, launched on {started}.")
 
 

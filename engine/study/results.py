@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -10,15 +11,15 @@ from typing import Any
 from engine.architecture.genotype import Genotype
 from engine.attack.badge import Badge
 from engine.attack.catalogue import NATURAL
+from engine.attack.fingerprint import fingerprint
+from engine.attack.protocol import worst_case_fields
 from engine.log.runlog import RunLog
 from engine.report.robustness import Measurement, NetworkRow, rows_of
 from engine.run.folder import RunFolder, read_json
 from engine.study.declaration import Cell, Study
-from engine.study.measures import measures_of
+from engine.study.measures import accuracies_of, measures_of
 from engine.study.planning import CellState
-
-# Two networks differ in size if their MACs differ by more than this fraction. The answer of the study then says so.
-SIZE_TOLERANCE = 0.02
+from engine.study.sizes import macs_ratio
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class CellResult:
         search_s: duration of the search in seconds; None for an arm without a search, or if it is unknown.
         protocol: hash of the protocol (the attacks with their settings, and the images).
         measures: {name: value} for the measures of a study that compares rankings (`engine.study.measures`).
+        accuracies: {name: accuracy} for those measures that an attack run has measured.
     """
 
     cell: Cell
@@ -49,6 +51,11 @@ class CellResult:
     search_s: float | None
     protocol: str
     measures: Mapping[str, float] = field(default_factory=dict)
+    accuracies: Mapping[str, Measurement] = field(default_factory=dict)
+
+    def measured(self, name: str) -> Measurement | None:
+        """Return an accuracy of the network: "endpoint", "natural", or a name in `accuracies`. None if it was not measured."""
+        return {"endpoint": self.endpoint, "natural": self.natural}.get(name) or self.accuracies.get(name)
 
 
 @dataclass(frozen=True)
@@ -76,19 +83,18 @@ class ArmResult:
         """One list per search seed, with the value of each of its retrainings: the accuracy that the study compares."""
         return [[cell.endpoint.accuracy for cell in cells] for cells in self.by_seed.values()]
 
-    @property
-    def natural_units(self) -> list[list[float]]:
-        """One list per search seed, with the natural accuracy of each of its retrainings."""
-        return [[cell.natural.accuracy for cell in cells if cell.natural] for cells in self.by_seed.values()]
+    def measured(self, name: str) -> list[list[Measurement]]:
+        """Return an accuracy of each network, as one list for each search seed. Networks without it are left out.
+
+        Args:
+            name: "endpoint", "natural", or a name in `CellResult.accuracies`.
+        """
+        return [[one for cell in cells if (one := cell.measured(name))] for cells in self.by_seed.values()]
 
     def mean(self, name: str) -> float | None:
         """Return the mean of the attribute `name` of the results, such as "macs", or None if it is unknown for all of them."""
         values = [value for cell in self.cells if (value := getattr(cell, name)) is not None]
         return fmean(values) if values else None
-
-    def units_of(self, measure: str) -> list[list[float]]:
-        """Return a measure of each network, as one list for each search seed. Networks without the measure are left out."""
-        return [[cell.measures[measure] for cell in cells if measure in cell.measures] for cells in self.by_seed.values()]
 
     @property
     def genotypes(self) -> list[Genotype]:
@@ -133,14 +139,23 @@ class Results:
         """Return the MACs of a network divided by those of the reference arm's network with the same seeds; None if unknown."""
         twin = Cell(self.study.reference, cell.cell.search_seed, cell.cell.index)
         reference = self.of(twin) if self.study.reference else None
-        return cell.macs / reference.macs if reference and reference.macs and cell.macs else None
+        return macs_ratio(cell.macs, reference.macs) if reference else None
+
+    def arm_ratio(self, arm: ArmResult) -> float | None:
+        """Return the mean MACs of an arm divided by those of the reference arm; None if unknown or without a reference arm."""
+        reference = self.arms[self.study.reference] if self.study.reference else None
+        return macs_ratio(arm.mean("macs"), reference.mean("macs")) if reference else None
+
+    def arm_ratios(self, arm: ArmResult) -> list[float]:
+        """Return `size_ratio` of each network of an arm, where it is known."""
+        return [ratio for cell in arm.cells if (ratio := self.size_ratio(cell)) is not None]
 
 
 def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
     """Return the results of a study.
 
-    All results must have one protocol: the same attacks on the same images. If their protocols differ, the most frequent protocol
-    is kept, and the other results go to `Results.apart`.
+    All results must have the same attacks on the same images. If they differ in this, the most frequent protocol is kept, and the
+    other results go to `Results.apart`.
 
     Args:
         log: the run log.
@@ -153,11 +168,30 @@ def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
     finished = [cell for cell in cells if cell.status == "finished"]
     rows = rows_of(log, [step.run for cell in finished for step in cell.steps if step.kind == "attack"])
     measured = [result for cell in finished if (result := _result(log, study, cell, rows)) is not None]
-    protocols = [one.protocol for one in measured]
-    protocol = max(dict.fromkeys(protocols), key=protocols.count, default="")
-    arms = {arm.name: ArmResult(arm.name, tuple(one for one in measured if one.cell.arm == arm.name and one.protocol == protocol))
-            for arm in study.arms}
-    return Results(study, tuple(cells), arms, protocol, tuple(one for one in measured if one.protocol != protocol))
+    alike = _alike(log, {one.protocol for one in measured})
+    protocols = [alike[one.protocol] for one in measured]
+    kept = max(dict.fromkeys(protocols), key=protocols.count, default="")
+    arms = {arm.name: ArmResult(arm.name, tuple(one for one, protocol in zip(measured, protocols, strict=True)
+                                                if one.cell.arm == arm.name and protocol == kept)) for arm in study.arms}
+    return Results(study, tuple(cells), arms, kept,
+                   tuple(one for one, protocol in zip(measured, protocols, strict=True) if protocol != kept))
+
+
+def _alike(log: RunLog, protocols: Collection[str]) -> dict[str, str]:
+    """Return {hash of a protocol: hash of the first of these protocols with the same attacks on the same images}.
+
+    Two protocols may differ in settings that matter to no accuracy in the worst case, such as the number of images in a block.
+    """
+    if len(protocols) < 2:
+        return {protocol: protocol for protocol in protocols}
+    evaluations = log.evaluations()
+    fields = dict(zip(evaluations["protocol"], evaluations["protocol_fields"], strict=True))
+    first: dict[str, str] = {}
+    alike = {}
+    for protocol in sorted(protocols):
+        text = fields.get(protocol, "")
+        alike[protocol] = first.setdefault(fingerprint(worst_case_fields(json.loads(text))) if text else protocol, protocol)
+    return alike
 
 
 def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> CellResult | None:
@@ -172,7 +206,8 @@ def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tupl
     search_s = duration_of(RunFolder(log.root, searches[0])) if searches else None
     return CellResult(state.cell, state.attack.run, row.results[study.endpoint], row.results.get(NATURAL), row.parameters,
                       row.macs, row.genotype, row.badge, search_s, protocol,
-                      measures_of(log, state, rows) if study.measures or study.attacks else {})
+                      measures_of(log, state, rows) if study.measures or study.attacks else {},
+                      accuracies_of(state, rows))
 
 
 def duration_of(folder: RunFolder) -> float | None:

@@ -16,25 +16,36 @@ from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page
 
 PERCENTAGE = re.compile(r"\d %(?!\{)|:\.\d%\}")
-INTERVAL = re.compile(r"\d+\.\d to \d+\.\d %")
-# Percentages that are no accuracies: the level of an interval or of tests, progress, a share of steps, a tolerance.
-OTHERS = re.compile(r"95 %|at 5 %|within 5 %|(Running|Stopping), \d+ %|\d+ % of the last [\d,]+ steps")
+INTERVAL = re.compile(r"\d+\.\d to \d+\.\d(?! points|\d)")
+WORTH = re.compile("images|search seed", re.I)  # what an interval comes from
+# Percentages that are no accuracies: the level of an interval or of tests, progress, a share of steps, a tolerance, a power, a
+# share of edges.
+OTHERS = re.compile(r"95 %|at 5 %|within 5 %|(Running|Stopping), \d+ %|\d+ % of the last [\d,]+ steps|at 80 % power|"
+                    r"(Search|Retrain|Attack) \d+ %|agree on \d+ % of the edges; random cells on \d+ %")
 
 
 def is_bare(statement: str) -> bool:
-    """Return True if a statement has an accuracy without interval and images, and without split and "not a result"."""
-    text = OTHERS.sub("", statement)
+    """Return True if a statement has an accuracy without interval and without the images or search seeds behind the interval.
+
+    An accuracy that is "not a result" needs its split instead.
+    """
+    text = OTHERS.sub("", statement).strip()
     if not PERCENTAGE.search(text):
         return False
-    return not (INTERVAL.search(text) and re.search("images", text, re.I)) and not ("split" in text and "not a result" in text)
+    return not (INTERVAL.search(text) and WORTH.search(text)) and not ("split" in text and "not a result" in text)
 
 
-def statements(page: AppTest) -> Iterator[str]:
-    """Yield every text of a page: paragraphs, boxes, rows of tables with their heads and captions, cells, hover texts."""
+def statements(page: AppTest, row: str = "tr") -> Iterator[str]:
+    """Yield every text of a page: paragraphs, boxes, rows of tables with their heads and captions, cells, hover texts.
+
+    Args:
+        page: the page.
+        row: "tr", or "td" to read each cell of a table by itself, with the caption of its table.
+    """
     for kind in ("markdown", "caption"):
         yield from (str(element.value) for element in page.get(kind))
     for element in page.get("html"):
-        yield from of_html(element.proto.body)
+        yield from of_html(element.proto.body, row)
     for data in component_data(page, "rampart_table"):
         yield from (f"{cell['text']} {cell.get('sub', '')}" for row in data["rows"] for name, cell in row["cells"].items()
                     if name != "progress")
@@ -42,11 +53,11 @@ def statements(page: AppTest) -> Iterator[str]:
         yield from of_figure(json.loads(data["figure"]))
 
 
-def of_html(body: str) -> Iterator[str]:
+def of_html(body: str, row: str = "tr") -> Iterator[str]:
     """Yield the texts of a piece of HTML."""
     for table in re.findall(r"<table.*?</table>", body, re.S):
-        frame = " ".join(re.findall(r"<caption>.*?</caption>|<thead>.*?</thead>", table, re.S))
-        yield from (plain(f"{row} {frame}") for row in re.findall(r"<tr.*?</tr>", table.split("</thead>")[1], re.S))
+        frame = " ".join(re.findall("<caption>.*?</caption>" + "|<thead>.*?</thead>" * (row == "tr"), table, re.S))
+        yield from (plain(f"{frame} {one}") for one in re.findall(rf"<{row}\b.*?</{row}>", table.split("</thead>")[1], re.S))
     rest = re.sub(r"<table.*?</table>", "", body, flags=re.S)
     yield from map(plain, re.split(r"</p>|</div>|</li>", rest))
 
@@ -66,7 +77,8 @@ def plain(markup: str) -> str:
 @pytest.mark.parametrize(("statement", "bare"), [
     ("64.9 %", True), ("64.9 % 59.8 to 69.7 %, 359 images", False), ("64.9 % 59.8 to 69.7 %", True),
     ("PGD-7 24.4 % alphas split", True), ("PGD-7 24.4 % alphas split, not a result", False), ("Running, 32 %", False),
-    ("95 % Wilson intervals", False)])
+    ("95 % Wilson intervals", False), ("the highest mean (64.9 %)", True), ("64.9 % (95 %: 59.8 to 69.7)", True),
+    ("mean 64.9 % (95 %: 59.8 to 69.7; 5 search seeds)", False)])
 def test_a_bare_accuracy_is_recognised(statement: str, bare: bool) -> None:
     assert is_bare(statement) == bare
 
@@ -81,6 +93,20 @@ def test_no_page_shows_a_bare_accuracy(samples: Samples) -> None:
         page = open_page(name, **query)
         assert not page.exception
         texts = list(statements(page))
+        said += sum(bool(PERCENTAGE.search(text)) for text in texts)
+        bare += [(name, *query.values(), text) for text in texts if is_bare(text)]
+    assert not bare, "\n".join(map(str, bare))
+    assert said > 100
+
+
+def test_no_page_of_studies_shows_a_bare_accuracy(sample_studies: Samples) -> None:
+    """In every state of a study, each accuracy has an interval, in cells and headlines, too."""
+    pages = [("studies", {}), *(("study", {"id": study}) for study in sample_studies.ids.values())]
+    said, bare = 0, []
+    for name, query in pages:
+        page = open_page(name, **query)
+        assert not page.exception
+        texts = list(statements(page, "td"))
         said += sum(bool(PERCENTAGE.search(text)) for text in texts)
         bare += [(name, *query.values(), text) for text in texts if is_bare(text)]
     assert not bare, "\n".join(map(str, bare))

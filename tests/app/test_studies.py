@@ -11,6 +11,7 @@ import pytest
 from app import session, studies
 from app.components.study_outlook import power_words, time_words
 from app.studies import Outlook, as_text
+from engine.errors import RunError
 from engine.study import actions
 from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids
@@ -209,8 +210,10 @@ def test_the_spread_is_pooled_over_similar_studies_and_counts_shared_runs_once(s
 
 def test_time_and_power_are_stated_with_their_sources(empty: Path) -> None:
     study = two_arms(seeds=5)
-    unknown = Outlook(study, estimate(from_text(OWN), Durations(empty)), None)
-    assert time_words(unknown) == "unknown until one run of each kind has finished here"
+    unknown = Outlook(from_text(OWN), estimate(from_text(OWN), Durations(empty)), None)
+    assert time_words(unknown) == (
+        "not known yet: no search by ARNAS, no retraining and no attack with preset smoke on Digits 8x8 has finished on this "
+        "machine. The first such runs are timed, and the estimate then stands here")
     words = power_words(power_of(study, Spread(0.01, 30)))
     assert words.endswith("1.0 points between search seeds (measured on 30 search seeds)")
     assert power_words(Power(Spread(0.02, 0), None, 1.0)).startswith("no difference: at this size")
@@ -231,6 +234,14 @@ def test_the_example_opens_and_is_removed_with_one_click_each(empty: Path) -> No
     header = text_of(open_page("run", id=runs["id"].iloc[0]))
     assert ">example<" in header and f"study?id={runs['study'].iloc[0]}" in header
     assert "· example" in str(component_data(open_page("runs"), "rampart_table"))
-    page.button(key="studies.example.remove").click().run()
-    assert not page.exception and study_ids(empty) == []
+    study = open_page("study", id=ids[0])
+    keys = {button.key for button in study.button}
+    assert "study.edit" in keys and not keys & {"study.extend", "study.stop", "study.resume", "study.again", "study.delete"}
+    assert "study extend" not in text_of(study)
+    for action in (lambda: actions.extend(empty, ids[0], 1), lambda: actions.resume(empty, ids[0])):
+        with pytest.raises(RunError, match="The example study cannot be .* were made on another machine"):
+            action()
+    study.button(key="studies.example.remove").click().run()
+    assert not study.exception and study_ids(empty) == []
+    assert "The example has been removed." in "".join(one.value for one in study.success), "the list of studies follows"
     assert session.run_log().runs().empty

@@ -78,7 +78,8 @@ def test_the_matrix_shows_state_and_value_and_leads_to_the_run(sample_studies: S
     assert f'href="run?id={cells["MGDA", 20].attack.run}"' in text
     assert "Search 30 %" in text and text.count(">waiting<") == 11
     assert "↺ reused, 20" in text, "runs of another study have their date"
-    assert 'aria-label="MGDA, seed 20: finished, 61.4 %"' in text
+    assert 'aria-label="MGDA, seed 20: finished, 61.4 % (56.3 to 66.3), 360 images"' in text
+    assert '<span class="rp-num">61.4 %</span></span><span class="rp-label rp-num">56.3 to 66.3</span>' in text
     matrix = text[text.index('aria-label="Cells of the study"'):]
     assert matrix.count('<th scope="col"') >= 7 and "Seed 24" in matrix
 

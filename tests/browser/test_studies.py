@@ -41,7 +41,7 @@ def test_a_study_from_its_text_to_its_answer(page: Page, dashboard: Dashboard):
     expect(page.get_by_text("4 of 4 cells")).to_be_visible(timeout=STUDY_MS)
     expect(answer.get_by_text("Provisional")).to_have_count(0, timeout=LOAD_MS)
     expect(answer.get_by_text("Demonstration, no claim")).to_be_visible()
-    expect(answer.get_by_text(re.compile(r"Narrow minus Wide is -?\d+\.\d points"))).to_be_visible()
+    expect(answer.get_by_text(re.compile(r"Narrow minus Wide is −?\d+\.\d points"))).to_be_visible()
     (study_id,) = study_ids(dashboard.runs)
     overview = read_overview(dashboard.runs, study_id)
     assert overview.status == "finished" and overview.results.done == 4

@@ -18,7 +18,7 @@ from engine.study.identity import Runs
 from engine.study.overview import cells_of
 from engine.study.parsing import from_text
 from tests.engine.run.processes import processes_of, until, without_supervisor
-from tests.study_runs import finish
+from tests.sample_studies import finish_run
 
 ONE_ARM_MORE = """
 question: Does lambda matter?
@@ -60,7 +60,7 @@ def test_the_end_of_a_run_makes_the_studies_look_again(idle: Path) -> None:
     before = len(Runs(idle).of_study(study_id))
     for known in Runs(idle).of_study(study_id):
         if known.kind == "search":
-            finish(idle, known.id)
+            finish_run(idle, known.id)
     assert studies.tick(True), "the sizes of the other networks are known now"
     assert len(Runs(idle).of_study(study_id)) > before
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
+from engine.attack.statistics import wilson
 from engine.run.folder import RunFolder
 from engine.study import actions
 from engine.study.estimate import Durations, estimate
+from engine.study.means import mean_of
 from engine.study.overview import Overview, read_overview
 from engine.study.parsing import from_text
 from engine.study.questions import SIZES, recipes
 from engine.study.report import FORMATS, export, headers, rows
 from tests.engine.run.processes import without_supervisor
-from tests.study_runs import Accuracy, finish_study
+from tests.sample_studies import Outcome, finish_study
 
 STUDY = """
 question: Does lambda matter?
@@ -28,6 +32,8 @@ arms:
   - {name: B, retrain: {genotype: ADVRUSH}}
 """
 
+Accuracy = Callable[[str, int, int], int]  # (arm, search seed, index of the retraining) -> correct images of 64
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[Path]:
@@ -36,7 +42,7 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 
 def studied(runs: Path, accuracy: Accuracy, text: str = STUDY, most: int = 10_000) -> Overview:
     study_id = actions.launch(runs, from_text(text))
-    finish_study(runs, study_id, accuracy, most=most)
+    finish_study(runs, study_id, lambda cell: Outcome(accuracy(cell.arm, cell.search_seed, cell.index)), most=most)
     return read_overview(runs, study_id)
 
 
@@ -65,7 +71,44 @@ def test_fewer_than_five_seeds_make_no_claim(runs: Path) -> None:
 def test_arms_with_equal_means_are_not_taken_for_one(runs: Path) -> None:
     three = STUDY.replace("search_seeds: 5", "search_seeds: 2") + "  - {name: C, retrain: {genotype: RACL}}\n"
     overview = studied(runs, lambda arm, seed, index: 30, three)
-    assert "all arms with results have the same mean (46.9 %)" in overview.answer.headline
+    assert ("all arms with results have the same mean, 46.9 % (95 %: 35.2 to 58.9; 64 images of each network)"
+            in overview.answer.headline)
+
+
+def test_a_demonstration_names_its_means_with_intervals_and_protocol(runs: Path) -> None:
+    three = STUDY.replace("search_seeds: 5", "search_seeds: 3") + "  - {name: C, retrain: {genotype: RACL}}\n"
+    answer = studied(runs, lambda arm, seed, index: {"A": 40, "B": 20, "C": 30}[arm] + seed, three).answer
+    means = [100 * value / 64 for value in (41, 21)]
+    half = 100 / 64 / 3 ** 0.5 * stats.t.ppf(0.975, 2)
+    best, worst = (f"{mean:.1f} % (95 %: {mean - half:.1f} to {mean + half:.1f}; 3 search seeds)" for mean in means)
+    assert answer.headline == (f"Demonstration, no claim: in worst-case accuracy under FGSM and PGD-20 (L∞ 0.15, 64 images), A "
+                               f"has the highest mean, {best}, and B the lowest, {worst}.")
+
+
+def test_one_search_seed_has_the_wilson_interval_of_its_networks(runs: Path) -> None:
+    """The mean of the retrainings of one search seed spans their intervals, so no mean is without one."""
+    overview = studied(runs, lambda arm, seed, index: 24 + 16 * index,
+                       STUDY.replace("search_seeds: 5", "search_seeds: 1\nretrainings: 2"))
+    mean = mean_of(overview.results.arms["A"].measured("endpoint"))
+    low, high = wilson(24, 64)[0], wilson(40, 64)[1]
+    assert mean and (mean.value, mean.low, mean.high, mean.images) == pytest.approx((0.5, low, high, 64))
+    assert "Wilson intervals" in export(overview.results, overview.answer, "markdown").decode()
+
+
+def test_the_ratio_of_macs_is_one_number_everywhere(runs: Path) -> None:
+    """Cells divide the MACs of two networks, all else the means of two arms: networks of 1, 2 and 3 against 2, 2 and 2."""
+    study_id = actions.launch(runs, from_text(STUDY.replace("search_seeds: 5", "search_seeds: 3")
+                                               + "match: macs\nreference: A\n"))
+    finish_study(runs, study_id, lambda cell: Outcome(30 + cell.search_seed, macs=1_000_000 * (
+        (2, 1, 3)[cell.search_seed] if cell.arm == "A" else 2)))
+    overview = read_overview(runs, study_id)
+    results, second = overview.results, overview.results.arms["B"]
+    assert results.arm_ratios(second) == pytest.approx([1, 2, 2 / 3]), "whose mean is 1.22"
+    assert results.arm_ratio(second) == overview.answer.contrasts[0].macs_ratio == 1
+    assert [row[headers(results).index("MACs against A")] for row in rows(results)] == ["× 1.00", "× 1.00"]
+    content = json.loads(export(results, overview.answer, "json"))
+    assert content["arms"]["B"]["macs_ratio"] == content["answer"]["contrasts"][0]["macs_ratio"] == 1
+    assert any("0.67 to 2.00 times the MACs of its network with the same seeds" in note for note in overview.answer.notes)
 
 
 def test_a_headline_of_several_contrasts_has_numbers(runs: Path) -> None:
@@ -110,6 +153,39 @@ def test_every_report_has_the_question_the_answer_and_every_arm(runs: Path) -> N
     content = json.loads(export(overview.results, overview.answer, "json"))
     assert content["done"] == content["cells_total"] == 10 and set(content["arms"]) == {"A", "B"}
     assert content["cells"][0]["result"]["endpoint"]["images"] == 64
+
+
+def test_arms_whose_attacks_differ_in_no_result_share_a_protocol(runs: Path) -> None:
+    """The batch size is part of the recorded protocol, because attacks draw random numbers by block, and separates no arms."""
+    text = STUDY.replace("ADVRUSH}", "ADVRUSH}, attack: {batch_size: 16, worst_case_only: true}")
+    results = studied(runs, lambda arm, seed, index: 30 + seed, text).results
+    assert not results.apart and [len(arm.cells) for arm in results.arms.values()] == [5, 5]
+    assert len({cell.protocol for arm in results.arms.values() for cell in arm.cells}) == 2
+
+
+def test_the_latex_report_has_two_tables_with_short_captions_and_proper_minus_signs(runs: Path) -> None:
+    overview = studied(runs, lambda arm, seed, index: 30 + (seed if arm == "A" else 4 - seed))
+    text = export(overview.results, overview.answer, "latex").decode()
+    tables = re.findall(r"\\begin{table}.*?\\end{table}", text, re.S)
+    assert len(tables) == 2 and "A minus B" in tables[1]
+    for table in tables:
+        caption = re.findall(r"\\caption{(.*)}\n", table)[0]
+        assert len(caption) < 320 and "cannot be told apart" not in caption
+        columns = len(re.findall(r"\\begin{tabular}{(l r*|lr*)}", table)[0])
+        body = table.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert len(lines) >= 2 and all(len(re.split(r"(?<!\\)&", line)) == columns for line in lines)
+        assert table.count("{") == table.count("}") and table.count(r"\begin") == table.count(r"\end{")
+    assert re.search(r"\\end{tabular}\n  \\par\\smallskip\n  {\\footnotesize .*cannot be told apart.*\\par}", tables[0])
+    assert len(set(re.findall(r"\\label{.*}", text))) == 2
+    assert "$-$" in tables[1] and not re.search(r"(?<![\w-])-\d", text), "no hyphen stands for a minus"
+    assert re.search(r"\(\d+\.\d--\d+\.\d\)", tables[0]), "intervals of accuracies have an en dash"
+
+
+def test_the_markdown_report_has_proper_minus_signs(runs: Path) -> None:
+    overview = studied(runs, lambda arm, seed, index: 30 + (seed if arm == "A" else 4 - seed))
+    text = export(overview.results, overview.answer, "markdown").decode()
+    assert "| A minus B | 5 and 5 | 0.0 | −" in text and not re.search(r"(?<![\w-])-\d", text)
 
 
 def test_further_attacks_have_a_column_of_their_own(runs: Path) -> None:

@@ -18,7 +18,7 @@ from engine.study.folder import StudyFolder, study_ids
 from engine.study.overview import read_overview
 from engine.study.parsing import from_text
 from tests.engine.run.processes import without_supervisor
-from tests.study_runs import finish_study
+from tests.sample_studies import Outcome, finish_study
 
 STUDY = """
 question: Does lambda matter?
@@ -39,7 +39,7 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def packed(runs: Path, tmp_path: Path) -> tuple[str, Path]:
     study_id = actions.launch(runs, from_text(STUDY))
-    finish_study(runs, study_id, lambda arm, seed, index: 30 + seed)
+    finish_study(runs, study_id, lambda cell: Outcome(30 + cell.search_seed))
     target = tmp_path / "study.tar.xz"
     assert write_archive(runs, [study_id], target) == 2 * 3 + 2 * 2
     return study_id, target

@@ -93,7 +93,8 @@ def test_json_and_yaml_mean_the_same() -> None:
     ({"dataset": "mnits"}, "mnits"),
     ({"preset": "quik"}, "preset of a study must be one of"),
     ({"arms": []}, "1 to 100 arms"),
-    ({"arms": [{"name": "A", "method": "arnas"}], "match": None, "reference": None}, "at least two arms"),
+    ({"arms": [{"name": "A", "method": "arnas"}], "match": None, "reference": None},
+     "at least two, so that there is something to compare"),
     ({"arms": [{"name": "A", "method": "arnas"}, {"name": "A", "method": "dsara"}], "reference": "A"}, "different names"),
     ({"arms": [{"name": "A"}], "reference": "A"}, "needs a search method, a genotype or the name of a network"),
     ({"arms": [{"name": "A", "method": "arnsa"}]}, "arnsa"),
@@ -134,6 +135,47 @@ def test_arms_that_are_attacked_differently_are_refused() -> None:
     arms[1]["attack"] = {"attacks": ["pgd-20"]}
     with pytest.raises(ConfigError, match="All arms must be attacked alike"):
         from_text(changed(arms=arms))
+
+
+def attacked(*attacks: dict[str, object], **retrain: object) -> str:
+    """Return the example with settings for the attack of each arm, and with changed retrain settings of the second arm."""
+    arms = yaml.safe_load(SPACE)["arms"]
+    for arm, attack in zip(arms, attacks, strict=True):
+        arm["attack"] = attack
+    arms[1]["retrain"] = retrain
+    return changed(arms=arms)
+
+
+def test_a_refusal_names_the_retraining_that_passes_its_radius_on_and_the_remedy() -> None:
+    """The attack inherits the radius of a retraining. The remedy in the sentence works."""
+    with pytest.raises(ConfigError) as refusal:
+        from_text(attacked({}, {}, {}, epsilon=0.3))
+    words = str(refusal.value)
+    assert "Conventional space differs from ARNAS space in epsilon" in words
+    assert "the attack of Conventional space takes epsilon from its retraining" in words
+    assert "write attack: {epsilon: 8/255} in every arm" in words
+    equal: dict[str, object] = {"epsilon": "8/255"}
+    study = from_text(attacked(equal, equal, equal, epsilon=0.3))
+    configs = study.configurations(study.arms[1])
+    assert [configs[kind].model_dump()["epsilon"] for kind in ("retrain", "attack")] == [0.3, 8 / 255]
+
+
+def test_attack_settings_that_change_no_accuracy_may_differ() -> None:
+    study = from_text(attacked({}, {"batch_size": 7, "threads": 2, "device": "cpu", "checks": True, "certify": False,
+                                    "sweep_radii": 4, "sweep_images": 20}, {"worst_case_only": True}))
+    assert len({str(study.configurations(arm)["attack"]) for arm in study.arms}) == 3
+
+
+@pytest.mark.parametrize("attack", [
+    {"norm": "L2", "epsilon_l2": 1.5, "step_size_l2": 0.2}, {"attacks": ["pgd-20"]}, {"seed": 5}, {"images": 60},
+    {"step_size": "1/255"}, {"attacks": ["autoattack"], "autoattack_images": 20}, {"checkpoint": "last"},
+    {"transfer_from": ["20261118-0906-retrain-digits-7f3b"], "transfer_attack": "apgd-ce"}])
+def test_any_attack_setting_may_change_if_all_arms_share_it(attack: dict[str, object]) -> None:
+    study = from_text(attacked(attack, attack, attack))
+    assert all(name in study.arms[1].attack for name in attack)
+    if "checkpoint" not in attack:
+        with pytest.raises(ConfigError, match="All arms must be attacked alike.*give all arms the same attack settings"):
+            from_text(attacked(attack, {}, attack))
 
 
 def test_a_study_of_too_many_cells_is_refused() -> None:

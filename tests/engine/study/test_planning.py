@@ -21,7 +21,7 @@ from engine.study.overview import status_of
 from engine.study.parsing import from_text
 from engine.study.planning import CellState, plan_of
 from tests.engine.run.processes import without_supervisor
-from tests.study_runs import finish, finish_study
+from tests.sample_studies import finish_run, finish_study
 
 TWO_ARMS = """
 question: Does lambda matter?
@@ -94,7 +94,7 @@ def test_a_chain_launched_by_hand_with_the_same_settings_is_taken(runs: Path) ->
     changes = {"seed": 1, "threads": 1}
     chain = requests.submit(runs, "search", changes, method="arnas", preset="smoke", then=("retrain", "attack"))
     for run_id in chain:
-        finish(runs, run_id)
+        finish_run(runs, run_id)
     study_id = actions.launch(runs, from_text(TWO_ARMS))
     cell = next(one for one in cells(runs, study_id) if one.cell.arm == "A" and one.cell.search_seed == 1)
     assert [step.run for step in cell.steps] == chain
@@ -104,7 +104,7 @@ def test_a_chain_launched_by_hand_with_the_same_settings_is_taken(runs: Path) ->
 @pytest.mark.parametrize("change", [{"code": {"numerics": "another"}}, {"config": {"batch_size": 6}}])
 def test_a_run_of_other_code_or_settings_is_not_taken(runs: Path, change: dict[str, dict[str, object]]) -> None:
     (run_id,) = requests.submit(runs, "search", {"seed": 0, "threads": 1}, method="arnas", preset="smoke")
-    finish(runs, run_id)
+    finish_run(runs, run_id)
     path = RunFolder(runs, run_id).run_json
     run = json.loads(path.read_text())
     for name, values in change.items():

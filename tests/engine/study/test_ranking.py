@@ -67,7 +67,7 @@ def test_undefined_taus() -> None:
     assert partial_tau(kendall([x, y, [2 * value for value in x]])) is None
     result = correlate({"score": x, "accuracy": y, "parameters": x}, "score", "accuracy", ["parameters"])
     assert (result.tau, result.interval, result.adds, result.contradicts) == (None, None, False, False)
-    assert result.sentence().startswith("It is unknown if the ranking by score adds anything beyond counting parameters: ")
+    assert result.sentence().startswith("It is unknown whether the ranking by score adds anything beyond counting parameters: ")
 
 
 def test_independence_given_the_covariate() -> None:

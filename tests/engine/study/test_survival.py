@@ -1,4 +1,4 @@
-"""A study whose worker and background process are killed in the middle ends with the results of an undisturbed study."""
+"""A study whose worker, background process and dashboard are killed in the middle ends with the results of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from engine.study import actions
 from engine.study.identity import Runs
 from engine.study.overview import Overview, cells_of, read_overview
 from engine.study.parsing import from_text
+from tests.browser.conftest import start_dashboard
 from tests.engine.run.processes import processes_of, until
 
 STUDY = """
@@ -33,7 +34,8 @@ def finished(runs: Path, study_id: str) -> Overview:
 
 
 def outcomes(overview: Overview) -> dict[str, list[list[float]]]:
-    return {name: arm.units + arm.natural_units for name, arm in overview.results.arms.items()}
+    return {name: arm.units + [[one.accuracy for one in unit] for unit in arm.measured("natural")]
+            for name, arm in overview.results.arms.items()}
 
 
 @pytest.mark.slow
@@ -41,12 +43,14 @@ def test_killed_in_the_middle_equals_undisturbed_and_a_second_study_runs_nothing
     with processes_of(tmp_path / "undisturbed") as runs:
         expected = outcomes(finished(runs, actions.launch(runs, from_text(STUDY))))
     with processes_of(tmp_path / "disturbed") as runs:
+        dashboard = start_dashboard(runs)
         study_id = actions.launch(runs, from_text(STUDY))
         search = until(lambda: next((one.id for one in Runs(runs).of_study(study_id)
                                      if RunFolder(runs, one.id).heartbeat.exists()), None), "a worker works")
         os.kill(int((read_json(RunFolder(runs, search).process_json) or {})["pid"]), signal.SIGKILL)
         supervisor = until(lambda: requests.supervisor_pid(runs), "a supervisor is alive")
         os.kill(supervisor, signal.SIGKILL)
+        dashboard.kill()
         until(lambda: requests.supervisor_pid(runs) is None, "the supervisor is gone")
         requests.ensure_supervisor(runs)
         until(lambda: requests.status(runs, search).status == "failed", "the kill is noticed")

@@ -1,0 +1,75 @@
+"""Means of an arm over its search seeds. Every mean has an interval. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from scipy import stats
+
+from engine.report.robustness import Measurement
+from engine.report.words import percent_text, plural_text
+
+SAME = 1e-12  # means of search seeds that differ by less say nothing about the spread
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of an arm over its search seeds.
+
+    Attributes:
+        value: the mean, a fraction in 0..1.
+        low, high: ends of the 95 % interval: the confidence interval from the t distribution over search seeds or, if `images` is
+            not 0, the smallest range that contains the Wilson intervals of all networks.
+        units: number of search seeds.
+        images: number of images behind the Wilson intervals. They take the place of the t interval if there is only one search
+            seed, or if all search seeds have the same mean. 0 for the t interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    units: int
+    images: int = 0
+
+    @property
+    def ends(self) -> str:
+        """The interval in per cent, without the per cent sign, for example "58.0 to 64.4"."""
+        return f"{percent_text(self.low)} to {percent_text(self.high)}"
+
+    @property
+    def basis(self) -> str:
+        """What the interval comes from, for example "5 search seeds", or "359 images of each network"."""
+        return f"{self.images:,} images of each network" if self.images else plural_text(self.units, "search seed")
+
+    @property
+    def words(self) -> str:
+        """The mean with its interval, for example "61.2 % (95 %: 58.0 to 64.4; 5 search seeds)"."""
+        return f"{percent_text(self.value)} % (95 %: {self.ends}; {self.basis})"
+
+    def __str__(self) -> str:
+        """Return the mean in per cent with its interval, for example "61.2 (58.0 to 64.4)"."""
+        return f"{percent_text(self.value)} ({self.ends})"
+
+
+def mean_of(units: Sequence[Sequence[Measurement]], level: float = 0.95) -> Mean | None:
+    """Return the mean over search seeds with its interval, or None if there is no search seed.
+
+    Args:
+        units: one entry per search seed, with the accuracy of each of its retrainings. The mean of an entry counts as one
+            observation.
+        level: confidence level of the t interval, in 0..1.
+    """
+    units = [unit for unit in units if unit]
+    if not units:
+        return None
+    values = [fmean(one.accuracy for one in unit) for unit in units]
+    mean = fmean(values)
+    if len(values) < 2 or np.ptp(values) < SAME:
+        every = [one for unit in units for one in unit]
+        return Mean(mean, min(one.low for one in every), max(one.high for one in every), len(values),
+                    max(one.images for one in every))
+    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), len(values))

@@ -1,0 +1,126 @@
+"""The estimate of the time left of a study, from simulated durations and from the real ones of the example."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from benchmarks.study_estimate import replay
+from engine.run.folder import RunFolder
+from engine.study import actions
+from engine.study.archive import EXAMPLE, read_archive
+from engine.study.estimate import Durations, estimate
+from engine.study.folder import StudyFolder, study_ids
+from engine.study.identity import Runs
+from engine.study.parsing import from_text
+from engine.study.planning import plan_of
+from tests.engine.run.processes import without_supervisor
+from tests.sample_runs import EventsFile, write_process
+from tests.sample_studies import finish_run
+
+STUDY = """
+question: How long does it take?
+dataset: digits
+preset: smoke
+search_seeds: 4
+retrainings: 2
+arms:
+  - {name: Cells, method: arnas}
+  - {name: Published, retrain: {genotype: ADVRUSH}}
+  - {name: Hand-made, retrain: {network: wide-resnet-10-1}}
+"""
+SECONDS = {"search": 300.0, "retrain": 60.0, "attack": 120.0}  # an attack on the hand-made network takes four times as long
+SLOTS = 2
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One run in a schedule: its id, start and end in seconds from the launch of the study."""
+
+    run: str
+    start: float
+    end: float
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A runs folder with a study whose runs are all launched and wait, and the id of the study."""
+    runs = without_supervisor(tmp_path_factory.mktemp("estimate") / "runs")
+    study_id = actions.launch(runs, from_text(STUDY))
+    while actions.advance(runs, study_id):
+        pass
+    return runs, study_id
+
+
+def schedule(runs: Path, study_id: str, seed: int) -> list[Slot]:
+    """Return a schedule of all runs on `SLOTS` slots in the order of their launch, with durations that vary by 20 %."""
+    generator, free, ends = np.random.default_rng(seed), [0.0] * SLOTS, {"": 0.0}
+    slots, waiting = [], Runs(runs).of_study(study_id)
+    while waiting:
+        slot = free.index(min(free))
+        ready = [one for one in waiting if ends.get(one.parent, np.inf) <= free[slot]]
+        if not ready:  # the slot idles until the next run ends
+            free[slot] = min(end for end in ends.values() if end > free[slot])
+            continue
+        waiting.remove(ready[0])
+        folder = RunFolder(runs, ready[0].id).read_run()
+        slow = 4 if folder["kind"] == "attack" and folder["study"]["arm"] == "Hand-made" else 1
+        end = free[slot] + SECONDS[folder["kind"]] * slow * float(generator.lognormal(0, 0.2))
+        slots.append(Slot(ready[0].id, free[slot], end))
+        free[slot] = ends[ready[0].id] = end
+    return slots
+
+
+def write_moment(runs: Path, slots: list[Slot], now: float) -> None:
+    """Write the runs folder as it is at one moment of a schedule: finished, running and waiting runs."""
+    process = psutil.Process(os.getpid())
+    for slot in slots:
+        if slot.end <= now:
+            finish_run(runs, slot.run, start=slot.start, seconds=slot.end - slot.start)
+        elif slot.start <= now:
+            folder = RunFolder(runs, slot.run)
+            events = EventsFile(folder.path, t=folder.read_run()["created"])
+            events.write("progress", phase="", done=now - slot.start, total=slot.end - slot.start, unit="steps", passes=1,
+                         detail="")
+            write_process(folder.path, events, pid=process.pid, started=process.create_time())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("share", [1 / 3, 2 / 3])
+def test_after_the_first_third_the_estimate_is_right_within_a_quarter(launched: tuple[Path, str], tmp_path: Path, seed: int,
+                                                                      share: float) -> None:
+    runs, study_id = tmp_path / "runs", launched[1]
+    shutil.copytree(launched[0], runs)
+    slots = schedule(runs, study_id, seed)
+    total = max(slot.end for slot in slots)
+    write_moment(runs, slots, share * total)
+    study = StudyFolder(runs, study_id).read()
+    left = estimate(study, Durations(runs), plan_of(runs, study).cells, runs, SLOTS)
+    assert left.measured and left.seconds == pytest.approx((1 - share) * total, rel=0.25)
+
+
+def test_the_real_durations_of_an_example_study_are_estimated_within_a_quarter(tmp_path: Path) -> None:
+    """The other example study ran while other work made the machine slower at first, which no estimate can foresee."""
+    read_archive(tmp_path, EXAMPLE)
+    (space,) = [one for one in study_ids(tmp_path) if "-space-" in one]
+    for share in (1 / 3, 2 / 3):
+        moment = replay(tmp_path, space, share)
+        assert moment.estimated == pytest.approx(moment.real, rel=0.25)
+
+
+def test_a_mean_of_old_runs_gives_way_to_the_newest(launched: tuple[Path, str], tmp_path: Path) -> None:
+    """After three runs at the new speed of the machine, the estimate has forgotten the old one."""
+    runs, study_id = tmp_path / "runs", launched[1]
+    shutil.copytree(launched[0], runs)
+    searches = [one.id for one in Runs(runs).of_study(study_id) if one.kind == "search"]
+    study = StudyFolder(runs, study_id).read()
+    config = study.configurations(study.arm("Cells"))["search"]
+    for count, (run, seconds) in enumerate(zip(searches, (400, 100, 100, 100), strict=True)):
+        finish_run(runs, run, start=1000 * count, seconds=seconds)
+    assert Durations(runs).of("search", "arnas", "smoke", config) == (pytest.approx(100, abs=1), True)
