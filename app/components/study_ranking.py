@@ -60,6 +60,8 @@ def verdict_words(pair: Pair) -> str | Markup:
     partial = pair[1]
     if partial is None:
         return "is a count"
+    if partial.constant:
+        return "nothing: all values are equal"
     if partial.interval is None:
         return "unknown, too few networks" if partial.tau is not None else "undefined"
     tone, words = ("good", "says more") if partial.adds else ("bad", "points the wrong way") if partial.contradicts else (

@@ -36,6 +36,7 @@ class RankCorrelation:
         latent: partial tau from `latent_partial_tau`; equal to `tau` without covariates.
         latent_interval: bootstrap interval of `latent`.
         level: confidence level of both intervals.
+        constant: True if the first column has the same value for all architectures, so that it ranks nothing.
     """
 
     first: str
@@ -47,6 +48,7 @@ class RankCorrelation:
     latent: float | None
     latent_interval: Interval | None
     level: float = 0.95
+    constant: bool = False
 
     @property
     def adds(self) -> bool:
@@ -60,6 +62,8 @@ class RankCorrelation:
 
     def sentence(self) -> str:
         """Return the result in words. The covariates are called by their names, for example "parameters and MACs"."""
+        if self.constant:
+            return self._constant_sentence()
         tau = "undefined" if self.tau is None else f"{signed_text(self.tau, 2, plus=False)}{self._interval_text()}"
         if not self.given:
             return f"Kendall's tau of {self.first} and {self.second} is {tau}, over {self.architectures} architectures."
@@ -69,6 +73,12 @@ class RankCorrelation:
             return f"It is unknown whether the ranking by {self.first} adds anything beyond {counted}: {numbers}."
         verb = "says more than" if self.adds else "goes against the outcome after" if self.contradicts else "adds nothing beyond"
         return f"The ranking by {self.first} {verb} {counted}: {numbers}."
+
+    def _constant_sentence(self) -> str:
+        reason = f"because all {self.architectures} architectures have the same value"
+        if not self.given:
+            return f"Kendall's tau of {self.first} and {self.second} is undefined, {reason}."
+        return f"The ranking by {self.first} adds nothing beyond counting {' and '.join(self.given)}, {reason}."
 
     def _interval_text(self) -> str:
         if self.interval is None:
@@ -162,7 +172,8 @@ def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, g
         interval = latent_interval = _percentiles(tau, _partials(_taus(signs, weights)), level)
         if given:
             latent_interval = _percentiles(latent, _latent_partials(signs, weights), level)
-    return RankCorrelation(first, second, tuple(given), architectures, tau, interval, latent, latent_interval, level)
+    return RankCorrelation(first, second, tuple(given), architectures, tau, interval, latent, latent_interval, level,
+                           constant=len(set(columns[first])) == 1)
 
 
 def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Sequence[str] = (), level: float = 0.95,

@@ -70,6 +70,15 @@ def test_undefined_taus() -> None:
     assert result.sentence().startswith("It is unknown whether the ranking by score adds anything beyond counting parameters: ")
 
 
+def test_a_constant_column_ranks_nothing() -> None:
+    columns = {"supernet": [0.0] * 6, "parameters": [1.0, 2, 3, 4, 5, 6], "AutoAttack": [3.0, 1, 2, 6, 5, 4]}
+    plain, partial = (correlate(columns, "supernet", "AutoAttack", given) for given in ((), ("parameters",)))
+    assert plain.sentence() == ("Kendall's tau of supernet and AutoAttack is undefined, because all 6 architectures have the same "
+                                "value.")
+    assert partial.sentence() == ("The ranking by supernet adds nothing beyond counting parameters, because all 6 architectures "
+                                  "have the same value.")
+
+
 def test_independence_given_the_covariate() -> None:
     """For normal variables that are independent given the covariate, the latent partial tau is 0 and Kendall's is not."""
     taus = np.array([[2 / pi * asin(r) for r in row] for row in [[1, 0.64, 0.8], [0.64, 1, 0.8], [0.8, 0.8, 1]]])
