@@ -73,10 +73,9 @@ def test_undefined_taus() -> None:
 def test_a_constant_column_ranks_nothing() -> None:
     columns = {"supernet": [0.0] * 6, "parameters": [1.0, 2, 3, 4, 5, 6], "AutoAttack": [3.0, 1, 2, 6, 5, 4]}
     plain, partial = (correlate(columns, "supernet", "AutoAttack", given) for given in ((), ("parameters",)))
-    assert plain.sentence() == ("Kendall's tau of supernet and AutoAttack is undefined, because all 6 architectures have the same "
-                                "value.")
-    assert partial.sentence() == ("The ranking by supernet adds nothing beyond counting parameters, because all 6 architectures "
-                                  "have the same value.")
+    reason = "because all 6 architectures have the same value."
+    assert plain.sentence() == f"Kendall's tau of supernet and AutoAttack is undefined, {reason}"
+    assert partial.sentence() == f"The ranking by supernet adds nothing beyond counting parameters, {reason}"
 
 
 def test_independence_given_the_covariate() -> None:
