@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -39,11 +40,11 @@ def cpu_seconds(folder: RunFolder) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(runs: Path, dataset: str, method: str, with_followers: bool) -> dict[str, tuple[float, int]]:
+def measure(runs: Path, dataset: str, method: str, with_followers: bool) -> Iterator[tuple[str, float, int]]:
     """Run a search by a method and, if `with_followers`, its retraining and attack.
 
-    Returns:
-        {kind of run: (CPU seconds, epochs or attacked images)}.
+    Yields:
+        (kind of run, CPU seconds, epochs or attacked images) when a run has ended.
     """
     (runs / "control").mkdir(parents=True, exist_ok=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))  # so that no supervisor starts the runs
@@ -52,8 +53,10 @@ def measure(runs: Path, dataset: str, method: str, with_followers: bool) -> dict
     ids = requests.submit(runs, "search", {**single, "dataset": dataset}, method=method, preset="quick", then=then,
                           then_changes={kind: {**single, **({"sweep_radii": None, "certify": False} if kind == "attack" else {})}
                                         for kind in then})
-    folders = [RunFolder(runs, run_id) for run_id in ids]
-    return {folder.read_run()["kind"]: (cpu_seconds(folder), amount(recorded(folder.read_run()))) for folder in folders}
+    for run_id in ids:
+        folder = RunFolder(runs, run_id)
+        record = folder.read_run()
+        yield record["kind"], cpu_seconds(folder), amount(recorded(record))
 
 
 def main() -> None:
@@ -66,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for dataset, (number, method) in product(options.datasets, enumerate(options.methods)):
             with_followers = number == 0 and not options.searches_only
-            for kind, (seconds, units) in measure(Path(folder) / "runs", dataset, method, with_followers).items():
+            for kind, seconds, units in measure(Path(folder) / "runs", dataset, method, with_followers):
                 name = method if kind == "search" else ""
                 print(f"{dataset:<8} {kind:<8} {name:<14} {seconds:7.1f} CPU seconds, {units} units", flush=True)
 
