@@ -18,6 +18,7 @@ from engine.errors import ConfigError, RunError
 from engine.run import device
 from engine.run.events import read_events
 from engine.run.folder import RunFolder, run_ids
+from engine.run.state import compute
 from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
@@ -182,8 +183,8 @@ def _read(runs: Path, run_id: str, ended_ns: int) -> tuple[str, tuple[str, str, 
     run = folder.read_run()
     seconds = duration_of(folder)
     try:
-        if seconds is None or run.get("imported") or (run.get("study") or {}).get("example"):
-            return None  # the example ran on another machine
+        if seconds is None or compute(folder).cause or run.get("imported") or (run.get("study") or {}).get("example"):
+            return None  # a run that finished early says little about others, and the example ran on another machine
         config = recorded(run)
     except (ConfigError, KeyError):
         return None
