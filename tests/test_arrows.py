@@ -48,7 +48,7 @@ ARROWS = {
 APP_MAY_IMPORT = {
     "search": ("engine.search.methods.registry", "engine.search.registries"),
     "run": ("engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.lineage", "engine.run.matching",
-            "engine.run.state"),
+            "engine.run.queue", "engine.run.state"),
     "exchange": ("engine.exchange.forms",),
 }
 

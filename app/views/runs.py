@@ -10,6 +10,7 @@ import streamlit as st
 from app import session, theme
 from app.components.badge import BADGE_HELP, badge_cell, badge_of
 from app.components.live import live_panel
+from app.components.queue_note import queue_note
 from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perform
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, problem
 from app.components.status import status_chip_html
@@ -238,4 +239,5 @@ def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 heading("Runs")
+queue_note()
 runs_list()
