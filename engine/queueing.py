@@ -59,7 +59,7 @@ class View:
     """The queue at one moment.
 
     Attributes:
-        running: runs that use a device now.
+        running: runs that use a device now, in the order in which they started.
         waiting: runs that wait, in the order in which they start.
         decisions: order, pause and slots that the user has chosen.
         cpu_slots: number of runs that may use the CPU at the same time.
@@ -88,7 +88,7 @@ def view(runs: Path | str) -> View:
     waiting, active = _scan(root, decisions)
     in_play = {run.folder.id for run in waiting} | {folder.id for folder in active}
     statuses = {run.folder.id: _status_above(run, in_play) for run in waiting}
-    busy = [Running.of(folder) for folder in active]
+    busy = sorted(map(Running.of, active), key=lambda one: (one.started or 0.0, one.folder.id))
     outlook = expected(root, [run for run in waiting if statuses[run.folder.id] in ("finished", "in play")], busy, decisions,
                        default)
     told = _told(root)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -74,44 +74,60 @@ def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running],
     """
     durations = Durations(runs)
     left = {one.folder.id: _left(one, durations) for one in running}
-    lengths = {run.folder.id: _length(run.folder, durations) for run in waiting}
-    starts = _fill([run for run in waiting if not queue.hold(run.folder.id)], {run.folder.id for run in waiting}, running, left,
-                   lengths, queue, cpu_slots)
+    devices = Devices(running, left, queue, cpu_slots)
+    pending = [run for run in waiting if not queue.hold(run.folder.id)]
+    unfinished = {run.folder.id for run in waiting} | left.keys()
+    starts: dict[str, float] = {}
+    while pending and math.isfinite(devices.now):
+        for run in devices.start([run for run in pending if run.parent not in unfinished], durations):
+            starts[run.folder.id] = devices.now
+        pending = [run for run in pending if run.folder.id not in starts]
+        unfinished.discard(devices.next_end())
     return Outlook(starts, {name: seconds for name, seconds in left.items() if math.isfinite(seconds)})
 
 
-def _fill(pending: list[Waiting], unfinished: set[str], running: Sequence[Running], left: dict[str, float],
-          lengths: dict[str, float], queue: Queue, cpu_slots: int) -> dict[str, float]:
-    """Let runs start and end one after another, and return {id: seconds until the start}. An unknown end stops a device."""
-    ends = [(left[one.folder.id], one.folder.id) for one in running]
-    heapq.heapify(ends)
-    used = {one.folder.id: (one.device, one.threads) for one in running}
-    unfinished = unfinished | used.keys()
-    starts: dict[str, float] = {}
-    now = 0.0
-    while pending and math.isfinite(now):
+class Devices:
+    """The devices of this machine, on which runs start and end one after another in a simulated time.
+
+    Attributes:
+        now: the simulated time, in seconds from the real time; infinity once no end is known any more.
+    """
+
+    def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int) -> None:
+        """Begin with the running runs, which end in `left` seconds. The other arguments are those of `expected`."""
+        self.now = 0.0
+        self._queue, self._cpu_slots = queue, cpu_slots
+        self._used = {one.folder.id: (one.device, one.threads) for one in running}
+        self._ends = [(left[one.folder.id], one.folder.id) for one in running]
+        heapq.heapify(self._ends)
+
+    def start(self, ready: Sequence[Waiting], durations: Durations) -> list[Waiting]:
+        """Start the runs for which a device is free, in their order, and return them."""
+        started: list[Waiting] = []
         full: set[tuple[str, bool]] = set()  # kinds of requests for which no device is free
-        for run in pending:
-            single = run.in_study and run.threads == 1
-            if run.parent in unfinished or (run.device, single) in full:
-                continue
-            slots = cpu_slots_for(single, [threads for name, threads in used.values() if name == "cpu"], queue.cpu_slots,
-                                  cpu_slots)
-            free = device.free_device(run.device, [name for name, _ in used.values()], slots,
-                                      queue.runs_per_gpu or device.RUNS_PER_GPU)
+        for run in ready:
+            request = run.device, run.in_study and run.threads == 1
+            free = None if request in full else self._free(*request)
             if free is None:
-                full.add((run.device, single))
+                full.add(request)
                 continue
-            starts[run.folder.id] = now
-            used[run.folder.id] = (free, run.threads)
-            heapq.heappush(ends, (now + lengths[run.folder.id], run.folder.id))
-        pending = [run for run in pending if run.folder.id not in starts]
-        if not ends:
-            break
-        now, over = heapq.heappop(ends)
-        del used[over]
-        unfinished.discard(over)
-    return starts
+            self._used[run.folder.id] = (free, run.threads)
+            heapq.heappush(self._ends, (self.now + _length(run.folder, durations), run.folder.id))
+            started.append(run)
+        return started
+
+    def _free(self, wanted: str, single: bool) -> str | None:
+        """Return the device that a run may use now, or None. `single` is True for a run of a study with a single thread."""
+        on_cpu = [threads for name, threads in self._used.values() if name == "cpu"]
+        slots = cpu_slots_for(single, on_cpu, self._queue.cpu_slots, self._cpu_slots)
+        return device.free_device(wanted, [name for name, _ in self._used.values()], slots,
+                                  self._queue.runs_per_gpu or device.RUNS_PER_GPU)
+
+    def next_end(self) -> str:
+        """Let time pass until a run ends, and return its id; "" if no run is left."""
+        self.now, run_id = heapq.heappop(self._ends) if self._ends else (math.inf, "")
+        self._used.pop(run_id, None)
+        return run_id
 
 
 def _left(run: Running, durations: Durations) -> float:
