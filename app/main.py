@@ -32,6 +32,7 @@ def pages() -> dict[str, st.Page]:
         "studies": st.Page(HERE / "views/studies.py", title="Studies", url_path="studies"),
         "study": st.Page(HERE / "views/study.py", title="Study", url_path="study", visibility="hidden"),
         "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs"),
+        "queue": st.Page(HERE / "views/queue.py", title="Queue", url_path="queue"),
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),

@@ -16,6 +16,7 @@ Topics, where <id> is the id of a run:
     training:<id>: curves and MGDA weights of the run.
     architecture:<id>: alphas, genotypes and candidates of the run.
     log:<id>: log.txt and alerts of the run.
+    queue: the queue, and status and progress of all runs.
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
 """
@@ -37,7 +38,7 @@ import pandas as pd
 import streamlit as st
 
 from app.studies import Studies
-from engine import requests
+from engine import queueing, requests
 from engine.errors import RampartError
 from engine.log import RunLog
 
@@ -137,6 +138,7 @@ class Hub:
         facts_of: dict[str, Callable[[str], list[object]]] = {
             "runs": lambda _: self._list_facts(), "robustness": lambda _: self._robustness_facts(), "run": self._run_facts,
             "log": self._log_facts, "training": self._training_facts, "architecture": self._architecture_facts,
+            "queue": lambda _: [queueing.stamp(self.root), content_hash(self.log.runs()[["id", "status", "progress"]].round(2))],
             "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
         return hashlib.sha1(repr(facts_of[kind](about)).encode()).hexdigest()[:12]
 

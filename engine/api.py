@@ -1,8 +1,8 @@
 """Functions that give scripts, tests and the command line access to the engine. Imports no torch.
 
-`stop`, `force_stop`, `resume`, `status` and `queue` come from `engine.requests`, and their first argument is the folder of all
-runs. The other functions that need this folder take it as the keyword `runs`. Its default is $RAMPART_RUNS or, if that variable
-is not set, ./runs (`runs_root`).
+`stop`, `force_stop`, `resume` and `status` come from `engine.requests`, `queue` from `engine.queueing`. Their first argument is
+the folder of all runs. The other functions that need this folder take it as the keyword `runs`. Its default is $RAMPART_RUNS or,
+if that variable is not set, ./runs (`runs_root`).
 
 Example:
     from engine import api
@@ -32,7 +32,8 @@ from engine.data import fetching
 from engine.data.fetching import Presence
 from engine.doctor import Finding, doctor
 from engine.errors import ConfigError
-from engine.requests import force_stop, queue, resume, runs_root, status
+from engine.queueing import waiting_list as queue
+from engine.requests import force_stop, resume, runs_root, status
 from engine.requests import request_stop as stop
 from engine.run.events import read_events
 from engine.run.folder import RunFolder

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from engine.errors import ConfigError
 
 T = TypeVar("T")
+LONGEST_LIST = 700  # characters of the known names in an error message that suggests one of them
 
 
 class Registry(Generic[T]):
@@ -58,6 +59,8 @@ class Registry(Generic[T]):
 def unknown_name(noun: str, name: object, known: object) -> str:
     """Return the error message for an unknown name. It lists the known names and suggests the most similar one.
 
+    With a suggestion, a long list is cut, so that the message stays readable.
+
     Args:
         noun: word for the named thing, for example "dataset".
         name: the unknown name.
@@ -66,4 +69,8 @@ def unknown_name(noun: str, name: object, known: object) -> str:
     names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
     nearest = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"There is no {noun} {str(name)!r}; known are: {', '.join(names) or 'none'}.{hint}"
+    listed = ", ".join(names) or "none"
+    if nearest and len(listed) > LONGEST_LIST:
+        shown = names[:listed[:LONGEST_LIST].count(", ")]
+        listed = f"{', '.join(shown)} and {len(names) - len(shown)} others"
+    return f"There is no {noun} {str(name)!r}; known are: {listed}.{hint}"

@@ -27,7 +27,7 @@ from engine.files import atomic_write_json, sync_directory
 from engine.registry import unknown_name
 from engine.run import admission, provenance
 from engine.run.chain import followers, inherited
-from engine.run.folder import SCHEMA, RunFolder, check_id, free_id, read_json, run_ids
+from engine.run.folder import SCHEMA, RunFolder, check_id, free_id, read_json
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.state import RunState, compute, is_alive
@@ -58,24 +58,6 @@ def status(runs: Path | str, run_id: str) -> RunState:
         RunError: there is no such run.
     """
     return compute(RunFolder(runs, run_id))
-
-
-def queue(runs: Path | str) -> list[dict[str, Any]]:
-    """Return a list with {"id", "kind", "title", "cause"} of each queued run, in the order in which they will start.
-
-    The cause is a sentence that says what the run waits for.
-    """
-    waiting = []
-    order = _order(Path(runs))
-    for run_id in run_ids(runs):
-        folder = RunFolder(runs, run_id)
-        if folder.exists():
-            state = compute(folder)
-            if state.status == "queued":
-                run = folder.read_run()
-                place = (order.index(run_id) if run_id in order else len(order), run.get("created", 0.0))
-                waiting.append((place, {"id": run_id, "kind": run["kind"], "title": run.get("title", ""), "cause": state.cause}))
-    return [entry for _, entry in sorted(waiting, key=lambda pair: pair[0])]
 
 
 def check_config(kind: str, config: RunConfig) -> None:
@@ -236,18 +218,6 @@ def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
     except OSError as problem:
         raise RunError(f"The request to {name} could not be written to {folder.control} ({problem.strerror}); free some space or "
                        "make the folder writable, and try again.") from None
-
-
-def _order(runs: Path) -> list[str]:
-    """Return the ids of queued runs in the order in which the supervisor will start them, as listed in queue.json.
-
-    The list is empty if queue.json does not exist or cannot be read.
-    """
-    try:
-        order = (read_json(runs / "queue.json") or {}).get("order")
-    except RunError:
-        return []
-    return order if isinstance(order, list) else []
 
 
 def _supervisor_record(runs: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from app import session
 from app.components import preflight
 from app.components.form import FormValues, check, config_form
 from app.components.method_choice import choose_method
+from app.components.queue_note import queue_note
 from app.components.settings import chain_settings_html, differences_html, differences_words, paper_words
 from app.components.source import Source, attack_source, choose_network, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
@@ -394,6 +395,7 @@ def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> Non
 
 runs = session.run_log().runs()
 heading("Launch", "Runs continue when you close this page.")
+queue_note()
 controls, facts = st.columns([3, 2], gap="large")
 with controls:
     choice = choose(runs)

@@ -10,6 +10,7 @@ import streamlit as st
 from app import session, theme
 from app.components.badge import BADGE_HELP, badge_cell, badge_of
 from app.components.live import live_panel
+from app.components.queue_note import queue_note
 from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perform
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, problem
 from app.components.status import status_chip_html
@@ -99,12 +100,12 @@ def name_of(run: pd.Series) -> str:
 def cause_of(run: pd.Series) -> str:
     """Return the cause of a run's status in at most 90 characters, or "".
 
-    For a failed or queued run, it is the recorded reason. For a running run that has written no event for a minute, it is the
-    time since the last event.
+    For a failed, queued or early finished run, it is the recorded reason. For a running run that has written no event for a
+    minute, it is the time since the last event.
     """
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
-    cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
+    cause = shown(run["cause"]) if run["status"] in ("failed", "queued", "finished") else ""
     return cause if len(cause) <= 90 else cause[:89].rstrip() + "…"
 
 
@@ -147,7 +148,7 @@ def progress(run: pd.Series) -> CellText:
 def selection(run: pd.Series) -> None:
     """Show the selected run with its buttons in the box above the table."""
     with st.container(border=True):
-        chip = status_chip_html(run["status"], "" if run["status"] == "finished" else shown(run["cause"]), run["silent_s"])
+        chip = status_chip_html(run["status"], shown(run["cause"]), run["silent_s"])
         st.html(f'<div class="rp-row"><b>{escape(name_of(run))}</b><span class="rp-label">{escape(run["id"])}</span>{chip}</div>')
         with st.container(horizontal=True):
             if st.button("Open", key="runs.open", type="primary", icon=":material/open_in_new:"):
@@ -238,4 +239,5 @@ def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 heading("Runs")
+queue_note()
 runs_list()

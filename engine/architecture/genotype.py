@@ -22,6 +22,7 @@ from engine.registry import unknown_name
 PRIMITIVES = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
 NONE = "none"
+PARAMETER_FREE = frozenset({"max_pool_3x3", "avg_pool_3x3", "skip_connect", NONE})
 # The operations of derived networks. Published genotypes also use the last three.
 OPERATIONS = PRIMITIVES + ("sep_conv_7x7", "conv_7x1_1x7", NONE)
 
@@ -88,6 +89,12 @@ class Genotype:
     def kinds(self) -> tuple[str, ...]:
         """The cell kinds: ("accurate", "reduce", "robust") or ("normal", "reduce")."""
         return tuple(kind for kind, _ in self.cells)
+
+    @property
+    def parameter_free(self) -> tuple[int, int]:
+        """The number of operations without parameters (pooling, skip connection, none), and the number of all operations."""
+        operations = [operation for _, cell in self.cells for operation, _ in cell.edges]
+        return sum(operation in PARAMETER_FREE for operation in operations), len(operations)
 
     def cell(self, kind: str) -> Cell:
         """Return the cell of a kind.

@@ -121,14 +121,9 @@ def _say_state(options: argparse.Namespace) -> int:
 
 
 def _queue(verb: str, arguments: list[str]) -> int:
-    options = _parser(verb).parse_args(arguments)
-    waiting = api.queue(api.runs_root(options.runs))
-    if options.json:
-        print(json.dumps(waiting))
-    else:
-        rows = [[entry["id"], entry["kind"], entry["title"], entry["cause"]] for entry in waiting]
-        print(table_text(rows) or "No run is waiting.")
-    return 0
+    from engine.cli.queue import queue  # imports pandas, which most verbs do not need
+
+    return queue(verb, arguments)
 
 
 def _runs(verb: str, arguments: list[str]) -> int:
@@ -410,7 +405,7 @@ VERBS: dict[str, Verb] = {
     "sweep": Verb(_sweep, "Measure a network's accuracy against the radius and against the number of steps."),
     "transfer": Verb(_transfer, "Attack every network with the adversarial images of every other; print the matrix."),
     "study": Verb(_study, "Compare arms over seeds: launch a study, follow it, and read its answer."),
-    "queue": Verb(_queue, "List waiting runs in the order in which they will start."),
+    "queue": Verb(_queue, "List waiting runs in the order in which they start; pause, continue, move, slots change it."),
     "stop": Verb(_stop, "Stop a run within two seconds, with a checkpoint; --force kills it."),
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),
     "runs": Verb(_runs, "List all runs, newest first."),

@@ -13,6 +13,7 @@ from engine.architecture.genotype import DERIVED
 from engine.architecture.network import FORMS, OFFERED, named_network, network_name
 from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 from engine.architecture.transplant import read_grafts
+from engine.config.early_stop import stop_minutes, stop_without_gain
 from engine.config.fields import (
     PLACEMENT_TITLES,
     THIRDS,
@@ -172,6 +173,8 @@ class RetrainConfig(RunConfig):
     cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation",
                           source="ARNAS code", unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(False, "ARNAS code")
+    stop_minutes: float | None = stop_minutes("The network is then measured on the select split once more.")
+    stop_without_gain: int | None = stop_without_gain()
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},

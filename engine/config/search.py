@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator
 
 from engine.architecture.placement import RULES, PlacementName
+from engine.config.early_stop import stop_minutes
 from engine.config.fields import (
     WidthRatio,
     in_sentence,
@@ -69,6 +70,8 @@ class SearchConfig(RunConfig):
     cutout: int = setting(0, "Side length of a random square that is blanked; 0 for none.", group="Augmentation",
                           source="ARNAS code", unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(False, "ARNAS code")
+    stop_minutes: float | None = stop_minutes(
+        "A search with architecture weights ends after the current step, a random search after the candidate in training.")
 
     @property
     def out_of_distribution(self) -> str | None:

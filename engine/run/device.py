@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-CPU_SLOTS = 1
+CPU_SLOTS = RUNS_PER_GPU = 1
 
 
 def cores() -> int:
@@ -39,7 +39,7 @@ def gpus() -> tuple[str, ...]:
         return ()
 
 
-def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS) -> str | None:
+def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS, runs_per_gpu: int = RUNS_PER_GPU) -> str | None:
     """Return the device that a run may use now, or None if it has to wait.
 
     Args:
@@ -47,12 +47,16 @@ def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS) ->
             exist is returned nevertheless, so that the run fails with a message instead of waiting forever.
         busy: devices of the living workers, one entry per worker.
         cpu_slots: number of runs that may use the CPU at the same time.
+        runs_per_gpu: number of runs that may use one GPU at the same time. A run gets the GPU with the fewest runs.
     """
     busy = list(busy)
-    if wanted == "cpu" or (wanted == "auto" and not gpus()):
+    if uses_cpu(wanted):
         return "cpu" if busy.count("cpu") < cpu_slots else None
     candidates = gpus() if wanted in ("auto", "cuda") else (wanted,)
-    for device in candidates or ("cuda:0",):
-        if device not in busy:
-            return device
-    return None
+    device = min(candidates or ("cuda:0",), key=busy.count)
+    return device if busy.count(device) < runs_per_gpu else None
+
+
+def uses_cpu(wanted: str) -> bool:
+    """Return True if a run with this setting `device` uses the CPU on this machine."""
+    return wanted == "cpu" or (wanted == "auto" and not gpus())

@@ -265,7 +265,7 @@ class MarkRow(NamedTuple):
     """The row of an event that holds no numbers: the run has written a checkpoint, or the run has finished."""
 
     kind: Annotated[String, "Kind of the event."]
-    detail: Annotated[MaybeString, "`path` of a checkpoint."]
+    detail: Annotated[MaybeString, "`path` of a checkpoint, or `early` of the end."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,15 +284,16 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """A record that the run has finished."""
+    """A record that the run has finished. An early-stop rule of the run may have ended it before its last epoch."""
 
     kind = "finished"
     table = "mark"
     row = MarkRow
+    early: Annotated[MaybeString, "Why the run finished before its last epoch, as a sentence."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row: (kind of the event, None)."""
-        return [(self.kind, None)]
+        """Return one row: (kind of the event, reason of an early end)."""
+        return [(self.kind, self.early)]
 
 
 # The kinds that all runs write come first, those of attack runs last.

@@ -18,6 +18,7 @@ from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run import checkpoint
+from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Metric
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
@@ -56,6 +57,7 @@ class RetrainLoop:
             network = with_channels_last(network)
         self.training = Retraining(config, network, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
+        self.early = EarlyStop(config, prepared.state)
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this training"):
                 self.training.load_state_dict(prepared.state["training"])
@@ -74,11 +76,14 @@ class RetrainLoop:
                 if self._measurement_due():
                     self._measure()
                     self._save()
-                if session.step == session.total:
+                if session.step == session.total or self.early.reason:
                     break
                 self._step()
+                self.early.after_step()
                 if session.checkpoint_due():
                     self._save()
+        if session.step < session.total:
+            session.finished_early = self.early.sentence(session.epoch, self.config.epochs)
 
     def _step(self) -> None:
         session, config = self.session, self.config
@@ -110,10 +115,13 @@ class RetrainLoop:
     def _measurement_due(self) -> bool:
         """Return True if the run is between two epochs and the epoch just completed still has to be measured.
 
-        Every `selection_every`-th epoch and the last epoch are measured.
+        Every `selection_every`-th epoch and the last epoch are measured. If an early-stop rule ends the run within an epoch, the
+        part of this epoch that was trained counts as an epoch.
         """
         session = self.session
         epoch, inside = divmod(session.step, self.steps_per_epoch)
+        if self.early.reason:  # the run ends here
+            return session.epoch > self.measured_epoch
         if inside or epoch == 0 or epoch <= self.measured_epoch:
             return False
         return epoch % self.config.selection_every == 0 or session.step == session.total
@@ -124,13 +132,15 @@ class RetrainLoop:
         passes = session.passes
         selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
         session.begin_step(1)  # keeps the passes of the measurement, which is not a step and so never ends by `end_step`
-        self.measured_epoch = session.step // self.steps_per_epoch
+        self.measured_epoch = session.epoch
         session.write(Metric(split="select", statistics="running", values={
             "natural_loss": selection.natural_loss, "natural_accuracy": selection.natural_accuracy,
             "adversarial_loss": selection.adversarial_loss, "adversarial_accuracy": selection.adversarial_accuracy}))
         best = self.training.keep_best(selection, self.measured_epoch)
         if best:
             self._write_best()
+        assert self.training.best is not None
+        self.early.after_measurement(self.measured_epoch, int(self.training.best["epoch"]))
         natural, adversarial = (share_words(round(accuracy * selection.images), selection.images)
                                 for accuracy in (selection.natural_accuracy, selection.adversarial_accuracy))
         print(f"epoch {self.measured_epoch} of {self.config.epochs}: on {selection.images:,} images of the select split natural "
@@ -165,4 +175,4 @@ class RetrainLoop:
         write_network(self.session, self.network)
 
     def _save(self) -> None:
-        save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch)
+        save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch, **self.early.state())

@@ -26,6 +26,7 @@ from engine.data.splits import halved_in_file_order, steps_in_epoch
 from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run import checkpoint, environment
+from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
 from engine.run.folder import RunFolder
 from engine.run.preparation import Prepared, at_work, prepare, save
@@ -101,7 +102,7 @@ class SearchLoop:
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
                 self.method.load_state_dict(prepared.state["method"])
-        self.fresh = prepared.state is None
+        self.fresh, self.early = prepared.state is None, EarlyStop(prepared.config, prepared.state)
         self.notices_told, self.candidates_told = 0, len(self.method.candidates)
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
@@ -123,10 +124,12 @@ class SearchLoop:
             self._write_genotype()
             self._save()
         with at_work(session, self._save):
-            while session.step < session.total:
+            while session.step < session.total and not self.early.reason:
                 self._step()
-                if session.step == self.starts[session.epoch] or session.checkpoint_due():
+                if self._is_end_of_epoch or self.early.reason or session.checkpoint_due():
                     self._save()
+            if session.step < session.total:
+                session.finished_early = self.early.sentence(session.epoch, self.config.epochs)
         atomic_write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
 
     def _step(self) -> None:
@@ -151,7 +154,23 @@ class SearchLoop:
         session.activity = self._with_stage(session.activity)
         used = [len(batch[1]) for batch, is_used in ((train, report.train_loss is not None), (alpha, report.names)) if is_used]
         self._write_step(report, rate, sum(used) / seconds)
+        self._apply_early_stop(report)
         session.progress()
+
+    @property
+    def _is_end_of_epoch(self) -> bool:
+        return self.session.step == self.starts[self.session.epoch]
+
+    def _apply_early_stop(self, report: StepReport) -> None:
+        """Apply the early-stop rules after a step. If a rule ends the search within an epoch, write its alphas and genotype."""
+        if self._is_end_of_epoch and report.names and self.config.on_supernet:  # not in a warm-up
+            self.early.after_epoch_of_search(self.method.genotype())
+        # Without a supernet, the search ends between two candidates.
+        if self.config.on_supernet or (self._is_end_of_epoch and self._measures(self.session.epoch - 1)):
+            self.early.after_step()
+        if self.early.reason and not self._is_end_of_epoch:
+            self._write_alphas()
+            self._write_genotype()
 
     def _with_stage(self, activity: str) -> str:
         """Return a progress message. In a search with stages, such as AdvRush, it begins with the current stage."""
@@ -249,7 +268,7 @@ class SearchLoop:
             "train_adversarial_accuracy": report.train_adversarial_accuracy,
             "learning_rate": None if report.train_loss is None else rate,
             "images_per_s": round(images_per_s, 3)})))
-        end_of_epoch = session.step == self.starts[session.epoch]
+        end_of_epoch = self._is_end_of_epoch
         if end_of_epoch or session.step % self.alpha_every == 0:
             self._write_alphas()
         if end_of_epoch:
@@ -313,7 +332,7 @@ class SearchLoop:
         self.session.write(DerivedGenotype(genotype=self.method.genotype()))
 
     def _save(self) -> None:
-        save(self.session, method=self.method.state_dict())
+        save(self.session, method=self.method.state_dict(), **self.early.state())
 
 
 def _known(values: dict[str, float | None]) -> dict[str, float]:

@@ -43,6 +43,7 @@ class Session:
         activity: description of the current activity, for the progress line.
         describe: function that returns a description of the current activity during a step; None to use `activity`.
         measure: function that returns how much of `total` is done; None to use the number of completed steps.
+        finished_early: why an early-stop rule ended the run, as a sentence; "" if none did.
         begun: threading event that is set once everything is loaded. Until then, a stop request ends the process at once.
         gate: lock that must be held to set `begun`.
         passes_at_start_of_step: value to which `passes` is reset if the step in progress is abandoned.
@@ -58,6 +59,7 @@ class Session:
         self.describe: Callable[[], str] | None = None
         self.measure: Callable[[], float] | None = None
         self.passes_at_start_of_step, self._expected = 0, 0
+        self.finished_early = ""
         self.begun = threading.Event()
         self.gate = threading.Lock()
         self._events: EventWriter | None = None

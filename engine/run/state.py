@@ -21,8 +21,10 @@ from typing import Any
 
 import psutil
 
+from engine.config.fields import in_sentence
 from engine.errors import RunError
 from engine.run.folder import RunFolder, read_json
+from engine.run.queue import read_queue
 
 STATUSES = ("queued", "running", "stopping", "stopped", "finished", "failed")
 # Tolerance for comparing start times: psutil derives them from the wall clock, which may be adjusted.
@@ -208,12 +210,20 @@ def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | 
 def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:
     parent = run.get("parent")
     if not parent:
-        return ""
+        return _pause(folder)
     above = RunFolder(folder.runs, parent)
     if not above.run_json.exists():
         return f"waits for {parent}, which does not exist here."
     status = compute(above, with_parent=False).status
     if status == "finished":
-        return ""
+        return _pause(folder)
     which = {"failed": ", which failed", "stopped": ", which is stopped"}.get(status, "")
     return f"waits for {parent}{which}."
+
+
+def _pause(folder: RunFolder) -> str:
+    """Return a sentence if the queue is paused, so that a run does not start; otherwise ""."""
+    try:
+        return in_sentence(read_queue(folder.runs).hold(folder.id))
+    except RunError:
+        return ""  # the supervisor goes by the last decisions that it could read

@@ -23,11 +23,14 @@ from typing import Any
 import psutil
 
 from engine.errors import RampartError
-from engine.files import atomic_write_json
+from engine.files import atomic_write_json, free_bytes
 from engine.run import device
+from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.folder import RunFolder, read_json, run_ids
 from engine.run.launcher import Launcher, LocalLauncher, Start
+from engine.run.queue import Queue, read_queue
 from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
+from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
 
 POLL_S = 0.2
 # With many waiting runs a tick takes longer. The pause after it is then longer too, so that ticks take at most 2 % of a core.
@@ -35,6 +38,8 @@ PAUSE_PER_TICK, LONGEST_PAUSE_S = 50, 2.0
 IDLE_S = 60.0
 LAST_LINES = 20
 RETRY_S = 5.0
+OLD_NS = 1_000_000_000  # a file written right after a time stamp was read may have the same time stamp
+FAILED_TO_START = "It could not be started and is tried again every few seconds; supervisor.log has the reason."
 
 
 @dataclass
@@ -53,27 +58,6 @@ class Worker:
     process: dict[str, Any]
     child: subprocess.Popen[bytes] | None
     oom_kills: int
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A run that waits to be started.
-
-    Attributes:
-        folder: folder of the run.
-        asked: time at which the run was launched or its resumption was asked for, in unix seconds.
-        parent: id of the parent run, which must finish first; None without a parent.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        threads: number of CPU threads; None if it is not fixed yet.
-        in_study: True if the run belongs to a study.
-    """
-
-    folder: RunFolder
-    asked: float
-    parent: str | None
-    device: str
-    threads: int | None
-    in_study: bool
 
 
 def oom_kills() -> int:
@@ -126,8 +110,8 @@ class Supervisor:
         Args:
             runs: folder of all runs.
             launcher: the launcher that starts the workers; None for a `LocalLauncher`.
-            cpu_slots: number of runs that may use the CPU at the same time. Runs of studies that use a single thread may use as
-                many CPU cores as there are.
+            cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. Runs of
+                studies that use a single thread may use as many CPU cores as there are.
             idle_s: idle seconds before `run` returns.
             after_tick: function that is called after every tick with the result of the tick. It returns True if it did something.
         """
@@ -139,7 +123,10 @@ class Supervisor:
         self.workers: dict[str, Worker] = {}
         self._over: set[str] = set()  # finished runs, whose files need not be read again
         self._seen: dict[str, tuple[tuple[int, int], Waiting | None]] = {}  # what is known of a run until its folder changes
-        self._order: list[str] | None = None
+        self._above: dict[str, tuple[tuple[int, int], str]] = {}  # status of a parent until its folder changes
+        self._queue = Queue()
+        self._why: dict[str, str] | None = None
+        self._order: list[str] = []
         self._not_before: dict[str, float] = {}  # per run, the earliest time of the next try after a failed start
         self._record = runs / "control" / "supervisor.json"
 
@@ -176,25 +163,32 @@ class Supervisor:
             if run_id not in self._over and run_id not in self.workers:
                 with trouble_is_logged(run_id):
                     waiting += self._waiting(run_id)
-        waiting.sort(key=lambda run: (run.asked, run.folder.id))
+        with trouble_is_logged("control/queue.json"):
+            self._queue = read_queue(self.runs)
+        waiting = in_order(waiting, self._queue)
         held = {run.folder.id for run in waiting} | self.workers.keys()  # no run starts before these have finished
+        why: dict[str, str] = {}
         for run in waiting:
+            reason = trouble_above(run.kind, "queued") if run.parent in held else FAILED_TO_START
             if run.parent not in held:
                 with trouble_is_logged(run.folder.id):
-                    did |= self._start(run)
-        self._write_queue([run.folder.id for run in waiting if run.folder.id not in self.workers])
+                    reason = self._start(run)
+            if reason:
+                why[run.folder.id] = reason
+            did |= not reason
+        self._write_queue(why)
         return did
 
     def _waiting(self, run_id: str) -> list[Waiting]:
         """Return [run] if the run waits to be started, else []. The files of a run are read only if its folder has changed."""
         path = f"{self.runs}/{run_id}"  # hundreds of runs may wait, and text is faster than Path
-        stamp = _changed(path), _changed(f"{path}/control")
+        stamp = changed(path), changed(f"{path}/control")
         seen = self._seen.get(run_id)
         if seen is None or seen[0] != stamp:
             folder = RunFolder(self.runs, run_id)
             known = self._look_at(folder)
             # A file written right after the stamp may have the same time, so the answer is kept only if the stamp is old.
-            is_old = time.time_ns() - max(stamp) > 1_000_000_000
+            is_old = time.time_ns() - max(stamp) > OLD_NS
             if is_old and run_id not in self.workers and (known is not None or _has_ended(folder)):
                 self._seen[run_id] = (stamp, known)
         else:
@@ -255,7 +249,7 @@ class Supervisor:
         """
         process = read_json(folder.process_json)
         if process is None or is_waiting(folder, process):
-            return _as_waiting(folder) if folder.exists() and is_waiting(folder, process) else None
+            return as_waiting(folder) if folder.exists() and is_waiting(folder, process) else None
         ended = read_json(folder.exit_json) or {}
         if ended.get("attempt") == process.get("attempt"):
             if ended.get("status") == "finished":
@@ -269,68 +263,92 @@ class Supervisor:
             self._bury(folder, process, None, False)
         return None
 
-    def _start(self, run: Waiting) -> bool:
-        """Start a waiting run if its parent has finished and a device is free. Return True if the run was started."""
-        busy = [str(worker.process.get("device")) for worker in self.workers.values()]
-        free = device.free_device(run.device, busy, self._cpu_slots_for(run))
-        folder = run.folder
-        if free is None or time.monotonic() < self._not_before.get(folder.id, 0.0):
-            return False
-        if run.parent and (not (above := RunFolder(self.runs, run.parent)).exists()
-                           or compute(above, with_parent=False).status != "finished"):
-            return False
+    def _start(self, run: Waiting) -> str:
+        """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started."""
+        folder, free = run.folder, self._free_device(run)
+        if reason := self._why_not(run, free):
+            return reason
         threads = run.threads or (device.cores() if not self.workers else 1)
         process = read_json(folder.process_json)
-        start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
+        start = Start(1 if process is None else int(process["attempt"]) + 1, free or "", threads)
         self._not_before[folder.id] = time.monotonic() + RETRY_S
         kills = oom_kills()
         child = self.launcher.start(folder, start)
         del self._not_before[folder.id]
         folder.request("resume").unlink(missing_ok=True)
         self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
-        return True
+        return ""
+
+    def _why_not(self, run: Waiting, free: str | None) -> str:
+        """Return why a run cannot start now, as a sentence; "" if it can.
+
+        Args:
+            run: a run whose parent neither waits nor runs.
+            free: device that the run may use; None if there is none.
+        """
+        if reason := self._trouble_above(run) or self._queue.hold(run.folder.id):
+            return reason
+        if free is None:
+            return self._taken(run)
+        if time.monotonic() < self._not_before.get(run.folder.id, 0.0):
+            return FAILED_TO_START
+        space = free_bytes(self.runs)
+        return "" if space >= LEAST_FREE_BYTES else (
+            f"The disk has only {space / 2**20:.0f} MB free. Runs start when it has {LEAST_FREE_BYTES // 2**20} MB.")
+
+    def _trouble_above(self, run: Waiting) -> str:
+        """Return a sentence if the parent of a run failed, was stopped or is missing; "" if it has finished.
+
+        The files of an unfinished parent are read only if its folder has changed.
+        """
+        if run.parent is None or run.parent in self._over:
+            return ""
+        path = f"{self.runs}/{run.parent}"
+        stamp = changed(path), changed(f"{path}/control")
+        seen = self._above.get(run.parent)
+        if seen is None or seen[0] != stamp:
+            above = RunFolder(self.runs, run.parent)
+            status = compute(above, with_parent=False).status if above.exists() else "missing"
+            seen = (stamp, status)
+            if time.time_ns() - max(stamp) > OLD_NS:
+                self._above[run.parent] = seen
+        return trouble_above(run.kind, seen[1])
+
+    def _free_device(self, run: Waiting) -> str | None:
+        """Return the device that a run may use now, or None if it has to wait."""
+        busy = [str(worker.process.get("device")) for worker in self.workers.values()]
+        return device.free_device(run.device, busy, self._cpu_slots_for(run), self._runs_per_gpu)
+
+    def _taken(self, run: Waiting) -> str:
+        """Return a sentence that says which slots are taken, so that a run has to wait."""
+        if device.uses_cpu(run.device):
+            slots = self._cpu_slots_for(run)
+            return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
+        if run.device.startswith("cuda:"):
+            return f"{run.device} is taken."
+        return "The GPU is taken." if len(device.gpus()) == 1 else "All GPUs are taken."
+
+    @property
+    def _runs_per_gpu(self) -> int:
+        return self._queue.runs_per_gpu or device.RUNS_PER_GPU
 
     def _cpu_slots_for(self, run: Waiting) -> int:
-        """Return the number of runs that may use the CPU together with a run.
+        """Return the number of runs that may use the CPU together with a run (see `cpu_slots_for`)."""
+        others = (worker.process.get("threads") for worker in self.workers.values() if worker.process.get("device") == "cpu")
+        return cpu_slots_for(run.in_study and run.threads == 1, others, self._queue.cpu_slots, self.cpu_slots)
 
-        Runs of studies with a single thread share the CPU cores, because many such runs at a time are faster than one run with
-        many threads.
-        """
-        single = run.in_study and run.threads == 1 and all(
-            worker.process.get("threads") == 1 for worker in self.workers.values() if worker.process.get("device") == "cpu")
-        return max(self.cpu_slots, device.cores()) if single else self.cpu_slots
-
-    def _write_queue(self, order: list[str]) -> None:
-        if order != self._order:
+    def _write_queue(self, why: dict[str, str]) -> None:
+        """Write queue.json if it has changed: the waiting runs in the order in which they start, and why each of them waits."""
+        if why != self._why or list(why) != self._order:
             with trouble_is_logged("queue.json"):
-                atomic_write_json(self.runs / "queue.json", {"order": order})
-                self._order = order
-
-
-def _changed(path: str) -> int:
-    """Return the time in nanoseconds at which a file was last added to or removed from a folder; 0 if there is no folder."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return 0
+                atomic_write_json(self.runs / "queue.json", {"order": list(why), "why": why})
+                self._why, self._order = why, list(why)
 
 
 def _has_ended(folder: RunFolder) -> bool:
     """Return True if exit.json describes the latest attempt of a run."""
     process, ended = read_json(folder.process_json), read_json(folder.exit_json)
     return process is not None and ended is not None and process.get("attempt") == ended.get("attempt")
-
-
-def _as_waiting(folder: RunFolder) -> Waiting:
-    """Return what the supervisor has to know of a run that waits."""
-    run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
-    asked = read_json(folder.request("resume"))
-    config, wanted = run["config"], str(run["config"].get("device", "auto"))
-    if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
-        wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
-    threads = fixed.get("threads") or config.get("threads")
-    return Waiting(folder, float(asked.get("at", 0.0) if asked else run.get("created", 0.0)), run.get("parent"), wanted,
-                   None if threads is None else int(threads), bool(run.get("study")))
 
 
 class trouble_is_logged:

@@ -109,13 +109,13 @@ def attempt(session: Session) -> tuple[int, str, str]:
     Returns:
         The exit code for the process.
         The status: "finished", "stopped" or "failed".
-        The cause, as a sentence that explains the status; empty for "finished".
+        The cause, as a sentence that explains the status; empty for a run that finished with its last epoch.
     """
     try:
         import_module(LOOPS[session.kind]).run(session)
-        session.write(Finished())
+        session.write(Finished(early=session.finished_early or None))
         session.close()
-        return FINISHED, "finished", ""
+        return FINISHED, "finished", session.finished_early
     except StopRequested:
         return STOPPED, "stopped", session.stop.cause
     except RampartError as problem:

@@ -17,6 +17,7 @@ from engine.config import (
     setting,
     width_ratio_setting,
 )
+from engine.config.early_stop import stop_parameter_free, stop_unchanged
 from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
 from engine.search.registries import (
@@ -168,6 +169,8 @@ class BilevelConfig(SearchConfig):
     unrolled: bool = setting(
         True, "Differs when off: selects the order of the architecture gradient. On: second order, through one unrolled weight "
         "step; off: first order.", group="Deviations", source="ARNAS code")
+    stop_unchanged: int | None = stop_unchanged()
+    stop_parameter_free: float | None = stop_parameter_free()
 
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.

@@ -19,6 +19,7 @@ from engine.errors import ConfigError, RunError
 from engine.run import device
 from engine.run.events import read_events
 from engine.run.folder import RunFolder, read_json, run_ids
+from engine.run.state import compute
 from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
@@ -208,8 +209,8 @@ def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[s
     run = folder.read_run()
     seconds = duration_of(folder)
     try:
-        if seconds is None or run.get("imported") or (run.get("study") or {}).get("example"):
-            return None  # the example ran on another machine
+        if seconds is None or compute(folder).cause or run.get("imported") or (run.get("study") or {}).get("example"):
+            return None  # a run that finished early says little about others, and the example ran on another machine
         config = recorded(run)
     except (ConfigError, KeyError):
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import AttackConfig, RunConfig
+from engine.config.early_stop import EARLY_STOPS
 from engine.configuring import recorded
 from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder, run_ids
@@ -55,7 +56,8 @@ def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
     # An attack records the radius of both norms. In other runs, a setting without effect on training may still affect the choice
     # of the checkpoint.
     ignored = NOT_COMPARED | (config.inert() if isinstance(config, AttackConfig) else set())
-    settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in ignored}
+    settings = {name: value for name, value in config.model_dump(mode="json").items()
+                if name not in ignored and not (name in EARLY_STOPS and value is None)}
     text = json.dumps([kind, method if kind == "search" else None, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

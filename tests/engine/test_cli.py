@@ -211,11 +211,11 @@ def test_the_help_of_a_run_has_groups_choices_sources_and_the_presets_defaults(
 def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke")
     assert main(["queue", "--runs", str(runs), "--json"]) == 0
-    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)] == [run_id]
+    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)["waiting"]] == [run_id]
     assert main(["stop", run_id, "--runs", str(runs), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "stopped"
     assert main(["queue", "--runs", str(runs)]) == 0
-    assert capsys.readouterr().out == "No run is waiting.\n"
+    assert capsys.readouterr().out == "No run is waiting.\n0 runs running, 0 waiting. CPU: 1 slot.\n"
     assert main(["resume", run_id, "--runs", str(runs)]) == 0
     assert capsys.readouterr().out == f"{run_id}  queued\n"
 

@@ -17,6 +17,7 @@ from engine.command import command_of, program
 from engine.configuring import build, recorded
 from engine.data.splits import splits_of
 from engine.errors import ConfigError, RunError
+from engine.queueing import waiting_list
 from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 from tests.engine.run.processes import without_supervisor
@@ -43,7 +44,7 @@ def test_a_chain_is_written_whole(runs: Path) -> None:
     assert search["created"] < retrain["created"] < attack["created"]
     assert search["packages"]["torch"] and set(search["code"]) == {"version", "diff", "numerics"}
     assert [requests.status(runs, run_id).status for run_id in ids] == ["queued"] * 3
-    assert [entry["id"] for entry in requests.queue(runs)] == ids
+    assert [entry["id"] for entry in waiting_list(runs)] == ids
     assert not [path for path in runs.iterdir() if path.name.startswith(".draft")]
 
 
@@ -229,7 +230,7 @@ def test_the_command_says_what_was_asked(runs: Path) -> None:
 def test_stop_and_resume_of_a_queued_run(runs: Path) -> None:
     (run_id,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke")
     requests.request_stop(runs, run_id)
-    assert requests.status(runs, run_id).status == "stopped" and requests.queue(runs) == []
+    assert requests.status(runs, run_id).status == "stopped" and waiting_list(runs) == []
     with pytest.raises(RunError, match="Only a queued or running run can be stopped"):
         requests.request_stop(runs, run_id)
     requests.resume(runs, run_id)

@@ -80,7 +80,8 @@ def test_one_run_at_a_time_on_the_cpu_and_children_after_their_parents(runs: Pat
     supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER, "retrain": FOREVER}))
     supervisor.tick()
     assert [requests.status(runs, run_id).status for run_id in (*chain, second)] == ["running", "queued", "queued", "queued"]
-    assert read_json(runs / "queue.json") == {"order": [*chain[1:], second]}
+    assert read_json(runs / "queue.json") == {"order": [*chain[1:], second], "why": {
+        chain[1]: "Its search has not finished.", chain[2]: "Its retraining has not finished.", second: "The CPU slot is taken."}}
     first = RunFolder(runs, chain[0])
     first.results.mkdir()
     atomic_write_json(first.ended_json, {"attempt": 1, "status": "finished", "cause": "", "ended": time.time()})

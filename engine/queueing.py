@@ -1,0 +1,266 @@
+"""The queue as pages and command line show and change it: waiting and running runs, order, pause and slots. Imports no torch.
+
+Each change writes control/queue.json (`engine.run.queue`), which the supervisor obeys from its next tick on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import ConfigError, RunError
+from engine.requests import ensure_supervisor
+from engine.run import device, queue
+from engine.run.folder import RunFolder, check_id, read_json, run_ids
+from engine.run.queue import MOST_CPU_SLOTS, MOST_PER_GPU, PAUSED, PAUSING, Queue, read_queue
+from engine.run.state import compute, is_waiting
+from engine.run.waiting import Waiting, as_waiting, changed, in_order, trouble_above
+
+Place = Literal["first", "last", "up", "down"]
+SOON = "Starts in a moment."
+ACTIVE = ("running", "stopping")
+# {path of a run: time stamps of its folders} of runs that are over, whose files need not be read again until a folder changes
+_over: dict[str, tuple[int, int]] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the queue, waiting or running.
+
+    Attributes:
+        id: id of the run.
+        kind: "search", "retrain" or "attack".
+        title: name of the run.
+        parent: id of the parent run; "" without a parent.
+        study: id of the study to which the run belongs; "" without a study.
+        device: device that the run uses or, while it waits, wants: "auto", "cpu", "cuda" or "cuda:N".
+        cause: why the run waits, as a sentence; "" for a running run.
+        starts_in_s: expected seconds until the run starts; None if unknown, and for a running run.
+        left_s: expected seconds until a running run ends; None if unknown, and for a waiting run.
+    """
+
+    id: str
+    kind: str
+    title: str
+    parent: str
+    study: str
+    device: str
+    cause: str = ""
+    starts_in_s: float | None = None
+    left_s: float | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """The queue at one moment.
+
+    Attributes:
+        running: runs that use a device now, in the order in which they started.
+        waiting: runs that wait, in the order in which they start.
+        decisions: order, pause and slots that the user has chosen.
+        cpu_slots: number of runs that may use the CPU at the same time.
+        runs_per_gpu: number of runs that may use a GPU at the same time.
+        gpus: names of the GPUs, such as "cuda:0".
+    """
+
+    running: tuple[Entry, ...]
+    waiting: tuple[Entry, ...]
+    decisions: Queue
+    cpu_slots: int
+    runs_per_gpu: int
+    gpus: tuple[str, ...]
+
+
+def view(runs: Path | str) -> View:
+    """Return the queue of a runs folder, with the reason why each run waits and, where durations are known, its expected start.
+
+    Raises:
+        RunError: the folder or control/queue.json cannot be read.
+    """
+    from engine.study.starts import Running, expected  # imports pandas, which most requests do not need
+
+    root = Path(runs).absolute()
+    decisions, default = read_queue(root), default_cpu_slots()
+    waiting, active = _scan(root, decisions)
+    in_play = {run.folder.id for run in waiting} | {folder.id for folder in active}
+    statuses = {run.folder.id: _status_above(run, in_play) for run in waiting}
+    busy = sorted(map(Running.of, active), key=lambda one: (one.started or 0.0, one.folder.id))
+    outlook = expected(root, [run for run in waiting if statuses[run.folder.id] in ("finished", "in play")], busy, decisions,
+                       default)
+    told = _told(root)
+    entries = tuple(replace(_entry(run.folder, run.device), starts_in_s=outlook.starts.get(run.folder.id),
+                            cause=_cause(run, statuses[run.folder.id], decisions, told)) for run in waiting)
+    return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id)) for one in busy), entries,
+                decisions, decisions.cpu_slots or default, decisions.runs_per_gpu or device.RUNS_PER_GPU, device.gpus())
+
+
+def waiting_list(runs: Path | str) -> list[dict[str, Any]]:
+    """Return a list with {"id", "kind", "title", "cause"} of each queued run, in the order in which they will start.
+
+    The cause is a sentence that says what the run waits for.
+    """
+    return [{"id": one.id, "kind": one.kind, "title": one.title, "cause": one.cause} for one in view(runs).waiting]
+
+
+def decisions_of(runs: Path | str) -> Queue:
+    """Return order, pause and slots that the user has chosen.
+
+    Raises:
+        RunError: control/queue.json cannot be read.
+    """
+    return read_queue(Path(runs).absolute())
+
+
+def stamp(runs: Path | str) -> tuple[int, int]:
+    """Return numbers that change when the user's decisions or the supervisor's answer change."""
+    root = str(Path(runs).absolute())
+    return changed(f"{root}/control/queue.json"), changed(f"{root}/queue.json")
+
+
+def default_cpu_slots() -> int:
+    """Return the number of CPU slots as long as the user has not chosen one."""
+    return int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS))
+
+
+def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
+    """Pause the queue: runs that are running go on, and nothing new starts. The pause outlives all processes.
+
+    Args:
+        runs: folder of all runs.
+        after_chains: True to start the runs that follow the running ones nevertheless, so that begun chains end with a result.
+
+    Raises:
+        RunError: the decision cannot be written.
+    """
+    root = Path(runs).absolute()
+
+    def change(decisions: Queue) -> Queue:
+        waiting, active = _scan(root, decisions)
+        parents = {run.folder.id: run.parent for run in waiting} | {folder.id: None for folder in active}
+        begun = {folder.id for folder in active}
+        exempt = [run.folder.id for run in waiting if begun & queue.ancestors(parents, run.folder.id)] if after_chains else []
+        return queue.paused(decisions, time.time(), exempt)
+
+    return queue.change_queue(root, change)
+
+
+def go_on(runs: Path | str) -> Queue:
+    """End the pause of the queue, and make sure that a supervisor starts the waiting runs.
+
+    Raises:
+        RunError: the decision cannot be written.
+    """
+    after = queue.change_queue(Path(runs).absolute(), queue.continued)
+    ensure_supervisor(runs)
+    return after
+
+
+def move(runs: Path | str, run_id: str, place: Place | None = None, *, before: str | None = None) -> list[str]:
+    """Change the place of a waiting run in the queue, and return the ids of the waiting runs in their new order.
+
+    Args:
+        runs: folder of all runs.
+        run_id: id of the waiting run.
+        place: "first", "last", "up" (one place ahead) or "down" (one place back); None if `before` is given.
+        before: id of the waiting run before which it will stand.
+
+    Raises:
+        RunError: one of the runs does not wait, `before` must finish first, or the decision cannot be written.
+    """
+    root = Path(runs).absolute()
+    for one in filter(None, (run_id, before)):
+        check_id(one)
+
+    def change(decisions: Queue) -> Queue:
+        waiting = _scan(root, decisions)[0]
+        order, parents = [run.folder.id for run in waiting], {run.folder.id: run.parent for run in waiting}
+        for one in filter(None, (run_id, before)):
+            if one not in parents:
+                raise RunError(f"Only a waiting run has a place in the queue, {one} does not wait; `rampart queue` lists those "
+                               "that do.")
+        places: dict[str | None, Callable[[], list[str]]] = {
+            "first": lambda: queue.first(order, parents, run_id), "last": lambda: queue.moved(order, parents, run_id, None),
+            "up": lambda: queue.up(order, parents, run_id), "down": lambda: queue.down(order, parents, run_id),
+            None: lambda: queue.moved(order, parents, run_id, before)}
+        return replace(decisions, order=tuple(places[place]()), ordered_at=time.time())
+
+    return list(queue.change_queue(root, change).order)
+
+
+def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
+    """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
+
+    Runs that are running go on, even if there are now more of them than slots.
+
+    Raises:
+        ConfigError: a number is too small or too large.
+        RunError: the decision cannot be written.
+    """
+    for name, value, most in (("cpu", cpu, MOST_CPU_SLOTS), ("per_gpu", per_gpu, MOST_PER_GPU)):
+        if value is not None and not 1 <= value <= most:
+            raise ConfigError(f"{name} must be a whole number from 1 to {most}, got {value}; to start nothing, pause the queue.")
+    after = queue.change_queue(Path(runs).absolute(), lambda decisions: replace(decisions, cpu_slots=cpu, runs_per_gpu=per_gpu))
+    ensure_supervisor(runs)
+    return after
+
+
+def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]:
+    """Return the waiting runs in their order, and the folders of the running ones. Runs that cannot be read are left out."""
+    waiting, active = [], []
+    for run_id in run_ids(runs):
+        path = f"{runs}/{run_id}"
+        stamps = changed(path), changed(f"{path}/control")
+        if _over.get(path) == stamps:
+            continue
+        folder = RunFolder(runs, run_id)
+        try:
+            process = read_json(folder.process_json)
+            if is_waiting(folder, process):
+                waiting += [as_waiting(folder)] if folder.exists() else []
+            elif process is not None and compute(folder, with_parent=False).status in ACTIVE:
+                active.append(folder)
+            elif time.time_ns() - max(stamps) > 1_000_000_000:  # a later change can have the same time stamp as a recent one
+                _over[path] = stamps
+        except (RunError, TypeError, ValueError):
+            continue
+    return in_order(waiting, decisions), active
+
+
+def _status_above(run: Waiting, in_play: set[str]) -> str:
+    """Return the status of a run's parent: "in play" if it waits or runs, "missing" without a folder, "finished" if none."""
+    if run.parent is None:
+        return "finished"
+    if run.parent in in_play:
+        return "in play"
+    above = RunFolder(run.folder.runs, run.parent)
+    return compute(above, with_parent=False).status if above.exists() else "missing"
+
+
+def _told(runs: Path) -> dict[str, str]:
+    """Return the supervisor's reasons, as {id: sentence}. The dict is empty if there are none or they cannot be read."""
+    try:
+        why = (read_json(runs / "queue.json") or {}).get("why")
+    except RunError:
+        return {}
+    return why if isinstance(why, dict) else {}
+
+
+def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str]) -> str:
+    """Return why a run waits, as a sentence. Slots and disk are known to the supervisor only, which tells of them in `told`."""
+    if reason := trouble_above(run.kind, above) or decisions.hold(run.folder.id):
+        return reason
+    if run.device.startswith("cuda:") and run.device not in device.gpus():
+        return f"{run.device} does not exist on this machine. The run fails when its turn comes."
+    reason = str(told.get(run.folder.id) or "")
+    out_of_date = reason in (PAUSED, PAUSING) or reason.startswith("Its ")
+    return SOON if out_of_date else reason or SOON
+
+
+def _entry(folder: RunFolder, used: str) -> Entry:
+    run = folder.read_run()
+    return Entry(folder.id, run["kind"], str(run.get("title") or folder.id), str(run.get("parent") or ""),
+                 str((run.get("study") or {}).get("id") or ""), used)

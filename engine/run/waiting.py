@@ -1,0 +1,104 @@
+"""Runs that wait to be started: what the supervisor has to know of them, and where it looks for them. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.run import device
+from engine.run.folder import RunFolder, read_json
+from engine.run.queue import Queue
+
+# {kind of a run: what its parent is called in sentences}
+PARENT_WORDS = {"search": "parent", "retrain": "search", "attack": "retraining"}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that waits to be started.
+
+    Attributes:
+        folder: folder of the run.
+        kind: "search", "retrain" or "attack".
+        asked: time at which the run was launched or its resumption was asked for, in unix seconds.
+        parent: id of the parent run, which must finish first; None without a parent.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: number of CPU threads; None if it is not fixed yet.
+        in_study: True if the run belongs to a study.
+    """
+
+    folder: RunFolder
+    kind: str
+    asked: float
+    parent: str | None
+    device: str
+    threads: int | None
+    in_study: bool
+
+
+def changed(path: str) -> int:
+    """Return the time in nanoseconds at which a file was last added to or removed from a folder; 0 if there is no folder."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def as_waiting(folder: RunFolder) -> Waiting:
+    """Return what the supervisor has to know of a run that waits.
+
+    Raises:
+        RunError: a file of the run cannot be read.
+    """
+    run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
+    asked = read_json(folder.request("resume"))
+    config, wanted = run["config"], str(run["config"].get("device", "auto"))
+    if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
+        wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
+    threads = fixed.get("threads") or config.get("threads")
+    return Waiting(folder, str(run["kind"]), float(asked.get("at", 0.0) if asked else run.get("created", 0.0)),
+                   run.get("parent"), wanted, None if threads is None else int(threads), bool(run.get("study")))
+
+
+def trouble_above(kind: str, status: str) -> str:
+    """Return why a run waits for its parent, as a sentence; "" if the parent has finished.
+
+    Args:
+        kind: kind of the waiting run.
+        status: status of its parent, or "missing" if the parent's folder does not exist.
+    """
+    parent = PARENT_WORDS[kind]
+    return "" if status == "finished" else {
+        "failed": f"Its {parent} failed. Resume that one first.", "stopped": f"Its {parent} was stopped. Resume that one first.",
+        "missing": f"Its {parent} does not exist any more."}.get(status, f"Its {parent} has not finished.")
+
+
+def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
+    """Return waiting runs in the order in which they start: first those that the user has ordered, then by time of request."""
+    places = {run_id: place for place, run_id in enumerate(queue.order)}
+    last = len(places)
+
+    def key(run: Waiting) -> tuple[int, float, str]:
+        # A run that was launched or resumed after the user chose the order comes after the ordered ones.
+        place = places.get(run.folder.id, last) if run.asked <= queue.ordered_at else last
+        return place, run.asked, run.folder.id
+
+    return sorted(waiting, key=key)
+
+
+def cpu_slots_for(single: bool, others: Iterable[int | None], chosen: int | None, default: int) -> int:
+    """Return the number of runs that may use the CPU together with a run.
+
+    Runs of studies with a single thread share the CPU cores, because many such runs at a time are faster than one run with many
+    threads. A number that the user has chosen holds for all runs.
+
+    Args:
+        single: True if the run belongs to a study and uses a single thread.
+        others: number of threads of each run that uses the CPU; None for an unknown number.
+        chosen: number of CPU slots that the user has chosen; None if there is no choice.
+        default: number of CPU slots without a choice.
+    """
+    if chosen is not None:
+        return chosen
+    return max(default, device.cores()) if single and all(threads == 1 for threads in others) else default

@@ -1,0 +1,155 @@
+"""When waiting runs are expected to start, from the progress of running runs and the durations of finished ones.
+
+The slots of the devices are filled in the order of the queue, as the supervisor does it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.config import RunConfig
+from engine.configuring import recorded
+from engine.errors import ConfigError, RunError
+from engine.run import device
+from engine.run.folder import RunFolder, read_json
+from engine.run.queue import Queue
+from engine.run.waiting import Waiting, cpu_slots_for
+from engine.study.estimate import Durations, progress_of
+
+LEAST_PROGRESS = 0.02  # below, the time so far says little about the time left
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that uses a device.
+
+    Attributes:
+        folder: folder of the run.
+        device: "cpu" or "cuda:N".
+        threads: number of CPU threads; None if unknown.
+        started: time at which its process started, in unix seconds; None if unknown.
+    """
+
+    folder: RunFolder
+    device: str
+    threads: int | None
+    started: float | None
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Running:
+        """Return the running run in a folder."""
+        process: dict[str, Any] = read_json(folder.process_json) or {}
+        return cls(folder, str(process.get("device", "")), process.get("threads"), process.get("started"))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Expected times, in seconds from now. A run whose time is unknown is missing.
+
+    Attributes:
+        starts: {id of a waiting run: seconds until it starts}.
+        left: {id of a running run: seconds until it ends}.
+    """
+
+    starts: dict[str, float]
+    left: dict[str, float]
+
+
+def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running], queue: Queue, cpu_slots: int) -> Outlook:
+    """Return when waiting runs start and running runs end.
+
+    Args:
+        runs: folder of all runs.
+        waiting: waiting runs in the order of the queue, without those whose parent failed, was stopped or is missing.
+        running: runs that use a device now.
+        queue: the user's decisions.
+        cpu_slots: number of CPU slots if the user has chosen none.
+    """
+    durations = Durations(runs)
+    left = {one.folder.id: _left(one, durations) for one in running}
+    devices = Devices(running, left, queue, cpu_slots)
+    pending = [run for run in waiting if not queue.hold(run.folder.id)]
+    unfinished = {run.folder.id for run in waiting} | left.keys()
+    starts: dict[str, float] = {}
+    while pending and math.isfinite(devices.now):
+        for run in devices.start([run for run in pending if run.parent not in unfinished], durations):
+            starts[run.folder.id] = devices.now
+        pending = [run for run in pending if run.folder.id not in starts]
+        unfinished.discard(devices.next_end())
+    return Outlook(starts, {name: seconds for name, seconds in left.items() if math.isfinite(seconds)})
+
+
+class Devices:
+    """The devices of this machine, on which runs start and end one after another in a simulated time.
+
+    Attributes:
+        now: the simulated time, in seconds from the real time; infinity once no end is known any more.
+    """
+
+    def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int) -> None:
+        """Begin with the running runs, which end in `left` seconds. The other arguments are those of `expected`."""
+        self.now = 0.0
+        self._queue, self._cpu_slots = queue, cpu_slots
+        self._used = {one.folder.id: (one.device, one.threads) for one in running}
+        self._ends = [(left[one.folder.id], one.folder.id) for one in running]
+        heapq.heapify(self._ends)
+
+    def start(self, ready: Sequence[Waiting], durations: Durations) -> list[Waiting]:
+        """Start the runs for which a device is free, in their order, and return them."""
+        started: list[Waiting] = []
+        full: set[tuple[str, bool]] = set()  # kinds of requests for which no device is free
+        for run in ready:
+            request = run.device, run.in_study and run.threads == 1
+            free = None if request in full else self._free(*request)
+            if free is None:
+                full.add(request)
+                continue
+            self._used[run.folder.id] = (free, run.threads)
+            heapq.heappush(self._ends, (self.now + _length(run.folder, durations), run.folder.id))
+            started.append(run)
+        return started
+
+    def _free(self, wanted: str, single: bool) -> str | None:
+        """Return the device that a run may use now, or None. `single` is True for a run of a study with a single thread."""
+        on_cpu = [threads for name, threads in self._used.values() if name == "cpu"]
+        slots = cpu_slots_for(single, on_cpu, self._queue.cpu_slots, self._cpu_slots)
+        return device.free_device(wanted, [name for name, _ in self._used.values()], slots,
+                                  self._queue.runs_per_gpu or device.RUNS_PER_GPU)
+
+    def next_end(self) -> str:
+        """Let time pass until a run ends, and return its id; "" if no run is left."""
+        self.now, run_id = heapq.heappop(self._ends) if self._ends else (math.inf, "")
+        self._used.pop(run_id, None)
+        return run_id
+
+
+def _left(run: Running, durations: Durations) -> float:
+    """Return the seconds until a running run ends; infinity if unknown."""
+    done = progress_of(run.folder)
+    if done >= LEAST_PROGRESS and run.started is not None:
+        return max(0.0, time.time() - run.started) * (1 - done) / done
+    return _length(run.folder, durations) * (1 - done)
+
+
+def _length(folder: RunFolder, durations: Durations) -> float:
+    """Return the expected duration of a run in seconds; infinity if unknown."""
+    described = _described(folder.runs, folder.id)
+    seconds = None if described is None else durations.of(*described)[0]
+    return math.inf if seconds is None else seconds
+
+
+@lru_cache(maxsize=5_000)
+def _described(runs: Path, run_id: str) -> tuple[str, str | None, str, RunConfig] | None:
+    """Return (kind, search method, preset, configuration) of a run; None if it cannot be read. run.json never changes."""
+    try:
+        run = RunFolder(runs, run_id).read_run()
+        return run["kind"], run.get("method") if run["kind"] == "search" else None, str(run.get("preset")), recorded(run)
+    except (ConfigError, RunError, KeyError):
+        return None
