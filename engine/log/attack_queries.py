@@ -48,6 +48,24 @@ EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset":
           "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
           "genotype_hash": TEXT}
 
+BITS = {"run": TEXT, "bits": TEXT, "images": TEXT}
+SEARCH_TIMES = {"run": TEXT, "seconds": NUMBER}
+
+# One row per file: the outcomes of a column as a text of zeros and ones. In the worst case, an image counts as correct if no
+# attack succeeds on it, and images without an outcome for every attack are left out. The parts of suites have a slash in their
+# names.
+_BITS = """
+    with outcome as (
+        select filename as path, image, attack, correct
+        from read_parquet($paths, filename = true, union_by_name = true)
+        where if($column = 'worst-case', not contains(attack, '/'), attack = $column)),
+    size as (select path, count(distinct attack) as attacks from outcome group by path),
+    image as (select path, image, bool_and(correct) as correct from outcome join size using (path)
+              group by path, image having count(*) = any_value(attacks))
+    select path, string_agg(if(correct, '1', '0'), '' order by image) as bits,
+           md5(string_agg(image::varchar, ' ' order by image)) as images
+    from image group by path"""
+
 # Radius of the attack inside a search. The second setting belongs to methods that attack in a single step instead of with PGD.
 EPSILON = "coalesce(config ->> 'epsilon', config ->> 'attack_epsilon')::double"
 
@@ -162,6 +180,47 @@ class AttackQueries(Index):
         """
         query = "select image, attack, correct from read_parquet($path) order by image"
         return correct_images(self._read_outcomes(run, query), column)
+
+    def outcome_bits(self, runs: Sequence[str], column: str) -> pd.DataFrame:
+        """Return the outcomes of one column of the robustness table for many attack runs at once, with the columns in `BITS`.
+
+        Runs whose results/outcomes.parquet is missing or cannot be read are left out. `bits` has one character per image, in the
+        order of the image numbers: "1" if the image was classified correctly, otherwise "0". `images` is a hash of the image
+        numbers, so runs with equal hashes can be compared character by character.
+
+        Args:
+            runs: ids of attack runs.
+            column: "natural", the name of an attack, or "worst-case", as in `correct_images`.
+        """
+        paths = {str(path): run for run in runs if (path := RunFolder(self.root, run).results / "outcomes.parquet").is_file()}
+        try:
+            found = [self._bits_of(list(paths), column)] if paths else []
+        except duckdb.Error:  # one of the files cannot be read, so each is tried alone
+            found = [one for path in paths if (one := self._readable_bits(path, column)) is not None]
+        rows = pd.concat(found) if found else pd.DataFrame(columns=["path", "bits", "images"])
+        return rows.assign(run=rows["path"].map(paths))[list(BITS)].astype(BITS).reset_index(drop=True)
+
+    def _bits_of(self, paths: Sequence[str], column: str) -> pd.DataFrame:
+        with self.cursor() as cursor:
+            return cursor.execute(_BITS, {"paths": list(paths), "column": column}).df()
+
+    def _readable_bits(self, path: str, column: str) -> pd.DataFrame | None:
+        try:
+            return self._bits_of([path], column)
+        except duckdb.Error:
+            return None
+
+    def search_times(self) -> pd.DataFrame:
+        """Return how long the search took that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+
+        The time is from the first to the last measurement of each attempt, summed over all attempts, so pauses between attempts
+        do not count. Attack runs without a recorded search are left out.
+        """
+        return self._frame("""
+            with spell as (select number, max(t) - min(t) as seconds from metric_raw group by number, attempt)
+            select attack.run, sum(seconds) as seconds from folder attack join folder retraining on retraining.run = attack.parent
+            join folder search on search.run = retraining.parent join spell on spell.number = search.number
+            where attack.kind = 'attack' and search.kind = 'search' group by attack.run order by attack.run""", SEARCH_TIMES)
 
     def _read_outcomes(self, run: str, query: str, **parameters: str) -> pd.DataFrame:
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
