@@ -7,39 +7,35 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.categories import Look
 from app.charts.frame import themed
 from app.charts.geometry import add_band, add_line, boundary, padded
-from app.charts.pareto import CATEGORY_COLOURS, WIDEST_TITLE, axis_title
+from app.charts.pareto import WIDEST_TITLE, axis_title
 from app.formats import escape, plural
 from engine.report.attainment import LEVELS, attained, volumes
 from engine.report.pareto import Measure
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MOST_RUNS = 50  # longest curve of the hypervolume
 
 Groups = Mapping[str, Sequence[tuple[float, float]]]  # {name: (natural, adversarial) of each run, as fractions}
 
 
-def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return {name of a group: (colour, dash)}."""
-    return {name: (CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], DASHES[k % len(DASHES)]) for k, name in enumerate(names)}
-
-
-def attainment_figure(groups: Groups, x: Measure, y: Measure, runs: int) -> go.Figure:
+def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: Measure, runs: int) -> go.Figure:
     """Return a plot of the fronts that each group attains with a number of runs.
 
     The line is the median front. The band reaches from the front that 90 % of all draws attain to the front that 10 % attain.
 
     Args:
         groups: the points of each group.
+        looks: {name of a group: colour and dash}.
         x, y: the two accuracies.
         runs: number of runs that are drawn.
     """
-    figure, look = go.Figure(), looks(list(groups))
+    figure = go.Figure()
     everything = [(100 * a, 100 * b) for points in groups.values() for a, b in points]
     ranges = (padded([a for a, _ in everything]), padded([b for _, b in everything]))
     for name, points in groups.items():
-        colour, dash = look[name]
+        colour, dash = looks[name].colour, looks[name].dash
         paths = [boundary([(100 * a, 100 * b) for a, b in attained(points, runs, level)], (True, True), ranges)
                  for level in LEVELS]
         add_band(figure, paths[0], paths[-1], colour)
@@ -53,14 +49,14 @@ def attainment_figure(groups: Groups, x: Measure, y: Measure, runs: int) -> go.F
     return figure
 
 
-def volume_figure(groups: Groups, runs: int) -> go.Figure:
+def volume_figure(groups: Groups, looks: Mapping[str, Look], runs: int) -> go.Figure:
     """Return a plot of the hypervolume over the number of runs, as the expected value with a band from 10 % to 90 % of all draws.
 
     A curve ends at the number of measured runs of its group. A vertical line marks the number of runs `runs`.
     """
-    figure, look = go.Figure(), looks(list(groups))
+    figure = go.Figure()
     for name, points in groups.items():
-        colour, dash = look[name]
+        colour, dash = looks[name].colour, looks[name].dash
         curve = volumes(points, min(len(points), MOST_RUNS))
         band = [(one.runs, 100 * one.high) for one in curve], [(one.runs, 100 * one.low) for one in curve]
         add_band(figure, *band, colour)

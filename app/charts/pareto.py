@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.categories import OTHERS, looks_of
 from app.charts.frame import themed
 from app.charts.geometry import Range, add_band, add_line, boundary, padded, spread
 from app.charts.labels import places_of
@@ -21,14 +22,8 @@ from engine.report.pareto import Measure, Value
 SMALLEST, LARGEST, EQUAL = 9.0, 26.0, 11.0  # marker diameter, pixels
 WIDTH, HEIGHT = 640.0, 400.0  # pixels of the plot on a narrow screen, for which labels are placed
 WIDEST_TITLE = 44  # characters per line of an axis title
-# The colours of operations, which stay distinct under colour-vision deficiencies. The strongest contrast comes first.
-CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
-    "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
 MOST_LINES = 8  # lines that the reasons of a badge may take in a hover text
 MOST_LABELS = 24
-MOST_CATEGORIES = 10  # titles with a colour of their own; further titles share one
-OTHERS = "others"
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 LOOKS = {Standing.FRONT: (theme.FRONT, "circle"), Standing.OPEN: (theme.FRONT, "circle-open"),
          Standing.DOMINATED: (theme.DOMINATED, "x-thin-open")}
 
@@ -142,8 +137,8 @@ def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, flo
     ranges = []
     for place, measure in enumerate((view.x, view.y)):
         ends = [end * measure.factor for mark in marks
-                if mark.selected or (mark.standing is Standing.FRONT and view.third is None) for value in (mark.values[measure.name],)
-                for end in (value.low, value.high)]
+                if mark.selected or (mark.standing is Standing.FRONT and view.third is None)
+                for value in (mark.values[measure.name],) for end in (value.low, value.high)]
         ranges.append(padded([*(value[place] for value in values), *ends]))
     return ranges[0], ranges[1]
 
@@ -200,16 +195,13 @@ def _groups(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
 
 def _title_groups(marks: Sequence[Mark]) -> list[tuple[str, list[int], dict[str, Any]]]:
     """Return one trace per title, and one for all rare titles. Networks on the front have filled markers."""
-    frequent = [title for title, _ in Counter(mark.title for mark in marks).most_common(MOST_CATEGORIES)]
-    names = [mark.title if mark.title in frequent else OTHERS for mark in marks]
+    looks = looks_of(mark.title for mark in marks)
+    names = [mark.title if mark.title in looks else OTHERS for mark in marks]
     groups = []
-    for number, name in enumerate([*sorted(frequent), OTHERS]):
+    for name, look in looks.items():
         members = [place for place, one in enumerate(names) if one == name]
-        colour = theme.DOMINATED if name == OTHERS else CATEGORY_COLOURS[number % len(CATEGORY_COLOURS)]
-        symbol = SYMBOLS[number % len(SYMBOLS)]
-        symbols = [symbol if marks[place].standing is Standing.FRONT else f"{symbol}-open" for place in members]
-        if members:
-            groups.append((name, members, {"color": colour, "symbol": symbols}))
+        symbols = [look.symbol if marks[place].standing is Standing.FRONT else f"{look.symbol}-open" for place in members]
+        groups.append((name, members, {"color": look.colour, "symbol": symbols}))
     return groups
 
 

@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.accuracies import accuracy_axes
+from app.charts.categories import OTHERS, looks_of
 from app.charts.geometry import padded
 from app.charts.labels import places_of
-from app.charts.pareto import CATEGORY_COLOURS, HEIGHT, SYMBOLS, WIDTH
+from app.charts.pareto import HEIGHT, WIDTH
 from app.formats import epsilon, escape, percent
 
 MOST_TRAILS = 12  # searches whose whole course is drawn
@@ -31,21 +32,22 @@ def epochs_figure(frame: pd.DataFrame, attack: str, chosen: Collection[str] = ()
         chosen: ids of the searches that the reader has selected.
     """
     figure = go.Figure()
-    looks = {kind: (CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], SYMBOLS[k % len(SYMBOLS)])
-             for k, kind in enumerate(sorted(set(frame["kind"])))}
+    looks = looks_of(frame["kind"])
+    frame = frame.assign(kind=[kind if kind in looks else OTHERS for kind in frame["kind"]])
     latest = frame.sort_values("epoch").groupby("run", sort=False).tail(1).sort_values("run", ascending=False)
     trails = [run for run in latest["run"] if run in set(chosen)] or list(latest["run"][:MOST_TRAILS])
     for run in trails:
         rows = frame[frame["run"] == run].sort_values("epoch")
-        colour, _ = looks[rows["kind"].iloc[0]]
+        colour = looks[rows["kind"].iloc[0]].colour
         figure.add_scatter(x=rows["natural"] * 100, y=rows["adversarial"] * 100, mode="lines+markers", showlegend=False,
                            line={"color": theme.faint(colour, 0.55), "width": 1.4}, marker={"size": 4, "color": colour},
                            hovertext=_hovers(rows), hoverinfo="text", customdata=rows[["run"]].to_numpy())
-    for kind, (colour, symbol) in looks.items():
+    for kind, look in looks.items():
         rows = latest[latest["kind"] == kind]
         figure.add_scatter(x=rows["natural"] * 100, y=rows["adversarial"] * 100, mode="markers", name=kind,
                            hovertext=_hovers(rows), hoverinfo="text", customdata=rows[["run"]].to_numpy(),
-                           marker={"color": colour, "symbol": symbol, "line": {"width": 1, "color": "rgba(127,127,127,.6)"},
+                           marker={"color": look.colour, "symbol": look.symbol,
+                                   "line": {"width": 1, "color": "rgba(127,127,127,.6)"},
                                    "size": [13 if run in trails else 8 for run in rows["run"]],
                                    "opacity": [1 if run in trails else 0.6 for run in rows["run"]]})
     _add_names(figure, latest[latest["run"].isin(trails[:MOST_NAMED])], frame)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import session
 from app.charts.accuracies import accuracy_axes, table_bars
-from app.charts.pareto import CATEGORY_COLOURS, SYMBOLS
+from app.charts.categories import OTHERS, looks_of
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import escape, percent, plural, with_interval
@@ -17,6 +17,7 @@ from engine.report.pareto import Measure
 from engine.study.ranking import FEWEST_ARCHITECTURES, correlate
 
 FEWEST = 3
+MOST_BARS = 30  # networks whose intervals are drawn
 
 
 def ranking(front: Front, measure: Measure) -> None:
@@ -37,7 +38,8 @@ def ranking(front: Front, measure: Measure) -> None:
     result = correlate(columns, "supernet accuracy", measure.phrase)
     few = "" if result.interval or result.tau is None else f" An interval needs {FEWEST_ARCHITECTURES} networks."
     st.caption(f"{result.sentence()}{few} Both axes are under attack: the search's own attack on the alphas split with batch "
-               "statistics, and the attack of the vertical axis on the test split. Bars are 95 % Wilson intervals.")
+               "statistics, and the attack of the vertical axis on the test split. "
+               f"{'Bars are' if len(rows) <= MOST_BARS else 'Point at a network for'} 95 % Wilson intervals.")
 
 
 def pairs(front: Front, measure: Measure) -> pd.DataFrame:
@@ -61,15 +63,16 @@ def pairs(front: Front, measure: Measure) -> pd.DataFrame:
 
 def ranking_figure(rows: pd.DataFrame, measure: Measure) -> go.Figure:
     """Return a scatter plot of `pairs`, with one colour and symbol per title."""
-    figure = go.Figure()
-    for place, (title, group) in enumerate(rows.groupby("title")):
+    figure, looks = go.Figure(), looks_of(rows["title"])
+    bars = len(rows) <= MOST_BARS
+    for title, look in looks.items():
+        group = rows[~rows["title"].isin(looks)] if title == OTHERS else rows[rows["title"] == title]
         figure.add_scatter(
-            x=group["supernet"] * 100, y=group["value"] * 100, name=str(title), mode="markers", hoverinfo="text",
+            x=group["supernet"] * 100, y=group["value"] * 100, name=title, mode="markers", hoverinfo="text",
             hovertext=[f"<b>{escape(row.label)}</b><br>supernet {percent(row.supernet)}<br>{measure.title} "
                        f"{with_interval(row.value, row.value_low, row.value_high)}" for row in group.itertuples()],
-            marker={"color": CATEGORY_COLOURS[place % len(CATEGORY_COLOURS)], "symbol": SYMBOLS[place % len(SYMBOLS)],
-                    "size": 10},
-            error_y=table_bars(group, "value"))
+            marker={"color": look.colour, "symbol": look.symbol, "size": 10},
+            error_y=table_bars(group, "value") if bars else None)
     accuracy_axes(figure, "Adversarial accuracy of the supernet, alphas split, batch statistics (%)",
                   f"{measure.title},<br>{plural(measure.images, 'image')} of the test split (%)")
     return figure

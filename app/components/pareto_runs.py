@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import address
 from app.charts.attainment import attainment_figure, volume_figure
+from app.charts.categories import looks_of
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import plural
@@ -33,6 +34,7 @@ def by_runs(front: Front) -> None:
         st.caption(f"Appears when a method has {FEWEST_RUNS} attacked networks under this protocol.")
         return
     shown = dict(sorted(large.items(), key=lambda one: -len(one[1]))[:MOST_GROUPS])
+    looks = looks_of((row.title for row in front.rows if row.title in large), len(large))
     most = min(len(points) for points in shown.values())
     left, _ = st.columns([1, 3])
     options = {str(number): plural(number, "run") for number in range(most, 0, -1)}
@@ -40,10 +42,10 @@ def by_runs(front: Front) -> None:
                                  help="At most as many as the method with the fewest networks has."))
     left, right = st.columns(2, gap="large")
     with left:
-        live_plot(attainment_figure(shown, *pair, runs), key=f"pareto_attainment_{runs}", height=400,
+        live_plot(attainment_figure(shown, looks, *pair, runs), key=f"pareto_attainment_{runs}", height=400,
                   label=f"Fronts that {plural(runs, 'run')} of each method attain")
     with right:
-        live_plot(volume_figure(shown, runs), key="pareto_volume", height=400, label="Hypervolume over the number of runs")
+        live_plot(volume_figure(shown, looks, runs), key="pareto_volume", height=400, label="Hypervolume over the number of runs")
     st.caption(words(front, large, shown, runs))
 
 
