@@ -15,7 +15,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     clear(plot);
     const [, x, xLow, xHigh, y, yLow, yHigh] = point.customdata;
     if (yHigh === undefined) return;
-    const px = (axis, value) => axis._offset + axis.d2p(value);
+    // Bars that reach beyond the plot end at its edge.
+    const px = (axis, value) => axis._offset + Math.min(axis._length, Math.max(0, axis.d2p(value)));
     // A point beside others of equal values stands a little off its place; its bars follow it.
     const dx = px(point.xaxis, point.x) - px(point.xaxis, x), dy = px(point.yaxis, point.y) - px(point.yaxis, y);
     const middle = [px(point.xaxis, x) + dx, px(point.yaxis, y) + dy];

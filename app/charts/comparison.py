@@ -42,17 +42,19 @@ class Coordinate:
     ends: Mapping[float, str]
 
 
-def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[str, Look], metric: str) -> go.Figure:
-    """Return a plot of one metric over the steps, with one line per run.
+def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[str, Look], metric: str,
+                   unit: str = "step") -> go.Figure:
+    """Return a plot of one metric over the steps or the epochs, with one line per run.
 
     Args:
         frame: table from `RunLog.overlay`.
         lines: the runs.
         looks: {group: look of its runs}. If every run has a look of its own, its group is its label.
         metric: name of the metric, for example "natural_accuracy". Accuracies are drawn in per cent.
+        unit: column of the horizontal axis, "step" or "epoch".
     """
     figure = go.Figure()
-    factor, unit = (100.0, " %") if metric.endswith("accuracy") else (1.0, "")
+    factor, suffix = (100.0, " %") if metric.endswith("accuracy") else (1.0, "")
     groups: set[str] = set()
     for line in lines:
         rows, look = frame[frame["run"] == line.run], looks[line.group]
@@ -60,18 +62,18 @@ def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[st
             continue
         title = capitalised(metric.replace("_", " "))
         figure.add_scatter(
-            x=rows["step"].tolist(), y=(rows["value"] * factor).tolist(), mode="lines", name=escape(line.group),
-            legendgroup=line.group, showlegend=line.group not in groups, customdata=rows["epoch"].tolist(),
+            x=rows[unit].tolist(), y=(rows["value"] * factor).tolist(), mode="lines", name=escape(line.group),
+            legendgroup=line.group, showlegend=line.group not in groups, customdata=rows[["step", "epoch"]].to_numpy(),
             line={"color": look.colour, "dash": look.dash, "width": 1.8 if len(lines) <= MOST_LINES else 1},
             opacity=1 if len(lines) <= MOST_LINES else 0.7,
-            hovertemplate=f"<b>{escape(line.label)}</b><br>{title} %{{y:.4g}}{unit}<br>step %{{x}}, epoch %{{customdata}}"
-                          "<extra></extra>")
+            hovertemplate=f"<b>{escape(line.label)}</b><br>{title} %{{y:.4g}}{suffix}<br>"
+                          "step %{customdata[0]}, epoch %{customdata[1]}<extra></extra>")
         groups.add(line.group)
     themed(figure, margin={"l": 70, "t": 44, "b": 52})
-    unit_title = " (%)" if unit else " (nats)" if metric.endswith("loss") else ""
+    unit_title = " (%)" if suffix else " (nats)" if metric.endswith("loss") else ""
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(title={"text": "Step"}, rangemode="tozero")
-    figure.update_yaxes(title={"text": f"{capitalised(metric.replace('_', ' '))}{unit_title}"}, ticksuffix=unit)
+    figure.update_xaxes(title={"text": capitalised(unit)}, rangemode="tozero")
+    figure.update_yaxes(title={"text": f"{capitalised(metric.replace('_', ' '))}{unit_title}"}, ticksuffix=suffix)
     return figure
 
 
@@ -105,7 +107,7 @@ def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Ma
                            for _, height, _ in ends])
     themed(figure, margin={"l": 30, "r": 30, "t": 44, "b": 56})
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=[escape(axis.title).replace(", ", ",<br>") for axis in axes],
+    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=[escape(axis.title).replace(": ", ":<br>") for axis in axes],
                         showgrid=False, range=[-0.4, len(axes) - 0.6])
     figure.update_yaxes(visible=False, range=[-0.12, 1.12])
     return figure

@@ -22,12 +22,15 @@ from app.components.form import label_of
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import EMPTY, capitalised, count, missing, percent, plural
+from app.theme import KIND_TITLES
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference
 
 ALL_POINTS = 30_000  # of all lines together
 MOST_PER_RUN = 2000
 MOST_AXES = 7
 FIRST_METRICS = ("natural_accuracy", "adversarial_accuracy", "train_loss")
+POINTS = {"epoch": "Each point is the mean of one epoch.",
+          "step": "Each point is one step; of long runs, the smallest and the largest value of neighbouring steps are kept."}
 RESULT_AXES = (("natural_accuracy", "Natural accuracy"), ("adversarial_accuracy", "Adversarial accuracy"),
                ("parameters", "Parameters"), ("macs", "MACs"))
 
@@ -53,17 +56,21 @@ def curves(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> None:
     options = {f"{one.name}.{one.split}.{one.statistics}": f"{capitalised(one.name.replace('_', ' '))}, {one.split} split"
                f"{', batch statistics' if one.statistics == 'batch' and one.split != 'weights' else ''} "
                f"({one.runs} of {len(set(sources.values()))})" for one in ranked}
-    left, _ = st.columns([2, 3])
+    left, right, _ = st.columns([2, 1.4, 2], vertical_alignment="bottom")
     chosen = address.selectbox(left, "Metric", options, name="metric", key="compare.metric",
                                help="In brackets, the number of runs that recorded it.")
+    with right:
+        unit = address.segmented("Points", {"epoch": "Mean of each epoch", "step": "Steps"}, name="points", key="compare.points",
+                                 label_visibility="collapsed")
     name, split, statistics = chosen.split(".")
     most = max(20, min(MOST_PER_RUN, ALL_POINTS // len(runs)))
-    frame = log.overlay(list(sources.values()), name, split, statistics, most)
+    frame = log.overlay(list(sources.values()), name, split, statistics, most, by_epoch=unit == "epoch")
     lines = [Line(sources[line.run], line.label, line.group) for line in lines_of(runs, groups)]
     lines = list({line.run: line for line in lines}.values())
-    live_plot(overlay_figure(frame, lines, looks_of(line.group for line in lines), name), key=f"compare_curves_{chosen}",
-              height=400, label=f"{options[chosen]} of {plural(len(lines), 'run')} over the steps")
-    parts = ["Each point is one step; of long runs, the smallest and the largest value of neighbouring steps are kept."]
+    live_plot(overlay_figure(frame, lines, looks_of(line.group for line in lines), name, unit),
+              key=f"compare_curves_{chosen}_{unit}",
+              height=400, label=f"{options[chosen]} of {plural(len(lines), 'run')} over the {unit}s")
+    parts = [POINTS[unit]]
     if any(run.kind == "attack" for run in runs):
         parts.append("An attack is shown by the retraining of its network.")
     st.caption(" ".join(parts))
@@ -72,7 +79,7 @@ def curves(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> None:
 def coordinates(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], differences: Sequence[SettingDifference]) -> None:
     """Show parallel coordinates of the settings that differ and of the results."""
     section("Parallel coordinates", "settings that differ, and results")
-    axes = [*settings_axes(runs, differences)[:MOST_AXES], *result_axes(runs)]
+    axes = [*settings_axes(len(runs), differences)[:MOST_AXES], *result_axes(runs)]
     if len(runs) < 2 or len(axes) < 2:
         st.caption("Appears when two runs differ in a setting or have results.")
         return
@@ -84,17 +91,18 @@ def coordinates(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], differe
                + (f" {plural(hidden, 'further setting')} {'is' if hidden == 1 else 'are'} in the table above." if hidden else ""))
 
 
-def settings_axes(runs: Sequence[ComparedRun], differences: Sequence[SettingDifference]) -> list[Coordinate]:
-    """Return one axis per differing setting."""
+def settings_axes(runs: int, differences: Sequence[SettingDifference]) -> list[Coordinate]:
+    """Return one axis per setting in which this number of runs differs. Equal settings of several steps share an axis."""
     axes = []
-    for one in differences:
-        texts = [difference_text(place, run, one) for place, run in enumerate(runs)]
+    for one in {(one.name, repr(one.values)): one for one in reversed(differences)}.values():
+        texts = [difference_text(place, one) for place in range(runs)]
         numbers = [None if value is None or isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
                    for value in one.values]
         known = [value for value in one.values if value is not None]
         is_number = bool(known) and sum(number is not None for number in numbers) == len(known)
-        axes.append(numbers_axis(label_of(one.name), numbers, texts) if is_number else words_axis(label_of(one.name), texts))
-    return axes
+        title = f"{KIND_TITLES[one.kind]}: {label_of(one.name)}"
+        axes.append(numbers_axis(title, numbers, texts) if is_number else words_axis(title, texts))
+    return axes[::-1]
 
 
 def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:

@@ -15,6 +15,9 @@ from app.components.status import status_chip_html
 from app.formats import EMPTY, accuracy, count, escape, interval, missing, moment, percent, plural
 from app.theme import KIND_TITLES
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference, setting_differences
+from engine.search.methods.registry import METHODS
+
+MOST_SEEDS = 12
 
 RESULTS: tuple[StaticColumn[ComparedRun], ...] = (
     StaticColumn("Run", lambda run: Markup(
@@ -52,29 +55,31 @@ def measured_html(run: ComparedRun) -> str | Markup:
     if missing(run.row["natural_accuracy"]):
         return EMPTY
     images = "" if missing(run.row["natural_images"]) else plural(int(run.row["natural_images"]), "image")
-    return with_label(run.row["accuracy_of"], ", ".join(filter(None, (str(run.row["adversarial_attack"]), images))))
+    where = str(run.row["accuracy_of"]).removesuffix(f", {run.row['adversarial_attack']}")
+    conditions = ", ".join(filter(None, (str(run.row["adversarial_attack"]), images)))
+    return with_label(where if "split" in where else f"{where} split", conditions)
 
 
 def settings(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
     """Show the settings in which runs of the same kind differ, and return them."""
-    section("Different settings", "of runs of the same kind; equal settings are left out")
+    section("Different settings", "of the runs and of the runs that they follow; equal settings are left out")
     differences = setting_differences(runs)
     if not differences:
         st.caption("No recorded setting differs." if len(runs) > 1 else "Choose a second run.")
         return []
-    shown = [run for run in runs if any(one.kind == run.kind for one in differences)]
     columns: list[StaticColumn[SettingDifference]] = [StaticColumn("Setting", lambda one: label_of(one.name), names_row=True)]
-    columns += [StaticColumn(run.label, partial(difference_text, place, run)) for place, run in enumerate(runs) if run in shown]
+    columns += [StaticColumn(run.label, partial(difference_text, place)) for place, run in enumerate(runs)]
     st.html(html_table(columns, differences, label="Settings that differ", look="rp-wrap",
                        group=lambda one: KIND_TITLES.get(one.kind, one.kind)))
     return differences
 
 
-def difference_text(place: int, run: ComparedRun, difference: SettingDifference) -> str:
-    """Return the value of a differing setting in one of the runs; a dash for a run of another kind."""
-    if run.kind != difference.kind:
-        return EMPTY
-    text = setting_text(run.kind, str(run.row["method"]) or None, difference.name, difference.values[place])
+def difference_text(place: int, difference: SettingDifference) -> str:
+    """Return the value of a differing setting in one of the runs; a dash for a run without this step."""
+    value, method = difference.values[place], difference.methods[place]
+    if difference.name == "method" and value in METHODS:
+        return METHODS[value].title
+    text = setting_text(difference.kind, method, difference.name, value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -85,7 +90,7 @@ def groups(found: Sequence[RunGroup]) -> None:
         StaticColumn("Group", lambda one: with_label(one.label, KIND_TITLES.get(one.runs[0].kind, "")), names_row=True,
                      look="rp-name"),
         StaticColumn("Runs", lambda one: f"{len(one.runs)}", right=True),
-        StaticColumn("Seeds", lambda one: ", ".join(str(run.settings.get("seed", EMPTY)) for run in one.runs[:12])),
+        StaticColumn("Seeds", lambda one: ", ".join("/".join(map(str, run.seeds)) or EMPTY for run in one.runs[:MOST_SEEDS])),
         StaticColumn("Natural", lambda one: mean_html(one, "natural_accuracy"), right=True),
         StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial_accuracy"), right=True))
     st.html(html_table(columns, found, label="Seed groups", note=(

@@ -39,11 +39,6 @@ CERTIFIED = {"run": TEXT, "norm": TEXT, "epsilon": NUMBER, "images": INT, "corre
              "method": TEXT}
 CRITICAL = {"run": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "images": INT, "median": NUMBER, "low": NUMBER,
             "high": NUMBER, "fingerprint": TEXT}
-NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
-            "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
-            "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
-            "norm": TEXT,
-            "group": TEXT, "is_front": FLAG, "parameters": NUMBER, "macs": NUMBER}
 EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "epoch": INT, "natural": NUMBER,
           "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
           "genotype_hash": TEXT}
@@ -324,31 +319,6 @@ class AttackQueries(Index):
             select run, attack, c.title, norm, images, median, low, high, fingerprint
             from critical c join folder f using (number) where $id is null or run = $id
             order by run, c.seq""", CRITICAL, id=run)
-
-    def pareto_networks(self) -> pd.DataFrame:
-        """Return the accuracies of attacked networks, one row per network and attack, with the columns listed in `NETWORKS`.
-
-        Only rows with the same `group` are comparable. The name of a group consists of dataset, attack, epsilon, number of images
-        and fingerprint. `is_front` is True if the row is on the Pareto front of its group.
-        """
-        return self._frame(f"""
-            with complete as (select * from attack where complete and part_of is null),
-            point as (
-                select f.run, coalesce(f.title, f.run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
-                       coalesce(dataset, '') as dataset, a.attack, a.title as attack_title, a.epsilon, c.accuracy as "natural",
-                       c.low as natural_low, c.high as natural_high, c.images as natural_images, a.accuracy as adversarial,
-                       a.low as adversarial_low, a.high as adversarial_high, a.images, a.fingerprint,
-                       coalesce(a.fields ->> 'norm', 'Linf') as norm, n.parameters, n.macs,
-                       concat_ws(', ', dataset, a.title, 'epsilon ' || round(a.epsilon, 4)::varchar, a.images || ' images',
-                                 a.fingerprint) as grp
-                from complete a join complete c on c.number = a.number and c.attack = 'natural'
-                join folder f on f.number = a.number left join network n on n.number = a.number
-                left join evaluation e on e.number = a.number
-                where a.attack <> 'natural'
-                -- A network that was attacked several times under the same conditions is one point, the newest.
-                qualify row_number() over (partition by a.fingerprint, coalesce(e.network, f.run)
-                                           order by f.created desc, f.run desc) = 1)
-            select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, "natural" desc, run""", NETWORKS)
 
     def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return natural and adversarial accuracy per epoch of searches, with the columns listed in `EPOCHS`.

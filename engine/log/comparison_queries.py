@@ -34,7 +34,8 @@ class ComparisonQueries(Index):
             from metric_raw join folder using (number) where list_contains($runs, run)
             group by name, split, statistics order by runs desc, name, split, statistics""", METRICS, runs=list(runs))
 
-    def overlay(self, runs: Sequence[str], name: str, split: str, statistics: str, most: int = MOST_POINTS) -> pd.DataFrame:
+    def overlay(self, runs: Sequence[str], name: str, split: str, statistics: str, most: int = MOST_POINTS, *,
+                by_epoch: bool = False) -> pd.DataFrame:
         """Return the course of one metric in several runs, with the columns in `OVERLAY`.
 
         Each run has at most `most` points. The steps of a run are divided into half as many buckets of equal length, and the
@@ -44,17 +45,19 @@ class ComparisonQueries(Index):
             runs: run ids.
             name, split, statistics: the metric, as listed by `metrics_of`.
             most: maximum number of points of a run, at least 2.
+            by_epoch: True to reduce the values of each epoch to their mean first. `step` is then the last step of the epoch.
         """
         return self._frame("""
             with line as (
-                select run, step, epoch, value, min(step) over every as first, max(step) over every as last
-                from metric join folder using (number)
+                select run, max(step) as step, epoch, avg(value) as value from metric join folder using (number)
                 where list_contains($runs, run) and name = $name and split = $split and statistics = $statistics
                       and value is not null
-                window every as (partition by number)),
-            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line)
+                group by run, epoch, if($by_epoch, 0, step)),
+            ranged as (select *, min(step) over every as first, max(step) over every as last from line
+                       window every as (partition by run)),
+            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from ranged)
             select run, step, epoch, value from bucketed
             qualify row_number() over (partition by run, bucket order by value, step) = 1
                  or row_number() over (partition by run, bucket order by value desc, step) = 1
             order by run, step""", OVERLAY, runs=list(runs), name=name, split=split, statistics=statistics,
-                           buckets=max(1, most // 2))
+                           buckets=max(1, most // 2), by_epoch=by_epoch)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
+from engine.config.run import KINDS
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
 
@@ -26,20 +27,27 @@ class ComparedRun:
 
     Attributes:
         id: run id.
-        label: title, with seed and end of the id if other runs of the comparison have the same title.
+        label: title, with kind, seeds and end of the id if other runs of the comparison have the same title.
         row: row of the run in `RunLog.runs`; missing numbers are NaN.
-        settings: value of each recorded setting, with the method and the preset.
+        steps: {kind: value of each recorded setting, with method and preset} of the run and of the runs that it follows.
     """
 
     id: str
     label: str
     row: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    steps: Mapping[str, Mapping[str, Any]]
 
     @property
     def kind(self) -> str:
         """The kind of the run: "search", "retrain" or "attack"."""
         return str(self.row["kind"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """The different seeds of search and retraining, or the seed of an attack that follows neither."""
+        found = [self.steps[kind]["seed"] for kind in ("search", "retrain") if "seed" in self.steps.get(kind, {})]
+        own = self.steps.get(self.kind, {}).get("seed")
+        return list(dict.fromkeys(found)) or ([] if own is None else [own])
 
     @property
     def measured(self) -> str:
@@ -53,14 +61,16 @@ class SettingDifference:
     """A setting in which runs of one kind differ.
 
     Attributes:
-        kind: kind of the runs that have the setting.
+        kind: kind of the step that has the setting: "search", "retrain" or "attack".
         name: name of the setting.
-        values: value of the setting in each run of the comparison; None for runs of another kind or without the setting.
+        values: value of the setting in each run of the comparison; None for runs without the step or the setting.
+        methods: method of the step in each run, or None.
     """
 
     kind: str
     name: str
     values: tuple[Any, ...]
+    methods: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -86,39 +96,59 @@ def compared_runs(log: RunLog, ids: Sequence[str]) -> list[ComparedRun]:
     Raises:
         RunLogError: a run does not exist.
     """
-    rows = {row["id"]: row for row in log.runs().to_dict("records") if row["id"] in set(ids)}
+    rows = {row["id"]: row for row in log.runs().to_dict("records")}
     if unknown := [one for one in ids if one not in rows]:
         raise RunLogError(f"Expected ids of runs in {log.root}, got {', '.join(unknown)}, which are not there; `rampart runs` "
                           "lists them.")
-    configs = log.configs(ids)
-    labels = labels_of([rows[one] for one in ids], [configs.get(one, {}) for one in ids])
-    return [ComparedRun(one, label, rows[one], {"method": rows[one]["method"], "preset": rows[one]["preset"],
-                                               **configs.get(one, {})})
-            for one, label in zip(ids, labels, strict=True)]
+    lineages = {one: _lineage(rows, one) for one in ids}
+    configs = log.configs([run for lineage in lineages.values() for run in lineage])
+    steps = {one: {str(rows[run]["kind"]): _settings(rows[run], configs.get(run, {})) for run in lineage}
+             for one, lineage in lineages.items()}
+    return _labelled([ComparedRun(one, str(rows[one]["title"]), rows[one], steps[one]) for one in ids])
 
 
-def labels_of(rows: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one distinct label per run: its title, then as needed its kind, its seed and the end of its id."""
-    labels = [str(row["title"]) for row in rows]
-    further = ([row["kind"] for row in rows], [f"seed {config['seed']}" if "seed" in config else "" for config in configs],
-               [str(row["id"]).rsplit("-", 1)[-1] for row in rows])
-    for words in further:
+def _settings(row: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run with its preset and, for a search or a retraining, its method."""
+    method = {} if row["kind"] == "attack" else {"method": row["method"]}
+    return {**method, "preset": row["preset"], **config}
+
+
+def _lineage(rows: Mapping[str, Mapping[str, Any]], run: str) -> list[str]:
+    """Return the ids of a run and of the runs that it follows, as far as they are known."""
+    lineage: list[str] = []
+    while run in rows and run not in lineage:
+        lineage.append(run)
+        run = str(rows[run]["parent"])
+    return lineage
+
+
+def _labelled(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """Return the runs with distinct labels: the title, then as far as needed kind, seeds and the end of the id."""
+    labels = [run.label for run in runs]
+    for words in ([run.kind for run in runs], [_seed_words(run) for run in runs], [run.id.rsplit("-", 1)[-1] for run in runs]):
         same = Counter(labels)
-        if len({word for label, word in zip(labels, words, strict=True) if same[label] > 1}) > 1:
-            labels = [f"{label}, {word}" if word and same[label] > 1 else label
-                      for label, word in zip(labels, words, strict=True)]
-    return labels
+        groups: dict[str, set[str]] = defaultdict(set)
+        for label, word in zip(labels, words, strict=True):
+            groups[label].add(word)
+        labels = [f"{label}, {word}" if word and same[label] > 1 and len(groups[label]) > 1 else label
+                  for label, word in zip(labels, words, strict=True)]
+    return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
+
+
+def _seed_words(run: ComparedRun) -> str:
+    return f"seed{'s' if len(run.seeds) > 1 else ''} {' and '.join(map(str, run.seeds))}" if run.seeds else ""
 
 
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
-    """Return the settings in which runs of the same kind differ."""
+    """Return the settings in which the runs differ, or the runs that they follow. Runs without a step are ignored for it."""
     found = []
-    for kind in dict.fromkeys(run.kind for run in runs):
-        settings = [run.settings if run.kind == kind else None for run in runs]
-        known = [one for one in settings if one]
+    for kind in KINDS:
+        steps = [run.steps.get(kind) for run in runs]
+        known = [one for one in steps if one is not None]
+        methods = tuple(None if one is None else str(one.get("method") or "") or None for one in steps)
         for name in dict.fromkeys(name for one in known for name in one):
             if any(one.get(name) != known[0].get(name) for one in known):
-                found.append(SettingDifference(kind, name, tuple(one.get(name) if one else None for one in settings)))
+                found.append(SettingDifference(kind, name, tuple(one and one.get(name) for one in steps), methods))
     return found
 
 
@@ -126,8 +156,9 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[RunGroup]:
     """Return the groups of runs that differ at most in their seed and machine, in the order of their first runs."""
     members: dict[tuple[str, ...], list[ComparedRun]] = defaultdict(list)
     for run in runs:
-        recipe = {name: value for name, value in run.settings.items() if name not in (*NOT_IN_RECIPE, *REFERENCES)}
-        members[run.kind, str(run.row["title"]), repr(sorted(recipe.items()))].append(run)
+        recipe = {kind: sorted((name, repr(value)) for name, value in step.items() if name not in (*NOT_IN_RECIPE, *REFERENCES))
+                  for kind, step in run.steps.items()}
+        members[run.kind, str(run.row["title"]), repr(recipe)].append(run)
     titles = Counter((kind, title) for kind, title, _ in members)
     numbers: Counter[tuple[str, str]] = Counter()
     groups = []
