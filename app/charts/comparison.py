@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -113,13 +113,22 @@ def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Ma
     return figure
 
 
-def numbers_axis(title: str, values: Sequence[float | None], texts: Sequence[str]) -> Coordinate:
-    """Return an axis of numbers. The smallest value is at the lower end and the largest at the upper end."""
+def numbers_axis(title: str, values: Sequence[float | None], texts: Sequence[str],
+                 short: Callable[[float], str] | None = None) -> Coordinate:
+    """Return an axis of numbers. The smallest value is at the lower end and the largest at the upper end.
+
+    Args:
+        title: name of the axis.
+        values: value of each run, or None. At least one is known.
+        texts: value of each run in words.
+        short: function that returns the text of a value at an end of the axis. None takes the text of the run.
+    """
     known = {value: text for value, text in zip(values, texts, strict=True) if value is not None}
     low, high = min(known), max(known)
+    ends = [known[end] if short is None else short(end) for end in (low, high)]
     span = high - low
     places = tuple(None if value is None else (value - low) / span if span else 0.5 for value in values)
-    return Coordinate(title, places, tuple(texts), {0.0: known[low], 1.0: known[high]} if span else {0.5: known[low]})
+    return Coordinate(title, places, tuple(texts), {0.0: ends[0], 1.0: ends[1]} if span else {0.5: ends[0]})
 
 
 def words_axis(title: str, texts: Sequence[str]) -> Coordinate:

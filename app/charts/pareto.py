@@ -15,7 +15,7 @@ from app.charts.categories import OTHERS, looks_of
 from app.charts.frame import themed
 from app.charts.geometry import Range, add_band, add_line, boundary, padded, spread
 from app.charts.labels import places_of
-from app.formats import capitalised, duration, escape, with_interval
+from app.formats import capitalised, duration, escape, plural, with_interval
 from engine.report.dominance import Standing
 from engine.report.pareto import Measure, Value
 
@@ -120,11 +120,11 @@ def axis_title(measure: Measure, widest: int) -> str:
 
 
 def value_text(measure: Measure, value: Value | None) -> str:
-    """Return the value of a measure in words, an accuracy with its interval."""
+    """Return the value of a measure in words, an accuracy with its interval and number of images."""
     if value is None:
         return "not measured"
     if measure.is_accuracy:
-        return with_interval(value.value, value.low, value.high)
+        return f"{with_interval(value.value, value.low, value.high)}, {plural(measure.images, 'image')}"
     return duration(value.value) if measure.unit == "s" else f"{value.value:,.0f}"
 
 

@@ -17,11 +17,11 @@ from app.charts.comparison import (
     parallel_figure,
     words_axis,
 )
-from app.components.compare_tables import difference_text
+from app.components.compare_tables import difference_text, result_text
 from app.components.form import label_of
 from app.components.live_plot import live_plot
 from app.components.states import section
-from app.formats import EMPTY, capitalised, count, missing, percent, plural
+from app.formats import capitalised, count, missing, percent, plural
 from app.theme import KIND_TITLES
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference
 
@@ -113,6 +113,6 @@ def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
         values = [None if missing(run.row[name]) else float(run.row[name]) for run in runs]
         is_accuracy = name.endswith("accuracy")
         if any(value is not None for value in values) and (alike or not is_accuracy):
-            texts = [EMPTY if value is None else percent(value) if is_accuracy else count(value) for value in values]
-            axes.append(numbers_axis(title, values, texts))
+            texts = [result_text(run, name.removesuffix("_accuracy")) if is_accuracy else count(run.row[name]) for run in runs]
+            axes.append(numbers_axis(title, values, texts, percent if is_accuracy else count))
     return axes

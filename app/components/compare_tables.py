@@ -12,7 +12,7 @@ from app.components.html_table import Markup, StaticColumn, html_table, with_lab
 from app.components.settings import setting_text
 from app.components.states import section
 from app.components.status import status_chip_html
-from app.formats import EMPTY, accuracy, count, escape, interval, missing, moment, percent, plural
+from app.formats import EMPTY, accuracy, count, escape, interval, missing, moment, percent, plural, with_interval
 from app.theme import KIND_TITLES
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference, setting_differences
 from engine.search.methods.registry import METHODS
@@ -44,19 +44,30 @@ def results(runs: Sequence[ComparedRun]) -> None:
 
 
 def result_html(run: ComparedRun, name: str) -> str | Markup:
-    """Return an accuracy of a run as HTML, with its interval on a second line if it has one."""
-    low, high = run.row[f"{name}_low"], run.row[f"{name}_high"]
-    text = accuracy(run.row[f"{name}_accuracy"])
-    return with_label(text, "" if missing(low) else interval(low, high).removesuffix(" %"))
+    """Return an accuracy of a run as HTML, with interval and number of images on a second line if it has them."""
+    text, low = accuracy(run.row[f"{name}_accuracy"]), run.row[f"{name}_low"]
+    if missing(low):
+        return text
+    return with_label(text, f"{interval(low, run.row[f'{name}_high'])}, {plural(int(run.row[f'{name}_images']), 'image')}")
+
+
+def result_text(run: ComparedRun, name: str) -> str:
+    """Return an accuracy of a run in words, with its interval and images, or with its split and "not a result"."""
+    if missing(run.row[f"{name}_accuracy"]):
+        return EMPTY
+    if missing(run.row[f"{name}_low"]):
+        return f"{percent(run.row[f'{name}_accuracy'])}, {run.row['accuracy_of']} split, not a result"
+    value = with_interval(run.row[f"{name}_accuracy"], run.row[f"{name}_low"], run.row[f"{name}_high"])
+    return f"{value}, {plural(int(run.row[f'{name}_images']), 'image')}"
 
 
 def measured_html(run: ComparedRun) -> str | Markup:
     """Return how and where the accuracies of a run were measured, as HTML."""
     if missing(run.row["natural_accuracy"]):
         return EMPTY
-    images = "" if missing(run.row["natural_images"]) else plural(int(run.row["natural_images"]), "image")
     where = str(run.row["accuracy_of"]).removesuffix(f", {run.row['adversarial_attack']}")
-    conditions = ", ".join(filter(None, (str(run.row["adversarial_attack"]), images)))
+    result = "" if run.kind == "attack" else "not a result"
+    conditions = ", ".join(filter(None, (str(run.row["adversarial_attack"]), result)))
     return with_label(where if "split" in where else f"{where} split", conditions)
 
 
@@ -94,7 +105,8 @@ def groups(found: Sequence[RunGroup]) -> None:
         StaticColumn("Natural", lambda one: mean_html(one, "natural_accuracy"), right=True),
         StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial_accuracy"), right=True))
     st.html(html_table(columns, found, label="Seed groups", note=(
-        "Mean and sample standard deviation over the runs, in points. They describe these runs. Groups whose runs were measured "
+        "Mean and sample standard deviation over the runs, in points. They describe these runs. Accuracies of "
+        "searches and retrainings are of their alphas or select split, and not a result. Groups whose runs were measured "
         "in different ways have no mean.")))
 
 

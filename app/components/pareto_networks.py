@@ -16,10 +16,11 @@ from app import address
 from app.charts.pareto import Mark, View, glyph_of, networks_figure, value_text
 from app.components.live_plot import live_plot
 from app.components.network_detail import picture
+from app.components.network_filter import visible
 from app.components.plot_picks import picked
 from app.components.states import RUN_PAGE, page_link, section
 from app.components.table import UNSORTED, CellText, Column, Row, orders_of, table
-from app.formats import EMPTY, capitalised, escape, plural, unequal_sizes
+from app.formats import EMPTY, capitalised, escape, interval, percent, plural, unequal_sizes
 from app.fronts import Front, front_of
 from app.theme import BADGES
 from engine.attack.catalogue import NATURAL, WORST
@@ -29,7 +30,7 @@ from engine.report.robustness import NetworkRow, RobustnessTable
 
 NONE = ""
 PLOT_HEIGHT = 520
-FIRST_ROWS, MOST_ROWS = 12, 100
+FIRST_ROWS = 12
 MOST_CELLS = 3
 MOST_COMPARED = 8  # selected networks that are compared in pairs
 ALL, BEST = "all", "front"
@@ -135,22 +136,14 @@ def networks_table(rows: Sequence[NetworkRow], front: Front, selected: Sequence[
     The selected networks and the front come first.
     """
     place = {Standing.FRONT: 1, Standing.OPEN: 2, Standing.DOMINATED: 3}
-    text = st.text_input("Search", st.query_params.get("find", ""), key="pareto.find",
-                         placeholder="Find a network by name or run", label_visibility="collapsed",
-                         on_change=lambda: address.choose(find=st.session_state["pareto.find"]))
-    found = [row for row in rows if text.lower() in f"{row.label} {row.run}".lower() or row.run in selected]
-    ordered = sorted(found, key=lambda row: 0 if row.run in selected else place[front.standings[row.run]])
-    most = MOST_ROWS if st.query_params.get("rows") == ALL or text else max(FIRST_ROWS, len(selected))
+    ordered = visible(sorted(rows, key=lambda row: 0 if row.run in selected else place[front.standings[row.run]]),
+                      first=FIRST_ROWS, keep=selected, key="pareto")
     shown = dict.fromkeys([*front.objectives, *(one for one in measures_shown(front) if one not in front.objectives)])
     columns = [Column("network", "Network"), Column("standing", "Standing", help=STANDING_HELP),
-               *(Column(one.name, f"{one.title}\n{one.images:,} images" if one.images else one.title, "right") for one in shown)]
-    action = table(columns, [row_of(row, front, list(shown), row.run in selected) for row in ordered[:most]],
+               *(Column(one.name, one.title, "right") for one in shown)]
+    action = table(columns, [row_of(row, front, list(shown), row.run in selected) for row in ordered],
                    key=f"pareto_table_{'_'.join(one.name for one in shown)}", label="Attacked networks", selected=None,
                    sort=address.chosen("sort", orders_of(columns), UNSORTED))
-    if len(ordered) > most:
-        st.caption(f"{most} of {len(ordered):,} networks, selected ones and the front first. Search to see others.")
-    if most < min(len(ordered), MOST_ROWS):
-        st.button(f"Show {min(len(ordered), MOST_ROWS)} networks", key="pareto.rows", on_click=lambda: address.choose(rows=ALL))
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     if action.sort:
@@ -177,11 +170,13 @@ def row_of(row: NetworkRow, front: Front, shown: Sequence[Measure], is_selected:
 
 
 def value_cell(measure: Measure, value: Value | None) -> CellText:
-    """Return the table cell of a value, with the interval of an accuracy on a second line."""
+    """Return the table cell of a value, with interval and number of images of an accuracy on a second line."""
     if value is None:
         return CellText(EMPTY, sort=-1e300 if measure.larger else 1e300, muted=True)
-    text, _, interval = value_text(measure, value).partition(" (")
-    return CellText(text, sub=interval.removesuffix(" %)"), sort=value.value)
+    if not measure.is_accuracy:
+        return CellText(value_text(measure, value), sort=value.value)
+    return CellText(percent(value.value), sub=f"{interval(value.low, value.high)}, {plural(measure.images, 'image')}",
+                    sort=value.value)
 
 
 def selection(rows: Sequence[NetworkRow], front: Front) -> None:

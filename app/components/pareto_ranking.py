@@ -69,8 +69,9 @@ def ranking_figure(rows: pd.DataFrame, measure: Measure) -> go.Figure:
         group = rows[~rows["title"].isin(looks)] if title == OTHERS else rows[rows["title"] == title]
         figure.add_scatter(
             x=group["supernet"] * 100, y=group["value"] * 100, name=title, mode="markers", hoverinfo="text",
-            hovertext=[f"<b>{escape(row.label)}</b><br>supernet {percent(row.supernet)}<br>{measure.title} "
-                       f"{with_interval(row.value, row.value_low, row.value_high)}" for row in group.itertuples()],
+            hovertext=[f"<b>{escape(row.label)}</b><br>supernet {percent(row.supernet)}, alphas split, not a result<br>"
+                       f"{measure.title} {with_interval(row.value, row.value_low, row.value_high)}, "
+                       f"{plural(measure.images, 'image')}" for row in group.itertuples()],
             marker={"color": look.colour, "symbol": look.symbol, "size": 10},
             error_y=table_bars(group, "value") if bars else None)
     accuracy_axes(figure, "Adversarial accuracy of the supernet, alphas split, batch statistics (%)",
