@@ -40,6 +40,7 @@ from engine.report.robustness import NetworkRow, RobustnessTable, evaluations_of
 
 MOST_OPENINGS = 100  # most rows of the test ledger
 MOST_INTERVALS = 20  # most networks in the chart of intervals
+MOST_LETTERS = 16  # letters of one network that fit in the table
 FIRST_ROWS = 30  # networks in the table until the reader asks for more
 STATES = {"queued": "attack waiting", "running": "attack running", "stopping": "attack stopping", "stopped": "attack stopped",
           "failed": "attack failed", "finished": "attack finished"}
@@ -180,6 +181,9 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
         letters = evaluations.comparison(chosen).letters
     except RunLogError as error:
         st.caption(f"The networks cannot be compared: {error}")
+        return {}
+    if max(map(len, letters.values()), default=0) > MOST_LETTERS:
+        st.caption("With so many networks, letters no longer say who can be told apart: tick networks to test them in pairs.")
         return {}
     return dict(letters) if len(letters) > 1 else {}
 
