@@ -35,7 +35,7 @@ def outcomes(run: str) -> pd.DataFrame:
     Raises:
         RunLogError: the run's file of outcomes is missing or cannot be read.
     """
-    return _outcomes(str(session.runs_root()), run, _changed(result_file(run, OUTCOMES)))
+    return _outcomes(str(session.runs_root()), run, changed(result_file(run, OUTCOMES)))
 
 
 def samples(run: str) -> Samples:
@@ -45,7 +45,7 @@ def samples(run: str) -> Samples:
         RunLogError: the file is missing or cannot be read.
     """
     path = result_file(run, SAMPLES)
-    return _samples(str(path), _changed(path))
+    return _samples(str(path), changed(path))
 
 
 def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
@@ -62,7 +62,7 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
         RunLogError: the outcomes of a run cannot be read.
     """
     compared = [row.run for row in table.rows if row.complete and (runs is None or row.run in runs)]
-    stamps = {run: _changed(result_file(run, OUTCOMES)) for run in compared}
+    stamps = {run: changed(result_file(run, OUTCOMES)) for run in compared}
     recorded = tuple((run, changed) for run, changed in stamps.items() if changed)
     return _comparison(str(session.runs_root()), table.protocol, column, recorded, table)
 
@@ -77,7 +77,7 @@ def result_file(run: str, name: str) -> Path:
     return RunFolder(session.runs_root(), run).results / name
 
 
-def _changed(path: Path) -> int:
+def changed(path: Path) -> int:
     """Return the modification time of a file in nanoseconds, or 0 if the file does not exist."""
     try:
         return path.stat().st_mtime_ns

@@ -35,6 +35,7 @@ def pages() -> dict[str, st.Page]:
         "queue": st.Page(HERE / "views/queue.py", title="Queue", url_path="queue"),
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
+        "compare": st.Page(HERE / "views/compare.py", title="Compare", url_path="compare"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
         "import": st.Page(HERE / "views/imports.py", title="Import", url_path="import"),
     }

@@ -107,7 +107,7 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
         "objectives": lambda: log.objectives(long), "share_at_vertex": lambda: log.share_at_vertex(long),
         "alpha_epochs": lambda: log.alpha_epochs(long, "robust"), "alpha_matrix": lambda: log.alpha_matrix(long, "robust"),
         "alpha_lines": lambda: log.alpha_lines(long, "robust"), "genotypes": lambda: log.genotypes(long),
-        "chain": lambda: log.chain(long), "evaluations": log.evaluations, "pareto_networks": log.pareto_networks,
+        "chain": lambda: log.chain(long), "evaluations": log.evaluations, "search_times": log.search_times,
         "pareto_epochs": log.pareto_epochs, "test_openings": log.test_openings,
     }
     times |= {name: median_ms(question) for name, question in questions.items()}

@@ -44,9 +44,9 @@ from engine.search.methods.registry import METHODS
 if TYPE_CHECKING:  # these import pandas and DuckDB, which most verbs do not need
     from engine.report.robustness import Distinctions, RobustnessTable
 
-__all__ = ["Finding", "Setting", "compare", "datasets", "describe", "doctor", "fetch_dataset", "force_stop", "launch", "presets",
-           "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema", "status", "stop", "table", "transplant",
-           "wait"]
+__all__ = ["Finding", "Setting", "compare", "datasets", "describe", "differences", "doctor", "fetch_dataset", "force_stop",
+           "launch", "presets", "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema", "status", "stop",
+           "table", "transplant", "wait"]
 
 
 def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "arnas", dataset: str = "digits",
@@ -165,6 +165,26 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
 
     with snapshot(runs_root(runs)) as log:
         return compared(log, ids, attack)
+
+
+def differences(ids: Sequence[str], *, runs: Path | str | None = None) -> dict[str, Any]:
+    """Return the results of runs of any kind, and the settings in which they and the runs that they follow differ.
+
+    Args:
+        ids: run ids.
+        runs: folder of all runs; None for the default.
+
+    Returns:
+        {"results": one dict per run, "settings": one dict per differing setting}, ready for JSON.
+
+    Raises:
+        RunLogError: a run does not exist.
+    """
+    from engine.log import snapshot
+    from engine.report.run_comparison import compared_runs, comparison_record
+
+    with snapshot(runs_root(runs)) as log:
+        return comparison_record(compared_runs(log, list(dict.fromkeys(ids))))
 
 
 def table(form: str = "json", *, protocol: str | None = None, older: bool = False, runs: Path | str | None = None) -> bytes:

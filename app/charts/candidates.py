@@ -8,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.accuracies import accuracy_axes, table_bars
 from app.charts.frame import blank
-from app.charts.pareto import accuracy_axes, interval_bars
 from app.formats import count, with_interval
 
 
@@ -65,7 +65,7 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame, x: str, attack: str, spli
         x=rows[x] * 100, y=rows["adversarial"] * 100, name=name, mode="markers+text", text=rows["candidate"].astype(str),
         textposition="top right", hoverinfo="text", hovertext=[_hover(row, attack, split) for row in rows.to_dict("records")],
         marker={"size": 12, "color": colour, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
-        error_x=interval_bars(rows, x), error_y=interval_bars(rows, "adversarial"))
+        error_x=table_bars(rows, x), error_y=table_bars(rows, "adversarial"))
 
 
 def _hover(row: dict[str, Any], attack: str, split: str) -> str:

@@ -1,35 +1,71 @@
-"""Two plots of natural versus adversarial accuracy: attacked networks with their Pareto front, and the epochs of searches.
-
-The two plots are separate because they show different quantities. Attacked networks are measured on the test split. The supernet
-of a search is measured on the alphas split (the images that train the alphas).
-"""
+"""The plot of attacked networks in two or three measures, with their Pareto front."""
 
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.categories import OTHERS, looks_of
 from app.charts.frame import themed
-from app.formats import epsilon, escape, percent, plural, with_interval
-from engine.attack.protocol import ball_text
+from app.charts.geometry import Range, add_band, add_line, boundary, padded, spread
+from app.charts.labels import places_of
+from app.formats import capitalised, duration, escape, plural, with_interval
+from engine.report.dominance import Standing
+from engine.report.pareto import Measure, Value
 
-# Quantities that a marker's area or colour can show: column -> name.
-QUANTITIES = {"parameters": "parameters", "macs": "MACs"}
-SMALLEST, LARGEST = 9.0, 26.0  # marker diameter, pixels
-MOST_LABELS = 12
-WIDEST_LABEL = 44  # characters per line of a label, so that it stays inside the chart
-# The colours of operations, which stay distinct under colour-vision deficiencies. The strongest contrast comes first.
-CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
-    "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
-MOST_TOGETHER = 3  # networks of one point that its hover text describes
+SMALLEST, LARGEST, EQUAL = 9.0, 26.0, 11.0  # marker diameter, pixels
+WIDTH, HEIGHT = 640.0, 400.0  # pixels of the plot on a narrow screen, for which labels are placed
+WIDEST_TITLE = 44  # characters per line of an axis title
 MOST_LINES = 8  # lines that the reasons of a badge may take in a hover text
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+MOST_LABELS = 24
+LOOKS = {Standing.FRONT: (theme.FRONT, "circle"), Standing.OPEN: (theme.FRONT, "circle-open"),
+         Standing.DOMINATED: (theme.DOMINATED, "x-thin-open")}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A network as a point of the plot.
+
+    Attributes:
+        run: id of the attack run.
+        label: name of the network.
+        title: method with unusual settings, or name of a hand-made network.
+        badge: colour of the reliability badge.
+        reasons: reasons of the badge.
+        values: {name of a measure: value}.
+        standing: place relative to the front.
+        selected: True if the reader has selected the network.
+    """
+
+    run: str
+    label: str
+    title: str
+    badge: str
+    reasons: str
+    values: Mapping[str, Value]
+    standing: Standing
+    selected: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """What the plot shows: the measures of its axes, a third objective, and the measures of colour and size.
+
+    `third` is the third objective or None. `colour` is "standing", "title" or the name of a measure. `size` is the name of a
+    measure, or "" for markers of one size.
+    """
+
+    x: Measure
+    y: Measure
+    third: Measure | None = None
+    colour: str = "standing"
+    size: str = ""
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
@@ -40,156 +76,202 @@ def marker_sizes(values: Sequence[float | None]) -> list[float]:
     """
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
-        return [12.0] * len(values)
+        return [EQUAL] * len(values)
     low, span = min(known), max(known) - min(known)
     return [(SMALLEST**2 + (LARGEST**2 - SMALLEST**2) * (float(value) - low) / span) ** 0.5
             if value is not None and value == value else SMALLEST for value in values]
 
 
-def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour: str = "front",
-                    dominated: bool = True) -> go.Figure:
-    """Return the plot of the attacked networks of one group, with their Pareto front.
+def networks_figure(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure]) -> go.Figure:
+    """Return the plot of networks, with their front if it has two objectives.
+
+    Networks with equal values stand side by side. The names of the front and of the selected networks are written beside their
+    points where there is space. Selected networks also have error bars. The other intervals are drawn by the browser, for the
+    network under the pointer (`components/plot_picks.py`).
 
     Args:
-        frame: rows of `RunLog.pareto_networks` that share one fingerprint (the same attack on the same images), with an
-            additional columns `label`, the name of the network in the plot, `badge`, the colour of its reliability badge, and
-            `badge_reasons`, from `RunLog.runs`.
-        attack: title of the attack, for the label of the axis.
-        size: quantity that the area of a marker shows: "parameters" or "macs". "" draws all markers in one size.
-        colour: property that the colour of a marker shows: "front" (whether the network is on the front), "method", "parameters"
-            or "macs".
-        dominated: True to draw dominated networks as well.
+        marks: the networks, at least one.
+        view: the measures to show.
+        measures: all measures of the networks.
     """
-    frame = frame.assign(diameter=marker_sizes(list(frame[size])) if size else 12.0)
     figure = go.Figure()
-    front = frame[frame["is_front"]].sort_values(["natural", "adversarial"])
-    figure.add_scatter(x=front["natural"] * 100, y=front["adversarial"] * 100, mode="lines", line_shape="vh", hoverinfo="skip",
-                       line={"color": theme.FRONT, "width": 1.6, "dash": "dot"}, showlegend=False)
-    shown = frame if dominated else frame[frame["is_front"]]
-    marked = [f"{row.label}\u00a0{_badge(row)[1]}" for row in shown.itertuples()]
-    shown = shown.assign(hover=_hovers(shown, attack), name=labels_of(shown.assign(label=marked)))
-    if len(shown) > MOST_LABELS:  # only the glyphs of doubtful networks
-        shown["name"] = ["" if row.badge == "green" else _badge(row)[1] for row in shown.itertuples()]
-    for name, rows, marker in _groups(shown, colour):
-        figure.add_scatter(
-            x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, customdata=rows[["run"]].to_numpy(),
-            mode="markers+text", text=rows["name"], textposition="top right",
-            hovertext=rows["hover"], hoverinfo="text",
-            marker={"size": rows["diameter"], "line": {"width": 1, "color": "rgba(127,127,127,.6)"}, **marker},
-            error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
-    first, images = frame.iloc[0], "{:,} images of the test split (%)"
-    natural = images.format(first["natural_images"]) if frame["natural_images"].nunique() == 1 else "test split (%)"
-    ball = ball_text(first["norm"], first["epsilon"])
-    accuracy_axes(figure, f"Natural accuracy, {natural}", f"{attack} accuracy, {ball}, {images.format(first['images'])}")
+    values = [(one.values[view.x.name].value * view.x.factor, one.values[view.y.name].value * view.y.factor) for one in marks]
+    ranges = _ranges(marks, view, values)
+    places = spread(values, ranges, (WIDTH, HEIGHT))
+    if view.third is None:
+        _add_front(figure, marks, view, ranges)
+    _add_markers(figure, marks, view, measures, places)
+    _add_selected(figure, [(mark, place) for mark, place in zip(marks, places, strict=True) if mark.selected], view)
+    _add_labels(figure, marks, places, ranges)
+    themed(figure, margin={"l": 74, "r": 20, "t": 44, "b": 58})
+    figure.update_layout(hovermode="closest", dragmode="zoom", clickmode="event")
+    if scale := measures.get(view.third.name if view.third else view.colour):
+        figure.update_layout(coloraxis=scale_axis(scale))
+    figure.update_xaxes(title={"text": axis_title(view.x, 90)}, range=ranges[0], **_ticks(view.x))
+    figure.update_yaxes(title={"text": axis_title(view.y, WIDEST_TITLE)}, range=ranges[1], **_ticks(view.y))
     return figure
 
 
-def _badge(row: Any) -> tuple[str, str, str]:
-    """Return (tone, glyph, word) of the reliability badge of a network."""
-    return theme.BADGES.get(row.badge, theme.BADGES["amber"])
+def axis_title(measure: Measure, widest: int) -> str:
+    """Return the title of an axis, with unit and conditions, in lines of at most `widest` characters."""
+    unit = f" ({measure.unit})" if measure.unit else ""
+    words = ", ".join(filter(None, (measure.title, measure.where, "" if measure.larger else "smaller is better")))
+    return "<br>".join(textwrap.wrap(f"{words}{unit}", widest))
 
 
-def labels_of(frame: pd.DataFrame) -> list[str]:
-    """Return the label of each network's point.
-
-    If the points of several networks coincide, the first network's label lists the names of all of them. The labels of the others
-    are "".
-    """
-    points = list(zip(frame["natural"], frame["adversarial"], strict=True))
-    together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
-    return ["<br>".join(textwrap.wrap(", ".join(together.pop(point, [])), WIDEST_LABEL)) for point in points]
+def value_text(measure: Measure, value: Value | None) -> str:
+    """Return the value of a measure in words, an accuracy with its interval and number of images."""
+    if value is None:
+        return "not measured"
+    if measure.is_accuracy:
+        return f"{with_interval(value.value, value.low, value.high)}, {plural(measure.images, 'image')}"
+    return duration(value.value) if measure.unit == "s" else f"{value.value:,.0f}"
 
 
-def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
-    """Return the traces of the plot, each as a tuple (name in the legend, rows of its networks, Plotly style of its markers).
-
-    If the colour shows the number of parameters or MACs, there is a single trace. Otherwise the traces differ in colour and in
-    the shape or fill of their markers.
-    """
-    if colour in QUANTITIES:
-        bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}
-        return [("networks", frame, {"color": frame[colour], "colorscale": "Viridis", "colorbar": bar, "symbol": "circle"})]
-    if colour == "method":
-        names = sorted(set(frame["method"].astype(str)))
-        return [(name, frame[frame["method"].astype(str) == name],
-                 {"color": CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], "symbol": SYMBOLS[k % len(SYMBOLS)]})
-                for k, name in enumerate(names)]
-    groups = [("on the front", frame[frame["is_front"]], {"color": theme.FRONT, "symbol": "circle"}),
-              ("dominated", frame[~frame["is_front"]], {"color": theme.DOMINATED, "symbol": "circle-open"})]
-    return [group for group in groups if len(group[1])]
+def _ticks(measure: Measure) -> dict[str, str]:
+    return {"ticksuffix": " %"} if measure.is_accuracy else {"ticksuffix": " s"} if measure.unit else {"tickformat": "~s"}
 
 
-def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
-    """Return Plotly error bars that show 95 % Wilson intervals in per cent.
-
-    Args:
-        rows: table with the columns <name>, <name>_low and <name>_high, as fractions.
-        name: prefix of the columns, "natural" or "adversarial".
-    """
-    return {"type": "data", "symmetric": False, "array": (rows[f"{name}_high"] - rows[name]) * 100, "thickness": 1, "width": 3,
-            "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
-
-
-def _hovers(frame: pd.DataFrame, attack: str) -> list[str]:
-    """Return the hover text of each network's point.
-
-    The browser shows the text of only one of several points that coincide, so their text describes all their networks.
-    """
-    points = list(zip(frame["natural"], frame["adversarial"], strict=True))
-    texts: dict[tuple[float, float], list[str]] = defaultdict(list)
-    for point, row in zip(points, frame.itertuples(), strict=True):
-        texts[point].append(_hover(row, attack))
-    return ["<br><br>".join([*texts[point][:MOST_TOGETHER], *(
-        [f"and {plural(len(texts[point]) - MOST_TOGETHER, 'more network')}"] if len(texts[point]) > MOST_TOGETHER else [])])
-        for point in points]
+def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, float]]) -> tuple[Range, Range]:
+    """Return the ranges of both axes: all points, and the intervals of the front and of the selected networks."""
+    ranges = []
+    for place, measure in enumerate((view.x, view.y)):
+        ends = [end * measure.factor for mark in marks
+                if mark.selected or (mark.standing is Standing.FRONT and view.third is None)
+                for value in (mark.values[measure.name],) for end in (value.low, value.high)]
+        ranges.append(padded([*(value[place] for value in values), *ends]))
+    return ranges[0], ranges[1]
 
 
-def _hover(row: Any, attack: str) -> str:
-    def measured(name: str) -> str:
-        images = row.natural_images if name == "natural" else row.images
-        return f"{with_interval(*(getattr(row, name + end) for end in ('', '_low', '_high')))}, {images:,.0f} images"
+def _add_front(figure: go.Figure, marks: Sequence[Mark], view: View, ranges: tuple[Range, Range]) -> None:
+    """Draw the front as a line, and around it the band between the fronts of the lower and of the upper ends of the intervals."""
+    larger = (view.x.larger, view.y.larger)
+    ends: dict[str, list[tuple[float, float]]] = {"value": [], "low": [], "high": []}
+    for mark in marks:
+        if mark.standing is Standing.FRONT:
+            for end, points in ends.items():
+                points.append((getattr(mark.values[view.x.name], end) * view.x.factor,
+                               getattr(mark.values[view.y.name], end) * view.y.factor))
+    paths = {end: boundary(points, larger, ranges) for end, points in ends.items()}
+    if view.x.is_accuracy or view.y.is_accuracy:
+        add_band(figure, paths["high"], paths["low"], theme.FRONT, 0.1)
+    add_line(figure, paths["value"], theme.FRONT, dash="dot")
 
-    size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""
-    return (f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}<br>"
-            f"{ball_text(row.norm, row.epsilon)}, fingerprint {row.fingerprint[:6]}<br>{_reliability(row)}{size}"
-            f"<br>{row.run}, preset {row.preset}")
+
+def _add_markers(figure: go.Figure, marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
+                 places: Sequence[tuple[float, float]]) -> None:
+    sizes = marker_sizes([mark.values[view.size].value if view.size in mark.values else None for mark in marks]) \
+        if view.size else [EQUAL] * len(marks)
+    texts = hover_texts(marks, view)
+    for name, members, marker in _groups(marks, view, measures):
+        figure.add_scatter(
+            x=[places[place][0] for place in members], y=[places[place][1] for place in members], name=name, mode="markers",
+            customdata=[_custom(marks[place], view) for place in members], hovertext=[texts[place] for place in members],
+            hoverinfo="text", marker={"size": [sizes[place] for place in members], "line": {"width": 1.6}, **marker})
 
 
-def _reliability(row: Any) -> str:
+def _custom(mark: Mark, view: View) -> list[object]:
+    """Return what the browser needs to know about a point: the run, and value and interval ends on both axes."""
+    return [mark.run, *(end * one.factor for one in (view.x, view.y) for value in (mark.values[one.name],)
+                        for end in (value.value, value.low, value.high))]
+
+
+def _groups(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
+            ) -> list[tuple[str, list[int], dict[str, Any]]]:
+    """Return the traces of the plot as tuples (name in the legend, places of the networks, Plotly style of the markers)."""
+    scale = measures.get(view.third.name if view.third else view.colour)
+    if scale is None and view.colour == "title":
+        return _title_groups(marks)
+    groups = []
+    for standing, (colour, symbol) in LOOKS.items():
+        members = [place for place, mark in enumerate(marks)
+                   if mark.standing is standing and (scale is None or scale.name in mark.values)]
+        look = {"color": colour} if scale is None else {
+            "color": [marks[place].values[scale.name].value * scale.factor for place in members], "coloraxis": "coloraxis"}
+        if members:
+            groups.append((standing.value, members, {"symbol": symbol, **look}))
+    return groups
+
+
+def _title_groups(marks: Sequence[Mark]) -> list[tuple[str, list[int], dict[str, Any]]]:
+    """Return one trace per title, and one for all rare titles. Networks on the front have filled markers."""
+    looks = looks_of(mark.title for mark in marks)
+    names = [mark.title if mark.title in looks else OTHERS for mark in marks]
+    groups = []
+    for name, look in looks.items():
+        members = [place for place, one in enumerate(names) if one == name]
+        symbols = [look.symbol if marks[place].standing is Standing.FRONT else f"{look.symbol}-open" for place in members]
+        groups.append((name, members, {"color": look.colour, "symbol": symbols}))
+    return groups
+
+
+def scale_axis(measure: Measure) -> dict[str, Any]:
+    """Return the layout of a colour scale that shows a measure."""
+    return {"colorscale": "Viridis", "reversescale": not measure.larger, "colorbar": {
+        "title": {"text": axis_title(measure, 34), "side": "right"}, "thickness": 12, "outlinewidth": 0, **_ticks(measure)}}
+
+
+def _add_selected(figure: go.Figure, selected: Sequence[tuple[Mark, tuple[float, float]]], view: View) -> None:
+    """Draw a ring and error bars for each selected network."""
+    if not selected:
+        return
+    bars = {name: interval_bars([mark.values[one.name] for mark, _ in selected], one.factor)
+            for name, one in (("error_x", view.x), ("error_y", view.y)) if one.is_accuracy}
+    figure.add_scatter(x=[x for _, (x, _) in selected], y=[y for _, (_, y) in selected], mode="markers", hoverinfo="skip",
+                       showlegend=False, marker={"size": 19, "symbol": "circle-open", "color": theme.SERIES["accent"],
+                                                 "line": {"width": 2.4}}, **bars)
+
+
+def interval_bars(values: Sequence[Value], factor: float) -> dict[str, object]:
+    """Return Plotly error bars that show 95 % intervals."""
+    return {"type": "data", "symmetric": False, "thickness": 1.4, "width": 4, "color": theme.SERIES["accent"],
+            "array": [(one.high - one.value) * factor for one in values],
+            "arrayminus": [(one.value - one.low) * factor for one in values]}
+
+
+def _add_labels(figure: go.Figure, marks: Sequence[Mark], places: Sequence[tuple[float, float]],
+                ranges: tuple[Range, Range]) -> None:
+    """Write the names of the selected networks and of the front beside their points, as far as there is space."""
+    together = Counter((mark.standing, places_key(mark)) for mark in marks)
+    named: list[tuple[int, str]] = []
+    seen = set()
+    for place, mark in sorted(enumerate(marks), key=lambda one: not one[1].selected):
+        key = (mark.standing, places_key(mark))
+        if mark.selected or (mark.standing is Standing.FRONT and key not in seen):
+            more = f" + {together[key] - 1}" if together[key] > 1 and not mark.selected else ""
+            named.append((place, f"{mark.label} {glyph_of(mark.badge)}{more}"))
+            seen.add(key)
+    named = named[:MOST_LABELS]
+    pixels = [tuple((places[place][axis] - ranges[axis][0]) / (ranges[axis][1] - ranges[axis][0]) * size
+                    for axis, size in enumerate((WIDTH, HEIGHT))) for place, _ in named]
+    positions = places_of([(x, y) for x, y in pixels], [text for _, text in named], (WIDTH, HEIGHT))
+    shown = [(place, text, position) for (place, text), position in zip(named, positions, strict=True) if position]
+    figure.add_scatter(x=[places[place][0] for place, _, _ in shown], y=[places[place][1] for place, _, _ in shown], mode="text",
+                       text=[escape(text) for _, text, _ in shown], textposition=[position for _, _, position in shown],
+                       hoverinfo="skip", showlegend=False)
+
+
+def places_key(mark: Mark) -> tuple[float, ...]:
+    """Return all values of a network. Networks with equal values stand side by side."""
+    return tuple(one.value for one in mark.values.values())
+
+
+def glyph_of(badge: str) -> str:
+    """Return the sign of a reliability badge."""
+    return theme.BADGES.get(badge, theme.BADGES["amber"])[1]
+
+
+def hover_texts(marks: Sequence[Mark], view: View) -> list[str]:
+    """Return the hover text of each network: its values with intervals, its standing and its reliability."""
+    shown = dict.fromkeys(filter(None, (view.x, view.y, view.third)))
+    return ["<br>".join([
+        f"<b>{escape(mark.label)}</b>", *(f"{capitalised(one.title)}: {value_text(one, mark.values.get(one.name))}"
+                                          for one in shown), capitalised(mark.standing.value), _reliability(mark), mark.run])
+        for mark in marks]
+
+
+def _reliability(mark: Mark) -> str:
     """Return the badge of a network with its reasons, for a hover text. The reasons are cut to a few lines."""
-    _, glyph, word = _badge(row)
-    lines = textwrap.wrap(f"{glyph} {word}: {' '.join(row.badge_reasons.split())}", 70, max_lines=MOST_LINES, placeholder=" …")
+    _, glyph, word = theme.BADGES.get(mark.badge, theme.BADGES["amber"])
+    lines = textwrap.wrap(f"{glyph} {word}: {' '.join(mark.reasons.split())}", 70, max_lines=MOST_LINES, placeholder=" …")
     return "<br>".join(map(escape, lines))
-
-
-def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
-    """Return a plot with one line per search and one marker per epoch. The marker of the latest epoch is large and filled.
-
-    Args:
-        frame: rows of `RunLog.pareto_epochs` that share one group (the same attack on the same dataset), with an additional
-            column `label`, the name of the search in the plot.
-        attack: title of the attack, for the label of the axis.
-    """
-    figure = go.Figure()
-    for k, (_, rows) in enumerate(frame.groupby("run", sort=False)):
-        rows = rows.sort_values("epoch")
-        colour, symbol = CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], SYMBOLS[k % len(SYMBOLS)]
-        last = len(rows) - 1
-        hover = [f"<b>{row.label}</b><br>epoch {row.epoch:g}<br>natural {percent(row.natural)}<br>{row.attack_title}, epsilon "
-                 f"{epsilon(row.epsilon)}: {percent(row.adversarial)}<br>alphas split, batch statistics, not a result<br>"
-                 f"{row.run}" for row in rows.itertuples()]
-        figure.add_scatter(
-            x=rows["natural"] * 100, y=rows["adversarial"] * 100, mode="lines+markers", name=str(rows["label"].iloc[0]),
-            line={"color": colour, "width": 1.6}, hovertext=hover, hoverinfo="text", customdata=rows[["run"]].to_numpy(),
-            marker={"color": colour, "size": [13 if i == last else 6 for i in range(last + 1)],
-                    "symbol": [symbol if i == last else f"{symbol}-open" for i in range(last + 1)]})
-    accuracy_axes(figure, "Natural accuracy, alphas split, batch statistics (%)",
-                  f"{attack} accuracy, alphas split, batch statistics (%)")
-    return figure
-
-
-def accuracy_axes(figure: go.Figure, x: str, y: str) -> None:
-    """Apply the shared look to a plot of two accuracies in per cent, and set the titles of its axes to `x` and `y`."""
-    themed(figure, margin={"l": 70, "t": 40, "b": 56})
-    figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},
-                         hovermode="closest")

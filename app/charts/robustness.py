@@ -21,7 +21,7 @@ SYMBOLS = ("triangle-up", "diamond", "pentagon", "triangle-down", "hexagon", "st
 FIXED = {NATURAL: (theme.SERIES["natural"], "circle"), WORST: (theme.SERIES["adversarial"], "square")}
 SUITE = (theme.SERIES["adversarial"], "square-open")
 SPREAD = 0.24  # distance from the middle of a row to its first and last measure, as a share of the row's height
-ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
+ROW_HEIGHT, FRAME_HEIGHT = 54, 100  # pixels
 WIDEST_LABEL = 24  # characters per line of a network's name; more would leave too little space for the intervals
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.categories import CATEGORY_COLOURS, SYMBOLS
 from app.charts.frame import themed
-from app.charts.pareto import CATEGORY_COLOURS, SYMBOLS
 from app.formats import with_interval
 from engine.attack.protocol import NORM_TITLES
 from engine.config import pixels_text

@@ -50,7 +50,7 @@ def picture(row: NetworkRow, *, key: str) -> None:
 
 
 def measurements(row: NetworkRow) -> None:
-    """Show the table of all attacks on a network, the reliability checks, and the fingerprint of each result."""
+    """Show the table of all attacks on a network, and the fingerprint of each result."""
     attacks = session.run_log().attacks(row.run)
     if attacks.empty:
         st.caption("No attack has been measured yet.")
@@ -59,11 +59,15 @@ def measurements(row: NetworkRow) -> None:
     bounds(row)
     st.caption(CHECKPOINT_NOTE)
     page_link(RUN_PAGE, "Open the run", id=row.run)
-    section("Reliability checks", row.badge.colour)
-    checks(row)
     if not attacks.empty:
         with st.expander("Fingerprints in full"):
             fingerprints(attacks)
+
+
+def reliability(row: NetworkRow) -> None:
+    """Show the reliability checks of a network, with the colour of its badge."""
+    section("Reliability checks", row.badge.colour)
+    checks(row)
 
 
 def bounds(row: NetworkRow) -> None:

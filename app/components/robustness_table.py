@@ -41,7 +41,7 @@ def about_of(column: ResultColumn) -> str:
 
 
 def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping[str, str], states: Mapping[str, str],
-            compared: Collection[str], folded: Collection[str]) -> list[Row]:
+            compared: Collection[str], folded: Collection[str], listed: Collection[str] | None = None) -> list[Row]:
     """Return the rows of a robustness table.
 
     Several networks with the same title get a heading, which gives the mean and standard deviation of their accuracies.
@@ -53,13 +53,17 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
         states: {run: state of its evaluation, for example "attack running"}, with an entry for each incomplete evaluation.
         compared: runs whose checkbox is set.
         folded: ids of the headings whose rows are hidden, from `heading_id`.
+        listed: runs of the networks to list; None for all. The means of a heading are those of all its networks.
     """
     rows = []
     for group in table.groups:
+        networks = [network for network in group.rows if listed is None or network.run in listed]
+        if not networks:
+            continue
         heading = heading_id(group.title) if len(group.rows) > 1 else ""
         if heading:
             rows.append(_heading(group, heading, heading in folded))
-        for network in group.rows:
+        for network in networks:
             state = states.get(network.run, "")
             others = plural(network.repeats, "other evaluation") if network.repeats else ""
             under = " · ".join(filter(None, (state or recipes.get(network.run) or network.preset, others)))

@@ -25,7 +25,8 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.network_comparison import comparison, sweeps
-from app.components.network_detail import jump_html, measurements, other_evaluations, picture, title_html
+from app.components.network_detail import jump_html, measurements, other_evaluations, picture, reliability, title_html
+from app.components.network_filter import visible
 from app.components.network_images import images
 from app.components.protocol import choose_protocol
 from app.components.published import published
@@ -39,6 +40,8 @@ from engine.report.robustness import NetworkRow, RobustnessTable, evaluations_of
 
 MOST_OPENINGS = 100  # most rows of the test ledger
 MOST_INTERVALS = 20  # most networks in the chart of intervals
+MOST_LETTERS = 16  # letters of one network that fit in the table
+FIRST_ROWS = 30  # networks in the table until the reader asks for more
 STATES = {"queued": "attack waiting", "running": "attack running", "stopping": "attack stopping", "stopped": "attack stopped",
           "failed": "attack failed", "finished": "attack finished"}
 BEFORE_RESULTS = {"running": "Starting, without a result yet", "queued": "Waiting to attack",
@@ -73,7 +76,7 @@ def networks() -> None:
     chosen = choose_protocol(tables, shown)
     states = {row.run: state_words(attack_runs.loc[row.run]) for row in chosen.rows
               if not row.complete and row.run in attack_runs.index}
-    main_table(chosen, states)
+    listed = main_table(chosen, states)
     without_results(attack_runs, tables)
     attack_more(chosen, runs)
     picked = [row for run in address.several("compare") if (row := chosen.row(run))]
@@ -82,9 +85,7 @@ def networks() -> None:
         sweeps(picked)
     detail(chosen, other)
     transfers(chosen)
-    section("All networks of this protocol", "a point is the accuracy, its bar the 95 % Wilson interval")
-    live_plot(intervals_figure(chosen.columns, chosen.rows[:MOST_INTERVALS]), key=f"robustness_intervals_{chosen.protocol}",
-              height=height_of(len(chosen.rows[:MOST_INTERVALS])), label="Accuracy under each attack with 95 % intervals")
+    intervals(chosen, picked or listed)
     published(chosen.dataset)
     ledger()
 
@@ -117,8 +118,18 @@ def state_words(run: pd.Series) -> str:
     return words if missing(run["progress"]) else f"{words}, {percent(run['progress'], 0)} done"
 
 
-def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
-    """Show the table of networks, and store the reader's clicks in the page's address.
+def intervals(chosen: RobustnessTable, rows: list[NetworkRow]) -> None:
+    """Show the chart of intervals: the picked networks, or those that the table lists. It shows only so many at once."""
+    shown = rows[:MOST_INTERVALS]
+    total = len(chosen.rows)
+    section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval"
+            + ("" if len(shown) == total else f"; {len(shown)} of {total:,} networks: tick or search in the table for others"))
+    live_plot(intervals_figure(chosen.columns, shown), key=f"robustness_intervals_{chosen.protocol}",
+              height=height_of(len(shown)), label="Accuracy under each attack with 95 % intervals")
+
+
+def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkRow]:
+    """Show the table of networks, store the reader's clicks in the page's address, and return the listed networks.
 
     Args:
         chosen: the robustness table.
@@ -128,8 +139,10 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
     known = [row.run for row in chosen.rows]
     compared, folded = address.several("compare", known), address.several("folded")
     columns = columns_of(chosen, letters)
+    listed = visible(chosen.rows, first=FIRST_ROWS, keep=[*compared, selected_row(chosen).run], key="robustness")
     action = table(columns,
-                   rows_of(chosen, letters, {row.run: recipes.recipe(row) for row in chosen.rows}, states, compared, folded),
+                   rows_of(chosen, letters, {row.run: recipes.recipe(row) for row in listed}, states, compared, folded,
+                           {row.run for row in listed}),
                    key=f"robustness_{chosen.protocol}", label=f"Networks attacked under protocol {chosen.protocol}",
                    selected=selected_row(chosen).run, sort=address.chosen("sort", orders_of(columns), UNSORTED))
     if action.opened:
@@ -147,6 +160,7 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
         meanings, sizes))))
     if any(row.complete for row in chosen.rows):
         export_buttons(chosen)
+    return listed
 
 
 def toggled(values: list[str], one: str | None) -> list[str]:
@@ -167,6 +181,9 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
         letters = evaluations.comparison(chosen).letters
     except RunLogError as error:
         st.caption(f"The networks cannot be compared: {error}")
+        return {}
+    if max(map(len, letters.values()), default=0) > MOST_LETTERS:
+        st.caption("With so many networks, letters no longer say who can be told apart: tick networks to test them in pairs.")
         return {}
     return dict(letters) if len(letters) > 1 else {}
 
@@ -202,8 +219,11 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
     if shown is not selected:
         st.caption("An older evaluation of this network. The table shows the newest complete one.")
     left, right = st.columns([1.25, 1], gap="large")
+    has_cells = shown.genotype is not None and not shown.hand_made
     with left:
         measurements(shown)
+        if has_cells:
+            reliability(shown)
         if shown.complete:
             report_button(shown.run)
         if selected.repeats:
@@ -211,6 +231,8 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
             other_evaluations(shown, [row for row in same if row.run != shown.run])
     with right:
         picture(shown, key="robustness_graph")
+        if not has_cells:  # the checks fill the place of the cells
+            reliability(shown)
     if not address.several("compare", [row.run for row in chosen.rows]):
         sweeps([shown])
     images(shown, chosen)

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine import api
 from engine.attack.statistics import accuracy_words
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RunError
 from engine.files import atomic_write_bytes
 from engine.report.formats import FORMATS
 from engine.report.records import comparison_json
 from engine.report.words import badge_text, plural_text
+from engine.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from engine.report.robustness import Distinctions, RobustnessTable
 
 __all__ = ["FORMATS", "compare", "report", "table"]
 
 
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
-    """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
+    """Print the comparison of runs: results, and the settings that differ. Attack runs also get paired tests.
 
-    The line of a network gives its accuracy, its letters and its reliability badge. Networks that share a letter do not differ
-    significantly.
+    The tests give one line per network, and then one sentence per pair of networks. The line of a network gives its accuracy, its
+    letters and its reliability badge. Networks that share a letter do not differ significantly.
     """
-    table, compared = api.compare(ids, attack=attack, runs=runs)
+    tests = None if _has_other_kind(ids, runs) else api.compare(ids, attack=attack, runs=runs)
+    record = api.differences(ids, runs=runs)
     if as_json:
-        print(json.dumps({"protocol": table.protocol, **comparison_json(table, compared)}))
+        of_tests = {} if tests is None else {"protocol": tests[0].protocol, **comparison_json(*tests)}
+        print(json.dumps({**of_tests, **record}))
         return 0
+    if tests is None:
+        _print_results(record)
+    else:
+        _print_tests(*tests)
+    _print_settings(record)
+    return 0
+
+
+def _has_other_kind(ids: Sequence[str], runs: str | None) -> bool:
+    """Return True if at least two runs are given, all of them exist, and one of them is no attack."""
+    try:
+        kinds = [RunFolder(api.runs_root(runs), one).read_run()["kind"] for one in ids]
+    except RunError:  # the paired test names the unknown run
+        return False
+    return len(kinds) > 1 and set(kinds) != {"attack"}
+
+
+def _print_tests(table: RobustnessTable, compared: Distinctions) -> None:
     title = next(column.title for column in table.columns if column.name == compared.column)
     print(f"{title} on {plural_text(compared.images, 'image')}, protocol {table.protocol} ({table.title})\n")
     for row in (one for one in table.rows if one.run in compared.letters):
@@ -36,7 +61,29 @@ def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) ->
               f"{badge_text(row.badge)}")
     print("\n" + "\n".join(f"{one.sentence()}." for one in compared.comparisons))
     print("\nNetworks that share a letter cannot be told apart at level 0.05, Holm-adjusted over these pairs.")
-    return 0
+
+
+def _print_results(record: Mapping[str, Any]) -> None:
+    """Print one line per run. Accuracies of searches and retrainings are of their split and not a result."""
+    for one in record["results"]:
+        shares = [f"{name} {_share(one, name)}" for name in ("natural", "adversarial") if one[f"{name}_accuracy"] is not None]
+        where = f" ({one['accuracy_of']}{'' if one['kind'] == 'attack' else ', not a result'})" if shares else ""
+        print(f"{one['label']}: {one['kind']} {one['id']}, {one['status']}{''.join(f', {share}' for share in shares)}{where}")
+
+
+def _share(result: Mapping[str, Any], name: str) -> str:
+    value, low, high = (result[f"{name}_{end}"] for end in ("accuracy", "low", "high"))
+    if low is None or high is None:
+        return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}), {plural_text(int(result[f'{name}_images']), 'image')}"
+
+
+def _print_settings(record: Mapping[str, Any]) -> None:
+    labels = {one["id"]: one["label"] for one in record["results"]}
+    print("\nSettings that differ:" if record["settings"] else "\nNo recorded setting differs.")
+    for one in record["settings"]:
+        values = "; ".join(f"{labels[run]}: {'-' if value is None else value}" for run, value in one["values"].items())
+        print(f"  {one['kind']} {one['name']}: {values}")
 
 
 def table(protocol: str | None, form: str | None, out: Path | None, runs: str | None, as_json: bool, older: bool = False) -> int:

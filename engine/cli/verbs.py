@@ -255,7 +255,7 @@ def _compare(verb: str, arguments: list[str]) -> int:
     from engine.cli import results
 
     parser = _parser(verb)
-    parser.add_argument("run", nargs="*", help="ids of two or more attacks under one protocol")
+    parser.add_argument("run", nargs="*", help="ids of two or more runs; attacks under one protocol are also tested")
     parser.add_argument("--attack", default="worst-case", metavar="NAME",
                         help="result to compare: natural, an attack such as pgd-20, or worst-case (default)")
     options = parser.parse_args(arguments)
@@ -412,7 +412,7 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Write a genotype as JSON, or a network as a self-contained PyTorch module or as ONNX."),
     "table": Verb(_robustness_table, "Print or write the table of all networks attacked under one protocol."),
-    "compare": Verb(_compare, "Test which of two or more attacked networks is more accurate on the same images."),
+    "compare": Verb(_compare, "Compare results and settings of runs, and test which attacked network is more accurate."),
     "report": Verb(_report, "Write the report of an attacked network as one HTML file."),
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; print the result for retrain --genotype."),
     "import": Verb(_import, "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing."),

@@ -39,14 +39,27 @@ CERTIFIED = {"run": TEXT, "norm": TEXT, "epsilon": NUMBER, "images": INT, "corre
              "method": TEXT}
 CRITICAL = {"run": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "images": INT, "median": NUMBER, "low": NUMBER,
             "high": NUMBER, "fingerprint": TEXT}
-NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
-            "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
-            "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
-            "norm": TEXT,
-            "group": TEXT, "is_front": FLAG, "parameters": NUMBER, "macs": NUMBER}
 EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "epoch": INT, "natural": NUMBER,
           "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
           "genotype_hash": TEXT}
+
+BITS = {"run": TEXT, "bits": TEXT, "images": TEXT}
+SEARCH_TIMES = {"run": TEXT, "seconds": NUMBER}
+
+# One row per file: the outcomes of a column as a text of zeros and ones. In the worst case, an image counts as correct if no
+# attack succeeds on it, and images without an outcome for every attack are left out. The parts of suites have a slash in their
+# names.
+_BITS = """
+    with outcome as (
+        select filename as path, image, attack, correct
+        from read_parquet($paths, filename = true, union_by_name = true)
+        where if($column = 'worst-case', not contains(attack, '/'), attack = $column)),
+    size as (select path, count(distinct attack) as attacks from outcome group by path),
+    image as (select path, image, bool_and(correct) as correct from outcome join size using (path)
+              group by path, image having count(*) = any_value(attacks))
+    select path, string_agg(if(correct, '1', '0'), '' order by image) as bits,
+           md5(string_agg(image::varchar, ' ' order by image)) as images
+    from image group by path"""
 
 # Radius of the attack inside a search. The second setting belongs to methods that attack in a single step instead of with PGD.
 EPSILON = "coalesce(config ->> 'epsilon', config ->> 'attack_epsilon')::double"
@@ -163,6 +176,47 @@ class AttackQueries(Index):
         query = "select image, attack, correct from read_parquet($path) order by image"
         return correct_images(self._read_outcomes(run, query), column)
 
+    def outcome_bits(self, runs: Sequence[str], column: str) -> pd.DataFrame:
+        """Return the outcomes of one column of the robustness table for many attack runs at once, with the columns in `BITS`.
+
+        Runs whose results/outcomes.parquet is missing or cannot be read are left out. `bits` has one character per image, in the
+        order of the image numbers: "1" if the image was classified correctly, otherwise "0". `images` is a hash of the image
+        numbers, so runs with equal hashes can be compared character by character.
+
+        Args:
+            runs: ids of attack runs.
+            column: "natural", the name of an attack, or "worst-case", as in `correct_images`.
+        """
+        paths = {str(path): run for run in runs if (path := RunFolder(self.root, run).results / "outcomes.parquet").is_file()}
+        try:
+            found = [self._bits_of(list(paths), column)] if paths else []
+        except duckdb.Error:  # one of the files cannot be read, so each is tried alone
+            found = [one for path in paths if (one := self._readable_bits(path, column)) is not None]
+        rows = pd.concat(found) if found else pd.DataFrame(columns=["path", "bits", "images"])
+        return rows.assign(run=rows["path"].map(paths))[list(BITS)].astype(BITS).reset_index(drop=True)
+
+    def _bits_of(self, paths: Sequence[str], column: str) -> pd.DataFrame:
+        with self.cursor() as cursor:
+            return cursor.execute(_BITS, {"paths": list(paths), "column": column}).df()
+
+    def _readable_bits(self, path: str, column: str) -> pd.DataFrame | None:
+        try:
+            return self._bits_of([path], column)
+        except duckdb.Error:
+            return None
+
+    def search_times(self) -> pd.DataFrame:
+        """Return how long the search took that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+
+        The time is from the first to the last measurement of each attempt, summed over all attempts, so pauses between attempts
+        do not count. Attack runs without a recorded search are left out.
+        """
+        return self._frame("""
+            with spell as (select number, max(t) - min(t) as seconds from metric_raw group by number, attempt)
+            select attack.run, sum(seconds) as seconds from folder attack join folder retraining on retraining.run = attack.parent
+            join folder search on search.run = retraining.parent join spell on spell.number = search.number
+            where attack.kind = 'attack' and search.kind = 'search' group by attack.run order by attack.run""", SEARCH_TIMES)
+
     def _read_outcomes(self, run: str, query: str, **parameters: str) -> pd.DataFrame:
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
 
@@ -265,31 +319,6 @@ class AttackQueries(Index):
             select run, attack, c.title, norm, images, median, low, high, fingerprint
             from critical c join folder f using (number) where $id is null or run = $id
             order by run, c.seq""", CRITICAL, id=run)
-
-    def pareto_networks(self) -> pd.DataFrame:
-        """Return the accuracies of attacked networks, one row per network and attack, with the columns listed in `NETWORKS`.
-
-        Only rows with the same `group` are comparable. The name of a group consists of dataset, attack, epsilon, number of images
-        and fingerprint. `is_front` is True if the row is on the Pareto front of its group.
-        """
-        return self._frame(f"""
-            with complete as (select * from attack where complete and part_of is null),
-            point as (
-                select f.run, coalesce(f.title, f.run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
-                       coalesce(dataset, '') as dataset, a.attack, a.title as attack_title, a.epsilon, c.accuracy as "natural",
-                       c.low as natural_low, c.high as natural_high, c.images as natural_images, a.accuracy as adversarial,
-                       a.low as adversarial_low, a.high as adversarial_high, a.images, a.fingerprint,
-                       coalesce(a.fields ->> 'norm', 'Linf') as norm, n.parameters, n.macs,
-                       concat_ws(', ', dataset, a.title, 'epsilon ' || round(a.epsilon, 4)::varchar, a.images || ' images',
-                                 a.fingerprint) as grp
-                from complete a join complete c on c.number = a.number and c.attack = 'natural'
-                join folder f on f.number = a.number left join network n on n.number = a.number
-                left join evaluation e on e.number = a.number
-                where a.attack <> 'natural'
-                -- A network that was attacked several times under the same conditions is one point, the newest.
-                qualify row_number() over (partition by a.fingerprint, coalesce(e.network, f.run)
-                                           order by f.created desc, f.run desc) = 1)
-            select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, "natural" desc, run""", NETWORKS)
 
     def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return natural and adversarial accuracy per epoch of searches, with the columns listed in `EPOCHS`.

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.log.attack_queries import AttackQueries
+from engine.log.comparison_queries import ComparisonQueries
 from engine.log.run_queries import RunQueries
 from engine.log.training_queries import TrainingQueries
 
 
-class RunLog(RunQueries, TrainingQueries, AttackQueries):
+class RunLog(RunQueries, TrainingQueries, AttackQueries, ComparisonQueries):
     """A database index of the run folders, with all queries that pages and commands make.
 
     Example:

@@ -263,12 +263,21 @@ def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs:
         RunLogError: results/outcomes.parquet of a run cannot be read.
     """
     compared = [row for row in table.rows if row.complete and (runs is None or row.run in runs)]
-    flags = {row.label: log.correct_images(row.run, column) for row in compared}
-    shared = sorted(set.intersection(*(set(one) for one in flags.values()))) if flags else []
-    outcomes = {label: [flags[label][image] for image in shared] for label in flags}
+    outcomes, images = _shared_outcomes(log, compared, column)
     comparisons = tell_apart(outcomes)
     by_label = letters(by_accuracy(outcomes), [(one.first, one.second) for one in comparisons if one.distinct()])
-    return Distinctions(column, len(shared), tuple(comparisons), {row.run: by_label[row.label] for row in compared})
+    return Distinctions(column, images, tuple(comparisons), {row.run: by_label[row.label] for row in compared})
+
+
+def _shared_outcomes(log: RunLog, rows: Sequence[NetworkRow], column: str) -> tuple[dict[str, list[bool]], int]:
+    """Return {label: one outcome per image that all rows share}, and the number of these images."""
+    recorded = log.outcome_bits([row.run for row in rows], column)
+    if len(recorded) == len(rows) and recorded["images"].nunique() == 1:
+        bits = dict(zip(recorded["run"], recorded["bits"], strict=True))
+        return {row.label: [one == "1" for one in bits[row.run]] for row in rows}, len(recorded["bits"].iloc[0])
+    flags = {row.label: log.correct_images(row.run, column) for row in rows}
+    shared = sorted(set.intersection(*(set(one) for one in flags.values()))) if flags else []
+    return {label: [flags[label][image] for image in shared] for label in flags}, len(shared)
 
 
 def _results(attacks: pd.DataFrame) -> dict[str, dict[str, Measurement]]:

@@ -87,7 +87,8 @@ def test_no_page_shows_a_bare_accuracy(samples: Samples) -> None:
     """Every statement of the pages, with runs of every kind and in every state, says what its accuracies are worth."""
     runs = [*samples.ids.values(), *sample_runs.write_hand_made(samples.root), sample_runs.write_random_search(samples.root)]
     pages = [("runs", {}), ("pareto", {}), ("launch", {}), ("launch", {"kind": "retrain", "parent": samples.ids["search"]}),
-             ("launch", {"kind": "attack", "parent": samples.ids["retrain"]}), *(("run", {"id": run}) for run in runs)]
+             ("launch", {"kind": "attack", "parent": samples.ids["retrain"]}), *(("run", {"id": run}) for run in runs),
+             ("compare", {"runs": ",".join(runs)}), ("compare", {"runs": ",".join(run for run in runs if "-attack-" in run)})]
     said, bare = 0, []
     for name, query in pages:
         page = open_page(name, **query)

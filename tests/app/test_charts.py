@@ -11,7 +11,8 @@ import pytest
 
 from app import theme
 from app.charts import alphas, mgda, objectives
-from app.charts.pareto import labels_of
+from app.charts.geometry import boundary, spread
+from app.charts.labels import places_of
 from app.charts.training import NAMES, trade_off
 from engine.architecture.genotype import EDGES, PRIMITIVES
 from engine.log import RunLog
@@ -165,9 +166,22 @@ def test_one_objective_has_nothing_to_weigh_and_later_steps_count_for_what_was_w
     assert mgda.in_words(staged).startswith("The natural loss was ignored in 50 % of the last 4 steps")
 
 
-def test_networks_at_one_point_share_a_label() -> None:
-    frame = pd.DataFrame({"natural": [0.9, 0.9, 0.8], "adversarial": [0.5, 0.5, 0.4], "label": ["A", "B", "C"]})
-    assert labels_of(frame) == ["A, B", "", "C"]
-    long = frame.assign(label=["ARNAS, robust cells first, widths 1:2:4, plus parameter count", "B", "C"])
-    lines = labels_of(long)[0].split("<br>")
-    assert len(lines) > 1 and all(len(line) <= 44 for line in lines)
+def test_labels_take_free_places_and_never_overlap() -> None:
+    """The first label stands to the upper right, a crowded one elsewhere, and one without space is left out."""
+    assert places_of([(50, 50)], ["ARNAS"], (640, 400)) == ["top right"]
+    assert places_of([(600, 50)], ["A long name"], (640, 400)) == ["top left"]  # stays inside the plot
+    assert len(set(places_of([(150, 50), (154, 52)], ["ARNAS, seed 1", "ARNAS, seed 2"], (640, 400)))) == 2
+    crowded = places_of([(300 + place % 5, 200) for place in range(40)], ["ARNAS, seed 1"] * 40, (640, 400))
+    assert 1 <= sum(place is not None for place in crowded) < 12
+
+
+def test_points_of_equal_values_stand_side_by_side() -> None:
+    places = spread([(1.0, 1.0), (2.0, 2.0), *[(1.0, 1.0)] * 8], ((0, 10), (0, 10)), (640, 400))
+    assert places[1] == (2.0, 2.0) and len(set(places)) == 10
+    assert all(abs(x - 1) < 0.6 and abs(y - 1) < 0.9 for x, y in places[:1] + places[2:])
+
+
+def test_the_boundary_of_a_region_follows_the_direction_of_its_axes() -> None:
+    ranges = ((0.0, 10.0), (0.0, 10.0))
+    assert boundary([(2, 8), (6, 4)], (True, True), ranges) == [(6, 0), (6, 4), (2, 4), (2, 8), (0, 8)]
+    assert boundary([(2, 4), (6, 8)], (False, True), ranges)[0] == (2, 0)  # fewer is better on the horizontal axis

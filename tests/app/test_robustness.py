@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -355,3 +356,27 @@ def test_percent_and_interval_as_text() -> None:
 def test_equal_titles_are_told_apart_by_the_run() -> None:
     labels = network_labels(["ARNAS", "ARNAS", "DARTS"], ["x-0a1b", "x-0a1c", "x-0a1d"])
     assert [label.replace("\u00a0", " ") for label in labels] == ["ARNAS · 0a1b", "ARNAS · 0a1c", "DARTS"]
+
+
+def test_many_networks_are_listed_in_part_and_found_by_search(empty: Path) -> None:
+    """The table and the chart of intervals stay short; picked networks stay listed, and letters that do not fit are left out."""
+    for number in range(34):
+        folder, events = sample_runs._begun_attack(
+            empty, f"20261118-1000-attack-digits-{number:04x}", parent=None, t=sample_runs.START, epsilon=0.15,
+            created=sample_runs.START + number, title=f"Network {number:02}", network=f"weights {number}")
+        for attack, images, correct in (("natural", 360, 340), ("worst-case", 64, 20 + number)):
+            sample_runs.write_attack(events, attack, attack, images, correct)
+        sample_runs.write_outcomes(folder, {"natural": np.arange(64) < 60, "autoattack": np.arange(64) < 20 + number})
+        sample_runs.write_finished(folder, events)
+    page = open_page("robustness", compare="20261118-1000-attack-digits-0000")
+    assert not page.exception and "30 of 34 networks" in text_of(page)
+    listed = table_rows(page)
+    assert len(listed) == 31 and "20261118-1000-attack-digits-0000" in listed  # the weakest network is picked
+    heights = [data["height"] for data in component_data(page, "rampart_live_plot") if data["name"].startswith("robustness_int")]
+    assert heights == [154]  # of the picked network
+    page = open_page("robustness")
+    (height,) = (data["height"] for data in component_data(page, "rampart_live_plot")
+                 if data["name"].startswith("robustness_int"))
+    assert height < 1300 and "20 of 34 networks: tick or search in the table for others" in text_of(page)
+    page.text_input(key="robustness.find").set_value("network 07").run()
+    assert not page.exception and set(table_rows(page)) >= {"20261118-1000-attack-digits-0007"} and len(table_rows(page)) == 2

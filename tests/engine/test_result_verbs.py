@@ -116,6 +116,21 @@ def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], c
                for pair in content["pairs"])
 
 
+def test_runs_of_other_kinds_are_compared_by_results_and_settings(folder: tuple[Path, dict[str, str]],
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """A search and an attack have no paired test. Attacks have the settings beside their tests."""
+    root, ids = folder
+    assert main(["compare", ids["search"], ids["attack"], "--runs", str(root)]) == 0
+    text = capsys.readouterr().out
+    assert "(alphas split, batch statistics, not a result)" in text and "48.4 % (36.6 to 60.4), 64 images" in text
+    assert "No recorded setting differs." in text
+    assert main(["compare", ids["attack"], ids["resnet"], "--json", "--runs", str(root)]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["pairs"]) == 1 and [one["id"] for one in content["results"]] == [ids["attack"], ids["resnet"]]
+    network = next(one for one in content["settings"] if one["name"] == "network")
+    assert network["kind"] == "retrain" and network["values"][ids["resnet"]] == "resnet-18"
+
+
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_a_comparison_without_runs_names_those_that_can_be_compared(words: list[str], folder: tuple[Path, dict[str, str]],
                                                                     capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +206,6 @@ def test_a_report_is_one_file(folder: tuple[Path, dict[str, str]], tmp_path: Pat
     (["compare", "{attack}"], "needs at least two attack runs"),
     (["compare", "{attack}", "{attack}"], "needs at least two attack runs"),
     (["compare", "{attack}", "{other}"], "Only networks attacked under one protocol can be compared"),
-    (["compare", "{attack}", "{search}"], "needs attack runs, and {search} is a search"),
     (["compare", "{attack}", "nothing"], "There is no run 'nothing'"),
     (["compare", "{attack}", "{weak}", "--attack", "pgd20"], "Did you mean 'pgd-20'?"),
     (["table", "--protocol", "xyz"], "There is no protocol 'xyz'"),

@@ -60,7 +60,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
     answers: dict[str, Any] = {
         "runs": log.runs().drop(columns=["age_s", "silent_s"]), "attacks": log.attacks(),
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
-        "pareto_networks": log.pareto_networks(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
+        "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(),
     }
     of_run: dict[str, Callable[[str], Any]] = {

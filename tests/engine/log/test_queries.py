@@ -31,7 +31,7 @@ FRAMES: dict[str, Callable[[RunLog, str], pd.DataFrame]] = {
     "alpha_matrix": lambda log, run: log.alpha_matrix(run, "robust"),
     "alpha_lines": lambda log, run: log.alpha_lines(run, "robust"), "attacks": lambda log, run: log.attacks(),
     "evaluations": lambda log, run: log.evaluations(), "checks": lambda log, run: log.checks(),
-    "sweeps": lambda log, run: log.sweeps(), "pareto_networks": lambda log, run: log.pareto_networks(),
+    "sweeps": lambda log, run: log.sweeps(), "search_times": lambda log, run: log.search_times(),
     "pareto_epochs": lambda log, run: log.pareto_epochs(),
 }
 
@@ -267,29 +267,6 @@ def is_front_by_definition(points: pd.DataFrame) -> list[bool]:
     return [not any((other >= one).all() and (other > one).any() for other in values) for one in values]
 
 
-def test_fronts_are_within_a_group_and_never_mixed(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for number in range(30):
-        run = f"20261118-1000-attack-digits-{number:04x}"
-        epsilon = 0.15 if number % 3 else 0.3
-        write_finished_attack(tmp_path, run, parent=None, autoattack=int(generator.integers(8, 30)), epsilon=epsilon)
-        path = tmp_path / run / "events.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        for line in lines:
-            if line.get("attack") == "natural":
-                line["correct"] = int(generator.integers(300, 312))
-                line["accuracy"] = line["correct"] / 360
-                line["low"], line["high"] = wilson(line["correct"], 360)
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    log = RunLog.open(tmp_path, in_memory=True)
-    log.ingest()
-    networks = log.pareto_networks()
-    assert networks["group"].nunique() == 2 * 4  # two epsilons; FGSM, PGD-20, AutoAttack and the worst case
-    for _, group in networks.groupby("group"):
-        assert group[["dataset", "attack", "epsilon", "images", "fingerprint"]].drop_duplicates().shape[0] == 1
-        assert list(group["is_front"]) == is_front_by_definition(group)
-
-
 def test_search_epochs_have_a_front_of_their_own(log: RunLog, ids: dict[str, str]) -> None:
     epochs = log.pareto_epochs()
     assert not set(epochs["run"]) & {ids["retrain"], ids["attack"], ids["resumed"]}
@@ -321,7 +298,7 @@ def test_incomplete_attacks_are_listed_but_never_ranked(tmp_path: Path) -> None:
     log = RunLog.open(tmp_path, in_memory=True)
     log.ingest()
     assert list(log.attacks(run)["complete"]) == [False]
-    assert not log.evaluations()["complete"].any() and log.pareto_networks().empty
+    assert not log.evaluations()["complete"].any()
     assert np.isnan(log.runs().iloc[0]["adversarial_accuracy"])
 
 

@@ -1,0 +1,118 @@
+"""The tables of the Compare page: results of the runs, settings in which they differ, and groups of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import streamlit as st
+
+from app.components.form import label_of
+from app.components.html_table import Markup, StaticColumn, html_table, with_label
+from app.components.settings import setting_text
+from app.components.states import section
+from app.components.status import status_chip_html
+from app.formats import EMPTY, accuracy, count, escape, interval, missing, moment, percent, plural, with_interval
+from app.theme import KIND_TITLES
+from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference, setting_differences
+from engine.search.methods.registry import METHODS
+
+MOST_SEEDS = 12
+
+RESULTS: tuple[StaticColumn[ComparedRun], ...] = (
+    StaticColumn("Run", lambda run: Markup(
+        f'<a href="run?id={escape(run.id)}" target="_self">{escape(run.label)}</a><br>'
+        f'<span class="rp-label">{escape(run.id)}</span>'), names_row=True, look="rp-name"),
+    StaticColumn("Kind", lambda run: KIND_TITLES.get(run.kind, run.kind)),
+    StaticColumn("Status", lambda run: Markup(status_chip_html(str(run.row["status"])))),
+    StaticColumn("Natural", lambda run: result_html(run, "natural"), right=True),
+    StaticColumn("Adversarial", lambda run: result_html(run, "adversarial"), right=True),
+    StaticColumn("Measured on", lambda run: measured_html(run), look="rp-label"),
+    StaticColumn("Parameters", lambda run: count(run.row["parameters"]), right=True),
+    StaticColumn("MACs", lambda run: count(run.row["macs"]), right=True),
+    StaticColumn("Launched", lambda run: moment(run.row["created"]), right=True),
+)
+
+
+def results(runs: Sequence[ComparedRun]) -> None:
+    """Show the results of the runs. If they were measured in different ways, say that they cannot be compared."""
+    section("Results")
+    ways = {run.measured for run in runs if not missing(run.row["natural_accuracy"])}
+    note = ("Accuracies under attack with 95 % Wilson intervals where a test split was attacked."
+            + (" These accuracies were measured in different ways, so do not compare them across rows." if len(ways) > 1 else ""))
+    st.html(html_table(RESULTS, runs, label="Results of the compared runs", note=note))
+
+
+def result_html(run: ComparedRun, name: str) -> str | Markup:
+    """Return an accuracy of a run as HTML, with interval and number of images on a second line if it has them."""
+    text, low = accuracy(run.row[f"{name}_accuracy"]), run.row[f"{name}_low"]
+    if missing(low):
+        return text
+    return with_label(text, f"{interval(low, run.row[f'{name}_high'])}, {plural(int(run.row[f'{name}_images']), 'image')}")
+
+
+def result_text(run: ComparedRun, name: str) -> str:
+    """Return an accuracy of a run in words, with its interval and images, or with its split and "not a result"."""
+    if missing(run.row[f"{name}_accuracy"]):
+        return EMPTY
+    if missing(run.row[f"{name}_low"]):
+        return f"{percent(run.row[f'{name}_accuracy'])}, {run.row['accuracy_of']} split, not a result"
+    value = with_interval(run.row[f"{name}_accuracy"], run.row[f"{name}_low"], run.row[f"{name}_high"])
+    return f"{value}, {plural(int(run.row[f'{name}_images']), 'image')}"
+
+
+def measured_html(run: ComparedRun) -> str | Markup:
+    """Return how and where the accuracies of a run were measured, as HTML."""
+    if missing(run.row["natural_accuracy"]):
+        return EMPTY
+    where = str(run.row["accuracy_of"]).removesuffix(f", {run.row['adversarial_attack']}")
+    result = "" if run.kind == "attack" else "not a result"
+    conditions = ", ".join(filter(None, (str(run.row["adversarial_attack"]), result)))
+    return with_label(where if "split" in where else f"{where} split", conditions)
+
+
+def settings(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
+    """Show the settings in which runs of the same kind differ, and return them."""
+    section("Different settings", "of the runs and of the runs that they follow; equal settings are left out")
+    differences = setting_differences(runs)
+    if not differences:
+        st.caption("No recorded setting differs." if len(runs) > 1 else "Choose a second run.")
+        return []
+    columns: list[StaticColumn[SettingDifference]] = [StaticColumn("Setting", lambda one: label_of(one.name), names_row=True)]
+    columns += [StaticColumn(run.label, partial(difference_text, place)) for place, run in enumerate(runs)]
+    st.html(html_table(columns, differences, label="Settings that differ", look="rp-wrap",
+                       group=lambda one: KIND_TITLES.get(one.kind, one.kind)))
+    return differences
+
+
+def difference_text(place: int, difference: SettingDifference) -> str:
+    """Return the value of a differing setting in one of the runs; a dash for a run without this step."""
+    value, method = difference.values[place], difference.methods[place]
+    if difference.name == "method" and value in METHODS:
+        return METHODS[value].title
+    text = setting_text(difference.kind, method, difference.name, value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def groups(found: Sequence[RunGroup]) -> None:
+    """Show mean and spread of the results of each group of runs that differ only in their seed."""
+    section("Seed groups", "runs with the same title and settings")
+    columns: tuple[StaticColumn[RunGroup], ...] = (
+        StaticColumn("Group", lambda one: with_label(one.label, KIND_TITLES.get(one.runs[0].kind, "")), names_row=True,
+                     look="rp-name"),
+        StaticColumn("Runs", lambda one: f"{len(one.runs)}", right=True),
+        StaticColumn("Seeds", lambda one: ", ".join("/".join(map(str, run.seeds)) or EMPTY for run in one.runs[:MOST_SEEDS])),
+        StaticColumn("Natural", lambda one: mean_html(one, "natural_accuracy"), right=True),
+        StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial_accuracy"), right=True))
+    st.html(html_table(columns, found, label="Seed groups", note=(
+        "Mean and sample standard deviation over the runs, in points. They describe these runs. Accuracies of "
+        "searches and retrainings are of their alphas or select split, and not a result. Groups whose runs were measured "
+        "in different ways have no mean.")))
+
+
+def mean_html(group: RunGroup, name: str) -> str | Markup:
+    """Return the mean of a result over a group with its standard deviation, as HTML."""
+    if name not in group.means:
+        return EMPTY
+    spread = group.spreads.get(name)
+    return with_label(percent(group.means[name]), "" if spread is None else f"± {100 * spread:.1f}")

@@ -1,0 +1,28 @@
+"""Clicks on the points of a live plot. While the pointer is over a point, the browser also draws the intervals of its values.
+
+`live_plot` draws the figure. The first entry of each point's custom data is the id that a click reports. If more entries follow,
+they are value, lower end and upper end on the horizontal axis, and the same on the vertical axis.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.assets import asset
+
+_component = st.components.v2.component("rampart_plot_picks", html='<span class="rp-picks" hidden></span>',
+                                        js=asset("plot_picks.js"), isolate_styles=False)
+
+
+def picked(plot: str) -> str | None:
+    """Return the id of the point that the reader has clicked since the last run of the script, or None.
+
+    Args:
+        plot: key of the plot, as given to `live_plot`.
+    """
+    value = _component(data={"plot": plot}, key=f"{plot}_picks", on_picked_change=_nothing).get("picked")
+    return str(value) if value else None
+
+
+def _nothing() -> None:
+    """Do nothing. Streamlit reports a value of a component only if the value has a callback."""

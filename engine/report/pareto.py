@@ -1,0 +1,110 @@
+"""Measures of attacked networks, such as accuracies and sizes, and the networks that are best in several measures at once.
+
+The accuracies come from a robustness table, so all of them are measured under one protocol. This module does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.attack.catalogue import NATURAL
+from engine.attack.protocol import ball_text
+from engine.report.robustness import NetworkRow, RobustnessTable
+
+PARAMETERS, MACS, SEARCH_TIME = "parameters", "macs", "search-time"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity that every network of a robustness table may have.
+
+    Attributes:
+        name: name of a column of the table, or "parameters", "macs" or "search-time".
+        title: name for readers.
+        unit: "%" for accuracies, which are stored as fractions; "s" for a time; "" for a count.
+        larger: True if larger values are better.
+        images: number of images of an accuracy; 0 for other measures.
+        where: conditions of an accuracy: radius of the attack and number of images. "" for other measures.
+    """
+
+    name: str
+    title: str
+    unit: str
+    larger: bool
+    images: int = 0
+    where: str = ""
+
+    @property
+    def is_accuracy(self) -> bool:
+        """True for an accuracy, which is estimated from images. Other measures are exact."""
+        return self.unit == "%"
+
+    @property
+    def phrase(self) -> str:
+        """The title as used inside a sentence: "natural accuracy", but "PGD-20 accuracy" and "MACs per image"."""
+        return self.title if self.title[1:2].isupper() else self.title[:1].lower() + self.title[1:]
+
+    @property
+    def factor(self) -> float:
+        """Number by which a value is multiplied to get it in its unit."""
+        return 100.0 if self.is_accuracy else 1.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """The value of a measure for one network, with the ends of its 95 % interval. For an exact value, all three are equal."""
+
+    value: float
+    low: float
+    high: float
+
+
+def measures_of(table: RobustnessTable) -> dict[str, Measure]:
+    """Return {name: measure} for all measures of a table: natural accuracy, accuracies under attack, sizes and search time."""
+    ball = ball_text(str(table.fields.get("norm") or "Linf"), float(table.fields["epsilon"])) if "epsilon" in table.fields else ""
+    measures = []
+    for column in table.columns:
+        is_natural = column.name == NATURAL
+        images = f"{column.images:,} images of the test split"
+        where = images if is_natural or not ball else f"{ball}, {images}"
+        title = "Natural accuracy" if is_natural else f"{column.title} accuracy"
+        measures.append(Measure(column.name, title, "%", True, column.images, where))
+    measures += [Measure(PARAMETERS, "Parameters", "", False), Measure(MACS, "MACs per image", "", False),
+                 Measure(SEARCH_TIME, "Search time", "s", False)]
+    return {one.name: one for one in measures}
+
+
+def value_of(row: NetworkRow, measure: Measure, search_time: Mapping[str, float]) -> Value | None:
+    """Return the value of a measure for a network, or None if it has not been measured.
+
+    Args:
+        row: the network.
+        measure: the measure.
+        search_time: {attack run: duration in seconds of the search that found its network}.
+    """
+    if measure.is_accuracy:
+        result = row.results.get(measure.name)
+        return None if result is None else Value(result.accuracy, result.low, result.high)
+    known = {PARAMETERS: row.parameters, MACS: row.macs, SEARCH_TIME: search_time.get(row.run)}
+    exact = known[measure.name]
+    return None if exact is None else Value(float(exact), float(exact), float(exact))
+
+
+def on_front(values: Sequence[Sequence[float]], larger: Sequence[bool]) -> list[bool]:
+    """Return for each network whether no other network is at least as good in all measures and better in one.
+
+    Networks with equal values are on the front together. Takes time quadratic in the number of different values.
+
+    Args:
+        values: one row per network, with one number per measure.
+        larger: for each measure, True if larger values are better.
+    """
+    if not values:
+        return []
+    signed = np.asarray(values, dtype=float) * np.where(larger, 1.0, -1.0)
+    different, places = np.unique(signed, axis=0, return_inverse=True)
+    beaten = np.array([((different >= one).all(axis=1) & (different > one).any(axis=1)).any() for one in different])
+    return [not beaten[place] for place in places.ravel()]
