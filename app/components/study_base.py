@@ -56,7 +56,7 @@ def base_controls(study: Study) -> None:
 
 def _method(study: Study, where: Any) -> None:
     now = base_method(study)
-    where.selectbox("Search method", in_order(), index=None, format_func=lambda name: METHODS[name].title,
+    where.selectbox("Search method", in_order(), index=None if now is None else 0, format_func=lambda name: METHODS[name].title,
                     key=study_text.put(now, "method"), placeholder="No arm searches", disabled=now is None,
                     on_change=set_method, args=(study_text.key("method"),),
                     help="Every arm that searches with this method changes with it. An arm can have another method.")

@@ -63,7 +63,7 @@ def change_list(study: Study, part: Part, values: Mapping[str, Mapping[str, Any]
         names = list(values.get(kind, ()))
         for first in range(0, len(names), COLUMNS):
             for column, name in zip(st.columns(COLUMNS), names[first:first + COLUMNS], strict=False):
-                with column:
+                with column, st.container(gap=None):
                     _row(study, part, kind, name, values[kind][name], wrong.get((kind, name), ""))
 
 

@@ -28,7 +28,7 @@ from engine.configuring import config_class, preset_values
 from engine.errors import ConfigError, RampartError
 from engine.search.methods.registry import METHODS
 from engine.study.declaration import Arm, Study, mentioned
-from engine.study.parsing import ADVICE, ENTRIES, LONGEST_NAME, LONGEST_QUESTION, SAVED, from_record
+from engine.study.parsing import ADVICE, ENTRIES, LONGEST_NAME, SAVED, from_record
 
 ADDED = ("recipe", "size")  # entries of a shipped question, which an edited copy is no longer
 SOURCE_SETTINGS = ("genotype", "network", "transplant")  # settings of a retraining that say which network it trains
@@ -36,7 +36,6 @@ SOURCES = {"search": "A search", "catalogue": "Published cells", "genotype": "A 
            "network": "A hand-made network", "transplant": "Transplanted cells"}
 BLANK = "?"  # name of an arm, or the question, while it has to be proposed
 NOUNS = {"search": "", "retrain": "retraining", "attack": "attack"}  # before the name of a setting, in names of arms
-MOST_NAMED = 4  # arms that a proposed question names
 
 
 def read(text: str) -> Study:
@@ -220,13 +219,12 @@ def proposed_name(study: Study, arm: Arm) -> str:
 
 
 def proposed_question(study: Study) -> str:
-    """Return a question for a study, which names its arms if they are few."""
-    names = [arm.name for arm in study.arms]
-    if not names or len(names) > MOST_NAMED:
-        return f"Which of these {len(names)} arms is best?" if names else "Which arm is best?"
-    if len(names) == 1:
-        return f"How good is {names[0]}?"
-    return f"Which is best: {'; '.join(names[:-1])} or {names[-1]}?"[:LONGEST_QUESTION]
+    """Return a question for a study: whether other arms beat the reference or the first arm."""
+    base = study.reference or (study.arms[0].name if study.arms else "")
+    others = [arm.name for arm in study.arms if arm.name != base]
+    if len(others) > 1:
+        return f"Which of {len(others)} other arms beats {base}?"
+    return f"Does {others[0]} beat {base}?" if others else f"How good is {base or 'the network'}?"
 
 
 def is_proposed(study: Study, arm: Arm) -> bool:

@@ -11,10 +11,12 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.protocol import field_text
 from app.components.scroll import scroll_here
 from app.components.states import problem
+from app.components.study_draft import problems
 from app.components.study_form import form
 from app.components.study_outlook import absences, facts_html, launch_button
 from app.components.study_text import FILE_PROBLEM, FILLED, TEXT, keep, open_file, start, text
 from app.formats import escape
+from engine import requests
 from engine.errors import RampartError
 from engine.search.methods.registry import METHODS
 from engine.study.answer import endpoint_text, listed
@@ -53,7 +55,7 @@ def check(content: str) -> None:
     try:
         study = from_text(content)
         outlook = session.hub().studies.outlook(study)
-        reasons = absences(study)
+        reasons = [*absences(study), *arm_sentences(study)]
     except RampartError as refusal:
         problem(str(refusal), link=None)
         launch_disabled()
@@ -67,6 +69,12 @@ def check(content: str) -> None:
         launch_button(study, key="studies.launch", reasons=reasons)
         st.download_button("Download", content, "study.yaml", "application/yaml", icon=":material/download:", on_click="ignore",
                            help="`rampart study new FILE` launches the same study.")
+
+
+def arm_sentences(study: Study) -> list[str]:
+    """Return what is wrong with the arms of a study, one sentence for each problem."""
+    return [f"{arm.name}: {sentence}" for arm, wrong in zip(study.arms, problems(study, requests.check_config), strict=True)
+            for sentence in wrong.values()]
 
 
 def launch_disabled() -> None:
