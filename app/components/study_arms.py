@@ -12,7 +12,7 @@ import streamlit as st
 from app import session
 from app.components import study_text
 from app.components.form import escaped, field_widget, held_value
-from app.components.method_choice import in_order, option
+from app.components.method_choice import in_order
 from app.components.study_changes import Part, Wrong, change_list, picker, take
 from app.components.study_draft import BLANK, SOURCE_SETTINGS, SOURCES, own, source_of, with_arm, with_change, without_arm
 from app.formats import plural
@@ -75,7 +75,8 @@ def _head(study: Study, index: int, arm: Arm) -> None:
 
 def _search(study: Study, index: int, arm: Arm) -> None:
     key = study_text.put(arm.method, index, "method")
-    st.selectbox("Search method", in_order(), format_func=option, key=key, on_change=_choose, args=(index, key, with_method))
+    st.selectbox("Search method", in_order(), help=METHODS[str(arm.method)].summary, key=key, on_change=_choose,
+                 format_func=lambda name: METHODS[name].title, args=(index, key, with_method))
 
 
 def _catalogue(study: Study, index: int, arm: Arm) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.components.form import value_text
+from app.components.form import SPELLINGS, label_of, value_text
 from app.studies import as_text
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import DERIVED, Genotype
@@ -35,7 +35,6 @@ SOURCE_SETTINGS = ("genotype", "network", "transplant")  # settings of a retrain
 SOURCES = {"search": "A search", "catalogue": "Published cells", "genotype": "A genotype of a run or as text",
            "network": "A hand-made network", "transplant": "Transplanted cells"}
 BLANK = "?"  # name of an arm, or the question, while it has to be proposed
-NOUNS = {"search": "", "retrain": "retraining", "attack": "attack"}  # before the name of a setting, in names of arms
 
 
 def read(text: str) -> Study:
@@ -184,7 +183,9 @@ def _with_changes(arm: Arm, kind: str, changes: Mapping[str, Any]) -> Arm:
 def change_words(arm: Arm, kind: str, name: str, value: Any) -> str:
     """Return a changed setting in a few words, for example "lambda 0.3" or "retraining epochs 20"."""
     info = fields_of(arm, kind).get(name)
-    noun = " ".join(filter(None, (NOUNS[kind], name.replace("_", " "))))
+    words = label_of(name)
+    words = words if words.split()[0] in SPELLINGS.values() else words[0].lower() + words[1:]
+    noun = f"retraining {words}" if kind == "retrain" else words
     if info is None:
         return f"{noun} {value}"
     text = value_text(info, value)

@@ -8,20 +8,19 @@ import streamlit as st
 
 from app import address, session
 from app.components.html_table import StaticColumn, html_table
-from app.components.protocol import field_text
 from app.components.scroll import scroll_here
 from app.components.states import problem
-from app.components.study_draft import problems
+from app.components.study_draft import change_words, fields_of, own, problems, read, shared, source_words
 from app.components.study_form import form
 from app.components.study_outlook import absences, facts_html, launch_button
 from app.components.study_text import FILE_PROBLEM, FILLED, TEXT, keep, open_file, start, text
 from app.formats import escape
 from engine import requests
+from engine.config.run import KINDS
 from engine.errors import RampartError
-from engine.search.methods.registry import METHODS
 from engine.study.answer import endpoint_text, listed
 from engine.study.declaration import Arm, Study
-from engine.study.parsing import from_text
+from engine.study.parsing import checked
 
 VIEWS = {"form": "Form", "text": "Text"}
 
@@ -53,7 +52,7 @@ def check(content: str) -> None:
     """Show the size and cost of the study that a text declares, or the error in the text."""
     st.markdown("###### Before the launch")
     try:
-        study = from_text(content)
+        study = checked(read(content))
         outlook = session.hub().studies.outlook(study)
         reasons = [*absences(study), *arm_sentences(study)]
     except RampartError as refusal:
@@ -85,31 +84,17 @@ def launch_disabled() -> None:
 
 def arms_html(study: Study) -> str:
     """Return a table of the arms with their changed settings. Changes that all arms share are listed once below the table."""
-    changes = {arm.name: changes_of(arm) for arm in study.arms}
-    shared = [one for one in changes[study.arms[0].name] if all(one in others for others in changes.values())]
-    own = {name: [one for one in values if one not in shared] for name, values in changes.items()}
+    def words(arm: Arm) -> str:
+        return ", ".join([source_words(arm), *(change_words(arm, kind, name, value) for kind in KINDS
+                                               for name, value in own(study, arm, kind).items())])
+
+    common = [change_words(arm, kind, name, value) for kind in KINDS for name, value in shared(study, kind).items()
+              for arm in study.arms if name in fields_of(arm, kind)]
     columns: Sequence[StaticColumn[Arm]] = (
         StaticColumn("Arm", lambda arm: arm.name, names_row=True, look="rp-name"),
-        StaticColumn("Method and changed settings", lambda arm: ", ".join([method_title(arm), *own[arm.name]])))
+        StaticColumn("Network and changed settings", words))
     return html_table(columns, study.arms, label="Arms", look="rp-wrap",
-                      note=f"All arms: {', '.join(shared)}." if shared and len(study.arms) > 1 else "")
-
-
-def method_title(arm: Arm) -> str:
-    """Return the title of an arm's search method."""
-    return "no search" if arm.method is None else METHODS[arm.method].title
-
-
-def changes_of(arm: Arm) -> list[str]:
-    """Return the changed settings of an arm in words, for example "search epochs 4"."""
-    return [f"{kind} {name.replace('_', ' ')} {shortened(value)}" for kind in ("search", "retrain", "attack")
-            for name, value in arm.changes(kind).items()]
-
-
-def shortened(value: object) -> str:
-    """Return a value as text, cut to at most 40 characters."""
-    text = field_text(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+                      note=f"All arms: {', '.join(dict.fromkeys(common))}." if common else "")
 
 
 def declared_words(study: Study) -> str:

@@ -98,7 +98,7 @@ def test_a_study_of_ones_own_shows_its_size_before_the_launch_and_launches(empty
     assert not page.exception and "50 runs in 20 cells" in text_of(page), "it begins with an example"
     page.text_area(key="studies.text").set_value(OWN).run()
     text = text_of(page)
-    assert "18 runs in 6 cells: 2 arms × 3 search seeds" in text and "ARNAS, search width ratio 1:2:4" in text
+    assert "18 runs in 6 cells: 2 arms × 3 search seeds" in text and "ARNAS, width ratio 1:2:4" in text
     page.text_area(key="studies.text").set_value(OWN.replace("search_seeds: 3", "search_seeds: 4")).run()
     assert "24 runs in 8 cells: 2 arms × 4 search seeds" in text_of(page)
     page.button(key="studies.launch").click().run()

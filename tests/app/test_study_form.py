@@ -9,13 +9,14 @@ from streamlit.testing.v1 import AppTest
 
 from app.components.study_draft import fields_of, problems, proposed_name, read, shared, source_of, write
 from engine import requests
+from engine.architecture.genotype import Genotype
 from engine.configuring import build
 from engine.study.declaration import Study
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.parsing import from_text
 from engine.study.questions import recipes
 from tests.app.pages import open_page, text_of
-from tests.sample_runs import EventsFile, genotype_at, write_finished, write_finished_chain, write_run_json
+from tests.sample_runs import EventsFile, write_finished, write_finished_chain, write_run_json
 
 TWO = """\
 question: Does DSARA beat ARNAS?
@@ -124,7 +125,7 @@ def test_every_kind_of_arm_without_a_search_of_its_own(empty: Path) -> None:
     give(page, "text_input", "arm5.retrain.transplant", "accurate:robust, robust:accurate")
     study = study_of(page)
     assert [source_of(arm) for arm in study.arms] == ["search", "search", "catalogue", "network", "genotype", "transplant"]
-    found = genotype_at(24).hash
+    found = Genotype.from_json((empty / search / "results" / "genotype.json").read_text()).hash
     assert [arm.name for arm in study.arms[2:]] == [
         "Published ADVRUSH cells", "PreActResNet-18", f"Genotype {found}", "DSARA, accurate as robust, robust as accurate"]
     assert (study.arms[5].method, study.arms[5].retrain) == ("dsara", {"transplant": "accurate:robust, robust:accurate"})
