@@ -43,6 +43,7 @@ def base_controls(study: Study) -> None:
     right.segmented_control("Preset", presets, key=study_text.put(study.preset, "preset"), required=True, on_change=set_entry,
                             args=("preset", study_text.key("preset")),
                             help="\n\n".join(f"`{name}`: {PRESETS[name]}" for name in presets))
+    left, right = st.columns(2)
     _method(study, left)
     with right:
         _run()

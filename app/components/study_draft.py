@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +21,13 @@ from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import DERIVED, Genotype
 from engine.architecture.network import named_network
 from engine.architecture.transplant import read_grafts
-from engine.config import setting_of
+from engine.config import RunConfig, setting_of
 from engine.config.run import KINDS
 from engine.configuration_file import read_record
 from engine.configuring import config_class, preset_values
 from engine.errors import ConfigError, RampartError
 from engine.search.methods.registry import METHODS
-from engine.study.declaration import Arm, Study, mentioned
+from engine.study.declaration import Arm, Study, kind_of, mentioned
 from engine.study.parsing import ADVICE, ENTRIES, LONGEST_NAME, SAVED, from_record
 
 ADDED = ("recipe", "size")  # entries of a shipped question, which an edited copy is no longer
@@ -272,7 +272,7 @@ def _free(name: str, taken: Iterable[str]) -> str:
     return next(one for one in (name, *(f"{name} ({number})" for number in range(2, len(known) + 3))) if one not in known)
 
 
-def problems(study: Study, check: Any) -> list[dict[tuple[str, str], str]]:
+def problems(study: Study, check: Callable[[str, RunConfig], None]) -> list[dict[tuple[str, str], str]]:
     """Return what is wrong with each arm, as {(kind of run, name of the setting): sentence}.
 
     A problem with the arm as a whole has the key ("", "").
@@ -282,26 +282,31 @@ def problems(study: Study, check: Any) -> list[dict[tuple[str, str], str]]:
         check: function that checks the configuration of a run, `engine.requests.check_config`.
     """
     names = [arm.name for arm in study.arms]
-    found: list[dict[tuple[str, str], str]] = []
     known: dict[str, str] = {}
-    for arm in study.arms:
-        wrong = _name_problem(arm, names)
-        if source_of(arm) == "genotype" and not arm.retrain.get("genotype"):
-            wrong[("", "")] = "Choose a run with a genotype, or paste one."
-        try:
-            configs = study.configurations(arm)
-            for step, config in configs.items():
-                check(step.partition(" ")[0], config)
-            content = json.dumps([arm.method, {step: one.model_dump(mode="json") for step, one in configs.items()}])
-            if content in known:
-                wrong[("", "")] = f"This arm has the same settings as {known[content]}; change one of them."
-            known.setdefault(content, arm.name)
-        except ConfigError as refusal:
-            wrong |= {_place(arm, name): sentence for name, sentence in refusal.problems.items()}
-        except RampartError as refusal:
-            wrong[("", "")] = str(refusal)
-        found.append(wrong)
-    return found
+    return [_name_problem(arm, names) | _settings_problems(study, arm, check, known) for arm in study.arms]
+
+
+def _settings_problems(study: Study, arm: Arm, check: Callable[[str, RunConfig], None],
+                       known: dict[str, str]) -> dict[tuple[str, str], str]:
+    """Return what is wrong with the settings of an arm.
+
+    Args:
+        study, arm, check: as for `problems`.
+        known: {settings: name of the arm} of the arms before, to which this arm is added.
+    """
+    if source_of(arm) == "genotype" and not arm.retrain.get("genotype"):
+        return {("", ""): "Choose a run with a genotype, or paste one."}
+    try:
+        configs = study.configurations(arm)
+        for step, config in configs.items():
+            check(kind_of(step), config)
+    except ConfigError as refusal:
+        return {_place(arm, name): sentence for name, sentence in refusal.problems.items()}
+    except RampartError as refusal:
+        return {("", ""): str(refusal)}
+    content = json.dumps([arm.method, {step: one.model_dump(mode="json") for step, one in configs.items()}])
+    first = known.setdefault(content, arm.name)
+    return {} if first == arm.name else {("", ""): f"This arm has the same settings as {first}; change one of them."}
 
 
 def _name_problem(arm: Arm, names: Sequence[str]) -> dict[tuple[str, str], str]:

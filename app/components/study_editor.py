@@ -106,5 +106,6 @@ def declared_words(study: Study) -> str:
     if study.match != "none":
         parts.append(f"Sizes are matched to {study.reference} by {'MACs' if study.match == 'macs' else 'parameters'}.")
     if study.margin is not None:
-        parts.append(f"Differences within {100 * study.margin:g} points do not matter.")
+        points = f"{100 * study.margin:g} point{'' if round(100 * study.margin, 6) == 1 else 's'}"
+        parts.append(f"Differences within {points} do not matter.")
     return " ".join(parts)

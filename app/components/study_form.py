@@ -193,7 +193,7 @@ def contrasts(study: Study) -> None:
                    placeholder="Choose pairs of arms",
                    help="The declared pairs of arms. More pairs make each of them harder to decide. Without a choice, every arm "
                         "is compared with the reference arm or, if there is none, with the first arm.")
-    if study.contrasts != usual_contrasts(study) and len(names) > 1:
+    if set(map(frozenset, study.contrasts)) != set(map(frozenset, usual_contrasts(study))) and len(names) > 1:
         base = study.reference or names[0]
         st.button(f"Compare every arm with {base}", key=study_text.key("usual"), type="tertiary", icon=":material/restart_alt:",
                   on_click=study_text.change, args=(lambda one: replace(one, contrasts=usual_contrasts(one)),))
