@@ -33,6 +33,7 @@ SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lamb
 # Text fields whose value must be one of several names -> function that returns these names.
 NAMES_OF = {"second_dataset": image_sources}
 COLUMNS = 3
+LARGEST_SHOWN = 2**53 - 1  # a browser shows no larger whole number exactly
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
         further: function for an additional check. It receives the content of the form and returns it with any new problems added.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
-               and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
+               and (value := held_value(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
                != preset[name]}
     values = check(kind, cls, preset, changes)
     values = further(values) if further else values
@@ -221,10 +222,10 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published
     gives the published (or default) value.
     """
     info = cls.model_fields[name]
-    _widget(name, info, published, key)
+    field_widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
     if name in values.problems:
-        st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
+        st.markdown(f":red[:material/error: {escaped(values.problems[name])}]")
     elif value != published and name not in ("seed", "split_seed", "device", "threads"):
         moved = name in values.changes and preset[name] != published
         reference = "Published" if setting_of(info).source else "Default"
@@ -236,7 +237,7 @@ def _is_required(info: FieldInfo) -> bool:
     return type(None) not in typing.get_args(info.annotation)
 
 
-def _escaped(sentence: str) -> str:
+def escaped(sentence: str) -> str:
     """Escape the characters of a sentence that Markdown would read as markup."""
     for character in "\\`*_[]$<>#~":
         sentence = sentence.replace(character, "\\" + character)
@@ -256,7 +257,7 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
     return "integer" if annotation is int else "number" if annotation is float else "text"
 
 
-def _held(info: FieldInfo, key: str, start: Any) -> Any:
+def held_value(info: FieldInfo, key: str, start: Any) -> Any:
     """Return the value that the session holds for a widget. If it holds none, store the initial value `start` first.
 
     Call this before the widget is drawn.
@@ -286,30 +287,57 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
     return value if isinstance(value, float) else (text or "")
 
 
-def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
-    """Show the widget of a field. The session keeps the widget's value under `key`, even while another page is open."""
+def field_widget(name: str, info: FieldInfo, published: Any, key: str, on_change: Callable[[], None] | None = None) -> None:
+    """Show the widget of a field. The session keeps the widget's value under `key`, even while another page is open.
+
+    Call `held_value` before, which gives the widget its initial value.
+
+    Args:
+        name, info: name and declaration of the field.
+        published: published value of the field, or its default, for the help text.
+        key: key of the widget in the session.
+        on_change: function to call after the user has changed the value.
+    """
+    changed: Callable[[], None] | Literal["rerun"] = on_change or "rerun"
     kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
     if kind == "flag":
-        st.toggle(label, key=key, help=about, persist_state="session")
+        st.toggle(label, key=key, help=about, on_change=changed, persist_state="session")
     elif kind == "choice":
         st.selectbox(label, typing.get_args(info.annotation), key=key, help=about,
-                     format_func=lambda choice: value_text(info, choice), persist_state="session")
+                     format_func=lambda choice: value_text(info, choice), on_change=changed, persist_state="session")
     elif name == "transfer_from":  # ids of runs, to be typed
-        st.multiselect(label, st.session_state[key], key=key, help=about, accept_new_options=True, persist_state="session")
+        st.multiselect(label, st.session_state[key], key=key, help=about, accept_new_options=True, on_change=changed,
+                       persist_state="session")
     elif kind == "several":
         st.multiselect(label, _several(info, st.session_state[key]), key=key, help=about, format_func=title_of,
-                       persist_state="session")
+                       on_change=changed, persist_state="session")
     elif name in NAMES_OF:
         st.selectbox(label, NAMES_OF[name](), index=None, key=key, help=about, placeholder=nothing_text(info),
-                     format_func=lambda one: image_source(one).title, persist_state="session")
+                     format_func=lambda one: image_source(one).title, on_change=changed, persist_state="session")
     elif kind == "integer":
         st.number_input(label, value=None, step=setting_of(info).step, key=key, help=about, placeholder=nothing_text(info),
-                        persist_state="session")
+                        on_change=changed, persist_state="session")
     else:
-        st.text_input(label, key=key, help=about, live="400ms", persist_state="session",
+        st.text_input(label, key=key, help=about, live="400ms", on_change=changed, persist_state="session",
                       placeholder=nothing_text(info) if setting_of(info).empty else None)
+
+
+def fits_widget(name: str, info: FieldInfo, value: Any) -> bool:
+    """Return True if the widget of a field can show a value, which may come from a text that the user has written."""
+    kind = _kind(info)
+    if kind == "several":
+        names = value if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value) else None
+        return names is not None and len(set(names)) == len(names) and set(names) <= {*_several(info, names)}
+    if kind == "integer":
+        return value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_SHOWN)
+    if kind == "number":
+        return isinstance(value, (int, float, str)) or value is None
+    if name in NAMES_OF:
+        return value is None or value in NAMES_OF[name]()
+    known = typing.get_args(info.annotation) if kind == "choice" else (True, False) if kind == "flag" else None
+    return value in known if known else isinstance(value, str) or value is None
 
 
 def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:

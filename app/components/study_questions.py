@@ -59,7 +59,7 @@ def card(recipe: Recipe, size: str, dataset: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         launch_button(study, key=f"studies.launch.{recipe.name}", reasons=reasons)
         st.button("Edit a copy", key=f"studies.edit.{recipe.name}", icon=":material/edit:", on_click=edit,
-                  args=(recipe.name, size, dataset), help="Open the text of this study, change it, and launch your own.")
+                  args=(recipe.name, size, dataset), help="Change a copy of this study and launch your own.")
     if reasons:
         st.caption(f":material/block: {' '.join(reasons)}")
 

@@ -95,11 +95,11 @@ def test_a_study_that_cannot_be_read_is_a_sentence_in_the_list(empty: Path) -> N
 
 
 def test_a_study_of_ones_own_shows_its_size_before_the_launch_and_launches(empty: Path) -> None:
-    page = open_page("studies", new="own")
+    page = open_page("studies", new="own", view="text")
     assert not page.exception and "50 runs in 20 cells" in text_of(page), "it begins with an example"
     page.text_area(key="studies.text").set_value(OWN).run()
     text = text_of(page)
-    assert "18 runs in 6 cells: 2 arms × 3 search seeds" in text and "ARNAS, search width ratio 1:2:4" in text
+    assert "18 runs in 6 cells: 2 arms × 3 search seeds" in text and "ARNAS, width ratio 1:2:4" in text
     page.text_area(key="studies.text").set_value(OWN.replace("search_seeds: 3", "search_seeds: 4")).run()
     assert "24 runs in 8 cells: 2 arms × 4 search seeds" in text_of(page)
     page.button(key="studies.launch").click().run()
@@ -113,7 +113,7 @@ def test_a_study_of_ones_own_shows_its_size_before_the_launch_and_launches(empty
     ("question: [", "A study must be JSON or YAML and cannot be read (line 1, column 12: "),
     (OWN.replace("width_ratio", "width"), "width"), (OWN.replace("search_seeds: 3", "search_seeds: 0"), "search_seeds")])
 def test_an_error_is_a_sentence_and_nothing_can_be_launched(empty: Path, text: str, words: str) -> None:
-    page = open_page("studies", new="own")
+    page = open_page("studies", new="own", view="text")
     page.text_area(key="studies.text").set_value(text).run()
     assert not page.exception
     box = next(line for line in text_of(page).splitlines() if "rp-problem" in line and "role" in line)
@@ -125,19 +125,19 @@ def test_a_copy_of_a_question_or_of_a_study_opens_in_the_editor(empty: Path) -> 
     page = open_page("studies")
     page.button(key="studies.edit.random").click().run()
     assert not page.exception and page.query_params["edit"] == "random"
-    text = page.text_area(key="studies.text").value
+    text = page.session_state["studies.text"]
     asked, edited = recipes()["random"].study("demo", "digits"), from_text(text)
     assert edited.cells() == asked.cells() and edited.contrasts == asked.contrasts and "recipe" not in text
     study_id = actions.launch(empty, two_arms("Copied?"))
-    copy = open_page("studies", new="own", edit=study_id)
+    copy = open_page("studies", new="own", view="text", edit=study_id)
     assert from_text(copy.text_area(key="studies.text").value).question == "Copied?"
     assert component_data(copy, "rampart_scroll"), "the browser scrolls to the editor"
-    missing = open_page("studies", new="own", edit="20261126-0000-nothing-digits-0000")
+    missing = open_page("studies", new="own", view="text", edit="20261126-0000-nothing-digits-0000")
     assert not missing.exception and "There is no study" in text_of(missing)
 
 
 def test_what_the_user_typed_stays_when_other_choices_change(empty: Path) -> None:
-    page = open_page("studies", new="own")
+    page = open_page("studies", new="own", view="text")
     page.text_area(key="studies.text").set_value(OWN).run()
     page.segmented_control(key="studies.new").set_value("questions").run()
     page.segmented_control(key="studies.size").set_value("full").run()

@@ -28,6 +28,7 @@ def test_a_study_from_its_text_to_its_answer(page: Page, dashboard: Dashboard):
     open_page(page, f"{dashboard.url}/studies")
     expect(page.get_by_text("Does the space with accurate cells first beat the conventional one?")).to_be_visible(timeout=LOAD_MS)
     page.get_by_role("radio", name="Your own study").click()
+    page.get_by_role("radio", name="Text", exact=True).click()
     field = page.get_by_role("textbox", name=re.compile("Study in YAML or JSON"))
     expect(field).to_have_value(re.compile("question:"), timeout=LOAD_MS)
     field.fill(TEXT)

@@ -1,0 +1,159 @@
+"""The text of a study of one's own. It is the only record of the study before its launch: form and text field both show it.
+
+The session keeps the text while the user visits other pages. The address keeps a compressed copy, so that it survives a reload of
+the page and can be sent to somebody.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable
+
+import streamlit as st
+
+from app import address, session
+from app.components import study_draft
+from app.components.study_questions import STARTED, study_of
+from app.studies import as_text
+from engine.data.catalogue import DATASETS
+from engine.errors import RampartError
+from engine.study.declaration import Study
+from engine.study.folder import StudyFolder
+from engine.study.questions import SIZES, recipes
+
+# In the session: the text, how often it was filled with another study's, the sentence about a file that could not be read,
+# and (number of the form, text that it shows).
+TEXT, FILLED, FILE_PROBLEM, FORM = "studies.text", "studies.filled", "studies.file_problem", "studies.form"
+DRAFT = "draft"  # parameter of the address
+LONGEST_DRAFT = 6000  # characters in the address; a longer text is kept in the session only
+LARGEST_TEXT = 200_000  # bytes that a draft in the address may unpack to
+EXAMPLE = """\
+question: Does a larger search space of widths help?
+dataset: digits
+preset: quick
+search_seeds: 5          # or a list of seeds
+retrainings: 2           # for each search seed
+match: macs              # give all networks the size of the reference arm's
+reference: Narrow
+arms:
+  - {name: Narrow, method: arnas}
+  - name: Wide
+    method: arnas
+    search: {width_ratio: "1:2:4"}
+contrasts: [[Wide, Narrow]]
+margin: 0.01             # differences within 1 point do not matter
+"""
+
+
+def text() -> str:
+    """Return the text of the study."""
+    return str(st.session_state[TEXT])
+
+
+def start() -> str:
+    """Fill the text on the first visit, and return the study or question that the address names.
+
+    The text starts as the draft, the study or the question in the address, or else as an example. On later visits the user's text
+    stays, unless the address names another study or the user asks for a copy again.
+    """
+    asked = st.query_params.get("edit", "")
+    kept = unpacked(st.query_params.get(DRAFT, "")) if TEXT not in st.session_state else ""
+    if kept:
+        st.session_state[STARTED], st.session_state[TEXT] = asked, kept
+    elif TEXT not in st.session_state or (asked and st.session_state.get(STARTED) != asked):
+        st.session_state[STARTED], st.session_state[TEXT] = asked, start_text(asked)
+        st.session_state[FILLED] = st.session_state.get(FILLED, 0) + 1
+    return asked
+
+
+def keep() -> None:
+    """Keep the text in the address. A text that is too long for an address is kept in the session only."""
+    written = packed(text())
+    address.choose(**{DRAFT: written if len(written) <= LONGEST_DRAFT and text() != EXAMPLE else ""})
+
+
+def packed(content: str) -> str:
+    """Return a text in compressed form for the address."""
+    return base64.urlsafe_b64encode(zlib.compress(content.encode(), 9)).decode().rstrip("=")
+
+
+def unpacked(written: str) -> str:
+    """Return the text that `packed` has compressed; "" if it was compressed by nothing of ours."""
+    try:
+        content = base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
+        return zlib.decompressobj().decompress(content, LARGEST_TEXT).decode()
+    except (ValueError, zlib.error):
+        return ""
+
+
+def start_text(asked: str) -> str:
+    """Return the text with which the editor starts: that of a study, of a question that ships with Rampart, or of the example.
+
+    Args:
+        asked: id of the study or name of the question; "" for the example.
+    """
+    try:
+        if asked in recipes():
+            size, dataset = (known if (known := st.query_params.get(name, default)) in registry else default for
+                             name, default, registry in (("size", "demo", SIZES), ("dataset", "digits", DATASETS)))
+            source = st.query_params.get("source") or next(name for name in DATASETS if name != dataset)
+            return study_draft.write(study_of(asked, size, dataset, source))
+        return as_text(StudyFolder(session.runs_root(), asked).read(), study_draft.ADDED) if asked else EXAMPLE
+    except RampartError as refusal:
+        st.session_state[FILE_PROBLEM] = str(refusal)
+        return EXAMPLE
+
+
+def open_file() -> None:
+    """Replace the text by that of the uploaded file."""
+    file = st.session_state.get("studies.file")
+    if file is None:
+        return
+    try:
+        st.session_state[TEXT] = file.getvalue().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        st.session_state[FILE_PROBLEM] = (f"{file.name} must be a text file in YAML or JSON and is not; export one from the page "
+                                          "of a study.")
+
+
+def number() -> int:
+    """Return the number of the form. All widgets of a form with a new number start with the values of the text."""
+    count, shown = st.session_state.get(FORM, (0, ""))
+    if shown != text():
+        count += 1
+        st.session_state[FORM] = (count, text())
+    return int(count)
+
+
+def key(*parts: object) -> str:
+    """Return the key of a widget of the form."""
+    return ".".join(map(str, (FORM, number(), *parts)))
+
+
+def held(*parts: object) -> object:
+    """Return the value of a widget of the form."""
+    return st.session_state.get(key(*parts))
+
+
+def put(value: object, *parts: object) -> str:
+    """Let a widget of the form show a value of the text, and return its key. Call this before the widget is drawn."""
+    name = key(*parts)
+    if name not in st.session_state or st.session_state[name] != value:  # writing an equal value would undo typing
+        st.session_state[name] = value
+    return name
+
+
+def change(make: Callable[[Study], Study], *, restart: bool = True) -> None:
+    """Change the study, and write its new text.
+
+    Args:
+        make: function that takes the study and returns the changed one.
+        restart: True if the form has to take the values of all widgets from the new text; False to leave them alone, because the
+            user is typing into one of them.
+    """
+    count = number()
+    before = study_draft.read(text())
+    st.session_state[TEXT] = study_draft.write(study_draft.followed(before, make(before)))
+    if not restart:
+        st.session_state[FORM] = (count, text())
