@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine import rerun as again
 from engine import requests
+from engine import rerun as again
 from engine.cli import main
 from engine.configuring import recorded
 from engine.errors import RunError
@@ -20,7 +20,6 @@ from engine.study import actions
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_sample_runs
 from tests.study_runs import finish
-
 
 
 @pytest.fixture
