@@ -44,7 +44,7 @@ def columns_shown(chosen: Sequence[str]) -> list[Column]:
     return [column for column in COLUMNS if column.key in keys]
 
 
-def run_rows(runs: pd.DataFrame, columns: Sequence[Column], picked: Sequence[str], studies: Mapping[str, str],
+def run_rows(runs: pd.DataFrame, columns: Sequence[Column], picked: Sequence[str], titles: Mapping[str, str],
              folded: Sequence[str], sizes: Mapping[str, int]) -> list[Row]:
     """Return the rows of one page of the list, with a heading above each group.
 
@@ -52,7 +52,7 @@ def run_rows(runs: pd.DataFrame, columns: Sequence[Column], picked: Sequence[str
         runs: runs of the page in order, with the column `group` of `app.run_list.ordered`.
         columns: the columns that are shown.
         picked: ids of the selected runs.
-        studies: {id of a study: its question}.
+        titles: {id of a study: its question, id of the first run of a chain: its title and id}.
         folded: ids of the headings whose runs are hidden (`group_id`).
         sizes: {heading: number of runs in its group, also on other pages}.
     """
@@ -60,22 +60,22 @@ def run_rows(runs: pd.DataFrame, columns: Sequence[Column], picked: Sequence[str
     for run in runs.to_dict("records"):
         heading, group = run["group"], group_id(run["group"]) if len(sizes) > 1 or run["group"] else ""
         if group and (not rows or rows[-1].group != group):
-            rows.append(_heading(heading, group, studies, sizes[heading], group in folded))
-        rows.append(row_of(run, columns, run["id"] in picked, studies, group))
+            rows.append(_heading(titles.get(heading, heading) or "No study", group, sizes[heading], group in folded))
+        rows.append(row_of(run, columns, run["id"] in picked, titles, group))
     return rows
 
 
-def row_of(run: Mapping[str, Any], columns: Sequence[Column], picked: bool, studies: Mapping[str, str], group: str) -> Row:
+def row_of(run: Mapping[str, Any], columns: Sequence[Column], picked: bool, titles: Mapping[str, str], group: str) -> Row:
     """Return the row of a run.
 
     Args:
         run: row of the run, from `RunLog.runs`.
         columns: the columns that are shown.
         picked: True if the run is selected.
-        studies: {id of a study: its question}.
+        titles: {id of a study: its question}.
         group: id of the heading above the run, or "".
     """
-    cells = {"title": _title(run), "status": _status(run), "study": _study(run, studies), "progress": progress(run),
+    cells = {"title": _title(run), "status": _status(run), "study": _study(run, titles), "progress": progress(run),
              "kind": CellText(theme.KIND_TITLES.get(run["kind"], EMPTY), sub=shown(run["preset"])),
              "dataset": CellText(dataset_title(shown(run["dataset"])) or EMPTY),
              "natural": number(run, "natural", ""),
@@ -91,11 +91,6 @@ def row_of(run: Mapping[str, Any], columns: Sequence[Column], picked: bool, stud
 def group_id(heading: str) -> str:
     """Return the id of the heading row of a group, which fits into an address."""
     return "group-" + hashlib.sha256(heading.encode()).hexdigest()[:8]
-
-
-def heading_words(heading: str, studies: Mapping[str, str]) -> str:
-    """Return the text of a group's heading: the question of a study, the id of a chain's first run, or a protocol in words."""
-    return studies.get(heading, heading) or "No study"
 
 
 def name_of(run: Mapping[str, Any]) -> str:
@@ -167,8 +162,8 @@ def _status(run: Mapping[str, Any]) -> CellText:
     return CellText(run["status"].capitalize(), tone=tone, glyph=glyph, sub=cause_of(run), hint=shown(run["cause"]))
 
 
-def _study(run: Mapping[str, Any], studies: Mapping[str, str]) -> CellText:
-    question = studies.get(run["study"], run["study"])
+def _study(run: Mapping[str, Any], titles: Mapping[str, str]) -> CellText:
+    question = titles.get(run["study"], run["study"])
     return CellText(_short(question, LONGEST_NOTE) or EMPTY, hint=question)
 
 
@@ -177,8 +172,7 @@ def _tags(run: Mapping[str, Any]) -> CellText:
     return CellText(run["tags"].replace(" ", " · "), sub=_short(note, LONGEST_NOTE), hint=run["note"])
 
 
-def _heading(heading: str, row: str, studies: Mapping[str, str], size: int, folded: bool) -> Row:
-    words = heading_words(heading, studies)
+def _heading(words: str, row: str, size: int, folded: bool) -> Row:
     return Row(row, {"title": CellText(f"{words} ({plural(size, 'run')})")}, name=words, heading=True, folded=folded)
 
 

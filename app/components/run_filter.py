@@ -35,8 +35,9 @@ def filter_controls(counts: dict[str, int]) -> None:
                           key="runs.show", label_visibility="collapsed", help="Archived runs are hidden here and counted "
                           "everywhere else. Runs in the trash are nowhere else, and can be restored until they are deleted.")
     with right.container(horizontal=True, horizontal_alignment="right"):
-        _views()
-        _columns()
+        if st.query_params.get("show") != "trash":
+            _views()
+            _columns()
     if st.query_params.get("show") == "trash":
         return
     words, expression, states, kinds, groups = st.columns([2.2, 3, 1.6, 1.6, 1.3])

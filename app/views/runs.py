@@ -22,24 +22,26 @@ from app.formats import plural
 from app.run_export import as_csv, as_json
 from app.run_list import PAGE_ROWS, View, page_of, selected_runs
 from engine.errors import ConfigError, RampartError
-from engine.run.trash import trashed_runs
+from engine.run.folder import run_ids
+from engine.run.trash import trash_of, trashed_runs
 from engine.study.folder import StudyFolder
 
 
 @live_panel("runs", key="runs_list")
 def runs_list() -> None:
     """Show the controls, the box of the selected runs and the list."""
-    runs, trashed = session.run_log().runs(), trashed_runs(session.runs_root())
+    runs, root = session.run_log().runs(), session.runs_root()
+    trashed = len(run_ids(trash_of(root)))
     if runs.empty and not trashed:
         empty_state("No runs yet", "Searches, retrainings and attacks appear here with the accuracies they measured.",
                     "The defaults need no GPU and no download.",
                     link=LAUNCH_PAGE, link_label="Launch the first run")
         return
     archived = int(runs["archived"].sum())
-    filter_controls({"active": len(runs) - archived, "archived": archived, "trash": len(trashed)})
+    filter_controls({"active": len(runs) - archived, "archived": archived, "trash": trashed})
     view = View.of(st.query_params.to_dict())
     if view.show == "trash":
-        trash_list(trashed)
+        trash_list(trashed_runs(root))
         return
     try:
         kept = selected_runs(runs, view)
@@ -79,7 +81,7 @@ def listed(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
     known = set(kept["id"])
     picked = [one for one in st.session_state.get(PICKED, []) if one in known]
     sizes = {str(name): int(size) for name, size in kept["group"].value_counts().items()}
-    action = table(columns, run_rows(part, columns, picked, study_titles(part), address.several("folded"), sizes),
+    action = table(columns, run_rows(part, columns, picked, titles_of(part, runs), address.several("folded"), sizes),
                    key="runs_table", label="Runs", selectable=True, presorted=True,
                    sort=address.chosen("sort", orders_of(columns), "unsorted"))
     if action.opened:
@@ -123,10 +125,18 @@ def summary(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
                                f"`rampart runs --where EXPRESSION --{name.lower()}`")
 
 
-def study_titles(runs: pd.DataFrame) -> dict[str, str]:
-    """Return {id of a study: its question} for the studies of runs. A study that cannot be read is left out."""
-    titles = {}
-    for study in set(runs["study"]) - {""}:
+def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
+    """Return the texts that stand for ids: {id of a study: its question, id of the first run of a chain: its title and id}.
+
+    A study that cannot be read is left out.
+
+    Args:
+        part: the runs of the page, with the column `group`.
+        runs: all runs.
+    """
+    first = runs[runs["id"].isin(part["group"])]
+    titles = {run: f"{title}, {run}" for run, title in zip(first["id"], first["title"], strict=True)}
+    for study in set(part["study"]) - {""}:
         try:
             titles[study] = StudyFolder(session.runs_root(), study).read().question
         except RampartError:
@@ -141,13 +151,10 @@ def pager(page: int, pages: int, total: int) -> None:
     with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
         for label, icon, target in (("Previous", "chevron_left", page - 1), ("Next", "chevron_right", page + 1)):
             st.button(label, key=f"runs.page.{label}", icon=f":material/{icon}:", disabled=not 1 <= target <= pages,
-                      on_click=turn, args=(target,), shortcut=SHORTCUTS[label])
+                      on_click=turn, args=(target,), shortcut=label[0].lower())
             if label == "Previous":
                 first = (page - 1) * PAGE_ROWS
                 st.caption(f"{first + 1:,} to {min(first + PAGE_ROWS, total):,} of {total:,}")
-
-
-SHORTCUTS = {"Previous": "Ctrl+Left", "Next": "Ctrl+Right"}
 
 
 def turn(page: int) -> None:

@@ -156,7 +156,7 @@ def test_sorting_by_accuracy_keeps_comparable_runs_together(samples: Samples) ->
 
 def test_groups_and_columns_come_from_the_address(samples: Samples) -> None:
     page = open_page("runs", group="chain", columns="seed,device,duration", q="digits-7f3")
-    assert rows_in_order(page) == ["20261118-0906-arnas-digits-7f3a (3 runs)", "7f3c", "7f3b", "7f3a"]
+    assert rows_in_order(page) == ["ARNAS, 20261118-0906-arnas-digits-7f3a (3 runs)", "7f3c", "7f3b", "7f3a"]
     data = component_data(page, "rampart_table", "runs_table")[0]
     assert [column["key"] for column in data["columns"]] == ["title", "status", "device", "seed", "duration"]
     assert data["rows"][1]["cells"]["device"]["text"] == "CPU" and data["rows"][3]["cells"]["seed"]["text"] == "2"
