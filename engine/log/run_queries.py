@@ -180,8 +180,8 @@ class RunQueries(Index):
 
         The column `accuracy_of` describes how the accuracies were measured, and on which split. The columns whose names begin
         with `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
-        `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers
-        are NaN, and missing text is "".
+        `silent_s`, `can_stop`, `can_resume`, `age_s`, `duration_s` and `seconds_left` describe the run at the time of the call.
+        Missing numbers are NaN, and missing text is "".
         """
         return self._listed(None)
 
