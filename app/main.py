@@ -18,6 +18,8 @@ from app import session, theme  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
+from engine.run.folder import run_ids  # noqa: E402
+from engine.run.trash import trash_of  # noqa: E402
 
 HERE = Path(__file__).parent
 WITHOUT_RUNS = ("launch", "studies", "study", "import")  # pages that create the first run, or that show why there is none yet
@@ -55,8 +57,8 @@ def welcome() -> None:
 
 
 def has_runs() -> bool:
-    """Return True if the runs folder contains a run."""
-    return not session.run_log().runs().empty
+    """Return True if the runs folder contains a run, or a run in its trash."""
+    return not session.run_log().runs().empty or bool(run_ids(trash_of(session.runs_root())))
 
 
 def notice() -> None:

@@ -72,7 +72,8 @@ def check_config(kind: str, config: RunConfig) -> None:
 
 def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *, method: str | None = None,
            preset: str = "quick", parent: str | None = None, then: Sequence[str] = (), key: str | None = None,
-           then_changes: Mapping[str, Mapping[str, Any]] | None = None, study: Mapping[str, Any] | None = None) -> list[str]:
+           then_changes: Mapping[str, Mapping[str, Any]] | None = None, study: Mapping[str, Any] | None = None,
+           exact: bool = False) -> list[str]:
     """Launch a run and its followers (runs that start one after another when this run has finished).
 
     Check all these runs, write their folders, and make sure that a supervisor is alive to start them.
@@ -90,6 +91,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
         study: membership of the run in a study, which is stored in run.json; None for a run without a study. The settings of a
             run in a study are taken as they are. None of them comes from the parent.
+        exact: True to take the settings as they are, as for a run in a study.
 
     Returns:
         The ids of this run and of its followers, in order.
@@ -104,7 +106,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         raise RunError(f"The runs folder must be a writable folder, {runs} is not ({problem.strerror}); choose another one "
                        "(--runs DIR).") from None
     then_changes = then_changes or {}
-    configs = _check(runs, kind, config, method, preset, parent, then, then_changes, inherits=study is None)
+    configs = _check(runs, kind, config, method, preset, parent, then, then_changes, inherits=study is None and not exact)
     admission.check_disk(runs, max(admission.checkpoint_bytes(one) for _, one in configs))
     for _ in range(MOST_DRAWS):
         try:

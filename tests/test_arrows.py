@@ -32,6 +32,7 @@ ARROWS = {
     "log": "errors configuring run",
     "report": "errors registry architecture config configuring data attack drawing run log",
     "requests": "errors files registry command config configuring search run",
+    "rerun": "errors configuring requests run",
     "configuration_file": "errors registry config configuring run",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "queueing": "errors run requests study",
@@ -39,16 +40,16 @@ ARROWS = {
     "exchange": "errors files registry architecture config configuring data space run",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
-    "cli": "errors files registry command architecture config configuring data attack search run report requests "
-           "queueing configuration_file study exchange api",
+    "cli": "errors files registry command architecture config configuring data attack search run report log "
+           "requests rerun queueing configuration_file study exchange api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
-           "queueing exchange report study",
+           "rerun queueing exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
     "search": ("engine.search.methods.registry", "engine.search.registries"),
-    "run": ("engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.lineage", "engine.run.matching",
-            "engine.run.queue", "engine.run.state"),
+    "run": ("engine.run.bulk", "engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.lineage",
+            "engine.run.marks", "engine.run.matching", "engine.run.queue", "engine.run.state", "engine.run.trash"),
     "exchange": ("engine.exchange.forms",),
 }
 

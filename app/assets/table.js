@@ -8,8 +8,11 @@ export default function (component) {
     if (text !== undefined && text !== null) node.textContent = text;
     return node;
   };
-  host.rampart ??= { sort: null, falling: false, drawn: new Map(), head: "" };
+  host.rampart ??= { sort: null, falling: false, drawn: new Map(), head: "", marked: new Set(), sent: data.seen || 0 };
   const state = host.rampart;
+  // Ticks that the page has not answered yet stand, so that quick clicks do not flicker.
+  if (data.selectable && (data.seen || 0) >= state.sent)
+    state.marked = new Set(data.rows.filter((row) => row.picked).map((row) => row.id));
   state.send = { setTriggerValue };
   state.data = data;
   // The page may fix the order ("key", or "-key" for the largest first). A click shows the new order before the page has answered.
@@ -19,6 +22,20 @@ export default function (component) {
     state.sort = data.columns.some((column) => column.key === key) ? key : null;
     state.falling = state.sort !== null && data.sort.startsWith("-");
   }
+  const sendMarks = () => {
+    draw();
+    state.send.setTriggerValue("picks", { number: ++state.sent, ids: [...state.marked] });
+  };
+  const ids = () => state.data.rows.filter((row) => row.picked !== undefined).map((row) => row.id);
+  const mark = (id, on) => (on ? state.marked.add(id) : state.marked.delete(id));
+  // With Shift, all rows from the last one that was ticked become like this one.
+  const tick = (id, on, range) => {
+    const shown = ids(),
+      [from, to] = [shown.indexOf(range ? (state.anchor ?? id) : id), shown.indexOf(id)].sort((a, b) => a - b);
+    for (const one of shown.slice(from < 0 ? to : from, to + 1)) mark(one, on);
+    state.anchor = id;
+    sendMarks();
+  };
 
   const age = (since) => {
     const s = Math.max(0, Date.now() / 1000 - since);
@@ -72,9 +89,12 @@ export default function (component) {
     const box = make("input");
     box.type = "checkbox";
     box.checked = row.picked;
-    box.setAttribute("aria-label", `Compare ${row.name}`);
-    box.addEventListener("click", (event) => event.stopPropagation());
-    box.addEventListener("change", () => state.send.setTriggerValue("picked", row.id));
+    box.setAttribute("aria-label", `${state.data.selectable ? "Select" : "Compare"} ${row.name}`);
+    box.addEventListener("click", (event) => {
+      event.stopPropagation();
+      if (state.data.selectable) tick(row.id, box.checked, event.shiftKey);
+    });
+    if (!state.data.selectable) box.addEventListener("change", () => state.send.setTriggerValue("picked", row.id));
     td.append(box);
     return td;
   };
@@ -86,10 +106,17 @@ export default function (component) {
   };
   const rowNode = (row, columns) => {
     const tr = make("tr", row.heading ? "rp-heading" : row.group ? "rp-member" : "");
-    const choose = () => state.send.setTriggerValue(row.heading ? "folded" : "clicked", row.id);
+    const choose = () => {
+      if (!state.data.selectable || row.heading) return state.send.setTriggerValue(row.heading ? "folded" : "clicked", row.id);
+      const only = state.marked.size === 1 && state.marked.has(row.id);
+      state.marked.clear();
+      tick(row.id, !only, false);
+    };
     tr.dataset.id = row.id;
     if (!row.heading) tr.tabIndex = 0;
-    for (const column of columns) tr.append(cellNode(column, row.cells[column.key] || { text: "" }));
+    const only = row.heading && Object.keys(row.cells).length === 1; // a heading with one text takes the whole width
+    for (const column of only ? columns.slice(0, 1) : columns) tr.append(cellNode(column, row.cells[column.key] || { text: "" }));
+    if (only) tr.firstElementChild.colSpan = columns.length;
     if (row.heading) tr.firstElementChild.prepend(foldNode(row));
     if (state.picks) tr.prepend(pickNode(row));
     tr.addEventListener("click", choose);
@@ -97,7 +124,9 @@ export default function (component) {
       if (event.target !== tr) return;
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();
-        choose();
+        if (!state.data.selectable || row.heading) choose();
+        else if (event.key === "Enter") state.send.setTriggerValue("opened", row.id);
+        else tick(row.id, !state.marked.has(row.id), false);
       }
       const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
       const other = next && tr[next];
@@ -126,8 +155,36 @@ export default function (component) {
   };
   // The rows of a group stay below its heading. A folded group shows its heading only.
   const order = (rows) => {
+    if (state.data.presorted) {
+      const folded = new Set(rows.filter((row) => row.folded).map((row) => row.id));
+      return rows.filter((row) => !folded.has(row.group));
+    }
     const members = (heading) => (heading.folded ? [] : sorted(rows.filter((row) => row.group === heading.id)));
     return sorted(rows.filter((row) => !row.group)).flatMap((row) => (row.heading ? [row, ...members(row)] : [row]));
+  };
+  const allNode = () => {
+    const th = make("th", "rp-pick"),
+      box = make("input");
+    box.type = "checkbox";
+    box.setAttribute("aria-label", "Select all rows of this page");
+    box.addEventListener("change", () => {
+      for (const id of ids()) mark(id, box.checked);
+      sendMarks();
+    });
+    th.append(box);
+    return th;
+  };
+  const showMarks = () => {
+    for (const [id, { node }] of state.drawn) {
+      const box = node.querySelector(".rp-pick input");
+      if (box) box.checked = state.marked.has(id);
+      node.setAttribute("aria-selected", String(state.marked.has(id)));
+    }
+    const all = host.querySelector("th.rp-pick input"),
+      known = ids();
+    if (!all) return;
+    all.checked = known.length > 0 && known.every((id) => state.marked.has(id));
+    all.indeterminate = !all.checked && known.some((id) => state.marked.has(id));
   };
   const draw = () => {
     const { columns, rows, selected, label } = state.data;
@@ -144,7 +201,7 @@ export default function (component) {
       state.head = head;
       table.setAttribute("aria-label", label);
       const tr = make("tr");
-      if (state.picks) tr.append(make("th", "rp-pick", "Compare"));
+      if (state.picks) tr.append(state.data.selectable ? allNode() : make("th", "rp-pick", "Compare"));
       for (const column of columns) {
         const th = make("th", column.align === "right" ? "rp-right" : "");
         const button = make("button", "rp-sort", column.label + (state.sort === column.key ? (state.falling ? " ↓" : " ↑") : ""));
@@ -185,6 +242,7 @@ export default function (component) {
       seen.add(row.id);
       if (old.node === place) place = place.nextElementSibling;
       else body.insertBefore(old.node, place);
+      if (state.data.selectable) continue;
       const chosen = row.id === selected ? "true" : "false";
       if (old.node.getAttribute("aria-selected") !== chosen) old.node.setAttribute("aria-selected", chosen);
     }
@@ -193,6 +251,7 @@ export default function (component) {
         old.node.remove();
         state.drawn.delete(id);
       }
+    if (state.data.selectable) showMarks();
   };
   draw();
   // The browser updates ages itself. It changes a node only if its text changes.

@@ -9,6 +9,7 @@ from app.formats import escape
 LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
+ROBUSTNESS_PAGE = "views/robustness.py"
 IMPORT_PAGE = "views/imports.py"
 STUDIES_PAGE = "views/studies.py"
 STUDY_PAGE = "views/study.py"

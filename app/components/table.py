@@ -108,6 +108,7 @@ class TableAction:
         folded: id of the heading that was clicked, or None.
         sort: order that the reader has chosen by a click on a column's heading: the key of the column, with a minus sign in
             front if the largest value comes first, or `UNSORTED`. None if no heading was clicked.
+        picks: ids of all rows whose checkboxes are now ticked, in a selectable table. None if no checkbox was clicked.
     """
 
     clicked: str | None
@@ -115,14 +116,15 @@ class TableAction:
     picked: str | None = None
     folded: str | None = None
     sort: str | None = None
+    picks: tuple[str, ...] | None = None
 
 
 _component = st.components.v2.component("rampart_table", html='<div class="rp-data"></div>', css=asset("table.css"),
                                         js=asset("table.js"), isolate_styles=False)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None,
-          sort: str | None = None) -> TableAction:
+def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None = None,
+          sort: str | None = None, presorted: bool = False, selectable: bool = False) -> TableAction:
     """Show the table and return what the reader has clicked since it was last drawn.
 
     Args:
@@ -133,16 +135,30 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
         selected: id of the row to mark as selected, or None.
         sort: order of the rows, as in `TableAction.sort`. An unknown column leaves the rows unsorted. None lets the browser keep
             the order that the reader chooses.
+        presorted: True if the rows are in the order `sort` already, so that the browser leaves them as they are.
+        selectable: True for a table in which the reader ticks many rows: by checkbox, with Shift a range, by a click on a row
+            that row alone, with the space bar the focused row. `TableAction.picks` then reports all ticked rows at once, so that
+            no click is lost if the reader is faster than the page.
     """
     known = {row.id for row in rows}
     data: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
-                            "sort": sort, "rows": [_row(row) for row in rows]}
+                            "sort": sort, "presorted": presorted, "selectable": selectable,
+                            "seen": st.session_state.get(f"{key}.seen", 0), "rows": [_row(row) for row in rows]}
     result = _component(data=data, key=key, on_clicked_change=_nothing, on_opened_change=_nothing, on_picked_change=_nothing,
-                        on_folded_change=_nothing, on_sort_change=_nothing)
+                        on_folded_change=_nothing, on_sort_change=_nothing, on_picks_change=_nothing)
     order = result.get("sort")
     clicked, opened, picked, folded = (one if (one := result.get(name)) in known else None
                                        for name in ("clicked", "opened", "picked", "folded"))
-    return TableAction(clicked, opened, picked, folded, order if order in orders_of(columns) else None)
+    return TableAction(clicked, opened, picked, folded, order if order in orders_of(columns) else None,
+                       _picks(result.get("picks"), key, known))
+
+
+def _picks(sent: Any, key: str, known: set[str]) -> tuple[str, ...] | None:
+    """Return the ids of the rows that the browser reports as ticked, and store the number of the report, which answers it."""
+    if not isinstance(sent, dict) or sent.get("number", 0) <= st.session_state.get(f"{key}.seen", 0):
+        return None
+    st.session_state[f"{key}.seen"] = sent["number"]
+    return tuple(one for one in sent["ids"] if one in known)
 
 
 def orders_of(columns: Sequence[Column]) -> list[str]:

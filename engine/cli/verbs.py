@@ -14,8 +14,8 @@ from pathlib import Path
 from engine import __version__, api
 from engine.architecture.network import DerivedNetwork, is_named, named_network
 from engine.architecture.placement import RULES
-from engine.cli import flags
-from engine.cli.listing import accuracy_text, json_value, share_text, table_text
+from engine.cli import flags, marks
+from engine.cli.listing import table_text
 from engine.cli.parser import Parser
 from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
@@ -127,18 +127,9 @@ def _queue(verb: str, arguments: list[str]) -> int:
 
 
 def _runs(verb: str, arguments: list[str]) -> int:
-    options = _parser(verb).parse_args(arguments)
-    rows = api.runs_table(runs=options.runs).to_dict("records")
-    if options.json:
-        print(json.dumps([{name: json_value(value) for name, value in row.items()} for row in rows]))
-        return 0
-    head = ["id", "kind", "title", "preset", "status", "done", "natural", "adversarial", "badge"]
-    body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], share_text(row["progress"]),
-             accuracy_text(row, "natural"), f"{accuracy_text(row, 'adversarial')} {row['adversarial_attack']}".strip(),
-             row["badge"]]
-            for row in rows]
-    print(table_text([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
-    return 0
+    from engine.cli.run_list import runs  # imports pandas, which most verbs do not need
+
+    return runs(verb, arguments)
 
 
 def _describe(verb: str, arguments: list[str]) -> int:
@@ -408,7 +399,8 @@ VERBS: dict[str, Verb] = {
     "queue": Verb(_queue, "List waiting runs in the order in which they start; pause, continue, move, slots change it."),
     "stop": Verb(_stop, "Stop a run within two seconds, with a checkpoint; --force kills it."),
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),
-    "runs": Verb(_runs, "List all runs, newest first."),
+    "runs": Verb(_runs, "List all runs, newest first; --where EXPRESSION lists some."),
+    **{name: Verb(marks.run_verb, text) for name, text in marks.TEXTS.items()},
     "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Write a genotype as JSON, or a network as a self-contained PyTorch module or as ONNX."),
     "table": Verb(_robustness_table, "Print or write the table of all networks attacked under one protocol."),

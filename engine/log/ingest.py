@@ -21,6 +21,7 @@ from engine.errors import RunError
 from engine.log import schema
 from engine.log.batch import Batch, insert
 from engine.run.folder import RunFolder, run_ids
+from engine.run.marks import MARKS, readable_marks
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES = 256
@@ -95,7 +96,8 @@ class Ingester:
         names = run_ids(self.root) if run is None else [RunFolder(self.root, run).id]
         stamps = {name: stamp_of(f"{self.root}/{name}/run.json") for name in names}  # a string is ten times faster than a Path
         # A folder with neither run.json nor events is still being created.
-        here = {name: stamp for name, stamp in stamps.items() if stamp or (self.root / name / "events.jsonl").exists()}
+        here = {name: f"{stamp} {stamp_of(f'{self.root}/{name}/{MARKS}')}" for name, stamp in stamps.items()
+                if stamp or (self.root / name / "events.jsonl").exists()}
         known = self._known(run)
         self._remove([known[name][0] for name in known if name not in here])
         documents = self._new_documents(here, known)
@@ -270,17 +272,18 @@ def stamp_of(path: Path | str) -> str:
 def document_row(folder: RunFolder) -> tuple[Any, ...]:
     """Return a run's values for the columns of the table `folder` that come after the column `stamp`, in order.
 
-    The last value is a sentence that explains why run.json cannot be used, or None if it can be used.
+    The value of `problem` is a sentence that explains why run.json cannot be used, or None if it can be used.
     """
-    nothing = (None,) * 12
+    nothing, marks = (None,) * 12, readable_marks(folder)
+    marked = (" ".join(marks.tags), marks.note, marks.archived)
     try:
         run = folder.read_run()
     except RunError as problem:
-        return (*nothing, str(problem))
+        return (*nothing, str(problem), *marked)
     config, study = run["config"], run.get("study") or {}
     names = [run.get(key) for key in ("kind", "method", "title", "preset")]
     return (*names, config.get("dataset"), run.get("parent"), float(run.get("created") or 0), run.get("command"),
-            json.dumps(config), json.dumps(run), study.get("id"), bool(study.get("example")), None)
+            json.dumps(config), json.dumps(run), study.get("id"), bool(study.get("example")), None, *marked)
 
 
 def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:

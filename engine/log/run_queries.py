@@ -28,6 +28,8 @@ RUNS = {
     "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER, "chain_adversarial_attack": TEXT, "badge": TEXT,
     "badge_reasons": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG, "can_resume": FLAG,
     "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT, "study": TEXT, "example": FLAG,
+    "tags": TEXT, "note": TEXT, "archived": FLAG, "seed": NUMBER, "protocol": TEXT, "protocol_title": TEXT, "device": TEXT,
+    "duration_s": NUMBER,
 }
 PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
             "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}
@@ -113,7 +115,8 @@ _RUNS = f"""
     checked as ({_CHECKED}),
     latest as ({_PROGRESS}),
     derived as (select number, arg_max(hash, step) as hash from genotype where {{among}} group by number),
-    built as (select * from network where {{among}})
+    built as (select * from network where {{among}}),
+    begun as (select number, protocol, title from evaluation where {{among}})
     select f.run as id, coalesce(kind, '') as kind, coalesce(method, '') as method, coalesce(f.title, f.run) as title,
            coalesce(preset, '') as preset, coalesce(dataset, '') as dataset, coalesce(parent, '') as parent, created,
            coalesce(problem, '') as problem, latest.fraction as progress, coalesce(latest.phase, '') as phase,
@@ -140,11 +143,15 @@ _RUNS = f"""
            case when kind = 'attack' and tested.adversarial_accuracy is not null then coalesce(findings, []) end as findings,
            ingest.last_t as last_event_t, built.parameters, built.macs,
            coalesce(built.hash, derived.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made,
-           coalesce(f.study, '') as study, coalesce(f.example, false) as example
+           coalesce(f.study, '') as study, coalesce(f.example, false) as example,
+           coalesce(f.tags, '') as tags, coalesce(f.note, '') as note, coalesce(f.archived, false) as archived,
+           try_cast(config ->> 'seed' as double) as seed, coalesce(begun.protocol, '') as protocol,
+           coalesce(begun.title, '') as protocol_title
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join built using (number)
     left join derived using (number) left join first_in_rank using (number) left join checked using (number)
+    left join begun using (number)
     where $id is null or f.run = $id
     order by created desc nulls last, id desc"""
 
@@ -161,6 +168,9 @@ class RunQueries(Index):
     def runs(self) -> pd.DataFrame:
         """Return one row per run, newest first, with the columns listed in `RUNS`.
 
+        `tags` are separated by spaces. `protocol` and `protocol_title` say how an attack run attacks. `duration_s` is the time
+        that the latest attempt has taken so far.
+
         The meaning of `natural_accuracy` and `adversarial_accuracy` depends on the kind of run:
 
         * attack: accuracies on the test split. For the adversarial accuracy, an image counts as correct only if all attacks fail
@@ -174,8 +184,8 @@ class RunQueries(Index):
 
         The column `accuracy_of` describes how the accuracies were measured, and on which split. The columns whose names begin
         with `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
-        `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers
-        are NaN, and missing text is "".
+        `silent_s`, `can_stop`, `can_resume`, `age_s`, `duration_s` and `seconds_left` describe the run at the time of the call.
+        Missing numbers are NaN, and missing text is "".
         """
         return self._listed(None)
 
@@ -280,9 +290,11 @@ class RunQueries(Index):
         """Return the table of runs, with the columns listed in `RUNS`. If `run` is not None, it has only the row of this run."""
         listed = self._listed_from_index(run)
         states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
-        for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
+        for column in ("status", "cause", "silent_s", "can_stop", "can_resume", "device"):
             listed[column] = [getattr(state, column) for state in states]
-        listed["age_s"] = time.time() - listed["created"]
+        now = time.time()
+        listed["age_s"] = now - listed["created"]
+        listed["duration_s"] = [_duration(state, now) for state in states]
         listed.loc[listed["status"] == "finished", "progress"] = 1.0
         is_live = listed["status"].isin(("running", "stopping")) & ~(listed["silent_s"] >= SILENT_S)
         listed.loc[~is_live, "seconds_left"] = None
@@ -328,6 +340,12 @@ class RunQueries(Index):
         if state.is_over and stamps[0]:
             self._settled[run] = (stamps, state)
         return state
+
+
+def _duration(state: RunState, now: float) -> float | None:
+    """Return the seconds that the latest attempt of a run has taken until now or until its end, or None if they are unknown."""
+    end = state.since if state.is_over else now
+    return None if state.started is None or end is None else max(0.0, end - state.started)
 
 
 def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:

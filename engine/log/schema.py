@@ -17,18 +17,19 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 10
+VERSION = 11
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.
 EVENT = {"number": "INTEGER", "seq": "BIGINT"} | columns_of(Stamp)
 
 TABLES: dict[str, dict[str, str]] = {
-    # One row per run folder. problem is a sentence that explains why run.json cannot be used, or NULL if it can.
+    # One row per run folder. stamp changes with run.json and marks.json. tags are separated by spaces. problem is a sentence that
+    # explains why run.json cannot be used, or NULL if it can.
     "folder": {"number": "INTEGER", "run": "VARCHAR", "stamp": "VARCHAR", "kind": "VARCHAR", "method": "VARCHAR",
                "title": "VARCHAR", "preset": "VARCHAR", "dataset": "VARCHAR", "parent": "VARCHAR", "created": "DOUBLE",
                "command": "VARCHAR", "config": "VARCHAR", "document": "VARCHAR", "study": "VARCHAR",
-               "example": "BOOLEAN", "problem": "VARCHAR"},
+               "example": "BOOLEAN", "problem": "VARCHAR", "tags": "VARCHAR", "note": "VARCHAR", "archived": "BOOLEAN"},
     # How many bytes of each events.jsonl have been read (bytes_done) and what the file looked like then. summarised is the number
     # of bytes that the table `accuracy` covers.
     "ingest": {"number": "INTEGER", "bytes_done": "BIGINT", "size": "BIGINT", "mtime_ns": "BIGINT", "inode": "BIGINT",

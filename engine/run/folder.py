@@ -6,6 +6,7 @@ The folder is the only source of truth about a run. Each file has one writer:
     environment.json           the worker, at its first start
     process.json, exit.json    the supervisor
     control/                   the page or command line: requests as files (stop, force, resume)
+    marks.json                 the page or command line: tags, note, archived
     events.jsonl, checkpoint/, results/, log.txt, heartbeat     the worker
 
 Imports no torch.

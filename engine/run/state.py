@@ -49,6 +49,7 @@ class RunState:
         can_resume: True if the run can be resumed.
         attempt: number of the latest attempt (start of the worker); 0 before the first attempt.
         device: device of the latest attempt; empty before the first attempt and while the run is queued.
+        started: time at which the latest attempt started, in unix seconds; None before the first one and while the run is queued.
     """
 
     status: str
@@ -60,6 +61,7 @@ class RunState:
     can_resume: bool = False
     attempt: int = 0
     device: str = ""
+    started: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -165,16 +167,18 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     attempt, device = int(process.get("attempt", 1)), str(process.get("device", ""))
     beat = modified(folder.heartbeat) or 0.0
     elsewhere = process.get("boot_id") != boot_id() and time.time() - beat < FRESH_HEARTBEAT_S
+    started = process.get("started")
     ended = read_json(folder.exit_json)
     if (ended or {}).get("attempt") != attempt:
         ended = None
     if ended is None and (elsewhere or is_alive(process)):
         news = modified(folder.events) or float(process.get("started", beat))
         status = "stopping" if folder.request("stop").exists() else "running"
-        return RunState(status, "", process.get("started"), int(process["pid"]), max(0.0, time.time() - news),
-                        can_stop=True, attempt=attempt, device=device)
+        return RunState(status, "", started, int(process["pid"]), max(0.0, time.time() - news), can_stop=True, attempt=attempt,
+                        device=device, started=started)
     status, cause, since = outcome(folder, process, ended)
-    return RunState(status, cause, since, can_resume=status in ("stopped", "failed"), attempt=attempt, device=device)
+    return RunState(status, cause, since, can_resume=status in ("stopped", "failed"), attempt=attempt, device=device,
+                    started=started)
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from engine import requests
 from engine.errors import ConfigError, RampartError, RunError
 from engine.run import admission, provenance
+from engine.run.bulk import Outcome
 from engine.run.folder import RunFolder, new_id
 from engine.run.state import compute
+from engine.run.trash import put
 from engine.study.declaration import Study, kind_of
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
@@ -159,16 +161,35 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> int:
 
 def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) -> set[str]:
     """Return the ids of all runs that other studies use."""
-    known = known or Runs(runs)
-    taken = set()
-    for other in study_ids(runs):
-        if other != study_id:
-            try:
-                cells = Plan(StudyFolder(runs, other).read(), known).cells
-            except RampartError:
-                continue  # a damaged study takes nothing
-            taken |= {step.run for cell in cells for step in cell.steps if step.run}
-    return taken
+    return {run_id for run_id, studies in users_of_runs(runs, known).items() if studies - {study_id}}
+
+
+def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[str]]:
+    """Return {run id: ids of the studies that use the run}. A study that cannot be read uses none."""
+    ids = study_ids(runs)
+    known = known or Runs(runs) if ids else None
+    users: dict[str, set[str]] = {}
+    for study_id in ids:
+        try:
+            cells = Plan(StudyFolder(runs, study_id).read(), known).cells if known else []
+        except RampartError:
+            continue
+        for run_id in {step.run for cell in cells for step in cell.steps if step.run}:
+            users.setdefault(run_id, set()).add(study_id)
+    return users
+
+
+def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False) -> list[Outcome]:
+    """Move runs to the trash, and return one outcome for each. A run that a study uses stays.
+
+    Args:
+        runs: folder of all runs.
+        ids: ids of the runs.
+        with_dependents: True to take along all runs that need them. Otherwise, a run that others need is refused.
+    """
+    kept = {run_id: f"The study {min(studies)} uses {run_id}; archive the run, or delete the study first."
+            for run_id, studies in users_of_runs(runs).items()}
+    return put(runs, ids, with_dependents=with_dependents, kept=kept)
 
 
 def _check_own(study: Study, what: str) -> None:

@@ -58,13 +58,13 @@ def opened_log(root: Path) -> Iterator[RunLog]:
 def every_query(log: RunLog) -> dict[str, Any]:
     """The answer of every public query about every run, without what depends on the clock."""
     answers: dict[str, Any] = {
-        "runs": log.runs().drop(columns=["age_s", "silent_s"]), "attacks": log.attacks(),
+        "runs": log.runs().drop(columns=["age_s", "silent_s", "duration_s"]), "attacks": log.attacks(),
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(),
     }
     of_run: dict[str, Callable[[str], Any]] = {
-        "run": lambda run: {key: value for key, value in log.run(run).items() if key not in ("age_s", "silent_s")},
+        "run": lambda run: {key: value for key, value in log.run(run).items() if key not in ("age_s", "silent_s", "duration_s")},
         "chain": log.chain, "progress": log.progress, "alerts": log.alerts, "curves": log.curves,
         "steps_curve": lambda run: log.steps_curve(run, ["natural_loss", "train_loss"], 10), "objectives": log.objectives,
         "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,

@@ -15,7 +15,7 @@ import pytest
 from engine.log import RunLog
 from tests.sample_runs import EventsFile, write_run_json
 
-CLOCK = ["age_s", "silent_s"]
+CLOCK = ["age_s", "silent_s", "duration_s"]
 
 
 def assert_same_as_fresh(log: RunLog, root: Path, run: str) -> None:
