@@ -109,8 +109,8 @@ def age(created: float | None) -> CellText:
 def cause_of(run: Mapping[str, Any]) -> str:
     """Return the cause of a run's status in at most 90 characters, or "".
 
-    For a failed, queued or early finished run, it is the recorded reason. For a running run that has written no event for a minute, it is the
-    time since the last event.
+    For a failed, queued or early finished run, it is the recorded reason. For a running run that has written no event for a
+    minute, it is the time since the last event.
     """
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= SILENT_S:
         return f"no news for {coarse(run['silent_s'])}"
