@@ -35,7 +35,7 @@ ARROWS = {
     "configuration_file": "errors registry config configuring run",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "background": "run study",
-    "exchange": "errors files registry architecture config configuring data space run",
+    "exchange": "errors files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report requests "

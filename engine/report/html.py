@@ -64,6 +64,30 @@ def network_report(log: RunLog, run: str) -> bytes:
     return page(f"{attack['title']}: robustness", "".join(parts))
 
 
+def attack_of(log: RunLog, run: str) -> str:
+    """Return the id of the attack run that a report about a run shows.
+
+    For an attack, this is the run itself. For a retraining, it is the newest attack with results on its network. For a search, it
+    is the newest one with results in its chain.
+
+    Raises:
+        ConfigError: no network of this run has been attacked.
+        RunLogError: the run does not exist.
+    """
+    if log.run(run)["kind"] == "attack":
+        return run
+    below, chain = {run}, log.chain(run)
+    for one in chain.itertuples():  # parents come before their followers
+        if one.parent in below:
+            below.add(one.id)
+    attacked = set(log.attacks()["run"])
+    found = [one.id for one in chain.itertuples() if one.kind == "attack" and one.id in below & attacked]
+    if not found:
+        raise ConfigError(f"A report needs an attacked network, and no attack on a network of {run} has results; attack it first "
+                          f"(`rampart attack --parent RETRAINING`).")
+    return str(max(found))
+
+
 def _ancestry(log: RunLog, run: str) -> list[dict[str, Any]]:
     """Return the run log's rows of three runs: the search, the retraining, and the attack run `run` on the retrained network.
 
