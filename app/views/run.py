@@ -18,6 +18,7 @@ from app.components.run_architecture import architecture, genotypes_by_epoch
 from app.components.run_candidates import candidates, measured_split
 from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
+from app.components.run_takeaway import take_away
 from app.components.settings import all_settings_html, differences_html, differences_words
 from app.components.states import empty_state, heading, problem, section
 from app.formats import escape
@@ -107,6 +108,7 @@ def top(run_id: str) -> None:
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
     outcome(run, chain)
+    take_away(run, chain)
     figures(run)
 
 

@@ -53,15 +53,15 @@ class Export:
 
 
 EXPORTS: Mapping[str, Export] = {
-    "genotype": Export("Genotype", ".json", "the genotype as one line of JSON", "application/json"),
-    "weights": Export("Weights", ".pt", "the trained weights as a state dict, which torch.load reads with weights_only=True",
+    "genotype": Export("Genotype (JSON)", ".json", "the genotype as one line of JSON", "application/json"),
+    "weights": Export("Weights (.pt)", ".pt", "the trained weights as a state dict; torch.load reads it with weights_only=True",
                       "application/octet-stream"),
-    "safetensors": Export("Safetensors", ".safetensors", "the same weights, readable without pickle in any framework",
-                          "application/octet-stream"),
-    "module": Export("PyTorch module", ".py", "a PyTorch module in one file that needs torch and nothing else, and its weights",
+    "safetensors": Export("Weights (safetensors)", ".safetensors",
+                          "the same weights in a format without pickle, which many frameworks read", "application/octet-stream"),
+    "module": Export("Module (.py)", ".py", "a PyTorch module in one file that needs torch and nothing else, and its weights",
                      "application/zip"),
     "onnx": Export("ONNX", ".onnx", "an ONNX graph with its weights (needs requirements-onnx.txt)", "application/octet-stream"),
-    "report": Export("Report", ".html", "the report of the newest attack on the network as one HTML file", "text/html",
+    "report": Export("Report (HTML)", ".html", "the report of the newest attack on the network as one HTML file", "text/html",
                      of_run=True),
     "tensorboard": Export("TensorBoard", "", "every scalar of one or several runs in TensorBoard's event files",
                           "application/zip", of_run=True),
