@@ -1,4 +1,4 @@
-"""Files that need torch or a whole run log, made when a button is clicked, by a `rampart export` process of its own.
+"""Files that need torch or much time, made when a button is clicked, by a process of `rampart export` or `rampart paper`.
 
 The dashboard never loads torch. Streamlit calls the function of a download button in a thread, so no page waits for the process.
 """
@@ -23,18 +23,18 @@ LONGEST_S = 300.0  # after which a process that makes a file is ended
 
 
 def exported(root: Path, words: Sequence[str], name: str) -> bytes:
-    """Return the file that `rampart export` writes. Several files become one ZIP file.
+    """Return the file that a command writes. Several files become one ZIP file.
 
     Args:
         root: folder of all runs.
-        words: what to export, followed by options other than --out.
+        words: the verb, such as "export", and what follows it, without --out.
         name: name of the file or folder to write, without a path.
 
     Raises:
         RunError: the process refused the export or failed. The message is a sentence.
     """
     with tempfile.TemporaryDirectory(prefix="rampart-export-") as folder:
-        command = [sys.executable, "-P", "-m", "engine", "export", *words, "--out", name, "--runs", str(root.absolute())]
+        command = [sys.executable, "-P", "-m", "engine", *words, "--out", name, "--runs", str(root.absolute())]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=LONGEST_S,
                                   check=False, stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})

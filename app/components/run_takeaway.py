@@ -97,6 +97,6 @@ def _button(form: str, source: str) -> None:
     name = facts.name_for(source)
     shown = f"{name.removesuffix('.py')}.zip" if facts.mime == "application/zip" else name
     wait = "" if form in WITHOUT_TORCH else " It takes some seconds, because the weights are read."
-    st.download_button(facts.title, partial(exporting.exported, session.runs_root(), (source, "--form", form), name), shown,
-                       facts.mime, key=f"take_{form}", on_click="ignore", icon=":material/download:",
-                       help=f"{facts.text[0].upper()}{facts.text[1:]}.{wait}")
+    make = partial(exporting.exported, session.runs_root(), ("export", source, "--form", form), name)
+    st.download_button(facts.title, make, shown, facts.mime, key=f"take_{form}", on_click="ignore",
+                       icon=":material/download:", help=f"{facts.text[0].upper()}{facts.text[1:]}.{wait}")

@@ -184,6 +184,12 @@ def _export(verb: str, arguments: list[str]) -> int:
     return export(_parser(verb), arguments)
 
 
+def _paper(verb: str, arguments: list[str]) -> int:
+    from engine.cli.paper import paper
+
+    return paper(_parser(verb), arguments)
+
+
 def _transplant(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
     parser.add_argument("genotype", help="a catalogue name, a genotype as JSON, or the id of a run")
@@ -383,6 +389,7 @@ VERBS: dict[str, Verb] = {
     "runs": Verb(_runs, "List all runs, newest first."),
     "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Take a network or runs away: weights, module, ONNX, genotype, report, TensorBoard, MLflow."),
+    "paper": Verb(_paper, "Write the paper pack of a study or of runs: tables, figures, settings, commands, methods."),
     "table": Verb(_robustness_table, "Print or write the table of all networks attacked under one protocol."),
     "compare": Verb(_compare, "Test which of two or more attacked networks is more accurate on the same images."),
     "report": Verb(_report, "Write the report of an attacked network as one HTML file."),

@@ -85,7 +85,7 @@ def _tags(log: RunLog, run: str) -> dict[str, str]:
     row = log.run(run)
     facts = {"kind": row["kind"], "method": row["method"], "preset": row["preset"], "dataset": row["dataset"],
              "parent": row["parent"], "study": row["study"], "command": row["command"], "badge": row["badge"],
-             "commit": row["code"].get("commit")}
+             "commit": row["code"].get("version")}
     prints = {f"fingerprint.{one.attack}": one.fingerprint for one in log.attacks(run).itertuples()
               if one.complete and not one.part_of}
     return {f"rampart.{name}": str(value) for name, value in (facts | prints).items() if value}

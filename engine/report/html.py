@@ -224,7 +224,7 @@ def _settings(chain: Sequence[Mapping[str, Any]]) -> str:
     for run in chain:
         differing = table(("Setting", "This run", "Published or default"), [_difference(run, one) for one in run["differences"]],
                           label=f"Differences of {run['id']}")
-        every = table(("Setting", "Value"), [(name, _value(run, name, value)) for name, value in run["config"].items()],
+        every = table(("Setting", "Value"), [(name, setting_text(run, name, value)) for name, value in run["config"].items()],
                       label=f"Settings of {run['id']}")
         heading = escape(f"{KIND_TITLES.get(run['kind'], run['kind'])} {run['id']}: {run['title']}")
         none = paragraph("No setting is known to differ from the published ones.")
@@ -233,10 +233,11 @@ def _settings(chain: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _difference(run: Mapping[str, Any], difference: Difference) -> tuple[str, str, str]:
-    return (difference.field, _value(run, difference.field, difference.value), _value(run, difference.field, difference.paper))
+    name = difference.field
+    return (name, setting_text(run, name, difference.value), setting_text(run, name, difference.paper))
 
 
-def _value(run: Mapping[str, Any], name: str, value: object) -> str:
+def setting_text(run: Mapping[str, Any], name: str, value: object) -> str:
     """Return the value of a setting as text, in the same form as on the pages of the dashboard.
 
     Args:

@@ -121,14 +121,26 @@ def to_latex(results: Results, answer: Answer) -> bytes:
     The caption holds the question, the answer, the endpoint (the compared accuracy), the data and the progress of the study.
     """
     caption = " ".join((results.study.question, _headline(answer), _conditions(results), *_sentences(answer), *answer.notes))
-    head, *body = [" & ".join(map(latex.escaped, row)) + r" \\" for row in (headers(results), *rows(results))]
+    return _latex_table(caption, "study", results, [headers(results), *rows(results)])
+
+
+def contrasts_latex(results: Results, answer: Answer) -> bytes:
+    """Return the contrasts (declared comparisons of two arms) as a LaTeX table with booktabs rules."""
+    caption = ("Differences of mean accuracy between arms in percentage points. Both intervals are at 95 % and not adjusted. The "
+               f"permutation test is over search seeds, and p is adjusted by Holm over all contrasts. {_conditions(results)}")
+    return _latex_table(caption, "contrasts", results, [CONTRAST_HEADERS, *map(_contrast_row, answer.contrasts)])
+
+
+def _latex_table(caption: str, name: str, results: Results, lines: Sequence[Sequence[str]]) -> bytes:
+    """Return a LaTeX table. The first of `lines` is the head; the first column is left-aligned."""
+    head, *body = [" & ".join(map(latex.escaped, line)) + r" \\" for line in lines]
     label = results.study.id.rsplit("-", 1)[-1]
-    lines = [r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
-             r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}", f"  \\caption{{{latex.escaped(caption)}}}",
-             f"  \\label{{tab:study-{label}}}", f"  \\begin{{tabular}}{{l{'r' * (len(headers(results)) - 1)}}}",
-             r"    \toprule", f"    {head}", r"    \midrule", *(f"    {line}" for line in body), r"    \bottomrule",
-             r"  \end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines).encode()
+    return "\n".join([
+        r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}", f"  \\caption{{{latex.escaped(caption)}}}",
+        f"  \\label{{tab:{name}-{label}}}", f"  \\begin{{tabular}}{{l{'r' * (len(lines[0]) - 1)}}}", r"    \toprule",
+        f"    {head}", r"    \midrule", *(f"    {line}" for line in body), r"    \bottomrule", r"  \end{tabular}",
+        r"\end{table}", ""]).encode()
 
 
 def to_json(results: Results, answer: Answer) -> bytes:

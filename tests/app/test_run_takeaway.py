@@ -59,9 +59,9 @@ def test_each_form_comes_from_the_run_that_has_it(samples: Samples) -> None:
 
 def test_a_click_makes_one_file_or_a_zip_or_a_sentence(samples: Samples) -> None:
     ids = samples.ids
-    genotype = exported(samples.root, (ids["search"], "--form", "genotype"), "g.json")
+    genotype = exported(samples.root, ("export", ids["search"], "--form", "genotype"), "g.json")
     assert Genotype.from_json(genotype.decode()).kinds
-    archive = zipfile.ZipFile(io.BytesIO(exported(samples.root, (ids["search"], "--form", "mlflow"), "ml")))
+    archive = zipfile.ZipFile(io.BytesIO(exported(samples.root, ("export", ids["search"], "--form", "mlflow"), "ml")))
     assert any(Path(name).name == "meta.yaml" and ids["search"] in name for name in archive.namelist())
     with pytest.raises(RunError, match="There is no run"):
-        exported(samples.root, (ids["search"][:-4] + "ffff", "--form", "genotype"), "g.json")
+        exported(samples.root, ("export", ids["search"][:-4] + "ffff", "--form", "genotype"), "g.json")
