@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from app import exporting, session
+from app.components.paper_pack import paper_button
 from app.components.states import section
 from app.formats import escape
 from engine.command import line_of
@@ -37,10 +38,12 @@ def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
         for form, source in sources.items():
             if form != "genotype":  # its button is below the drawings of the cells
                 _button(form, source)
+        paper_button([run["id"]], key="take_paper")
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.html(links_html(run, chain))
     with st.expander("The same by command"):
         commands = [line_of(["export", source, "--form", form], session.runs_root()) for form, source in sources.items()]
+        commands.append(line_of(["paper", run["id"]], session.runs_root()))
         st.code("\n".join(commands), language="bash", wrap_lines=True)
 
 

@@ -38,7 +38,7 @@ def document(title: str, names: Sequence[str]) -> bytes:
              r"\begin{document}", r"\maketitle", r"\sloppy", r"\section*{Methods}", r"\input{methods.tex}", r"\section*{Tables}",
              *(rf"\input{{{name}}}" for name in tables), r"\clearpage", r"\section*{Figures}"]
     for name in figures:
-        lines += [rf"\noindent\includegraphics[width=.8\linewidth]{{{name}}}\par\noindent{{\footnotesize {escaped(name)}}}\par",
+        lines += [rf"\noindent\includegraphics{{{name}}}\par\noindent{{\footnotesize {escaped(name)}}}\par",
                   r"\bigskip"]
     return "\n".join([*lines, r"\end{document}", ""]).encode()
 

@@ -29,16 +29,15 @@ MOST_RESULTS = 6  # attack runs whose accuracies a sentence gives; those of more
 ADVERSARIAL = ("attack_steps", "epsilon", "step_size")  # without meaning in a natural training
 
 
-def methods(log: RunLog, runs: Sequence[str], tables: Sequence[RobustnessTable]) -> list[str]:
+def methods(log: RunLog, rows: Sequence[Mapping[str, Any]], tables: Sequence[RobustnessTable]) -> list[str]:
     """Return the sentences about runs, grouped by step: data, searches, retrainings, protocols, results, software.
 
     Args:
         log: the run log.
-        runs: ids of the runs.
+        rows: the runs, from `RunLog.run`.
         tables: robustness tables with the attack runs among them.
     """
-    rows = [log.run(run) for run in runs]
-    places = {run: read_json(RunFolder(log.root, run).environment_json) or {} for run in runs}
+    places = {row["id"]: read_json(RunFolder(log.root, row["id"]).environment_json) or {} for row in rows}
     attacks = [row["id"] for row in rows if row["kind"] == "attack"]
     sentences = [*_data(rows, places)]
     for kind, made, settings in (("search", "Architectures were searched with {}", SEARCH),

@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from engine.study.report import contrasts_latex
 from engine.study.report import export as study_export
 
 Files = Iterator[tuple[str, bytes]]
+Row = Mapping[str, Any]  # of `RunLog.run`
 STAMP = (2020, 1, 1, 0, 0, 0)  # of every entry, so that equal content gives an equal file
 TABLE_FORMS = {"latex": ".tex", "csv": ".csv"}
 
@@ -137,12 +138,13 @@ def tables_of(log: RunLog, runs: Sequence[str]) -> list[RobustnessTable]:
 def _packed(log: RunLog, runs: Sequence[str], title: str, files: dict[str, bytes]) -> bytes:
     if not runs:
         raise ConfigError("A paper pack needs at least one run, got none; name runs, or a study whose runs exist.")
+    rows = [log.run(run) for run in runs]  # once, because each takes a while
     tables = tables_of(log, runs)
-    for part in (_tables(log, tables), _cells(log, runs), _curves(log, runs), _settings(log, runs)):
+    for part in (_tables(log, tables), _cells(log, runs), _curves(log, rows), _settings(rows)):
         files |= dict(part)
-    sentences = methods(log, runs, tables)
-    files["commands.sh"] = _commands(log, runs)
-    files["hashes.json"] = _json({run: hashes(log, run) for run in runs})
+    sentences = methods(log, rows, tables)
+    files["commands.sh"] = _commands(rows)
+    files["hashes.json"] = _json({row["id"]: hashes(log.root, row) for row in rows})
     files["methods.md"] = ("\n\n".join(sentences) + "\n").encode()
     files["methods.tex"] = latex_methods(sentences)
     files["paper.tex"] = document(title, list(files))
@@ -165,11 +167,15 @@ def _tables(log: RunLog, tables: Sequence[RobustnessTable]) -> Files:
 
 def _cells(log: RunLog, runs: Sequence[str]) -> Files:
     """Yield the files of each genotype once: the drawing of each cell, its DOT source, and the genotype as JSON."""
+    drawn: set[str] = set()
     for run in runs:
         try:
             genotype = Genotype.from_dict(log.genotype(run))
         except GenotypeError:  # a hand-made network, or a run without result
             continue
+        if genotype.hash in drawn:
+            continue
+        drawn.add(genotype.hash)
         yield f"cells/{genotype.hash}.json", f"{genotype.to_json()}\n".encode()
         for kind in genotype.kinds:
             drawing = printable(cell_svg(genotype.cell(kind), title=cell_title(kind)))
@@ -178,10 +184,10 @@ def _cells(log: RunLog, runs: Sequence[str]) -> Files:
             yield f"cells/{genotype.hash}-{kind}.dot", to_dot(genotype, kind).encode()
 
 
-def _curves(log: RunLog, runs: Sequence[str]) -> Files:
+def _curves(log: RunLog, rows: Sequence[Row]) -> Files:
     """Yield the curves of searches and retrainings: figures of the means over epochs, and these means as CSV."""
-    for run in runs:
-        split, curves = SPLITS.get(log.run(run)["kind"], ""), log.curves(run)
+    for row in rows:
+        run, split, curves = row["id"], SPLITS.get(row["kind"], ""), log.curves(row["id"])
         if not split or curves.empty:
             continue
         yield f"curves/{run}.csv", frame_bytes(curves, "csv")
@@ -192,26 +198,24 @@ def _curves(log: RunLog, runs: Sequence[str]) -> Files:
             yield f"curves/{run}-{panel}.pdf", pdf_bytes(drawing)
 
 
-def _settings(log: RunLog, runs: Sequence[str]) -> Files:
-    for run in runs:
-        row = log.run(run)
+def _settings(rows: Sequence[Row]) -> Files:
+    for row in rows:
         differences = [{"setting": one.field, "value": one.value, "published": one.paper} for one in row["differences"]]
-        yield f"settings/{run}.json", _json({
+        yield f"settings/{row['id']}.json", _json({
             "kind": row["kind"], "method": row["method"], "preset": row["preset"], "title": row["title"],
             "parent": row["parent"], "settings": row["config"], "differences": differences})
 
 
-def _commands(log: RunLog, runs: Sequence[str]) -> bytes:
+def _commands(rows: Sequence[Row]) -> bytes:
     lines = ["#!/bin/sh", "# Each line starts one run. A run that names a --parent needs the id that its parent gets here."]
-    for run in runs:
-        row = log.run(run)
-        lines += [f"# {run}: {' '.join(str(row['title']).split())}", str(row["command"]) or "# no command was recorded"]
+    for row in rows:
+        lines += [f"# {row['id']}: {' '.join(str(row['title']).split())}", str(row["command"]) or "# no command was recorded"]
     return ("\n".join(lines) + "\n").encode()
 
 
-def hashes(log: RunLog, run: str) -> dict[str, Any]:
+def hashes(root: Path, row: Row) -> dict[str, Any]:
     """Return the hashes of a run: code, data, splits and packages as recorded, and the SHA-256 of its files as they are now."""
-    folder, row = RunFolder(log.root, run), log.run(run)
+    folder = RunFolder(root, row["id"])
     place = read_json(folder.environment_json) or {}
     diff = str(row["code"].get("diff") or "")
     recorded = {"code": row["code"].get("version"), "code_changes": hashlib.sha256(diff.encode()).hexdigest() if diff else None,

@@ -16,7 +16,8 @@ from engine.errors import RunError
 from tests.app.conftest import Samples
 from tests.app.pages import open_page, text_of
 
-LABELS = ["Weights (.pt)", "Weights (safetensors)", "Module (.py)", "ONNX", "Report (HTML)", "TensorBoard", "MLflow"]
+LABELS = ["Weights (.pt)", "Weights (safetensors)", "Module (.py)", "ONNX", "Report (HTML)", "TensorBoard", "MLflow",
+          "Paper pack (ZIP)"]
 
 
 def chain_of(samples: Samples) -> dict[str, dict[str, object]]:
