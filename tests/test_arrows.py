@@ -34,7 +34,7 @@ ARROWS = {
     "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
-    "paper": "errors architecture config attack drawing run log report study",
+    "paper": "errors architecture attack drawing run log report study",
     "background": "run study",
     "exchange": "errors files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
@@ -42,7 +42,7 @@ ARROWS = {
     "cli": "errors files registry command architecture config configuring data attack search run report requests "
            "configuration_file study exchange paper api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
-           "exchange report study paper",
+           "exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
