@@ -14,6 +14,7 @@ import pandas as pd
 from engine.log.index import INT, NUMBER, TEXT, Index
 
 CURVE_BUCKETS, ALPHA_BUCKETS = 400, 200
+EVERY = 10**9  # more buckets than any series has points, so nothing is averaged
 CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
 SCALARS = {"name": TEXT, "step": INT, "t": NUMBER, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
