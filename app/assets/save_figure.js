@@ -1,11 +1,13 @@
 // Saves a chart of the page as SVG or PNG, in the colours of paper (components/export_menu.py).
 const INK = "#1b2430";
 const LINE = "#d5dbe1";
+// The page's own font is not known to a saved figure, whose texts would be wider than measured.
+const FONT = "Arial, Helvetica, sans-serif";
 
 // Returns a copy of a layout that reads well on white, whatever the theme of the page.
 function printed(layout) {
   const copy = JSON.parse(JSON.stringify(layout));
-  Object.assign(copy, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", font: { ...copy.font, color: INK } });
+  Object.assign(copy, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", font: { ...copy.font, color: INK, family: FONT } });
   for (const [name, axis] of Object.entries(copy)) {
     if (/^[xy]axis/.test(name)) Object.assign(axis, { color: INK, gridcolor: LINE });
   }
