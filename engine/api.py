@@ -227,6 +227,28 @@ def report(run: str, *, runs: Path | str | None = None) -> bytes:
         return network_report(log, run)
 
 
+def newest_report(run: str, *, runs: Path | str | None = None) -> tuple[str, bytes]:
+    """Return the report about the newest attack on a run's network.
+
+    Args:
+        run: id of a search, retraining or attack.
+        runs: folder of all runs.
+
+    Returns:
+        The id of the attack.
+        The report as HTML.
+
+    Raises:
+        ConfigError, RunLogError: the run does not exist, no network of it has been attacked, or its images cannot be read.
+    """
+    from engine.log import snapshot
+    from engine.report.html import attack_of, network_report
+
+    with snapshot(runs_root(runs)) as log:
+        attack = attack_of(log, run)
+        return attack, network_report(log, attack)
+
+
 def reindex(*, runs: Path | str | None = None) -> Any:
     """Delete the index of the run log, `runs/index.duckdb`, and build it again.
 

@@ -36,12 +36,13 @@ ARROWS = {
     "configuration_file": "errors registry config configuring run",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "queueing": "errors run requests study",
+    "paper": "errors architecture attack drawing run log report study",
     "background": "run study",
-    "exchange": "errors files registry architecture config configuring data space run",
+    "exchange": "errors files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report log "
-           "requests rerun queueing configuration_file study exchange api",
+           "requests rerun queueing configuration_file study exchange paper api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
            "rerun queueing exchange report study",
 }

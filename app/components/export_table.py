@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import pandas as pd
 import streamlit as st
 
 from app import evaluations, session
 from engine.report.formats import FORMATS, export, openings_of
 from engine.report.html import network_report
+from engine.report.records import records
 from engine.report.robustness import RobustnessTable
 
 
@@ -34,6 +36,11 @@ def report_button(run: str) -> None:
     st.download_button("Report (HTML)", partial(network_report, session.run_log(), run), f"{run}.html", "text/html",
                        key=f"report_{run}", on_click="ignore",
                        help="Protocol, settings, cells, curves, results, checks and images in one file that opens offline.")
+
+
+def table_frame(table: RobustnessTable) -> pd.DataFrame:
+    """Return a robustness table with one row per network, as its files hold it, without the paired comparisons."""
+    return records(table, (), openings_of(session.run_log(), table)).to_pandas()
 
 
 def _content(table: RobustnessTable, form: str) -> bytes:

@@ -8,17 +8,21 @@ chart save the chart as SVG or PNG. The dashboard's own server delivers plotly.m
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from app.assets import asset
+from app.components.export_menu import export_menu
 
 _component = st.components.v2.component("rampart_live_plot", html='<div class="rp-plot"></div>', js=asset("live_plot.js"),
                                         isolate_styles=False)
 
 
-def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> None:
+def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320,
+              data: Callable[[], pd.DataFrame] | None = None) -> None:
     """Draw a figure from `app.charts`. The reader's zoom is kept when the data change.
 
     Args:
@@ -26,7 +30,11 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> 
         key: name of the chart, unique on the page. A figure drawn under a new key is a new chart without zoom.
         label: description for screen readers, for example "Loss per epoch".
         height: height in pixels.
+        data: function that returns the data of the chart, unsampled. With it, and if the figure is not empty, a menu below the
+            chart saves the data and the figure (`export_menu`).
     """
     text = figure.to_json()
     revision = hashlib.sha1(text.encode()).hexdigest()[:12]
     _component(data={"figure": text, "revision": revision, "height": height, "label": label, "name": key}, key=key)
+    if data is not None and figure.data:
+        export_menu(key.replace("_", "-"), data, key=key, chart=key)

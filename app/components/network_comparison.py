@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import pandas as pd
 import streamlit as st
 
 from app import address, evaluations, recipes, session
@@ -19,6 +20,7 @@ from app.formats import escape, missing, plural
 from app.theme import KIND_TITLES
 from engine.attack.catalogue import WORST
 from engine.attack.protocol import NORM_TITLES
+from engine.attack.statistics import wilson
 from engine.errors import RunLogError
 from engine.report.robustness import NetworkRow, RobustnessTable
 from engine.report.sweeps import curves
@@ -100,10 +102,20 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
         shown = [curve for curve in all_curves if (curve.sweep, curve.norm) == (sweep, norm)]
         section(SWEEP_TITLES.get(sweep, sweep), NORM_TITLES.get(norm, norm))
         live_plot(sweep_figure(shown), key=f"robustness_sweep_{sweep}_{norm}_{rows[0].run}", height=380,
-                  label=f"{SWEEP_TITLES.get(sweep, sweep)} with 95 % intervals")
+                  label=f"{SWEEP_TITLES.get(sweep, sweep)} with 95 % intervals",
+                  data=partial(swept, [row.run for row in rows], sweep, norm))
         words = [critical_words(row, norm) for row in rows] if sweep == "epsilon" else []
         st.caption(" ".join((*filter(None, words), "Lines and marks are accuracies on the test split, with 95 % Wilson "
                              "intervals.")))
+
+
+def swept(runs: Sequence[str], sweep: str, norm: str) -> pd.DataFrame:
+    """Return the measured points of one kind of sweep and norm, each with its interval and fingerprint."""
+    found = session.run_log().sweeps(runs)
+    shown = found[(found["sweep"] == sweep) & (found["norm"] == norm)]
+    bounds = [wilson(int(one.correct), int(one.images)) for one in shown.itertuples()]
+    return shown.assign(accuracy=shown["correct"] / shown["images"], low=[low for low, _ in bounds],
+                        high=[high for _, high in bounds])
 
 
 def critical_words(row: NetworkRow, norm: str) -> str:

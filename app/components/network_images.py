@@ -64,7 +64,7 @@ def classes(row: NetworkRow, outcomes: pd.DataFrame) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         section("Accuracy of each class")
-        live_plot(classes_figure(measured), key=f"robustness_classes_{row.run}", height=360,
+        live_plot(classes_figure(measured), key=f"robustness_classes_{row.run}", height=360, data=lambda: outcomes,
                   label="Natural and worst-case accuracy of each class with 95 % intervals")
         st.caption(f"Natural on {len(natural):,} images, worst case on the {covered:,} that every attack covers; bars are 95 % "
                    "Wilson intervals. Classes differ in their number of images, which the tooltip gives.")
@@ -72,6 +72,7 @@ def classes(row: NetworkRow, outcomes: pd.DataFrame) -> None:
         with right:
             section("Confusion in the worst case")
             live_plot(confusion_figure(confusion(outcomes), "the worst attack"), key=f"robustness_confusion_{row.run}",
-                      height=360, label="Number of images by class and prediction under the worst attack")
+                      height=360, label="Number of images by class and prediction under the worst attack",
+                      data=lambda: outcomes)
             st.caption(f"Numbers of images, {covered:,} in all. The worst attack on an image is the one with the smallest "
                        "margin.")

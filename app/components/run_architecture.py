@@ -6,6 +6,7 @@ The reader selects a cell kind and an epoch. Charts below show the weights of al
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
@@ -18,6 +19,7 @@ from app.components.states import empty_state
 from app.drawing.cell_graph import cell_graph, changed_edges, legend
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
+from engine.log.training_queries import EVERY
 
 LINE_BUCKETS = 100  # points per line; few, because about 100 lines share a figure
 # Explanation of the heat map for a method without edge weights, and for a method with them.
@@ -47,7 +49,8 @@ def architecture(run_id: str) -> None:
     with left:
         matrix = log.alpha_matrix(run_id, cell, epoch)
         live_plot(alphas.heat_map(matrix), key=f"run_heat_{cell}", height=430,
-                  label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
+                  label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}",
+                  data=partial(log.alpha_matrix, run_id, cell, epoch))
         st.html(f'<p class="rp-note">{ROWS[bool(matrix["edge_weight"].notna().any())]} A frame marks the strongest operation of '
                 "an edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
@@ -61,13 +64,15 @@ def _over_steps(run_id: str, cell: str) -> None:
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")
     live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
-              label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
+              label=f"{theme.cell_title(cell)}: weights of every edge over the steps",
+              data=partial(log.alpha_lines, run_id, cell, EVERY))
     shares = log.edge_lines(run_id, cell, LINE_BUCKETS)
     if len(shares):
         st.html('<p class="rp-note rp-apart"><b>Edge weights over the steps.</b> Each small chart is a node: the weights of '
                 "the edges into it, softmax(β).</p>")
         live_plot(alphas.edge_weights(shares), key=f"run_edges_{cell}", height=240,
-                  label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps")
+                  label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps",
+                  data=partial(log.edge_lines, run_id, cell, EVERY))
 
 
 def _choose_cell(cells: list[str]) -> str:

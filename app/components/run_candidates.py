@@ -45,12 +45,13 @@ def candidates(run_id: str) -> None:
     with left:
         if wide:
             live_plot(inherited_scatter(measured, attack, split), key="run_inherited", height=380,
-                      label=f"{attack} accuracy of {len(measured)} candidates versus accuracies with inherited weights")
+                      label=f"{attack} accuracy of {len(measured)} candidates versus accuracies with inherited weights",
+                      data=lambda: measured)
         else:
             st.html(table)
     with right:
         live_plot(scatter(measured, attack, split), key="run_candidates", height=380,
-                  label=f"Natural versus {attack} accuracy of {len(measured)} candidates")
+                  label=f"Natural versus {attack} accuracy of {len(measured)} candidates", data=lambda: measured)
     _cells(measured, run_id)
 
 

@@ -13,10 +13,11 @@ from app.components.attack_table import NOTE, attack_table_html
 from app.components.badge import badge_html, badge_of
 from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
-from app.drawing.cell_graph import genotype_graphs, to_dot
+from app.drawing.cell_graph import genotype_graphs
 from app.formats import count, escape, missing, plural, shown
 from engine.architecture.genotype import Genotype
 from engine.attack.verdict import in_words
+from engine.drawing.dot import to_dot
 from engine.errors import GenotypeError
 
 

@@ -11,6 +11,7 @@ from app import address, session
 from app.charts.study import front_figure, strip_figure, strip_height, votes_figure, votes_height
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.live_plot import live_plot
+from app.components.paper_pack import paper_button
 from app.components.states import section
 from app.formats import EMPTY, capitalised, count, duration, escape, percent, plural
 from app.studies import as_text
@@ -193,6 +194,7 @@ def files(overview: Overview) -> None:
         st.download_button("The study (YAML)", as_text(overview.study), f"{study_id}.yaml", "application/yaml",
                            key="study.file", on_click="ignore", icon=":material/download:",
                            help="Arms, seeds and contrasts, without results.")
+        paper_button([study_id], key="study.paper")
     st.markdown("###### The same by command")
     actions = [["show", study_id], ["report", study_id, "--form", "markdown"]]
     actions += [] if overview.study.example else [["extend", study_id, "--seeds", "5"]]

@@ -1,4 +1,4 @@
-"""Functions that show drawings of cells on a page. `to_dot` exports a cell as DOT source."""
+"""Functions that show drawings of cells on a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import streamlit as st
 from app import theme
 from app.assets import asset
 from app.formats import escape, plural
-from engine.architecture.genotype import Cell, Genotype, state_name
+from engine.architecture.genotype import Cell, Genotype
 from engine.drawing.cell import cell_svg, legend_html
 
 _component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
@@ -70,25 +70,6 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 def legend(operations: Sequence[str], *, key: str) -> None:
     """Draw a legend that shows the line style and the full name of each operation, in the order of `theme.OPERATIONS`."""
     drawing(legend_html(sorted(set(operations), key=_order)), key=key)
-
-
-def to_dot(genotype: Genotype, kind: str) -> str:
-    """Return one cell of a genotype as DOT source for Graphviz. The colours are those of the page."""
-    from graphviz import Digraph
-
-    cell = genotype.cell(kind)
-    graph = Digraph(f"{kind}_cell", graph_attr={"rankdir": "LR", "bgcolor": "transparent"},
-                    node_attr={"fontname": "Helvetica", "fontsize": "12"}, edge_attr={"fontname": "Helvetica", "fontsize": "10"})
-    for state in range(2 + cell.nodes):
-        graph.node(f"s{state}", state_name(state), shape="box" if state < 2 else "circle")
-    graph.node("out", "c_{k}", shape="box")
-    for name, source, target in cell.incoming():
-        style = theme.operation(name)
-        graph.edge(f"s{source}", f"s{target}", label=style.short, color=style.colour, penwidth=str(style.width),
-                   style={"solid": "solid", "dash": "dashed", "dot": "dotted", "dashdot": "dashed"}[style.dash])
-    for state in cell.concat:
-        graph.edge(f"s{state}", "out", color="#B0B7BF", arrowhead="none")
-    return str(graph.source)
 
 
 def _order(name: str) -> int:

@@ -12,6 +12,7 @@ The page's address holds all choices of the reader.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ import streamlit as st
 from app import address, evaluations, recipes, session
 from app.charts.robustness import height_of, intervals_figure
 from app.components.attack_more import attack_more
-from app.components.export_table import export_buttons, report_button
+from app.components.export_table import export_buttons, report_button, table_frame
 from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
@@ -125,7 +126,8 @@ def intervals(chosen: RobustnessTable, rows: list[NetworkRow]) -> None:
     section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval"
             + ("" if len(shown) == total else f"; {len(shown)} of {total:,} networks: tick or search in the table for others"))
     live_plot(intervals_figure(chosen.columns, shown), key=f"robustness_intervals_{chosen.protocol}",
-              height=height_of(len(shown)), label="Accuracy under each attack with 95 % intervals")
+              height=height_of(len(shown)), label="Accuracy under each attack with 95 % intervals",
+              data=partial(table_frame, chosen))
 
 
 def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkRow]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from app import session
@@ -18,10 +18,12 @@ from app.components.run_architecture import architecture, genotypes_by_epoch
 from app.components.run_candidates import candidates, measured_split
 from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
+from app.components.run_takeaway import take_away
 from app.components.settings import all_settings_html, differences_html, differences_words
 from app.components.states import empty_state, heading, problem, section
 from app.formats import escape
 from engine.errors import RampartError
+from engine.log.training_queries import EVERY
 from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 from engine.search.registries import WEIGHTINGS
@@ -107,6 +109,7 @@ def top(run_id: str) -> None:
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
     outcome(run, chain)
+    take_away(run, chain)
     figures(run)
 
 
@@ -140,26 +143,26 @@ def curves(run_id: str, kind: str) -> None:
     with left:
         section("Natural versus adversarial" if robust else "Loss and accuracy", words)
         live_plot(figure, key="run_trade_off", height=400 if figure.data else WAITING_HEIGHT,
-                  label=f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}")
+                  label=f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}",
+                  data=partial(run_log.scalars, run_id))
         if figure.data:
             st.html(f'<p class="rp-note">{THIN_LINES[kind] if one_network else CANDIDATE_POINTS.format(split)}</p>')
         if kind == "search":
-            further_losses(run_log.objectives(run_id))
+            further_losses(run_id)
     if right:
         with right:
             weighting(run_id)
 
 
-def further_losses(frame: pd.DataFrame) -> None:
-    """Draw one chart for each loss of a search other than the natural and adversarial losses.
-
-    Args:
-        frame: table from `RunLog.objectives`.
-    """
+def further_losses(run_id: str) -> None:
+    """Draw one chart for each loss of a search other than the natural and adversarial losses."""
+    run_log = session.run_log()
+    frame = run_log.objectives(run_id)
     if names := objectives.further(frame):
         section("Further losses", "alphas split, before coefficients")
         live_plot(objectives.further_losses(frame), key="run_further_losses", height=30 + 160 * objectives.rows_of(names),
-                  label=f"Over the steps: {', '.join(map(objectives.title_of, names))}")
+                  label=f"Over the steps: {', '.join(map(objectives.title_of, names))}",
+                  data=partial(run_log.objectives, run_id, EVERY))
 
 
 def lacks(run_id: str, name: str) -> bool:
@@ -182,7 +185,8 @@ def weighting(run_id: str) -> None:
     solver = WEIGHTINGS[name].title if name in WEIGHTINGS and WEIGHTINGS[name].follows_gradients else ""
     section("Weights of the losses", f"{f'chosen by {solver}' if solver else 'fixed'}, and the angle between the gradients")
     live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=WAITING_HEIGHT if frame.empty else 352,
-              label="Weights of the losses and angle between their gradients over the steps")
+              label="Weights of the losses and angle between their gradients over the steps",
+              data=partial(run_log.objectives, run_id, EVERY))
     words = mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS)) if name == "mgda" else ""
     explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "", frame["objective"].nunique())
     st.html(f'<p class="rp-note">{escape(explained)}</p><p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>')

@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from typing import Any, NoReturn
 
+from engine.architecture.placement import RULES
 from engine.errors import ConfigError
 
 WIDEST = 100
@@ -48,3 +49,17 @@ class Switch(argparse.Action):
                  option_string: str | None = None) -> None:
         earlier = getattr(namespace, self.dest) or []
         setattr(namespace, self.dest, [*earlier, option_string == self.option_strings[0]])
+
+
+def add_arrangement(parser: Parser, default_text: str, default: str | None = None) -> None:
+    """Add the options --placement and --width-ratio, which set the positions and the widths of the cells.
+
+    Args:
+        parser: parser to which the options are added.
+        default_text: description of the default, for the help.
+        default: value if the option is not given.
+    """
+    parser.add_argument("--placement", choices=list(RULES), default=default,
+                        help=f"position rule of the cells (default: {default_text})")
+    parser.add_argument("--width-ratio", metavar="A:B:C", default=default,
+                        help=f"widths of the three thirds, like 1:2:4 (default: {default_text})")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import __version__, api
-from engine.architecture.network import DerivedNetwork, is_named, named_network
+from engine.architecture.network import is_named, named_network
 from engine.architecture.placement import RULES
 from engine.cli import flags, marks
 from engine.cli.listing import table_text
-from engine.cli.parser import Parser
+from engine.cli.parser import Parser, add_arrangement
 from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
@@ -140,7 +140,7 @@ def _describe(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default 10)")
     parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (default 32)")
     parser.add_argument("--image-channels", type=int, default=3, help="channels of an image (default 3)")
-    _add_arrangement(parser, "as published with the genotype", default="")
+    add_arrangement(parser, "as published with the genotype", default="")
     parser.add_argument("--auxiliary", action="store_true", help="count the auxiliary head too")
     options = parser.parse_args(arguments)
     shape = (options.image_channels, options.image_size, options.image_size)
@@ -165,42 +165,15 @@ def _describe(verb: str, arguments: list[str]) -> int:
 
 
 def _export(verb: str, arguments: list[str]) -> int:
-    from engine.exchange import source, writing
+    from engine.cli.exports import export
 
-    parser = _parser(verb)
-    parser.add_argument("what", help="id of a run, a catalogue name, a genotype as JSON, or the name of a hand-made "
-                        "network such as resnet-18 (as onnx)")
-    parser.add_argument("--format", choices=list(writing.FORMATS), default="json",
-                        help="; ".join(f"{name}: {text}" for name, text in writing.FORMATS.items()) + " (default json)")
-    parser.add_argument("--out", metavar="FILE", required=True, type=Path, help="the file to write")
-    parser.add_argument("--channels", type=int, help="channels C of the first cells (default 64; a retrained network's own)")
-    parser.add_argument("--layers", type=int, help="number of cells (default 20; a retrained network's own)")
-    parser.add_argument("--classes", type=int, help="number of classes (default 10; a run's own)")
-    parser.add_argument("--image-shape", type=int, nargs=3, metavar=("CHANNELS", "HEIGHT", "WIDTH"),
-                        help="shape of an image (default 3 32 32; a run's own)")
-    _add_arrangement(parser, "a run's own, else as published with the genotype")
-    options = parser.parse_args(arguments)
-    exported = source.find(options.what, api.runs_root(options.runs), channels=options.channels, layers=options.layers,
-                        classes=options.classes, image_shape=options.image_shape, placement=options.placement,
-                        width_ratio=options.width_ratio)
-    files = [str(path) for path in writing.write(exported, options.format, options.out)]
-    code = exported.network.genotype.hash if isinstance(exported.network, DerivedNetwork) else None
-    print(json.dumps({"files": files, "hash": code}) if options.json else "\n".join(files))
-    return 0
+    return export(_parser(verb), arguments)
 
 
-def _add_arrangement(parser: Parser, default_text: str, default: str | None = None) -> None:
-    """Add the options --placement and --width-ratio, which set the positions and the widths of the cells.
+def _paper(verb: str, arguments: list[str]) -> int:
+    from engine.cli.paper import paper
 
-    Args:
-        parser: parser to which the options are added.
-        default_text: description of the default, for the help.
-        default: value if the option is not given.
-    """
-    parser.add_argument("--placement", choices=list(RULES), default=default,
-                        help=f"position rule of the cells (default: {default_text})")
-    parser.add_argument("--width-ratio", metavar="A:B:C", default=default,
-                        help=f"widths of the three thirds, like 1:2:4 (default: {default_text})")
+    return paper(_parser(verb), arguments)
 
 
 def _transplant(verb: str, arguments: list[str]) -> int:
@@ -402,7 +375,8 @@ VERBS: dict[str, Verb] = {
     "runs": Verb(_runs, "List all runs, newest first; --where EXPRESSION lists some."),
     **{name: Verb(marks.run_verb, text) for name, text in marks.TEXTS.items()},
     "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
-    "export": Verb(_export, "Write a genotype as JSON, or a network as a self-contained PyTorch module or as ONNX."),
+    "export": Verb(_export, "Take a network or runs away: weights, module, ONNX, genotype, report, TensorBoard, MLflow."),
+    "paper": Verb(_paper, "Write the paper pack of a study or of runs: tables, figures, settings, commands, methods."),
     "table": Verb(_robustness_table, "Print or write the table of all networks attacked under one protocol."),
     "compare": Verb(_compare, "Compare results and settings of runs, and test which attacked network is more accurate."),
     "report": Verb(_report, "Write the report of an attacked network as one HTML file."),

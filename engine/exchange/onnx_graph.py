@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-from engine.architecture.named import NAME_KEY
-from engine.architecture.network import DerivedNetwork
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.run.attacked_network import network_of
@@ -50,10 +48,8 @@ def graph_of(source: Source) -> bytes:
         warnings.simplefilter("ignore")
         torch.onnx.export(network.eval(), (example,), buffer, input_names=["images"], output_names=["logits"],  # type: ignore[arg-type]
                           dynamic_axes=axes, opset_version=OPERATORS, dynamo=False)
-    network_kind = ({"genotype": source.network.genotype.to_json()} if isinstance(source.network, DerivedNetwork)
-                    else {NAME_KEY: source.network.name})
     model = onnx.load_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(model, {"source": source.title, **network_kind,
+    onnx.helper.set_model_props(model, {"source": source.title, **source.facts,
                                         "weights": "untrained" if source.retrained is None else "retrained"})
     return bytes(model.SerializeToString())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.architecture.catalogue import find_genotype, genotype_title
 from engine.architecture.genotype import Genotype
+from engine.architecture.named import NAME_KEY
 from engine.architecture.network import DerivedNetwork, Network, is_named, named_network, network_from_dict
 from engine.architecture.placement import resolved, width_ratio_text
 from engine.data.catalogue import DATASETS
@@ -36,15 +37,27 @@ class Source:
         """Return the network if it consists of cells.
 
         Args:
-            what: purpose for which cells are needed, for example "An export as json". The error message begins with it.
+            what: purpose for which cells are needed, for example "An export as genotype". The error message begins with it.
 
         Raises:
             ConfigError: the network does not consist of cells.
         """
         if not isinstance(self.network, DerivedNetwork):
             raise ConfigError(f"{what} needs a network with a genotype, got {self.title}, which has none; such a network can be "
-                              "exported as onnx.")
+                              "exported as weights, safetensors or onnx.")
         return self.network
+
+    @property
+    def genotype_hash(self) -> str | None:
+        """Hash of the network's genotype; None for a hand-made network."""
+        return self.network.genotype.hash if isinstance(self.network, DerivedNetwork) else None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the metadata of an exported file say about the network: its genotype, or the name of a hand-made network."""
+        if isinstance(self.network, DerivedNetwork):
+            return {"genotype": self.network.genotype.to_json()}
+        return {NAME_KEY: self.network.name}
 
 
 def find(text: str, runs: Path, *, channels: int | None = None, layers: int | None = None, classes: int | None = None,
@@ -127,7 +140,7 @@ def _with_sizes(source: Source, chosen: dict[str, Any], changeable: Collection[s
         if name not in changeable and value != own:
             kind, size = "retrained network" if source.retrained else "network", "its own" if own is None else own
             raise ConfigError(f"{name} of the {kind} {source.title} is {size} and cannot be chosen, got {value}; leave it out, "
-                              "or export the genotype alone (--format json) and give that.")
+                              "or export the genotype alone (--form genotype) and give that.")
     return replace(source, network=replace(source.network, **chosen))
 
 

@@ -1,4 +1,4 @@
-"""Export of a genotype as JSON, and export of a network as a stand-alone PyTorch module or as ONNX.
+"""Export of a genotype as JSON, of weights, and of a network as a stand-alone PyTorch module or as ONNX.
 
 Functions that need torch import it when they are called.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.architecture.network import DerivedNetwork
 from engine.architecture.placement import STEM_MULTIPLIER, positions
@@ -17,8 +18,9 @@ from engine.exchange.source import Source
 from engine.files import atomic_write_bytes
 from engine.registry import unknown_name
 
-FORMATS = {"json": "the genotype", "module": "a PyTorch module in one file that needs torch and nothing else",
-           "onnx": "an ONNX graph with its weights (needs requirements-onnx.txt)"}
+if TYPE_CHECKING:
+    from torch import Tensor
+
 TEMPLATE = Path(__file__).with_name("standalone.py")
 _BLOCK = re.compile(r"(?<=# --- the architecture ---\n).*(?=# --- end of the architecture ---\n)", re.DOTALL)
 
@@ -28,18 +30,18 @@ def write(source: Source, form: str, out: Path) -> list[Path]:
 
     Args:
         source: the network.
-        form: one of `FORMATS`.
+        form: one of `WRITERS`.
         out: file to write. The weights of a module are written to a second file in the same folder.
 
     Raises:
-        ConfigError: the format is unknown or cannot represent this network, the package onnx is needed but missing, the network's
-            size is invalid, or a file cannot be written.
+        ConfigError: the form is unknown or cannot represent this network, the package onnx is needed but missing, there are no
+            trained weights, the network's size is invalid, or a file cannot be written.
         RunError: the run that holds the weights cannot be read.
         CheckpointError: the checkpoint with the weights cannot be read.
     """
-    if form not in FORMATS:
-        raise ConfigError(unknown_name("export format", form, FORMATS))
-    return {"json": write_json, "module": write_module, "onnx": write_onnx}[form](source, out)
+    if form not in WRITERS:
+        raise ConfigError(unknown_name("export form", form, WRITERS))
+    return WRITERS[form](source, out)
 
 
 def write_json(source: Source, out: Path) -> list[Path]:
@@ -50,7 +52,34 @@ def write_json(source: Source, out: Path) -> list[Path]:
     Raises:
         ConfigError: the network is hand-made and so has no genotype, or `out` cannot be written.
     """
-    return _written({out: (source.cells("An export as json").genotype.to_json() + "\n").encode()})
+    return _written({out: (source.cells("An export as genotype").genotype.to_json() + "\n").encode()})
+
+
+def write_weights(source: Source, out: Path) -> list[Path]:
+    """Write the trained weights as a state dict, and return the path in a list.
+
+    `torch.load(file, weights_only=True)` reads the file. The names of the weights are those of the exported module.
+
+    Raises:
+        ConfigError: there are no trained weights, or the file cannot be written.
+        RunError, CheckpointError: the run or the checkpoint that holds the weights cannot be read.
+    """
+    return _written({out: saved(weights_of(source))})
+
+
+def write_safetensors(source: Source, out: Path) -> list[Path]:
+    """Write the trained weights as a safetensors file, and return the path in a list.
+
+    Names and values are those that `write_weights` writes. The file's metadata names the run and the network.
+
+    Raises:
+        ConfigError: there are no trained weights, or the file cannot be written.
+        RunError, CheckpointError: the run or the checkpoint that holds the weights cannot be read.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: value.contiguous() for name, value in weights_of(source).items()}
+    return _written({out: save(tensors, {"source": source.title, **source.facts})})
 
 
 def write_module(source: Source, out: Path) -> list[Path]:
@@ -74,7 +103,7 @@ def write_module(source: Source, out: Path) -> list[Path]:
                           "choose another --out.")
     files = {out: module_text(source.cells("An export as module"), module=out.stem, title=source.title).encode()}
     if source.retrained is not None:
-        files[out.with_suffix(".pt")] = _weights_of(source)
+        files[out.with_suffix(".pt")] = saved(weights_of(source))
     return _written(files)
 
 
@@ -132,16 +161,28 @@ def _architecture(network: DerivedNetwork) -> str:
     return "\n".join(lines)
 
 
-def _weights_of(source: Source) -> bytes:
-    """Return the content of a torch.save file with the weights of the retrained network, without the auxiliary head."""
-    import torch
+def weights_of(source: Source) -> dict[str, Tensor]:
+    """Return the weights of the retrained network by name, without the auxiliary head, which only training uses.
 
+    Raises:
+        ConfigError: the source has no trained weights.
+        RunError, CheckpointError: the run or the checkpoint that holds the weights cannot be read.
+    """
     from engine.run.attacked_network import network_of
 
-    assert source.retrained is not None
+    if source.retrained is None:
+        raise ConfigError(f"Weights need a retrained network, got {source.title}, which is only an architecture; retrain it "
+                          "first, and give the id of the retraining or of an attack on it.")
     network = network_of(source.retrained)[1]
+    return {name: value for name, value in network.state_dict().items() if not name.startswith("auxiliary_head.")}
+
+
+def saved(weights: Mapping[str, Tensor]) -> bytes:
+    """Return the content of a file that `torch.save` writes for a state dict."""
+    import torch
+
     buffer = io.BytesIO()
-    torch.save({name: value for name, value in network.state_dict().items() if not name.startswith("auxiliary_head.")}, buffer)
+    torch.save(dict(weights), buffer)
     return buffer.getvalue()
 
 
@@ -155,3 +196,8 @@ def _written(files: Mapping[Path, bytes]) -> list[Path]:
             raise ConfigError(f"The export could not be written to {path} ({problem.strerror or problem}); choose another --out."
                               ) from None
     return list(paths)
+
+
+WRITERS: Mapping[str, Callable[[Source, Path], list[Path]]] = {
+    "genotype": write_json, "weights": write_weights, "safetensors": write_safetensors, "module": write_module,
+    "onnx": write_onnx}

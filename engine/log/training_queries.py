@@ -14,7 +14,9 @@ import pandas as pd
 from engine.log.index import INT, NUMBER, TEXT, Index
 
 CURVE_BUCKETS, ALPHA_BUCKETS = 400, 200
+EVERY = 10**9  # more buckets than any series has points, so nothing is averaged
 CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
+SCALARS = {"name": TEXT, "step": INT, "t": NUMBER, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
 SHARES = {"objective": TEXT, "share_ignored": NUMBER, "share_alone": NUMBER, "steps": INT}
 MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "edge_weight": NUMBER}
@@ -72,6 +74,24 @@ class TrainingQueries(Index):
             select max(step) as step, max(epoch) as epoch, split, statistics, name, avg(value) as value from line
             group by split, statistics, name, (step - first) * $buckets // (last - first + 1)
             order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
+
+    def scalars(self, run: str) -> pd.DataFrame:
+        """Return every number that a run recorded step by step, one row per number, ordered by name and step.
+
+        Columns:
+            name: path of the series, for example "select/running/natural_accuracy" or "objectives/natural/weight".
+            step: number of completed steps.
+            t: Unix time in seconds.
+            value: the number, without averaging.
+        """
+        return self._frame("""
+            select concat_ws('/', split, nullif(statistics, ''), name) as name, step, t, value from metric
+            where number = $n and value is not null
+            union all
+            select concat_ws('/', 'objectives', objective, part), step, t, value from (
+                unpivot (select objective, step, t, loss, weight, norm, cosine from objective where number = $n)
+                on loss, weight, norm, cosine into name part value value)
+            order by 1, 2""", SCALARS, run)
 
     def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.

@@ -28,23 +28,46 @@ def training_curves(curves: pd.DataFrame, split: str) -> str:
         split: split whose natural and adversarial values are shown. The training loss is shown regardless of the split it was
             measured on.
     """
-    shown = curves[(curves["split"] == split) | (curves["name"] == "train_loss")].sort_values("step")
-    charts = []
-    for panel in ("accuracy", "loss"):
-        series = {name: list(zip(rows["step"].astype(float), rows["value"].astype(float), strict=True))
-                  for name, rows in shown.groupby("name", sort=False) if name in LINES and LINES[str(name)][0] == panel}
-        if series:
-            charts.append(chart({str(name): points for name, points in series.items()}, f"{panel} over steps, {split} split",
-                                top=1.0 if panel == "accuracy" else None))
+    charts = [_figure(series, title_of(panel, split), top_of(panel)) for panel, series in panels(curves, split).items()]
     return f'<div class="side">{"".join(charts)}</div>' if charts else ""
 
 
-def chart(series: Mapping[str, Points], title: str, *, top: float | None = None) -> str:
-    """Return a line chart with a legend as an HTML figure.
+def panels(curves: pd.DataFrame, split: str) -> dict[str, dict[str, Points]]:
+    """Return {"accuracy" or "loss": {name in `LINES`: points (step, value)}} for a run, without panels that have no points.
+
+    The arguments are those of `training_curves`.
+    """
+    shown = curves[(curves["split"] == split) | (curves["name"] == "train_loss")].sort_values("step")
+    found: dict[str, dict[str, Points]] = {"accuracy": {}, "loss": {}}
+    for name, rows in shown.groupby("name", sort=False):
+        if name in LINES:
+            points = list(zip(rows["step"].astype(float), rows["value"].astype(float), strict=True))
+            found[LINES[str(name)][0]][str(name)] = points
+    return {panel: series for panel, series in found.items() if series}
+
+
+def title_of(panel: str, split: str) -> str:
+    """Return the title of a panel, for example "accuracy over steps, select split"."""
+    return f"{panel} over steps, {split} split"
+
+
+def top_of(panel: str) -> float | None:
+    """Return the upper end of a panel's y axis; None if the points determine it."""
+    return 1.0 if panel == "accuracy" else None
+
+
+def _figure(series: Mapping[str, Points], title: str, top: float | None) -> str:
+    """Return a line chart with a legend as an HTML figure."""
+    return (f"<figure><figcaption>{escape(title)}</figcaption>{chart_svg(series, title, top=top)}"
+            f'<div class="rp-legend">{"".join(_entry(name) for name in series)}</div></figure>')
+
+
+def chart_svg(series: Mapping[str, Points], title: str, *, top: float | None = None) -> str:
+    """Return a line chart without a legend as one SVG element.
 
     Args:
         series: {name of a line: points (x, y)}. The names are those in `LINES`.
-        title: caption.
+        title: description for screen readers.
         top: upper end of the y axis, or None to use the largest y of the points.
     """
     points = [point for line in series.values() for point in line]
@@ -56,9 +79,8 @@ def chart(series: Mapping[str, Points], title: str, *, top: float | None = None)
                 f"{TOP + (HEIGHT - TOP - BOTTOM) * (1 - max(0.0, min(y, high)) / high):.1f}")
 
     lines = "".join(_line(name, [at(x, y) for x, y in line]) for name, line in series.items())
-    return (f'<figure><figcaption>{escape(title)}</figcaption><svg class="chart" width="{WIDTH:.0f}" height="{HEIGHT:.0f}" '
-            f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(title)}">{_axes(right, high)}{lines}</svg>'
-            f'<div class="rp-legend">{"".join(_entry(name) for name in series)}</div></figure>')
+    return (f'<svg class="chart" width="{WIDTH:.0f}" height="{HEIGHT:.0f}" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
+            f'aria-label="{escape(title)}">{_axes(right, high)}{lines}</svg>')
 
 
 def _line(name: str, points: Sequence[str]) -> str:

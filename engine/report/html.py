@@ -64,6 +64,30 @@ def network_report(log: RunLog, run: str) -> bytes:
     return page(f"{attack['title']}: robustness", "".join(parts))
 
 
+def attack_of(log: RunLog, run: str) -> str:
+    """Return the id of the attack run that a report about a run shows.
+
+    For an attack, this is the run itself. For a retraining, it is the newest attack with results on its network. For a search, it
+    is the newest one with results in its chain.
+
+    Raises:
+        ConfigError: no network of this run has been attacked.
+        RunLogError: the run does not exist.
+    """
+    if log.run(run)["kind"] == "attack":
+        return run
+    below, chain = {run}, log.chain(run)
+    for one in chain.itertuples():  # parents come before their followers
+        if one.parent in below:
+            below.add(one.id)
+    attacked = set(log.attacks()["run"])
+    found = [one.id for one in chain.itertuples() if one.kind == "attack" and one.id in below & attacked]
+    if not found:
+        raise ConfigError(f"A report needs an attacked network, and no attack on a network of {run} has results; attack it first "
+                          f"(`rampart attack --parent RETRAINING`).")
+    return str(max(found))
+
+
 def _ancestry(log: RunLog, run: str) -> list[dict[str, Any]]:
     """Return the run log's rows of three runs: the search, the retraining, and the attack run `run` on the retrained network.
 
@@ -200,7 +224,7 @@ def _settings(chain: Sequence[Mapping[str, Any]]) -> str:
     for run in chain:
         differing = table(("Setting", "This run", "Published or default"), [_difference(run, one) for one in run["differences"]],
                           label=f"Differences of {run['id']}")
-        every = table(("Setting", "Value"), [(name, _value(run, name, value)) for name, value in run["config"].items()],
+        every = table(("Setting", "Value"), [(name, setting_text(run, name, value)) for name, value in run["config"].items()],
                       label=f"Settings of {run['id']}")
         heading = escape(f"{KIND_TITLES.get(run['kind'], run['kind'])} {run['id']}: {run['title']}")
         none = paragraph("No setting is known to differ from the published ones.")
@@ -209,10 +233,11 @@ def _settings(chain: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _difference(run: Mapping[str, Any], difference: Difference) -> tuple[str, str, str]:
-    return (difference.field, _value(run, difference.field, difference.value), _value(run, difference.field, difference.paper))
+    name = difference.field
+    return (name, setting_text(run, name, difference.value), setting_text(run, name, difference.paper))
 
 
-def _value(run: Mapping[str, Any], name: str, value: object) -> str:
+def setting_text(run: Mapping[str, Any], name: str, value: object) -> str:
     """Return the value of a setting as text, in the same form as on the pages of the dashboard.
 
     Args:

@@ -71,7 +71,7 @@ def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: i
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(found.column_names)
-    writer.writerows([_cell(value) for value in line.values()] for line in found.to_pylist())
+    writer.writerows([cell_text(value) for value in line.values()] for line in found.to_pylist())
     return text.getvalue().encode()
 
 
@@ -155,7 +155,8 @@ def _network_figure(row: NetworkRow, name: str, compared: Sequence[Distinctions]
     return asdict(measured) | {"letters": letters_of(row, name, compared) or None} if measured else {}
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a value as the text of a CSV cell. None is empty, and a text that could be a formula gets an apostrophe in front."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -19,11 +19,12 @@ from app.components.log_tail import matching, read_tail
 from app.components.progress import progress_html
 from app.components.run_architecture import change_words
 from app.components.status import status_chip_html
-from app.drawing.cell_graph import changed_edges, to_dot
+from app.drawing.cell_graph import changed_edges
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
 from engine.drawing.cell import cell_svg, description, legend_html
 from engine.drawing.cell_layout import Link, place
+from engine.drawing.dot import to_dot
 from tests.sample_runs import genotype_at
 
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as seen by the three kinds of dichromats.

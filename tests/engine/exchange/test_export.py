@@ -1,4 +1,4 @@
-"""Exports lose nothing: JSON reads back, and modules compute the same logits without our package."""
+"""Exports lose nothing: JSON and weights read back, and modules compute the same logits without our package."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from engine.architecture.catalogue import CATALOG, find_genotype
 from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, Genotype
 from engine.cli import main
+from engine.exchange.forms import EXPORTS
 from engine.exchange.source import find
-from engine.exchange.writing import FORMATS, write_module
+from engine.exchange.writing import WRITERS, write_module
 from engine.space.network import Network
 from tests.engine.architectures import random_genotype
 from tests.engine.exchange.retrained import settled, write_retrained
@@ -140,7 +141,11 @@ def test_an_attack_gives_the_network_it_attacked(tmp_path: Path) -> None:
     (["ARNAS", "--format", "module", "--layers", "2", "--out", "net.py"], "layers must be at least 3"),
     (["ARNAS", "--format", "module", "--channels", "0", "--out", "net.py"], "channels must be a whole number"),
     (["ARNAS", "--out", "no/such/folder/g.json"], "could not be"),
-    (["ARNAS"], "--out"),
+    (["ARNAS", "--form", "weights"], "Weights need a retrained network"),
+    (["ARNAS", "--form", "safetensors"], "Weights need a retrained network"),
+    (["ARNAS", "DARTS_V2"], "takes one network or run, got 2"),
+    (["ARNAS", "--form", "tensorboard"], "A run id looks like"),
+    ([RETRAINED, "--form", "report"], "no attack on a network of"),
 ])
 def test_refusals_are_sentences_and_leave_nothing(words: list[str], sentence: str, tmp_path: Path,
                                                   capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,4 +174,29 @@ def test_every_format_is_offered(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     text = capsys.readouterr().out
-    assert all(name in text for name in FORMATS)
+    assert all(name in text for name in EXPORTS) and set(WRITERS) < set(EXPORTS)
+
+
+def test_weights_read_back_without_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    """Both files of weights hold the same tensors, are named after the run, and fill the exported module."""
+    from safetensors import safe_open
+
+    network = write_retrained(tmp_path / "runs", find_genotype("ARNAS"))
+    monkeypatch.chdir(tmp_path)
+    for form in ("weights", "safetensors", "module"):
+        assert main(["export", RETRAINED, "--form", form, "--runs", "runs"]) == 0
+    names = [f"{RETRAINED}.pt", f"{RETRAINED}.safetensors", "network_20261118_0920_retrain_digits_0b01.py"]
+    assert set(names) < set(capsys.readouterr().out.split())
+    state = torch.load(names[0], weights_only=True)
+    with safe_open(names[1], framework="pt") as file:
+        assert file.metadata() == {"source": RETRAINED, "genotype": find_genotype("ARNAS").to_json()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    assert set(state) == set(tensors) and all(torch.equal(state[name], tensors[name]) for name in state)
+    space: dict[str, object] = {}
+    exec(compile(Path(names[2]).read_text(), names[2], "exec"), space)
+    theirs = space["Network"]()
+    theirs.load_state_dict(tensors)
+    x = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(theirs.eval()(x), network(x))

@@ -111,7 +111,7 @@ def test_it_can_be_exported_as_onnx_only(runs: Path, trained: str, tmp_path: Pat
     for form, name in (("json", "a.json"), ("module", "a.py")):
         for what in (trained, WIDE):
             assert main(["export", what, "--format", form, "--out", str(tmp_path / name), "--runs", str(runs)]) == 2
-            assert "which has none; such a network can be exported as onnx." in capsys.readouterr().err
+            assert "which has none; such a network can be exported as weights, safetensors or onnx." in capsys.readouterr().err
     assert main(["export", trained, "--format", "onnx", "--channels", "8", "--out", "a.onnx", "--runs", str(runs)]) == 2
     assert "channels of the retrained network" in capsys.readouterr().err
     onnx = pytest.importorskip("onnx", reason="requirements-onnx.txt is not installed")

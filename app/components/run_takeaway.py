@@ -1,0 +1,105 @@
+"""The part of the Run page from which a user takes a finished run away, or goes on with it.
+
+Buttons download the network in every form. Links attack or retrain the network again, clone the run, and compare it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import exporting, session
+from app.components.paper_pack import paper_button
+from app.components.states import section
+from app.formats import escape
+from engine.command import line_of
+from engine.exchange.forms import EXPORTS
+
+WITHOUT_TORCH = ("genotype", "report", "tensorboard", "mlflow")
+NO_CELLS = ("genotype", "module")  # forms that only a network made of cells has
+
+
+def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
+    """Show the buttons and links of a run that has finished. Show nothing for another run.
+
+    Args:
+        run: row of the run whose page is open, from `RunLog.runs`.
+        chain: rows of all runs in the run's chain (a search with the runs that follow it), earliest first.
+    """
+    if run["status"] != "finished":
+        return
+    sources = sources_of(run, chain)
+    section("Take it with you", explained(run, sources))
+    with st.container(horizontal=True, gap="small"):
+        for form, source in sources.items():
+            if form != "genotype":  # its button is below the drawings of the cells
+                _button(form, source)
+        paper_button([run["id"]], key="take_paper")
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        st.html(links_html(run, chain))
+    with st.expander("The same by command"):
+        commands = [line_of(["export", source, "--form", form], session.runs_root()) for form, source in sources.items()]
+        commands.append(line_of(["paper", run["id"]], session.runs_root()))
+        st.code("\n".join(commands), language="bash", wrap_lines=True)
+
+
+def sources_of(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return {form of `EXPORTS`: id of the run that is exported} for all forms that the run has.
+
+    Weights are those of the run's retraining. For a search, this is the newest finished one in its chain. The report is about the
+    newest finished attack on this network.
+    """
+    rows = {one["id"]: one for one in chain}
+    retrained = trained_run(run, chain)
+    attacks = [one["id"] for one in chain if one["kind"] == "attack" and one["status"] == "finished"
+               and one["parent"] == retrained]
+    report = run["id"] if run["kind"] == "attack" else max(attacks, default="")
+    hand_made = bool(run["hand_made"] or rows.get(retrained, {}).get("hand_made"))
+    sources = {"genotype": run["id"], "weights": retrained, "safetensors": retrained, "module": retrained, "onnx": retrained,
+               "report": report, "tensorboard": run["id"], "mlflow": run["id"]}
+    return {form: source for form, source in sources.items() if source and not (hand_made and form in NO_CELLS)}
+
+
+def trained_run(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
+    """Return the id of the retraining whose network the page of a run is about, or "" if there is none."""
+    if run["kind"] == "retrain":
+        return str(run["id"])
+    if run["kind"] == "attack":
+        return str(run["parent"])
+    return max((str(one["id"]) for one in chain if one["kind"] == "retrain" and one["status"] == "finished"), default="")
+
+
+def explained(run: dict[str, Any], sources: dict[str, str]) -> str:
+    """Return the note beside the section's title: which run's network the files hold."""
+    if "weights" not in sources:
+        return "no retraining of this network has finished, so there are no weights yet"
+    if sources["weights"] == run["id"]:
+        return "the network that this run trained"
+    return f"weights of the retraining {sources['weights']}"
+
+
+def links_html(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
+    """Return the links to what can be done next with a run, as HTML."""
+    retrained = trained_run(run, chain)
+    search = next((str(one["id"]) for one in chain if one["kind"] == "search"), "")
+    links = [("Attack again", "launch", {"kind": "attack", "parent": retrained})] if retrained else []
+    links += [("Retrain again", "launch", {"kind": "retrain", "parent": search} if search else {"from": retrained})] \
+        if search or retrained else []
+    links += [("Clone this run", "launch", {"from": str(run["id"])}), ("Compare with …", "compare", {"runs": str(run["id"])})]
+    parts = [f'<a href="{page}?{escape(urlencode(query))}" target="_self">{escape(label)}</a>' for label, page, query in links]
+    return f'<nav class="rp-row" aria-label="Next steps">{"".join(f"<span class=rp-label>{one}</span>" for one in parts)}</nav>'
+
+
+def _button(form: str, source: str) -> None:
+    """Show the download button of one form."""
+    facts = EXPORTS[form]
+    name = facts.name_for(source)
+    shown = f"{name.removesuffix('.py')}.zip" if facts.mime == "application/zip" else name
+    wait = "" if form in WITHOUT_TORCH else " It takes some seconds, because the weights are read."
+    make = partial(exporting.exported, session.runs_root(), ("export", source, "--form", form), name)
+    st.download_button(facts.title, make, shown, facts.mime, key=f"take_{form}", on_click="ignore",
+                       icon=":material/download:", help=f"{facts.text[0].upper()}{facts.text[1:]}.{wait}")
