@@ -88,7 +88,7 @@ def test_a_retrained_network_is_found_and_exported(runs: Path, tmp_path: Path) -
     assert isinstance(network, DerivedNetwork)
     assert sum(parameter.numel() for parameter in module.parameters()) == network.cost().parameters
     assert source.find(RETRAINED, runs).network == network
-    (path, *_) = writing.write(source.find(RETRAINED, runs), "json", tmp_path / "genotype.json")
+    (path, *_) = writing.write(source.find(RETRAINED, runs), "genotype", tmp_path / "genotype.json")
     assert find_genotype(path.read_text()) == network.genotype
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
 

@@ -199,7 +199,7 @@ def test_a_busy_study_cannot_be_deleted(sample_studies: Samples) -> None:
 def test_files_and_commands_are_offered(sample_studies: Samples) -> None:
     page = study_page(sample_studies, "finished")
     labels = [one.proto.label for one in page.get("download_button")]
-    assert labels == ["Markdown", "LaTeX", "JSON", "The study (YAML)"]
+    assert labels == ["Markdown", "LaTeX", "JSON", "The study (YAML)", "Paper pack (ZIP)"]
     assert f"study report {sample_studies.ids['finished']} --form markdown --runs {sample_studies.root}" in text_of(page)
 
 
