@@ -33,13 +33,14 @@ ARROWS = {
     "report": "errors registry architecture config configuring data attack drawing run log",
     "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
+    "grid": "errors registry config configuring configuration_file data requests run search",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "background": "run study",
     "exchange": "errors files registry architecture config configuring data space run",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report requests "
-           "configuration_file study exchange api",
+           "configuration_file grid study exchange api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
            "exchange report study",
 }

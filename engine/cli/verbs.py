@@ -20,6 +20,7 @@ from engine.cli.parser import Parser
 from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
+from engine.grid import launches_of, runs_in
 from engine.registry import unknown_name
 
 
@@ -82,13 +83,19 @@ def _ui(verb: str, arguments: list[str]) -> int:
 def _launch(verb: str, arguments: list[str]) -> int:
     request = flags.parse(verb, arguments)
     root = api.runs_root(request.runs)
-    ids = api.launch(verb, runs=root, method=request.method, dataset=request.dataset, preset=request.preset,
-                     changes=request.changes, parent=request.parent, then=request.then, then_changes=request.then_changes)
+    launches = launches_of(request, request.grid, request.parent)
+    chains = api.launch_all(launches, runs=root)
+    ids = runs_in(chains)
     if request.wait:
         from engine.cli.waiting import wait
 
         return wait(ids, root, request.json)
-    print(json.dumps({"ids": ids}) if request.json else "\n".join(ids))
+    named = list(zip([one.name for one in launches], chains)) if request.grid.axes else []
+    if request.json:
+        told = [{"combination": name, "ids": chain} for name, chain in named]
+        print(json.dumps({"ids": ids} | ({"chains": told} if named else {})))
+    else:
+        print(table_text([[name, *chain] for name, chain in named]) if named else "\n".join(ids))
     return 0
 
 
