@@ -44,6 +44,20 @@ class Grid:
             number *= len(values)
         return number
 
+    def runs_of(self, kinds: Sequence[str]) -> dict[str, int]:
+        """Return {kind of run: number of different runs}. Chains share the runs before the first one that differs.
+
+        Args:
+            kinds: kinds of the runs of a chain, in order.
+        """
+        numbers, number = {}, 1
+        for kind in kinds:
+            for name, values in self.axes.items():
+                if (name.rpartition(".")[0] or kinds[0]) == kind:
+                    number *= len(values)
+            numbers[kind] = number
+        return numbers
+
     @property
     def words(self) -> str:
         """The size of the grid in words, for example "5 seeds x 3 methods"."""
@@ -154,14 +168,17 @@ def _launch(base: Configuration, chosen: Mapping[str, str], parent: str | None) 
         kind, _, setting = name.rpartition(".")
         kind = kind or base.kind
         if name not in NAMED:
-            own[kind][setting] = _value(config_class(kind, method if kind == "search" else None), setting, text)
+            own[kind][setting] = setting_value(config_class(kind, method if kind == "search" else None), setting, text)
     then_changes = {kind: {**base.then_changes.get(kind, {}), **own[kind]} for kind in kinds_after(base.kind)}
     return Launch(base.kind, {"dataset": dataset, **base.changes, **own[base.kind]}, method, base.preset, parent, base.then,
                   {kind: changes for kind, changes in then_changes.items() if changes}, combination_words(chosen))
 
 
-def _value(cls: type[RunConfig], name: str, text: str) -> Any:
-    """Convert the text of a value. A setting that the class does not have keeps its text, and `engine.configuring` rejects it."""
+def setting_value(cls: type[RunConfig], name: str, text: str) -> Any:
+    """Convert the text of a value, which may also be yes or no.
+
+    The value of a setting that the class does not have stays a text, and `engine.configuring` then rejects it.
+    """
     if name not in cls.model_fields:
         return text
     info = cls.model_fields[name]

@@ -42,7 +42,7 @@ ARROWS = {
     "cli": "errors files registry command architecture config configuring data attack search run report requests "
            "configuration_file grid study exchange api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
-           "exchange report study",
+           "grid exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
