@@ -35,6 +35,7 @@ ARROWS = {
     "configuration_file": "errors registry config configuring run",
     "grid": "errors registry config configuring configuration_file data requests run search",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
+    "preflight": "errors files architecture config configuring data attack run study",
     "background": "run study",
     "exchange": "errors files registry architecture config configuring data space run",
     "doctor": "files data run requests search space",

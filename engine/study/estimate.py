@@ -67,6 +67,14 @@ class Durations:
                 self._same[same].append(per_unit)
                 self._similar[similar].append(per_unit)
 
+    def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig) -> float | None:
+        """Return the expected duration of a run in seconds, from finished runs with the same settings; None without any.
+
+        Seeds, the number of epochs and the number of attacked images may differ. The arguments are those of `of`.
+        """
+        durations = self._same.get(_keys(kind, method, preset, config)[0])
+        return median(durations) * amount(config) if durations else None
+
     def of(self, kind: str, method: str | None, preset: str, config: RunConfig) -> tuple[float | None, bool]:
         """Return the expected duration of a run.
 
