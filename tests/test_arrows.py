@@ -41,9 +41,9 @@ ARROWS = {
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report requests "
-           "configuration_file grid study exchange api",
+           "configuration_file grid preflight study exchange api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
-           "grid exchange report study",
+           "grid preflight exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
@@ -51,6 +51,7 @@ APP_MAY_IMPORT = {
     "run": ("engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.lineage", "engine.run.matching",
             "engine.run.state"),
     "exchange": ("engine.exchange.forms",),
+    "preflight": ("engine.preflight.forecast",),
 }
 
 

@@ -13,9 +13,11 @@ import streamlit as st
 
 from app import session
 from app.components import launch_details as details
-from app.components import preflight
+from app.components import launch_forecast, preflight
 from app.components.form import FormValues
 from app.components.launch_choice import OPEN, Choice, address_problems, choose, filled, open_address, write_address
+from app.components.launch_dataset import fetch_missing, published_dataset
+from app.components.launch_forecast import time_words
 from app.components.launch_grid import Repetition, choose_repetition, configuration_of, launch_label, size_words
 from app.components.launch_origin import origin
 from app.components.launch_steps import folds, forms_of, reasons_of
@@ -28,6 +30,7 @@ from engine.data.catalogue import image_source
 from engine.data.prepared import absence
 from engine.errors import RampartError
 from engine.grid import launches_of
+from engine.preflight.forecast import Forecast
 
 Forms = Mapping[str, FormValues]
 
@@ -57,7 +60,7 @@ def new_token_after_use() -> None:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
-def button(choice: Choice, forms: Forms, repetition: Repetition) -> None:
+def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[Forecast]) -> None:
     """Show the Launch button and the size of the launch. A click launches the runs and opens the page of the first run or Runs.
 
     If the button is disabled, the reasons are shown.
@@ -68,8 +71,9 @@ def button(choice: Choice, forms: Forms, repetition: Repetition) -> None:
     reasons += [missing for name in read if (missing := absence(image_source(name)))]
     clicked = st.button(launch_label(repetition.grid, len(choice.kinds)), type="primary", icon=":material/rocket_launch:",
                         key="launch.go", disabled=bool(reasons), width="stretch")
-    if words := size_words(choice, repetition.grid):
+    if words := ", ".join(filter(None, (size_words(choice, repetition.grid), time_words(expected)))):
         st.caption(words)
+    fetch_missing(read)
     if reasons:
         st.markdown(":red[:material/block: Before you can launch:]")
         for reason in reasons:
@@ -119,12 +123,14 @@ def steps(choice: Choice, forms: Forms) -> str:
     return find or ""
 
 
-def facts(choice: Choice, forms: Forms, runs: Path) -> None:
+def facts(choice: Choice, forms: Forms, runs: Path, expected: list[Forecast]) -> None:
     """Show the facts that matter before the launch."""
     st.markdown("###### Before the launch")
     reference = forms[choice.kind].config or build(choice.kind, choice.method, choice.dataset, choice.preset)
     statuses = [] if table.empty else list(table["status"])
-    preflight.draw(preflight.facts(reference, runs, statuses.count("running"), statuses.count("queued")))
+    preflight.draw(preflight.facts(reference, runs, statuses.count("running"), statuses.count("queued")) +
+                   launch_forecast.facts(expected))
+    launch_forecast.measuring(choice, chains, expected)
 
 
 open_address()
@@ -139,10 +145,13 @@ with controls:
 forms = forms_of(choice)
 with repeated:
     repetition = choose_repetition(choice, forms)
+chains = launch_forecast.chains_of(choice, forms, repetition.grid)
+expected = launch_forecast.forecasts(choice, chains, repetition.grid)
 with side, st.container(border=True):
-    facts(choice, forms, session.runs_root())
+    facts(choice, forms, session.runs_root(), expected)
 with action:
-    button(choice, forms, repetition)
+    published_dataset(choice)
+    button(choice, forms, repetition, expected)
 origin(choice, forms)
 find = steps(choice, forms)
 details.command(choice, forms, repetition)

@@ -99,6 +99,12 @@ def _launch(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _estimate(verb: str, arguments: list[str]) -> int:
+    from engine.cli.estimates import estimate  # imports pandas, which most verbs do not need
+
+    return estimate(verb, arguments)
+
+
 def _stop(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
     parser.add_argument("id", help="id of the run")
@@ -414,6 +420,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(_launch, "Search for an architecture; --then retrain,attack trains and attacks it as well."),
     "retrain": Verb(_launch, "Train a network from scratch (--parent SEARCH, --genotype NAME or --network NAME)."),
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),
+    "estimate": Verb(_estimate, "Estimate time, memory and disk space of a launch (estimate search ...); launches nothing."),
     "sweep": Verb(_sweep, "Measure a network's accuracy against the radius and against the number of steps."),
     "transfer": Verb(_transfer, "Attack every network with the adversarial images of every other; print the matrix."),
     "study": Verb(_study, "Compare arms over seeds: launch a study, follow it, and read its answer."),

@@ -28,11 +28,13 @@ class Forecast:
         costs: {kind of run: cost of one run of this kind}.
         counts: {kind of run: number of runs}.
         side_by_side: number of runs that work at the same time.
+        on_cpu: True if at least one run uses the CPU.
     """
 
     costs: Mapping[str, Cost]
     counts: Mapping[str, int]
     side_by_side: int
+    on_cpu: bool = True
 
     @property
     def seconds(self) -> float | None:
@@ -123,7 +125,8 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
                             None if batches is None else cost_of(config, batches))
     gpus = len(device.gpus())
     on_gpu = bool(shapes) and all(shape.device != "cpu" for shape in shapes)
-    return Forecast(costs, counts or {kind: 1 for kind, _ in steps}, max(1, gpus) if on_gpu else device.CPU_SLOTS)
+    return Forecast(costs, counts or {kind: 1 for kind, _ in steps}, max(1, gpus) if on_gpu else device.CPU_SLOTS,
+                    not on_gpu)
 
 
 def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:
