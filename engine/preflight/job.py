@@ -10,6 +10,7 @@ that do not fit into the time are measured at smaller sizes, from which the cost
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import tempfile
@@ -46,7 +47,6 @@ SMALL = 4  # images in the first batch that is measured
 STEPS = 2  # measured steps of an epoch
 RUN = "20260101-0000-measured-batches-0000"
 SERIAL_SHARE = 1.25  # threads are assumed to be busy for at least 1 / 1.25 of the time
-SELECTED = 64  # images of the select split on which a retraining measures itself
 
 
 class Clock:
@@ -258,7 +258,7 @@ def _quickest(work: Callable[[], None], clock: Clock) -> float:
 
 def imagined(data: Dataset, size: int) -> Dataset:
     """Return a small dataset of random images with the shape and classes of another dataset, enough for two batches."""
-    each = max(STEPS * size, SELECTED, 2 * data.classes)
+    each = max(STEPS * size, math.ceil(data.classes / 4))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (4 * each, *data.image_shape), dtype=np.uint8)
     labels = (np.arange(4 * each) % data.classes).astype(np.int64)
