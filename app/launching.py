@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,9 @@ def _read(draft: Draft, kind: str, name: str, text: str) -> Any:
         raise ConfigError(f"{kind}.{name} in the address is a setting of a run that is not launched; choose what follows below.")
     cls = config_class(kind, draft.method if kind == "search" else None)
     if name not in cls.model_fields or name == "dataset":
-        raise ConfigError(unknown_name(f"setting of a {kind} run", name, [one for one in cls.model_fields if one != "dataset"]))
+        nearest = get_close_matches(name, cls.model_fields, n=1)
+        raise ConfigError(f"The address names {shortened(name)}, which is no setting of a {kind} run."
+                          f"{f' Did you mean {nearest[0]!r}?' if nearest else ''}")
     value = setting_value(cls, name, text)
     if not holds(cls.model_fields[name], value):
         raise ConfigError(f"{name} in the address must be {expected_words(cls.model_fields[name])}, got {shortened(text)}; it "

@@ -42,8 +42,8 @@ ARROWS = {
     "api": "errors architecture config configuring data search run log report requests doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report requests "
            "configuration_file grid preflight study exchange api",
-    "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log requests "
-           "grid preflight exchange report study",
+    "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
+           "requests grid preflight exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

@@ -10,17 +10,18 @@ import streamlit as st
 from app import session
 from app.components.form import FormValues
 from app.components.launch_choice import Choice
-from app.components.launch_steps import steps_of
+from app.components.launch_steps import steps_of, then_changes
 from app.components.preflight import Fact
 from app.formats import duration, plural
 from app.measuring import Task
 from engine.config import RunConfig
 from engine.configuring import build
-from engine.errors import RampartError
+from engine.errors import ConfigError, RampartError
 from engine.grid import Grid
 from engine.preflight.forecast import Forecast, forecast, size_text
 from engine.run import device
 from engine.run.chain import followers
+from engine.search.methods.registry import METHODS
 from engine.study.estimate import Durations
 
 SOURCES = {"runs": "finished runs", "batches": "measured batches", "table": "our measurements of this preset"}
@@ -39,19 +40,20 @@ def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> di
 
     Values of other settings in a grid are left out: the forecast takes every chain to cost as much as the one on the forms. The
     result is empty while a setting is invalid.
+
+    Raises:
+        ConfigError: a further method cannot have the settings on the form.
     """
-    try:
-        steps = steps_of(choice, forms)
-        if not steps:
-            return {}
-        chains: dict[str | None, Chain] = {choice.method: steps}
-        changes = {kind: forms[kind].changes for kind in choice.then if forms[kind].changes}
-        for method in grid.axes.get("method", ()):
-            if method != choice.method:
+    steps = steps_of(choice, forms)
+    chains: dict[str | None, Chain] = {choice.method: steps} if steps else {}
+    for method in grid.axes.get("method", ()) if steps else ():
+        if method != choice.method:
+            try:
                 config = build("search", method, choice.dataset, choice.preset, forms["search"].changes)
-                chains[method] = [("search", config), *followers("search", config, method, choice.preset, choice.then, changes)]
-    except RampartError:  # the launch names the combination that is not possible
-        return {}
+                later = followers("search", config, method, choice.preset, choice.then, then_changes(choice, forms))
+            except RampartError as refusal:
+                raise ConfigError(f"{METHODS[method].title} cannot have these settings. {refusal}") from None
+            chains[method] = [("search", config), *later]
     return chains
 
 

@@ -6,6 +6,7 @@ It also shows how the settings differ from the paper, and the command that start
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,7 +29,7 @@ from engine.config.run import KINDS
 from engine.configuring import build, preset_values
 from engine.data.catalogue import image_source
 from engine.data.prepared import absence
-from engine.errors import RampartError
+from engine.errors import ConfigError, RampartError
 from engine.grid import launches_of
 from engine.preflight.forecast import Forecast
 
@@ -145,7 +146,11 @@ with controls:
 forms = forms_of(choice)
 with repeated:
     repetition = choose_repetition(choice, forms)
-chains = launch_forecast.chains_of(choice, forms, repetition.grid)
+chains: Mapping[str | None, launch_forecast.Chain] = {}
+try:
+    chains = launch_forecast.chains_of(choice, forms, repetition.grid)
+except ConfigError as refusal:
+    repetition = replace(repetition, problem=str(refusal))
 expected = launch_forecast.forecasts(choice, chains, repetition.grid)
 with side, st.container(border=True):
     facts(choice, forms, session.runs_root(), expected)

@@ -78,6 +78,7 @@ class MeasuringSession(Session):
         epochs: epochs that still have to be measured, counted from 0; the first one is being measured.
         times: seconds of each measured step, by epoch.
         selection_s: seconds of a measurement on the select split; None if there was none.
+        after_first_step: function that is called with the seconds of the first step, before the others.
     """
 
     def __init__(self, folder: RunFolder, run: dict[str, Any], shape: Request, epochs: list[int]) -> None:
@@ -85,6 +86,7 @@ class MeasuringSession(Session):
         self.epochs = epochs
         self.times: dict[int, list[float]] = {epoch: [] for epoch in epochs}
         self.selection_s: float | None = None
+        self.after_first_step: Callable[[float], None] = lambda seconds: None
         self.step = epochs[0] * STEPS
         self._clock, self._between = Clock(shape.device, shape.threads), 0.0
 
@@ -99,6 +101,8 @@ class MeasuringSession(Session):
     def end_step(self, *, epoch: int, passes: int | None = None) -> None:
         """Record the time of a step."""
         self.times[self.epochs[0]].append(self._clock.seconds())
+        self.after_first_step(self.times[self.epochs[0]][0])
+        self.after_first_step = lambda seconds: None
         super().end_step(epoch=epoch, passes=passes)
 
     def write(self, event: Event) -> None:
@@ -145,7 +149,7 @@ def measure(request: Request, report: Callable[[Measurement], None]) -> None:
     started = time.monotonic()
     full = int(getattr(request.config, "batch_size", 64))
     small = min(full, SMALL)
-    one = _measured(request, small, thorough=False)
+    one = _measured(request, small, thorough=False, early=lambda result: report(result.at(full, None)))
     report(one.at(full, None))
     if small == full:
         return
@@ -157,13 +161,15 @@ def measure(request: Request, report: Callable[[Measurement], None]) -> None:
         report(_measured(request, size, thorough=size == full).at(full, one))
 
 
-def _measured(request: Request, size: int, thorough: bool) -> Measurement:
+def _measured(request: Request, size: int, thorough: bool,
+              early: Callable[[Measurement], None] = lambda result: None) -> Measurement:
     """Measure batches of `size` images.
 
     Args:
         request: the run.
         size: number of images in a batch.
         thorough: True to measure a search in its first, middle and last epoch, False to measure only the last.
+        early: function that is called with a result after the first step of a training.
     """
     with tempfile.TemporaryDirectory(prefix="rampart-preflight-") as place:
         folder = RunFolder(Path(place), RUN)
@@ -173,13 +179,18 @@ def _measured(request: Request, size: int, thorough: bool) -> Measurement:
         if isinstance(request.config, AttackConfig):
             made = _attack(request, size)
         else:
-            made = _training(request, folder, size, thorough)
-        device_bytes = torch.cuda.max_memory_allocated(request.device) if request.device.startswith("cuda") else 0
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return replace(made, batch=size, memory=peak, device_memory=device_bytes)
+            made = _training(request, folder, size, thorough, lambda result: early(_with_memory(result, request, size)))
+        return _with_memory(made, request, size)
 
 
-def _training(request: Request, folder: RunFolder, size: int, thorough: bool) -> Measurement:
+def _with_memory(made: Measurement, request: Request, size: int) -> Measurement:
+    """Return a measurement with the size of its batches and the memory that the process has used at most."""
+    device_bytes = torch.cuda.max_memory_allocated(request.device) if request.device.startswith("cuda") else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return replace(made, batch=size, memory=peak, device_memory=device_bytes)
+
+
+def _training(request: Request, folder: RunFolder, size: int, thorough: bool, early: Callable[[Measurement], None]) -> Measurement:
     """Run a few steps of a search or retraining with the run's own loop."""
     config = request.config if request.network is None else request.network
     changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
@@ -193,6 +204,9 @@ def _training(request: Request, folder: RunFolder, size: int, thorough: bool) ->
     atomic_write_json(folder.path / "run.json", run)
     session = MeasuringSession(folder, run, request, list(shares))
     session.open_events()
+    # Until the select split has been measured, its images are taken to cost as much per attack step as those of the training.
+    passes = (config.selection_steps + 1) / (config.attack_steps + 1) if isinstance(config, RetrainConfig) else 0.0
+    session.after_first_step = lambda seconds: early(Measurement(seconds_per_step=seconds, selection_s=passes * seconds / size))
     splits = splits_of(data, 0)
     environment.fix(folder, threads=request.threads, device=request.device, dataset=data, split_hash=splits.hash)
     others = [imagined(image_source(name), size) for name in config.datasets()[1:]]
