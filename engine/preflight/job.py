@@ -190,7 +190,8 @@ def _with_memory(made: Measurement, request: Request, size: int) -> Measurement:
     return replace(made, batch=size, memory=peak, device_memory=device_bytes)
 
 
-def _training(request: Request, folder: RunFolder, size: int, thorough: bool, early: Callable[[Measurement], None]) -> Measurement:
+def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
+              early: Callable[[Measurement], None]) -> Measurement:
     """Run a few steps of a search or retraining with the run's own loop."""
     config = request.config if request.network is None else request.network
     changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}

@@ -37,7 +37,8 @@ def test_batches_are_measured_without_the_dataset_and_kept(tmp_path: Path, monke
     longer = chain("cifar10", "paper", QUICK | {"seed": 9, "epochs": 100})[:1]
     again = forecast(tmp_path, longer, method="arnas", preset="paper")
     assert again.seconds == pytest.approx(2 * first.seconds) and again.is_complete
-    assert not forecast(tmp_path, chain("cifar10", "paper", QUICK | {"channels": 8})[:1], method="arnas", preset="paper").is_complete
+    wider = chain("cifar10", "paper", QUICK | {"channels": 8})[:1]
+    assert not forecast(tmp_path, wider, method="arnas", preset="paper").is_complete
 
 
 def test_a_retraining_and_an_attack_are_measured_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
