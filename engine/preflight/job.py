@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from engine.attack.guard import attacked, under_attack
@@ -33,7 +34,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import StopRequested
 from engine.files import atomic_write_json
 from engine.preflight.measurement import Measurement
-from engine.run import environment
+from engine.run import device, environment
 from engine.run.event import Event
 from engine.run.event_kinds import Metric
 from engine.run.folder import RunFolder
@@ -43,7 +44,7 @@ from engine.run.loop_search import SearchLoop
 from engine.run.preparation import Prepared
 from engine.run.session import Session
 
-SMALL = 4  # images in the first batch that is measured
+SMALL = 2  # images in the first batch that is measured
 STEPS = 2  # measured steps of an epoch
 RUN = "20260101-0000-measured-batches-0000"
 SERIAL_SHARE = 1.25  # threads are assumed to be busy for at least 1 / 1.25 of the time
@@ -175,7 +176,9 @@ def _measured(request: Request, size: int, thorough: bool,
         folder = RunFolder(Path(place), RUN)
         for path in (folder.results, folder.control, folder.checkpoint):
             path.mkdir(parents=True, exist_ok=True)
-        environment.prepare(request.threads, request.device)
+        # On a busy machine, threads that wait for each other take many times as long. `Clock` divides the time among them.
+        busy = psutil.getloadavg()[0] > device.cores()
+        environment.prepare(1 if busy else request.threads, request.device)
         if isinstance(request.config, AttackConfig):
             made = _attack(request, size)
         else:
@@ -241,10 +244,10 @@ def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> d
 def _attack(request: Request, size: int) -> Measurement:
     """Measure a forward pass and a gradient of an attacked network."""
     assert request.network is not None
-    data, device = DATASETS[request.config.dataset], torch.device(request.device)
+    data, place = DATASETS[request.config.dataset], torch.device(request.device)
     mean = (0.5,) * data.image_shape[0] if request.network.normalise else None
-    network = trained_network(Path(), request.network, None).build(mean=mean, std=mean).to(device).eval()
-    x = torch.rand(size, *data.image_shape, device=device)
+    network = trained_network(Path(), request.network, None).build(mean=mean, std=mean).to(place).eval()
+    x = torch.rand(size, *data.image_shape, device=place)
     with under_attack(network):
         logits = attacked(network)
 
