@@ -198,7 +198,14 @@ def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
     """Run a few steps of a search or retraining with the run's own loop."""
     config = request.config if request.network is None else request.network
     changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
-    changes |= {"selection_every": 1} if isinstance(config, RetrainConfig) else {}
+    scale, passes = 1.0, 0.0
+    if isinstance(config, RetrainConfig):
+        changes["selection_every"] = 1
+        # Until the select split has been measured, its images are taken to cost as much per attack step as those of the training.
+        passes = (config.selection_steps + 1) / (config.attack_steps + 1)
+        if not thorough and config.training in ("pgd_at", "trades"):
+            changes |= {"attack_steps": 1, "selection_steps": min(1, config.selection_steps)}
+            scale = (config.attack_steps + 1) / 2
     changes |= {"inherit_from": ""} if "inherit_from" in type(config).model_fields else {}
     config = validate(type(config), config.model_dump() | changes)
     assert isinstance(config, (SearchConfig, RetrainConfig))
@@ -208,9 +215,8 @@ def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
     atomic_write_json(folder.path / "run.json", run)
     session = MeasuringSession(folder, run, request, list(shares))
     session.open_events()
-    # Until the select split has been measured, its images are taken to cost as much per attack step as those of the training.
-    passes = (config.selection_steps + 1) / (config.attack_steps + 1) if isinstance(config, RetrainConfig) else 0.0
-    session.after_first_step = lambda seconds: early(Measurement(seconds_per_step=seconds, selection_s=passes * seconds / size))
+    session.after_first_step = lambda seconds: early(Measurement(
+        seconds_per_step=scale * seconds, selection_s=passes * scale * seconds / size, checkpoint=2**20))
     splits = splits_of(data, 0)
     environment.fix(folder, threads=request.threads, device=request.device, dataset=data, split_hash=splits.hash)
     others = [imagined(image_source(name), size) for name in config.datasets()[1:]]
@@ -223,7 +229,8 @@ def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
     steps = sum(map(len, session.times.values()))
     seconds = sum(share * min(session.times[epoch]) for epoch, share in shares.items()) / sum(shares.values())
     files = sum(path.stat().st_size for path in folder.checkpoint.iterdir())
-    return Measurement(seconds_per_step=seconds, selection_s=(session.selection_s or 0.0) / len(splits.select),
+    selection_s = passes * scale * seconds / size if scale != 1.0 else (session.selection_s or 0.0) / len(splits.select)
+    return Measurement(seconds_per_step=scale * seconds, selection_s=selection_s,
                        checkpoint=files, event_bytes=folder.events.stat().st_size / max(1, steps))
 
 
