@@ -33,7 +33,7 @@ from engine.data.fetching import Presence
 from engine.doctor import Finding, doctor
 from engine.errors import ConfigError
 from engine.queueing import waiting_list as queue
-from engine.requests import force_stop, resume, runs_root, status
+from engine.requests import Launch, force_stop, resume, runs_root, status
 from engine.requests import request_stop as stop
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
@@ -45,8 +45,8 @@ if TYPE_CHECKING:  # these import pandas and DuckDB, which most verbs do not nee
     from engine.report.robustness import Distinctions, RobustnessTable
 
 __all__ = ["Finding", "Setting", "compare", "datasets", "describe", "differences", "doctor", "fetch_dataset", "force_stop",
-           "launch", "presets", "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema", "status", "stop",
-           "table", "transplant", "wait"]
+           "launch", "launch_all", "presets", "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema",
+           "status", "stop", "table", "transplant", "wait"]
 
 
 def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "arnas", dataset: str = "digits",
@@ -78,6 +78,23 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
     config = {"dataset": dataset, **(changes or {})}
     return requests.submit(runs_root(runs), kind, config, method=method, preset=preset, parent=parent, then=then,
                            then_changes=then_changes, key=key)
+
+
+def launch_all(launches: Sequence[Launch], *, runs: Path | str | None = None, key: str | None = None) -> list[list[str]]:
+    """Launch several chains as one batch, all or none, and return the ids of each. Chains share runs with equal settings.
+
+    `engine.grid.launches_of` makes the launches of a grid.
+
+    Args:
+        launches: the chains, in the order in which they are to start.
+        runs: folder of all runs; None for the default.
+        key: text that identifies the batch, as in `launch`.
+
+    Raises:
+        ConfigError, DataError, GenotypeError, RunError: one of the chains cannot be launched, so none has been. The message names
+            the chain.
+    """
+    return requests.submit_all(runs_root(runs), launches, key)
 
 
 def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float = 0.2,

@@ -37,7 +37,8 @@ def _from_root(path: Path) -> str:
 
 def command_of(kind: str, method: str | None = None, preset: str = "quick", dataset: str = "digits",
                changes: Mapping[str, Any] | None = None, then: Sequence[str] = (), parent: str | None = None,
-               runs: Path | str | None = None, then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+               runs: Path | str | None = None, then_changes: Mapping[str, Mapping[str, Any]] | None = None,
+               axes: Mapping[str, Sequence[str]] | None = None) -> str:
     """Return the shell command that launches a run and its followers with the given settings.
 
     Args:
@@ -50,6 +51,7 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         parent: id of the run that this run follows; None if it follows none.
         runs: folder of all runs. The command has no option --runs if this is None or the folder `runs` of the checkout.
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
+        axes: {name: texts of the values} of a grid (`engine.grid`).
     """
     words = [kind]
     if kind == "search" and method:
@@ -62,6 +64,10 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         words += ["--then", ",".join(then)]
     words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
               for word in _flag(name, value, f"{follower}.")]
+    for name, values in (axes or {}).items():
+        separator = ";" if any("," in value for value in values) else ","
+        text = separator.join(values) + (separator if separator == ";" and len(values) == 1 else "")
+        words += ["--seeds", text] if name == "seed" else ["--grid", f"{name}={text}"]
     return line_of(words, runs)
 
 

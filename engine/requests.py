@@ -6,30 +6,27 @@ start a supervisor if none is alive. Imports no torch.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
-import secrets
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.command import changes_of, command_of
 from engine.config import PRESETS, AttackConfig, RetrainConfig, RunConfig
 from engine.configuring import build, config_class, deviations
-from engine.errors import ConfigError, RunError
-from engine.files import atomic_write_json, sync_directory
+from engine.errors import ConfigError, RampartError, RunError
+from engine.files import atomic_write_json
 from engine.registry import unknown_name
 from engine.run import admission, provenance
 from engine.run.chain import followers, inherited
-from engine.run.folder import SCHEMA, RunFolder, check_id, free_id, read_json
+from engine.run.folder import SCHEMA, RunFolder, free_id, read_json
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
+from engine.run.publishing import publish
 from engine.run.state import RunState, compute, is_alive
 from engine.search.methods.registry import METHODS
 
@@ -99,24 +96,78 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
     Raises:
         ConfigError, DataError, GenotypeError, RunError: one of the runs cannot be launched, so none of them has been created.
     """
+    launch = Launch(kind, config, method, preset, parent, tuple(then), then_changes or {})
+    return _submit(runs, [launch], key, study, inherits=study is None and not exact)[0]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A run and its followers, as part of a batch that is launched together. The attributes are those arguments of `submit`.
+
+    Attributes:
+        name: what distinguishes this launch from the others of its batch, for error messages: "seed 3, lambda 0.1".
+    """
+
+    kind: str
+    config: RunConfig | Mapping[str, Any]
+    method: str | None = None
+    preset: str = "quick"
+    parent: str | None = None
+    then: tuple[str, ...] = ()
+    then_changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    name: str = ""
+
+
+def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = None) -> list[list[str]]:
+    """Launch several chains as one batch: either all of them, or none.
+
+    Chains that begin with the same runs (same settings, same parent) share these runs. For example, four chains that differ only
+    in a setting of the retraining share one search.
+
+    Args:
+        runs: folder of all runs; created if it does not exist.
+        launches: the chains, in the order in which they are to start.
+        key: text that identifies the batch, as in `submit`.
+
+    Returns:
+        The ids of the runs of each chain. The id of a shared run is in several lists.
+
+    Raises:
+        ConfigError, DataError, GenotypeError, RunError: one of the runs cannot be launched, so none has been created. The message
+            names the chain.
+    """
+    return _submit(runs, launches, key, None, inherits=True)
+
+
+def _submit(runs: Path | str, launches: Sequence[Launch], key: str | None, study: Mapping[str, Any] | None, *,
+            inherits: bool) -> list[list[str]]:
     runs = Path(runs).absolute()
     try:
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise RunError(f"The runs folder must be a writable folder, {runs} is not ({problem.strerror}); choose another one "
                        "(--runs DIR).") from None
-    then_changes = then_changes or {}
-    configs = _check(runs, kind, config, method, preset, parent, then, then_changes, inherits=study is None and not exact)
-    admission.check_disk(runs, max(admission.checkpoint_bytes(one) for _, one in configs))
+    chains = [_checked(runs, launch, inherits=inherits) for launch in launches]
+    admission.check_disk(runs, max((admission.checkpoint_bytes(one) for configs in chains for _, one in configs), default=0))
     for _ in range(MOST_DRAWS):
         try:
-            records = _records(runs, configs, method, preset, parent, then_changes)
-            ids = _publish(runs, [record | ({"study": dict(study)} if study else {}) for record in records], key)
+            records, places = _records(runs, launches, chains)
+            ids = publish(runs, [record | ({"study": dict(study)} if study else {}) for record in records], key)
         except FileExistsError:
             continue  # another request drew the same id at the same time
         ensure_supervisor(runs)
-        return ids
+        return [[ids[place] for place in chain] for chain in places]
     raise RunError(f"A run needs a free id, and all {MOST_DRAWS} ids drawn are taken in {runs}; try again in a minute.")
+
+
+def _checked(runs: Path, launch: Launch, inherits: bool) -> list[tuple[str, RunConfig]]:
+    """Return the result of `_check` for a launch. If the launch has a name, the error message contains it."""
+    try:
+        return _check(runs, launch, inherits)
+    except RampartError as refusal:
+        if not launch.name:
+            raise
+        raise ConfigError(f"Nothing was launched, because one combination is not possible: {launch.name}. {refusal}") from None
 
 
 def request_stop(runs: Path | str, run_id: str) -> None:
@@ -229,12 +280,15 @@ def _supervisor_record(runs: Path) -> dict[str, Any]:
         return {}
 
 
-def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str, parent: str | None,
-           then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]], inherits: bool) -> list[tuple[str, RunConfig]]:
+def _check(runs: Path, launch: Launch, inherits: bool) -> list[tuple[str, RunConfig]]:
     """Check a launch, and return a pair (kind, validated configuration) for the run and for each of its followers.
 
-    The arguments are those of `submit`. In addition, `inherits` is True if the run takes settings over from its parent.
+    Args:
+        runs: folder of all runs.
+        launch: the run and its followers.
+        inherits: True if the run takes settings over from its parent.
     """
+    kind, config, method, preset = launch.kind, launch.config, launch.method, launch.preset
     cls = config_class(kind, method)
     if preset not in PRESETS:
         raise ConfigError(unknown_name("preset", preset, PRESETS))
@@ -251,12 +305,12 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         _refuse_inert(config, explicit)
     admission.check_present(config)
     admission.check_inherited(runs, config)
-    above = admission.check_parent(runs, kind, config, parent)
+    above = admission.check_parent(runs, kind, config, launch.parent)
     if above and inherits:
         config = inherited(above, config, explicit)
-    configs = [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
+    configs = [(kind, config), *followers(kind, config, method, preset, launch.then, launch.then_changes)]
     for position, (_, one) in enumerate(configs):
-        admission.check_against(runs, one, None if position else parent)
+        admission.check_against(runs, one, None if position else launch.parent)
     return configs
 
 
@@ -274,42 +328,68 @@ def _refuse_inert(config: RunConfig, explicit: Collection[str]) -> None:
                                           f"{instead} instead." for name in ignored})
 
 
-def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,
-             then_changes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the content of run.json for each run of a launch, that is, for the first run and its followers.
+def _records(runs: Path, launches: Sequence[Launch],
+             chains: Sequence[Sequence[tuple[str, RunConfig]]]) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """Return the content of run.json for each run of a batch. Runs that several chains share occur once.
 
     Args:
         runs: folder of all runs.
-        configs: (kind, configuration) of each run, in order.
-        method: search method of the first run; None if it is not a search.
-        preset: preset of all runs.
-        parent: id of the run that the first run follows; None if it follows none.
-        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
+        launches: the chains.
+        chains: (kind, configuration) of each run of each chain.
+
+    Returns:
+        records: content of run.json for each run, parents first.
+        places: for each chain, the positions of its runs in `records`.
     """
     created, origin = time.time(), provenance.describe()
-    above = RunFolder(runs, parent).read_run() if parent else None
-    then = tuple(kind for kind, _ in configs[1:])
-    changed = {kind: {name: value for name, value in config if name in then_changes.get(kind, {})}
-               for kind, config in configs[1:]}
     records: list[dict[str, Any]] = []
-    for position, (kind, config) in enumerate(configs):
-        before = records[-1] if records else above
-        parent_id = before["id"] if before else None
-        name, title = _name_and_title(runs, kind, config, method, preset, before)
-        if isinstance(config, RetrainConfig):
-            config, size = matched(runs, config, parent_id)
-            title = f"{title}, {size}" if size else title
-        command = command_of(kind, method, preset, config.dataset, changes_of(kind, method, preset, config), parent=parent_id,
-                             runs=runs, then=() if position else then, then_changes={} if position else changed)
-        records.append({
-            "schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created), "kind": kind,
-            "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,
-            "children_of_chain": [],
-            # The times differ by a millisecond, so that sorting by time keeps the order of the chain.
-            "created": created + position * 1e-3, "command": command, **origin})
-    for position, record in enumerate(records):
-        record["children_of_chain"] = [later["id"] for later in records[position + 1:]]
-    return records
+    places: list[list[int]] = []
+    known: dict[object, int] = {}
+    for launch, configs in zip(launches, chains, strict=True):
+        before = RunFolder(runs, launch.parent).read_run() if launch.parent else None
+        chain: list[int] = []
+        for position, (kind, config) in enumerate(configs):
+            same = (kind, launch.method, launch.preset, before and before["id"], config.model_dump_json())
+            if same not in known:
+                known[same] = len(records)
+                # The times differ by a millisecond, so that sorting by time keeps the order of the batch.
+                records.append(_record(runs, launch, configs[position:], before, created + len(records) * 1e-3,
+                                       [record["id"] for record in records]) | origin)
+            chain.append(known[same])
+            before = records[known[same]]
+        for position, place in enumerate(chain):
+            of_chain = records[place]["children_of_chain"]
+            of_chain += [one for later in chain[position + 1:] if (one := records[later]["id"]) not in of_chain]
+        places.append(chain)
+    return records, places
+
+
+def _record(runs: Path, launch: Launch, configs: Sequence[tuple[str, RunConfig]], before: Mapping[str, Any] | None,
+            created: float, taken: Collection[str]) -> dict[str, Any]:
+    """Return the content of run.json for the first run in `configs`, without the ids of its followers.
+
+    Args:
+        runs: folder of all runs.
+        launch: the chain that the run belongs to.
+        configs: (kind, configuration) of the run and of its followers.
+        before: content of the parent's run.json; None without a parent.
+        created: time of the launch in unix seconds.
+        taken: ids that other runs of the batch have.
+    """
+    (kind, config), *following = configs
+    method, preset, parent = launch.method, launch.preset, str(before["id"]) if before else None
+    name, title = _name_and_title(runs, kind, config, method, preset, before)
+    if isinstance(config, RetrainConfig):
+        config, size = matched(runs, config, parent)
+        title = f"{title}, {size}" if size else title
+    first = kind == launch.kind
+    changed = {other: {setting: value for setting, value in of_other if setting in launch.then_changes.get(other, {})}
+               for other, of_other in following} if first else {}
+    command = command_of(kind, method, preset, config.dataset, changes_of(kind, method, preset, config), parent=parent, runs=runs,
+                         then=[other for other, _ in following] if first else (), then_changes=changed)
+    return {"schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created, taken),
+            "kind": kind, "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"),
+            "parent": parent, "children_of_chain": [], "created": created, "command": command}
 
 
 def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None, preset: str,
@@ -323,92 +403,3 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
         return name, ", ".join([name, *arrangement, *deviations(kind, method, preset, config)])
     assert before is not None
     return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *deviations(kind, method, preset, config)])
-
-
-def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
-    """Write the folders of all runs of a launch, and return their ids. Each folder is written under a temporary name first.
-
-    Args:
-        runs: folder of all runs.
-        records: content of run.json for each run.
-        key: text that identifies the launch; None for no such text. If an earlier launch used the same key, nothing is written,
-            and the ids of the earlier launch are returned.
-
-    Raises:
-        FileExistsError: another run already has one of the ids. All new folders have been removed again.
-        RunError: the folders cannot be written. All new folders have been removed again.
-    """
-    ids = [check_id(record["id"]) for record in records]
-    drafts: list[Path] = []
-    published: list[Path] = []
-    claimed = False
-    try:
-        for record in records:
-            draft = runs / f".draft-{record['id']}-{secrets.token_hex(3)}"
-            drafts.append(draft)
-            (draft / "control").mkdir(parents=True)
-            atomic_write_json(draft / "run.json", record)
-        if key is not None:
-            earlier = _claim(runs, key, ids)
-            if earlier is not None:
-                return earlier
-            claimed = True
-        # The first run is renamed last. No follower can start before it exists, so the whole chain can be removed on an error.
-        for draft, run_id in reversed([*zip(drafts, ids)]):
-            draft.rename(runs / run_id)
-            published.append(runs / run_id)
-        sync_directory(runs)
-        return ids
-    except OSError as problem:
-        for folder in published:
-            shutil.rmtree(folder, ignore_errors=True)
-        if claimed and key is not None:  # frees the key, so that it does not return the ids of runs that do not exist
-            _key_file(runs, key).unlink(missing_ok=True)
-        if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):  # a rename never replaces the folder of a run
-            raise FileExistsError(problem.errno, problem.strerror) from None
-        raise RunError(f"The run could not be written to {runs} ({problem.strerror or problem}); nothing was launched: "
-                       "free some space or make the folder writable.") from None
-    finally:
-        for draft in drafts:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _key_file(runs: Path, key: str) -> Path:
-    """Return the path of the file that stores the ids of the runs launched with `key` (a text that identifies a launch)."""
-    return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-
-def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
-    """Store `ids` as the ids of the runs launched with `key`, unless an earlier launch has used the key.
-
-    Args:
-        runs: folder of all runs.
-        key: text that identifies the launch.
-        ids: ids of the runs of this launch.
-
-    Returns:
-        None if the key is new; otherwise the ids of the earlier launch.
-
-    Raises:
-        RunError: the key was used, but the runs of the earlier launch do not exist.
-    """
-    path = _key_file(runs, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mine = path.parent / f".{secrets.token_hex(8)}"
-    mine.write_text(json.dumps({"ids": ids}))
-    try:
-        for _ in range(2):
-            try:
-                os.link(mine, path)  # unlike a rename, this fails if the name is taken
-                return None
-            except FileExistsError:
-                earlier = (read_json(path) or {}).get("ids", [])
-            deadline = time.monotonic() + 2.0
-            while time.monotonic() < deadline:
-                if earlier and all(RunFolder(runs, run_id).exists() for run_id in earlier):
-                    return list(earlier)
-                time.sleep(0.02)
-            path.unlink(missing_ok=True)  # the process that claimed the key died before it wrote the folders
-        raise RunError(f"The launch token {key!r} was used, but its runs are not in {runs}; click Launch again.")
-    finally:
-        mine.unlink(missing_ok=True)

@@ -34,17 +34,19 @@ ARROWS = {
     "requests": "errors files registry command config configuring search run",
     "rerun": "errors configuring requests run",
     "configuration_file": "errors registry config configuring run",
+    "grid": "errors registry config configuring configuration_file data requests run search",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "queueing": "errors run requests study",
     "paper": "errors architecture attack drawing run log report study",
+    "preflight": "errors files architecture config configuring data attack run study",
     "background": "run study",
     "exchange": "errors files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report log "
-           "requests rerun queueing configuration_file study exchange paper api",
-    "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
-           "rerun queueing exchange report study",
+           "requests rerun grid queueing configuration_file preflight study exchange paper api",
+    "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
+           "requests rerun grid queueing preflight exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
@@ -52,6 +54,7 @@ APP_MAY_IMPORT = {
     "run": ("engine.run.bulk", "engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.lineage",
             "engine.run.marks", "engine.run.matching", "engine.run.queue", "engine.run.state", "engine.run.trash"),
     "exchange": ("engine.exchange.forms",),
+    "preflight": ("engine.preflight.forecast",),
 }
 
 

@@ -164,41 +164,109 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
     return FormValues(dict(changes), {}, config)
 
 
-def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
-                start: Mapping[str, Any] | None = None,
-                below: Mapping[str, Callable[[FormValues], None]] | None = None,
-                further: Callable[[FormValues], FormValues] | None = None) -> FormValues:
-    """Show the form for a configuration and return the content of the form.
+def form_values(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
+                start: Mapping[str, Any] | None = None) -> FormValues:
+    """Return the content of a form, which `draw_form` shows. A form that has not been shown yet has its initial values.
 
     Args:
         kind: kind of the run.
         cls: configuration class of the run.
-        preset: value of every field, from `engine.configuring.preset_values`. `start` and the user's changes override it.
+        preset: value of every field before the user's changes.
         key: prefix of the widgets' keys in the session. A form with a new key starts with the initial values.
         start: initial values that differ from the preset, keyed by field, for example those of an imported configuration.
-        below: functions keyed by field. Each receives the content of the form and shows something below the field.
-        further: function for an additional check. It receives the content of the form and returns it with any new problems added.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := held_value(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
                != preset[name]}
-    values = check(kind, cls, preset, changes)
-    values = further(values) if further else values
+    return check(kind, cls, preset, changes)
+
+
+def follow(cls: type[RunConfig], inherited: Mapping[str, Any], key: str) -> None:
+    """Give every field of a form that still holds its inherited value the value that it inherits now.
+
+    Call this before `form_values`. Fields that the user has changed keep their values.
+
+    Args:
+        cls: configuration class of the run.
+        inherited: value of every field that the run inherits from its preset and from the earlier runs of its chain.
+        key: prefix of the widgets' keys in the session.
+    """
+    before = st.session_state.get(f"{key}.inherited", {})
+    for name, info in cls.model_fields.items():
+        widget = f"{key}.{name}"
+        if name in NOT_IN_FORM or widget not in st.session_state or name not in before or before[name] == inherited[name]:
+            continue
+        if held_value(info, widget, before[name]) == before[name]:
+            st.session_state[widget] = _in_widget(info, inherited[name])
+    st.session_state[f"{key}.inherited"] = dict(inherited)
+
+
+def draw_form(cls: type[RunConfig], preset: Mapping[str, Any], values: FormValues, *, key: str, find: str = "",
+              below: Mapping[str, Callable[[FormValues], None]] | None = None,
+              inherited: Mapping[str, str] | None = None) -> None:
+    """Show the form for a configuration.
+
+    Args:
+        cls: configuration class of the run.
+        preset: value of every field before the user's changes.
+        values: content of the form, from `form_values`.
+        key: prefix of the widgets' keys in the session.
+        find: words that filter the fields; "" to show all.
+        below: functions keyed by field. Each receives the content of the form and shows something below the field.
+        inherited: {field: noun of the earlier run from which its value comes}, for example {"epsilon": "search"}.
+    """
     published = published_values(cls, preset["dataset"])
-    for group, names in groups_of(cls).items():
-        if _has_no_effect(group, cls, values.changes.get("added_objectives", preset.get("added_objectives"))):
+    for group, all_names in groups_of(cls).items():
+        names = [name for name in all_names if is_found(cls, name, find)]
+        idle = _has_no_effect(group, cls, values.changes.get("added_objectives", preset.get("added_objectives")))
+        if not names or (idle and not find):
             continue
         heading, body = st.columns([1, 5])
         heading.markdown(f"**{group}**")
+        if idle:
+            heading.caption("No effect unless you add the objective.")
         with body:
             for row in range(0, len(names), COLUMNS):
                 of_row = names[row:row + COLUMNS]
                 for column, name in zip(st.columns(COLUMNS), of_row):
                     with column:
-                        _field(cls, name, preset, published[name], values, f"{key}.{name}")
+                        _field(cls, name, preset, published[name], values, f"{key}.{name}", (inherited or {}).get(name, ""))
                 for draw in (below[name] for name in of_row if below and name in below):
                     draw(values)
-    return values
+
+
+def is_found(cls: type[RunConfig], name: str, find: str) -> bool:
+    """Return True if every word of `find` occurs in the name, label, help, source, group or choices of a field."""
+    info = cls.model_fields[name]
+    facts = setting_of(info)
+    text = " ".join((name, label_of(name), str(info.description), facts.source, facts.group, facts.unit,
+                     *(str(title) for title in facts.titles.values()))).lower()
+    return all(word in text for word in find.lower().split())
+
+
+def found_in(cls: type[RunConfig], find: str) -> int:
+    """Return the number of fields of a form that `find` shows."""
+    return sum(is_found(cls, name, find) for names in groups_of(cls).values() for name in names)
+
+
+def holds(info: FieldInfo, value: Any) -> bool:
+    """Return True if the widget of a field can hold a value. Text fields hold any text; the form then says what is wrong."""
+    kind = _kind(info)
+    if kind == "flag":
+        return isinstance(value, bool)
+    if kind == "choice":
+        return value in typing.get_args(info.annotation)
+    if kind == "integer":
+        return value is None or (isinstance(value, int) and not isinstance(value, bool))
+    return kind != "several" or isinstance(value, tuple)
+
+
+def expected_words(info: FieldInfo) -> str:
+    """Return a phrase for the values that the widget of a field can hold, such as "a whole number"."""
+    kind = _kind(info)
+    if kind == "choice":
+        return f"one of {', '.join(map(str, typing.get_args(info.annotation)))}"
+    return {"flag": "yes or no", "integer": "a whole number", "several": "names separated by commas"}.get(kind, "a value")
 
 
 def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
@@ -215,17 +283,20 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
     return group == "Curvature" and could_be_added and "curvature" not in (added or ())
 
 
-def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
+def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str,
+           inherited: str = "") -> None:
     """Show the widget of a field and, if needed, a line of text below the widget.
 
     For an invalid value, the line states the problem. For a value that differs from the published (or default) value, the line
-    gives the published (or default) value.
+    gives the published (or default) value. For a value that comes from an earlier run of the chain, it names the run.
     """
     info = cls.model_fields[name]
     field_widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
     if name in values.problems:
         st.markdown(f":red[:material/error: {escaped(values.problems[name])}]")
+    elif inherited and name not in values.changes:
+        st.caption(f"As in the {inherited}")
     elif value != published and name not in ("seed", "split_seed", "device", "threads"):
         moved = name in values.changes and preset[name] != published
         reference = "Published" if setting_of(info).source else "Default"
@@ -264,16 +335,21 @@ def held_value(info: FieldInfo, key: str, start: Any) -> Any:
     """
     kind = _kind(info)
     if key not in st.session_state:
-        if kind == "several":
-            st.session_state[key] = list(start)
-        else:
-            st.session_state[key] = value_text(info, start) if kind == "number" else start
+        st.session_state[key] = _in_widget(info, start)
     held = st.session_state[key]
     if kind == "several":
         return tuple(held)
     if kind == "number":
         return _number(held, info, start)
     return held.strip() if kind == "text" and isinstance(held, str) else held
+
+
+def _in_widget(info: FieldInfo, value: Any) -> Any:
+    """Return the value of a field in the form in which the session holds it for the widget."""
+    kind = _kind(info)
+    if kind == "several":
+        return list(value)
+    return value_text(info, value) if kind == "number" else value
 
 
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:

@@ -32,6 +32,7 @@ class Source:
         genotype: the chosen genotype, or None if it is not known.
         network: name of the chosen hand-made network (for example a WideResNet), or "" if a genotype is chosen.
         problem: one sentence that says why nothing can be launched yet, or "" if a launch is possible.
+        candidate: number of the chosen candidate of the parent, or 0 for its result.
     """
 
     parent: str | None = None
@@ -39,6 +40,7 @@ class Source:
     genotype: Genotype | None = None
     network: str = ""
     problem: str = ""
+    candidate: int = 0
 
 
 def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: str | None = None, *, key: str = "launch",
@@ -66,6 +68,14 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
     if chosen == "named":
         return _named()
     return _catalogue(key, preselect) if chosen == "catalogue" else _pasted(key)
+
+
+def choose_genotype(text: str) -> None:
+    """Set the controls to a genotype, given as the name of a published one or as JSON."""
+    if text in CATALOG and CATALOG[text].genotype is not None:
+        st.session_state["launch.source"], st.session_state["launch.catalogue"] = "catalogue", text
+    else:
+        st.session_state["launch.source"], st.session_state["launch.pasted"] = "paste", text
 
 
 def choose_network(name: str) -> None:
@@ -140,7 +150,7 @@ def _candidate(search: Source, wanted: str | None, key: str) -> Source:
     if not number:
         return search
     genotype = Genotype.from_json(rows[number]["genotype"])
-    return Source(parent=search.parent, changes={"genotype": genotype.to_json()}, genotype=genotype)
+    return Source(parent=search.parent, changes={"genotype": genotype.to_json()}, genotype=genotype, candidate=number)
 
 
 def _one_of(numbers: Collection[int], text: str | None) -> int:

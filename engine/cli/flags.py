@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from engine.configuration_file import Configuration, from_text, value_of
 from engine.configuring import config_class, preset_values
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
+from engine.grid import Grid, read_grid
 from engine.registry import unknown_name
 from engine.requests import runs_root
 from engine.run.chain import kinds_after
@@ -47,12 +48,14 @@ class RunRequest(Configuration):
         runs: folder of all runs; None for the default folder.
         wait: True if the command is to wait until all launched runs are over.
         json: True if the command is to print JSON.
+        grid: seeds and settings with several values; every combination gives one chain.
     """
 
     parent: str | None = None
     runs: str | None = None
     wait: bool = False
     json: bool = False
+    grid: Grid = field(default_factory=lambda: Grid({}))
 
 
 class RunParser(Parser):
@@ -84,12 +87,27 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
     then = given.get("then", ",".join(file.then) if file else "").replace(" ", "")
     values = preset_values(kind, method, dataset, preset)
     changes = {**(file.changes if file else {}), **_settings(config_class(kind, method), given)}
-    changes = {name: value for name, value in changes.items() if name not in values or value != values[name]}
+    varied = given.get("grid", [])
+    # In a grid, a chosen value counts even if it equals the preset's, because another method's preset may have another value.
+    changes = {name: value for name, value in changes.items() if varied or name not in values or value != values[name]}
     then_changes = {follower: {**(file.then_changes.get(follower, {}) if file else {}),
                                **_settings(config_class(follower), given, f"{follower}.")} for follower in kinds_after(kind)}
-    return RunRequest(kind, method, dataset, preset, tuple(filter(None, then.split(","))), changes,
-                      {follower: own for follower, own in then_changes.items() if own}, given.get("parent"), given.get("runs"),
-                      given.get("wait", False), given.get("json", False))
+    request = RunRequest(kind, method, dataset, preset, tuple(filter(None, then.split(","))), changes,
+                         {follower: own for follower, own in then_changes.items() if own}, given.get("parent"),
+                         given.get("runs"), given.get("wait", False), given.get("json", False))
+    return replace(request, grid=read_grid(request, map(_axis, varied), given.get("seeds", "")))
+
+
+def _axis(text: str) -> tuple[str, str]:
+    """Return (name, values) from the text of the option --grid.
+
+    Raises:
+        ConfigError: the text has no equals sign.
+    """
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--grid must be a name and its values, got {text!r}; write for example --grid lambda=0.1,0.3.")
+    return name, values
 
 
 def _file(kind: str, path: str) -> Configuration:
@@ -127,10 +145,10 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
         parser.error(f"unrecognized argument {word!r}")
     given = {name: occurrences for name, occurrences in vars(options).items() if occurrences is not None}
     for name, occurrences in given.items():
-        if len(occurrences) > 1:
+        if len(occurrences) > 1 and name != "grid":
             raise ConfigError(f"The option --{name.replace('_', '-')} must be given only once, got it {len(occurrences)} times; "
                               "where it takes several values, write them with commas.")
-    return {name: occurrences[0] for name, occurrences in given.items()}
+    return {name: occurrences if name == "grid" else occurrences[0] for name, occurrences in given.items()}
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
@@ -183,6 +201,11 @@ def _general(kind: str) -> RunParser:
     if following := kinds_after(kind):
         add("then", "KIND,KIND", f"Kinds of the runs that follow, for example {','.join(following)}. Prefix their settings "
             f"with the kind, for example --{following[0]}.batch-size 64.")
+    add("seeds", "SEEDS", "Launch one chain for each seed, for example 0-4 or 0,3,7.")
+    add("grid", "NAME=VALUES", "Launch one chain for each value of a setting, for example lambda=0.1,0.3 or "
+        f"{f'{following[0]}.' if (following := kinds_after(kind)) else ''}epochs=10,20"
+        f"{', or of the method: method=arnas,dsara' if kind == 'search' else ''}. Several --grid and --seeds give every "
+        "combination, all or none. Values that contain commas are separated by semicolons.")
     add("runs", "DIR", "Folder of all runs. Default: $RAMPART_RUNS, else ./runs.")
     group.add_argument("--wait", "--no-wait", action=Switch, help="Show progress and return when the whole chain has ended.")
     group.add_argument("--json", "--no-json", action=Switch, help="Print ids and results as JSON.")

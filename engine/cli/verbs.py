@@ -20,6 +20,7 @@ from engine.cli.parser import Parser, add_arrangement
 from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
+from engine.grid import launches_of, runs_in
 from engine.registry import unknown_name
 
 
@@ -82,14 +83,26 @@ def _ui(verb: str, arguments: list[str]) -> int:
 def _launch(verb: str, arguments: list[str]) -> int:
     request = flags.parse(verb, arguments)
     root = api.runs_root(request.runs)
-    ids = api.launch(verb, runs=root, method=request.method, dataset=request.dataset, preset=request.preset,
-                     changes=request.changes, parent=request.parent, then=request.then, then_changes=request.then_changes)
+    launches = launches_of(request, request.grid, request.parent)
+    chains = api.launch_all(launches, runs=root)
+    ids = runs_in(chains)
     if request.wait:
         from engine.cli.waiting import wait
 
         return wait(ids, root, request.json)
-    print(json.dumps({"ids": ids}) if request.json else "\n".join(ids))
+    named = list(zip([one.name for one in launches], chains)) if request.grid.axes else []
+    if request.json:
+        told = [{"combination": name, "ids": chain} for name, chain in named]
+        print(json.dumps({"ids": ids} | ({"chains": told} if named else {})))
+    else:
+        print(table_text([[name, *chain] for name, chain in named]) if named else "\n".join(ids))
     return 0
+
+
+def _estimate(verb: str, arguments: list[str]) -> int:
+    from engine.cli.estimates import estimate  # imports pandas, which most verbs do not need
+
+    return estimate(verb, arguments)
 
 
 def _stop(verb: str, arguments: list[str]) -> int:
@@ -366,6 +379,7 @@ VERBS: dict[str, Verb] = {
     "search": Verb(_launch, "Search for an architecture; --then retrain,attack trains and attacks it as well."),
     "retrain": Verb(_launch, "Train a network from scratch (--parent SEARCH, --genotype NAME or --network NAME)."),
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),
+    "estimate": Verb(_estimate, "Estimate time, memory and disk space of a launch (estimate search ...); launches nothing."),
     "sweep": Verb(_sweep, "Measure a network's accuracy against the radius and against the number of steps."),
     "transfer": Verb(_transfer, "Attack every network with the adversarial images of every other; print the matrix."),
     "study": Verb(_study, "Compare arms over seeds: launch a study, follow it, and read its answer."),

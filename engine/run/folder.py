@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ def new_id(name: str, dataset: str, created: float) -> str:
     return f"{stamp}-{words}-{secrets.token_hex(2)}"
 
 
-def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """Return a new run id that differs from the ids of all runs in the folder `runs`."""
-    while (runs / (run_id := new_id(name, dataset, created))).exists():
+def free_id(runs: Path, name: str, dataset: str, created: float, taken: Collection[str] = ()) -> str:
+    """Return a new run id that differs from the ids of all runs in the folder `runs`, and from the ids in `taken`."""
+    while (run_id := new_id(name, dataset, created)) in taken or (runs / run_id).exists():
         pass
     return run_id
 

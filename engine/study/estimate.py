@@ -77,6 +77,14 @@ class Durations:
             self._same[same].append(per_unit)
             self._similar[similar].append(per_unit)
 
+    def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig, network: str = "") -> float | None:
+        """Return the expected duration of a run in seconds, from finished runs with the same settings; None without any.
+
+        Seeds, the number of epochs and the number of attacked images may differ. The arguments are those of `of`.
+        """
+        durations = self._same.get(_keys(kind, method, preset, config, network)[0])
+        return median(durations[-NEWEST:]) * amount(config) if durations else None
+
     def of(self, kind: str, method: str | None, preset: str, config: RunConfig,
            network: str = "") -> tuple[float | None, bool]:
         """Return the expected duration of a run: the median of the newest runs that are like it.

@@ -30,6 +30,11 @@ def open_page(page: str, **query: str) -> AppTest:
     return test.switch_page(f"views/{page}.py").run()
 
 
+def open_launch(**query: str) -> AppTest:
+    """The Launch page with the settings of all steps unfolded."""
+    return open_page("launch", open="search,retrain,attack", **query)
+
+
 def pretend_supervisor(runs: Path) -> None:
     """Register this process as the folder's supervisor, so that a request starts no other."""
     (runs / "control").mkdir(exist_ok=True)

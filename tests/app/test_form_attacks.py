@@ -9,12 +9,12 @@ from streamlit.testing.v1 import AppTest
 
 from engine.attack.catalogue import ATTACKS
 from tests.app.conftest import Samples
-from tests.app.pages import open_page, text_of
+from tests.app.pages import open_launch, text_of
 
 
 def imported(attacks: list[str]) -> AppTest:
     """Return the Launch page after the import of an attack run with these attacks."""
-    page = open_page("launch", kind="attack")
+    page = open_launch(kind="attack")
     record = {"kind": "attack", "method": None, "dataset": "digits", "preset": "quick", "then": [],
               "changes": {"attacks": attacks}}
     page.file_uploader(key="launch.file.0").set_value(("config.json", json.dumps(record).encode(), "application/json")).run()
@@ -34,6 +34,6 @@ def test_an_imported_attack_of_any_length_is_kept(samples: Samples, attacks: lis
 
 
 def test_standard_attacks_are_offered_once(samples: Samples) -> None:
-    page = open_page("launch", kind="attack")
+    page = open_launch(kind="attack")
     (field,) = [one for one in page.multiselect if one.key.endswith(".attacks")]
     assert field.options == [attack.title for _, attack in ATTACKS.items()]

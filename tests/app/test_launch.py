@@ -23,7 +23,7 @@ from engine.run import device
 from engine.run.folder import run_ids
 from engine.search.methods.registry import METHODS
 from tests.app.conftest import Samples
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import component_data, open_launch, text_of
 
 SEARCH = "launch.search.arnas.digits.quick.0"
 
@@ -37,7 +37,7 @@ def read_run(root: Path, run: str) -> dict:
 
 
 def test_one_click_with_the_defaults_starts_the_chain_and_goes_to_the_run(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     assert not page.exception
     page.button(key="launch.go").click().run()
     assert not page.exception
@@ -49,7 +49,7 @@ def test_one_click_with_the_defaults_starts_the_chain_and_goes_to_the_run(empty:
 
 
 def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     options = page.selectbox(key="launch.method").options
     assert len(options) == len(METHODS) and options[0].startswith("ARNAS · 2024 · attacked images")
     # Methods that attack images in the search come first.
@@ -66,8 +66,8 @@ def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
 
 
 def test_a_second_click_of_the_same_view_gives_the_same_runs(empty: Path) -> None:
-    first = open_page("launch")
-    second = open_page("launch")
+    first = open_launch()
+    second = open_launch()
     first.button(key="launch.go").click().run()
     # As in the browser: the second click reaches the server with the session that the first one left.
     for name in ("launch.token", "launch.used"):
@@ -78,16 +78,16 @@ def test_a_second_click_of_the_same_view_gives_the_same_runs(empty: Path) -> Non
 
 
 def test_coming_back_and_launching_again_is_another_run(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     page.button(key="launch.go").click().run()
     page.switch_page("views/launch.py").run()
-    page.checkbox(key="launch.then").uncheck().run()
+    page.button_group(key="launch.then.search").set_value(()).run()
     page.button(key="launch.go").click().run()
     assert len(run_ids(empty)) == 4
 
 
 def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     chosen = page.multiselect(key=f"{SEARCH}.added_objectives")
     assert {"out-of-distribution KL", "one-step adversarial loss", "parameter count", "MAC count"} <= set(chosen.options)
     assert f"{SEARCH}.one_step_length" not in {box.key for box in page.text_input}  # nothing is added yet
@@ -111,7 +111,7 @@ def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(em
 
 
 def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     text = text_of(page)
     assert "demonstration" in text
     assert "settings differ from the published settings for CIFAR-10" in text
@@ -128,7 +128,7 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
 
 
 def test_paper_on_a_dataset_of_no_paper_does_not_call_itself_published(empty: Path) -> None:
-    text = text_of(open_page("launch", preset="paper"))
+    text = text_of(open_launch(preset="paper"))
     configs = [build(kind, method, "digits", "paper") for kind, method in
                (("search", "arnas"), ("retrain", None), ("attack", None))]
     number = sum(len(differences_from_paper(config)) for config in configs)
@@ -153,7 +153,7 @@ def test_the_facts_before_a_launch_count_cores_and_gpus_as_the_supervisor_does()
 
 
 def test_changed_settings_are_in_the_command_and_in_the_run(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     page.text_input(key=f"{SEARCH}.epsilon").set_value("8/255").run()
     page.toggle(key=f"{SEARCH}.clip_images").set_value(True).run()
     assert "--epsilon 8/255" in text_of(page) and "--clip-images" in text_of(page)
@@ -174,7 +174,7 @@ def test_changed_settings_are_in_the_command_and_in_the_run(empty: Path) -> None
 ])
 def test_a_bad_value_is_answered_under_its_field_and_launch_waits(empty: Path, widget: str, field: str, value: object,
                                                                    sentence: str) -> None:
-    page = open_page("launch")
+    page = open_launch()
     getattr(page, widget)(key=f"{SEARCH}.{field}").set_value(value).run()
     assert not page.exception
     beside = [element.value for element in page.markdown if sentence in element.value]
@@ -184,7 +184,7 @@ def test_a_bad_value_is_answered_under_its_field_and_launch_waits(empty: Path, w
 
 
 def test_a_corrected_value_lets_launch_go_on(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     page.text_input(key=f"{SEARCH}.epsilon").set_value("8").run()
     assert launch_button(page).disabled
     page.text_input(key=f"{SEARCH}.epsilon").set_value("8/255").run()
@@ -192,7 +192,7 @@ def test_a_corrected_value_lets_launch_go_on(empty: Path) -> None:
 
 
 def test_a_dataset_that_is_not_here_says_how_to_get_it_and_launch_waits(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     page.selectbox(key="launch.dataset").set_value("cifar10").run()
     assert not page.exception
     assert launch_button(page).disabled
@@ -205,7 +205,7 @@ def test_a_dataset_that_is_not_here_says_how_to_get_it_and_launch_waits(empty: P
 def test_without_its_package_a_dataset_names_the_command_and_launch_waits(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = DATASETS["mnist5k"]
     assert dataset.package is not None
-    page = open_page("launch")
+    page = open_launch()
     page.selectbox(key="launch.dataset").set_value("mnist5k").run()
     assert not page.exception and not launch_button(page).disabled and dataset.package.command not in text_of(page)
     gone = replace(dataset, package=replace(dataset.package, name="no_such_package"))
@@ -216,20 +216,20 @@ def test_without_its_package_a_dataset_names_the_command_and_launch_waits(empty:
 
 
 def test_another_preset_brings_its_own_values(empty: Path) -> None:
-    page = open_page("launch", preset="scout")
+    page = open_launch(preset="scout")
     assert page.number_input(key="launch.search.arnas.digits.scout.0.channels").value == 16
     page.button_group(key="launch.preset").set_value("paper").run()
     assert page.number_input(key="launch.search.arnas.digits.paper.0.channels").value == 24
 
 
 def test_smoke_is_offered_only_when_asked_for(empty: Path) -> None:
-    assert "smoke" not in open_page("launch").button_group(key="launch.preset").options
-    page = open_page("launch", preset="smoke")
+    assert "smoke" not in open_launch().button_group(key="launch.preset").options
+    page = open_launch(preset="smoke")
     assert page.button_group(key="launch.preset").value == "smoke"
 
 
 def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     assert not page.exception
     assert "parameters, " in text_of(page)
     name = next(name for name, entry in CATALOG.items() if entry.genotype is not None)
@@ -240,7 +240,7 @@ def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
 
 
 def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     page.button_group(key="launch.source").set_value("named").run()
     assert not page.exception and not launch_button(page).disabled
     words = text_of(page)
@@ -266,7 +266,7 @@ def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
 @pytest.mark.parametrize(("network", "chosen"), [("wide-resnet-34-10", "wide-resnet-34-10"),
                                                  ("wide-resnet-40-2", "another")])
 def test_a_configuration_with_a_hand_made_network_can_be_imported(empty: Path, network: str, chosen: str) -> None:
-    page = open_page("launch")
+    page = open_launch()
     record = {"kind": "retrain", "method": None, "dataset": "digits", "preset": "quick", "then": [],
               "changes": {"network": network, "epochs": 3}}
     page.file_uploader(key="launch.file.0").set_value(("config.json", json.dumps(record).encode(), "application/json")).run()
@@ -276,7 +276,7 @@ def test_a_configuration_with_a_hand_made_network_can_be_imported(empty: Path, n
 
 
 def test_a_transplant_shows_in_the_network_and_in_the_command(empty: Path) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     name = page.selectbox(key="launch.catalogue").value
     before = "".join(data["html"] for data in component_data(page, "rampart_cell_graph"))
     page.text_input(key="launch.retrain..digits.quick.0.transplant").set_value("accurate:robust").run()
@@ -289,7 +289,7 @@ def test_a_transplant_shows_in_the_network_and_in_the_command(empty: Path) -> No
 
 
 def test_matched_channels_are_shown_before_the_launch(empty: Path) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     page.selectbox(key="launch.catalogue").set_value("DARTS_V2").run()
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("params").run()
     assert launch_button(page).disabled and "match and match_to must be given together" in page.get("text")[0].value
@@ -303,7 +303,7 @@ def test_matched_channels_are_shown_before_the_launch(empty: Path) -> None:
 
 @pytest.mark.parametrize("text", ['{"normal": 3}', "not json", '{"accurate": [["conv_99", 0]]}'])
 def test_a_bad_pasted_genotype_is_answered_in_place(empty: Path, text: str) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     page.button_group(key="launch.source").set_value("paste").run()
     assert launch_button(page).disabled
     page.text_area(key="launch.pasted").set_value(text).run()
@@ -316,7 +316,7 @@ def test_a_genotype_with_an_unknown_operation_is_named(empty: Path) -> None:
     genotype = next(entry.genotype for _, entry in CATALOG.items() if entry.genotype is not None).to_dict()
     kind = next(name for name in genotype if not name.endswith("_concat"))
     genotype[kind][0][0] = "sep_conv_9x9"
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     page.button_group(key="launch.source").set_value("paste").run()
     page.text_area(key="launch.pasted").set_value(json.dumps(genotype)).run()
     assert any("sep_conv_9x9" in element.value for element in page.markdown)
@@ -325,7 +325,7 @@ def test_a_genotype_with_an_unknown_operation_is_named(empty: Path) -> None:
 
 def test_a_good_pasted_genotype_can_be_launched(empty: Path) -> None:
     genotype = next(entry.genotype for _, entry in CATALOG.items() if entry.genotype is not None)
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     page.button_group(key="launch.source").set_value("paste").run()
     page.text_area(key="launch.pasted").set_value(genotype.to_json()).run()
     assert not launch_button(page).disabled
@@ -334,22 +334,22 @@ def test_a_good_pasted_genotype_can_be_launched(empty: Path) -> None:
 
 
 def test_retrain_and_attack_start_from_the_run_in_the_address(samples: Samples) -> None:
-    page = open_page("launch", kind="retrain", parent=samples.ids["search"])
+    page = open_launch(kind="retrain", parent=samples.ids["search"])
     assert not page.exception
     assert f"--parent {samples.ids['search']}" in text_of(page)
-    page = open_page("launch", kind="attack", parent=samples.ids["retrain"])
+    page = open_launch(kind="attack", parent=samples.ids["retrain"])
     assert f"--parent {samples.ids['retrain']}" in text_of(page)
     assert not launch_button(page).disabled
 
 
 def test_attack_without_a_retrained_network_says_what_to_do(empty: Path) -> None:
-    page = open_page("launch", kind="attack")
+    page = open_launch(kind="attack")
     assert not page.exception and launch_button(page).disabled
     assert "no retraining has finished yet" in text_of(page)
 
 
 def test_an_exported_configuration_can_be_imported(empty: Path) -> None:
-    page = open_page("launch")
+    page = open_launch()
     record = {"kind": "search", "method": "arnas", "dataset": "digits", "preset": "scout", "then": [],
               "changes": {"channels": 12, "epsilon": 4 / 255}}
     page.file_uploader(key="launch.file.0").set_value(("config.json", json.dumps(record).encode(), "application/json")).run()
@@ -363,7 +363,7 @@ def test_an_exported_configuration_can_be_imported(empty: Path) -> None:
 @pytest.mark.parametrize("content", ["[1]", "not json", '{"kind": "search"}', json.dumps(
     {"kind": "search", "method": "arnas", "dataset": "digits", "preset": "quick", "changes": {"chanels": 8}})])
 def test_a_foreign_file_changes_nothing_and_is_answered(empty: Path, content: str) -> None:
-    page = open_page("launch")
+    page = open_launch()
     page.file_uploader(key="launch.file.0").set_value(("config.json", content.encode(), "application/json")).run()
     page.button(key="launch.use").click().run()
     assert not page.exception and len(page.error) == 1
@@ -402,7 +402,7 @@ def test_a_value_that_is_only_wrong_beside_the_preset_is_no_problem() -> None:
 
 
 def test_a_setting_that_the_parent_rules_out_is_answered_under_its_field(samples: Samples) -> None:
-    page = open_page("launch", kind="retrain", parent=samples.ids["search"])
+    page = open_launch(kind="retrain", parent=samples.ids["search"])
     split_seed = next(one for one in page.number_input if one.key.endswith(".split_seed"))
     split_seed.set_value(4).run()
     assert not page.exception and launch_button(page).disabled

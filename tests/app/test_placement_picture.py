@@ -19,7 +19,7 @@ from engine.config import RetrainConfig
 from engine.errors import ConfigError
 from engine.run.folder import run_ids
 from engine.search.methods.registry import METHODS
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import component_data, open_launch, text_of
 
 CIFAR = {"channels": 24, "image_shape": (3, 32, 32)}
 SEARCH = "launch.search.arnas.digits.quick.0"
@@ -85,7 +85,7 @@ def drawn(page: AppTest) -> str:
 
 def arnas_form() -> AppTest:
     """The Launch page, set to a search with ARNAS."""
-    page = open_page("launch")
+    page = open_launch()
     return page.selectbox(key="launch.method").select("arnas").run()
 
 
@@ -114,7 +114,7 @@ def test_a_refused_ratio_has_its_sentence_and_no_picture(empty: Path) -> None:
 
 
 def test_the_form_of_a_retraining_shows_the_network_of_its_genotype(empty: Path) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     page.selectbox(key="launch.catalogue").select("DARTS_V2").run()
     assert "<b>Normal cells.</b>" in drawn(page)
     page.selectbox(key="launch.catalogue").select("ARNAS").run()
@@ -129,7 +129,7 @@ def test_the_form_of_a_retraining_shows_the_network_of_its_genotype(empty: Path)
 
 
 def test_an_empty_text_says_what_it_stands_for(empty: Path) -> None:
-    page = open_page("launch", kind="retrain")
+    page = open_launch(kind="retrain")
     assert page.text_input(key=f"{RETRAIN}.width_ratio").placeholder == "as searched or published"
     assert page.text_input(key=f"{RETRAIN}.match_to").placeholder == "none"
     assert not page.text_input(key=f"{RETRAIN}.momentum").placeholder

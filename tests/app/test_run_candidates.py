@@ -14,7 +14,7 @@ from engine import requests
 from engine.architecture.genotype import Genotype
 from engine.search.methods.random_search.config import RandomSearchConfig
 from tests import sample_runs
-from tests.app.pages import component_data, open_page, table_rows, text_of
+from tests.app.pages import component_data, open_launch, open_page, table_rows, text_of
 
 WEIGHTS = ("run_heat_accurate", "run_lines_accurate", "run_mgda")
 
@@ -104,7 +104,7 @@ def test_an_unranked_search_that_is_running_says_so(empty: Path):
 @pytest.mark.parametrize(("asked", "candidate"), [("2", 2), ("x", 0)])
 def test_launch_retrains_the_candidate_of_the_address_or_the_result(empty: Path, asked: str, candidate: int):
     run = sample_runs.write_random_search(empty)
-    test = open_page("launch", kind="retrain", parent=run, preset="smoke", candidate=asked)
+    test = open_launch(kind="retrain", parent=run, preset="smoke", candidate=asked)
     assert not test.exception
     assert test.selectbox(key=f"launch.candidate.{run}.{asked}").value == candidate
     test.button(key="launch.go").click().run()
@@ -117,7 +117,7 @@ def test_launch_retrains_the_candidate_of_the_address_or_the_result(empty: Path,
 
 
 def test_launch_says_that_no_paper_fixes_the_settings(empty: Path):
-    test = open_page("launch", preset="paper")
+    test = open_launch(preset="paper")
     assert "The published settings for CIFAR-10, adapted to Digits 8x8" in text_of(test)
     test.selectbox(key="launch.method").set_value("random_search").run()
     words = text_of(test)
@@ -127,7 +127,7 @@ def test_launch_says_that_no_paper_fixes_the_settings(empty: Path):
 
 def test_launch_refuses_a_search_without_supernet_as_source_of_weights(empty: Path):
     run = sample_runs.write_random_search(empty)
-    test = open_page("launch", preset="smoke")
+    test = open_launch(preset="smoke")
     test.selectbox(key="launch.method").set_value("random_search").run()
     (field,) = [one for one in test.text_input if one.key.endswith(".inherit_from")]
     assert field.placeholder == "not measured"

@@ -18,6 +18,7 @@ from engine.configuring import build, recorded
 from engine.data.splits import splits_of
 from engine.errors import ConfigError, RunError
 from engine.queueing import waiting_list
+from engine.run import publishing
 from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 from tests.engine.run.processes import without_supervisor
@@ -177,7 +178,7 @@ def test_a_chain_is_there_whole_or_not_at_all(runs: Path, taken: int) -> None:
     (runs / ids[taken]).mkdir()
     (runs / ids[taken] / "note").write_text("of somebody else")
     with pytest.raises(FileExistsError):
-        requests._publish(runs, [{"id": run_id} for run_id in ids], "click")
+        publishing.publish(runs, [{"id": run_id} for run_id in ids], "click")
     assert {path.name for path in runs.iterdir()} == {"control", ids[taken]}
     assert not list((runs / "control" / "keys").iterdir())  # the click may be repeated
     assert [path.name for path in (runs / ids[taken]).iterdir()] == ["note"]

@@ -1,0 +1,82 @@
+"""Work in the background for the Launch page: measuring batches for a forecast, and fetching a dataset.
+
+Measuring is done by a separate process for each run of the chain. The thread here only waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.errors import RampartError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Task:
+    """A function that runs in a thread.
+
+    Attributes:
+        work: the function. It may call `report` with what it does, the amount done and the total amount.
+        started: value of `time.monotonic()` at the start.
+        what, done, total: the last report; "", 0 and 0 before the first.
+        problem: one sentence that says why the work failed, or "".
+    """
+
+    work: Callable[[Callable[[str, int, int], None]], object]
+    started: float = field(default_factory=time.monotonic)
+    what: str = ""
+    done: int = 0
+    total: int = 0
+    problem: str = ""
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        # A daemon thread lets the server exit at once.
+        self._thread = threading.Thread(target=self._run, name="rampart-launch", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """True until the function has returned."""
+        return self._thread.is_alive()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def stop(self) -> None:
+        """End the work at its next report."""
+        self._stopped = True
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the function has returned, at most `seconds` seconds."""
+        self._thread.join(seconds)
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Record what the function does.
+
+        Raises:
+            StoppedByUser: the user has stopped the work.
+        """
+        if self._stopped:
+            raise StoppedByUser("Stopped. What was downloaded is kept, and the next fetch goes on from there.")
+        self.what, self.done, self.total = what, done, total
+
+    def _run(self) -> None:
+        try:
+            self.work(self.report)
+        except RampartError as refusal:
+            self.problem = str(refusal)
+        except Exception:  # noqa: BLE001 - the page must learn that the thread has ended
+            _LOGGER.exception("The work of the Launch page failed")
+            self.problem = "It failed unexpectedly; see the server's log for the cause."
+
+
+class StoppedByUser(RampartError):
+    """The end of a task that the user stopped."""

@@ -1,0 +1,140 @@
+"""The forecast for a launch: time, memory and disk space of its chains, and what does not fit this machine. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from engine.config import RunConfig
+from engine.errors import RampartError
+from engine.files import free_bytes
+from engine.preflight.measurement import Cost, cost_of
+from engine.preflight.measuring import LIMIT_S, known, measured
+from engine.preflight.shape import shapes_of
+from engine.run import device
+from engine.study.estimate import Durations
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the chains of a launch cost.
+
+    Attributes:
+        costs: {kind of run: cost of one run of this kind}.
+        counts: {kind of run: number of runs}.
+        side_by_side: number of runs that work at the same time.
+        on_cpu: True if at least one run uses the CPU.
+    """
+
+    costs: Mapping[str, Cost]
+    counts: Mapping[str, int]
+    side_by_side: int
+    on_cpu: bool = True
+
+    @property
+    def seconds(self) -> float | None:
+        """Time until all runs have finished; None if the duration of a kind of run is unknown."""
+        total = 0.0
+        for kind, cost in self.costs.items():
+            if cost.seconds is None:
+                return None
+            total += self.counts[kind] * cost.seconds
+        chain = sum(cost.seconds or 0.0 for cost in self.costs.values())
+        return max(chain, total / self.side_by_side)
+
+    @property
+    def memory(self) -> int:
+        """Largest memory of one run in bytes; 0 if it is unknown for a run."""
+        return 0 if any(not cost.memory for cost in self.costs.values()) else max(cost.memory for cost in self.costs.values())
+
+    @property
+    def disk(self) -> int:
+        """Bytes that all runs leave in the runs folder, as far as they are known."""
+        return sum(self.counts[kind] * cost.disk for kind, cost in self.costs.items())
+
+    @property
+    def is_complete(self) -> bool:
+        """True if time and memory of every run are known."""
+        return self.seconds is not None and self.memory > 0
+
+    @property
+    def is_rough(self) -> bool:
+        """True if some numbers are extrapolated from smaller batches."""
+        return any(cost.rough for cost in self.costs.values())
+
+    def warnings(self, runs: Path) -> list[str]:
+        """Return one sentence for each thing that does not fit this machine now."""
+        memory, free = psutil.virtual_memory(), free_bytes(runs)
+        sentences = []
+        if self.memory > memory.total:
+            sentences.append(f"A run needs about {size_text(self.memory)} of memory, and this machine has "
+                             f"{size_text(memory.total)}; use smaller batches or fewer channels.")
+        elif self.memory > memory.available:
+            sentences.append(f"A run needs about {size_text(self.memory)} of memory, and {size_text(memory.available)} are free; "
+                             "end other programs first.")
+        if self.disk > free:
+            sentences.append(f"The runs leave about {size_text(self.disk)} in the runs folder, and {size_text(free)} are free; "
+                             "free some space or launch fewer runs.")
+        return sentences
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in words, for example "0.4 GB"."""
+    return f"{size / GB:.1f} GB" if size >= 0.95e8 else f"{max(1, round(size / 1e6))} MB"
+
+
+def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str | None = None, preset: str = "quick",
+             parent: str | None = None, counts: Mapping[str, int] | None = None, measure: bool = False,
+             limit_s: float = LIMIT_S, durations: Durations | None = None) -> Forecast:
+    """Return the forecast for a chain, or for a grid of chains that resemble it.
+
+    Durations come from finished runs with the same settings, else from measured batches, else from finished runs that are
+    similar or from our own table.
+
+    Args:
+        runs: folder of all runs.
+        steps: (kind, configuration) of each run of the chain.
+        method: search method; None without a search.
+        preset: preset of the chain.
+        parent: id of the run that the first run follows; None without one.
+        counts: {kind: number of runs}; None for one of each.
+        measure: True to measure batches that have not been measured yet, in separate processes.
+        limit_s: seconds that the measurement of one run may take.
+        durations: durations of finished runs; None to read them.
+
+    Raises:
+        RampartError: `measure` is True and a run cannot be measured.
+    """
+    durations = durations or Durations(runs)
+    costs = {}
+    try:
+        shapes = shapes_of(runs, steps, method, parent)
+    except RampartError:
+        if measure:
+            raise
+        shapes = []
+    for position, (kind, config) in enumerate(steps):
+        shape = shapes[position] if shapes else None
+        batches = None if shape is None else measured(runs, shape, limit_s) if measure else known(runs, shape)
+        costs[kind] = _cost(kind, method if kind == "search" else None, preset, config, durations,
+                            None if batches is None else cost_of(config, batches))
+    gpus = len(device.gpus())
+    on_gpu = bool(shapes) and all(shape.device != "cpu" for shape in shapes)
+    return Forecast(costs, counts or {kind: 1 for kind, _ in steps}, max(1, gpus) if on_gpu else device.CPU_SLOTS,
+                    not on_gpu)
+
+
+def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:
+    """Return the cost of a run from the best source that there is."""
+    seconds = durations.of_same(kind, method, preset, config)
+    if seconds is not None:
+        return replace(batches or Cost(), seconds=seconds, source="runs")
+    if batches is not None:
+        return batches
+    seconds, from_runs = durations.of(kind, method, preset, config)
+    return Cost(seconds, source="" if seconds is None else "runs" if from_runs else "table")

@@ -1,0 +1,317 @@
+"""A process that measures a few batches of a run on random images, and prints what they cost.
+
+    python -m engine.preflight.job < REQUEST
+
+The request is a JSON object with the fields of a `Shape`. Each printed line is a JSON object with a better measurement than the
+one before. So if the process is killed at its time limit, the last line still counts. The run's own loops do the work. Batches
+that do not fit into the time are measured at smaller sizes, from which the cost of a full batch is extrapolated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from engine.attack.guard import attacked, under_attack
+from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig
+from engine.configuring import config_class, validate
+from engine.data.catalogue import DATASETS, image_source
+from engine.data.dataset import Dataset
+from engine.data.splits import Splits, splits_of
+from engine.errors import StopRequested
+from engine.files import atomic_write_json
+from engine.preflight.measurement import Measurement
+from engine.run import device, environment
+from engine.run.event import Event
+from engine.run.event_kinds import Metric
+from engine.run.folder import RunFolder
+from engine.run.lineage import trained_network
+from engine.run.loop_retrain import RetrainLoop
+from engine.run.loop_search import SearchLoop
+from engine.run.preparation import Prepared
+from engine.run.session import Session
+
+SMALL = 2  # images in the first batch that is measured
+STEPS = 2  # measured steps of an epoch
+RUN = "20260101-0000-measured-batches-0000"
+SERIAL_SHARE = 1.25  # threads are assumed to be busy for at least 1 / 1.25 of the time
+
+
+class Clock:
+    """A clock for the time that work takes on a machine without other work."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.device, self.threads = device, threads
+        self.start()
+
+    def start(self) -> None:
+        """Start at zero."""
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> float:
+        """Return the seconds since the start.
+
+        On a CPU that other programs use as well, wall-clock time says little. The time on the cores is then closer to the truth.
+        """
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
+            return time.perf_counter() - self._wall
+        return min(time.perf_counter() - self._wall, SERIAL_SHARE * (time.process_time() - self._cpu) / self.threads)
+
+
+class MeasuringSession(Session):
+    """A session that takes the time of steps, jumps to the epochs to be measured, and then stops the loop.
+
+    Attributes:
+        epochs: epochs that still have to be measured, counted from 0; the first one is being measured.
+        times: seconds of each measured step, by epoch.
+        selection_s: seconds of a measurement on the select split; None if there was none.
+        after_first_step: function that is called with the seconds of the first step, before the others.
+    """
+
+    def __init__(self, folder: RunFolder, run: dict[str, Any], shape: Request, epochs: list[int]) -> None:
+        super().__init__(folder, run, attempt=1, device=shape.device, threads=shape.threads)
+        self.epochs = epochs
+        self.times: dict[int, list[float]] = {epoch: [] for epoch in epochs}
+        self.selection_s: float | None = None
+        self.after_first_step: Callable[[float], None] = lambda seconds: None
+        self.step = epochs[0] * STEPS
+        self._clock, self._between = Clock(shape.device, shape.threads), 0.0
+
+    def begin_step(self, expected_passes: int, activity: str = "") -> None:
+        """Start a step, or stop the loop if everything has been measured."""
+        if not self.epochs:
+            raise StopRequested
+        self._between = self._clock.seconds()
+        self._clock.start()
+        super().begin_step(expected_passes, activity)
+
+    def end_step(self, *, epoch: int, passes: int | None = None) -> None:
+        """Record the time of a step."""
+        self.times[self.epochs[0]].append(self._clock.seconds())
+        self.after_first_step(self.times[self.epochs[0]][0])
+        self.after_first_step = lambda seconds: None
+        super().end_step(epoch=epoch, passes=passes)
+
+    def write(self, event: Event) -> None:
+        """Write an event. If it reports a measurement on the select split, record the time of the measurement."""
+        if isinstance(event, Metric) and event.split == "select" and self.kind == "retrain":
+            self.selection_s, self.epochs = self._between, []
+        super().write(event)
+
+    def progress(self, *, force: bool = False) -> None:
+        """Write a progress event. After the last step of an epoch, go on with the next epoch to be measured."""
+        super().progress(force=force)
+        if self.kind == "search" and self.epochs and len(self.times[self.epochs[0]]) >= STEPS:
+            del self.epochs[0]
+            if self.epochs:
+                self.step = self.epochs[0] * STEPS
+
+    def checkpoint_due(self) -> bool:
+        """Return False: a checkpoint is written only at the end."""
+        return False
+
+@dataclass(frozen=True)
+class Request:
+    """A run to be measured, as in `engine.preflight.shape.Shape`, and the seconds that the measurement may take."""
+
+    kind: str
+    method: str | None
+    config: RunConfig
+    network: RetrainConfig | None
+    device: str
+    threads: int
+    limit_s: float
+
+    @classmethod
+    def read(cls, record: dict[str, Any]) -> Request:
+        """Return the request in a JSON object."""
+        network = validate(RetrainConfig, record["network"]) if record["network"] else None
+        assert network is None or isinstance(network, RetrainConfig)
+        config = validate(config_class(record["kind"], record["method"]), record["config"])
+        return cls(record["kind"], record["method"], config, network, record["device"], record["threads"], record["limit_s"])
+
+
+def measure(request: Request, report: Callable[[Measurement], None]) -> None:
+    """Measure a small batch, then a full one or as large a one as the time allows, and report each result."""
+    started = time.monotonic()
+    full = int(getattr(request.config, "batch_size", 64))
+    small = min(full, SMALL)
+    one = _measured(request, small, thorough=False, early=lambda result: report(result.at(full, None)))
+    report(one.at(full, None))
+    if small == full:
+        return
+    # The first batch loads code and compiles kernels, so the limit of the second one is cautious.
+    steps = 2.5 * STEPS
+    affordable = int(small * (request.limit_s - (time.monotonic() - started)) / max(1e-6, one.seconds_per_step * steps))
+    size = min(full, affordable)
+    if size >= 2 * small or size == full:
+        report(_measured(request, size, thorough=size == full).at(full, one))
+
+
+def _measured(request: Request, size: int, thorough: bool,
+              early: Callable[[Measurement], None] = lambda result: None) -> Measurement:
+    """Measure batches of `size` images.
+
+    Args:
+        request: the run.
+        size: number of images in a batch.
+        thorough: True to measure a search in its first, middle and last epoch, False to measure only the last.
+        early: function that is called with a result after the first step of a training.
+    """
+    with tempfile.TemporaryDirectory(prefix="rampart-preflight-") as place:
+        folder = RunFolder(Path(place), RUN)
+        for path in (folder.results, folder.control, folder.checkpoint):
+            path.mkdir(parents=True, exist_ok=True)
+        # On a busy machine, threads that wait for each other take many times as long. `Clock` divides the time among them.
+        busy = psutil.getloadavg()[0] > device.cores()
+        environment.prepare(1 if busy else request.threads, request.device)
+        if isinstance(request.config, AttackConfig):
+            made = _attack(request, size)
+        else:
+            made = _training(request, folder, size, thorough, lambda result: early(_with_memory(result, request, size)))
+        return _with_memory(made, request, size)
+
+
+def _with_memory(made: Measurement, request: Request, size: int) -> Measurement:
+    """Return a measurement with the size of its batches and the memory that the process has used at most."""
+    device_bytes = torch.cuda.max_memory_allocated(request.device) if request.device.startswith("cuda") else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return replace(made, batch=size, memory=peak, device_memory=device_bytes)
+
+
+def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
+              early: Callable[[Measurement], None]) -> Measurement:
+    """Run a few steps of a search or retraining with the run's own loop."""
+    config = request.config if request.network is None else request.network
+    changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
+    scale, passes = 1.0, 0.0
+    if isinstance(config, RetrainConfig):
+        changes["selection_every"] = 1
+        # Until the select split has been measured, its images are taken to cost as much per attack step as those of the training.
+        passes = (config.selection_steps + 1) / (config.attack_steps + 1)
+        if not thorough and config.training in ("pgd_at", "trades"):
+            changes |= {"attack_steps": 1, "selection_steps": min(1, config.selection_steps)}
+            scale = (config.attack_steps + 1) / 2
+    changes |= {"inherit_from": ""} if "inherit_from" in type(config).model_fields else {}
+    config = validate(type(config), config.model_dump() | changes)
+    assert isinstance(config, (SearchConfig, RetrainConfig))
+    data = imagined(DATASETS[config.dataset], size)
+    shares = epochs_to_measure(config, thorough)
+    run = {"id": RUN, "kind": request.kind, "method": request.method, "config": config.model_dump(mode="json")}
+    atomic_write_json(folder.path / "run.json", run)
+    session = MeasuringSession(folder, run, request, list(shares))
+    session.open_events()
+    session.after_first_step = lambda seconds: early(Measurement(
+        seconds_per_step=scale * seconds, selection_s=passes * scale * seconds / size, checkpoint=2**20))
+    splits = splits_of(data, 0)
+    environment.fix(folder, threads=request.threads, device=request.device, dataset=data, split_hash=splits.hash)
+    others = [imagined(image_source(name), size) for name in config.datasets()[1:]]
+    second: tuple[Dataset, Splits] | None = next(((other, splits_of(other, 0)) for other in others), None)
+    prepared = Prepared(config, data, splits, second, None, torch.device(request.device))
+    loop = SearchLoop(session, prepared) if request.kind == "search" else RetrainLoop(session, prepared)
+    with suppress(StopRequested):
+        loop.run()
+    session.close()
+    steps = sum(map(len, session.times.values()))
+    seconds = sum(share * min(session.times[epoch]) for epoch, share in shares.items()) / sum(shares.values())
+    files = sum(path.stat().st_size for path in folder.checkpoint.iterdir())
+    selection_s = passes * scale * seconds / size if scale != 1.0 else (session.selection_s or 0.0) / len(splits.select)
+    return Measurement(seconds_per_step=scale * seconds, selection_s=selection_s,
+                       checkpoint=files, event_bytes=folder.events.stat().st_size / max(1, steps))
+
+
+def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> dict[int, float]:
+    """Return {epoch: share of the run's epochs that it stands for}. Epochs may differ, for example before and after a warm-up."""
+    if isinstance(config, RetrainConfig):
+        return {0: 1.0}
+    positions = [config.training_epoch(epoch) for epoch in range(config.epochs)]
+    trains = [epoch for epoch, (position, epochs) in enumerate(positions) if position < epochs]
+    rest = [epoch for epoch, (position, epochs) in enumerate(positions) if position == epochs][:1]
+    chosen = sorted({trains[0], trains[len(trains) // 2], trains[-1]}) if thorough and not rest else trains[-1:]
+    if rest:
+        chosen = trains[:1]
+    share = len(trains) / len(positions)
+    return dict.fromkeys(chosen, share / len(chosen)) | dict.fromkeys(rest, 1 - share)
+
+
+def _attack(request: Request, size: int) -> Measurement:
+    """Measure a forward pass and a gradient of an attacked network."""
+    assert request.network is not None
+    data, place = DATASETS[request.config.dataset], torch.device(request.device)
+    mean = (0.5,) * data.image_shape[0] if request.network.normalise else None
+    network = trained_network(Path(), request.network, None).build(mean=mean, std=mean).to(place).eval()
+    x = torch.rand(size, *data.image_shape, device=place)
+    with under_attack(network):
+        logits = attacked(network)
+
+        def gradient() -> None:
+            images = x.clone().requires_grad_()
+            torch.autograd.grad(logits(images).logsumexp(1).sum(), images)
+
+        def forward() -> None:
+            with torch.no_grad():
+                logits(x)
+
+        gradient_s, forward_s = (_quickest(one, Clock(request.device, request.threads)) for one in (gradient, forward))
+    return Measurement(seconds_per_step=gradient_s, forward_s=forward_s / size,
+                       backward_s=max(0.0, gradient_s - forward_s) / size, checkpoint=2**20, event_bytes=512)
+
+
+def _quickest(work: Callable[[], None], clock: Clock) -> float:
+    """Return the seconds of the quicker of two calls, after one call that compiles and loads what is needed."""
+    times = []
+    for _ in range(STEPS + 1):
+        clock.start()
+        work()
+        times.append(clock.seconds())
+    return min(times[1:])
+
+
+def imagined(data: Dataset, size: int) -> Dataset:
+    """Return a small dataset of random images with the shape and classes of another dataset, enough for two batches."""
+    each = max(STEPS * size, math.ceil(data.classes / 4))
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (4 * each, *data.image_shape), dtype=np.uint8)
+    labels = (np.arange(4 * each) % data.classes).astype(np.int64)
+    return replace(data, images=4 * each, test_images=None, split_fractions=(0.25,) * 4, load=lambda: (images, labels))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send what the loops print to stderr, because stdout carries the results."""
+    kept, sys.stdout = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = kept
+
+
+def main() -> int:
+    """Read a request from stdin, measure it, and print each result. Return the exit code."""
+    request = Request.read(json.load(sys.stdin))
+    answers = sys.stdout
+
+    def report(result: Measurement) -> None:
+        print(json.dumps(asdict(result)), file=answers, flush=True)
+
+    with quiet():
+        measure(request, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a few measured batches cost, extrapolated to full batches, and what a whole run costs. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from engine.attack.catalogue import ATTACKS
+from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig
+from engine.data.catalogue import DATASETS
+from engine.data.splits import split_sizes, steps_in_epoch
+
+LAST_FILES = 3  # the last checkpoint, the one before it, and the one being written
+# Share of the images that still resist in the middle of a typical attack. The parts of a suite skip the images that have fallen.
+RESISTING = 0.6
+CHECKS = 1.35  # time of a run with its reliability checks, relative to its attacks; measured with the preset `quick` on digits
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the batches of a run cost.
+
+    Attributes:
+        seconds_per_step: seconds of a step with a batch of `batch` images, averaged over the epochs of a search.
+        selection_s: seconds for one image of the select split, in a retraining.
+        forward_s: seconds of a forward pass of an attacked network for one image.
+        backward_s: seconds of a backward pass for one image.
+        memory: largest memory of the process, in bytes.
+        device_memory: largest memory on the GPU, in bytes; 0 on a CPU.
+        checkpoint: size of the checkpoint files, in bytes.
+        event_bytes: bytes of events for a step.
+        batch: number of images in a batch.
+        rough: True if the batch was smaller than that of the run, so that the numbers are extrapolated.
+    """
+
+    seconds_per_step: float = 0.0
+    selection_s: float = 0.0
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    memory: int = 0
+    device_memory: int = 0
+    checkpoint: int = 0
+    event_bytes: float = 0.0
+    batch: int = 0
+    rough: bool = False
+
+    def at(self, full: int, smaller: Measurement | None) -> Measurement:
+        """Return this measurement for batches of `full` images.
+
+        Args:
+            full: number of images in a batch of the run.
+            smaller: measurement of a smaller batch, with which the cost of a full batch is extrapolated linearly; None to assume
+                that time grows in proportion to the batch, and that memory does not.
+        """
+        if self.batch == full:
+            return self
+        if smaller is None:
+            return replace(self, seconds_per_step=self.seconds_per_step * full / self.batch, batch=full, rough=True)
+
+        def along(low: float, high: float) -> float:
+            assert smaller is not None
+            return high + (high - low) * (full - self.batch) / (self.batch - smaller.batch)
+
+        return replace(
+            self, batch=full, rough=True,
+            seconds_per_step=max(self.seconds_per_step, along(smaller.seconds_per_step, self.seconds_per_step)),
+            memory=round(max(self.memory, along(smaller.memory, self.memory))),
+            device_memory=round(max(self.device_memory, along(smaller.device_memory, self.device_memory))))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs.
+
+    Attributes:
+        seconds: duration in seconds; None if unknown.
+        memory: largest memory of its process in bytes; 0 if unknown.
+        device_memory: largest memory on the GPU in bytes; 0 if unknown or on a CPU.
+        disk: bytes in its folder; 0 if unknown.
+        source: "runs" (finished runs), "batches" (measured batches), "table" (our own measurements) or "".
+        rough: True if full batches were extrapolated.
+    """
+
+    seconds: float | None = None
+    memory: int = 0
+    device_memory: int = 0
+    disk: int = 0
+    source: str = ""
+    rough: bool = False
+
+
+def cost_of(config: RunConfig, measured: Measurement) -> Cost:
+    """Return the cost of a whole run from its measured batches."""
+    data, sizes = DATASETS[config.dataset], split_sizes(config.dataset, config.images)
+    steps = 0.0
+    if isinstance(config, AttackConfig):
+        seconds = attack_seconds(config, measured)
+    elif isinstance(config, RetrainConfig):
+        steps = config.epochs * steps_in_epoch(sizes["weights"] + sizes["alphas"], config.batch_size, config.steps_per_epoch)
+        selections = math.ceil(config.epochs / config.selection_every)
+        seconds = steps * measured.seconds_per_step + selections * sizes["select"] * measured.selection_s
+    else:
+        assert isinstance(config, SearchConfig)
+        images = min(sizes["weights"], sizes["alphas"]) if config.on_supernet else sizes["weights"]
+        steps = config.epochs * steps_in_epoch(images, config.batch_size, config.steps_per_epoch)
+        seconds = steps * measured.seconds_per_step
+    held = data.images if config.images is None else min(data.images, 4 * config.images)
+    disk = LAST_FILES * measured.checkpoint + round(max(steps, 1) * measured.event_bytes)
+    return Cost(seconds, measured.memory + held * math.prod(data.image_shape), measured.device_memory, disk, "batches",
+                measured.rough)
+
+
+def attack_seconds(config: AttackConfig, measured: Measurement) -> float:
+    """Return the duration of an attack run. It depends on the network how many images fall early; `RESISTING` is assumed."""
+    images, classes = split_sizes(config.dataset, config.images)["test"], DATASETS[config.dataset].classes
+    few = min(images, config.autoattack_images or images)
+    seconds = images * measured.forward_s
+    for name in config.attacks:
+        attack = ATTACKS[name]
+        for number, part in enumerate(attack.parts or (attack,)):
+            passes = part.passes(classes)
+            share = 1.0 if number == 0 else RESISTING
+            each = passes.forward * measured.forward_s + passes.backward * measured.backward_s
+            seconds += (few if attack.parts or config.worst_case_only else images) * share * each
+    return seconds * (CHECKS if config.checks else 1.0)

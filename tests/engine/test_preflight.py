@@ -1,0 +1,87 @@
+"""The forecast of a launch: measured batches in real processes, what they are extrapolated to, and the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.cli import main
+from engine.configuring import build
+from engine.errors import RunError
+from engine.preflight.forecast import Forecast, forecast, size_text
+from engine.preflight.measurement import Cost, Measurement, cost_of
+from engine.preflight.measuring import known, measured, place_of
+from engine.preflight.shape import shapes_of
+from engine.run.chain import followers
+
+QUICK = {"channels": 4, "layers": 4, "batch_size": 4, "attack_steps": 1, "threads": 1}
+
+
+def chain(dataset: str, preset: str, changes: dict | None = None) -> list:
+    config = build("search", "arnas", dataset, preset, changes or {})
+    return [("search", config), *followers("search", config, "arnas", preset, ("retrain", "attack"))]
+
+
+def test_batches_are_measured_without_the_dataset_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAMPART_DATA", str(tmp_path / "no data"))
+    steps = chain("cifar10", "paper", QUICK)[:1]
+    first = forecast(tmp_path, steps, method="arnas", preset="paper", measure=True)
+    cost = first.costs["search"]
+    assert cost.source == "batches" and cost.seconds and cost.seconds > 0 and 10**8 < cost.memory < 10**10 and cost.disk > 10**5
+    (shape,) = shapes_of(tmp_path, steps, "arnas")
+    assert known(tmp_path, shape) is not None
+    # Neither seeds nor epochs need another measurement, and twice as many epochs take twice as long.
+    longer = chain("cifar10", "paper", QUICK | {"seed": 9, "epochs": 100})[:1]
+    again = forecast(tmp_path, longer, method="arnas", preset="paper")
+    assert again.seconds == pytest.approx(2 * first.seconds) and again.is_complete
+    wider = chain("cifar10", "paper", QUICK | {"channels": 8})[:1]
+    assert not forecast(tmp_path, wider, method="arnas", preset="paper").is_complete
+
+
+def test_a_retraining_and_an_attack_are_measured_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["retrain", "--preset", "smoke", "--genotype", "ARNAS", "--then", "attack", "--seeds", "0-2", "--runs", str(tmp_path)]
+    assert main(["estimate", *words, "--json", "--remembered"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] is None
+    assert main(["estimate", *words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["runs"] == {"retrain": 3, "attack": 3} and answer["chains"] == 3 and answer["seconds"] > 0
+    assert all(cost["source"] == "batches" for cost in answer["costs"][0].values())
+    assert main(["estimate", *words, "--remembered"]) == 0 and "6 runs: about" in capsys.readouterr().out
+    assert not list(tmp_path.glob("2*"))  # nothing was launched
+
+
+def test_a_process_that_gives_no_result_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (shape,) = shapes_of(tmp_path, chain("digits", "smoke")[:1], "arnas")
+    with pytest.raises(RunError, match="A search run must compute a batch .* launch it without an estimate"):
+        measured(tmp_path, replace(shape, device="cuda:99"))
+    assert not place_of(tmp_path, shape).exists()
+
+
+def test_a_full_batch_is_extrapolated_along_a_line() -> None:
+    small, larger = Measurement(1.0, memory=100, batch=4), Measurement(2.0, memory=140, batch=8)
+    full = larger.at(32, small)
+    assert (full.seconds_per_step, full.memory, full.batch, full.rough) == (8.0, 380, 32, True)
+    assert small.at(32, None).seconds_per_step == 8.0 and larger.at(8, small) is larger
+
+
+def test_the_time_of_an_attack_counts_its_passes() -> None:
+    config = build("attack", None, "digits", "quick", {"attacks": ("pgd-20",), "checks": False})
+    cost = cost_of(config, Measurement(forward_s=1.0, backward_s=2.0))
+    assert cost.seconds == 359 * (1 + 20 * 3)
+
+
+def test_a_launch_that_does_not_fit_is_warned_about(tmp_path: Path) -> None:
+    one = Forecast({"search": Cost(60.0, memory=10**15, disk=10**9)}, {"search": 10**6}, 1)
+    memory, disk = one.warnings(tmp_path)
+    assert "A run needs about 1000000.0 GB of memory" in memory and "The runs leave about 1000000.0 GB" in disk
+    assert one.seconds == 6e7 and size_text(4e8) == "0.4 GB" and size_text(3e6) == "3 MB"
+    assert Forecast({"search": Cost(60.0, memory=10**6, disk=10)}, {"search": 1}, 1).warnings(tmp_path) == []
+
+
+def test_the_command_refuses_what_a_launch_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate"]) == 2 and "usage: rampart estimate" in capsys.readouterr().out
+    assert main(["estimate", "train"]) == 2 and "There is no run kind 'train'" in capsys.readouterr().err
+    assert main(["estimate", "search", "--channels", "7"]) == 2 and "channels must be even" in capsys.readouterr().err
