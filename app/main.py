@@ -1,6 +1,6 @@
 """The entry point of the dashboard. It draws the frame of every page and routes to the pages in `views/`.
 
-Start it with `streamlit run app/main.py`. The environment variable RAMPART_RUNS names the runs folder.
+`serve.py` starts it. The environment variable RAMPART_RUNS names the runs folder.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from app import session, theme  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
+from engine.run.folder import run_ids  # noqa: E402
 
 HERE = Path(__file__).parent
 WITHOUT_RUNS = ("launch", "studies", "study", "import")  # pages that create the first run, or that show why there is none yet
@@ -54,7 +55,15 @@ def welcome() -> None:
 
 def has_runs() -> bool:
     """Return True if the runs folder contains a run."""
-    return not session.run_log().runs().empty
+    return bool(run_ids(session.runs_root()))
+
+
+@live_panel("loading", key="loading")
+def loading() -> None:
+    """Show how many runs have been read since the server was started, until all have been read."""
+    if (state := session.hub().loading) is not None:
+        done, total = state
+        st.progress(done / total, f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile.")
 
 
 def notice() -> None:
@@ -75,10 +84,13 @@ def main() -> None:
     known = pages()
     page = st.navigation(list(known.values()), position="top")
     try:
-        session.static_ready()
+        session.prepare_static()
         if page.url_path not in WITHOUT_RUNS and not has_runs():
             welcome()
         else:
+            session.run_log()
+            if session.hub().loading is not None:
+                loading()
             page.run()
             notice()
     except RampartError as error:

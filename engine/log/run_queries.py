@@ -92,6 +92,21 @@ _BELOW = """
         select below.root, child.number from below
         join folder above on above.number = below.number join folder child on child.parent = above.run)"""
 
+# The family of a run: its earliest ancestor, and all descendants of this ancestor.
+_FAMILY = """
+    with recursive above(run, parent) as (
+        select run, parent from folder where run = $id
+        union select f.run, f.parent from above join folder f on f.run = above.parent),
+    -- A circle of parents has no root; it starts with the run itself.
+    root as (select a.run from above a left join above b on b.run = a.parent
+             order by b.run is not null, a.run = $id desc limit 1),
+    below(run, depth) as (
+        select run, 0 from root
+        union select f.run, below.depth + 1 from below join folder f on f.parent = below.run where below.depth < 16)
+    select f.run as id, coalesce(kind, '') as kind, coalesce(title, f.run) as title, coalesce(parent, '') as parent,
+           min(depth) as depth
+    from below join folder f using (run) group by all order by depth, min(created), id"""
+
 # Name of the attack with which a search measures adversarial accuracy. A search that does not use PGD attacks in one step.
 SEARCH_ATTACK = "coalesce('PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps'), 'one step')"
 
@@ -153,6 +168,7 @@ class RunQueries(Index):
         super().__init__(*arguments, **options)
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
         self._stored: dict[str | None, tuple[int, pd.DataFrame]] = {}
+        self._families: tuple[int, dict[str, list[str]]] = (-1, {})
 
     def runs(self) -> pd.DataFrame:
         """Return one row per run, newest first, with the columns listed in `RUNS`.
@@ -196,7 +212,7 @@ class RunQueries(Index):
                for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
         documents = self._rows("select document from folder where number = $n", run)
         document = json.loads(documents[0][0] or "{}") if documents else {}
-        state = self._state(run)
+        state = self.state(run)
         defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": [],
                                     "imported": {}}
         return (row | {key: document.get(key) or default for key, default in defaults.items()}
@@ -208,21 +224,29 @@ class RunQueries(Index):
 
         The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the generations since that ancestor.
         """
-        family = self._frame("""
-            with recursive above(run, parent) as (
-                select run, parent from folder where run = $id
-                union select f.run, f.parent from above join folder f on f.run = above.parent),
-            -- A circle of parents has no root; it starts with the run itself.
-            root as (select a.run from above a left join above b on b.run = a.parent
-                     order by b.run is not null, a.run = $id desc limit 1),
-            below(run, depth) as (
-                select run, 0 from root
-                union select f.run, below.depth + 1 from below join folder f on f.parent = below.run where below.depth < 16)
-            select f.run as id, coalesce(kind, '') as kind, coalesce(title, f.run) as title, coalesce(parent, '') as parent,
-                   min(depth) as depth
-            from below join folder f using (run) group by all order by depth, min(created), id""", CHAIN, id=run)
-        family["status"] = pd.Series([self._state(name).status for name in family["id"]], dtype="str", index=family.index)
+        family = self._frame(_FAMILY, CHAIN, id=run)
+        family["status"] = pd.Series([self.state(name).status for name in family["id"]], dtype="str", index=family.index)
         return family
+
+    def family(self, run: str) -> list[str]:
+        """Return the ids of the runs of `chain`, in the same order. The answer is kept until a run is added or removed."""
+        revision = self.revision(("folder",))
+        if self._families[0] != revision:
+            self._families = (revision, {})
+        known = self._families[1]
+        if run not in known:
+            known[run] = [str(row[0]) for row in self._rows(_FAMILY, id=run)]
+        return known[run]
+
+    def statuses(self) -> dict[str, str]:
+        """Return {run id: status} of all runs, newest first. This is much cheaper than `runs`."""
+        rows = self._rows("select run, coalesce(problem, '') from folder order by created desc nulls last, run desc")
+        return {run: self.state(run, problem).status for run, problem in rows}
+
+    def waits_for_supervisor(self) -> bool:
+        """Return True if a run is queued and waits for nothing but a supervisor."""
+        # A queued run that has a cause waits for its parent run.
+        return any(self.state(run).cause == "" for run, status in self.statuses().items() if status == "queued")
 
     def progress(self, run: str) -> dict[str, Any]:
         """Return the latest progress of a run as a dict with the keys listed in `PROGRESS`.
@@ -268,14 +292,14 @@ class RunQueries(Index):
         rows = self._rows("""
             select run, f.stamp, bytes_done, inode from folder f join ingest using (number)
             where $id is null or run = $id order by run""", id=run)
-        states = [self._state(row[0]) for row in rows]
+        states = [self.state(row[0]) for row in rows]
         content = [(*row, state.status, state.cause, state.attempt) for row, state in zip(rows, states, strict=True)]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, run: str | None) -> pd.DataFrame:
         """Return the table of runs, with the columns listed in `RUNS`. If `run` is not None, it has only the row of this run."""
         listed = self._listed_from_index(run)
-        states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
+        states = [self.state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
             listed[column] = [getattr(state, column) for state in states]
         listed["age_s"] = time.time() - listed["created"]
@@ -303,7 +327,7 @@ class RunQueries(Index):
             self._stored[run] = (changes, known)
         return known.copy()
 
-    def _state(self, run: str, problem: str = "") -> RunState:
+    def state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
 
         If a run is over, its state is cached until one of the files in `STATE_FILES` changes. If `problem` gives a
