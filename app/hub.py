@@ -34,20 +34,19 @@ from app.studies import Studies
 from engine import requests
 from engine.errors import RampartError
 from engine.log import RunLog
-from engine.log.schema import TABLES
+from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
 from engine.run.state import RunState
 
 # Pauses between two looks at the runs folder in seconds: while a run that somebody watches is running, while pages are open, and
 # while no page is open. A look that takes long is followed by a pause of at least ten times its duration.
-LIVELY_S, OPEN_S, ALONE_S = 0.5, 1.0, 30.0
+LIVELY_S, OPEN_S, ALONE_S = 0.8, 1.0, 30.0
 FRESH_S = 2.0  # a page that is drawn later than this after the last look causes a look
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
 BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs or bytes at a time
 ACTIVE = ("running", "stopping")
 
-EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ingest", "accuracy"))
 TRAINING = ("metric", "objective", "candidate", "resumed")
 ARCHITECTURE = ("alpha", "genotype", "candidate", "resumed")
 NOTES = ("alert", "faults", "folder")

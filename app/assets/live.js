@@ -35,7 +35,7 @@ function start() {
   // between reruns: charts longer than text, and costly panels longer than cheap ones, because the server may share its cores
   // with the search that the chart shows.
   const head = (panel) => panel.topic.startsWith("run:") || panel.topic === "loading";
-  const rest = (panel) => Math.min(2200, Math.max(head(panel) ? 900 : 1500, 4 * panel.cost));
+  const rest = (panel) => Math.min(2200, Math.max(head(panel) ? 1400 : 1800, 4 * panel.cost));
   const rank = (panel) => panel.drawn - (head(panel) ? 60000 : 0);
   const wait = (panel) => {
     const seen = live.socket?.readyState === WebSocket.OPEN ? live.now[panel.topic] : undefined;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
+MOST_ANSWERS = 32  # answers of queries that are kept
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
@@ -30,7 +31,7 @@ class Turn:
 
     Attributes:
         lock: lock to hold while copying new events into the database.
-        changes: number of changes committed so far. The cached answer of a query is out of date once this number has grown.
+        changes: number of changes committed so far.
         latest: {(run id, table): number of the latest change of the run's rows in this table}. With "" in place of the run id,
             it is the latest change of any run.
     """
@@ -81,6 +82,7 @@ class Index:
         self.holder = holder
         self.trouble = ""
         self._con = con
+        self._answers: dict[object, tuple[object, pd.DataFrame]] = {}
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -115,7 +117,7 @@ class Index:
         """Close the database. Later queries on this index fail."""
         with self._turn.lock:
             self._con.close()
-            self._turn.count_change()  # so that cached answers are not returned after closing
+            self._answers.clear()  # so that kept answers are not returned after closing
             _owned.discard(self.root)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -144,6 +146,25 @@ class Index:
     def _ingest(self, runs: Collection[str] | None) -> IngestReport:
         with self.cursor() as cursor:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
+
+    def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the answer of a query. It is kept until the tables change; the caller gets a copy and may change it.
+
+        Args:
+            question: name of the query with its arguments.
+            tables: names of the tables that the query reads, without the suffix `_raw`.
+            run: id of the only run whose rows it reads; "" for all runs.
+            ask: function that makes the query.
+        """
+        # The revision is read before the query, so that a change during the query makes its answer out of date.
+        state = self._con, self.revision(tables, run)
+        known = self._answers.pop(question, None)
+        if known is None or known[0] != state:
+            known = state, ask()
+        self._answers[question] = known
+        while len(self._answers) > MOST_ANSWERS:
+            self._answers.pop(next(iter(self._answers)), None)
+        return known[1].copy()
 
     def revision(self, tables: Iterable[str], run: str = "") -> int:
         """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.

@@ -209,17 +209,23 @@ class Ingester:
             for number, position in moved.items():
                 latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
                 position.last_t = max(latest, default=None)
-            self._write_positions(list(moved.values()))
+            self._write_positions(list(moved.values()), batch.changes())
         self.report.events += batch.events
         self.report.faults += batch.faults
 
-    def _write_positions(self, positions: list[Position]) -> None:
-        columns = [list(values) for values in zip(*((p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t)
-                                                    for p in positions), strict=True)]
+    def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
+        """Record how far each events.jsonl has been read.
+
+        If the table `accuracy` covered all lines of a run and the new ones measure no accuracy, it now covers these as well.
+        """
+        columns = [list(values) for values in zip(*(
+            (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,
+             not changes.isdisjoint({(p.number, "metric_raw"), (p.number, "resumed_raw")})) for p in positions), strict=True)]
         self.con.execute(
-            "update ingest set bytes_done = new.b, size = new.s, mtime_ns = new.m, inode = new.i, head = new.h, "
-            "last_t = new.t from (select unnest(?) as n, unnest(?) as b, unnest(?) as s, unnest(?) as m, unnest(?) as i, "
-            "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
+            "update ingest set summarised = if(new.measured or summarised <> bytes_done, summarised, new.b), "
+            "bytes_done = new.b, size = new.s, mtime_ns = new.m, inode = new.i, head = new.h, last_t = new.t "
+            "from (select unnest(?) as n, unnest(?) as b, unnest(?) as s, unnest(?) as m, unnest(?) as i, "
+            "unnest(?) as h, unnest(?::double[]) as t, unnest(?) as measured) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
         """Delete all rows read from an events.jsonl that was replaced, truncated or deleted. Set the read position to 0."""
