@@ -1,6 +1,6 @@
 """The entry point of the dashboard. It draws the frame of every page and routes to the pages in `views/`.
 
-Start it with `streamlit run app/main.py`. The environment variable RAMPART_RUNS names the runs folder.
+`serve.py` starts it. The environment variable RAMPART_RUNS names the runs folder.
 """
 
 from __future__ import annotations
@@ -58,7 +58,16 @@ def welcome() -> None:
 
 def has_runs() -> bool:
     """Return True if the runs folder contains a run, or a run in its trash."""
-    return not session.run_log().runs().empty or bool(run_ids(trash_of(session.runs_root())))
+    root = session.runs_root()
+    return bool(run_ids(root)) or bool(run_ids(trash_of(root)))
+
+
+@live_panel("loading", key="loading")
+def loading() -> None:
+    """Show how many runs have been read since the server was started, until all have been read."""
+    if (state := session.hub().loading) is not None:
+        done, total = state
+        st.progress(done / total, f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile.")
 
 
 def notice() -> None:
@@ -79,10 +88,13 @@ def main() -> None:
     known = pages()
     page = st.navigation(list(known.values()), position="top")
     try:
-        session.static_ready()
+        session.prepare_static()
         if page.url_path not in WITHOUT_RUNS and not has_runs():
             welcome()
         else:
+            session.run_log()
+            if session.hub().loading is not None:
+                loading()
             page.run()
             notice()
     except RampartError as error:

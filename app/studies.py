@@ -77,6 +77,7 @@ class Studies:
         self._left: dict[str, tuple[object, Estimate]] = {}
         self._durations: tuple[object, Durations] | None = None
         self._table: tuple[float, pd.DataFrame] | None = None
+        self._statuses: tuple[float, Statuses] | None = None
 
     def ids(self) -> list[str]:
         """Return the ids of all studies, newest first."""
@@ -89,10 +90,21 @@ class Studies:
                 self._table = (time.monotonic(), self.log.runs())
             return self._table[1]
 
-    def refresh(self) -> None:
-        """Make the next call of `runs` read the table again. Call this after a request that changes runs."""
+    def statuses(self) -> Statuses:
+        """Return (id, status) of every run, newest first, read at most `FRESH_S` seconds ago."""
         with self._lock:
-            self._table = None
+            if self._statuses is None or time.monotonic() - self._statuses[0] > FRESH_S:
+                self._statuses = (time.monotonic(), tuple(self.log.statuses().items()))
+            return self._statuses[1]
+
+    def refresh(self) -> None:
+        """Make the next call of `runs` and `statuses` read the runs again. Call this after a request that changes runs."""
+        with self._lock:
+            self._table = self._statuses = None
+
+    def stamps(self) -> tuple[Stamps, ...]:
+        """Return values that change whenever a file of any study changes."""
+        return tuple(stamps_of(StudyFolder(self.root, one)) for one in self.ids())
 
     def planned(self, study_id: str) -> Planned:
         """Return a study with its runs.
@@ -100,7 +112,7 @@ class Studies:
         Raises:
             RampartError: there is no such study, or this version cannot read it.
         """
-        return self._planned(study_id, statuses_of(self.runs()))
+        return self._planned(study_id, self.statuses())
 
     def overview(self, study_id: str) -> Overview:
         """Return the overview of a study: its runs, its results and its answer.
@@ -140,7 +152,7 @@ class Studies:
     def durations(self) -> Durations:
         """Return the durations of the finished runs."""
         with self._lock:
-            key = tuple(run for run, status in statuses_of(self.runs()) if status == "finished")
+            key = tuple(run for run, status in self.statuses() if status == "finished")
             if self._durations is None or self._durations[0] != key:
                 self._durations = (key, Durations(self.root))
             return self._durations[1]
@@ -152,7 +164,7 @@ class Studies:
             study_id: id of the study that the page shows; "" for the list of all studies, which does not show the progress of
                 runs.
         """
-        statuses = statuses_of(self.runs())
+        statuses = self.statuses()
         if not study_id:
             return [fact for one in self.ids() for fact in self._facts(one, statuses)]
         facts = self._facts(study_id, statuses)
@@ -161,7 +173,7 @@ class Studies:
 
     def is_active(self) -> bool:
         """Return True if any study is waiting or running."""
-        statuses = statuses_of(self.runs())
+        statuses = self.statuses()
         for study_id in self.ids():
             folder = StudyFolder(self.root, study_id)
             if not (folder.is_stopped or folder.is_complete):
@@ -203,14 +215,8 @@ class Studies:
 
     def _steps_done(self, cells: Sequence[CellState]) -> tuple[int, ...]:
         """Return the progress of each running run of a study as a number of steps, from 0 to `PROGRESS_STEPS`."""
-        running = {step.run for cell in cells for step in cell.steps if step.status == "running"}
-        runs = self.runs()
-        return tuple(steps_done(progress) for run, progress in zip(runs["id"], runs["progress"], strict=True) if run in running)
-
-
-def statuses_of(runs: pd.DataFrame) -> Statuses:
-    """Return (id, status) of every run of a table from `RunLog.runs`."""
-    return tuple(zip(runs["id"], runs["status"], strict=True))
+        running = sorted({step.run for cell in cells for step in cell.steps if step.status == "running" and step.run})
+        return tuple(steps_done(self.log.progress(run).get("fraction")) for run in running)
 
 
 def stamps_of(folder: StudyFolder) -> Stamps:

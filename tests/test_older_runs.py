@@ -50,10 +50,7 @@ def runs(tmp_path: Path) -> Path:
 def dashboard(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("RAMPART_RUNS", str(runs))
     yield runs
-    hub = session.hub()
-    hub.close()
-    hub.log.close()
-    session._hub.clear()
+    session.close()
 
 
 def test_the_run_log_lists_them_as_their_own_version_did(runs: Path) -> None:

@@ -1,58 +1,111 @@
-// Reruns a live panel once the server's signature file says that something it shows has changed (components/live.py).
-export default function ({ data, parentElement, setTriggerValue }) {
-  window.__rampartLive ??= { panels: new Map(), now: {}, failures: 0, waiting: null };
-  const live = window.__rampartLive;
-  live.url = data.url;
-  const fire = (value) => setTriggerValue("changed", value);
-  live.panels.set(data.key, { ...data, element: parentElement, drawn: Date.now(), fire });
+// Reruns a live panel once the server says that something it shows has changed (components/live.py, live_channel.py).
+const CHECK_MS = 3000; // longest wait for a rerun, and time between reruns while there is no connection
+const RETRY_MS = 2000;
+const ABOVE_AND_BELOW = "150px"; // a panel this close to the screen counts as on it
 
-  // Panels rerun one at a time, because Streamlit keeps only the latest of several reruns that wait. The panel drawn longest
-  // ago goes first. A run's status and counters are cheap to draw, so they never wait for more than one chart. A chart
-  // rests two seconds between redraws, because the server may share its cores with the search that the chart shows.
-  const head = (panel) => panel.topic.startsWith("run:") || panel.topic === "runs";
-  const rested = (panel) => Date.now() - panel.drawn > (head(panel) ? 800 : 2000);
-  const rank = (panel) => panel.drawn - (panel.topic.startsWith("run:") && Date.now() - panel.drawn > 800 ? 60000 : 0);
+export default function ({ data, parentElement, setTriggerValue }) {
+  const live = (window.__rampartLive ??= start());
+  const panel = live.panels.get(data.key);
+  const block = parentElement.closest(`[class*="st-key-rampart-panel-"]`) ?? parentElement;
+  if (panel && panel.block !== block) live.seen.unobserve(panel.block);
+  if (panel?.block !== block) live.seen.observe(block);
+  const now = Date.now();
+  // The time from the request of a rerun to its drawing tells how costly the panel is.
+  const cost = live.waiting?.key === data.key ? now - live.waiting.since : (panel?.cost ?? 0);
+  live.panels.set(data.key, { onScreen: panel?.onScreen ?? true, ...data, block, cost, drawn: now,
+                              fire: () => setTriggerValue("changed", String(Date.now())) });
+  if (live.waiting?.key === data.key) live.waiting = null;
+  live.connect(data.url);
+  live.show();
+  live.soon(0);
+}
+
+// Creates the state that all panels of the page share.
+function start() {
+  const live = { panels: new Map(), now: {}, waiting: null, socket: null, url: "", shown: "", timer: 0, due: Infinity };
+
+  live.seen = new IntersectionObserver((entries) => {
+    for (const entry of entries)
+      for (const panel of live.panels.values()) if (panel.block === entry.target) panel.onScreen = entry.isIntersecting;
+    live.soon(0);
+  }, { rootMargin: ABOVE_AND_BELOW });
+
+  // Panels rerun one at a time, because Streamlit keeps only the latest of several reruns that wait. The panel drawn longest ago
+  // goes first. The status and counters of a run are cheap to draw, so they never wait for more than one chart. A panel rests
+  // between reruns: charts longer than text, and costly panels longer than cheap ones, because the server may share its cores
+  // with the search that the chart shows.
+  const head = (panel) => panel.topic.startsWith("run:") || panel.topic === "loading";
+  const rest = (panel) => Math.min(2200, Math.max(head(panel) ? 1400 : 1800, 4 * panel.cost));
+  const rank = (panel) => panel.drawn - (head(panel) ? 60000 : 0);
+  const wait = (panel) => {
+    const seen = live.socket?.readyState === WebSocket.OPEN ? live.now[panel.topic] : undefined;
+    if (seen === undefined) return live.socket?.readyState === WebSocket.OPEN ? Infinity : panel.drawn + CHECK_MS - Date.now();
+    return seen !== panel.signature && panel.onScreen ? panel.drawn + rest(panel) - Date.now() : Infinity;
+  };
   const next = () => {
-    if (live.waiting && Date.now() - live.waiting.since < 3000) return;
+    live.due = Infinity;
+    if (document.hidden) return;
+    if (live.waiting && Date.now() - live.waiting.since < CHECK_MS) return live.soon(CHECK_MS);
     live.waiting = null;
-    let oldest = null;
+    let first = null;
+    let soonest = Infinity;
     for (const [key, panel] of live.panels) {
-      if (!panel.element.isConnected) {
+      if (!panel.block.isConnected) {
         live.panels.delete(key);
+        live.seen.unobserve(panel.block);
+        live.show();
         continue;
       }
-      const seen = live.now ? live.now[panel.topic] : undefined;
-      // If the server has dropped the topic of a panel, the panel is drawn again, which makes the server watch the topic again.
-      const due = seen !== undefined ? seen !== panel.signature && rested(panel) : Date.now() - panel.drawn > 3000;
-      if (due && (!oldest || rank(panel) < rank(oldest))) oldest = panel;
+      const left = wait(panel);
+      soonest = Math.min(soonest, left);
+      if (left <= 0 && (!first || rank(panel) < rank(first))) first = panel;
     }
-    if (!oldest) return;
-    live.waiting = { key: oldest.key, since: Date.now() };
-    oldest.drawn = Date.now();
-    oldest.fire(String(Date.now()));
+    if (!first) return soonest < Infinity && live.soon(soonest);
+    live.waiting = { key: first.key, since: Date.now() };
+    first.drawn = Date.now();
+    first.fire();
+    live.soon(CHECK_MS);
   };
-  if (live.waiting && live.waiting.key === data.key) {
-    live.waiting = null;
-    setTimeout(next, 0);
-  }
-  if (live.timer) return;
-  const look = async () => {
-    if (document.hidden || live.asking) return;
-    live.asking = true;
-    let answer = null;
-    try {
-      const response = await fetch(live.url, { cache: "no-store" });
-      answer = response.ok ? await response.json() : null;
-    } catch {
-      /* the server is restarting, or the static file cannot be fetched */
-    }
-    live.asking = false;
-    live.failures = answer ? 0 : live.failures + 1;
-    if (answer) live.now = answer;
-    else if (live.failures >= 3) live.now = null;
-    else return;
-    next();
+  live.soon = (ms) => {
+    if (Date.now() + ms >= live.due) return;
+    clearTimeout(live.timer);
+    live.due = Date.now() + ms;
+    live.timer = setTimeout(next, ms);
   };
-  live.timer = setInterval(look, 300);
-  document.addEventListener("visibilitychange", look);
+
+  // Tells the server which topics the page shows. A hidden page shows none.
+  live.show = () => {
+    const topics = document.hidden ? [] : [...new Set([...live.panels.values()].map((panel) => panel.topic))].sort();
+    const text = JSON.stringify(topics);
+    if (live.socket?.readyState !== WebSocket.OPEN || text === live.shown) return;
+    live.shown = text;
+    live.socket.send(text);
+  };
+  live.connect = (url) => {
+    if (live.socket && live.url === url && live.socket.readyState <= WebSocket.OPEN) return;
+    live.url = url;
+    live.socket?.close();
+    const address = new URL(url, document.baseURI);
+    address.protocol = address.protocol.replace("http", "ws");
+    const socket = (live.socket = new WebSocket(address));
+    socket.onopen = () => {
+      live.shown = "";
+      live.now = {};
+      live.show();
+    };
+    socket.onmessage = (message) => {
+      Object.assign(live.now, JSON.parse(message.data));
+      live.soon(0);
+    };
+    socket.onclose = () => {
+      if (socket !== live.socket) return;
+      live.soon(CHECK_MS);
+      setTimeout(() => socket === live.socket && live.connect(live.url), RETRY_MS);
+    };
+  };
+  document.addEventListener("visibilitychange", () => {
+    live.show();
+    live.soon(0);
+  });
+  return live;
 }

@@ -7,10 +7,10 @@
     table()
 
 A panel is a Streamlit fragment with one invisible component. Each panel shows data of one topic, such as "runs" for the list of
-runs. For each topic, the server (`session.Hub`) computes a short hash of the data, called the signature of the topic. It writes
-all signatures to one file. In the browser, all panels share one timer, which fetches this file three times a second. When the
-signature of a topic has changed, the panels of this topic rerun, one after another. A hidden browser tab does not fetch the file.
-While the file cannot be fetched, panels rerun every three seconds.
+runs. For each topic, the server (`hub.Hub`) computes a signature, a short text that changes when the data change. In the browser,
+all panels share one WebSocket (`live_channel`), which brings the new signatures. When the signature of a topic has changed, the
+panels of this topic that are on the screen rerun, one after another. The other panels rerun when the reader scrolls to them. A
+hidden browser tab shows no topic. While there is no connection, panels rerun every three seconds.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
     Args:
         topic: "runs", or a topic of one run: "run:<id>", "training:<id>", "architecture:<id>" or "log:<id>". The docstring of
-            `app.session` explains them.
+            `app.hub` explains them.
         key: name of the panel, unique on the page and the same each time Streamlit runs the script.
     """
     def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
         @st.fragment
         @wraps(draw)
         def panel(*args: Any, **kwargs: Any) -> None:
+            session.run_log()  # takes in what has happened until now, so that the signature belongs to the drawn data
             shared = session.hub()
-            signature = shared.watch(topic)
-            draw(*args, **kwargs)
-            with st.container(key=f"rampart-ticker-{key}"):
-                _ticker(data={"key": key, "topic": topic, "signature": signature, "url": shared.live_url},
-                        key=f"ticker_{key}", on_changed_change=_nothing)
+            signature = shared.signature(topic)
+            with st.container(key=f"rampart-panel-{key}"):
+                draw(*args, **kwargs)
+                with st.container(key=f"rampart-ticker-{key}"):
+                    _ticker(data={"key": key, "topic": topic, "signature": signature, "url": f"live/{shared.name}"},
+                            key=f"ticker_{key}", on_changed_change=_nothing)
         return panel
     return decorate
 

@@ -81,7 +81,7 @@ def kind_of(run_id: str) -> str:
         RampartError: the run log cannot read the run.
     """
     if session.run_log().runs()["id"].eq(run_id).sum() == 0:
-        session.hub().refresh()
+        session.run_log().ingest(run_id)
     return str(session.run_log().run(run_id)["kind"])
 
 

@@ -113,6 +113,11 @@ class Batch:
             record = dict(zip(_PROGRESS, row, strict=True))
             self.progress.setdefault((number, record["attempt"], record["phase"]), record)
 
+    def changes(self) -> set[tuple[int, str]]:
+        """Return pairs of a run's number and the name of a table to which `write` appends rows of this run."""
+        appended = {(int(row[0]), table) for table, rows in self.rows.items() for row in rows}
+        return appended | {(number, "progress") for number, _, _ in self.progress}
+
     def write(self, con: duckdb.DuckDBPyConnection) -> None:
         """Write all collected rows to the database.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
+MOST_ANSWERS = 32  # answers of queries that are kept
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
@@ -30,16 +31,25 @@ class Turn:
 
     Attributes:
         lock: lock to hold while copying new events into the database.
-        changes: number of changes committed so far. The cached answer of a query is out of date once this number has grown.
+        changes: number of changes committed so far.
+        latest: {(run id, table): number of the latest change of the run's rows in this table}. With "" in place of the run id,
+            it is the latest change of any run.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.changes = 0
+        self.latest: dict[tuple[str, str], int] = {}
 
-    def count_change(self) -> None:
-        """Increase the count of changes by one. The caller must hold the lock."""
+    def count_change(self, changes: Iterable[tuple[str, str]] = ()) -> None:
+        """Increase the count of changes by one. The caller must hold the lock.
+
+        Args:
+            changes: pairs of a run id and the name of a table in which rows of this run have changed.
+        """
         self.changes += 1
+        for run, table in changes:
+            self.latest[run, table] = self.latest["", table] = self.changes
 
 
 _guard = threading.Lock()
@@ -72,6 +82,7 @@ class Index:
         self.holder = holder
         self.trouble = ""
         self._con = con
+        self._answers: dict[object, tuple[object, pd.DataFrame]] = {}
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -106,25 +117,25 @@ class Index:
         """Close the database. Later queries on this index fail."""
         with self._turn.lock:
             self._con.close()
-            self._turn.count_change()  # so that cached answers are not returned after closing
+            self._answers.clear()  # so that kept answers are not returned after closing
             _owned.discard(self.root)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a new database cursor for the caller alone."""
         return self._con.cursor()
 
-    def ingest(self, run: str | None = None) -> IngestReport:
-        """Read what is new in the folder of one run, or in all run folders if `run` is None.
+    def ingest(self, runs: str | Collection[str] | None = None) -> IngestReport:
+        """Read what is new in the folders of one run or of several runs, or in all run folders if `runs` is None.
 
         A file that has not changed costs only one `stat` call.
 
         Raises:
-            RunError: `run` is not a valid run id.
+            RunError: one of `runs` is not a valid run id.
             RunLogError: DuckDB cannot store the new rows even in memory. The rows stored earlier are kept.
         """
         with self._turn.lock:
             try:
-                return self._ingest(run)
+                return self._ingest([runs] if isinstance(runs, str) else runs)
             except duckdb.Error as problem:
                 if not self.owner:
                     raise RunLogError(f"The index of {self.root} must take in new events and could not ({problem}); restart the "
@@ -132,9 +143,39 @@ class Index:
                 self._leave_file(problem)
                 return self._ingest(None)
 
-    def _ingest(self, run: str | None) -> IngestReport:
+    def _ingest(self, runs: Collection[str] | None) -> IngestReport:
         with self.cursor() as cursor:
-            return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
+            return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
+
+    def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the answer of a query. It is kept until the tables change; the caller gets a copy and may change it.
+
+        Args:
+            question: name of the query with its arguments.
+            tables: names of the tables that the query reads, without the suffix `_raw`.
+            run: id of the only run whose rows it reads; "" for all runs.
+            ask: function that makes the query.
+        """
+        # The revision is read before the query, so that a change during the query makes its answer out of date.
+        state = self._con, self.revision(tables, run)
+        known = self._answers.pop(question, None)
+        if known is None or known[0] != state:
+            known = state, ask()
+        self._answers[question] = known
+        while len(self._answers) > MOST_ANSWERS:
+            self._answers.pop(next(iter(self._answers)), None)
+        return known[1].copy()
+
+    def revision(self, tables: Iterable[str], run: str = "") -> int:
+        """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.
+
+        The number is valid for this process only, and costs no query.
+
+        Args:
+            tables: names of tables, without the suffix `_raw`.
+            run: id of the run; "" for all runs.
+        """
+        return max((self._turn.latest.get((run, table), 0) for table in tables), default=0)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
         """Continue with an empty database in memory. Call this if the file cannot be written, for example on a full disk."""

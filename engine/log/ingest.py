@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,12 @@ class Position:
 class Ingester:
     """A reader that brings the database `con` up to date with the run folders in `root`.
 
-    The caller must make sure that only one ingester at a time works on a database. `on_change` is called after each commit.
+    The caller must make sure that only one ingester at a time works on a database. `on_change` is called after each commit with
+    the changes: pairs of a run id and the name of a table, without the suffix `_raw`, in which rows of this run have changed.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, chunk_bytes: int = CHUNK_BYTES,
-                 on_change: Callable[[], None] = lambda: None) -> None:
+                 on_change: Callable[[Iterable[tuple[str, str]]], None] = lambda changes: None) -> None:
         self.con = con
         self.root = root
         self.chunk_bytes = chunk_bytes
@@ -84,31 +86,33 @@ class Ingester:
         self.report = IngestReport()
         self.batch = Batch()
         self.moved: dict[int, Position] = {}
+        self.names: dict[int, str] = {}
 
-    def ingest(self, run: str | None = None) -> IngestReport:
+    def ingest(self, runs: Collection[str] | None = None) -> IngestReport:
         """Read everything that has changed in the run folders since the last call, and return a summary.
 
+        Runs whose folders were deleted are removed from the index.
+
         Args:
-            run: id of the only run to read. None to read all runs, and to remove runs from the index if their folders were
-                deleted.
+            runs: ids of the only runs to look at; None for all runs.
         """
         self.report = IngestReport()
-        names = run_ids(self.root) if run is None else [RunFolder(self.root, run).id]
+        names = run_ids(self.root) if runs is None else [RunFolder(self.root, run).id for run in runs]
         stamps = {name: stamp_of(f"{self.root}/{name}/run.json") for name in names}  # a string is ten times faster than a Path
         # A folder with neither run.json nor events is still being created.
         here = {name: f"{stamp} {stamp_of(f'{self.root}/{name}/{MARKS}')}" for name, stamp in stamps.items()
                 if stamp or (self.root / name / "events.jsonl").exists()}
-        known = self._known(run)
+        known = self._known(runs)
         self._remove([known[name][0] for name in known if name not in here])
         documents = self._new_documents(here, known)
         self._write_documents(documents)
-        known = self._known(run) if documents else known
+        known = self._known(runs) if documents else known
         self._read_events([(name, known[name][3]) for name in here])
         self._summarise()
         return self.report
 
-    def _known(self, run: str | None) -> dict[str, tuple[int, str, str, Position]]:
-        """Return the index's entries for one run, or for all runs if `run` is None.
+    def _known(self, runs: Collection[str] | None) -> dict[str, tuple[int, str, str, Position]]:
+        """Return the index's entries for some runs, or for all runs if `runs` is None.
 
         Returns:
             {run id: (row number in the index, stamp of the run.json that was read, kind of run, position in events.jsonl)}. A
@@ -116,7 +120,9 @@ class Ingester:
         """
         rows = self.con.execute(
             "select run, f.number, stamp, kind, bytes_done, size, mtime_ns, inode, head, last_t "
-            "from folder f join ingest using (number) where ? is null or run = ?", [run, run]).fetchall()
+            "from folder f join ingest using (number) where ? or run in (select unnest(?::varchar[]))",
+            [runs is None, list(runs or ())]).fetchall()
+        self.names |= {row[1]: row[0] for row in rows}
         return {row[0]: (row[1], row[2], row[3], Position(row[1], *row[4:])) for row in rows}
 
     # Run folders ---------------------------------------------------------------------------------------------------
@@ -124,7 +130,7 @@ class Ingester:
     def _remove(self, numbers: list[int]) -> None:
         if not numbers:
             return
-        with self._transaction():
+        with self._transaction(product(numbers, schema.TABLES)):
             for table in schema.TABLES:
                 self.con.execute(f"delete from {table} where number in (select unnest(?))", [numbers])
         self.report.removed += len(numbers)
@@ -143,7 +149,8 @@ class Ingester:
         if not rows:
             return
         numbers = [row[0] for row in rows]
-        with self._transaction():
+        self.names |= {row[0]: row[1] for row in rows}
+        with self._transaction(product(numbers, ["folder"])):
             self.con.execute("delete from folder where number in (select unnest(?))", [numbers])
             insert(self.con, "folder", rows)
             self.con.execute("insert into ingest select n, 0, -1, 0, 0, '', null, 0 from (select unnest(?) as n) "
@@ -199,26 +206,32 @@ class Ingester:
         self.batch, self.moved = Batch(), {}
         if not moved:
             return
-        with self._transaction():
+        with self._transaction(batch.changes()):
             batch.write(self.con)
             for number, position in moved.items():
                 latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
                 position.last_t = max(latest, default=None)
-            self._write_positions(list(moved.values()))
+            self._write_positions(list(moved.values()), batch.changes())
         self.report.events += batch.events
         self.report.faults += batch.faults
 
-    def _write_positions(self, positions: list[Position]) -> None:
-        columns = [list(values) for values in zip(*((p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t)
-                                                    for p in positions), strict=True)]
+    def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
+        """Record how far each events.jsonl has been read.
+
+        If the table `accuracy` covered all lines of a run and the new ones measure no accuracy, it now covers these as well.
+        """
+        columns = [list(values) for values in zip(*(
+            (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,
+             not changes.isdisjoint({(p.number, "metric_raw"), (p.number, "resumed_raw")})) for p in positions), strict=True)]
         self.con.execute(
-            "update ingest set bytes_done = new.b, size = new.s, mtime_ns = new.m, inode = new.i, head = new.h, "
-            "last_t = new.t from (select unnest(?) as n, unnest(?) as b, unnest(?) as s, unnest(?) as m, unnest(?) as i, "
-            "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
+            "update ingest set summarised = if(new.measured or summarised <> bytes_done, summarised, new.b), "
+            "bytes_done = new.b, size = new.s, mtime_ns = new.m, inode = new.i, head = new.h, last_t = new.t "
+            "from (select unnest(?) as n, unnest(?) as b, unnest(?) as s, unnest(?) as m, unnest(?) as i, "
+            "unnest(?) as h, unnest(?::double[]) as t, unnest(?) as measured) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
         """Delete all rows read from an events.jsonl that was replaced, truncated or deleted. Set the read position to 0."""
-        with self._transaction():
+        with self._transaction(product([position.number], schema.TABLES)):
             for table in schema.TABLES:
                 if table not in ("folder", "ingest"):
                     self.con.execute(f"delete from {table} where number = ?", [position.number])
@@ -236,7 +249,7 @@ class Ingester:
         # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a
         # subquery. The numbers come from this index, so it is safe to put them into the SQL text.
         chosen = f"number in ({', '.join(map(str, stale))})"
-        with self._transaction():
+        with self._transaction(product(stale, ["accuracy"])):
             self.con.execute(f"delete from accuracy where {chosen}")
             self.con.execute(f"""
                 insert into accuracy
@@ -248,8 +261,12 @@ class Ingester:
             self.con.execute(f"update ingest set summarised = bytes_done where {chosen}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Run the `with` block in a transaction. Commit it at the end, or roll it back if the block raises an exception."""
+    def _transaction(self, changes: Iterable[tuple[int, str]]) -> Iterator[None]:
+        """Run the `with` block in a transaction. Commit it at the end, or roll it back if the block raises an exception.
+
+        Args:
+            changes: pairs of a run's row number and the name of a table in which rows of this run change.
+        """
         self.con.execute("begin")
         try:
             yield
@@ -257,7 +274,7 @@ class Ingester:
             self.con.execute("rollback")
             raise
         self.con.execute("commit")
-        self.on_change()
+        self.on_change((self.names[number], table.removesuffix("_raw")) for number, table in changes)
 
 
 def stamp_of(path: Path | str) -> str:

@@ -14,6 +14,7 @@ from engine.errors import ConfigError, RunError, RunLogError
 from engine.log.batch import TRAIL_POINTS
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.ingest import stamp_of
+from engine.log.schema import TABLES
 from engine.log.training_queries import BEST_CANDIDATE_FIRST
 from engine.run.folder import RunFolder
 from engine.run.recorded_badge import recorded_badge
@@ -59,12 +60,12 @@ _PROGRESS = f"""
 # attacks are ordered from weak to strong.
 _TESTED = """
     select number, max(accuracy) filter (attack = 'natural') as natural_accuracy,
-           arg_max({{'low': low, 'high': high, 'images': images}}, seq) filter (attack = 'natural') as natural,
+           arg_max({'low': low, 'high': high, 'images': images}, seq) filter (attack = 'natural') as natural,
            arg_min(accuracy, (attack <> 'worst-case', accuracy, -seq)) filter (attack <> 'natural') as adversarial_accuracy,
-           arg_min({{'low': low, 'high': high, 'images': images}}, (attack <> 'worst-case', accuracy, -seq))
+           arg_min({'low': low, 'high': high, 'images': images}, (attack <> 'worst-case', accuracy, -seq))
                filter (attack <> 'natural') as adversarial,
            arg_min(title, (attack <> 'worst-case', accuracy, -seq)) filter (attack <> 'natural') as title
-    from attack where complete and part_of is null and {among} group by number"""
+    from attack where complete and part_of is null group by number"""
 
 # Accuracies of searches and retrainings. A search is represented by the mean of its last epoch, on the alphas split, or on the
 # select split if it measures candidate networks. A retraining is represented by the epoch whose checkpoint is selected, which is
@@ -72,7 +73,7 @@ _TESTED = """
 _TRAINED = """
     select a.number, a.natural_accuracy, a.adversarial_accuracy, a.split
     from accuracy a join folder f using (number)
-    where (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select')) and {among}
+    where (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select'))
     qualify row_number() over (partition by a.number order by
         case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
@@ -81,46 +82,57 @@ _TRAINED = """
 # The best candidate of a search that trains and measures candidate networks one by one.
 _FIRST_IN_RANK = f"""
     select number, natural_correct / images as natural_accuracy, adversarial_correct / images as adversarial_accuracy
-    from candidate where {{among}} qualify row_number() over (partition by number order by {BEST_CANDIDATE_FIRST}) = 1"""
+    from candidate qualify row_number() over (partition by number order by {BEST_CANDIDATE_FIRST}) = 1"""
 
 # Findings of the reliability checks of each attack run, in the order of the checks.
 _CHECKED = """
-    select number, list({{'check_name': check_name, 'title': title, 'finding': finding, 'measured': measured}} order by seq)
+    select number, list({'check_name': check_name, 'title': title, 'finding': finding, 'measured': measured} order by seq)
         as findings
-    from attack_check where {among} group by number"""
+    from attack_check group by number"""
 
 # Pairs of a run and itself or one of its descendants. UNION instead of UNION ALL ends the recursion even if the parents of some
 # runs form a circle.
 _BELOW = """
     with recursive below(root, number) as (
-        select number, number from folder where $id is null or run = $id
+        select number, number from folder
         union
         select below.root, child.number from below
         join folder above on above.number = below.number join folder child on child.parent = above.run)"""
 
+# The family of a run: its earliest ancestor, and all descendants of this ancestor.
+_FAMILY = """
+    with recursive above(run, parent) as (
+        select run, parent from folder where run = $id
+        union select f.run, f.parent from above join folder f on f.run = above.parent),
+    -- A circle of parents has no root; it starts with the run itself.
+    root as (select a.run from above a left join above b on b.run = a.parent
+             order by b.run is not null, a.run = $id desc limit 1),
+    below(run, depth) as (
+        select run, 0 from root
+        union select f.run, below.depth + 1 from below join folder f on f.parent = below.run where below.depth < 16)
+    select f.run as id, coalesce(kind, '') as kind, coalesce(title, f.run) as title, coalesce(parent, '') as parent,
+           min(depth) as depth
+    from below join folder f using (run) group by all order by depth, min(created), id"""
+
 # Name of the attack with which a search measures adversarial accuracy. A search that does not use PGD attacks in one step.
 SEARCH_ATTACK = "coalesce('PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps'), 'one step')"
 
-# {among}, here and in the queries above, is a condition on `number`. It lists constants, because DuckDB applies constants
-# already when it scans the tables inside the views.
 _RUNS = f"""
     {_BELOW},
     tested as ({_TESTED}),
     chain as (
-        select below.root, arg_max({{{{'run': f.run, 'natural': t.natural_accuracy, 'adversarial': t.adversarial_accuracy,
-                                    'title': t.title}}}}, (f.created, f.run)) as best
+        select below.root, arg_max({{'run': f.run, 'natural': t.natural_accuracy, 'adversarial': t.adversarial_accuracy,
+                                    'title': t.title}}, (f.created, f.run)) as best
         from below join folder f using (number) join tested t using (number) where f.kind = 'attack' group by below.root),
     trained as ({_TRAINED}),
     first_in_rank as ({_FIRST_IN_RANK}),
     checked as ({_CHECKED}),
-    latest as ({_PROGRESS}),
-    derived as (select number, arg_max(hash, step) as hash from genotype where {{among}} group by number),
-    built as (select * from network where {{among}}),
-    begun as (select number, protocol, title from evaluation where {{among}})
+    derived as (select number, arg_max(hash, step) as hash from genotype group by number),
+    built as (select * from network),
+    begun as (select number, protocol, title from evaluation)
     select f.run as id, coalesce(kind, '') as kind, coalesce(method, '') as method, coalesce(f.title, f.run) as title,
            coalesce(preset, '') as preset, coalesce(dataset, '') as dataset, coalesce(parent, '') as parent, created,
-           coalesce(problem, '') as problem, latest.fraction as progress, coalesce(latest.phase, '') as phase,
-           coalesce(latest.detail, '') as detail, latest.seconds_left,
+           coalesce(problem, '') as problem,
            coalesce(tested.natural_accuracy, first_in_rank.natural_accuracy, trained.natural_accuracy) as natural_accuracy,
            coalesce(tested.adversarial_accuracy, first_in_rank.adversarial_accuracy, trained.adversarial_accuracy)
                as adversarial_accuracy,
@@ -141,19 +153,30 @@ _RUNS = f"""
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
            chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
            case when kind = 'attack' and tested.adversarial_accuracy is not null then coalesce(findings, []) end as findings,
-           ingest.last_t as last_event_t, built.parameters, built.macs,
+           built.parameters, built.macs,
            coalesce(built.hash, derived.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made,
            coalesce(f.study, '') as study, coalesce(f.example, false) as example,
            coalesce(f.tags, '') as tags, coalesce(f.note, '') as note, coalesce(f.archived, false) as archived,
            try_cast(config ->> 'seed' as double) as seed, coalesce(begun.protocol, '') as protocol,
            coalesce(begun.title, '') as protocol_title
     from folder f
-    left join ingest using (number) left join latest using (number) left join tested using (number)
+    left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join built using (number)
     left join derived using (number) left join first_in_rank using (number) left join checked using (number)
     left join begun using (number)
-    where $id is null or f.run = $id
     order by created desc nulls last, id desc"""
+
+# What changes with every event. It is a query of its own, because the other one is slow and its answer lasts longer.
+_LATEST = f"""
+    with latest as ({_PROGRESS.format(among="true")})
+    select f.run as id, fraction as progress, coalesce(phase, '') as phase, coalesce(detail, '') as detail, seconds_left,
+           last_t as last_event_t
+    from folder f left join latest using (number) left join ingest using (number)"""
+
+# Tables that the queries read.
+LISTED = ("folder", "attack", "accuracy", "candidate", "attack_check", "genotype", "network", "resumed",
+          "evaluation")
+EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ingest", "accuracy"))
 
 
 class RunQueries(Index):
@@ -163,7 +186,7 @@ class RunQueries(Index):
         """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""
         super().__init__(*arguments, **options)
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
-        self._stored: dict[str | None, tuple[int, pd.DataFrame]] = {}
+        self._families: tuple[int, dict[str, list[str]]] = (-1, {})
 
     def runs(self) -> pd.DataFrame:
         """Return one row per run, newest first, with the columns listed in `RUNS`.
@@ -210,7 +233,7 @@ class RunQueries(Index):
                for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
         documents = self._rows("select document from folder where number = $n", run)
         document = json.loads(documents[0][0] or "{}") if documents else {}
-        state = self._state(run)
+        state = self.state(run)
         defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": [],
                                     "imported": {}}
         return (row | {key: document.get(key) or default for key, default in defaults.items()}
@@ -222,21 +245,29 @@ class RunQueries(Index):
 
         The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the generations since that ancestor.
         """
-        family = self._frame("""
-            with recursive above(run, parent) as (
-                select run, parent from folder where run = $id
-                union select f.run, f.parent from above join folder f on f.run = above.parent),
-            -- A circle of parents has no root; it starts with the run itself.
-            root as (select a.run from above a left join above b on b.run = a.parent
-                     order by b.run is not null, a.run = $id desc limit 1),
-            below(run, depth) as (
-                select run, 0 from root
-                union select f.run, below.depth + 1 from below join folder f on f.parent = below.run where below.depth < 16)
-            select f.run as id, coalesce(kind, '') as kind, coalesce(title, f.run) as title, coalesce(parent, '') as parent,
-                   min(depth) as depth
-            from below join folder f using (run) group by all order by depth, min(created), id""", CHAIN, id=run)
-        family["status"] = pd.Series([self._state(name).status for name in family["id"]], dtype="str", index=family.index)
+        family = self._frame(_FAMILY, CHAIN, id=run)
+        family["status"] = pd.Series([self.state(name).status for name in family["id"]], dtype="str", index=family.index)
         return family
+
+    def family(self, run: str) -> list[str]:
+        """Return the ids of the runs of `chain`, in the same order. The answer is kept until a run is added or removed."""
+        revision = self.revision(("folder",))
+        if self._families[0] != revision:
+            self._families = (revision, {})
+        known = self._families[1]
+        if run not in known:
+            known[run] = [str(row[0]) for row in self._rows(_FAMILY, id=run)]
+        return known[run]
+
+    def statuses(self) -> dict[str, str]:
+        """Return {run id: status} of all runs, newest first. This is much cheaper than `runs`."""
+        rows = self._rows("select run, coalesce(problem, '') from folder order by created desc nulls last, run desc")
+        return {run: self.state(run, problem).status for run, problem in rows}
+
+    def waits_for_supervisor(self) -> bool:
+        """Return True if a run is queued and waits for nothing but a supervisor."""
+        # A queued run that has a cause waits for its parent run.
+        return any(self.state(run).cause == "" for run, status in self.statuses().items() if status == "queued")
 
     def progress(self, run: str) -> dict[str, Any]:
         """Return the latest progress of a run as a dict with the keys listed in `PROGRESS`.
@@ -282,14 +313,14 @@ class RunQueries(Index):
         rows = self._rows("""
             select run, f.stamp, bytes_done, inode from folder f join ingest using (number)
             where $id is null or run = $id order by run""", id=run)
-        states = [self._state(row[0]) for row in rows]
+        states = [self.state(row[0]) for row in rows]
         content = [(*row, state.status, state.cause, state.attempt) for row, state in zip(rows, states, strict=True)]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, run: str | None) -> pd.DataFrame:
         """Return the table of runs, with the columns listed in `RUNS`. If `run` is not None, it has only the row of this run."""
         listed = self._listed_from_index(run)
-        states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
+        states = [self.state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume", "device"):
             listed[column] = [getattr(state, column) for state in states]
         now = time.time()
@@ -303,24 +334,22 @@ class RunQueries(Index):
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
         """Return the columns of the table of runs that are stored in the index.
 
-        The answer is cached until the index changes, because the query is slow. The caller gets a copy and may change it.
+        The answers of both queries are kept until what they read changes. The caller gets a copy and may change it.
 
         Args:
             run: id of the only run to include; None for all runs.
         """
-        changes = self._turn.changes  # read before the query, so that a change during the query makes its answer out of date
-        known_at, known = self._stored.get(run, (-1, pd.DataFrame()))
-        if known_at != changes:
-            among = "true"
-            if run is not None:
-                family = self._rows(f"{_BELOW} select number from below", id=run)
-                among = f"number in ({', '.join(str(number) for number, in family) or -1})"
-            with self.cursor() as cursor:
-                known = _with_badges(cursor.execute(_RUNS.format(among=among), {"id": run}).df())
-            self._stored[run] = (changes, known)
-        return known.copy()
+        listed = self._kept("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
+        latest = self._kept("latest", EVENTS, "", lambda: self._table(_LATEST))
+        if run is not None:
+            listed = listed[listed["id"] == run]
+        return listed.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
 
-    def _state(self, run: str, problem: str = "") -> RunState:
+    def _table(self, sql: str) -> pd.DataFrame:
+        with self.cursor() as cursor:
+            return cursor.execute(sql).df()
+
+    def state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
 
         If a run is over, its state is cached until one of the files in `STATE_FILES` changes. If `problem` gives a

@@ -50,9 +50,9 @@ class TrainingQueries(Index):
         The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. The column
         statistics is "batch" or "running", depending on the statistics that BatchNorm used.
         """
-        return self._frame("""
+        return self._kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
             select epoch, max(step) as step, split, statistics, name, avg(value) as value from metric
-            where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run)
+            where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of some metrics by step, averaged so that each series has at most `buckets` points.
@@ -101,12 +101,12 @@ class TrainingQueries(Index):
         * norm: norm of the objective's gradient.
         * cosine: smallest cosine similarity of this gradient and the gradient of any other objective.
         """
-        return self._frame("""
+        return self._kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame("""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
             select max(step) as step, max(epoch) as epoch, objective, avg(weight) as weight, avg(norm) as norm,
                    avg(loss) as loss, avg(cosine) as cosine
             from line group by objective, position, (step - first) * $buckets // (last - first + 1)
-            order by position, step""", OBJECTIVES, run, buckets=buckets)
+            order by position, step""", OBJECTIVES, run, buckets=buckets))
 
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
         """Return how often each objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +62,8 @@ def runs_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root.mkdir()
     pretend_supervisor(root)
     monkeypatch.setenv("RAMPART_RUNS", str(root))
-    monkeypatch.setattr(session, "PERIOD_S", 60.0)  # the thread's work for pages that no browser shows costs as much as theirs
+    monkeypatch.setattr(session, "PATIENCE_S", 60.0)  # pages are drawn once, so they are drawn with all runs
     yield root
     # The thread must not be inside DuckDB when the interpreter ends.
-    if any(thread.name == "rampart-ingest" for thread in threading.enumerate()):
-        hub = session.hub()
-        hub.close()
-        hub.log.close()
-    session._hub.clear()
+    session.close()
     shutil.rmtree(root, ignore_errors=True)

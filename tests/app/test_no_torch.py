@@ -12,11 +12,11 @@ from tests.app.pages import MAIN
 from tests.sample_studies import finish, two_arms
 
 VISIT = """
-import sys, threading
-from pathlib import Path
+import sys
+from app import session
 from tests.app.pages import PAGES, open_page
 
-runs, search, attack, study = sys.argv[1:]
+search, attack, study = sys.argv[1:]
 for page, query in [*((name, {}) for name in PAGES), ("run", {"id": search}), ("run", {"id": attack}),
                     ("launch", {"kind": "retrain", "parent": search}), ("study", {"id": study}),
                     ("studies", {"new": "own", "edit": study})]:
@@ -24,11 +24,7 @@ for page, query in [*((name, {}) for name in PAGES), ("run", {"id": search}), ("
     assert not visited.exception, (page, [error.value for error in visited.exception])
 assert "torch" not in sys.modules, "a page imported torch"
 print("torch-free", flush=True)
-# The hub's thread ends with its folder; it must not be inside DuckDB when the interpreter exits.
-Path(runs).rename(runs + ".done")
-for thread in threading.enumerate():
-    if thread.name == "rampart-ingest":
-        thread.join(timeout=10)
+session.close()  # the thread must not be inside DuckDB when the interpreter exits
 """
 
 
@@ -36,7 +32,7 @@ def test_no_page_imports_torch(samples: Samples) -> None:
     root, study = MAIN.parents[1], actions.launch(samples.root, two_arms())
     finish(samples.root, study)
     done = subprocess.run(
-        [sys.executable, "-c", VISIT, str(samples.root), samples.ids["search"], samples.ids["attack"], study], cwd=root,
+        [sys.executable, "-c", VISIT, samples.ids["search"], samples.ids["attack"], study], cwd=root,
         env=os.environ | {"PYTHONPATH": str(root), "RAMPART_RUNS": str(samples.root)}, capture_output=True, text=True,
         timeout=240, check=False)
     assert "torch-free" in done.stdout, done.stderr[-3000:]

@@ -43,15 +43,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_dashboard(runs: Path, port: int | None = None) -> Dashboard:
-    """Starts `python -m app` over `runs` and waits until it answers.
+def start_dashboard(runs: Path, port: int | None = None, checkout: Path = ROOT) -> Dashboard:
+    """Starts `python -m app` of the code in `checkout` over `runs` and waits until it answers.
 
     Raises:
         RuntimeError: it did not answer within a minute; carries what it printed.
     """
     port = port or free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, env=os.environ | {"RAMPART_RUNS": str(runs)},
+        [sys.executable, "-m", "app", "--port", str(port)], cwd=checkout, env=os.environ | {"RAMPART_RUNS": str(runs)},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:

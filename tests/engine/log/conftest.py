@@ -61,11 +61,12 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "runs": log.runs().drop(columns=["age_s", "silent_s", "duration_s"]), "attacks": log.attacks(),
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
-        "revision": log.events_revision(),
+        "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
     }
     of_run: dict[str, Callable[[str], Any]] = {
         "run": lambda run: {key: value for key, value in log.run(run).items() if key not in ("age_s", "silent_s", "duration_s")},
-        "chain": log.chain, "progress": log.progress, "alerts": log.alerts, "curves": log.curves,
+        "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
+        "progress": log.progress, "alerts": log.alerts, "curves": log.curves,
         "steps_curve": lambda run: log.steps_curve(run, ["natural_loss", "train_loss"], 10), "objectives": log.objectives,
         "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,
         "alpha_epochs": lambda run: log.alpha_epochs(run, "robust"), "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,25 @@ def test_revision_changes_with_the_run_and_only_then(log: RunLog, ids: dict[str,
     log.ingest(ids["running"])
     assert log.events_revision() != everything
     assert [run for run in ids.values() if log.events_revision(run) != before[run]] == [ids["running"]]
+
+
+def test_revision_of_tables_grows_with_their_rows_and_with_no_others(log: RunLog, ids: dict[str, str], root: Path) -> None:
+    asked = [(("alert",), ids["running"]), (("alert",), ""), (("metric", "alpha"), ids["running"]), (("alert",), ids["failed"])]
+    before = [log.revision(*one) for one in asked]
+    EventsFile(root / ids["running"]).write("alert", level="info", text="hello")
+    log.ingest([ids["running"], ids["failed"]])
+    assert [log.revision(*one) > old for one, old in zip(asked, before, strict=True)] == [True, True, False, False]
+    shutil.rmtree(root / ids["failed"])
+    log.ingest([ids["failed"]])
+    assert log.revision(("folder",), ids["failed"]) > 0 and ids["failed"] not in log.statuses()
+
+
+def test_the_family_of_a_run_follows_new_runs(log: RunLog, ids: dict[str, str], root: Path) -> None:
+    assert log.family(ids["attack"]) == [ids["search"], ids["retrain"], ids["attack"]]
+    child = "20261119-0900-retrain-digits-0c01"
+    sample_runs.write_run_json(root, child, "retrain", parent=ids["search"], created=sample_runs.START + 9e5)
+    log.ingest([child])
+    assert log.family(ids["attack"]) == list(log.chain(ids["attack"])["id"]) and child in log.family(ids["search"])
 
 
 def test_long_series_are_bucketed_without_losing_their_mean(log: RunLog, ids: dict[str, str]) -> None:

@@ -1,0 +1,318 @@
+"""The run log that all pages share, with a thread that reads new events and tells open pages which data have changed.
+
+For every topic that an open page shows, the hub computes a signature: a short text that changes when the data of the topic
+change. Topics, where <id> is the id of a run:
+    loading: how many runs have been read since the server was started.
+    runs: everything that a list of runs shows.
+    robustness: results, checks and status of attack runs.
+    run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
+    training:<id>: curves and MGDA weights of the run.
+    architecture:<id>: alphas, genotypes and candidates of the run.
+    log:<id>: log.txt and alerts of the run.
+    queue: the queue, and status and progress of all runs.
+    studies: everything that the list of studies shows.
+    study:<id>: cells, requests and progress of the study with this id.
+
+While no page is open, the thread looks only twice a minute whether a supervisor is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from app.folder_watch import FolderWatch
+from app.studies import Studies
+from engine import queueing, requests
+from engine.errors import RampartError
+from engine.log import RunLog
+from engine.log.run_queries import EVENTS
+from engine.run.folder import run_ids
+from engine.run.state import RunState
+
+# Pauses between two looks at the runs folder in seconds: while a run that somebody watches is running, while pages are open, and
+# while no page is open. A look that takes long is followed by a pause of at least ten times its duration.
+LIVELY_S, OPEN_S, ALONE_S = 0.8, 1.0, 30.0
+FRESH_S = 2.0  # a page that is drawn later than this after the last look causes a look
+LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
+SUPERVISOR_S = 5.0
+BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs or bytes at a time
+ACTIVE = ("running", "stopping")
+
+TRAINING = ("metric", "objective", "candidate", "resumed")
+ARCHITECTURE = ("alpha", "genotype", "candidate", "resumed")
+NOTES = ("alert", "faults", "folder")
+RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
+PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # in a list, the changes of these may come late
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class OpenPage:
+    """A page that is open in a browser.
+
+    Attributes:
+        send: function that sends a text to the page.
+        topics: topics that the page shows.
+        told: {topic: the signature that was sent last}.
+    """
+
+    send: Callable[[str], None]
+    topics: tuple[str, ...] = ()
+    told: dict[str, str] = field(default_factory=dict)
+
+
+class Hub:
+    """The run log of one runs folder, with the thread that keeps it up to date for open pages.
+
+    Attributes:
+        name: a random name, which only pages of this dashboard know. It is part of the address from which they get their news.
+        root: the runs folder.
+        log: the run log.
+        studies: the studies of the runs folder.
+        loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
+        looks: number of times that the hub has looked for changes in the runs folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the run log of the runs folder `root`, and start to read it."""
+        root.mkdir(parents=True, exist_ok=True)
+        self.name = uuid.uuid4().hex
+        self.root = root
+        self.log = RunLog.open(root)
+        self.studies = Studies(self.log)
+        self.loading: tuple[int, int] | None = (0, len(run_ids(root)))
+        self._created = time.monotonic()
+        self._loaded = threading.Event()
+        self._lock = threading.RLock()
+        self._files = FolderWatch(root)
+        self._pages: set[OpenPage] = set()
+        self._active: dict[str, tuple[object, ...]] = {}
+        self._stamps: object = None
+        self._states = 0  # number of changes of the status of any run
+        self._listed = (0.0, 0)
+        self.looks = 0
+        self._looked = self._changed = 0.0
+        self._supervised: tuple[float, int, bool] = (0.0, -1, True)
+        self._wake, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. Call this before the interpreter exits."""
+        self._over.set()
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    # Pages ---------------------------------------------------------------------------------------------------------
+
+    def connect(self, send: Callable[[str], None]) -> OpenPage:
+        """Register a page that has been opened. It gets its news by calls of `send`."""
+        page = OpenPage(send)
+        self._pages.add(page)
+        return page
+
+    def show(self, page: OpenPage, topics: Collection[str]) -> None:
+        """Set the topics that a page shows. A hidden page shows none. Topics that do not exist are left out."""
+        page.topics = tuple(topic for topic in topics if topic.partition(":")[0] in self._facts)
+        page.told = {}
+        self._wake.set()
+
+    def leave(self, page: OpenPage) -> None:
+        """Forget a page that has been closed."""
+        self._pages.discard(page)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all runs have been read once, at most until the hub is some seconds old. Return True if they have."""
+        return self._loaded.wait(max(0.0, self._created + seconds - time.monotonic()))
+
+    def signature(self, topic: str) -> str:
+        """Return a short text that changes when the data of a topic change, such as "runs" or "run:<id>".
+
+        Call this before a panel queries the data of the topic. If the data change during the queries, the signature changes at
+        the next look, and the panel is drawn again.
+        """
+        kind, _, about = topic.partition(":")
+        return hashlib.sha1(repr(self._facts[kind](about)).encode()).hexdigest()[:12]
+
+    @property
+    def _facts(self) -> dict[str, Callable[[str], object]]:
+        return {"loading": lambda _: self.loading, "runs": lambda _: self._list_facts(), "run": self._chain_facts,
+                "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
+                "training": lambda run: self.log.revision(TRAINING, run),
+                "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
+                "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
+                "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
+
+    def _list_facts(self) -> object:
+        """Return values that change at once when a run starts, ends or has a result, and every few seconds with its progress."""
+        at, progress = self._listed
+        if time.monotonic() - at > LIST_S:
+            progress = self.log.revision(PROGRESS)
+            self._listed = (time.monotonic(), progress)
+        return self._states, progress, self.log.revision(name for name in EVENTS if name not in PROGRESS)
+
+    def _chain_facts(self, run: str) -> object:
+        return [(one, self.log.revision(EVENTS, one), _outline(self.log.state(one))) for one in self.log.family(run)]
+
+    def _log_facts(self, run: str) -> object:
+        try:
+            log = os.stat(self.root / run / "log.txt")
+            return self.log.revision(NOTES, run), log.st_size, log.st_mtime_ns
+        except OSError:
+            return self.log.revision(NOTES, run)
+
+    # Reading -------------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Update the run log with everything that has changed. Tell the open pages."""
+        with self._lock:
+            self.log.ingest()
+            self.studies.refresh()
+            self._look(everything=True)
+        self._tell()
+
+    def keep_fresh(self) -> None:
+        """Look for changes if the last look was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
+        if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
+            with self._lock:
+                self._look(everything=True)
+
+    def _load(self) -> None:
+        """Read all runs, newest first, in small batches, so that pages can show the runs that have been read so far."""
+        names = run_ids(self.root)[::-1]
+        batch: list[str] = []
+        size = 0
+        for done, name in enumerate(names, 1):
+            batch.append(name)
+            size += _size(self.root / name / "events.jsonl")
+            if len(batch) >= BATCH_RUNS or size >= BATCH_BYTES or done == len(names):
+                self.log.ingest(batch)
+                batch, size, self.loading = [], 0, (done, len(names))
+                self._tell()
+                if self._over.wait(0.001):  # lets a page read the run that it shows
+                    return
+        self.refresh()  # removes runs that are gone, and takes in those that are new
+        self.loading = None
+        self._loaded.set()
+        self._tell()
+
+    def _look(self, *, everything: bool = False) -> bool:
+        """Read the runs that have changed. Return True if anything that a page can show has changed.
+
+        The caller holds the lock.
+        """
+        self.looks, self._looked = self.looks + 1, time.monotonic()
+        changed = self._files.look({*self._active, *self._shown_runs()}, everything=everything)
+        if changed:
+            self.log.ingest(changed)
+            self.studies.refresh()
+        asked = {*self._active, *changed}
+        states = {run: self.log.state(run) for run in asked}
+        now = {run: _outline(state) for run, state in states.items() if state.status in ACTIVE}
+        news = now != self._active or any(run not in now for run in changed)
+        self._states += news
+        self._active = now
+        stamps = (self.studies.stamps() if self._shows("stud") else None,
+                  queueing.stamp(self.root) if self._shows("queue") else None)
+        news, self._stamps = news or stamps != self._stamps, stamps
+        if changed:
+            self._changed = self._looked
+        return news or self._looked - self._changed < LIST_S + OPEN_S  # a list of runs shows progress up to LIST_S later
+
+    def _shown_runs(self) -> set[str]:
+        return {topic.partition(":")[2] for page in list(self._pages) for topic in page.topics if not topic.startswith("stud")}
+
+    def _shows(self, beginning: str) -> bool:
+        return any(topic.startswith(beginning) for page in list(self._pages) for topic in page.topics)
+
+    def _tell(self) -> None:
+        """Send every open page the signatures of its topics that have changed since the last message."""
+        known: dict[str, str] = {}
+        for page in list(self._pages):
+            news = {}
+            for topic in page.topics:
+                if topic not in known:
+                    known[topic] = self.signature(topic)
+                if page.told.get(topic) != known[topic]:
+                    news[topic] = known[topic]
+            if news:
+                page.told = page.told | news
+                page.send(json.dumps(news))
+
+    def _work(self) -> None:
+        """Read all runs, then look for changes again and again, until the hub is closed or the runs folder no longer exists."""
+        self._guarded(self._load)
+        self._loaded.set()
+        pause = ALONE_S
+        while self.root.is_dir():
+            woken = self._wake.wait(pause)
+            if self._over.is_set():
+                return
+            self._wake.clear()
+            started = time.monotonic()
+            self._guarded(partial(self._turn, woken))
+            took = time.monotonic() - started
+            pause = max(self._pause(), 10 * took)
+
+    def _pause(self) -> float:
+        if not any(page.topics for page in list(self._pages)):
+            return ALONE_S
+        return LIVELY_S if self._active else OPEN_S
+
+    def _turn(self, woken: bool) -> None:
+        with self._lock:
+            news = self._look(everything=self._pause() == ALONE_S)
+            self._keep_supervisor()
+        if news or woken:
+            self._tell()
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Call `action`. No page would ever be updated again if one error could end the thread."""
+        try:
+            action()
+        except (RampartError, OSError) as error:
+            _LOGGER.warning("The run log was not refreshed: %s", error)
+        except Exception:  # noqa: BLE001 - see above
+            _LOGGER.exception("The run log was not refreshed")
+
+    def _keep_supervisor(self) -> None:
+        """Start a new supervisor if runs are queued, or studies go on, and none is alive, for example because it was killed.
+
+        The supervisor is the process that starts queued runs and launches the runs of studies.
+        """
+        at, states, needed = self._supervised
+        if time.monotonic() - at < SUPERVISOR_S or (states == self._states and not needed):
+            return
+        needed = self.log.waits_for_supervisor() or self.studies.is_active()
+        self._supervised = (time.monotonic(), self._states, needed)
+        if needed:
+            requests.ensure_supervisor(self.root)
+
+
+def _outline(state: RunState) -> tuple[object, ...]:
+    """Return what a page shows of the state of a run: status, cause, attempt, and whole minutes without an event."""
+    silent = silence_minutes(state.silent_s) if state.status in ACTIVE else 0
+    return state.status, state.cause, state.attempt, silent
+
+
+def silence_minutes(silent_s: float | None) -> int:
+    """Return the whole minutes of `silent_s`, the seconds since a run's last event. Return 0 if `silent_s` is None."""
+    return int(silent_s // 60) if silent_s is not None and silent_s >= 60 else 0
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if it does not exist."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

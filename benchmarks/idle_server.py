@@ -1,0 +1,219 @@
+"""Measure what the dashboard costs while nothing happens, on its first visit, and while a reader watches one search.
+
+    python -m benchmarks.idle_server                                    # this checkout; about six minutes
+    python -m benchmarks.idle_server --checkout ../old --checkout .     # two versions, one after the other, in one table
+
+The command generates run folders, starts the dashboard on them, and opens its pages in Chromium. Costs are CPU time in per cent
+of one core, because the machine may be busy with other work. Times until something is on the screen are wall-clock times, so
+they need a quiet machine.
+
+The watched search writes a progress event twice a second and a search step every 1.5 seconds, as the `quick` preset does on two
+cores. The lag is the time from the write of a step until the chart in the browser contains it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.run_log import write_runs
+from tests import sample_runs
+from tests.browser import chromium
+from tests.browser.conftest import Dashboard, start_dashboard
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTLE_S = 6.0  # time between the last action and a measurement
+STEP_S, PROGRESS_S = 1.5, 0.5
+FIRST_STEPS = 40  # steps that the watched search has made before it is watched
+TEXT = "() => (document.querySelector('[data-testid=stMain]')?.innerText ?? '').trim().length > 0"
+LIST = "() => document.querySelector('a[href*=\"run?id=\"]') !== null"
+LAST_STEP = "() => Math.max(0, ...(document.querySelector('.rp-plot')?.data ?? []).flatMap((trace) => trace.x ?? []))"
+
+
+@dataclass
+class Setting:
+    """What all measurements share.
+
+    Attributes:
+        browser: the browser.
+        seconds: length of one measurement.
+        runs: number of runs in the large folder.
+        points: number of alpha values in the large folder.
+    """
+
+    browser: Browser
+    seconds: float
+    runs: int
+    points: int
+
+
+@contextlib.contextmanager
+def dashboard(root: Path, checkout: Path) -> Iterator[Dashboard]:
+    """Yield a dashboard of the version in `checkout` over the runs folder `root`. End it afterwards."""
+    server = start_dashboard(root, checkout=checkout)
+    try:
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(timeout=30)
+
+
+@contextlib.contextmanager
+def tab(browser: Browser) -> Iterator[Page]:
+    """Yield a new tab of 1440 x 900 points. Close it afterwards."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+def cpu_s(*processes: psutil.Process) -> float:
+    """Return the CPU time that processes have used so far, in seconds."""
+    return sum(sum(one.cpu_times()[:2]) for one in processes if one.is_running())
+
+
+def load(process: psutil.Process, seconds: float) -> float:
+    """Return the CPU time that a process uses over a number of seconds, in per cent of one core."""
+    before, started = cpu_s(process), time.monotonic()
+    time.sleep(seconds)
+    return 100 * (cpu_s(process) - before) / (time.monotonic() - started)
+
+
+def browser_processes() -> list[psutil.Process]:
+    """Return the processes of the browser that this process has started."""
+    return [one for one in psutil.Process().children(recursive=True) if "chrom" in one.name()]
+
+
+def idle(server: Dashboard, setting: Setting, name: str) -> dict[str, float]:
+    """Measure a dashboard before the first visit, after a visit, and with an open page.
+
+    Returns:
+        {title: value}. The first visit is measured as well: the times until there is text and until there is a run in the list.
+    """
+    process, found = psutil.Process(server.process.pid), {}
+    time.sleep(SETTLE_S)
+    found[f"{name}: never visited, % of a core"] = load(process, setting.seconds)
+    with tab(setting.browser) as page:
+        started = time.monotonic()
+        page.goto(f"{server.url}/runs", wait_until="commit")
+        page.wait_for_function(TEXT, timeout=180_000)
+        found[f"{name}: first text, s"] = time.monotonic() - started
+        if any(server.runs.glob("*/run.json")):
+            page.wait_for_function(LIST, timeout=180_000)
+            found[f"{name}: first runs in the list, s"] = time.monotonic() - started
+        page.wait_for_timeout(1000 * (SETTLE_S + setting.runs / 50 * (len(list(server.runs.glob("*/run.json"))) > 100)))
+        found[f"{name}: page open, % of a core"] = load(process, setting.seconds)
+        found[f"{name}: memory, MB"] = process.memory_info().rss / 1e6
+    time.sleep(SETTLE_S)
+    found[f"{name}: visited and closed, % of a core"] = load(process, setting.seconds)
+    return found
+
+
+def running_search(root: Path) -> tuple[str, sample_runs.EventsFile]:
+    """Write the folder of a search whose worker is this process. Return its id and the writer of its events."""
+    run = "20261118-0910-arnas-digits-0a01"
+    folder = sample_runs.write_run_json(root, run, "search", created=time.time())
+    events = sample_runs.EventsFile(folder, t=time.time() - FIRST_STEPS * STEP_S)
+    me = psutil.Process(os.getpid())
+    sample_runs.write_process(folder, events, pid=me.pid, started=me.create_time())
+    sample_runs.write_search_steps(events, FIRST_STEPS)
+    return run, events
+
+
+def watched(server: Dashboard, setting: Setting, run: str, events: sample_runs.EventsFile) -> dict[str, float]:
+    """Measure the server and the browser while a tab shows a running search."""
+    process = psutil.Process(server.process.pid)
+    with tab(setting.browser) as page:
+        page.goto(f"{server.url}/run?id={run}")
+        page.wait_for_selector(".rp-plot .main-svg", timeout=60_000)
+        page.wait_for_timeout(1000 * SETTLE_S)
+        everything = browser_processes()
+        before, started = (cpu_s(process), cpu_s(*everything)), time.monotonic()
+        lags = write_and_wait(page, events, setting.seconds)
+        took = time.monotonic() - started
+        after = cpu_s(process), cpu_s(*everything)
+    server_load, browser_load = (100 * (new - old) / took for old, new in zip(before, after, strict=True))
+    return {"watching a search: server, % of a core": server_load, "watching a search: browser, % of a core": browser_load,
+            "watching a search: lag, median, s": statistics.median(lags),
+            "watching a search: lag, 95th percentile, s": statistics.quantiles(lags, n=20)[-1]}
+
+
+def write_and_wait(page: Page, events: sample_runs.EventsFile, seconds: float) -> list[float]:
+    """Write the events of a search at a realistic rate, and return the lags in seconds after which they were on the chart."""
+    written: dict[int, float] = {}
+    lags, started, steps, ticks = [], time.monotonic(), 0, 0
+    while time.monotonic() - started < seconds or written:
+        now = time.monotonic() - started
+        if now >= steps * STEP_S and now < seconds:
+            steps += 1
+            events.t = time.time()
+            sample_runs.write_search_steps(events, 1)
+            written[events.step] = time.monotonic()
+        elif now >= ticks * PROGRESS_S:
+            ticks += 1
+            events.t = time.time()
+            events.write("progress", phase="search", done=events.step + 0.5, total=1000, unit="steps",
+                         passes=42 * events.step + ticks, detail="PGD step 3 of 7")
+        shown = page.evaluate(LAST_STEP)
+        for step in [step for step in written if step <= shown]:
+            lags.append(time.monotonic() - written.pop(step))
+        if now > seconds + 30:
+            break
+        time.sleep(0.1)
+    return lags
+
+
+def measure(checkout: Path, setting: Setting) -> dict[str, float]:
+    """Measure all states of the dashboard of one checkout, and return {title: value}."""
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        empty, three, large = (Path(folder) / name for name in ("empty", "three", "large"))
+        for root in (empty, three, large):
+            root.mkdir()
+        sample_runs.write_sample_runs(three)
+        write_runs(large, setting.runs, setting.points)
+        for root, name in ((empty, "no runs"), (three, "7 runs"), (large, f"{setting.runs:,} runs")):
+            with dashboard(root, checkout) as server:
+                found |= idle(server, setting, name)
+        run, events = running_search(empty)
+        with dashboard(empty, checkout) as server:
+            found |= watched(server, setting, run, events)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
+    """Measure every checkout, print one table, and return {title: value} for each of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkout", type=Path, action="append", help="folder of a version; repeat it to compare versions")
+    parser.add_argument("--seconds", type=float, default=30, help="length of each measurement")
+    parser.add_argument("--runs", type=int, default=1000, help="number of runs in the large folder")
+    parser.add_argument("--points", type=int, default=1_000_000, help="number of alpha values in the large folder")
+    chosen = parser.parse_args(arguments)
+    path = chromium.executable()
+    if path is None:
+        parser.error("Chromium is needed; `make setup` installs it.")
+    checkouts = chosen.checkout or [ROOT]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*chromium.FLAGS, "--disable-gpu"])
+        setting = Setting(browser, chosen.seconds, chosen.runs, chosen.points)
+        found = [measure(one.resolve(), setting) for one in checkouts]
+        browser.close()
+    print(f"{'':50s}" + "".join(f"{str(one)[-16:]:>18s}" for one in checkouts))
+    for title in found[0]:
+        print(f"{title:50s}" + "".join(f"{one[title]:18.2f}" for one in found))
+    return found
+
+
+if __name__ == "__main__":
+    main()
