@@ -91,7 +91,7 @@ def rounded(seconds: float) -> str:
     if seconds < 60:
         return duration(max(5, 5 * round(seconds / 5)))
     if seconds < 3600:
-        return duration(60 * round(seconds / 60))
+        return duration(60 * round(seconds / 60)).removesuffix(" 0 s")
     return duration(600 * round(seconds / 600)) if seconds < 86_400 else f"{seconds / 86_400:.1f} d"
 
 
