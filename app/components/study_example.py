@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from app import session
-from app.components.states import STUDIES_PAGE, problem
+from app.components.states import STUDIES_PAGE, STUDY_PAGE, problem
 from engine.errors import RampartError
 from engine.study.archive import EXAMPLE, open_example, remove_example
 from engine.study.overview import Overview
@@ -20,11 +18,25 @@ def offer() -> None:
     if not EXAMPLE.exists():
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="rp-study-example"):
-        st.html('<div class="rp-question"><h3>See a finished study first</h3><p class="rp-note">Real searches, retrainings and '
+        st.html('<div class="rp-question"><h3>See a study of real runs</h3><p class="rp-note">Real searches, retrainings and '
                 "attacks on digits, with their answer. They fill every page within seconds, are marked as example, and can be "
                 "removed with one click.</p></div>")
         if st.button("Open an example study", key="studies.example", icon=":material/science:"):
-            _perform(lambda: open_example(session.runs_root()), "The example is here. Its runs are marked as example.")
+            show_example()
+
+
+def show_example() -> None:
+    """Add the example studies, and open the page of the first one."""
+    try:
+        ids = open_example(session.runs_root())
+    except RampartError as refusal:
+        problem(str(refusal), link=None)
+        return
+    session.hub().refresh()
+    session.hub().studies.refresh()
+    if ids:
+        st.switch_page(STUDY_PAGE, query_params={"id": ids[0]})
+    st.switch_page(STUDIES_PAGE)  # another tab has added the example meanwhile
 
 
 def removal(studies: list[Overview]) -> None:
@@ -32,17 +44,17 @@ def removal(studies: list[Overview]) -> None:
     if any(one.study.example for one in studies) and st.button(
             "Remove the example", key="studies.example.remove", icon=":material/delete:",
             help="Removes the example studies and their runs. Your own studies and runs stay."):
-        _perform(lambda: remove_example(session.runs_root()), "The example has been removed.")
+        _remove()
 
 
-def _perform(action: Callable[[], object], notice: str) -> None:
-    """Add or remove the example, and show the list of studies with a notice. The page of a removed study has nothing to show."""
+def _remove() -> None:
+    """Remove the example, and show the list of studies with a notice. The page of a removed study has nothing to show."""
     try:
-        action()
+        remove_example(session.runs_root())
     except RampartError as refusal:
         problem(str(refusal), link=None)
         return
     session.hub().refresh()
     session.hub().studies.refresh()
-    st.session_state[NOTICE] = notice
+    st.session_state[NOTICE] = "The example has been removed."
     st.switch_page(STUDIES_PAGE)

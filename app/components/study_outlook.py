@@ -38,8 +38,10 @@ def size_words(outlook: Outlook) -> str:
     """Return a text with the numbers of runs, cells (repetitions of arms), arms and seeds of a study."""
     study = outlook.study
     repeats = f" × {plural(study.retrainings, 'retraining')}" if study.retrainings > 1 else ""
-    return (f"{plural(outlook.time.runs, 'run')} in {plural(len(study.cells()), 'cell')}: {plural(len(study.arms), 'arm')} × "
-            f"{plural(len(study.search_seeds), 'search seed')}{repeats}")
+    seeds = plural(len(study.search_seeds), "search seed")
+    arms = f"{plural(len(study.arms), 'arm')} × {seeds}" if not any(arm.seeds for arm in study.arms) else (
+        f"{plural(len(study.arms), 'arm')}, up to {seeds} each")
+    return f"{plural(outlook.time.runs, 'run')} in {plural(len(study.cells()), 'cell')}: {arms}{repeats}"
 
 
 def time_words(outlook: Outlook) -> str:
@@ -70,9 +72,10 @@ def rounded(seconds: float) -> str:
 def power_words(power: Power | None) -> str:
     """Return a text with the smallest difference that a study can detect, and the spread between search seeds that it assumes."""
     if power is None:
-        return "it ranks networks and tests no difference"
+        return "ranks networks; tests no contrast of arms"
     if power.difference is None:
-        return f"no difference: at this size, no contrast can become significant (smallest adjusted p: {power.smallest_p:.2g})"
+        return ("nothing: with so few seeds, no contrast can become significant (smallest possible adjusted p: "
+                f"{power.smallest_p:.2g})")
     source = f"measured on {power.spread.seeds} search seeds" if power.spread.seeds else "assumed"
     return (f"differences from {100 * power.difference:.1f} points, at 80 % power and a spread of "
             f"{100 * power.spread.value:.1f} points between search seeds ({source})")

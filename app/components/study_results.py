@@ -37,12 +37,12 @@ def arms_charts(overview: Overview) -> None:
     results, title = overview.results, capitalised(endpoint_text(overview.study))
     study_id = overview.study.id
     bars = "; bars: retrainings" if overview.study.retrainings > 1 else ""
-    section(title, f"{conditions_text(results)}; filled: mean over the search seeds with its 95 % t interval; circles: search "
+    section(title, f"{conditions_text(results)}; filled: mean over the search seeds with its 95 % interval; circles: search "
             f"seeds{bars}")
     live_plot(strip_figure(results.arms, "Accuracy, test split"), key=f"study_strip_{study_id}",
               height=strip_height(len(results.arms)), label=f"{title} of each arm")
     if overview.study.endpoint != "natural" and any(any(arm.measured("natural")) for arm in results.arms.values()):
-        section("Natural against robust accuracy", "means over the search seeds with 95 % t intervals; dotted: the front")
+        section("Natural against robust accuracy", "means over the search seeds with 95 % intervals; dotted: the front")
         live_plot(front_figure(results.arms, "Robust accuracy"), key=f"study_front_{study_id}", height=420,
                   label="Natural accuracy against the endpoint of each arm")
 

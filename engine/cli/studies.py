@@ -66,11 +66,12 @@ def study(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="extend: number of search seeds (default %(default)s)")
     parser.add_argument("--form", choices=FORMATS, default="markdown", help="report: file format (default %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="report, pack: file to write (default: the terminal, ID.tar.xz)")
-    parser.add_argument("--with-runs", action="store_true", help="delete: also delete the runs that were launched for the study")
+    parser.add_argument("--with-runs", action="store_true", help="delete: also delete the runs that were launched for the study "
+                        "(a terminal asks, if this is left out)")
     parser.add_argument("--wait", action="store_true", help="new, run, extend: stay until every cell has its result")
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.action not in ("list", "questions", "example") and not options.name:
         raise ConfigError(f"study {options.action} needs {'a question or a file' if options.action == 'new' else 'an id'}; "
                           f"`rampart study {'questions' if options.action == 'new' else 'list'}` lists them.")
@@ -111,23 +112,28 @@ def _new(options: argparse.Namespace, root: Path) -> int:
     study_id = actions.launch(root, declared)
     if options.wait:
         return _wait(root, study_id, options.json)
-    print(json.dumps({"id": study_id}) if options.json else f"{study_id}\n{_outlook(declared, root)}")
+    print(json.dumps({"id": study_id}) if options.json else f"{study_id}\n{_outlook(declared, root, study_id)}")
     return 0
 
 
-def _outlook(declared: Study, root: Path) -> str:
-    """Return how long a study takes and how small a difference it detects, in one line."""
-    time_needed = estimate(declared, Durations(root))
+def _outlook(declared: Study, root: Path, study_id: str) -> str:
+    """Return how long a study that was just launched takes and how small a difference it detects, in one line.
+
+    Runs that exist already take no time.
+    """
+    time_needed = estimate(declared, Durations(root), cells_of(root, study_id), root)
     duration = "of unknown duration" if time_needed.seconds is None else f"about {seconds_text(time_needed.seconds)}"
     power = power_of(declared, spread_of(declared, ()))
     if power is None:
-        detects = "ranks networks and tests no difference"
+        detects = "ranks networks and tests no contrast of arms"
     elif power.difference is None:
         detects = "at this size, no contrast can become significant"
     else:
         detects = (f"detects differences from {100 * power.difference:.1f} points at 80 % power, if search seeds spread by "
                    f"{100 * power.spread.value:.1f} points")
-    return f"{time_needed.runs} runs, {duration}; {detects}"
+    if not time_needed.runs:
+        return f"every run exists already; {detects}"
+    return f"{plural_text(time_needed.runs, 'run')}, {duration}; {detects}"
 
 
 def _declared(options: argparse.Namespace) -> Study:
@@ -192,10 +198,17 @@ def _report(options: argparse.Namespace, root: Path) -> int:
 
 def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    removed = actions.delete(root, folder.id, with_runs=options.with_runs)
+    removed = actions.delete(root, folder.id, with_runs=options.with_runs or _wants_runs_deleted(options))
     print(json.dumps({"id": folder.id, "runs": removed}) if options.json else
           f"{folder.id}  deleted, with {plural_text(removed, 'run')}")
     return 0
+
+
+def _wants_runs_deleted(options: argparse.Namespace) -> bool:
+    """Ask the user whether the runs of a study are deleted with it. Without a terminal, and with --json, they are kept."""
+    if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return input("Delete the runs that were launched for this study too? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _pack(options: argparse.Namespace, root: Path) -> int:

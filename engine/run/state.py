@@ -31,6 +31,10 @@ STATUSES = ("queued", "running", "stopping", "stopped", "finished", "failed")
 START_TOLERANCE_S = 3.0
 # A worker on another machine that shares the folder counts as alive if its heartbeat is this recent.
 FRESH_HEARTBEAT_S = 15.0
+# Causes of failures that came from outside the run: someone or something ended its process.
+HOST_RESTARTED = "The host restarted during the run."
+WORKER_GONE = "The worker was killed or crashed: its process ended without recording a cause."
+KILLED_BY = "Killed by signal"  # a number follows
 # A living worker that has written no event for this long is called silent. Its time left is then unknown.
 SILENT_S = 60.0
 
@@ -67,6 +71,14 @@ class RunState:
     def is_over(self) -> bool:
         """True if the run has stopped, finished or failed. Then nothing more happens unless the user resumes the run."""
         return self.status in ("stopped", "finished", "failed")
+
+
+def ended_from_outside(cause: str) -> bool:
+    """Return True if the cause of a failure is that the worker was killed or its host restarted.
+
+    The run did nothing wrong then, and can be resumed. A kill for lack of memory does not count.
+    """
+    return cause in (HOST_RESTARTED, WORKER_GONE) or cause.startswith(KILLED_BY)
 
 
 @cache
@@ -207,8 +219,8 @@ def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | 
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed.", since
     if process.get("boot_id") != boot_id():
-        return "failed", "The host restarted during the run.", since
-    return "failed", "The worker was killed or crashed: its process ended without recording a cause.", since
+        return "failed", HOST_RESTARTED, since
+    return "failed", WORKER_GONE, since
 
 
 def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:

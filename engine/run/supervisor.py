@@ -29,7 +29,7 @@ from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.folder import RunFolder, read_json, run_ids
 from engine.run.launcher import Launcher, LocalLauncher, Start
 from engine.run.queue import Queue, read_queue
-from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
+from engine.run.state import FRESH_HEARTBEAT_S, KILLED_BY, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
 from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
 
 POLL_S = 0.2
@@ -95,7 +95,7 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
         if -code == signal.SIGKILL and ran_out_of_memory:
             return "failed", "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches."
-        return "failed", f"Killed by signal {-code} ({name})."
+        return "failed", f"{KILLED_BY} {-code} ({name})."
     last = (folder.last_lines(1) or ["log.txt is empty"])[-1]
     return "failed", f"Exit code {code}: {last}"
 

@@ -13,7 +13,7 @@ from engine.errors import ConfigError, RampartError, RunError
 from engine.run import admission, provenance
 from engine.run.bulk import Outcome
 from engine.run.folder import RunFolder, new_id
-from engine.run.state import compute
+from engine.run.state import compute, ended_from_outside
 from engine.run.trash import put
 from engine.study.declaration import Study, kind_of
 from engine.study.folder import StudyFolder, study_ids
@@ -23,6 +23,8 @@ from engine.study.planning import Plan, plan_of
 
 # The supervisor launches at most this many runs of a study at a time, so that it can watch its workers in between.
 MOST_AT_ONCE = 20
+# A run of a study that is killed again and again is left alone after so many attempts.
+MOST_ATTEMPTS = 3
 
 
 def launch(runs: Path | str, study: Study) -> str:
@@ -56,6 +58,8 @@ def launch(runs: Path | str, study: Study) -> str:
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
     """Launch runs of a study that are due, at most `MOST_AT_ONCE`, and return their number. The supervisor calls this.
 
+    Runs of the study whose worker was killed, or whose host restarted, are resumed up to `MOST_ATTEMPTS` attempts.
+
     A study that is stopped or complete launches nothing. When all its runs have finished, the study is marked as complete.
 
     Raises:
@@ -65,20 +69,33 @@ def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
     if folder.is_stopped or folder.is_complete:
         return 0
     plan = Plan(folder.read(), known or Runs(runs))
+    _revive(runs, plan)
     launched = plan.launch(MOST_AT_ONCE)
     if not launched and all(cell.status == "finished" for cell in plan.cells):
         folder.mark("complete")
     return len(launched)
 
 
+def _revive(runs: Path, plan: Plan) -> None:
+    """Resume the runs of a study that failed because their worker was killed or their host restarted."""
+    ended = {step.run for cell in plan.cells for step in cell.steps
+             if step.status == "failed" and not step.reused and ended_from_outside(step.cause)}
+    for run_id in ended:
+        state = compute(RunFolder(runs, run_id), with_parent=False)
+        if state.can_resume and state.attempt < MOST_ATTEMPTS:
+            _without_race(requests.resume, runs, run_id)
+
+
 def stop(runs: Path | str, study_id: str) -> None:
     """Stop a study: launch no further runs for it, and stop its own runs that have not ended.
 
     Raises:
-        RunError: there is no such study, or the request cannot be written.
+        RunError: there is no such study, it has ended already, or the request cannot be written.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
+    if all(cell.status == "finished" for cell in plan_of(runs, study).cells):
+        raise RunError(f"Only a study with unfinished cells can be stopped, {study_id} is finished; nothing to do.")
     folder.mark("stop")
     for known in reversed(Runs(runs).of_study(study.id)):  # the last run of a chain first, so that none starts in between
         if compute(RunFolder(runs, known.id), with_parent=False).can_stop:
@@ -123,6 +140,10 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
     if isinstance(seeds, int):
         first = max(study.search_seeds) + 1
         seeds = range(first, first + min(seeds, MOST_SEEDS + 1))
+    total = len(dict.fromkeys((*study.search_seeds, *seeds)))
+    if total > MOST_SEEDS:
+        raise RunError(f"A study can have at most {MOST_SEEDS} search seeds. This one has {len(study.search_seeds)}, so at most "
+                       f"{MOST_SEEDS - len(study.search_seeds)} can be added.")
     try:
         check_size(replace(study, search_seeds=tuple(dict.fromkeys((*study.search_seeds, *seeds)))))
     except ConfigError as refusal:

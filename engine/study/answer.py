@@ -209,12 +209,19 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
                      f"has {fewest}.")
     if failed := sum(cell.status in ("failed", "stopped") for cell in results.cells):
         notes.append(f"Failed or stopped, so that their results are missing: {failed} of {len(results.cells)} cells.")
+    if looks := sum(extension.looked for extension in extensions):
+        notes.append(f"Looks at the results before an extension: {looks}.")
     for extension in extensions:
         seen = ", after results were known, which raises the rate of false claims" if extension.looked else ""
         notes.append(f"Extended by {plural_text(len(extension.seeds), 'search seed')}{seen}.")
     if reused := sum(any(step.reused for step in cell.steps) for cell in results.cells):
         notes.append(f"{reused} of {len(results.cells)} cells reuse runs that existed before or belong to another study.")
     doubtful = [cell for arm in results.arms.values() for cell in arm.cells if cell.badge.colour != "green"]
+    unchecked = [cell for cell in doubtful if cell.badge.reasons[0].startswith("No check was made")]
+    if unchecked:
+        notes.append(f"No reliability check was made for {len(unchecked)} of {results.done} accuracies, for example that of "
+                     f"{unchecked[0].run}.")
+    doubtful = [cell for cell in doubtful if cell not in unchecked]
     if doubtful:
         notes.append(f"The reliability checks do not confirm {len(doubtful)} of {results.done} accuracies, for example that of "
                      f"{doubtful[0].run}: {doubtful[0].badge.reasons[0]}")

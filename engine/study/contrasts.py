@@ -168,6 +168,7 @@ def clause(contrast: Contrast) -> str:
     c = contrast
     if c.difference is None:
         return f"{c.first} and {c.second} have no results to compare yet"
+    unequal = c.macs_ratio is not None and abs(c.macs_ratio - 1) > MACS_TOLERANCE
     if c.verdict in ("better", "worse"):
         best, other, sign = (c.first, c.second, 1) if c.verdict == "better" else (c.second, c.first, -1)
         ends = sorted(sign * end for end in c.interval) if c.interval else None
@@ -175,10 +176,11 @@ def clause(contrast: Contrast) -> str:
         size = f", with {ratio:.2f} times its MACs" if ratio is not None and abs(ratio - 1) > MACS_TOLERANCE else ""
         interval = f" ({_level(c)}: {points_text(ends[0])} to {points_text(ends[1])})" if ends else ""
         return f"{best} beats {other} by {points_text(sign * c.difference)} points{interval}{size}"
+    sizes = f", where {c.first} has {c.macs_ratio:.2f} times the MACs of {c.second}" if unequal else ""
     if c.verdict == "equal":
-        return f"{c.first} and {c.second} are equal within the declared margin"
+        return f"{c.first} and {c.second} are equal within the declared margin{sizes}"
     possible = _possible(c) if c.interval is None else f"{_level(c)}: {_range(c.interval)} points remain possible"
-    return f"{c.first} and {c.second} cannot be told apart ({possible})"
+    return f"{c.first} and {c.second} cannot be told apart ({possible}){sizes}"
 
 
 def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | None:

@@ -79,6 +79,9 @@ def from_record(record: Mapping[str, Any]) -> Study:
     analysis = _text(record, "analysis", "contrasts")
     contrasts = tuple(_pair(one) for one in _list(record, "contrasts", [])) or tuple(
         (base, arm.name) for arm in arms if arm.name != base and analysis == "contrasts")
+    if missing := [name for name in ("question", "dataset") if record.get(name) is None]:
+        raise ConfigError(f"A study needs {' and '.join(missing)}, which this one does not have; `rampart study new space "
+                          "--print` prints a complete study.")
     return Study(
         question=_text(record, "question"), dataset=_text(record, "dataset"), preset=_text(record, "preset", "quick"), arms=arms,
         search_seeds=_seeds(record.get("search_seeds", 5)), retrainings=_whole(record, "retrainings", 1), contrasts=contrasts,
@@ -257,7 +260,7 @@ def _check_arms(study: Study) -> None:
         raise _refuse("arms", f"1 to {MOST_ARMS} arms", len(study.arms))
     names = [arm.name for arm in study.arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise _refuse("arms", "arms with different names", ", ".join(twice))
+        raise ConfigError(problems={"arms": f"Several arms are named {', '.join(twice)}; give each arm its own name."})
     for arm in study.arms:
         if not 0 <= arm.seeds <= len(study.search_seeds):
             raise _refuse("arms", f"arms with at most {len(study.search_seeds)} seeds, as many as the study has", arm.seeds)

@@ -40,7 +40,7 @@ def test_without_runs_each_question_is_a_card_with_one_launch_button(empty: Path
     for name, recipe in recipes().items():
         assert recipe.question.split("'")[0] in text and page.button(key=f"studies.launch.{name}").label == "Launch"
     assert "12 runs in 4 cells: 2 arms × 2 search seeds" in text and "by our own timings" in text
-    assert "at this size, no contrast can become significant (smallest adjusted p: 0.33)" in text
+    assert "with so few seeds, no contrast can become significant (smallest possible adjusted p: 0.33)" in text
 
 
 def test_the_size_and_the_dataset_stand_in_the_address(empty: Path) -> None:
@@ -216,8 +216,8 @@ def test_time_and_power_are_stated_with_their_sources(empty: Path) -> None:
         "machine. The first such runs are timed, and the estimate then stands here")
     words = power_words(power_of(study, Spread(0.01, 30)))
     assert words.endswith("1.0 points between search seeds (measured on 30 search seeds)")
-    assert power_words(Power(Spread(0.02, 0), None, 1.0)).startswith("no difference: at this size")
-    assert power_words(None) == "it ranks networks and tests no difference"
+    assert power_words(Power(Spread(0.02, 0), None, 1.0)).startswith("nothing: with so few seeds")
+    assert power_words(None) == "ranks networks; tests no contrast of arms"
 
 
 def test_the_example_opens_and_is_removed_with_one_click_each(empty: Path) -> None:

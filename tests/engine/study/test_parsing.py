@@ -89,13 +89,13 @@ def test_json_and_yaml_mean_the_same() -> None:
 
 
 @pytest.mark.parametrize(("entries", "words"), [
-    ({"question": None}, "question of a study must be a text"),
+    ({"question": None}, "A study needs question, which this one does not have"),
     ({"dataset": "mnits"}, "mnits"),
     ({"preset": "quik"}, "preset of a study must be one of"),
     ({"arms": []}, "1 to 100 arms"),
     ({"arms": [{"name": "A", "method": "arnas"}], "match": None, "reference": None},
      "at least two, so that there is something to compare"),
-    ({"arms": [{"name": "A", "method": "arnas"}, {"name": "A", "method": "dsara"}], "reference": "A"}, "different names"),
+    ({"arms": [{"name": "A", "method": "arnas"}, {"name": "A", "method": "dsara"}], "reference": "A"}, "Several arms are named A"),
     ({"arms": [{"name": "A"}], "reference": "A"}, "needs a search method, a genotype or the name of a network"),
     ({"arms": [{"name": "A", "method": "arnsa"}]}, "arnsa"),
     ({"arms": [{"name": "A", "method": "arnas", "search": {"epoch": 3}}, {"name": "B", "method": "arnas"}], "reference": "A"},

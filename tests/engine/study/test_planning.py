@@ -14,6 +14,7 @@ from engine.configuring import recorded
 from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run.folder import RunFolder
+from engine.run.state import WORKER_GONE
 from engine.study import actions
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
@@ -21,7 +22,7 @@ from engine.study.overview import status_of
 from engine.study.parsing import from_text
 from engine.study.planning import CellState, plan_of
 from tests.engine.run.processes import without_supervisor
-from tests.sample_studies import finish_run, finish_study
+from tests.sample_studies import fail_one, finish_run, finish_study
 
 TWO_ARMS = """
 question: Does lambda matter?
@@ -200,8 +201,8 @@ def test_an_extension_by_a_seed_that_is_there_is_refused(runs: Path) -> None:
 
 def test_an_extension_has_the_limits_of_a_study(runs: Path) -> None:
     study_id = actions.launch(runs, from_text(TWO_ARMS))
-    for seeds in (100_000, [1000]):
-        with pytest.raises(RunError, match="search_seeds"):
+    for seeds, words in ((100_000, "at most 98 can be added"), ([1000], "search_seeds")):
+        with pytest.raises(RunError, match=words):
             actions.extend(runs, study_id, seeds)
     assert StudyFolder(runs, study_id).read().search_seeds == (0, 1)
 
@@ -241,3 +242,23 @@ def test_the_study_file_and_the_runs_are_all_that_is_needed(runs: Path, tmp_path
     elsewhere = tmp_path / "elsewhere"
     runs.rename(elsewhere)
     assert all(cell.status == "finished" for cell in cells(elsewhere, study_id))
+
+
+@pytest.mark.parametrize(("cause", "attempt", "again"), [
+    (WORKER_GONE, 1, True), ("Killed by signal 9 (SIGKILL).", 1, True), (WORKER_GONE, actions.MOST_ATTEMPTS, False),
+    ("Out of memory.", 1, False)])
+def test_a_run_that_was_killed_is_resumed_and_one_with_an_error_is_not(runs: Path, cause: str, attempt: int, again: bool) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    folder = RunFolder(runs, fail_one(runs, study_id, cause))
+    for file in (folder.process_json, folder.exit_json):
+        atomic_write_json(file, json.loads(file.read_text()) | {"attempt": attempt})
+    actions.advance(runs, study_id)
+    assert (requests.status(runs, folder.id).status == "queued") is again
+
+
+def test_a_finished_study_cannot_be_stopped(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    with pytest.raises(RunError, match="is finished; nothing to do"):
+        actions.stop(runs, study_id)
+    assert not StudyFolder(runs, study_id).is_stopped

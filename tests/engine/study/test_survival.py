@@ -53,8 +53,6 @@ def test_killed_in_the_middle_equals_undisturbed_and_a_second_study_runs_nothing
         dashboard.kill()
         until(lambda: requests.supervisor_pid(runs) is None, "the supervisor is gone")
         requests.ensure_supervisor(runs)
-        until(lambda: requests.status(runs, search).status == "failed", "the kill is noticed")
-        assert actions.resume(runs, study_id) >= 1
         assert outcomes(finished(runs, study_id)) == expected
         workers = len(list(runs.glob("*/process.json")))
         again = actions.launch(runs, from_text(STUDY))
