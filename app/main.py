@@ -35,6 +35,7 @@ def pages() -> dict[str, st.Page]:
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
+        "sql": st.Page(HERE / "views/sql.py", title="SQL", url_path="sql"),
         "import": st.Page(HERE / "views/imports.py", title="Import", url_path="import"),
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from engine.cli import main
 from engine.errors import RunLogError
 from engine.log import RunLog, sql_worker
 from engine.log.schema_docs import tables
@@ -161,13 +162,13 @@ def test_documentation_covers_the_tables_as_they_are(console: Console) -> None:
                for table in tables() for column in table.columns)
 
 
-def test_the_command_prints_text_json_and_csv(log: RunLog) -> None:
-    def rampart(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "engine", "sql", "--runs", str(log.root), *arguments], capture_output=True,
-                              text=True, check=False)
+def test_the_command_prints_text_json_and_csv(log: RunLog, capsys: pytest.CaptureFixture[str]) -> None:
+    def rampart(*arguments: str) -> tuple[int, str, str]:
+        return main(["sql", "--runs", str(log.root), *arguments]), *capsys.readouterr()
 
-    found = json.loads(rampart("select kind, count(*) as n, null as x from folder group by kind order by kind", "--json").stdout)
+    _, text, _ = rampart("select kind, count(*) as n, null as x from folder group by kind order by kind", "--json")
+    found = json.loads(text)
     assert found["columns"] == ["kind", "n", "x"] and not found["cut"] and found["rows"][0]["kind"] == "attack"
-    assert rampart("select '=1' as a, 2 as b", "--csv").stdout.splitlines() == ["a,b", "'=1,2"]
-    refused = rampart("drop table folder")
-    assert refused.returncode == 2 and "got DROP" in refused.stderr and "Traceback" not in refused.stderr
+    assert rampart("select '=1' as a, 2 as b", "--csv")[1].splitlines() == ["a,b", "'=1,2"]
+    code, _, refusal = rampart("drop table folder")
+    assert code == 2 and "got DROP" in refusal
