@@ -20,7 +20,8 @@ from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 
 HERE = Path(__file__).parent
-WITHOUT_RUNS = ("launch", "studies", "study", "import")  # pages that create the first run, or that show why there is none yet
+# Pages that create the first run, or that show why there is none yet.
+WITHOUT_RUNS = ("launch", "studies", "study", "import", "datasets")
 
 
 def pages() -> dict[str, st.Page]:
@@ -35,6 +36,7 @@ def pages() -> dict[str, st.Page]:
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
+        "datasets": st.Page(HERE / "views/datasets.py", title="Datasets", url_path="datasets"),
         "sql": st.Page(HERE / "views/sql.py", title="SQL", url_path="sql"),
         "import": st.Page(HERE / "views/imports.py", title="Import", url_path="import"),
     }

@@ -387,11 +387,12 @@ def _dataset(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--from", dest="source", metavar="DIR", help="folder of the official files, or of one folder per class")
     parser.add_argument("--side", type=int, help="height and width of an image folder's images in pixels (default 32)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--progress", action="store_true", help="print progress as lines of JSON: [activity, done, total]")
     options = parser.parse_args(arguments)
     if options.action == "fetch" and options.name:
         from engine.cli.waiting import fetched
 
-        return fetched(options.name, options.source, options.side, options.json)
+        return fetched(options.name, options.source, options.side, options.json, options.progress)
     if options.action == "fetch" or options.name or options.source or options.side:
         parser.error("The action fetch takes the name of one dataset, list takes nothing")
     listed = api.datasets()
