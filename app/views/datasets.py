@@ -59,7 +59,8 @@ def overview(listed: list[Presence], chosen: str) -> None:
                StaticColumn[Presence]("Classes", lambda one: count(one.classes), right=True),
                StaticColumn[Presence]("Epsilon", lambda one: epsilon_text(DATASETS[one.name].epsilon)
                                       if one.name in DATASETS else EMPTY, right=True))
-    st.html(html_table(columns, listed, label="Datasets", row_look=lambda one: "rp-chosen" if one.name == chosen else ""))
+    st.html(html_table(columns, listed, label="Datasets", look="rp-datasets",
+                       row_look=lambda one: "rp-chosen" if one.name == chosen else ""))
 
 
 def facts(dataset: Dataset) -> None:
@@ -89,12 +90,12 @@ presence = next(one for one in listed if one.name == chosen)
 dataset = described(chosen)
 st.html(f'<h2 class="rp-section">{escape(presence.title)}</h2>'
         f'<p class="rp-note">{escape(dataset.description if dataset else presence.advice)}</p>')
-if not presence.present:
-    fetch_panel(presence)
+left, right = st.columns([3, 2], gap="large")
+with left if dataset is None or presence.present else right:
+    if not presence.present:
+        fetch_panel(presence)
+    elif dataset is not None:
+        content(dataset)
 if dataset is not None:
-    left, right = st.columns([3, 2], gap="large")
-    with right:
+    with right if presence.present else left:
         facts(dataset)
-    with left:
-        if presence.present:
-            content(dataset)

@@ -36,7 +36,7 @@ def take(sql: str) -> None:
 
 def editor() -> None:
     """Show the examples, the editor and the button that runs the query."""
-    st.html('<p class="rp-label">Examples</p>')
+    st.caption("Examples")
     with st.container(horizontal=True, gap="small", key="rp-sqlexamples"):
         for title, sql in EXAMPLES.items():
             st.button(title, key=f"sql.example.{title}", on_click=take, args=(sql,))

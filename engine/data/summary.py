@@ -9,7 +9,7 @@ from typing import Any
 from engine.data.dataset import SPLITS, Dataset
 from engine.data.splits import make_splits
 
-SAMPLE_CLASSES, SAMPLES = 10, 8
+SAMPLE_CLASSES, SAMPLES = 10, 5
 
 
 @dataclass(frozen=True)
