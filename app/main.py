@@ -22,7 +22,8 @@ from engine.run.folder import run_ids  # noqa: E402
 from engine.run.trash import trash_of  # noqa: E402
 
 HERE = Path(__file__).parent
-WITHOUT_RUNS = ("launch", "studies", "study", "import")  # pages that create the first run, or that show why there is none yet
+# Pages that create the first run, or that show why there is none yet.
+WITHOUT_RUNS = ("launch", "studies", "study", "import", "datasets")
 
 
 def pages() -> dict[str, st.Page]:
@@ -39,6 +40,8 @@ def pages() -> dict[str, st.Page]:
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "compare": st.Page(HERE / "views/compare.py", title="Compare", url_path="compare"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
+        "datasets": st.Page(HERE / "views/datasets.py", title="Datasets", url_path="datasets"),
+        "sql": st.Page(HERE / "views/sql.py", title="SQL", url_path="sql"),
         "import": st.Page(HERE / "views/imports.py", title="Import", url_path="import"),
     }
 

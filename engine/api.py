@@ -42,10 +42,11 @@ from engine.run.state import RunState
 from engine.search.methods.registry import METHODS
 
 if TYPE_CHECKING:  # these import pandas and DuckDB, which most verbs do not need
+    from engine.log.sql import Answer
     from engine.report.robustness import Distinctions, RobustnessTable
 
 __all__ = ["Finding", "Setting", "compare", "datasets", "describe", "differences", "doctor", "fetch_dataset", "force_stop",
-           "launch", "launch_all", "presets", "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema",
+           "launch", "launch_all", "presets", "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema", "sql",
            "status", "stop", "table", "transplant", "wait"]
 
 
@@ -281,6 +282,23 @@ def reindex(*, runs: Path | str | None = None) -> Any:
     from engine.log import reindex as rebuild
 
     return rebuild(runs_root(runs))
+
+
+def sql(query: str, *, runs: Path | str | None = None) -> Answer:
+    """Run a user's query on the run log and return its result, with the limits of the SQL page.
+
+    Args:
+        query: one SQL statement that only reads.
+        runs: folder of all runs; None for the default.
+
+    Raises:
+        RunLogError: the query is refused, fails, or exceeds a limit.
+    """
+    from engine.log import snapshot
+    from engine.log.sql import Console
+
+    with snapshot(runs_root(runs)) as log:
+        return Console(log).ask(query)
 
 
 def datasets() -> list[Presence]:

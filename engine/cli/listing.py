@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.attack.statistics import accuracy_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
@@ -46,3 +50,22 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return None
     return value.item() if hasattr(value, "item") else value
+
+
+def answer_text(table: pa.Table, form: str, **facts: Any) -> str:
+    """Format the rows of an SQL query.
+
+    Args:
+        table: the rows.
+        form: "text", "json" or "csv". JSON has the keys columns and rows (a list of objects), and `facts`.
+        facts: further entries of the JSON.
+    """
+    if form == "csv":
+        from engine.report.records import csv_of  # imports pyarrow, which most verbs do not need
+
+        return csv_of(table).decode().rstrip("\r\n")
+    if form == "json":
+        rows = [{name: json_value(value) for name, value in row.items()} for row in table.to_pylist()]
+        return json.dumps({"columns": table.column_names, "rows": rows, **facts}, default=str)
+    lines = [["" if value is None else " ".join(str(value).split()) for value in row.values()] for row in table.to_pylist()]
+    return table_text([table.column_names, *lines])

@@ -15,7 +15,7 @@ from engine import __version__, api
 from engine.architecture.network import is_named, named_network
 from engine.architecture.placement import RULES
 from engine.cli import flags, marks
-from engine.cli.listing import table_text
+from engine.cli.listing import answer_text, table_text
 from engine.cli.parser import Parser, add_arrangement
 from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
@@ -336,6 +336,21 @@ def _presets(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _sql(verb: str, arguments: list[str]) -> int:
+    parser = _parser(verb)
+    parser.add_argument("query", help="one statement that only reads, such as \"select * from folder\"; - reads it from stdin")
+    parser.add_argument("--csv", action="store_true", help="print CSV")
+    options = parser.parse_args(arguments)
+    if options.csv and options.json:
+        parser.error("--csv and --json exclude each other")
+    answer = api.sql(sys.stdin.read() if options.query == "-" else options.query, runs=options.runs)
+    form = "csv" if options.csv else "json" if options.json else "text"
+    print(answer_text(answer.table, form, cut=answer.cut, seconds=round(answer.seconds, 3)))
+    if answer.cut:
+        print(f"Only the first {answer.table.num_rows:,} rows are shown; add a condition or LIMIT.", file=sys.stderr)
+    return 0
+
+
 def _dataset(verb: str, arguments: list[str]) -> int:
     parser = Parser(verb, VERBS[verb].text, epilog="Data folder: $RAMPART_DATA, else ~/.cache/rampart/data. An image folder with "
                     "one folder per class becomes a dataset by: dataset fetch NAME --from DIR --side 32")
@@ -344,11 +359,12 @@ def _dataset(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--from", dest="source", metavar="DIR", help="folder of the official files, or of one folder per class")
     parser.add_argument("--side", type=int, help="height and width of an image folder's images in pixels (default 32)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--progress", action="store_true", help="print progress as lines of JSON: [activity, done, total]")
     options = parser.parse_args(arguments)
     if options.action == "fetch" and options.name:
         from engine.cli.waiting import fetched
 
-        return fetched(options.name, options.source, options.side, options.json)
+        return fetched(options.name, options.source, options.side, options.json, options.progress)
     if options.action == "fetch" or options.name or options.source or options.side:
         parser.error("The action fetch takes the name of one dataset, list takes nothing")
     listed = api.datasets()
@@ -397,6 +413,7 @@ VERBS: dict[str, Verb] = {
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; print the result for retrain --genotype."),
     "import": Verb(_import, "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing."),
     "dataset": Verb(_dataset, "List the datasets on this machine (list); download and prepare one (fetch NAME)."),
+    "sql": Verb(_sql, "Run a read-only SQL query on the run log; at most 10,000 rows and 10 s."),
     "doctor": Verb(_doctor, "Report what this machine offers and what is missing."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it again."),
     "schema": Verb(_schema, "Print the JSON schema of a kind's settings."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,20 @@ def _title(runs: Path, run_id: str) -> str:
     return str(folder.read_run().get("title") or run_id) if folder.exists() else run_id
 
 
-def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:
+class ProgressLines:
+    """A printer of progress as lines of JSON, [activity, done, total], at most five a second."""
+
+    def __init__(self) -> None:
+        self._latest = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Print the progress, unless a line was printed just before. The end of an activity is always printed."""
+        if done >= total or time.monotonic() - self._latest > 0.2:
+            self._latest = time.monotonic()
+            print(json.dumps([what, done, total]), flush=True)
+
+
+def fetched(name: str, source: str | None, side: int | None, as_json: bool, as_lines: bool = False) -> int:
     """Download and prepare a dataset with one progress bar per file, and print the number of its images.
 
     Args:
@@ -164,6 +178,7 @@ def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> i
         source: folder of the official files, or of one folder of images per class; None to download.
         side: height and width in pixels to which the images of an image folder are scaled; None for the default.
         as_json: True to print JSON instead of progress bars and text.
+        as_lines: True to print the progress as lines of JSON on stdout, at most five a second, instead of bars.
 
     Returns:
         Exit code: 0, or 130 if the user interrupted the download.
@@ -179,7 +194,7 @@ def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> i
         bars[what].update(done - bars[what].n)
 
     try:
-        dataset = api.fetch_dataset(name, source=source, side=side, progress=on_progress)
+        dataset = api.fetch_dataset(name, source=source, side=side, progress=ProgressLines() if as_lines else on_progress)
     except KeyboardInterrupt:
         print(f"The downloaded part is kept; the same command continues: rampart dataset fetch {name}", file=sys.stderr)
         return 130

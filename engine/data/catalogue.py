@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from engine.data import folders
 from engine.data.cifar import CIFAR10, CIFAR100
 from engine.data.dataset import Dataset
-from engine.data.digits import DIGITS
+from engine.data.digits import DIGITS, DIGITS16, DIGITS32
 from engine.data.mnist5k import MNIST5K
 from engine.data.photographs import PHOTOGRAPHS
 from engine.data.svhn import SVHN
@@ -55,7 +55,7 @@ DATASETS: DatasetRegistry = DatasetRegistry("dataset")
 # Datasets without classes. Only searches that need images from a second dataset can use them.
 UNLABELLED: Registry[Dataset] = Registry("dataset without classes")
 
-for _dataset in (DIGITS, MNIST5K, CIFAR10, CIFAR100, SVHN, TINY_IMAGENET):
+for _dataset in (DIGITS, DIGITS16, DIGITS32, MNIST5K, CIFAR10, CIFAR100, SVHN, TINY_IMAGENET):
     DATASETS.add(_dataset.name, _dataset)
 UNLABELLED.add(PHOTOGRAPHS.name, PHOTOGRAPHS)
 

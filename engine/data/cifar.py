@@ -53,7 +53,7 @@ CIFAR10 = Dataset(
     # From the DARTS code, cnn/utils.py.
     channel_statistics=ChannelStatistics((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     out_of_distribution="svhn",
-    quick=few_images(128, 16),
+    quick=few_images(128, 16), origin="Krizhevsky 2009",
     sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171,
                     "cifar-10-batches-bin"),),
     read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1))
@@ -67,7 +67,7 @@ CIFAR100 = Dataset(
     # From the E2RNAS code, utils.py.
     channel_statistics=ChannelStatistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     out_of_distribution="svhn",
-    quick=few_images(128, 16),
+    quick=few_images(128, 16), origin="Krizhevsky 2009",
     sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733,
                     "cifar-100-binary"),),
     read=partial(read, train=TRAIN_100, test=TEST_100, label_bytes=2))

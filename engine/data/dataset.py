@@ -106,6 +106,8 @@ class Dataset:
         published: True if the settings come from papers that use this dataset; False if they were chosen for this project.
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
+        origin: authors and year of the dataset, or of the images from which it was made.
+        licence: licence of the images, as far as this project knows it; empty if it does not.
         package: Python package that contains the dataset's files; None if it comes from elsewhere.
         sources: official files of the dataset; empty if the dataset comes with a Python package or is a folder of the user.
         read: function that takes the paths of the official files, or of their unpacked folders, and yields blocks of images. None
@@ -129,6 +131,8 @@ class Dataset:
     out_of_distribution: str = "photographs"
     published: bool = False
     channel_statistics: ChannelStatistics | None = None
+    origin: str = ""
+    licence: str = ""
     package: Package | None = None
     sources: tuple[Source, ...] = ()
     read: Callable[[Sequence[Path]], Iterator[Block]] | None = field(default=None, repr=False)

@@ -40,6 +40,8 @@ MNIST5K = Dataset(
     step_size=0.2 / 4,
     split_fractions=(0.34, 0.34, 0.12, 0.20),
     load=load,
+    origin="LeCun, Cortes and Burges 1998: MNIST",
+    licence="CC BY-SA 3.0",
     package=PACKAGE,
     # A mirrored digit is a different symbol, and a shift of 3 pixels in 28 corresponds to 4 in 32 on CIFAR.
     defaults={"crop_padding": 3, "flip": False, "cutout": 0},

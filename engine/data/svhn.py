@@ -66,6 +66,7 @@ SVHN = Dataset(
     # The papers' code has no settings for SVHN. The learning rate is that of AdvRush. All other settings are those of CIFAR-10.
     retraining={"learning_rate": 0.01},
     quick=few_images(128, 16),
+    origin="Netzer et al. 2011",
     sources=(Source("train_32x32.mat", f"{PAGE}/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
              Source("test_32x32.mat", f"{PAGE}/test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384)),
     read=read)

@@ -124,6 +124,24 @@ class Index:
         """Return a new database cursor for the caller alone."""
         return self._con.cursor()
 
+    def write_copy(self, path: Path) -> None:
+        """Write all tables and views to a new database file.
+
+        Args:
+            path: the file, which must not exist.
+
+        Raises:
+            duckdb.Error: the file cannot be written, for example because the disk is full.
+        """
+        with self.cursor() as cursor:
+            own = cursor.execute("select current_database()").fetchone()
+            place = str(path).replace("'", "''")
+            cursor.execute(f"attach '{place}' as outgoing")
+            try:
+                cursor.execute(f'copy from database "{own[0] if own else ""}" to outgoing')
+            finally:
+                cursor.execute("detach outgoing")
+
     def ingest(self, runs: str | Collection[str] | None = None) -> IngestReport:
         """Read what is new in the folders of one run or of several runs, or in all run folders if `runs` is None.
 

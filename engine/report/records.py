@@ -58,16 +58,21 @@ def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], opening
 
 
 def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return a robustness table as CSV in UTF-8, with the rows and columns of `records`.
-
-    Lists and the protocol are written as JSON, and unknown values as empty cells. A text that a spreadsheet could run as a
-    formula gets an apostrophe in front. So does a text that begins with an apostrophe. To restore the original texts, remove one
-    leading apostrophe wherever there is one.
+    """Return a robustness table as CSV in UTF-8, with the rows and columns of `records`. See `csv_of`.
 
     Args:
         table, compared, openings: see `records`.
     """
-    found = records(table, compared, openings)
+    return csv_of(records(table, compared, openings))
+
+
+def csv_of(found: pa.Table) -> bytes:
+    """Return an Arrow table as CSV in UTF-8.
+
+    Lists are written as JSON, and unknown values as empty cells. A text that a spreadsheet could run as a
+    formula gets an apostrophe in front. So does a text that begins with an apostrophe. To restore the original texts, remove one
+    leading apostrophe wherever there is one.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(found.column_names)

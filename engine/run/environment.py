@@ -7,13 +7,13 @@ with a warning.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from typing import Any
 
 import torch
 
 from engine.data.dataset import Dataset
+from engine.data.summary import data_hash
 from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run.folder import RunFolder, read_json
@@ -47,14 +47,6 @@ def prepare(threads: int, device: str) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling new memory with NaN costs a kernel per tensor; our code reads no uninitialized memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # defined at run time
-
-
-def data_hash(dataset: Dataset) -> str:
-    """Return a hash of all images and labels of a dataset: 16 hex digits."""
-    digest = hashlib.sha256()
-    for array in dataset.load():
-        digest.update(memoryview(array).cast("B"))  # reads memory or a mapped file without a copy
-    return digest.hexdigest()[:16]
 
 
 def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str,

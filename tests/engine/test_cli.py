@@ -304,8 +304,8 @@ def test_datasets_are_listed_and_fetched(tmp_path: Path, monkeypatch: pytest.Mon
     assert main(["dataset", "fetch", "digits"]) == 0 and "Digits 8x8 is here" in capsys.readouterr().out
     assert main(["dataset", "list", "--json"]) == 0
     assert {one["name"]: one["present"] for one in json.loads(capsys.readouterr().out)} == {
-        "digits": True, "mnist5k": True, "cifar10": False, "cifar100": False, "svhn": False, "tiny-imagenet": False,
-        "flowers": True}
+        "digits": True, "digits16": True, "digits32": True, "mnist5k": True, "cifar10": False, "cifar100": False, "svhn": False,
+        "tiny-imagenet": False, "flowers": True}
     assert main(["dataset", "list"]) == 0 and "dataset fetch cifar10" in capsys.readouterr().out
     for words, sentence in ((["fetch"], "takes the name of one dataset"), (["list", "digits"], "list takes nothing"),
                             (["fetch", "cifra10"], "Did you mean 'cifar10'"), (["get", "digits"], "choose from"),

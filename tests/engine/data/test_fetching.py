@@ -25,8 +25,8 @@ from engine.data.fetching import fetch, fetch_official, presence, presences
 from engine.data.loading import checked, load_split
 from engine.data.prepared import absence, load, prepared_place, record_of
 from engine.data.splits import splits_of
+from engine.data.summary import data_hash
 from engine.errors import DataError
-from engine.run.environment import data_hash
 from tests.engine.data.small import MAKERS, Small, described_source, small, tar_gz
 
 OFFICIAL = [name for name, dataset in DATASETS.items() if dataset.sources]

@@ -22,9 +22,9 @@ from engine.data.mnist5k import FILE, MNIST5K
 from engine.data.packages import Package
 from engine.data.prepared import absence
 from engine.data.splits import splits_of
+from engine.data.summary import data_hash
 from engine.errors import DataError
 from engine.run.admission import check_present
-from engine.run.environment import data_hash
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,0 +1,19 @@
+"""The place where the queries of all browser tabs run. It is shared, so that the copy of the index is made once per change."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import session
+from engine.log.sql import Console
+
+
+def console() -> Console:
+    """Return the console of this server's run log."""
+    return _console(session.hub().live_url)
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _console(live_url: str) -> Console:
+    """Return a new console. Every hub has another `live_url`, so the cache never returns the console of another run log."""
+    return Console(session.run_log())

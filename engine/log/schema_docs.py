@@ -1,0 +1,113 @@
+"""What the tables of the run log mean, for users who write queries: each table and column with a sentence.
+
+The texts about events come from their declarations (`engine.run.event_kinds`), the others are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from engine.log.schema import EVENT, KEYS, TABLES
+from engine.run.event import Event, Stamp
+from engine.run.event_fields import fields_of
+from engine.run.event_kinds import KINDS, Progress
+
+NUMBER = "Number of the run in this index; join it with `folder` to get the run's id."
+SEQ = "Position of the line in events.jsonl, in bytes."
+OWN = {
+    "folder": ("One row per run.", {
+        "number": "Number of the run in this index, which joins all tables; it changes when the index is rebuilt.",
+        "run": "Id of the run, the name of its folder.", "stamp": "Stamp of run.json, to notice changes.",
+        "kind": "search, retrain or attack.", "method": "Search method, such as arnas; null for other runs.",
+        "title": "Title that pages show.", "preset": "quick, scout, paper or smoke.", "dataset": "Name of the dataset.",
+        "parent": "Id of the run that this one follows.", "created": "When it was launched, in seconds since 1970.",
+        "command": "Command that launches the same run.", "config": "All settings, as JSON: config->>'$.seed'.",
+        "document": "The whole run.json, as JSON.", "study": "Id of the study that launched it.",
+        "example": "True for runs of the example study.", "problem": "Why run.json cannot be used; null if it can."}),
+    "accuracy": ("Mean accuracies of each epoch of searches and retrainings.", {
+        "split": "Split they were measured on: weights, alphas or select.", "epoch": "Epoch, from 1; 0 before the first.",
+        "natural_accuracy": "Fraction of natural images classified correctly, 0..1.",
+        "adversarial_accuracy": "Fraction of attacked images classified correctly, 0..1."}),
+    "progress": ("Latest progress of each attempt.", {
+        "attempt": "Number of the start of the worker, from 1.", "t": "Time, in seconds since 1970.",
+        "trail_t": "Times of earlier progress of the last two minutes.", "trail_done": "Units done at those times."}),
+    "faults": ("Lines of events.jsonl, and files of outcomes, that cannot be used.", {"sentence": "Why not."}),
+    "ingest": ("How far each events.jsonl has been read.", {
+        "bytes_done": "Bytes read.", "size": "Size of the file, in bytes.", "mtime_ns": "Its time of change, in ns.",
+        "inode": "Its number in the file system.", "head": "Hash of its first bytes.", "last_t": "Time of its last event.",
+        "summarised": "Bytes that the table `accuracy` covers."}),
+}
+# Meanings of columns whose declaration refers to the fields of the event.
+ROWS = {
+    "metric": {"split": "Split it was measured on: weights, alphas or select.",
+               "statistics": "Statistics that batch normalization used: batch or running.",
+               "name": "What was measured, such as natural_loss or adversarial_accuracy.",
+               "value": "The value; accuracies are fractions in 0..1."},
+    "alpha": {"cell": "Cell kind, such as normal, reduce or robust.", "primitives": "Names of the operations of an edge.",
+              "alpha": "Architecture weights before the softmax, edge after edge: [edges * primitives]."},
+    "objective": {"loss": "Loss of the objective.", "weight": "Its weight in the combined gradient.",
+                  "norm": "Norm of its gradient with respect to alpha."},
+}
+
+
+class ColumnDoc(NamedTuple):
+    """A column of a table: name, DuckDB type, and meaning in a sentence."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+class TableDoc(NamedTuple):
+    """A table or view that queries can read: name, meaning and columns."""
+
+    name: str
+    meaning: str
+    columns: tuple[ColumnDoc, ...]
+
+
+def tables() -> list[TableDoc]:
+    """Return all tables that are useful in queries: runs first, then their events, then the bookkeeping.
+
+    Of a table of events that has a view, the view is returned, which holds each step once.
+    """
+    events = [_event_table(name, [kind for kind in KINDS.values() if kind.table == name and kind is not Progress])
+              for name in dict.fromkeys(kind.table for kind in KINDS.values() if kind is not Progress)]
+    own = [_own_table(name) for name in OWN]
+    return [*own[:2], *events, *own[2:]]
+
+
+def _own_table(name: str) -> TableDoc:
+    meaning, texts = OWN[name]
+    known = {"number": NUMBER, "seq": SEQ, **(dict(_meanings(Progress)) if name == "progress" else {}), **texts}
+    return TableDoc(name, meaning, tuple(ColumnDoc(column, kind, known[column]) for column, kind in TABLES[name].items()))
+
+
+def _event_table(name: str, kinds: list[type[Event]]) -> TableDoc:
+    viewed = name in KEYS or name == "metric"
+    known = {"number": NUMBER, "seq": SEQ, **dict(_meanings(Stamp))}
+    for kind in kinds:
+        known |= dict(_meanings(kind.row or kind))
+    known |= ROWS.get(name, {})
+    note = f" {name}_raw also holds steps that a resumed run repeated." if viewed else ""
+    source = kinds[0] if len(kinds) == 1 else kinds[0].row or kinds[0]
+    types = EVENT | kinds[0].columns()
+    if name == "metric":
+        del types["seq"]  # the view merges lines
+    return TableDoc(name if viewed else f"{name}_raw", " ".join((source.__doc__ or "").split()) + note,
+                    tuple(ColumnDoc(column, kind, known[column]) for column, kind in types.items()))
+
+
+def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
+    """Yield (column, meaning) for all columns of the fields in a declaration: an event, a row of an event, or the stamp."""
+    for field in fields_of(declaration):
+        for place, column in enumerate(field.type.columns(field.name)):
+            yield column, field.meaning if place == 0 else _further(column)
+
+
+def _further(column: str) -> str:
+    """Return the meaning of a column that a field has in addition to its first."""
+    if column == "hash":
+        return "Hash of the genotype, its permanent identifier."
+    return f"{'Lower' if column.endswith('_low') else 'Upper'} end of the accuracy's 95 % Wilson interval."
