@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.assets import asset
+from app.components.chart_table import chart_table
 
 _component = st.components.v2.component("rampart_live_plot", html='<div class="rp-plot"></div>', js=asset("live_plot.js"),
                                         isolate_styles=False)
@@ -30,3 +31,5 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> 
     text = figure.to_json()
     revision = hashlib.sha1(text.encode()).hexdigest()[:12]
     _component(data={"figure": text, "revision": revision, "height": height, "label": label, "name": key}, key=key)
+    if figure.data:
+        chart_table(key, label)

@@ -11,7 +11,7 @@ from app import address, session
 from app.charts.study import front_figure, strip_figure, strip_height, votes_figure, votes_height
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.live_plot import live_plot
-from app.components.states import section
+from app.components.states import section, small_heading
 from app.formats import EMPTY, capitalised, count, duration, escape, percent, plural
 from app.studies import as_text
 from app.theme import cell_title
@@ -193,7 +193,7 @@ def files(overview: Overview) -> None:
         st.download_button("The study (YAML)", as_text(overview.study), f"{study_id}.yaml", "application/yaml",
                            key="study.file", on_click="ignore", icon=":material/download:",
                            help="Arms, seeds and contrasts, without results.")
-    st.markdown("###### The same by command")
+    small_heading("The same by command", 3)
     actions = [["show", study_id], ["report", study_id, "--form", "markdown"]]
     actions += [] if overview.study.example else [["extend", study_id, "--seeds", "5"]]
     st.code("\n".join(line_of(["study", *words], session.runs_root()) for words in actions), language="bash", wrap_lines=True)
