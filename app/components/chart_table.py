@@ -13,7 +13,8 @@ from app.assets import asset
 MOST_ROWS = 200
 _component = st.components.v2.component(
     "rampart_chart_table",
-    html='<details class="rp-chartdata"><summary>Data</summary><div class="rp-scroll" tabindex="0" role="region"></div></details>',
+    html='<details class="rp-chartdata"><summary>Data</summary>'
+         '<div class="rp-scroll" tabindex="0" role="region"></div></details>',
     js=asset("chart_table.js"), isolate_styles=False)
 
 

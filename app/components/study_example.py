@@ -21,8 +21,8 @@ def offer() -> None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="rp-study-example"):
         st.html('<div class="rp-question"><h2>See a finished study first</h2><p class="rp-note">Real searches, retrainings and '
-                "attacks on digits, with their answer. They fill every page within seconds, are marked as example, and can be "
-                "removed with one click.</p></div>")
+                "attacks on handwritten digits, with their answer. They fill every page within seconds, are marked as example, "
+                "and can be removed with one click.</p></div>")
         if st.button("Open an example study", key="studies.example", icon=":material/science:"):
             _perform(lambda: open_example(session.runs_root()), "The example is here. Its runs are marked as example.")
 

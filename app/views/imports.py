@@ -1,4 +1,4 @@
-"""The page Import results. It turns files that the code of other projects has written into runs, and shows what was read from them.
+"""The page Import results. It turns files written by the code of other projects into runs, and shows what was read from them.
 
 No code in a file is executed.
 """
