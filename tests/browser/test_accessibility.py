@@ -13,14 +13,15 @@ from tests.browser.conftest import Dashboard, start_dashboard
 
 CHAIN = "20261118-0906-{}-digits-7f3{}"
 SEARCH, ATTACK = CHAIN.format("arnas", "a"), CHAIN.format("attack", "c")
-FULL = ("launch", "studies", "runs", "queue", f"run?id={SEARCH}", f"run?id={ATTACK}", "run?id=20261118-0911-arnas-digits-0a02",
+FULL = ("launch", "runs", "queue", f"run?id={SEARCH}", f"run?id={ATTACK}", "run?id=20261118-0911-arnas-digits-0a02",
         "pareto", f"compare?runs={SEARCH},20261118-0912-arnas-digits-0a03", "robustness", "import", "nowhere")
 EMPTY = ("runs", "studies", "study")
 SETTLED = "document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]') && document.querySelector('h1')"
 DRAWN = "[...document.querySelectorAll('.rp-plot')].every((plot) => plot.querySelector('.main-svg'))"
 # The drawings of charts hold hundreds of texts and nothing that can be used; their colours have tests of their own.
 # A theme changes colours only. The rules of contrast take axe as long as all others together.
-FINDINGS = """async (rules) => (await axe.run({ exclude: [".main-svg"] }, { resultTypes: ["violations"], runOnly: rules })).violations
+FINDINGS = """async (rules) => (await axe.run({ exclude: [".main-svg"] }, { resultTypes: ["violations"], runOnly: rules }))
+    .violations
     .filter((one) => ["serious", "critical"].includes(one.impact))
     .flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target} ${node.html.slice(0, 160)} ${node.any[0]?.message}`))"""
 ALL = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
