@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this file
@@ -15,6 +17,7 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 import streamlit as st  # noqa: E402
 
 from app import session, theme  # noqa: E402
+from app.components.connection import connection_notice  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
@@ -22,6 +25,9 @@ from engine.run.folder import run_ids  # noqa: E402
 from engine.run.trash import trash_of  # noqa: E402
 
 HERE = Path(__file__).parent
+# Without an entry of ours, Streamlit hides the menu, and with it the choice of the theme.
+ABOUT = ("**Rampart**, a studio for robust neural architecture search. It runs on this machine, and nothing leaves it. "
+         "`rampart --help` lists the commands; the folder `docs` explains them.")
 # Pages that create the first run, or that show why there is none yet.
 WITHOUT_RUNS = ("launch", "studies", "study", "import", "datasets")
 
@@ -42,8 +48,16 @@ def pages() -> dict[str, st.Page]:
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
         "datasets": st.Page(HERE / "views/datasets.py", title="Datasets", url_path="datasets"),
         "sql": st.Page(HERE / "views/sql.py", title="SQL", url_path="sql"),
-        "import": st.Page(HERE / "views/imports.py", title="Import", url_path="import"),
+        "import": st.Page(HERE / "views/imports.py", title="Import results", url_path="import"),
     }
+
+
+def with_unknown(known: dict[str, st.Page]) -> dict[str, st.Page]:
+    """Return the pages, with one more if the address names none of them. Otherwise Streamlit would open a dialog about it."""
+    asked = urlsplit(st.context.url or "").path.strip("/")
+    if not re.fullmatch(r"[\w-]+", asked) or asked in (page.url_path for page in known.values()):
+        return known
+    return known | {"unknown": st.Page(HERE / "views/unknown.py", title="Unknown page", url_path=asked, visibility="hidden")}
 
 
 def home() -> None:
@@ -85,11 +99,12 @@ def notice() -> None:
 
 def main() -> None:
     """Show the current page in its frame. A RampartError is shown as a sentence, not as a traceback."""
-    st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide")
+    st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide",
+                       menu_items={"About": ABOUT})
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")
-    known = pages()
-    page = st.navigation(list(known.values()), position="top")
+    page = st.navigation(list(with_unknown(pages()).values()), position="top")
+    connection_notice()
     try:
         session.prepare_static()
         if page.url_path not in WITHOUT_RUNS and not has_runs():

@@ -10,10 +10,10 @@ from engine.log.sql import Console
 
 def console() -> Console:
     """Return the console of this server's run log."""
-    return _console(session.hub().live_url)
+    return _console(session.hub().name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)
-def _console(live_url: str) -> Console:
-    """Return a new console. Every hub has another `live_url`, so the cache never returns the console of another run log."""
+def _console(hub: str) -> Console:
+    """Return a new console. Every hub has another name, so the cache never returns the console of another run log."""
     return Console(session.run_log())

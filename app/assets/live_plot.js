@@ -4,7 +4,7 @@ export default function ({ data, parentElement }) {
   if (node.dataset.revision === data.revision) return;
   node.dataset.revision = data.revision;
   node.style.height = `${data.height}px`;
-  node.setAttribute("role", "img");
+  node.setAttribute("role", "figure");
   node.setAttribute("aria-label", data.label);
   window.__rampartPlotly ??= window.Plotly
     ? Promise.resolve()

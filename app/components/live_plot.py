@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.assets import asset
+from app.components.chart_table import chart_table
 from app.components.export_menu import export_menu
 
 _component = st.components.v2.component("rampart_live_plot", html='<div class="rp-plot"></div>', js=asset("live_plot.js"),
@@ -38,3 +39,5 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320,
     _component(data={"figure": text, "revision": revision, "height": height, "label": label, "name": key}, key=key)
     if data is not None and figure.data:
         export_menu(key.replace("_", "-"), data, key=key, chart=key)
+    if figure.data:
+        chart_table(key, label)

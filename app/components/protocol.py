@@ -88,7 +88,7 @@ def fields_html(fields: Mapping[str, Any], label: str) -> str:
     """Return an HTML table of fields, with names in the first column and values in the second."""
     columns: tuple[StaticColumn[tuple[str, Any]], ...] = (
         StaticColumn("Field", lambda field: field[0].replace("_", " "), names_row=True),
-        StaticColumn("Value", lambda field: field_text(field[1])))
+        StaticColumn("Value", lambda field: dataset_title(field[1]) if field[0] == "dataset" else field_text(field[1])))
     return html_table(columns, fields.items(), label=label, look="rp-wrap")
 
 

@@ -5,7 +5,7 @@ The reader selects a cell kind and an epoch. Charts below show the weights of al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 from engine.log.training_queries import EVERY
 
+EARLIER_KEY, LATER_KEY = "H", "L"  # keys that select the neighbouring epochs
 LINE_BUCKETS = 100  # points per line; few, because about 100 lines share a figure
 # Explanation of the heat map for a method without edge weights, and for a method with them.
 ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
@@ -90,15 +91,27 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
         st.html(f'<span class="rp-label">Epoch {epochs[0]}. A slider appears after the next one.</span>')
         return epochs[0]
     key = f"run.epoch.{run_id}"
+    slider = f"{key}.slider.{epochs[-1]}"
     held = st.session_state.get(key)
-    value = held if held in epochs else epochs[-1]
+    st.session_state[slider] = held if held in epochs else epochs[-1]
 
-    def moved() -> None:
-        chosen = st.session_state[f"{key}.slider.{epochs[-1]}"]
-        st.session_state[key] = None if chosen == epochs[-1] else chosen
+    def hold(epoch: int) -> None:
+        st.session_state[key] = None if epoch == epochs[-1] else epoch
 
-    return st.select_slider("Epoch", epochs, value=value, key=f"{key}.slider.{epochs[-1]}", on_change=moved,
-                            help="Architecture weights and cell at the end of an epoch. At its right end, it follows the search.")
+    place = epochs.index(st.session_state[slider])
+    with st.container(horizontal=True, vertical_alignment="bottom", key="rp-epoch"):
+        _step_button("Earlier", EARLIER_KEY, epochs[place - 1] if place else None, hold)
+        chosen = st.select_slider("Epoch", epochs, key=slider, on_change=lambda: hold(st.session_state[slider]),
+                                  help="Architecture weights and cell at the end of an epoch. At its right end, it follows the "
+                                       "search.")
+        _step_button("Later", LATER_KEY, epochs[place + 1] if place + 1 < len(epochs) else None, hold)
+    return int(chosen)
+
+
+def _step_button(label: str, shortcut: str, epoch: int | None, hold: Callable[[int], None]) -> None:
+    """Show the button, with its key, that selects a neighbouring epoch. It is disabled if `epoch` is None."""
+    st.button(label, key=f"run_epoch_{label.lower()}", shortcut=shortcut, type="tertiary", disabled=epoch is None, on_click=hold,
+              args=(epoch,))
 
 
 def genotypes_by_epoch(run_id: str) -> None:

@@ -16,6 +16,7 @@ from app.charts import objectives
 from app.components.chain import steps_html
 from app.components.progress import figure_html, progress_html
 from app.components.run_actions import RESUME, STOP, Action, answer, kill_button, perform
+from app.components.run_memory import offer_half_batch, ran_out_of_memory
 from app.components.states import problem
 from app.components.status import status_chip_html, tag_html
 from app.formats import capitalised, count, dataset_title, escape, missing, percent, shown
@@ -41,6 +42,8 @@ def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
         _title(run)
     with right:
         _buttons(run)
+    if run["status"] == "failed" and ran_out_of_memory(why(run)):
+        offer_half_batch(run)
     st.html(steps_html(chain, run["id"]))
     for one in [run, *(r for r in chain if r["status"] in ACTIVE and r["id"] != run["id"])]:
         if one["status"] != "finished":

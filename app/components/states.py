@@ -28,6 +28,11 @@ def section(title: str, note: str = "") -> None:
     st.html(f'<div class="rp-sectionhead"><h2 class="rp-section">{escape(title)}</h2>{beside}</div>')
 
 
+def small_heading(title: str, level: int = 2) -> None:
+    """Show the title of a part of a page in small letters, as a heading one level (2..6) below the heading that contains it."""
+    st.html(f'<h{level} class="rp-minor">{escape(title)}</h{level}>')
+
+
 def empty_state(title: str, *lines: str, link: str | None = None, link_label: str = "") -> None:
     """Show a box in place of missing data. It says what will appear there, and how to get it.
 
@@ -38,7 +43,7 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
         link_label: text of the link.
     """
     body = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    st.html(f'<div class="rp-empty" role="status"><h3>{escape(title)}</h3>{body}</div>')
+    st.html(f'<div class="rp-empty" role="status"><h2>{escape(title)}</h2>{body}</div>')
     if link:
         page_link(link, link_label)
 

@@ -9,7 +9,7 @@ import streamlit as st
 from app import address, session
 from app.components.html_table import StaticColumn, html_table
 from app.components.scroll import scroll_here
-from app.components.states import problem
+from app.components.states import problem, small_heading
 from app.components.study_draft import change_words, fields_of, own, problems, read, shared, source_words
 from app.components.study_form import form
 from app.components.study_outlook import absences, facts_html, launch_button
@@ -50,7 +50,7 @@ def editor() -> None:
 
 def check(content: str) -> None:
     """Show the size and cost of the study that a text declares, or the error in the text."""
-    st.markdown("###### Before the launch")
+    small_heading("Before the launch", 3)
     try:
         study = checked(read(content))
         outlook = session.hub().studies.outlook(study)

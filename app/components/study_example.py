@@ -18,9 +18,9 @@ def offer() -> None:
     if not EXAMPLE.exists():
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="rp-study-example"):
-        st.html('<div class="rp-question"><h3>See a study of real runs</h3><p class="rp-note">Real searches, retrainings and '
-                "attacks on digits, with their answer. They fill every page within seconds, are marked as example, and can be "
-                "removed with one click.</p></div>")
+        st.html('<div class="rp-question"><h2>See a study of real runs</h2><p class="rp-note">Real searches, retrainings and '
+                "attacks on handwritten digits, with their answer. They fill every page within seconds, are marked as example, "
+                "and can be removed with one click.</p></div>")
         if st.button("Open an example study", key="studies.example", icon=":material/science:"):
             show_example()
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.components import study_draft, study_text
 from app.components.form import escaped, title_of
-from app.components.states import problem
+from app.components.states import problem, small_heading
 from app.components.study_arms import arm_cards
 from app.components.study_base import base_controls, set_entry
 from app.components.study_changes import Part, change_list, picker
@@ -40,15 +40,15 @@ def form() -> None:
     st.text_input("Question", key=study_text.put(study.question, "question"), on_change=set_question,
                   args=(study_text.key("question"),),
                   help="Follows the arms until you write another one. An empty question proposes one again.")
-    st.markdown("###### Base")
+    small_heading("Base", 3)
     base_controls(study)
-    st.markdown("###### Arms")
+    small_heading("Arms", 3)
     arm_cards(study, wrong)
-    st.markdown("###### Attack on all networks")
+    small_heading("Attack on all networks", 3)
     attack(study, wrong)
-    st.markdown("###### Seeds")
+    small_heading("Seeds", 3)
     seeds(study)
-    st.markdown("###### Comparison")
+    small_heading("Comparison", 3)
     comparison(study)
     if words := kept_words(study):
         st.caption(f":material/info: {escaped(words)}")

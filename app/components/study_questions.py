@@ -7,7 +7,7 @@ from functools import cache
 import streamlit as st
 
 from app import address, session
-from app.components.states import problem
+from app.components.states import problem, small_heading
 from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
 from app.formats import capitalised, escape
 from engine.command import line_of
@@ -34,7 +34,7 @@ def questions() -> None:
                 card(recipe, size, dataset)
 
 
-    st.markdown("###### The same by command")
+    small_heading("The same by command")
     words = ["study", "new", every[0].name, "--size", size, "--dataset", dataset]
     st.code(line_of(words, session.runs_root()), language="bash", wrap_lines=True)
     st.caption(f"The names of the questions are {listed([recipe.name for recipe in every])}.")

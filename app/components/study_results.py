@@ -12,7 +12,7 @@ from app.charts.study import front_figure, strip_figure, strip_height, votes_fig
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.live_plot import live_plot
 from app.components.paper_pack import paper_button
-from app.components.states import section
+from app.components.states import section, small_heading
 from app.formats import EMPTY, capitalised, count, duration, escape, percent, plural
 from app.studies import as_text
 from app.theme import cell_title
@@ -195,7 +195,7 @@ def files(overview: Overview) -> None:
                            key="study.file", on_click="ignore", icon=":material/download:",
                            help="Arms, seeds and contrasts, without results.")
         paper_button([study_id], key="study.paper")
-    st.markdown("###### The same by command")
+    small_heading("The same by command", 3)
     actions = [["show", study_id], ["report", study_id, "--form", "markdown"]]
     actions += [] if overview.study.example else [["extend", study_id, "--seeds", "5"]]
     st.code("\n".join(line_of(["study", *words], session.runs_root()) for words in actions), language="bash", wrap_lines=True)

@@ -1,4 +1,4 @@
-"""The Import page. It turns files that the code of other projects has written into runs, and shows what was read from them.
+"""The page Import results. It turns files written by the code of other projects into runs, and shows what was read from them.
 
 No code in a file is executed.
 """
@@ -16,7 +16,7 @@ from app.components.html_table import StaticColumn, code, html_table, with_label
 from app.components.import_items import Answers, answered, ask, choose_files
 from app.components.import_result import result
 from app.components.progress import progress_html
-from app.components.states import heading, section
+from app.components.states import heading, section, small_heading
 from app.importing import Imports, Item
 from engine.command import program
 
@@ -82,7 +82,7 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
 
 def commands(items: Sequence[Item]) -> None:
     """Show the commands that import the chosen files in the same way as the Import button."""
-    st.markdown("###### Command")
+    small_heading("Command")
     st.code("\n".join(f"{program()} {shlex.join(['import', *item.arguments])}" for item in items), language="bash",
             wrap_lines=True)
     if any(item.files for item in items):
@@ -135,14 +135,14 @@ def what_can_be_imported() -> None:
 
 def promises() -> None:
     """Show a list of the things that an import does and does not do."""
-    st.markdown("###### What an import does")
+    small_heading("What an import does")
     st.html('<ul class="rp-promises"><li>A separate process reads the file as text, arrays or tensors. Nothing in it is executed.'
             "</li><li>A file that does not fit is refused with the reason, and nothing is written.</li>"
             "<li>The run is marked as imported on every page. Accuracies measured elsewhere are not imported: attack the network "
             "here to measure them.</li></ul>")
 
 
-heading("Import", "Turn files written by public code into runs: DARTS, AdvRush, ARNAS, DSARA, E2RNAS.")
+heading("Import results", "Turn files written by public code into runs: DARTS, AdvRush, ARNAS, DSARA, E2RNAS.")
 left, right = st.columns([3, 2], gap="large")
 with left:
     items = controls()

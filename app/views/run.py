@@ -17,6 +17,7 @@ from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_architecture import architecture, genotypes_by_epoch
 from app.components.run_candidates import candidates, measured_split
 from app.components.run_header import figures, header
+from app.components.run_neighbours import neighbour_buttons
 from app.components.run_outcome import outcome
 from app.components.run_takeaway import take_away
 from app.components.settings import all_settings_html, differences_html, differences_words
@@ -56,6 +57,7 @@ def main() -> None:
         heading("This run cannot be shown")
         problem(str(error))
         return
+    neighbour_buttons(run_id)
     live_panel(f"run:{run_id}", key="run_head")(guarded(top))(run_id)
     live_panel(f"log:{run_id}", key="run_notes")(guarded(notes))(run_id)
     imported = bool(session.run_log().run(run_id)["imported"])

@@ -1,0 +1,16 @@
+"""What an open page says when the dashboard has stopped: in our words, in place of Streamlit's dialog for developers."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.assets import asset
+
+_component = st.components.v2.component("rampart_connection", html='<div class="rp-offline" role="alert"></div>',
+                                        js=asset("connection.js"), isolate_styles=False)
+
+
+def connection_notice() -> None:
+    """Add the notice to the page. It stays invisible while the dashboard answers."""
+    with st.container(key="rp-connection"):
+        _component(key="connection")
