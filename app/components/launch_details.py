@@ -14,7 +14,7 @@ from app.components.launch_choice import Choice, filled, import_configuration
 from app.components.launch_grid import Repetition, configuration_of
 from app.components.launch_steps import steps_of, then_changes
 from app.components.settings import chain_settings_html, differences_html, differences_words, setting_text
-from app.components.states import problem, section
+from app.components.states import problem, section, small_heading
 from app.drawing.cell_graph import drawing, genotype_graphs
 from app.drawing.placement_picture import rule_figure, rules_figures
 from app.formats import count, plural
@@ -61,7 +61,7 @@ def exchange(choice: Choice, forms: Forms) -> None:
     left.markdown("Export the kind, method, dataset, preset and every setting changed on this page.")
     left.download_button("Download configuration", configuration_of(choice, forms).to_json(), "rampart-config.json",
                          "application/json", icon=":material/download:", disabled=not steps_of(choice, forms))
-    file = right.file_uploader("Import a configuration (JSON or YAML)", type=["json", "yaml", "yml"], max_upload_size=1,
+    file = right.file_uploader("Load settings from a file (JSON or YAML)", type=["json", "yaml", "yml"], max_upload_size=1,
                                key=f"launch.file.{filled()['number']}")
     if file is not None:
         right.button("Use it", key="launch.use", on_click=_import, args=(file.getvalue(),))
@@ -79,7 +79,7 @@ def _import(content: bytes) -> None:
 
 def command(choice: Choice, forms: Forms, repetition: Repetition) -> None:
     """Show the command that starts the same runs as the Launch button."""
-    st.markdown("###### Command")
+    small_heading("Command")
     if not steps_of(choice, forms) or choice.source.problem or repetition.problem:
         st.caption("Fix the settings marked in red to see the command." if not steps_of(choice, forms) else
                    "Fix the problem above to see the command.")

@@ -23,7 +23,7 @@ from app.components.launch_grid import Repetition, choose_repetition, configurat
 from app.components.launch_origin import origin
 from app.components.launch_steps import folds, forms_of, reasons_of
 from app.components.queue_note import queue_note
-from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem
+from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem, small_heading
 from app.launching import Draft
 from engine import requests
 from engine.config.run import KINDS
@@ -127,7 +127,7 @@ def steps(choice: Choice, forms: Forms) -> str:
 
 def facts(choice: Choice, forms: Forms, runs: Path, expected: list[Forecast]) -> None:
     """Show the facts that matter before the launch."""
-    st.markdown("###### Before the launch")
+    small_heading("Before the launch")
     reference = forms[choice.kind].config or build(choice.kind, choice.method, choice.dataset, choice.preset)
     statuses = [] if table.empty else list(table["status"])
     preflight.draw(preflight.facts(reference, runs, statuses.count("running"), statuses.count("queued")) +
