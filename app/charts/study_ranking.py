@@ -14,7 +14,7 @@ from engine.study.results import CellResult, Results
 
 
 def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
-    """Return a scatter plot with one point per network: a measure to the right, the endpoint (the accuracy to predict) upwards.
+    """Return a scatter plot with one point per network: x is a measure, y the endpoint (the accuracy to predict).
 
     Args:
         results: results of the study.

@@ -31,7 +31,7 @@ class Walk(ABC):
         iterations: maximum number of iterations of a run.
         differentiates: True if the attack uses gradients of `loss`.
         leaves_ball: True if `state["point"]` may be outside the ball, as in attacks that search for the nearest adversarial
-            image. The runner of the attack, a `Pool`, then ignores points outside the ball unless its `nearest` is True.
+            image. The runner of the attack, a `Pool`, then ignores points outside the ball unless `Pool.nearest` is True.
     """
 
     differentiates: bool = True

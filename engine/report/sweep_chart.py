@@ -21,7 +21,8 @@ def radius_chart(curves: Sequence[Curve], epsilon: float) -> str:
     """Return a chart with a legend as an HTML figure, or "" without curves.
 
     A curve that comes from one search (`Curve.whole`) is a line with a band; others are marks with error bars. Bands and bars are
-    95 % Wilson intervals. Pointing at a mark or a point shows its figures.
+    95 % Wilson intervals. Hovering over a mark, or over a point of a line, shows its
+    numbers.
 
     Args:
         curves: curves over the radius, all in one norm.

@@ -225,7 +225,7 @@ class Retraining:
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keep a copy of the network `selected` if its `selection` is the best so far. Return True if a copy was kept.
+        """Copy the measured network (`self.selected`) if its result is the best so far. Return True if it was copied.
 
         Args:
             selection: result of `select` for the network in its current state.
