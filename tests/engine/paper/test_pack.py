@@ -27,6 +27,7 @@ from engine.log import snapshot
 from engine.paper.figure import printable, svg_bytes
 from engine.paper.pack import family, paper_pack
 from engine.paper.pdf import WIDTHS, pdf_bytes
+from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_sample_runs
 from tests.sample_studies import write_sample_studies
 
@@ -139,7 +140,7 @@ def test_a_family_leaves_siblings_out(tmp_path: Path) -> None:
 
 def test_a_study_brings_its_answer_and_contrasts(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = write_sample_studies(tmp_path)
+    ids = write_sample_studies(without_supervisor(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert main(["paper", ids["demonstration"], "--runs", str(tmp_path), "--json"]) == 0
     path = Path(json.loads(capsys.readouterr().out)["file"])
