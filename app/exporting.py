@@ -1,4 +1,4 @@
-"""Files that need torch or much time, made when a button is clicked, by a process of `rampart export` or `rampart paper`.
+"""Downloads that need torch or much time. A click starts `rampart export` or `rampart paper`, which makes the file.
 
 The dashboard never loads torch. Streamlit calls the function of a download button in a thread, so no page waits for the process.
 """

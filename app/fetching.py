@@ -27,7 +27,7 @@ class Fetch:
         what: current activity: the file that is downloaded, or "preparing".
         done: amount done, in bytes or, while preparing, in images.
         total: total amount.
-        refusal: the sentence that says why the dataset could not be fetched, or "".
+        refusal: reason why the dataset could not be fetched, as a sentence; "" if there is none.
         over: True when the process has ended.
     """
 

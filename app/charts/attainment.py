@@ -29,7 +29,7 @@ def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: 
         groups: the points of each group.
         looks: {name of a group: colour and dash}.
         x, y: the two accuracies.
-        runs: number of runs that are drawn.
+        runs: number of runs drawn at random from each group.
     """
     figure = go.Figure()
     everything = [(100 * a, 100 * b) for points in groups.values() for a, b in points]

@@ -1,4 +1,4 @@
-"""The button that fetches a dataset, its progress, and the sentence if it was refused."""
+"""The button that fetches a dataset, the progress of the fetch, and the reason if it fails."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Choice:
 
 
 def filled() -> dict[str, Any]:
-    """Return how the page was filled: {"number": how often, "draft": a Draft, "problems": sentences about wrong values}."""
+    """Return {"number": how often the page was filled, "draft": its last content, "problems": sentences about wrong values}."""
     state: dict[str, Any] = st.session_state[FILLED]
     return state
 

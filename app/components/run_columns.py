@@ -40,7 +40,7 @@ USUAL = ("title", "status", "kind", "dataset", "natural", "adversarial", "badge"
 
 
 def columns_shown(chosen: Sequence[str]) -> list[Column]:
-    """Return the columns with the chosen keys in their usual order, and always those in `ALWAYS`. Without a choice, the usual."""
+    """Return the chosen columns and those in `ALWAYS`, in their usual order. If none is chosen, return the default columns."""
     keys = {*ALWAYS, *chosen} if chosen else set(USUAL)
     return [column for column in COLUMNS if column.key in keys]
 
