@@ -1,4 +1,4 @@
-"""The editor of a study of one's own, as a form or as text. It shows errors, the cost, and what the study can detect."""
+"""The editor of a user's own study, as a form or as text. It shows errors, the cost, and what the study can detect."""
 
 from __future__ import annotations
 

@@ -8,13 +8,12 @@ Parquet file. The line is {"refusal": sentence}, or {"cut": true if rows were le
 
 Six barriers keep a query from doing harm. Each works without the others:
 
-* It runs in a process of its own, on a copy of the index. The process can be killed, and takes nothing with it.
+* It runs in a process of its own, on a copy of the index. The process can be killed without harm to the dashboard.
 * DuckDB opens the copy for reading only.
 * DuckDB may open no other file, attach no database and load no extension, and these options are locked.
 * Only one statement is accepted, which must be a query.
 * DuckDB is interrupted when the time is over, and the parent kills the process a little later.
-* The operating system lets the process write no file, and limits its memory and
-  processor time.
+* The operating system lets the process write no file, and limits its memory and processor time.
 """
 
 from __future__ import annotations

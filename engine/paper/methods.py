@@ -59,7 +59,7 @@ def _data(rows: Iterable[Mapping[str, Any]], places: Mapping[str, Mapping[str, A
 
 
 def _trainings(rows: Sequence[Mapping[str, Any]], made: str, settings: Mapping[str, str]) -> list[str]:
-    """Return one sentence for all runs that differ in nothing that the sentence mentions but their seeds."""
+    """Return one sentence for each set of runs that are equal in everything that the sentence mentions except their seeds."""
     seeds: dict[str, list[str]] = {}
     for row in rows:
         config = row["config"]
@@ -77,7 +77,7 @@ def _phrase(text: str, value: str) -> str:
 
 
 def _sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one sentence with the sizes of all networks, or none."""
+    """Return a list with one sentence that gives the sizes of all networks; empty without networks."""
     sizes = [f"{int(row['parameters']):,} and {int(row['macs']):,} (run {row['id']})" for row in rows]
     return [f"Parameters and multiply-accumulate operations per image: {'; '.join(sizes)}."] if sizes else []
 

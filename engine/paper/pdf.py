@@ -1,4 +1,4 @@
-"""Vector PDF of our own drawings, because LaTeX includes no SVG, and so that no other program is needed.
+"""Vector PDF of our own drawings: LaTeX cannot include SVG, and this way no converter has to be installed.
 
 It knows what the drawings of cells and charts contain: paths of moves and curves, lines, polylines, circles, rectangles, and
 texts with parts of another size. The fonts are Helvetica and Helvetica bold, which every reader has; they are not embedded.
