@@ -15,7 +15,7 @@ import streamlit as st
 from engine.errors import first_line
 
 ROOT = Path(__file__).resolve().parents[1]
-REFUSED = 2  # exit code of `rampart dataset fetch` if it refuses with a sentence
+REFUSED = 2  # exit code of `rampart dataset fetch` if it fails with a message for the user
 
 
 @dataclass

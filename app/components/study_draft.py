@@ -30,7 +30,7 @@ from engine.search.methods.registry import METHODS
 from engine.study.declaration import Arm, Study, kind_of, mentioned
 from engine.study.parsing import ADVICE, ENTRIES, LONGEST_NAME, SAVED, from_record
 
-ADDED = ("recipe", "size")  # entries of a shipped question, which an edited copy is no longer
+ADDED = ("recipe", "size")  # entries that only a shipped question has; an edited copy loses them
 SOURCE_SETTINGS = ("genotype", "network", "transplant")  # settings of a retraining that say which network it trains
 SOURCES = {"search": "A search", "catalogue": "Published cells", "genotype": "A genotype of a run or as text",
            "network": "A hand-made network", "transplant": "Transplanted cells"}

@@ -26,7 +26,7 @@ from engine.study.parsing import MATCHES
 
 MATCH_TITLES = {"none": "As the settings say", "macs": "Equal MACs", "params": "Equal parameters"}
 ENDPOINT_TITLES = {NATURAL: "Natural accuracy", WORST: "Worst case over all attacks"}
-SEED_PROBLEM = "studies.form.seed_problem"  # in the session: the sentence about a list of seeds that is none
+SEED_PROBLEM = "studies.form.seed_problem"  # in the session: the sentence about an invalid list of seeds
 
 
 def form() -> None:

@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 LARGEST_ANSWER = 64 * 2**20  # bytes of a result in memory
-ADDRESS_SPACE = 4 * 2**30  # bytes that the process may map; 2.6 GB are mapped by a small query, of which it uses 0.13 GB
+ADDRESS_SPACE = 4 * 2**30  # bytes that the process may map; a small query maps 2.6 GB and uses 0.13 GB of it
 MORE_CPU_S = 5  # processor time in addition to the time limit, for imports and for the end of an interrupted query
 QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 THREADS = 2

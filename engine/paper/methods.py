@@ -25,7 +25,7 @@ RETRAIN = {"training": "training {}", "epochs": "{} epochs", "batch_size": "batc
            "layers": "{} cells", "learning_rate": "learning rate {}", "momentum": "momentum {}",
            "weight_decay": "weight decay {}", "schedule": "schedule {}", "attack_steps": "attacks of {} steps",
            "epsilon": "epsilon {}", "step_size": "step size {}", "split_seed": "split seed {}"}
-MOST_RESULTS = 6  # attack runs whose accuracies a sentence gives; those of more runs are in the tables alone
+MOST_RESULTS = 6  # attack runs whose accuracies are given in sentences; with more, only the tables give them
 ADVERSARIAL = ("attack_steps", "epsilon", "step_size")  # without meaning in a natural training
 
 

@@ -135,7 +135,7 @@ def tables_of(log: RunLog, runs: Sequence[str]) -> list[RobustnessTable]:
 def _packed(log: RunLog, runs: Sequence[str], title: str, files: dict[str, bytes]) -> bytes:
     if not runs:
         raise ConfigError("A paper pack needs at least one run, got none; name runs, or a study whose runs exist.")
-    rows = [log.run(run) for run in runs]  # once, because each takes a while
+    rows = [log.run(run) for run in runs]  # read only once, because each takes a while
     tables = tables_of(log, runs)
     for part in (_tables(log, tables), _cells(log, runs), _curves(log, rows), _settings(rows)):
         files |= dict(part)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 POINTS_PER_PIXEL = 0.75
-CIRCLE = 0.5523  # length of a control line with which a Bezier curve draws a quarter of a circle of radius 1
+CIRCLE = 0.5523  # distance of the control points from the ends of a Bezier curve that is a quarter of a unit circle
 # Widths of the characters from the space to the tilde in Helvetica, in thousandths of the font size (Adobe's metrics).
 WIDTHS = [
     278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, 556, 556, 556, 556, 556, 556, 556, 556, 556,
