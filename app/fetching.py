@@ -47,7 +47,7 @@ class Fetch:
         threading.Thread(target=self._follow, name="rampart-fetch", daemon=True).start()
 
     def stop(self) -> None:
-        """End the process. The part that is downloaded is kept, and the next fetch continues from there."""
+        """End the process. The downloaded part is kept, and the next fetch continues from there."""
         self._stopped = True
         self._process.terminate()
 

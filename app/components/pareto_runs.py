@@ -23,7 +23,7 @@ REFERENCE = "The reference point is fixed: 0 % in both accuracies."
 
 def by_runs(front: Front) -> None:
     """Show the fronts and hypervolumes that the networks of each title attain with equal numbers of runs."""
-    section("How much a number of runs attains", "networks of one method and settings are its runs")
+    section("Methods at equal numbers of runs", "one run is one network of a method with the same settings")
     pair = accuracies(front.objectives)
     if pair is None:
         st.caption(f"Choose two accuracies as axes, and no third objective. {REFERENCE} Sizes and times have no such point.")

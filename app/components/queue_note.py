@@ -34,7 +34,7 @@ def pause_html(decisions: Queue, waiting: int, *, link: bool) -> str:
 
 
 def since_text(seconds: float) -> str:
-    """Return a Unix time as local time, with the date unless it is today's."""
+    """Return a Unix time as local time, with the date unless it is today."""
     at = time.localtime(seconds)
     return time.strftime("%H:%M" if at[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M", at)
 

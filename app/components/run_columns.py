@@ -18,7 +18,7 @@ from engine.report.robustness import WORST_TITLE
 from engine.run.state import SILENT_S
 
 LONGEST_NOTE = 60
-_MEASURED = ("Attack runs measure it on the test split, with a 95 % Wilson interval. Figures on another split guide a run and "
+_MEASURED = ("Attack runs measure it on the test split, with a 95 % Wilson interval. Values on another split guide a run and "
              "are not a result, so sorting keeps runs together that were measured alike.")
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status", help="What the run is doing now, and why it failed, stopped or waits."),

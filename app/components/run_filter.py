@@ -33,7 +33,7 @@ def filter_controls(counts: dict[str, int]) -> None:
     with left:
         address.segmented("Runs", {name: f"{title} ({counts[name]:,})" for name, title in SHOWN.items()}, name="show",
                           key="runs.show", label_visibility="collapsed", help="Archived runs are hidden here and counted "
-                          "everywhere else. Runs in the trash are nowhere else, and can be restored until they are deleted.")
+                          "everywhere else. Runs in the trash appear nowhere else, and can be restored until they are deleted.")
     with right.container(horizontal=True, horizontal_alignment="right"):
         if st.query_params.get("show") != "trash":
             _views()

@@ -66,7 +66,7 @@ def _head(study: Study, index: int, arm: Arm) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(f"Arm {index + 1}", key=study_text.put(arm.name, index, "name"), on_change=_choose,
                       args=(index, study_text.key(index, "name"), named),
-                      help="The name says what the arm changes until you write another one. An empty name proposes one again.")
+                      help="The name says what the arm changes until you write another one. Clear it to get a proposal again.")
         st.button("Duplicate", key=study_text.key(index, "duplicate"), icon=":material/content_copy:", type="tertiary",
                   on_click=duplicate, args=(index,), disabled=len(study.arms) >= MOST_ARMS)
         st.button("Delete", key=study_text.key(index, "delete"), icon=":material/delete:", type="tertiary", on_click=delete,

@@ -72,7 +72,7 @@ def _run() -> None:
                  format_func=lambda run: f"{titles.get(run, '')} · {run}",
                  placeholder="Take over" if titles else "No run has finished yet",
                  help="All arms take over dataset, preset, method and changed settings of this run and of the runs before it in "
-                      "its chain. What an arm changes itself stays. A genotype or network is not taken over: an arm can name it.")
+                      "its chain. Changes of single arms stay. A genotype or network is not taken over: name it in an arm.")
 
 
 def set_entry(name: str, key: str) -> None:
@@ -125,7 +125,7 @@ def with_run(study: Study, runs: Path, run_id: str) -> Study:
     chain = _chain(runs, run_id)
     last = chain[-1]
     if last.get("preset") not in PRESETS or last["config"].get("dataset") not in DATASETS:
-        raise ConfigError("It needs a preset and a dataset that this version has, as the runs have that were launched here.")
+        raise ConfigError("This version does not know its preset or dataset; choose a run that was launched here.")
     study = replace(study, dataset=last["config"]["dataset"], preset=last["preset"])
     method = next((str(run["method"]) for run in chain if run["kind"] == "search"), None)
     changes = chain_changes(study, method, chain)

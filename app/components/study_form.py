@@ -39,7 +39,7 @@ def form() -> None:
     wrong = problems(study, requests.check_config)
     st.text_input("Question", key=study_text.put(study.question, "question"), on_change=set_question,
                   args=(study_text.key("question"),),
-                  help="Follows the arms until you write another one. An empty question proposes one again.")
+                  help="Follows the arms until you write another one. Clear it to get a proposal again.")
     small_heading("Base", 3)
     base_controls(study)
     small_heading("Arms", 3)
