@@ -277,7 +277,7 @@ class Hub:
             self._tell()
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Call `action`. No page would ever be updated again if one error could end the thread."""
+        """Call `action`, and log any error. An error that ended the thread would stop the updates of all pages."""
         try:
             action()
         except (RampartError, OSError) as error:
@@ -286,7 +286,7 @@ class Hub:
             _LOGGER.exception("The run log was not refreshed")
 
     def _keep_supervisor(self) -> None:
-        """Start a new supervisor if runs are queued, or studies go on, and none is alive, for example because it was killed.
+        """Start a new supervisor if none is alive, for example because it was killed, and runs or studies need one.
 
         The supervisor is the process that starts queued runs and launches the runs of studies.
         """

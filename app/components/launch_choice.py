@@ -71,7 +71,7 @@ class Choice:
 
 
 def filled() -> dict[str, Any]:
-    """Return {"number": how often the page was filled, "draft": its last content, "problems": sentences about wrong values}."""
+    """Return {"number": number of the latest filling, from 0, "draft": what filled the page, "problems": its wrong values}."""
     state: dict[str, Any] = st.session_state[FILLED]
     return state
 

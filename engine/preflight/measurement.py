@@ -113,7 +113,7 @@ def cost_of(config: RunConfig, measured: Measurement) -> Cost:
 def attack_seconds(config: AttackConfig, measured: Measurement) -> float:
     """Return the expected duration of an attack run.
 
-    The later parts of a composite attack get only images that the first one left correct, assumed to be the share `RESISTING`.
+    The later parts of a suite, such as AutoAttack, are assumed to attack the share `RESISTING` of the images.
     """
     images, classes = split_sizes(config.dataset, config.images)["test"], DATASETS[config.dataset].classes
     few = min(images, config.autoattack_images or images)
