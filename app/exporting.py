@@ -1,4 +1,4 @@
-"""Files that need torch or much time, made when a button is clicked, by a process of `rampart export` or `rampart paper`.
+"""Downloads that need torch or much time. A click starts `rampart export` or `rampart paper`, which makes the file.
 
 The dashboard never loads torch. Streamlit calls the function of a download button in a thread, so no page waits for the process.
 """
@@ -19,7 +19,7 @@ from engine.errors import RunError, first_line
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 700  # characters of an error message
 NOISE = ("nanobind:", " - ", "See https://nanobind")  # what DuckDB prints when an interpreter ends
-LONGEST_S = 300.0  # after which a process that makes a file is ended
+LONGEST_S = 300.0  # time after which a process that makes a file is killed
 
 
 def exported(root: Path, words: Sequence[str], name: str) -> bytes:

@@ -15,7 +15,7 @@ import streamlit as st
 from engine.errors import first_line
 
 ROOT = Path(__file__).resolve().parents[1]
-REFUSED = 2  # exit code of `rampart dataset fetch` if it refuses with a sentence
+REFUSED = 2  # exit code of `rampart dataset fetch` if it fails with a message for the user
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Fetch:
         what: current activity: the file that is downloaded, or "preparing".
         done: amount done, in bytes or, while preparing, in images.
         total: total amount.
-        refusal: the sentence that says why the dataset could not be fetched, or "".
+        refusal: reason why the dataset could not be fetched, as a sentence; "" if there is none.
         over: True when the process has ended.
     """
 
@@ -47,7 +47,7 @@ class Fetch:
         threading.Thread(target=self._follow, name="rampart-fetch", daemon=True).start()
 
     def stop(self) -> None:
-        """End the process. The part that is downloaded is kept, and the next fetch continues from there."""
+        """End the process. The downloaded part is kept, and the next fetch continues from there."""
         self._stopped = True
         self._process.terminate()
 

@@ -1,6 +1,6 @@
 """A cheap way to learn which runs have changed: file times and sizes, a few hundred runs at a time.
 
-A look at one run takes four `stat` calls, about 10 microseconds. This works on every file system, also on network folders, for
+A look at one run takes four `stat` calls, about 10 microseconds. This works on every file system, even on network folders, for
 which the operating system reports no changes.
 """
 

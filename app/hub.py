@@ -42,7 +42,7 @@ from engine.run.state import RunState
 # Pauses between two looks at the runs folder in seconds: while a run that somebody watches is running, while pages are open, and
 # while no page is open. A look that takes long is followed by a pause of at least ten times its duration.
 LIVELY_S, OPEN_S, ALONE_S = 0.8, 1.0, 30.0
-FRESH_S = 2.0  # a page that is drawn later than this after the last look causes a look
+FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
 BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs or bytes at a time
@@ -52,7 +52,7 @@ TRAINING = ("metric", "objective", "candidate", "resumed")
 ARCHITECTURE = ("alpha", "genotype", "candidate", "resumed")
 NOTES = ("alert", "faults", "folder")
 RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
-PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # in a list, the changes of these may come late
+PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # a list of runs may show changes of these late
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -98,7 +98,7 @@ class Hub:
         self._pages: set[OpenPage] = set()
         self._active: dict[str, tuple[object, ...]] = {}
         self._stamps: object = None
-        self._states = 0  # number of changes of the status of any run
+        self._states = 0  # number of status changes so far, of all runs
         self._listed = (0.0, 0)
         self.looks = 0
         self._looked = self._changed = 0.0
@@ -201,7 +201,7 @@ class Hub:
                 self._tell()
                 if self._over.wait(0.001):  # lets a page read the run that it shows
                     return
-        self.refresh()  # removes runs that are gone, and takes in those that are new
+        self.refresh()  # removes runs that no longer exist, and adds new ones
         self.loading = None
         self._loaded.set()
         self._tell()
@@ -277,7 +277,7 @@ class Hub:
             self._tell()
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Call `action`. No page would ever be updated again if one error could end the thread."""
+        """Call `action`, and log any error. An error that ended the thread would stop the updates of all pages."""
         try:
             action()
         except (RampartError, OSError) as error:
@@ -286,7 +286,7 @@ class Hub:
             _LOGGER.exception("The run log was not refreshed")
 
     def _keep_supervisor(self) -> None:
-        """Start a new supervisor if runs are queued, or studies go on, and none is alive, for example because it was killed.
+        """Start a new supervisor if none is alive, for example because it was killed, and runs or studies need one.
 
         The supervisor is the process that starts queued runs and launches the runs of studies.
         """

@@ -1,4 +1,4 @@
-"""Drafts of a launch: everything that the controls of the Launch page hold, as text in the page's address and back.
+"""Drafts of a launch: the content of all controls of the Launch page, converted to and from the page's address.
 
 A draft also comes from a run, whose settings it then repeats. Wrong values in an address are reported in sentences.
 """

@@ -59,7 +59,7 @@ class Task:
         self._thread.join(seconds)
 
     def report(self, what: str, done: int, total: int) -> None:
-        """Record what the function does.
+        """Record the progress of the function.
 
         Raises:
             StoppedByUser: the user has stopped the work.
@@ -79,4 +79,4 @@ class Task:
 
 
 class StoppedByUser(RampartError):
-    """The end of a task that the user stopped."""
+    """A task ended because the user stopped it."""

@@ -107,7 +107,7 @@ def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
     """Return runs in the order of a view, with the added column `group`, the heading under which each of them stands.
 
     Runs of a group stand together. Groups come in the order of their first runs. If the list is sorted by an accuracy, only runs
-    whose accuracies can be compared follow each other, results before figures that only guide a run.
+    whose accuracies can be compared follow each other, results before accuracies that only guide a run.
 
     Args:
         kept: the runs to order, newest first.
@@ -149,7 +149,13 @@ def split_of(run: Mapping[str, Any]) -> str:
 
 
 def page_of(kept: pd.DataFrame, view: View) -> tuple[pd.DataFrame, int, int]:
-    """Return the runs on the page of a view, the number of that page, and the number of pages. A page too far is the last."""
+    """Return the page of the list that a view names. A page number beyond the last page means the last page.
+
+    Returns:
+        The runs on the page.
+        The number of the page, from 1.
+        The number of pages.
+    """
     pages = max(1, -(-len(kept) // PAGE_ROWS))
     page = min(max(1, view.page), pages)
     return kept.iloc[(page - 1) * PAGE_ROWS:page * PAGE_ROWS], page, pages

@@ -1,4 +1,4 @@
-"""What all pages and browser tabs of this server share: the runs folder, its run log, and the static files."""
+"""Objects that all pages and browser tabs of this server share: the runs folder, its run log, and the static files."""
 
 from __future__ import annotations
 

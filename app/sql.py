@@ -15,5 +15,5 @@ def console() -> Console:
 
 @st.cache_resource(show_spinner=False, max_entries=1)
 def _console(hub: str) -> Console:
-    """Return a new console. Every hub has another name, so the cache never returns the console of another run log."""
+    """Return a new console. Every hub has its own name, so the cache never returns the console of another run log."""
     return Console(session.run_log())

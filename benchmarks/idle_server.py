@@ -42,7 +42,7 @@ LAST_STEP = "() => Math.max(0, ...(document.querySelector('.rp-plot')?.data ?? [
 
 @dataclass
 class Setting:
-    """What all measurements share.
+    """The parameters that all measurements share.
 
     Attributes:
         browser: the browser.

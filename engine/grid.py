@@ -67,14 +67,14 @@ class Grid:
 def read_values(name: str, text: str) -> tuple[str, ...]:
     """Return the values of an axis from the user's text.
 
-    Values are separated by commas or, if a value contains commas itself, by semicolons. Whole numbers of seeds may be ranges.
+    Values are separated by commas or, if a value contains commas itself, by semicolons. Seeds may also be ranges.
 
     Args:
         name: name of the axis, for error messages.
         text: the text, for example "0.1, 0.3, 1" or, for a seed, "0-4, 7".
 
     Raises:
-        ConfigError: there is no value, a value is given twice, or a range is not one.
+        ConfigError: there is no value, a value is given twice, or a range is not valid.
     """
     parts = [part.strip() for part in text.split(";" if ";" in text else ",") if part.strip()]
     if name.rpartition(".")[2] in ("seed", "split_seed"):
@@ -125,7 +125,7 @@ def full_name(base: Configuration, name: str) -> str:
     """Return the name of the axis that the user means.
 
     Raises:
-        ConfigError: there is no such setting, or several fit.
+        ConfigError: there is no such setting, or several settings fit.
     """
     name = name.replace("-", "_")
     kind, dot, setting = name.rpartition(".")
@@ -175,9 +175,9 @@ def _launch(base: Configuration, chosen: Mapping[str, str], parent: str | None) 
 
 
 def setting_value(cls: type[RunConfig], name: str, text: str) -> Any:
-    """Convert the text of a value, which may also be yes or no.
+    """Convert the text of a value to the type of its setting. Yes, no, on and off also stand for True and False.
 
-    The value of a setting that the class does not have stays a text, and `engine.configuring` then rejects it.
+    If the class has no such setting, return the text unchanged; `engine.configuring` then rejects it.
     """
     if name not in cls.model_fields:
         return text

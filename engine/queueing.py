@@ -131,7 +131,7 @@ def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
 
     Args:
         runs: folder of all runs.
-        after_chains: True to start the runs that follow the running ones nevertheless, so that begun chains end with a result.
+        after_chains: True to still start the runs that follow running ones, so that chains under way end with a result.
 
     Raises:
         RunError: the decision cannot be written.
@@ -231,7 +231,11 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
 
 
 def _status_above(run: Waiting, in_play: set[str]) -> str:
-    """Return the status of a run's parent: "in play" if it waits or runs, "missing" without a folder, "finished" if none."""
+    """Return the status of a run's parent.
+
+    It is "in play" for a parent that waits or runs, and "missing" if the parent has no folder. A run without a parent gets
+    "finished".
+    """
     if run.parent is None:
         return "finished"
     if run.parent in in_play:
@@ -250,7 +254,7 @@ def _told(runs: Path) -> dict[str, str]:
 
 
 def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str]) -> str:
-    """Return why a run waits, as a sentence. Slots and disk are known to the supervisor only, which tells of them in `told`."""
+    """Return why a run waits, as a sentence. Only the supervisor knows about slots and disk space; its reasons are in `told`."""
     if reason := trouble_above(run.kind, above) or decisions.hold(run.folder.id):
         return reason
     if run.device.startswith("cuda:") and run.device not in device.gpus():

@@ -22,7 +22,7 @@ function titleOf(layout, letter, reference) {
   return title && unit && !title.includes(unit) ? `${title} (${unit})` : title;
 }
 
-// Returns the text of a value: that of its tick, where the ticks of the axis have texts.
+// Returns the text of a value: the text of its tick if the ticks of the axis have texts.
 function written(value, axis) {
   const place = axis.ticktext && axis.tickvals ? [...axis.tickvals].indexOf(value) : -1;
   return place >= 0 ? plain(axis.ticktext[place]) : shown(value);

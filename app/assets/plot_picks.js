@@ -17,7 +17,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (yHigh === undefined) return;
     // Bars that reach beyond the plot end at its edge.
     const px = (axis, value) => axis._offset + Math.min(axis._length, Math.max(0, axis.d2p(value)));
-    // A point beside others of equal values stands a little off its place; its bars follow it.
+    // Points with equal values are drawn side by side, a little off their true place; their bars move with them.
     const dx = px(point.xaxis, point.x) - px(point.xaxis, x), dy = px(point.yaxis, point.y) - px(point.yaxis, y);
     const middle = [px(point.xaxis, x) + dx, px(point.yaxis, y) + dy];
     const group = svg("g", { class: "rp-bars", stroke: "currentColor", "stroke-width": 1.4, "pointer-events": "none" });

@@ -1,7 +1,7 @@
-// Saves a chart of the page as SVG or PNG, in the colours of paper (components/export_menu.py).
+// Saves a chart of the page as SVG or PNG, in print colours (components/export_menu.py).
 const INK = "#1b2430";
 const LINE = "#d5dbe1";
-// The page's own font is not known to a saved figure, whose texts would be wider than measured.
+// A saved figure does not know the page's own font, so its texts would be wider than measured.
 const FONT = "Arial, Helvetica, sans-serif";
 
 // Returns a copy of a layout that reads well on white, whatever the theme of the page.

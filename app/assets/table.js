@@ -10,7 +10,7 @@ export default function (component) {
   };
   host.rampart ??= { sort: null, falling: false, drawn: new Map(), head: "", marked: new Set(), sent: data.seen || 0 };
   const state = host.rampart;
-  // Ticks that the page has not answered yet stand, so that quick clicks do not flicker.
+  // Keep ticks that the page has not answered yet, so that quick clicks do not flicker.
   if (data.selectable && (data.seen || 0) >= state.sent)
     state.marked = new Set(data.rows.filter((row) => row.picked).map((row) => row.id));
   state.send = { setTriggerValue };

@@ -1,4 +1,4 @@
-"""Charts of what a method attains with a number of runs: bands of fronts, and the hypervolume over the number of runs."""
+"""Charts of the results that methods attain with a given number of runs: bands of fronts, and hypervolume over that number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Groups = Mapping[str, Sequence[tuple[float, float]]]  # {name: (natural, adversa
 
 
 def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: Measure, runs: int) -> go.Figure:
-    """Return a plot of the fronts that each group attains with a number of runs.
+    """Return a plot of the fronts that each group attains with a given number of runs.
 
     The line is the median front. The band reaches from the front that 90 % of all draws attain to the front that 10 % attain.
 
@@ -29,7 +29,7 @@ def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: 
         groups: the points of each group.
         looks: {name of a group: colour and dash}.
         x, y: the two accuracies.
-        runs: number of runs that are drawn.
+        runs: number of runs drawn at random from each group.
     """
     figure = go.Figure()
     everything = [(100 * a, 100 * b) for points in groups.values() for a, b in points]

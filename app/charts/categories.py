@@ -19,7 +19,7 @@ OTHERS = "others"
 
 @dataclass(frozen=True)
 class Look:
-    """How the points and lines of a category are drawn, in the terms of Plotly."""
+    """The colour, symbol and dash in which a category is drawn, as Plotly names them."""
 
     colour: str
     symbol: str
@@ -27,7 +27,7 @@ class Look:
 
 
 def looks_of(names: Iterable[str], most: int = MOST_CATEGORIES) -> dict[str, Look]:
-    """Return {category: look} for the most frequent categories in alphabetical order, and for `OTHERS` if there are more.
+    """Return {category: look} for the `most` most frequent categories, and one look for `OTHERS` if there are more.
 
     The looks of a page's charts agree if all of them come from the same names.
     """

@@ -31,9 +31,9 @@ class Coordinate:
 
     Attributes:
         title: name of the axis.
-        places: place of each run on the axis in 0..1, or None for a run without a value.
-        texts: value of each run in words.
-        ends: texts at the lower and the upper end of the axis, and between them for a setting with few values, as {place: text}.
+        places: position of each run on the axis, from 0 (lower end) to 1 (upper end); None for a run without a value.
+        texts: value of each run as text.
+        ends: labels on the axis, as {position: text}: at both ends and, for a setting with few values, also in between.
     """
 
     title: str
@@ -120,8 +120,8 @@ def numbers_axis(title: str, values: Sequence[float | None], texts: Sequence[str
     Args:
         title: name of the axis.
         values: value of each run, or None. At least one is known.
-        texts: value of each run in words.
-        short: function that returns the text of a value at an end of the axis. None takes the text of the run.
+        texts: value of each run as text.
+        short: function that formats the values at the two ends of the axis; None to use the texts of the runs there.
     """
     known = {value: text for value, text in zip(values, texts, strict=True) if value is not None}
     low, high = min(known), max(known)

@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class View:
-    """What the plot shows: the measures of its axes, a third objective, and the measures of colour and size.
+    """The choices for the plot: the measures on its axes, a third objective, and the measures behind colour and size.
 
     `third` is the third objective or None. `colour` is "standing", "title" or the name of a measure. `size` is the name of a
     measure, or "" for markers of one size.
@@ -120,7 +120,7 @@ def axis_title(measure: Measure, widest: int) -> str:
 
 
 def value_text(measure: Measure, value: Value | None) -> str:
-    """Return the value of a measure in words, an accuracy with its interval and number of images."""
+    """Return the value of a measure as text. For an accuracy, this includes its interval and number of images."""
     if value is None:
         return "not measured"
     if measure.is_accuracy:
@@ -133,7 +133,7 @@ def _ticks(measure: Measure) -> dict[str, str]:
 
 
 def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, float]]) -> tuple[Range, Range]:
-    """Return the ranges of both axes: all points, and the intervals of the front and of the selected networks."""
+    """Return the ranges of both axes. They include all points, and the intervals of the front and of the selected networks."""
     ranges = []
     for place, measure in enumerate((view.x, view.y)):
         ends = [end * measure.factor for mark in marks
@@ -171,7 +171,7 @@ def _add_markers(figure: go.Figure, marks: Sequence[Mark], view: View, measures:
 
 
 def _custom(mark: Mark, view: View) -> list[object]:
-    """Return what the browser needs to know about a point: the run, and value and interval ends on both axes."""
+    """Return the data that the browser needs about a point: the run, and value and interval ends on both axes."""
     return [mark.run, *(end * one.factor for one in (view.x, view.y) for value in (mark.values[one.name],)
                         for end in (value.value, value.low, value.high))]
 

@@ -23,7 +23,7 @@ MOST_GENOTYPES = 60  # genotypes that are read for the votes
 
 
 def genotypes_of(runs: Sequence[ComparedRun]) -> dict[str, Genotype]:
-    """Return {run id: genotype}. Runs without a genotype that can be read are left out."""
+    """Return {run id: genotype}. Runs without a readable genotype are left out."""
     found = {}
     for run in runs[:MOST_GENOTYPES]:
         content = session.run_log().genotype(run.id)
@@ -36,7 +36,7 @@ def genotypes_of(runs: Sequence[ComparedRun]) -> dict[str, Genotype]:
 
 
 def cells(runs: Sequence[ComparedRun], genotypes: Mapping[str, Genotype]) -> None:
-    """Show the cells of two or three runs side by side. Edges that the first of them does not have are marked."""
+    """Show the cells of two or three runs side by side, and mark the edges that the first run does not have."""
     section("Cells side by side", "marked ✱: edges that the first run does not have")
     known = {run.id: run.label for run in runs if run.id in genotypes}
     if len(known) < 2:
@@ -61,7 +61,7 @@ def cells(runs: Sequence[ComparedRun], genotypes: Mapping[str, Genotype]) -> Non
 
 
 def votes(groups: Sequence[RunGroup], genotypes: Mapping[str, Genotype]) -> None:
-    """Show how often each operation won on each edge, over the runs of a seed group."""
+    """Show how often each operation won on each edge among the runs of the seed group that the reader selects."""
     large = {f"{number}": group for number, group in enumerate(groups)
              if sum(run.id in genotypes for run in group.runs) > 1}
     if not large:

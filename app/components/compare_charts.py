@@ -92,7 +92,12 @@ def coordinates(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], differe
 
 
 def settings_axes(runs: int, differences: Sequence[SettingDifference]) -> list[Coordinate]:
-    """Return one axis per setting in which this number of runs differs. Equal settings of several steps share an axis."""
+    """Return one axis per differing setting. Settings of several steps share an axis if their names and values are equal.
+
+    Args:
+        runs: number of compared runs.
+        differences: the settings in which the runs differ.
+    """
     axes = []
     for one in {(one.name, repr(one.values)): one for one in reversed(differences)}.values():
         texts = [difference_text(place, one) for place in range(runs)]
@@ -106,7 +111,7 @@ def settings_axes(runs: int, differences: Sequence[SettingDifference]) -> list[C
 
 
 def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
-    """Return one axis per result that some run has. Accuracies are left out if they were measured in different ways."""
+    """Return one axis for each result of at least one run. Accuracies that were measured in different ways are left out."""
     alike = len({run.measured for run in runs}) == 1
     axes = []
     for name, title in RESULT_AXES:

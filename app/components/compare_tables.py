@@ -106,7 +106,7 @@ def groups(found: Sequence[RunGroup]) -> None:
         StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial_accuracy"), right=True))
     st.html(html_table(columns, found, label="Seed groups", note=(
         "Mean and sample standard deviation over the runs, in points. They describe these runs. Accuracies of "
-        "searches and retrainings are of their alphas or select split, and not a result. Groups whose runs were measured "
+        "searches and retrainings come from their alphas or select split and are no result. Groups whose runs were measured "
         "in different ways have no mean.")))
 
 

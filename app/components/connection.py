@@ -1,4 +1,4 @@
-"""What an open page says when the dashboard has stopped: in our words, in place of Streamlit's dialog for developers."""
+"""The notice on an open page that the dashboard has stopped. It replaces Streamlit's dialog, which is meant for developers."""
 
 from __future__ import annotations
 

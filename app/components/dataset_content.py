@@ -1,4 +1,4 @@
-"""What a dataset contains: sample images, the four splits with their hashes, and the images of each class."""
+"""The contents of a dataset: sample images, the four splits with their hashes, and the images of each class."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def content(dataset: Dataset) -> None:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _read(name: str, hash_of_record: str) -> tuple[Summary, str]:
-    """Return the summary of a dataset and its sample picture. They are made again if the dataset is prepared anew."""
+    """Return the summary of a dataset and its sample picture. Both are cached until the dataset is prepared anew."""
     found = summary(DATASETS[name])
     return found, grid_png(found.samples)
 

@@ -1,4 +1,4 @@
-"""The button that fetches a dataset, its progress, and the sentence if it was refused."""
+"""The button that fetches a dataset, the progress of the fetch, and the reason if it fails."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ def _watch(name: str) -> None:
                           total=current.total / scale if current.total else None, unit="images" if images else "MB",
                           detail="" if images else current.what, pending="connecting"))
     st.button("Stop", key="datasets.stop", icon=":material/stop:", on_click=current.stop,
-              help="The part that is downloaded is kept, and the next fetch continues from there.")
+              help="The downloaded part is kept, and the next fetch continues from there.")

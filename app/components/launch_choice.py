@@ -71,7 +71,7 @@ class Choice:
 
 
 def filled() -> dict[str, Any]:
-    """Return how the page was filled: {"number": how often, "draft": a Draft, "problems": sentences about wrong values}."""
+    """Return {"number": number of the latest filling, from 0, "draft": what filled the page, "problems": its wrong values}."""
     state: dict[str, Any] = st.session_state[FILLED]
     return state
 

@@ -38,11 +38,11 @@ def durations(runs: str) -> Durations:
 def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> dict[str | None, Chain]:
     """Return {search method: chain} for every method of the launch; {None: chain} without a search.
 
-    Values of other settings in a grid are left out: the forecast takes every chain to cost as much as the one on the forms. The
-    result is empty while a setting is invalid.
+    The other axes of the grid are ignored: every chain of a method is assumed to cost as much as the one on the forms. The result
+    is empty while a setting is invalid.
 
     Raises:
-        ConfigError: a further method cannot have the settings on the form.
+        ConfigError: a further method does not accept the settings on the form.
     """
     steps = steps_of(choice, forms)
     chains: dict[str | None, Chain] = {choice.method: steps} if steps else {}
@@ -87,7 +87,7 @@ def time_words(each: list[Forecast]) -> str:
 
 
 def rounded(seconds: float) -> str:
-    """Return a forecast of a time with two digits at most: 437 seconds as "7 min", 9000 as "2 h 30 min"."""
+    """Return a forecast duration as rounded text: 437 seconds as "7 min", 9000 as "2 h 30 min"."""
     if seconds < 60:
         return duration(max(5, 5 * round(seconds / 5)))
     if seconds < 3600:
@@ -115,7 +115,7 @@ def facts(each: list[Forecast]) -> list[Fact]:
 
 
 def measuring(choice: Choice, chains: Mapping[str | None, Chain], each: list[Forecast]) -> None:
-    """Show the button that measures what is not known yet, and how far the measurement is."""
+    """Show the button that measures the missing costs, and the progress of the measurement."""
     task: Task | None = st.session_state.get(TASK)
     if task is not None and task.running:
         _progress()
@@ -140,7 +140,7 @@ def measuring(choice: Choice, chains: Mapping[str | None, Chain], each: list[For
 
 @st.fragment(run_every=1.0)
 def _progress() -> None:
-    """Show how long batches have been measured. Once the measurement has ended, redraw the page."""
+    """Show the elapsed time of the measurement. Once it has ended, rerun the page."""
     task: Task = st.session_state[TASK]
     if not task.running:
         st.rerun()

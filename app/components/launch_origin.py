@@ -35,7 +35,7 @@ def origin(choice: Choice, forms: Mapping[str, FormValues]) -> None:
         except RampartError as refusal:
             problem(str(refusal), link=None)
             return
-        told = ("another launch than that of this run" if rows is None else
+        told = ("its settings cannot be compared with this page" if rows is None else
                 f"{plural(len(rows), 'setting')} {'differs' if len(rows) == 1 else 'differ'}" if rows else "no setting differs")
         words.html(f"Copy of <b>{escape(title)}</b> <code>{escape(run_id)}</code>: {told}.")
         if rows:

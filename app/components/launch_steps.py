@@ -28,7 +28,7 @@ Below = Mapping[str, Callable[[FormValues], None]]
 
 
 def forms_of(choice: Choice) -> dict[str, FormValues]:
-    """Return {kind: content of its form} for every run of the chain, with problems of the whole chain at the first run."""
+    """Return {kind: content of its form} for every run of the chain. The first form also holds problems of the whole chain."""
     forms = {choice.kind: _first_form(choice)}
     for kind in choice.then:
         base = inherited_values(choice, forms, kind)

@@ -42,7 +42,7 @@ def visible(rows: Sequence[NetworkRow], *, first: int, keep: Collection[str], ke
 
 
 def limit(found: int, shown: int, key: str) -> None:
-    """Say how many networks are listed, and offer to list more."""
+    """Show how many networks are listed, and a button that lists more."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(f'<p class="rp-note">{escape(f"{shown:,} of {found:,} networks" if shown < found else f"{found:,} found")}</p>')
         if shown < min(found, MOST):

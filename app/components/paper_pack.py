@@ -1,4 +1,4 @@
-"""The button that downloads the paper pack of a study or of chosen runs. A process of its own makes the file after the click."""
+"""The button that downloads the paper pack of a study or of chosen runs. A separate process makes the file after the click."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of the Pareto page on how well the accuracy of a supernet ranks the networks that are retrained from it."""
+"""The part of the Pareto page that shows how well the accuracies of supernets rank the retrained networks."""
 
 from __future__ import annotations
 

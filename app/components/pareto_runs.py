@@ -1,4 +1,4 @@
-"""The part of the Pareto page on numbers of runs: what each method attains, and the hypervolume, at equal numbers of runs."""
+"""The part of the Pareto page that compares methods at equal numbers of runs: attained fronts and hypervolumes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ REFERENCE = "The reference point is fixed: 0 % in both accuracies."
 
 
 def by_runs(front: Front) -> None:
-    """Show what networks of the same title attain with equal numbers of runs."""
-    section("How much a number of runs attains", "networks of one method and settings are its runs")
+    """Show the fronts and hypervolumes that the networks of each title attain with equal numbers of runs."""
+    section("Methods at equal numbers of runs", "one run is one network of a method with the same settings")
     pair = accuracies(front.objectives)
     if pair is None:
         st.caption(f"Choose two accuracies as axes, and no third objective. {REFERENCE} Sizes and times have no such point.")

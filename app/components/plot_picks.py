@@ -15,7 +15,7 @@ _component = st.components.v2.component("rampart_plot_picks", html='<span class=
 
 
 def picked(plot: str) -> str | None:
-    """Return the id of the point that the reader has clicked since the last run of the script, or None.
+    """Return the id of the point that the reader has clicked since the page was last rerun, or None.
 
     Args:
         plot: key of the plot, as given to `live_plot`.

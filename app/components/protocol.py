@@ -43,7 +43,7 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
                                   plural(len(table.rows), "network"))) for short, table in by_hash.items()}
     chosen = address.selectbox(
         left, "Protocol", options, name="protocol", key="robustness.protocol", also=forget,
-        help="Everything that decides a figure except the network: dataset, images, attacks with their settings and library "
+        help="Everything that affects a result except the network: dataset, images, attacks with their settings and library "
              "versions, norm, radius. Networks are compared only under one protocol.")
     table = by_hash[chosen]
     with right:

@@ -1,4 +1,4 @@
-"""One line that says that the queue is paused, for the Queue page and for pages on which runs are launched and listed."""
+"""The notice that the queue is paused, for the Queue page and for pages that launch or list runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from engine.run.queue import PAUSING, Queue
 
 
 def pause_html(decisions: Queue, waiting: int, *, link: bool) -> str:
-    """Return the line as HTML; "" if the queue is not paused.
+    """Return the notice as HTML; "" if the queue is not paused.
 
     Args:
         decisions: the user's decisions about the queue.
-        waiting: number of runs that wait.
+        waiting: number of waiting runs.
         link: True to add a link to the Queue page.
     """
     if decisions.paused_at is None:
@@ -34,14 +34,14 @@ def pause_html(decisions: Queue, waiting: int, *, link: bool) -> str:
 
 
 def since_text(seconds: float) -> str:
-    """Return a Unix time as local time: only the clock for a time of today, else with the date."""
+    """Return a Unix time as local time, with the date unless it is today."""
     at = time.localtime(seconds)
     return time.strftime("%H:%M" if at[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M", at)
 
 
 @live_panel("queue", key="queue_note")
 def queue_note() -> None:
-    """Show the line if the queue is paused, with a link to the Queue page."""
+    """Show the notice with a link to the Queue page if the queue is paused."""
     try:
         decisions = queueing.decisions_of(session.runs_root())
     except RampartError as trouble:  # a damaged file must not hide the page; the Queue page tells what to do

@@ -1,6 +1,6 @@
-"""The box above the list of runs: what is selected, and the actions on it. Each run answers for itself.
+"""The box above the list of runs: the selection, and the actions on it. Each run accepts or refuses an action on its own.
 
-Every action is also a verb of the command line, which the tooltip of its button names.
+Every action is also a verb of the command line; the tooltip of its button names the verb.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ NONE = "No run selected. Tick runs to act on them. A click on a name opens its p
 
 @dataclass(frozen=True)
 class Answer:
-    """What an action did to the selected runs.
+    """The result of an action on the selected runs.
 
     Attributes:
-        words: what was done, for example "Moved to the trash".
+        words: what the action did, for example "Moved to the trash".
         outcomes: one outcome for each run.
-        undo: function that takes the ids of the runs to which something was done and takes it back; None if nothing can.
+        undo: function that takes the ids of the changed runs and undoes the action; None if it cannot be undone.
     """
 
     words: str
@@ -45,12 +45,12 @@ class Answer:
 
     @property
     def done(self) -> list[str]:
-        """Ids of the runs to which something was done."""
+        """Ids of the runs that did not refuse the action."""
         return [one.run for one in self.outcomes if not one.refusal]
 
     @property
     def sentence(self) -> str:
-        """How many runs the action changed, and what happened to each if they are few."""
+        """The number of runs that the action changed, and what happened to each if they are few."""
         details = [f"{one.run}: {one.done}" for one in self.outcomes if one.done]
         few = f" ({'; '.join(details)})" if len(details) <= MOST_DETAILS else ""
         return f"{self.words}: {plural(len(details), 'run')}{few}."
@@ -77,18 +77,18 @@ def selection_box(picked: pd.DataFrame, matching: pd.DataFrame) -> None:
 
 def act(words: str, ids: Sequence[str], action: Callable[[str], str],
         undo: Callable[[list[str]], list[Outcome]] | None = None) -> None:
-    """Call an action for each run, and store the answer, which the box shows."""
+    """Call an action for each run, and store the answer for the box to show."""
     tell(Answer(words, each(ids, action), undo))
 
 
 def tell(answer: Answer) -> None:
-    """Store the answer to an action, which the box shows, and read what the action changed into the run log."""
+    """Store the answer to an action for the box to show, and update the run log with what the action changed."""
     st.session_state[ANSWER] = answer
     session.run_log().ingest()
 
 
 def requested(request: Callable[[Path, str], object], words: str) -> Callable[[str], str]:
-    """Return an action that sends a request about a run and says `words`."""
+    """Return an action that sends a request about a run and returns `words`."""
     def action(run_id: str) -> str:
         request(session.runs_root(), run_id)
         return words
@@ -143,7 +143,12 @@ def _opening(picked: pd.DataFrame) -> None:
 
 
 def _attacks(picked: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return the ids of the attack runs that stand for the selected runs, and the protocols of these attack runs."""
+    """Find the attack runs that stand for the selected runs.
+
+    Returns:
+        Ids of the attack runs; empty for fewer than two selected runs.
+        Protocols of these attack runs, each once.
+    """
     own = picked["id"].where(picked["kind"] == "attack", picked["chain_attack_run"])
     if len(own) < 2:
         return [], []
@@ -241,7 +246,7 @@ def _trash(ids: list[str]) -> None:
 
 
 def _question() -> None:
-    """Ask whether runs that need the runs to be moved to the trash may go along."""
+    """Ask whether the runs that need the chosen ones may be moved to the trash as well."""
     ids, further = st.session_state.get(ASK, ([], []))
     if not ids:
         return
@@ -268,7 +273,7 @@ def _repeating(picked: pd.DataFrame) -> None:
 
 
 def show_answer() -> None:
-    """Show what the last action did: how many runs it changed, the reasons of those that refused, and the way back."""
+    """Show the result of the last action: how many runs it changed, why others refused, and the button that undoes it."""
     answer = st.session_state.get(ANSWER)
     if answer is None:
         return

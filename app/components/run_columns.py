@@ -18,7 +18,7 @@ from engine.report.robustness import WORST_TITLE
 from engine.run.state import SILENT_S
 
 LONGEST_NOTE = 60
-_MEASURED = ("Attack runs measure it on the test split, with a 95 % Wilson interval. Figures on another split guide a run and "
+_MEASURED = ("Attack runs measure it on the test split, with a 95 % Wilson interval. Values on another split guide a run and "
              "are not a result, so sorting keeps runs together that were measured alike.")
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status", help="What the run is doing now, and why it failed, stopped or waits."),
@@ -40,7 +40,7 @@ USUAL = ("title", "status", "kind", "dataset", "natural", "adversarial", "badge"
 
 
 def columns_shown(chosen: Sequence[str]) -> list[Column]:
-    """Return the columns with the chosen keys in their usual order, and always those in `ALWAYS`. Without a choice, the usual."""
+    """Return the chosen columns and those in `ALWAYS`, in their usual order. If none is chosen, return the default columns."""
     keys = {*ALWAYS, *chosen} if chosen else set(USUAL)
     return [column for column in COLUMNS if column.key in keys]
 

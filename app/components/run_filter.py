@@ -33,7 +33,7 @@ def filter_controls(counts: dict[str, int]) -> None:
     with left:
         address.segmented("Runs", {name: f"{title} ({counts[name]:,})" for name, title in SHOWN.items()}, name="show",
                           key="runs.show", label_visibility="collapsed", help="Archived runs are hidden here and counted "
-                          "everywhere else. Runs in the trash are nowhere else, and can be restored until they are deleted.")
+                          "everywhere else. Runs in the trash appear nowhere else, and can be restored until they are deleted.")
     with right.container(horizontal=True, horizontal_alignment="right"):
         if st.query_params.get("show") != "trash":
             _views()
@@ -52,7 +52,7 @@ def filter_controls(counts: dict[str, int]) -> None:
 def _text(where: st.delta_generator.DeltaGenerator, label: str, name: str, key: str, example: str, about: str) -> None:
     """Show a text field that keeps its text in the address.
 
-    The address is written into the field only if they differ. Otherwise, what the reader is typing would be overwritten.
+    The field is set from the address only if the two differ, because setting it always would overwrite what the reader is typing.
     """
     if st.session_state.get(key) != st.query_params.get(name, ""):
         st.session_state[key] = st.query_params.get(name, "")
@@ -79,7 +79,7 @@ def _first_page() -> None:
 
 
 def _columns() -> None:
-    """Show the choice of columns. The choice goes to the address unless it is the usual one."""
+    """Show the selector of columns. The choice is kept in the address unless it is the default."""
     key = "runs.columns"
     options = [name for name in TITLES if name not in ALWAYS]
     st.session_state[key] = address.several("columns", options) or [name for name in USUAL if name in options]
@@ -93,7 +93,7 @@ def _columns() -> None:
 
 
 def _views() -> None:
-    """Show the saved views, which open with a click, and the field that saves the present one."""
+    """Show the saved views, which open with a click, and the field that saves the current one."""
     root = session.runs_root()
     with st.popover("Views", icon=":material/bookmark:", help="Save filters, columns, groups and order under a name."):
         try:

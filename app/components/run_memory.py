@@ -1,4 +1,4 @@
-"""What a run offers that ended because the memory was full: the same run with half the batch."""
+"""The offer on the page of a run that ran out of memory: the same run with half the batch size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OUT_OF_MEMORY = "out of memory"
 
 
 def ran_out_of_memory(why: str) -> bool:
-    """Return True if the reason why a run failed is that the memory was full."""
+    """Return True if `why`, the reason why a run failed, says that memory ran out."""
     return OUT_OF_MEMORY in why.lower()
 
 
 def batch_size(run: dict[str, Any]) -> tuple[int, bool]:
-    """Return the number of images in a batch of a run, and whether its settings allow half of it; (0, False) if unknown."""
+    """Return (batch size of a run, True if its settings allow half of it); (0, False) if unknown."""
     size = session.run_log().run(run["id"])["config"].get("batch_size")
     method = run["method"] if run["kind"] == "search" else None
     if not isinstance(size, int) or (method and method not in METHODS):
@@ -30,7 +30,7 @@ def batch_size(run: dict[str, Any]) -> tuple[int, bool]:
 
 
 def offer_half_batch(run: dict[str, Any]) -> None:
-    """Show the link that opens Launch with the settings of a run and half its batch, and what Resume would do instead."""
+    """Show a link to Launch with the settings of a run and half its batch size, and explain what Resume would do instead."""
     size, can_halve = batch_size(run)
     resumes = "Resume repeats the step that did not fit, so it helps only if more memory is free now."
     if not can_halve:

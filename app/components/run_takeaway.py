@@ -1,6 +1,6 @@
-"""The part of the Run page from which a user takes a finished run away, or goes on with it.
+"""The part of the Run page with downloads of a finished run and links to the next steps.
 
-Buttons download the network in every form. Links attack or retrain the network again, clone the run, and compare it.
+Buttons download the network in every form. Links attack or retrain the network again, clone the run, or compare it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_CELLS = ("genotype", "module")  # forms that only a network made of cells has
 
 
 def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Show the buttons and links of a run that has finished. Show nothing for another run.
+    """Show the buttons and links of a finished run; show nothing for any other run.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.

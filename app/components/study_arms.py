@@ -1,4 +1,4 @@
-"""The arms of a study of one's own, as cards: a name, the source of the network, and the settings that the arm changes."""
+"""The arms of a user's own study, as cards: a name, the source of the network, and the settings that the arm changes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _head(study: Study, index: int, arm: Arm) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(f"Arm {index + 1}", key=study_text.put(arm.name, index, "name"), on_change=_choose,
                       args=(index, study_text.key(index, "name"), named),
-                      help="The name says what the arm changes until you write another one. An empty name proposes one again.")
+                      help="The name says what the arm changes until you write another one. Clear it to get a proposal again.")
         st.button("Duplicate", key=study_text.key(index, "duplicate"), icon=":material/content_copy:", type="tertiary",
                   on_click=duplicate, args=(index,), disabled=len(study.arms) >= MOST_ARMS)
         st.button("Delete", key=study_text.key(index, "delete"), icon=":material/delete:", type="tertiary", on_click=delete,
@@ -96,7 +96,7 @@ def _network(study: Study, index: int, arm: Arm) -> None:
 
 
 def network_title(name: str) -> str:
-    """Return the title of a hand-made network. The name of an unknown one is returned unchanged."""
+    """Return the title of a hand-made network. An unknown name is returned unchanged."""
     try:
         return named_network(name).title
     except RampartError:
@@ -143,7 +143,7 @@ CONTROLS: Mapping[str, Callable[[Study, int, Arm], None]] = {
 
 
 def _choose(index: int, key: str, make: Callable[[Study, int, str], Study]) -> None:
-    """Change an arm by the value of a widget.
+    """Change an arm according to the value of a widget.
 
     Args:
         index: position of the arm.
@@ -155,7 +155,7 @@ def _choose(index: int, key: str, make: Callable[[Study, int, str], Study]) -> N
 
 
 def named(study: Study, index: int, name: str) -> Study:
-    """Return the study in which an arm has another name. An empty name asks for a proposal."""
+    """Return the study with an arm renamed. An empty name stands for the proposed one."""
     return with_arm(study, index, replace(study.arms[index], name=name or BLANK))
 
 
@@ -206,7 +206,7 @@ def with_source(study: Study, index: int, source: str) -> Study:
 
 
 def _start(study: Study, arm: Arm, source: str) -> dict[str, Any]:
-    """Return the setting with which an arm without a search begins: a network that no other arm has, or a genotype to fill in."""
+    """Return the first source setting of an arm without a search: a network that no other arm has, or a genotype to fill in."""
     taken = {one.retrain.get(name) for one in study.arms for name in ("genotype", "network")}
     if source == "network":
         return {"network": next((name for name in OFFERED if name not in taken), OFFERED[0])}

@@ -1,4 +1,4 @@
-"""The base of a study of one's own: dataset, preset, search method, and the settings that all arms share.
+"""The base of a user's own study: dataset, preset, search method, and the settings that all arms share.
 
 The base can be taken from a run, with the settings of the runs before it in its chain.
 """
@@ -72,11 +72,11 @@ def _run() -> None:
                  format_func=lambda run: f"{titles.get(run, '')} · {run}",
                  placeholder="Take over" if titles else "No run has finished yet",
                  help="All arms take over dataset, preset, method and changed settings of this run and of the runs before it in "
-                      "its chain. What an arm changes itself stays. A genotype or network is not taken over: an arm can name it.")
+                      "its chain. Changes of single arms stay. A genotype or network is not taken over: name it in an arm.")
 
 
 def set_entry(name: str, key: str) -> None:
-    """Change an entry of the study, for example its dataset, to the value of a widget."""
+    """Set an entry of the study, for example its dataset, to the value of a widget."""
     values: dict[str, Any] = {name: st.session_state.get(key)}
     study_text.change(lambda study: replace(study, **values))
 
@@ -87,14 +87,14 @@ def base_method(study: Study) -> str | None:
 
 
 def set_method(key: str) -> None:
-    """Give all arms that search with the base method the method that the user has chosen."""
+    """Replace the base method by the one that the user has chosen, in all arms that search with it."""
     method = st.session_state.get(key)
     if method:
         study_text.change(lambda study: with_base_method(study, str(method)))
 
 
 def with_base_method(study: Study, method: str) -> Study:
-    """Return the study in which the arms that search with the base method search with another one."""
+    """Return the study with another search method in all arms that use the base method."""
     old = base_method(study)
     return replace(study, arms=tuple(replace(arm, method=method) if old and arm.method == old else arm for arm in study.arms))
 
@@ -112,7 +112,7 @@ def take_run(key: str) -> None:
 
 
 def with_run(study: Study, runs: Path, run_id: str) -> Study:
-    """Return the study in which the settings of a chain of runs replace those that all arms shared.
+    """Return the study with the settings of a chain of runs in place of those that all arms share.
 
     Args:
         study: the study.
@@ -125,7 +125,7 @@ def with_run(study: Study, runs: Path, run_id: str) -> Study:
     chain = _chain(runs, run_id)
     last = chain[-1]
     if last.get("preset") not in PRESETS or last["config"].get("dataset") not in DATASETS:
-        raise ConfigError("It needs a preset and a dataset that this version has, as the runs have that were launched here.")
+        raise ConfigError("This version does not know its preset or dataset; choose a run that was launched here.")
     study = replace(study, dataset=last["config"]["dataset"], preset=last["preset"])
     method = next((str(run["method"]) for run in chain if run["kind"] == "search"), None)
     changes = chain_changes(study, method, chain)
@@ -145,7 +145,7 @@ def _chain(runs: Path, run_id: str) -> list[Mapping[str, Any]]:
 
 
 def chain_changes(study: Study, method: str | None, chain: list[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return {kind of run: changed settings} with which an arm of the study has the settings of a chain of runs.
+    """Return {kind of run: settings that an arm of the study must change to have the settings of a chain of runs}.
 
     Raises:
         ConfigError: a recorded setting is unknown.

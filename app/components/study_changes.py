@@ -82,7 +82,7 @@ def _row(study: Study, part: Part, kind: str, name: str, value: Any, wrong: str)
 
 
 def _widget(study: Study, arm: Arm | None, part: Part, kind: str, name: str, value: Any) -> None:
-    """Show the widget of a setting. A value that the widget cannot show stands in a text field."""
+    """Show the widget of a setting. A value that the widget cannot show appears in a text field."""
     key = study_text.key(part.name, kind, name)
     changed = partial(take, part, kind, name, key)
     if name == "dataset" and value in DATASETS:
@@ -108,14 +108,14 @@ def usual_value(study: Study, arm: Arm, kind: str, name: str) -> Any:
 
 
 def picker(study: Study, part: Part, values: Mapping[str, Mapping[str, Any]], label: str, least: int = 1) -> None:
-    """Show the list of settings that can be changed. It is searched by typing a part of a name or of a meaning.
+    """Show the list of settings that can be changed. Typing a part of a name or meaning searches it.
 
     Args:
         study: the study.
         part: the arm or arms.
         values: the settings that are changed already, by kind of run.
-        label: label of the list, which stands in its empty field.
-        least: number of arms that must have a setting for it to be offered.
+        label: label of the list, shown in its field while nothing is chosen.
+        least: a setting is offered if at least this many arms have it.
     """
     offered = [f"{kind}.{name}" for kind, name in part.offered(study, least) if name not in values.get(kind, ())]
     key = study_text.key(part.name, "add")
@@ -146,7 +146,7 @@ def add(part: Part, key: str) -> None:
 
 
 def take(part: Part, kind: str, name: str, key: str) -> None:
-    """Write the value that the user has given a setting."""
+    """Store the value that the user has given to a setting."""
     def taken(study: Study) -> Study:
         arm = part.arm_with(study, kind, name)
         typed = st.session_state.get(key)
@@ -160,13 +160,13 @@ def take(part: Part, kind: str, name: str, key: str) -> None:
 
 
 def remove(part: Part, kind: str, name: str) -> None:
-    """Let a setting have the value of the preset again."""
+    """Reset a setting to the value of the preset."""
     study_text.change(lambda study: replace(study, arms=tuple(
         without_change(arm, kind, name) if index in part.arms else arm for index, arm in enumerate(study.arms))))
 
 
 def with_value(study: Study, arms: Sequence[int], kind: str, name: str, value: Any) -> Study:
-    """Return the study in which some arms have a value of a setting. An arm without the setting stays as it is."""
+    """Return the study with a setting changed in some arms. An arm without the setting stays as it is."""
     return replace(study, arms=tuple(
         with_change(arm, kind, name, value) if index in arms and name in {*fields_of(arm, kind), *arm.changes(kind)} else arm
         for index, arm in enumerate(study.arms)))

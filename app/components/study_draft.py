@@ -3,8 +3,8 @@
 The draft is a `Study` that has not been checked. Its text is the only record: the form reads a study from the text, and every
 change in the form writes a new text. Entries that the form does not show, such as further attacks, stay as they are.
 
-The names of arms and the question are proposals until the user writes others. Nothing records this. A name that equals the
-proposal follows the next change, and any other name stays.
+The names of arms and the question are proposals until the user writes others. This is not recorded anywhere: a name that equals
+its proposal is updated with the next change, and any other name stays.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from engine.search.methods.registry import METHODS
 from engine.study.declaration import Arm, Study, kind_of, mentioned
 from engine.study.parsing import ADVICE, ENTRIES, LONGEST_NAME, SAVED, from_record
 
-ADDED = ("recipe", "size")  # entries of a shipped question, which an edited copy is no longer
+ADDED = ("recipe", "size")  # entries that only a shipped question has; an edited copy loses them
 SOURCE_SETTINGS = ("genotype", "network", "transplant")  # settings of a retraining that say which network it trains
 SOURCES = {"search": "A search", "catalogue": "Published cells", "genotype": "A genotype of a run or as text",
            "network": "A hand-made network", "transplant": "Transplanted cells"}
@@ -38,7 +38,7 @@ BLANK = "?"  # name of an arm, or the question, while it has to be proposed
 
 
 def read(text: str) -> Study:
-    """Return the study that a text in YAML or JSON declares. It may be one that cannot be launched.
+    """Return the study that a YAML or JSON text declares, even if it cannot be launched.
 
     Raises:
         ConfigError: the text is not a study, an entry is unknown or of the wrong type, or there is no such dataset or preset.
@@ -50,7 +50,7 @@ def read(text: str) -> Study:
 
 
 def _with_flags(arm: Arm) -> Arm:
-    """Return the arm in which settings that are on or off have the values True and False. A file gives them as texts."""
+    """Return the arm with True and False in place of the texts that a file holds for settings that are on or off."""
     flags = {"true": True, "false": False}
     for kind in KINDS:
         arm = _with_changes(arm, kind, {
@@ -60,7 +60,7 @@ def _with_flags(arm: Arm) -> Arm:
 
 
 def write(study: Study) -> str:
-    """Return the study as YAML, without entries that say what is usual, such as the comparison of every arm with the first."""
+    """Return the study as YAML. Entries with their usual value, such as comparing every arm with the first, are left out."""
     usual = {"contrasts": study.contrasts == usual_contrasts(study), "match": study.match == "none",
              "analysis": study.analysis == "contrasts", "measures": not study.measures}
     return as_text(study, [*ADDED, *(name for name, is_usual in usual.items() if is_usual)])
@@ -99,7 +99,7 @@ def renamed(study: Study, names: Mapping[str, str]) -> Study:
 
 
 def _retold(value: Any, names: Mapping[str, str]) -> Any:
-    """Return the value of a setting in which "arm:NAME" has the new name of the arm."""
+    """Return the value of a setting with the new names of arms in its references "arm:NAME"."""
     if isinstance(value, (list, tuple)):
         return [_retold(one, names) for one in value]
     old = mentioned({"": value})
@@ -107,7 +107,7 @@ def _retold(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def without_arm(study: Study, index: int) -> Study:
-    """Return the study without one of its arms. The first arm becomes the reference if the reference is the one that goes."""
+    """Return the study without one of its arms. If that arm was the reference, the first remaining arm becomes the reference."""
     gone = study.arms[index].name
     arms = tuple(arm for place, arm in enumerate(study.arms) if place != index)
     reference = arms[0].name if study.reference == gone and arms else study.reference
@@ -130,7 +130,8 @@ def source_of(arm: Arm) -> str:
 def fields_of(arm: Arm, kind: str) -> Mapping[str, Any]:
     """Return {name: field} for the settings that the form offers for a kind of run of an arm; {} if the arm has no such run.
 
-    A search may use another dataset than the study. The seeds and sizes of networks are settings of the study.
+    Left out are the settings that the study fixes for all arms: the dataset, except that of a search, and, except for an attack,
+    the seeds and the sizes of networks. The settings that name the network's source are left out as well.
     """
     if kind not in arm.kinds:
         return {}
@@ -141,9 +142,9 @@ def fields_of(arm: Arm, kind: str) -> Mapping[str, Any]:
 
 
 def shared(study: Study, kind: str) -> dict[str, Any]:
-    """Return the changed settings that are equal in all arms that have the setting, if two or more have it.
+    """Return the settings that at least two arms have, and that all arms having them change to the same value.
 
-    An attack is always a matter of all arms, so one arm is enough.
+    For an attack, one arm is enough, because the settings of the attack always concern all arms.
     """
     least = 1 if kind == "attack" else 2
     found = {}
@@ -171,7 +172,7 @@ def with_change(arm: Arm, kind: str, name: str, value: Any) -> Arm:
 
 
 def without_change(arm: Arm, kind: str, name: str) -> Arm:
-    """Return the arm in which a setting has the value of the preset again."""
+    """Return the arm with a setting reset to the value of the preset."""
     return _with_changes(arm, kind, {one: value for one, value in arm.changes(kind).items() if one != name})
 
 
@@ -220,7 +221,7 @@ def proposed_name(study: Study, arm: Arm) -> str:
 
 
 def proposed_question(study: Study) -> str:
-    """Return a question for a study: whether other arms beat the reference or the first arm."""
+    """Return a question for a study: which other arms beat the reference arm or, without a reference, the first arm."""
     base = study.reference or (study.arms[0].name if study.arms else "")
     others = [arm.name for arm in study.arms if arm.name != base]
     if len(others) > 1:
@@ -229,12 +230,12 @@ def proposed_question(study: Study) -> str:
 
 
 def is_proposed(study: Study, arm: Arm) -> bool:
-    """Return True if the name of an arm is a proposal. A number at its end tells it from an equal one."""
+    """Return True if the name of an arm is a proposal, with or without a number such as " (2)" at its end."""
     return arm.name == BLANK or re.fullmatch(re.escape(proposed_name(study, arm)) + r"( \(\d+\))?", arm.name) is not None
 
 
 def followed(before: Study, after: Study) -> Study:
-    """Return a changed study in which proposed names and a proposed question fit the change.
+    """Return a changed study with proposed names and a proposed question that fit the change.
 
     Args:
         before: the study before the change.
@@ -256,7 +257,7 @@ def followed(before: Study, after: Study) -> Study:
 
 
 def _extended(before: Study, after: Study) -> tuple[tuple[str, str], ...]:
-    """Return the contrasts of a study that has a new arm. If every arm was compared with one arm, so is the new one."""
+    """Return the contrasts after an arm was added. If every arm was compared with one and the same arm, the new one is too."""
     usual = usual_contrasts(after)
     if before.contrasts == usual_contrasts(before):
         return usual
@@ -292,7 +293,7 @@ def _settings_problems(study: Study, arm: Arm, check: Callable[[str, RunConfig],
 
     Args:
         study, arm, check: as for `problems`.
-        known: {settings: name of the arm} of the arms before, to which this arm is added.
+        known: {settings: name of the arm} for the arms checked so far. This arm is added.
     """
     if source_of(arm) == "genotype" and not arm.retrain.get("genotype"):
         return {("", ""): "Choose a run with a genotype, or paste one."}

@@ -1,4 +1,4 @@
-"""The editor of a study of one's own, as a form or as text. It shows errors, the cost, and what the study can detect."""
+"""The editor of a user's own study, as a form or as text. It shows errors, the cost, and what the study can detect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VIEWS = {"form": "Form", "text": "Text"}
 
 
 def editor() -> None:
-    """Show the study as a form or as text, what is wrong with it, and the button that launches it."""
+    """Show the study as a form or as text, its errors, and the button that launches it."""
     asked = start()
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -98,7 +98,7 @@ def arms_html(study: Study) -> str:
 
 
 def declared_words(study: Study) -> str:
-    """Return a few sentences on the compared accuracy, the pairs of arms to compare, and the sizes of the networks."""
+    """Return a few sentences about the compared accuracy, the pairs of arms to compare, and the sizes of the networks."""
     pairs = [f"{first} against {second}" for first, second in study.contrasts]
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     parts = [f"Compares {endpoint_text(study)}: {listed(pairs[:4]) if not more else ', '.join(pairs[:4])}{more}." if pairs else

@@ -1,4 +1,4 @@
-"""The form of a study of one's own: question, base, arms, attack, seeds and comparisons. It edits the text of the study."""
+"""The form of a user's own study: question, base, arms, attack, seeds and comparisons. It edits the text of the study."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from engine.study.parsing import MATCHES
 
 MATCH_TITLES = {"none": "As the settings say", "macs": "Equal MACs", "params": "Equal parameters"}
 ENDPOINT_TITLES = {NATURAL: "Natural accuracy", WORST: "Worst case over all attacks"}
-SEED_PROBLEM = "studies.form.seed_problem"  # in the session: the sentence about a list of seeds that is none
+SEED_PROBLEM = "studies.form.seed_problem"  # in the session: the sentence about an invalid list of seeds
 
 
 def form() -> None:
-    """Show the form. If the text is not a study, say why, because the form cannot show it."""
+    """Show the form, or the reason why the text is not a study that the form can show."""
     try:
         study = study_draft.read(study_text.text())
     except ConfigError as refusal:
@@ -39,7 +39,7 @@ def form() -> None:
     wrong = problems(study, requests.check_config)
     st.text_input("Question", key=study_text.put(study.question, "question"), on_change=set_question,
                   args=(study_text.key("question"),),
-                  help="Follows the arms until you write another one. An empty question proposes one again.")
+                  help="Follows the arms until you write another one. Clear it to get a proposal again.")
     small_heading("Base", 3)
     base_controls(study)
     small_heading("Arms", 3)
@@ -55,7 +55,7 @@ def form() -> None:
 
 
 def set_question(key: str) -> None:
-    """Write the question. An empty question asks for a proposal."""
+    """Store the question. An empty one stands for the proposed question."""
     question = str(st.session_state.get(key) or "").strip() or BLANK
     study_text.change(lambda study: replace(study, question=question), restart=False)
 
@@ -89,13 +89,13 @@ def seeds(study: Study) -> None:
 
 
 def number(study: Study, label: str, name: str, value: int, about: str) -> None:
-    """Show the field of a whole number of the study."""
+    """Show the field for a whole number of the study."""
     key = study_text.put(value, name)
     st.number_input(label, min_value=min(1, value), step=1, key=key, help=about, on_change=set_number, args=(name, key))
 
 
 def set_number(name: str, key: str) -> None:
-    """Write a whole number of the study, the number of search seeds or of retrainings."""
+    """Store a whole number of the study: the number of search seeds or of retrainings."""
     value = int(st.session_state.get(key) or 1)
     values: dict[str, Any] = {name: tuple(range(value)) if name == "search_seeds" else value}
     study_text.change(lambda study: replace(study, **values), restart=False)
@@ -110,7 +110,7 @@ def _named_seeds(study: Study) -> None:
 
 
 def set_seeds(key: str) -> None:
-    """Write the list of search seeds that the user has typed."""
+    """Store the list of search seeds that the user has typed."""
     typed = str(st.session_state.get(key) or "")
     parts = [part for part in re.split(r"[,;\s]+", typed) if part]
     if not parts or not all(re.fullmatch(r"\d{1,9}", part) for part in parts):
@@ -155,25 +155,25 @@ def endpoints(study: Study) -> list[str]:
 
 
 def set_margin(key: str) -> None:
-    """Write the margin, which the user gives in percentage points."""
+    """Store the margin, which the user gives in percentage points."""
     points = st.session_state.get(key)
     study_text.change(lambda study: replace(study, margin=None if points is None else round(points / 100, 8)), restart=False)
 
 
 def set_match(key: str) -> None:
-    """Write how the sizes of the networks are matched. The first arm becomes the reference until the user chooses another one."""
+    """Store how the sizes of the networks are matched. The first arm becomes the reference until the user chooses another one."""
     match = str(st.session_state.get(key))
     study_text.change(lambda study: with_reference(
         replace(study, match=match), "" if match == "none" else study.reference or study.arms[0].name))
 
 
 def set_reference(key: str) -> None:
-    """Write the reference arm."""
+    """Store the reference arm."""
     study_text.change(lambda study: with_reference(study, str(st.session_state.get(key))))
 
 
 def with_reference(study: Study, reference: str) -> Study:
-    """Return the study with another reference arm. If every arm was compared with the old one, each is with the new one."""
+    """Return the study with another reference arm. If every arm was compared with the old one, all now are with the new one."""
     usual = study.contrasts == usual_contrasts(study)
     changed = replace(study, reference=reference)
     return replace(changed, contrasts=usual_contrasts(changed)) if usual else changed
@@ -200,13 +200,13 @@ def contrasts(study: Study) -> None:
 
 
 def set_contrasts(key: str, options: dict[str, tuple[str, str]]) -> None:
-    """Write the pairs of arms that the user has chosen. If none is left, every arm is compared as `usual_contrasts` says."""
+    """Store the pairs of arms that the user has chosen. If there are none, the pairs of `usual_contrasts` are compared."""
     pairs = tuple(options[text] for text in st.session_state.get(key) or () if text in options)
     study_text.change(lambda study: replace(study, contrasts=pairs or usual_contrasts(study)), restart=False)
 
 
 def kept_words(study: Study) -> str:
-    """Return a sentence on the entries that the form keeps and does not show; "" if there are none."""
+    """Return a sentence about the entries that the form keeps but does not show; "" if there are none."""
     parts = [f"the further attacks {listed(list(study.attacks))}"] if study.attacks else []
     if study.analysis == "ranking":
         parts.append(f"the ranking of networks by {listed(list(study.measures) or ['no measure'])}")

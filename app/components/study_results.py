@@ -65,7 +65,7 @@ def arms_table(results: Results) -> None:
 
 
 def arms_note(results: Results) -> str:
-    """Return the caption of the table of the arms: the endpoint, the intervals, and what the ratio of MACs is."""
+    """Return the caption of the table of the arms: the endpoint, the intervals, and the meaning of the MACs ratio."""
     means = [mean for arm in results.arms.values() if (mean := mean_of(arm.measured("endpoint")))]
     note = f"Endpoint: {endpoint_text(results.study)}, {conditions_text(results)}. Intervals: t over search seeds"
     if any(mean.images for mean in means):

@@ -1,4 +1,4 @@
-"""The text of a study of one's own. It is the only record of the study before its launch: form and text field both show it.
+"""The text of a user's own study. It is the only record of the study before its launch: form and text field both show it.
 
 The session keeps the text while the user visits other pages. The address keeps a compressed copy, so that it survives a reload of
 the page and can be sent to somebody.
@@ -79,7 +79,7 @@ def packed(content: str) -> str:
 
 
 def unpacked(written: str) -> str:
-    """Return the text that `packed` has compressed; "" if it was compressed by nothing of ours."""
+    """Return the text that `packed` has compressed; "" if `written` does not come from `packed`."""
     try:
         content = base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
         return zlib.decompressobj().decompress(content, LARGEST_TEXT).decode()
@@ -137,7 +137,7 @@ def held(*parts: object) -> object:
 
 
 def put(value: object, *parts: object) -> str:
-    """Let a widget of the form show a value of the text, and return its key. Call this before the widget is drawn."""
+    """Set the value that a widget of the form will show, and return its key. Call this before the widget is created."""
     name = key(*parts)
     if name not in st.session_state or st.session_state[name] != value:  # writing an equal value would undo typing
         st.session_state[name] = value

@@ -1,4 +1,4 @@
-"""Sample images of a dataset as one picture: a column for each class, a row for each image."""
+"""Sample images of a dataset as one picture: one column per class, with its images below each other."""
 
 from __future__ import annotations
 

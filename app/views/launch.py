@@ -63,7 +63,7 @@ def new_token_after_use() -> None:
 
 
 def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[Forecast]) -> None:
-    """Show the Launch button and the size of the launch. A click launches the runs and opens the page of the first run or Runs.
+    """Show the Launch button and the size of the launch. A click launches the runs, and opens the first run or the Runs page.
 
     If the button is disabled, the reasons are shown.
     """
@@ -94,7 +94,7 @@ def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[
 
 
 def draft_now(choice: Choice, forms: Forms, repetition: Repetition, find: str) -> Draft:
-    """Return the present content of the page, for its address."""
+    """Return the current content of the page, for its address."""
     now = configuration_of(choice, forms)
     changes = {name: value for name, value in now.changes.items() if not (name == "genotype" and choice.source.candidate)}
     return Draft(now.kind, now.method, now.dataset, now.preset, now.then, changes, now.then_changes,

@@ -1,4 +1,4 @@
-"""The Pareto page: attacked networks in two or three measures, what numbers of runs attain, and the epochs of searches."""
+"""The Pareto page: attacked networks in two or three measures, fronts at equal numbers of runs, and the epochs of searches."""
 
 from __future__ import annotations
 

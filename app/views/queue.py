@@ -201,7 +201,7 @@ def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, 
 
 
 def _store_slots() -> None:
-    """Store both numbers of slots, as the user has left them."""
+    """Store both numbers of slots as the user has set them."""
     cpu, per_gpu = (st.session_state[f"queue.{name}"] for name in ("cpu", "per_gpu"))
     perform(Action("", "", "", "Stored. Runs that are running go on.",
                    lambda runs, _: queueing.set_slots(runs, cpu=cpu, per_gpu=per_gpu)), "queue.slots")

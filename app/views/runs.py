@@ -1,6 +1,6 @@
 """The Runs page: the list of all runs that users work in. They filter, sort and group it, and act on the runs they select.
 
-The page's address holds the whole view. What is selected belongs to the browser tab.
+The page's address holds the whole view. Each browser tab has its own selection.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def runs_list() -> None:
 
 
 def nothing_matches(view: View, active: int) -> None:
-    """Say why the list is empty, and what to do."""
+    """Show why the list is empty, and what the user can do."""
     filtered = view.text or view.where or view.statuses or view.kinds
     if filtered:
         empty_state("No run matches the filter", "Remove a word, or choose another status or kind.")
@@ -98,7 +98,7 @@ def listed(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
 
 
 def store(action: TableAction) -> None:
-    """Store a click on a heading in the address, and draw the list anew."""
+    """Store a click on a heading in the address, and rerun the list."""
     folded = address.several("folded")
     if action.sort:
         address.choose(sort="" if action.sort == "unsorted" else action.sort, page="", folded="")

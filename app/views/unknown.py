@@ -1,4 +1,4 @@
-"""The page for an address that no page has, such as a mistyped one."""
+"""The page shown for an unknown address, such as a mistyped one."""
 
 from __future__ import annotations
 

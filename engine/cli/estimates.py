@@ -64,7 +64,7 @@ def estimate(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _methods(request: RunRequest) -> list[Launch]:
-    """Return one launch for each search method of the request. Other values of its grid are taken to cost the same."""
+    """Return one launch for each search method of the request. The other axes of its grid are assumed not to change the cost."""
     axes = {"method": request.grid.axes["method"]} if "method" in request.grid.axes else {}
     return launches_of(request, Grid(axes), request.parent)
 

@@ -1,6 +1,6 @@
 """The verbs that mark runs and clear them away: tag, note, archive, trash, restore, delete, and rerun.
 
-Each takes several runs, says what happened to each of them, and goes on if one refuses.
+Each takes several runs, reports what happened to each, and continues if one refuses.
 """
 
 from __future__ import annotations

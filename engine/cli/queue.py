@@ -1,4 +1,4 @@
-"""The verb `queue`, which lists waiting runs, changes their order, pauses them and sets the slots of the devices."""
+"""The verb `queue`, which lists the waiting runs, changes their order, pauses the queue, and sets the slots of the devices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def queue(verb: str, arguments: list[str]) -> int:
 
 
 def _options(verb: str, arguments: list[str]) -> argparse.Namespace:
-    """Parse the words after the verb, and refuse options that belong to another action."""
+    """Parse the words after the verb, and reject options that belong to another action."""
     parser = Parser(verb, TEXT)
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="list (default): waiting runs and why they "
                         "wait; pause: running runs go on, nothing new starts; continue; move: change the place of a run; slots: "
@@ -77,7 +77,7 @@ def _list(options: argparse.Namespace, root: Path) -> None:
 
 
 def _state_text(shown: queueing.View) -> str:
-    """Return how many runs there are, whether the queue is paused, and the slots, in one line."""
+    """Return one line that gives the number of runs and the slots, and says whether the queue is paused."""
     paused = f"{shown.decisions.hold('')} " if shown.decisions.is_paused else ""
     slots = f"CPU: {plural_text(shown.cpu_slots, 'slot')}" + (
         f", {plural_text(len(shown.gpus), 'GPU')}: {plural_text(shown.runs_per_gpu, 'run')} each" if shown.gpus else "")

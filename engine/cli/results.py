@@ -64,7 +64,7 @@ def _print_tests(table: RobustnessTable, compared: Distinctions) -> None:
 
 
 def _print_results(record: Mapping[str, Any]) -> None:
-    """Print one line per run. Accuracies of searches and retrainings are of their split and not a result."""
+    """Print one line per run. Accuracies of searches and retrainings are marked "not a result"."""
     for one in record["results"]:
         shares = [f"{name} {_share(one, name)}" for name in ("natural", "adversarial") if one[f"{name}_accuracy"] is not None]
         where = f" ({one['accuracy_of']}{'' if one['kind'] == 'attack' else ', not a result'})" if shares else ""

@@ -405,7 +405,7 @@ VERBS: dict[str, Verb] = {
     "runs": Verb(_runs, "List all runs, newest first; --where EXPRESSION lists some."),
     **{name: Verb(marks.run_verb, text) for name, text in marks.TEXTS.items()},
     "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
-    "export": Verb(_export, "Take a network or runs away: weights, module, ONNX, genotype, report, TensorBoard, MLflow."),
+    "export": Verb(_export, "Export a network or runs: weights, module, ONNX, genotype, report, TensorBoard, MLflow."),
     "paper": Verb(_paper, "Write the paper pack of a study or of runs: tables, figures, settings, commands, methods."),
     "table": Verb(_robustness_table, "Print or write the table of all networks attacked under one protocol."),
     "compare": Verb(_compare, "Compare results and settings of runs, and test which attacked network is more accurate."),

@@ -1,4 +1,4 @@
-"""What a dataset contains: hashes, the size and balance of its splits, and images to show. Imports no torch."""
+"""The contents of a dataset: hashes, the size and balance of its splits, and images to show. Imports no torch."""
 
 from __future__ import annotations
 

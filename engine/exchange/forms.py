@@ -29,7 +29,7 @@ def form_of(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Export:
-    """A form in which a network or a run can be taken away.
+    """A form in which a network or a run can be exported.
 
     Attributes:
         title: name on a button.

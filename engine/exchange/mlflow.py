@@ -1,4 +1,4 @@
-"""Runs as a folder in the layout of MLflow's file store, for `mlflow ui` in the folder that holds it.
+"""Export of runs in the layout of MLflow's file store. Start `mlflow ui` in the folder that contains `mlruns`.
 
 The layout is `mlruns/EXPERIMENT/RUN/` with `meta.yaml` and one file per parameter, tag and metric. Each dataset is an experiment.
 Every line of a metric's file is one point: time in milliseconds, value, step. MLflow need not be installed.

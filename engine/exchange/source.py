@@ -54,7 +54,7 @@ class Source:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the metadata of an exported file say about the network: its genotype, or the name of a hand-made network."""
+        """The entry for the network in the metadata of an exported file: its genotype, or the name of a hand-made network."""
         if isinstance(self.network, DerivedNetwork):
             return {"genotype": self.network.genotype.to_json()}
         return {NAME_KEY: self.network.name}

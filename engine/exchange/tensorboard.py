@@ -1,8 +1,8 @@
 """Runs as TensorBoard's event files, one folder per run, for `tensorboard --logdir FOLDER`.
 
 Every number that a run recorded step by step becomes a point of a scalar, with its own time. Accuracies under attack and their
-intervals are points at step 0. The settings and tags are a text. Architecture weights are left out: there are too many for a list
-of scalars.
+intervals are points at step 0. The settings and tags are one text. Architecture weights are left out: there are too many
+for a list of scalars.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run tells other experiment trackers: settings, scalars over steps, accuracies under attack, and facts as tags."""
+"""The data of a run for other experiment trackers: settings, scalars over steps, accuracies under attack, and facts as tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULT_PARTS = ("accuracy", "low", "high", "correct", "images")
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One run as other trackers know runs.
+    """One run in the form that other trackers expect.
 
     Attributes:
         id: id of the run.
@@ -49,7 +49,7 @@ def tracked_runs(root: Path, ids: Sequence[str]) -> Iterator[TrackedRun]:
     """Yield runs of a runs folder. Only the folders of these runs are read.
 
     Raises:
-        RunError: an id has another form than that of a run.
+        RunError: an id is not a valid run id.
         RunLogError: a run does not exist.
     """
     log = RunLog.open(root, in_memory=True)

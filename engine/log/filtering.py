@@ -52,9 +52,9 @@ _ALLOWED = (ast.BoolOp, ast.BinOp, ast.Compare, ast.UnaryOp, ast.Constant, ast.N
 
 
 def matching_words(runs: pd.DataFrame, text: str) -> pd.Series:
-    """Return True for each run that contains every word of a text, in any case.
+    """Return True for each run that contains every word of a text, ignoring upper and lower case.
 
-    Words are looked for in the id, title, preset, dataset, study, tags and note.
+    The words are searched for in the id, title, preset, dataset, study, tags and note.
 
     Args:
         runs: table of runs, from `RunLog.runs`.
@@ -77,7 +77,7 @@ def matching(runs: pd.DataFrame, expression: str) -> pd.Series:
         expression: for example `method == "arnas" and robust > 0.4`. A number that a run lacks fails every comparison but `!=`.
 
     Raises:
-        ConfigError: the expression cannot be read, uses an unknown name, or compares things that cannot be compared.
+        ConfigError: the expression cannot be read, uses an unknown name, or compares values that cannot be compared.
     """
     if not expression.strip():
         return pd.Series(True, index=runs.index)

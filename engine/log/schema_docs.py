@@ -1,4 +1,4 @@
-"""What the tables of the run log mean, for users who write queries: each table and column with a sentence.
+"""The meaning of the run log's tables, for users who write queries: a sentence for each table and column.
 
 The texts about events come from their declarations (`engine.run.event_kinds`), the others are here.
 """
@@ -70,7 +70,7 @@ class TableDoc(NamedTuple):
 def tables() -> list[TableDoc]:
     """Return all tables that are useful in queries: runs first, then their events, then the bookkeeping.
 
-    Of a table of events that has a view, the view is returned, which holds each step once.
+    If a table of events has a view, which holds each step once, the view is returned in its place.
     """
     events = [_event_table(name, [kind for kind in KINDS.values() if kind.table == name and kind is not Progress])
               for name in dict.fromkeys(kind.table for kind in KINDS.values() if kind is not Progress)]
@@ -100,7 +100,7 @@ def _event_table(name: str, kinds: list[type[Event]]) -> TableDoc:
 
 
 def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
-    """Yield (column, meaning) for all columns of the fields in a declaration: an event, a row of an event, or the stamp."""
+    """Yield (column, meaning) for all columns of a declaration's fields: an event, a row of one, or the stamp of all events."""
     for field in fields_of(declaration):
         for place, column in enumerate(field.type.columns(field.name)):
             yield column, field.meaning if place == 0 else _further(column)

@@ -1,6 +1,6 @@
 """Queries that users write themselves. They run in a process of their own, on a copy of the index that they cannot change.
 
-DuckDB lets one process at a time open a database file, and the dashboard keeps `index.duckdb` open for writing, so that no second
+DuckDB lets one process at a time open a database file, and the dashboard keeps `index.duckdb` open for writing, so no second
 process can read the file. A cursor in the dashboard's process would be able to write, would share its memory limit, and could not
 be killed. Therefore the index is copied to a temporary file, which takes about 0.02 s per megabyte, and only when the index has
 changed since the last query. `engine/log/sql_worker.py` reads the copy.
@@ -67,9 +67,9 @@ class Console:
 
         Args:
             sql: one statement that only reads.
-            rows: largest number of rows of the result. Further rows are left out.
-            seconds: largest duration of the query.
-            megabytes: largest memory of the query.
+            rows: row limit of the result. Further rows are left out.
+            seconds: time limit of the query.
+            megabytes: memory limit of the query.
 
         Raises:
             RunLogError: the query is refused, fails, or exceeds a limit.

@@ -8,13 +8,12 @@ Parquet file. The line is {"refusal": sentence}, or {"cut": true if rows were le
 
 Six barriers keep a query from doing harm. Each works without the others:
 
-* It runs in a process of its own, on a copy of the index. The process can be killed, and takes nothing with it.
+* It runs in a process of its own, on a copy of the index. The process can be killed without harm to the dashboard.
 * DuckDB opens the copy for reading only.
 * DuckDB may open no other file, attach no database and load no extension, and these options are locked.
 * Only one statement is accepted, which must be a query.
 * DuckDB is interrupted when the time is over, and the parent kills the process a little later.
-* The operating system lets the process write no file, and limits its memory and
-  processor time.
+* The operating system lets the process write no file, and limits its memory and processor time.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 LARGEST_ANSWER = 64 * 2**20  # bytes of a result in memory
-ADDRESS_SPACE = 4 * 2**30  # bytes that the process may map; 2.6 GB are mapped by a small query, of which it uses 0.13 GB
+ADDRESS_SPACE = 4 * 2**30  # bytes that the process may map; a small query maps 2.6 GB and uses 0.13 GB of it
 MORE_CPU_S = 5  # processor time in addition to the time limit, for imports and for the end of an interrupted query
 QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 THREADS = 2

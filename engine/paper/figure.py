@@ -1,4 +1,4 @@
-"""Drawings for print: the SVG of cells and charts with the colours of paper written into it, so that it needs no style sheet."""
+"""Drawings for print: the SVG of cells and charts with the print colours written into it, so that it needs no style sheet."""
 
 from __future__ import annotations
 

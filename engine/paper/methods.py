@@ -25,7 +25,7 @@ RETRAIN = {"training": "training {}", "epochs": "{} epochs", "batch_size": "batc
            "layers": "{} cells", "learning_rate": "learning rate {}", "momentum": "momentum {}",
            "weight_decay": "weight decay {}", "schedule": "schedule {}", "attack_steps": "attacks of {} steps",
            "epsilon": "epsilon {}", "step_size": "step size {}", "split_seed": "split seed {}"}
-MOST_RESULTS = 6  # attack runs whose accuracies a sentence gives; those of more runs are in the tables alone
+MOST_RESULTS = 6  # attack runs whose accuracies are given in sentences; with more, only the tables give them
 ADVERSARIAL = ("attack_steps", "epsilon", "step_size")  # without meaning in a natural training
 
 
@@ -59,7 +59,7 @@ def _data(rows: Iterable[Mapping[str, Any]], places: Mapping[str, Mapping[str, A
 
 
 def _trainings(rows: Sequence[Mapping[str, Any]], made: str, settings: Mapping[str, str]) -> list[str]:
-    """Return one sentence for all runs that differ in nothing that the sentence mentions but their seeds."""
+    """Return one sentence for each set of runs that are equal in everything that the sentence mentions except their seeds."""
     seeds: dict[str, list[str]] = {}
     for row in rows:
         config = row["config"]
@@ -77,7 +77,7 @@ def _phrase(text: str, value: str) -> str:
 
 
 def _sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one sentence with the sizes of all networks, or none."""
+    """Return a list with one sentence that gives the sizes of all networks; empty without networks."""
     sizes = [f"{int(row['parameters']):,} and {int(row['macs']):,} (run {row['id']})" for row in rows]
     return [f"Parameters and multiply-accumulate operations per image: {'; '.join(sizes)}."] if sizes else []
 

@@ -3,7 +3,7 @@
     README.md        what the files are, and their hashes
     methods.tex, .md the methods paragraph
     paper.tex        a document with all tables and figures, for a first look (pdflatex paper.tex)
-    tables/          one table per protocol, and those of the study: LaTeX, and CSV with every figure at full precision
+    tables/          one table per protocol, and those of the study: LaTeX, and CSV with every number at full precision
     cells/, curves/  vector figures (PDF for LaTeX, SVG for the web), genotypes as JSON and DOT, curves as CSV
     settings/        the settings of every run, and the study as it was declared
     commands.sh      the commands that start the same runs
@@ -53,11 +53,11 @@ def paper_pack(root: Path, names: Sequence[str]) -> bytes:
 
     Args:
         root: folder of all runs.
-        names: the id of a study or its end, or ids of runs.
+        names: the id of one study (or the end of its id), or ids of runs.
 
     Raises:
         RunError, RunLogError: a study or run does not exist, or a file of a run cannot be read.
-        ConfigError: no name is given, or a study and others.
+        ConfigError: no name is given, or a study together with other names.
     """
     is_run = [ID_PATTERN.fullmatch(name) is not None and RunFolder(root, name).exists() for name in names]
     if len(names) > 1 and not all(is_run):
@@ -135,7 +135,7 @@ def tables_of(log: RunLog, runs: Sequence[str]) -> list[RobustnessTable]:
 def _packed(log: RunLog, runs: Sequence[str], title: str, files: dict[str, bytes]) -> bytes:
     if not runs:
         raise ConfigError("A paper pack needs at least one run, got none; name runs, or a study whose runs exist.")
-    rows = [log.run(run) for run in runs]  # once, because each takes a while
+    rows = [log.run(run) for run in runs]  # read only once, because each takes a while
     tables = tables_of(log, runs)
     for part in (_tables(log, tables), _cells(log, runs), _curves(log, rows), _settings(rows)):
         files |= dict(part)

@@ -1,4 +1,4 @@
-"""Vector PDF of our own drawings, because LaTeX includes no SVG, and so that no other program is needed.
+"""Vector PDF of our own drawings: LaTeX cannot include SVG, and this way no converter has to be installed.
 
 It knows what the drawings of cells and charts contain: paths of moves and curves, lines, polylines, circles, rectangles, and
 texts with parts of another size. The fonts are Helvetica and Helvetica bold, which every reader has; they are not embedded.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 POINTS_PER_PIXEL = 0.75
-CIRCLE = 0.5523  # length of a control line with which a Bezier curve draws a quarter of a circle of radius 1
+CIRCLE = 0.5523  # distance of the control points from the ends of a Bezier curve that is a quarter of a unit circle
 # Widths of the characters from the space to the tilde in Helvetica, in thousandths of the font size (Adobe's metrics).
 WIDTHS = [
     278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, 556, 556, 556, 556, 556, 556, 556, 556, 556,

@@ -22,12 +22,12 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the chains of a launch cost.
+    """The cost of the chains of a launch.
 
     Attributes:
         costs: {kind of run: cost of one run of this kind}.
         counts: {kind of run: number of runs}.
-        side_by_side: number of runs that work at the same time.
+        side_by_side: number of runs that can run at the same time.
         on_cpu: True if at least one run uses the CPU.
     """
 
@@ -130,7 +130,7 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
 
 
 def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:
-    """Return the cost of a run from the best source that there is."""
+    """Return the cost of a run from the best available source."""
     seconds = durations.of_same(kind, method, preset, config)
     if seconds is not None:
         return replace(batches or Cost(), seconds=seconds, source="runs")

@@ -51,7 +51,7 @@ SERIAL_SHARE = 1.25  # threads are assumed to be busy for at least 1 / 1.25 of t
 
 
 class Clock:
-    """A clock for the time that work takes on a machine without other work."""
+    """A clock that estimates how long work would take on a machine without other work."""
 
     def __init__(self, device: str, threads: int) -> None:
         self.device, self.threads = device, threads
@@ -64,7 +64,7 @@ class Clock:
     def seconds(self) -> float:
         """Return the seconds since the start.
 
-        On a CPU that other programs use as well, wall-clock time says little. The time on the cores is then closer to the truth.
+        On a CPU, other programs lengthen the wall-clock time. An estimate from CPU time takes its place if it is smaller.
         """
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
@@ -73,7 +73,7 @@ class Clock:
 
 
 class MeasuringSession(Session):
-    """A session that takes the time of steps, jumps to the epochs to be measured, and then stops the loop.
+    """A session that times steps, jumps to the epochs to be measured, and then stops the loop.
 
     Attributes:
         epochs: epochs that still have to be measured, counted from 0; the first one is being measured.
@@ -272,7 +272,7 @@ def _attack(request: Request, size: int) -> Measurement:
 
 
 def _quickest(work: Callable[[], None], clock: Clock) -> float:
-    """Return the seconds of the quicker of two calls, after one call that compiles and loads what is needed."""
+    """Return the seconds of the quicker of two calls, after one warm-up call."""
     times = []
     for _ in range(STEPS + 1):
         clock.start()

@@ -1,4 +1,4 @@
-"""What a few measured batches cost, extrapolated to full batches, and what a whole run costs. Imports no torch."""
+"""The cost of a few measured batches, extrapolated to full batches and to a whole run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = 1.35  # time of a run with its reliability checks, relative to its atta
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the batches of a run cost.
+    """The measured cost of the batches of a run.
 
     Attributes:
         seconds_per_step: seconds of a step with a batch of `batch` images, averaged over the epochs of a search.
@@ -70,7 +70,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run costs.
+    """The cost of a run.
 
     Attributes:
         seconds: duration in seconds; None if unknown.
@@ -111,7 +111,10 @@ def cost_of(config: RunConfig, measured: Measurement) -> Cost:
 
 
 def attack_seconds(config: AttackConfig, measured: Measurement) -> float:
-    """Return the duration of an attack run. It depends on the network how many images fall early; `RESISTING` is assumed."""
+    """Return the expected duration of an attack run.
+
+    The later parts of a suite, such as AutoAttack, are assumed to attack the share `RESISTING` of the images.
+    """
     images, classes = split_sizes(config.dataset, config.images)["test"], DATASETS[config.dataset].classes
     few = min(images, config.autoattack_images or images)
     seconds = images * measured.forward_s

@@ -61,7 +61,7 @@ class Shape:
 
 
 def _settings(config: RunConfig, only: type[RunConfig] | None = None) -> dict[str, Any]:
-    """Return the settings that matter. Of an attack, only the batch size does: `job` measures single passes."""
+    """Return the settings that affect a step. For an attack, this is only the batch size: `job` measures single passes."""
     values = config.model_dump(mode="json")
     if only is AttackConfig:
         return {"batch_size": values["batch_size"]}

@@ -68,7 +68,7 @@ def hypervolume(points: Points, count: int = 1) -> float:
 
 
 def needed(measured: int, runs: int, level: float) -> int:
-    """Return the smallest number k of points, of `measured`, that makes a place attained with probability `level`.
+    """Return the smallest k such that a place attained by k of the measured points is attained with probability `level`.
 
     Args:
         measured: number N of measured runs.
@@ -80,7 +80,7 @@ def needed(measured: int, runs: int, level: float) -> int:
 
 
 def attained(points: Points, runs: int, level: float) -> Stairs:
-    """Return the corners of the region that `runs` runs attain with a probability of at least `level`."""
+    """Return the corners of the region that `runs` randomly drawn runs attain with a probability of at least `level`."""
     return stairs(points, needed(len(points), runs, level))
 
 
@@ -99,7 +99,7 @@ def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _drawn_volumes(points: Points, most: int) -> NDArray[np.float64]:
-    """Return the hypervolume of the first 1 to `most` runs of random draws as an array [draws, runs]."""
+    """Return an array [draws, runs] with the hypervolume of the first 1 to `most` runs of each random draw."""
     ordered = np.array(sorted(points, key=lambda point: -point[0]))
     steps = ordered[:, 0] - np.append(ordered[1:, 0], REFERENCE[0])
     drawn = np.random.default_rng(SEED).integers(len(ordered), size=(DRAWS, most))

@@ -94,7 +94,7 @@ def value_of(row: NetworkRow, measure: Measure, search_time: Mapping[str, float]
 
 
 def on_front(values: Sequence[Sequence[float]], larger: Sequence[bool]) -> list[bool]:
-    """Return for each network whether no other network is at least as good in all measures and better in one.
+    """Return one flag per network: True if no other network is at least as good in all measures and better in one.
 
     Networks with equal values are on the front together. Takes time quadratic in the number of different values.
 

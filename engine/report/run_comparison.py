@@ -29,7 +29,7 @@ class ComparedRun:
         id: run id.
         label: title, with kind, seeds and end of the id if other runs of the comparison have the same title.
         row: row of the run in `RunLog.runs`; missing numbers are NaN.
-        steps: {kind: value of each recorded setting, with method and preset} of the run and of the runs that it follows.
+        steps: {kind: {name: value}} for the run and the runs that it follows: recorded settings, method and preset.
     """
 
     id: str
@@ -51,7 +51,7 @@ class ComparedRun:
 
     @property
     def measured(self) -> str:
-        """How and where the accuracies were measured. Accuracies are comparable only if this is equal."""
+        """The conditions under which the accuracies were measured. Only accuracies with equal conditions can be compared."""
         return ", ".join(filter(None, (str(self.row["dataset"]), str(self.row["accuracy_of"]),
                                        str(self.row["adversarial_attack"]))))
 
@@ -140,7 +140,7 @@ def _seed_words(run: ComparedRun) -> str:
 
 
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
-    """Return the settings in which the runs differ, or the runs that they follow. Runs without a step are ignored for it."""
+    """Return the settings in which the runs, or the runs that they follow, differ. Runs without a step are ignored for it."""
     found = []
     for kind in KINDS:
         steps = [run.steps.get(kind) for run in runs]

@@ -1,4 +1,4 @@
-"""Actions on many runs. Each run gets its own answer, and a run that refuses does not keep the others from going ahead."""
+"""Actions on many runs. Each run gets its own outcome, and a refusal by one run does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.errors import RampartError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action did to one run.
+    """The outcome of an action on one run.
 
     Attributes:
         run: id of the run.

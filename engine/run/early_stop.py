@@ -23,7 +23,7 @@ class EarlyStop:
     """
 
     def __init__(self, config: RunConfig, state: Mapping[str, Any] | None) -> None:
-        """Begin to count.
+        """Start the counts of the rules, or continue those of a checkpoint.
 
         Args:
             config: configuration of the run, with the rules.

@@ -51,7 +51,7 @@ def read_marks(folder: RunFolder) -> Marks:
 
 
 def readable_marks(folder: RunFolder) -> Marks:
-    """Return the marks of a run. If marks.json cannot be read, return none, because a list needs the run all the same."""
+    """Return the marks of a run. If marks.json cannot be read, return empty marks, so that lists can still show the run."""
     try:
         return read_marks(folder)
     except RunError:

@@ -1,4 +1,4 @@
-"""Writing of the folders of all runs of a launch: either all of them appear, or none. Imports no torch."""
+"""Creation of the folders of all runs of a launch: either all of them appear, or none. Imports no torch."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -
 def _in_order_of_appearance(records: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the positions of the records in the order in which their folders may appear.
 
-    Followers come first, last ones first. No follower can start before the run that it follows exists, so the launch can still be
-    removed on an error. The runs that can start at once come last, in the order in which they will start.
+    Followers come first, in reverse order. No follower can start before the run that it follows exists, so the launch can still
+    be removed on an error. The runs that can start at once come last, in the order in which they will start.
     """
     new = {record["id"] for record in records}
     follows = [record.get("parent") in new for record in records]

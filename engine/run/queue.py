@@ -1,4 +1,4 @@
-"""What the user has decided about the queue of a runs folder: order, pause and slots. Imports no torch.
+"""The user's decisions about the queue of a runs folder: order, pause and slots. Imports no torch.
 
 The decisions are in control/queue.json. Pages and the command line change the file, under a lock. The supervisor reads it in
 every tick, so that a decision takes effect at once and outlives the supervisor. Without the file, runs start in the order of
@@ -129,7 +129,7 @@ def change_queue(runs: Path, change: Callable[[Queue], Queue]) -> Queue:
 
 
 def paused(queue: Queue, now: float, exempt: Sequence[str] = ()) -> Queue:
-    """Return the queue, paused. The runs `exempt` start nevertheless. The time of an earlier pause is kept."""
+    """Return the queue, paused. The runs in `exempt` still start. If it is paused already, the time of that pause is kept."""
     return replace(queue, paused_at=queue.paused_at or now, exempt=tuple(exempt))
 
 

@@ -34,7 +34,7 @@ class Trashed:
         id: id of the run.
         title: title of the run, or its id if run.json cannot be read.
         kind: kind of the run; "" if unknown.
-        trashed: time at which it was moved there in unix seconds; 0 if unknown.
+        trashed: time at which the run was moved to the trash, in unix seconds; 0 if unknown.
         size: size of its files in bytes.
     """
 
@@ -51,7 +51,7 @@ def trash_of(runs: Path | str) -> Path:
 
 
 def trashed_runs(runs: Path | str) -> list[Trashed]:
-    """Return the runs in the trash, the one that was moved there last first."""
+    """Return the runs in the trash, most recently trashed first."""
     root = trash_of(runs)
     return sorted((_trashed(RunFolder(root, run_id)) for run_id in run_ids(root)), key=lambda one: (-one.trashed, one.id))
 
@@ -91,7 +91,7 @@ def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, 
 
 
 def restore(runs: Path | str, ids: Iterable[str]) -> list[Outcome]:
-    """Bring runs back from the trash, and return one outcome for each. Runs there that they need come back as well."""
+    """Bring runs back from the trash, and return one outcome for each. Runs in the trash that they need come back as well."""
     root = trash_of(runs)
     users = _users(root)
     wanted, waiting = [], list(dict.fromkeys(ids))

@@ -1,4 +1,4 @@
-"""Runs that wait to be started: what the supervisor has to know of them, and where it looks for them. Imports no torch."""
+"""Runs that wait to be started: what the supervisor needs to know about them, and in which order they start. Imports no torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def changed(path: str) -> int:
 
 
 def as_waiting(folder: RunFolder) -> Waiting:
-    """Return what the supervisor has to know of a run that waits.
+    """Return what the supervisor needs to know about a waiting run.
 
     Raises:
         RunError: a file of the run cannot be read.

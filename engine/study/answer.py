@@ -88,7 +88,7 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
     """Return the answer of a study.
 
     Args:
-        log: the run log. It says of each attacked image if it was classified correctly.
+        log: the run log, which records for each attacked image whether it was classified correctly.
         results: results of the study.
         extensions: requests to repeat the arms for more search seeds, oldest first.
     """

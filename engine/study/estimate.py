@@ -112,7 +112,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
              slots: int | None = None) -> Estimate:
     """Return how long a study takes or, after its launch, how much longer it takes.
 
-    Each run is assumed to use one thread, so that several runs work at the same time. A run that several repetitions share counts
+    Each run is assumed to use one thread, so several runs work at the same time. A run that several repetitions share counts
     once.
 
     Args:
@@ -206,7 +206,7 @@ def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
 def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[str, str, str, str], float] | None:
     """Return (end in unix seconds, key for equal settings, key for similar runs, seconds per epoch or image) of a finished run.
 
-    None if its duration is unknown. The keys are those of `_keys`. The answer is cached.
+    None if its duration is unknown. The keys are those of `_keys`. The result is cached.
 
     Args:
         runs: folder of all runs.

@@ -41,7 +41,7 @@ class Mean:
 
     @property
     def basis(self) -> str:
-        """What the interval comes from, for example "5 search seeds", or "359 images of each network"."""
+        """The basis of the interval, for example "5 search seeds", or "359 images of each network"."""
         return f"{self.images:,} images of each network" if self.images else plural_text(self.units, "search seed")
 
     @property

@@ -241,7 +241,7 @@ def _check_seeds_apart(study: Study) -> None:
 
 
 def check_size(study: Study) -> None:
-    """Check that a study has not too many seeds or cells. This also holds for its extensions.
+    """Check that a study does not have too many seeds or cells (repetitions of arms). Its extensions need the same check.
 
     Raises:
         ConfigError: there are too many, or two search seeds give the same seed to a retraining.
@@ -317,7 +317,7 @@ def _check_matching(study: Study) -> None:
 
 
 def _check_arms_differ(study: Study) -> None:
-    """Check that no two arms have the same settings. They would take the same runs, so one would be compared with itself."""
+    """Check that no two arms have the same settings. They would share all runs, so an arm would be compared with itself."""
     known: dict[str, str] = {}
     for arm in study.settled().arms:
         content = json.dumps([arm.method, arm.settings], sort_keys=True)
@@ -349,7 +349,7 @@ def _check_endpoint(study: Study) -> None:
 
 
 def _advice(arms: Sequence[Arm], different: Sequence[str], wanted: AttackConfig) -> str:
-    """Return a text that says how arms get the same attack settings, and where an attack has its settings from.
+    """Return advice on giving two arms the same attack settings, and on where an attack gets its settings from.
 
     Args:
         arms: two arms.

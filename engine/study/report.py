@@ -59,8 +59,9 @@ def _row(results: Results, arm: ArmResult) -> list[str]:
 
 
 def contrast_rows(contrasts: Sequence[Contrast]) -> list[list[str]]:
-    """Return the table of the contrasts (declared comparisons of two arms): one row of texts per contrast, under
-    `CONTRAST_HEADERS`. Differences are in points.
+    """Return the table of the contrasts (declared comparisons of two arms): one row of texts per contrast.
+
+    The column titles are `CONTRAST_HEADERS`. Differences are in percentage points.
     """
     return [_contrast_row(one) for one in contrasts]
 
@@ -97,7 +98,7 @@ def _markdown_table(titles: Sequence[str], body: Iterable[Sequence[str]]) -> lis
 def to_latex(results: Results, answer: Answer) -> bytes:
     """Return the report as LaTeX tables with booktabs rules: one of the arms and, if there are contrasts, one of these.
 
-    The captions are short. The answer, the progress of the study and the notes stand below the tables.
+    The captions are short. The answer, the progress of the study and the notes follow below the tables.
     """
     label = results.study.id.rsplit("-", 1)[-1]
     lines = [r"% Needs \usepackage{booktabs} in the preamble.",
@@ -165,7 +166,7 @@ def _headline(answer: Answer) -> str:
 
 
 def _sentences(answer: Answer) -> tuple[str, ...]:
-    """Return the sentences that say more than the headline."""
+    """Return the sentences of an answer that add something to its headline."""
     return tuple(text for text in answer.sentences if text != answer.headline)
 
 

@@ -1,4 +1,4 @@
-"""When waiting runs are expected to start, from the progress of running runs and the durations of finished ones.
+"""Expected start times of waiting runs, from the progress of running runs and the durations of finished ones.
 
 The slots of the devices are filled in the order of the queue, as the supervisor does it. Imports no torch.
 """
@@ -90,7 +90,7 @@ class Devices:
     """The devices of this machine, on which runs start and end one after another in a simulated time.
 
     Attributes:
-        now: the simulated time, in seconds from the real time; infinity once no end is known any more.
+        now: the simulated time, in seconds from the real time; infinity once no further end is known.
     """
 
     def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int) -> None:
