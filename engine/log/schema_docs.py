@@ -24,7 +24,9 @@ OWN = {
         "parent": "Id of the run that this one follows.", "created": "When it was launched, in seconds since 1970.",
         "command": "Command that launches the same run.", "config": "All settings, as JSON: config->>'$.seed'.",
         "document": "The whole run.json, as JSON.", "study": "Id of the study that launched it.",
-        "example": "True for runs of the example study.", "problem": "Why run.json cannot be used; null if it can."}),
+        "example": "True for runs of the example study.", "problem": "Why run.json cannot be used; null if it can.",
+        "tags": "Tags of the run, separated by spaces.", "note": "The note on the run.",
+        "archived": "True if the run is archived."}),
     "accuracy": ("Mean accuracies of each epoch of searches and retrainings.", {
         "split": "Split they were measured on: weights, alphas or select.", "epoch": "Epoch, from 1; 0 before the first.",
         "natural_accuracy": "Fraction of natural images classified correctly, 0..1.",

@@ -163,7 +163,7 @@ def test_duplicate_opens_the_editor_with_a_copy(sample_studies: Samples) -> None
     page = study_page(sample_studies, "demonstration")
     page.button(key="study.edit").click().run()
     assert not page.exception and page.query_params["edit"] == sample_studies.ids["demonstration"]
-    assert "Does a small study work?" in page.text_area(key="studies.text").value
+    assert "Does a small study work?" in [field.value for field in page.text_input]
 
 
 def test_delete_keeps_the_runs_unless_the_user_ticks_the_box(sample_studies: Samples) -> None:

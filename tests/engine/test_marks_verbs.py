@@ -19,7 +19,7 @@ from engine.run.folder import RunFolder, run_ids
 from engine.study import actions
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_sample_runs
-from tests.study_runs import finish
+from tests.sample_studies import finish
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_every_command_that_prints_accuracies_prints_the_badge(folder: tuple[Pat
     root, ids = folder
     assert main(["runs", "--runs", str(root)]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["id"].endswith("badge") and lines[ids["attack"]].endswith("Worst case  amber")
+    assert "badge" in lines["id"].split() and "Worst case  amber" in lines[ids["attack"]]
     assert wait([ids["attack"]], root, False) == 0
     assert "\n  badge amber: More <steps>: PGD-40 broke 3 images more.\n" in capsys.readouterr().out
     assert wait([ids["attack"]], root, True) == 0

@@ -19,7 +19,8 @@ def page(name: str, **query: str) -> AppTest:
 
 
 def offered(test: AppTest, field: str) -> list[str]:
-    """Return the options of the form's field."""
+    """Return the options of the form's field. A search for the field unfolds its form."""
+    test.text_input(key="launch.find").set_value(field.strip(".").replace("_", " ")).run()
     return next(list(box.options) for box in test.multiselect if str(box.key).endswith(field))
 
 

@@ -66,7 +66,9 @@ def every_query(log: RunLog) -> dict[str, Any]:
     of_run: dict[str, Callable[[str], Any]] = {
         "run": lambda run: {key: value for key, value in log.run(run).items() if key not in ("age_s", "silent_s", "duration_s")},
         "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
-        "progress": log.progress, "alerts": log.alerts, "curves": log.curves,
+        "progress": log.progress, "alerts": log.alerts, "curves": log.curves, "scalars": log.scalars,
+        "configs": lambda run: log.configs([run]), "metrics_of": lambda run: log.metrics_of([run]),
+        "overlay": lambda run: log.overlay([run], "natural_loss", "weights", "batch", 10),
         "steps_curve": lambda run: log.steps_curve(run, ["natural_loss", "train_loss"], 10), "objectives": log.objectives,
         "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,
         "alpha_epochs": lambda run: log.alpha_epochs(run, "robust"), "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
