@@ -19,7 +19,7 @@ from engine.run.folder import RunFolder, run_ids
 from engine.study import actions
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_sample_runs
-from tests.sample_studies import finish
+from tests.sample_studies import finish_run
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_run_of_a_study_stays(runs: Path, capsys: pytest.CaptureFixture[str]) 
     study = json.loads(capsys.readouterr().out)["id"]
     actions.advance(runs, study)
     search = next(one for one in run_ids(runs) if "arnas" in one)
-    finish(runs, search)
+    finish_run(runs, search)
     (outcome,) = told(capsys, "trash", search, "--with-dependents", code=2)[-1:]
     assert outcome["run"] == search
     assert f"The study {study} uses {search}" in outcome["refusal"]
