@@ -21,7 +21,7 @@ SEARCH_MS = 120_000
 def test_a_method_is_launched_from_the_page_and_its_cells_appear(page: Page, studio: Dashboard, method: str):
     entry = METHODS[method]
     open_page(page, f"{studio.url}/launch?preset=smoke")
-    page.get_by_role("combobox", name="Method").click()
+    page.get_by_role("combobox", name="Method", exact=True).click()
     page.get_by_role("option", name=re.compile(rf"^{re.escape(entry.title)}( ·|$)")).click()
     expect(page.get_by_text(f"search --method {method} ")).to_be_visible(timeout=LOAD_MS)
     page.get_by_text("Nothing more").click()  # the search is what differs
