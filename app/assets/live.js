@@ -1,6 +1,7 @@
 // Reruns a live panel once the server says that something it shows has changed (components/live.py, live_channel.py).
 const CHECK_MS = 3000; // longest wait for a rerun, and time between reruns while there is no connection
 const RETRY_MS = 2000;
+const CALM_MS = 2000; // no rerun so soon after a click: it may lead to another page, and a rerun meanwhile would leave that page empty
 const ABOVE_AND_BELOW = "150px"; // a panel this close to the screen counts as on it
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -22,7 +23,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
 // Creates the state that all panels of the page share.
 function start() {
-  const live = { panels: new Map(), now: {}, waiting: null, socket: null, url: "", shown: "", timer: 0, due: Infinity };
+  const live = { panels: new Map(), now: {}, waiting: null, socket: null, url: "", shown: "", timer: 0, due: Infinity, calm: 0 };
 
   live.seen = new IntersectionObserver((entries) => {
     for (const entry of entries)
@@ -45,6 +46,7 @@ function start() {
   const next = () => {
     live.due = Infinity;
     if (document.hidden) return;
+    if (Date.now() < live.calm) return live.soon(live.calm - Date.now());
     if (live.waiting && Date.now() - live.waiting.since < CHECK_MS) return live.soon(CHECK_MS);
     live.waiting = null;
     let first = null;
@@ -103,6 +105,7 @@ function start() {
       setTimeout(() => socket === live.socket && live.connect(live.url), RETRY_MS);
     };
   };
+  document.addEventListener("click", () => (live.calm = Date.now() + CALM_MS), true);
   document.addEventListener("visibilitychange", () => {
     live.show();
     live.soon(0);

@@ -41,7 +41,16 @@ def since_text(seconds: float) -> str:
 
 @live_panel("queue", key="queue_note")
 def queue_note() -> None:
-    """Show the notice with a link to the Queue page if the queue is paused."""
+    """Show the notice with a link to the Queue page while the queue is paused."""
+    paused_note()
+
+
+def paused_note() -> None:
+    """Show the notice as it is now. Unlike `queue_note`, it does not follow later changes.
+
+    The Launch page shows this one: a launch changes the queue, and a panel that reran then would disturb the change to the page of
+    the new run.
+    """
     try:
         decisions = queueing.decisions_of(session.runs_root())
     except RampartError as trouble:  # a damaged file must not hide the page; the Queue page tells what to do

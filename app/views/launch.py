@@ -22,7 +22,7 @@ from app.components.launch_forecast import time_words
 from app.components.launch_grid import Repetition, choose_repetition, configuration_of, launch_label, size_words
 from app.components.launch_origin import origin
 from app.components.launch_steps import folds, forms_of, reasons_of
-from app.components.queue_note import queue_note
+from app.components.queue_note import paused_note
 from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem, small_heading
 from app.launching import Draft
 from engine import requests
@@ -138,7 +138,7 @@ def facts(choice: Choice, forms: Forms, runs: Path, expected: list[Forecast]) ->
 open_address()
 table = session.run_log().runs()
 heading("Launch", "Runs continue when you close this page.")
-queue_note()
+paused_note()
 address_problems()
 controls, side = st.columns([3, 2], gap="large")
 with controls:
