@@ -48,8 +48,8 @@ def queue_note() -> None:
 def paused_note() -> None:
     """Show the notice as it is now. Unlike `queue_note`, it does not follow later changes.
 
-    The Launch page shows this one: a launch changes the queue, and a panel that reran then would disturb the change to the page of
-    the new run.
+    The Launch page shows this one: a launch changes the queue, and a panel that reran then would disturb the change to the page
+    of the new run.
     """
     try:
         decisions = queueing.decisions_of(session.runs_root())
