@@ -33,6 +33,7 @@ from engine.data.fetching import Presence
 from engine.doctor import Finding, doctor
 from engine.errors import ConfigError
 from engine.queueing import waiting_list as queue
+from engine.queueing import waits_in_vain
 from engine.requests import Launch, force_stop, resume, runs_root, status
 from engine.requests import request_stop as stop
 from engine.run.events import read_events
@@ -132,22 +133,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
     """Return True if each run is over, or waits for a run that will not finish."""
-    return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
-
-
-def _waits_in_vain(root: Path, run_id: str) -> bool:
-    """Return True if a queued run waits for an earlier run of its chain that has failed, was stopped or was deleted."""
-    for _ in KINDS:  # a chain has at most one run of each kind
-        parent = RunFolder(root, run_id).read_run().get("parent")
-        if not parent:
-            return False
-        if not RunFolder(root, parent).exists():
-            return True
-        of_parent = status(root, parent).status
-        if of_parent != "queued":
-            return of_parent in ("failed", "stopped")
-        run_id = parent
-    return False
+    return all(states[run_id].is_over or (states[run_id].status == "queued" and waits_in_vain(root, run_id)) for run_id in ids)
 
 
 def runs_table(*, runs: Path | str | None = None) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.config.run import KINDS
 from engine.errors import ConfigError, RunError
 from engine.requests import ensure_supervisor
 from engine.run import device, queue
@@ -189,6 +190,21 @@ def move(runs: Path | str, run_id: str, place: Place | None = None, *, before: s
         return replace(decisions, order=tuple(places[place]()), ordered_at=time.time())
 
     return list(queue.change_queue(root, change).order)
+
+
+def waits_in_vain(runs: Path | str, run_id: str) -> bool:
+    """Return True if a queued run waits for an earlier run of its chain that has failed, was stopped or was deleted."""
+    for _ in KINDS:  # a chain has at most one run of each kind
+        parent = RunFolder(runs, run_id).read_run().get("parent")
+        if not parent:
+            return False
+        if not RunFolder(runs, parent).exists():
+            return True
+        of_parent = compute(RunFolder(runs, parent), with_parent=False).status
+        if of_parent != "queued":
+            return of_parent in ("failed", "stopped")
+        run_id = parent
+    return False
 
 
 def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:

@@ -118,7 +118,7 @@ class Launch:
     name: str = ""
 
 
-def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = None) -> list[list[str]]:
+def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = None, *, exact: bool = False) -> list[list[str]]:
     """Launch several chains as one batch: either all of them, or none.
 
     Chains that begin with the same runs (same settings, same parent) share these runs. For example, four chains that differ only
@@ -128,6 +128,7 @@ def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = N
         runs: folder of all runs; created if it does not exist.
         launches: the chains, in the order in which they are to start.
         key: text that identifies the batch, as in `submit`.
+        exact: True to take the settings of the first run of each chain as they are, instead of some from its parent.
 
     Returns:
         The ids of the runs of each chain. The id of a shared run is in several lists.
@@ -136,7 +137,7 @@ def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = N
         ConfigError, DataError, GenotypeError, RunError: one of the runs cannot be launched, so none has been created. The message
             names the chain.
     """
-    return _submit(runs, launches, key, None, inherits=True)
+    return _submit(runs, launches, key, None, inherits=not exact)
 
 
 def _submit(runs: Path | str, launches: Sequence[Launch], key: str | None, study: Mapping[str, Any] | None, *,

@@ -36,7 +36,7 @@ ARROWS = {
     "configuration_file": "errors registry config configuring run",
     "grid": "errors registry config configuring configuration_file data requests run search",
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
-    "queueing": "errors run requests study",
+    "queueing": "errors config run requests study",
     "paper": "errors architecture attack drawing run log report study",
     "preflight": "errors files architecture config configuring data attack run study",
     "background": "run study",

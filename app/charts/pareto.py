@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class View:
-    """The choices for the plot: the measures on its axes, a third objective, and the measures behind colour and size.
+    """The reader's choices for the plot: the measures on its axes, a third objective, and what colour and size show.
 
     `third` is the third objective or None. `colour` is "standing", "title" or the name of a measure. `size` is the name of a
     measure, or "" for markers of one size.

@@ -102,17 +102,27 @@ def groups(found: Sequence[RunGroup]) -> None:
                      look="rp-name"),
         StaticColumn("Runs", lambda one: f"{len(one.runs)}", right=True),
         StaticColumn("Seeds", lambda one: ", ".join("/".join(map(str, run.seeds)) or EMPTY for run in one.runs[:MOST_SEEDS])),
-        StaticColumn("Natural", lambda one: mean_html(one, "natural_accuracy"), right=True),
-        StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial_accuracy"), right=True))
+        StaticColumn("Natural", lambda one: mean_html(one, "natural"), right=True),
+        StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial"), right=True))
     st.html(html_table(columns, found, label="Seed groups", note=(
-        "Mean and sample standard deviation over the runs, in points. They describe these runs. Accuracies of "
-        "searches and retrainings come from their alphas or select split and are no result. Groups whose runs were measured "
-        "in different ways have no mean.")))
+        "Mean over the runs, sample standard deviation in points, and range over their search seeds. They describe these runs. A "
+        "single run has its 95 % interval. Accuracies of searches and retrainings come from their alphas or select split: not a "
+        "result. Groups whose runs were measured in different ways have no mean.")))
 
 
 def mean_html(group: RunGroup, name: str) -> str | Markup:
-    """Return the mean of a result over a group with its standard deviation, as HTML."""
-    if name not in group.means:
+    """Return the mean of a result over a group with its standard deviation and range, as HTML. A single run has its interval.
+
+    Args:
+        group: the group.
+        name: "natural" or "adversarial".
+    """
+    if len(group.runs) == 1:
+        return result_html(group.runs[0], name)
+    column = f"{name}_accuracy"
+    if column not in group.means:
         return EMPTY
-    spread = group.spreads.get(name)
-    return with_label(percent(group.means[name]), "" if spread is None else f"± {100 * spread:.1f}")
+    values = [run.row[column] for run in group.runs if not missing(run.row[column])]
+    spread = group.spreads.get(column)
+    return with_label(percent(group.means[column]), "" if spread is None else
+                      f"± {100 * spread:.1f}, {interval(min(values), max(values))}")

@@ -51,7 +51,7 @@ def _again(run_id: str, token: str) -> None:
     root = session.runs_root()
     try:
         draft = draft_of_run(root, run_id, exactly=True)
-        (ids,) = requests.submit_all(root, launches_of(draft, Grid({}), draft.parent or None), token)
+        (ids,) = requests.submit_all(root, launches_of(draft, Grid({}), draft.parent or None), token, exact=True)
     except RampartError as refusal:
         st.session_state["launch.again.problem"] = str(refusal)
         return

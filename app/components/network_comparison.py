@@ -13,7 +13,7 @@ from app.charts.sweeps import sweep_figure
 from app.components.form import label_of
 from app.components.html_table import StaticColumn, html_table
 from app.components.live_plot import live_plot
-from app.components.network_detail import picture
+from app.components.network_detail import pictures
 from app.components.settings import setting_text
 from app.components.states import section
 from app.formats import escape, missing, plural
@@ -42,12 +42,7 @@ def comparison(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
     tests(table, rows)
     settings(rows)
     section("Cells side by side")
-    for place, row in zip(st.columns(min(len(rows), MOST_CELLS), gap="large"), rows):
-        with place:
-            st.html(f'<h3 class="rp-section">{escape(row.label)}</h3>')
-            picture(row, key=f"robustness_compared_{row.run}")
-    if len(rows) > MOST_CELLS:
-        st.caption(f"The cells of the first {MOST_CELLS} picked networks.")
+    pictures(rows, most=MOST_CELLS, key="robustness_compared", noun="picked network")
 
 
 def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -13,7 +15,7 @@ from app.components.named_network import named_network_html
 from app.components.protocol import recorded_fields_html
 from app.components.states import RUN_PAGE, page_link, section
 from app.drawing.cell_graph import genotype_graphs
-from app.formats import escape, moment, with_interval
+from app.formats import escape, moment, plural, with_interval
 from engine.attack.catalogue import WORST
 from engine.attack.statistics import accuracy_words
 from engine.report.robustness import NetworkRow
@@ -47,6 +49,23 @@ def picture(row: NetworkRow, *, key: str) -> None:
         st.caption("The events of this run contain no genotype.")
     else:
         genotype_graphs(row.genotype, key=key)
+
+
+def pictures(rows: Sequence[NetworkRow], *, most: int, key: str, noun: str) -> None:
+    """Draw the cells of at most `most` networks side by side.
+
+    Args:
+        rows: the networks.
+        most: largest number of networks that are drawn.
+        key: prefix of the keys of the drawings.
+        noun: word for a network in the caption that names this limit, for example "picked network".
+    """
+    for place, row in zip(st.columns(min(len(rows), most), gap="large"), rows):
+        with place:
+            st.html(f'<h3 class="rp-section">{escape(row.label)}</h3>')
+            picture(row, key=f"{key}_{row.run}")
+    if len(rows) > most:
+        st.caption(f"The cells of the first {plural(most, noun)}.")
 
 
 def measurements(row: NetworkRow) -> None:

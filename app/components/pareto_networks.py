@@ -15,7 +15,7 @@ import streamlit as st
 from app import address
 from app.charts.pareto import Mark, View, glyph_of, networks_figure, value_text
 from app.components.live_plot import live_plot
-from app.components.network_detail import picture
+from app.components.network_detail import pictures
 from app.components.network_filter import visible
 from app.components.plot_picks import picked
 from app.components.states import RUN_PAGE, page_link, section
@@ -112,13 +112,14 @@ def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
     """Return the explanation below the plot."""
     best, dominated = len(front.of(Standing.FRONT)), len(front.of(Standing.DOMINATED))
     between = len(front.rows) - best - dominated
-    parts = [f"{plural(len(front.rows), 'attacked network')}: {best} on the front, {between} behind it but not told apart, "
+    parts = [f"{plural(len(front.rows), 'attacked network')}: {best} on the front, {between} not told apart from it, "
              f"{dominated} dominated." if len(front.rows) > 1 else "Attack a second network to compare."]
     if front.lacking:
         parts.append(f"{plural(front.lacking, 'network')} without {' or '.join(one.phrase for one in front.objectives)}.")
     if any(one.is_accuracy for one in front.objectives):
-        parts.append("Point at a network for its 95 % Wilson intervals; selected networks keep them."
-                     + (" The band is the front of the interval ends." if choices.view.third is None else ""))
+        parts.append("Hover over a network for its 95 % Wilson intervals; selected networks keep them."
+                     + (" The band runs from the front of their lower ends to that of their upper ends."
+                        if choices.view.third is None else ""))
     parts.append("Networks with equal values stand side by side." if _some_coincide(rows, front, choices.view) else "")
     parts.append(f"Signs are reliability badges ({GLYPHS}). A point is a checkpoint, not its method.")
     parts.append(unequal_sizes(pd.DataFrame([{"parameters": row.parameters, "macs": row.macs} for row in rows], dtype="float")))
@@ -198,9 +199,4 @@ def selection(rows: Sequence[NetworkRow], front: Front) -> None:
         st.caption("Accuracies: exact McNemar test on the same images, Holm-adjusted over these pairs and accuracies, level 5 %. "
                    "Sizes and times are compared as they are."
                    + (f" The first {MOST_COMPARED} networks are compared." if len(rows) > MOST_COMPARED else ""))
-    for place, row in zip(st.columns(min(len(rows), MOST_CELLS), gap="large"), rows):
-        with place:
-            st.html(f'<h3 class="rp-section">{escape(row.label)}</h3>')
-            picture(row, key=f"pareto_cells_{row.run}")
-    if len(rows) > MOST_CELLS:
-        st.caption(f"The cells of the first {MOST_CELLS} selected networks.")
+    pictures(rows, most=MOST_CELLS, key="pareto_cells", noun="selected network")

@@ -120,7 +120,7 @@ def state_words(run: pd.Series) -> str:
 
 
 def intervals(chosen: RobustnessTable, rows: list[NetworkRow]) -> None:
-    """Show the chart of intervals: the picked networks, or those that the table lists. It shows only so many at once."""
+    """Show the intervals of the first `MOST_INTERVALS` of these networks as a chart."""
     shown = rows[:MOST_INTERVALS]
     total = len(chosen.rows)
     section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval"
@@ -185,7 +185,7 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
         st.caption(f"The networks cannot be compared: {error}")
         return {}
     if max(map(len, letters.values()), default=0) > MOST_LETTERS:
-        st.caption("With so many networks, letters no longer say who can be told apart: tick networks to test them in pairs.")
+        st.caption("There are too many networks for letters. Tick networks to test them in pairs.")
         return {}
     return dict(letters) if len(letters) > 1 else {}
 

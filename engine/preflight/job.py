@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import psutil
 import torch
 
 from engine.attack.guard import attacked, under_attack
-from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig
+from engine.config import AttackConfig, RetrainConfig, SearchConfig
 from engine.configuring import config_class, validate
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.dataset import Dataset
@@ -34,6 +34,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import StopRequested
 from engine.files import atomic_write_json
 from engine.preflight.measurement import Measurement
+from engine.preflight.shape import Shape
 from engine.run import device, environment
 from engine.run.event import Event
 from engine.run.event_kinds import Metric
@@ -82,7 +83,7 @@ class MeasuringSession(Session):
         after_first_step: function that is called with the seconds of the first step, before the others.
     """
 
-    def __init__(self, folder: RunFolder, run: dict[str, Any], shape: Request, epochs: list[int]) -> None:
+    def __init__(self, folder: RunFolder, run: dict[str, Any], shape: Shape, epochs: list[int]) -> None:
         super().__init__(folder, run, attempt=1, device=shape.device, threads=shape.threads)
         self.epochs = epochs
         self.times: dict[int, list[float]] = {epoch: [] for epoch in epochs}
@@ -124,50 +125,37 @@ class MeasuringSession(Session):
         """Return False: a checkpoint is written only at the end."""
         return False
 
-@dataclass(frozen=True)
-class Request:
-    """A run to be measured, as in `engine.preflight.shape.Shape`, and the seconds that the measurement may take."""
-
-    kind: str
-    method: str | None
-    config: RunConfig
-    network: RetrainConfig | None
-    device: str
-    threads: int
-    limit_s: float
-
-    @classmethod
-    def read(cls, record: dict[str, Any]) -> Request:
-        """Return the request in a JSON object."""
-        network = validate(RetrainConfig, record["network"]) if record["network"] else None
-        assert network is None or isinstance(network, RetrainConfig)
-        config = validate(config_class(record["kind"], record["method"]), record["config"])
-        return cls(record["kind"], record["method"], config, network, record["device"], record["threads"], record["limit_s"])
+def read_request(record: dict[str, Any]) -> tuple[Shape, float]:
+    """Return the run to measure and the seconds that the measurement may take, from a JSON object."""
+    network = validate(RetrainConfig, record["network"]) if record["network"] else None
+    assert network is None or isinstance(network, RetrainConfig)
+    config = validate(config_class(record["kind"], record["method"]), record["config"])
+    return Shape(record["kind"], record["method"], config, network, record["device"], record["threads"]), record["limit_s"]
 
 
-def measure(request: Request, report: Callable[[Measurement], None]) -> None:
+def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None]) -> None:
     """Measure a small batch, then a full one or as large a one as the time allows, and report each result."""
     started = time.monotonic()
-    full = int(getattr(request.config, "batch_size", 64))
+    full = int(getattr(shape.config, "batch_size", 64))
     small = min(full, SMALL)
-    one = _measured(request, small, thorough=False, early=lambda result: report(result.at(full, None)))
+    one = _measured(shape, small, thorough=False, early=lambda result: report(result.at(full, None)))
     report(one.at(full, None))
     if small == full:
         return
     # The first batch loads code and compiles kernels, so the limit of the second one is cautious.
     steps = 2.5 * STEPS
-    affordable = int(small * (request.limit_s - (time.monotonic() - started)) / max(1e-6, one.seconds_per_step * steps))
+    affordable = int(small * (limit_s - (time.monotonic() - started)) / max(1e-6, one.seconds_per_step * steps))
     size = min(full, affordable)
     if size >= 2 * small or size == full:
-        report(_measured(request, size, thorough=size == full).at(full, one))
+        report(_measured(shape, size, thorough=size == full).at(full, one))
 
 
-def _measured(request: Request, size: int, thorough: bool,
+def _measured(shape: Shape, size: int, thorough: bool,
               early: Callable[[Measurement], None] = lambda result: None) -> Measurement:
     """Measure batches of `size` images.
 
     Args:
-        request: the run.
+        shape: the run.
         size: number of images in a batch.
         thorough: True to measure a search in its first, middle and last epoch, False to measure only the last.
         early: function that is called with a result after the first step of a training.
@@ -178,25 +166,25 @@ def _measured(request: Request, size: int, thorough: bool,
             path.mkdir(parents=True, exist_ok=True)
         # On a busy machine, threads that wait for each other take many times as long. `Clock` divides the time among them.
         busy = psutil.getloadavg()[0] > device.cores()
-        environment.prepare(1 if busy else request.threads, request.device)
-        if isinstance(request.config, AttackConfig):
-            made = _attack(request, size)
+        environment.prepare(1 if busy else shape.threads, shape.device)
+        if isinstance(shape.config, AttackConfig):
+            made = _attack(shape, size)
         else:
-            made = _training(request, folder, size, thorough, lambda result: early(_with_memory(result, request, size)))
-        return _with_memory(made, request, size)
+            made = _training(shape, folder, size, thorough, lambda result: early(_with_memory(result, shape, size)))
+        return _with_memory(made, shape, size)
 
 
-def _with_memory(made: Measurement, request: Request, size: int) -> Measurement:
+def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
     """Return a measurement with the size of its batches and the memory that the process has used at most."""
-    device_bytes = torch.cuda.max_memory_allocated(request.device) if request.device.startswith("cuda") else 0
+    device_bytes = torch.cuda.max_memory_allocated(shape.device) if shape.device.startswith("cuda") else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return replace(made, batch=size, memory=peak, device_memory=device_bytes)
 
 
-def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
+def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
               early: Callable[[Measurement], None]) -> Measurement:
     """Run a few steps of a search or retraining with the run's own loop."""
-    config = request.config if request.network is None else request.network
+    config = shape.config if shape.network is None else shape.network
     changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
     scale, passes = 1.0, 0.0
     if isinstance(config, RetrainConfig):
@@ -211,18 +199,18 @@ def _training(request: Request, folder: RunFolder, size: int, thorough: bool,
     assert isinstance(config, (SearchConfig, RetrainConfig))
     data = imagined(DATASETS[config.dataset], size)
     shares = epochs_to_measure(config, thorough)
-    run = {"id": RUN, "kind": request.kind, "method": request.method, "config": config.model_dump(mode="json")}
+    run = {"id": RUN, "kind": shape.kind, "method": shape.method, "config": config.model_dump(mode="json")}
     atomic_write_json(folder.path / "run.json", run)
-    session = MeasuringSession(folder, run, request, list(shares))
+    session = MeasuringSession(folder, run, shape, list(shares))
     session.open_events()
     session.after_first_step = lambda seconds: early(Measurement(
         seconds_per_step=scale * seconds, selection_s=passes * scale * seconds / size, checkpoint=2**20))
     splits = splits_of(data, 0)
-    environment.fix(folder, threads=request.threads, device=request.device, dataset=data, split_hash=splits.hash)
+    environment.fix(folder, threads=shape.threads, device=shape.device, dataset=data, split_hash=splits.hash)
     others = [imagined(image_source(name), size) for name in config.datasets()[1:]]
     second: tuple[Dataset, Splits] | None = next(((other, splits_of(other, 0)) for other in others), None)
-    prepared = Prepared(config, data, splits, second, None, torch.device(request.device))
-    loop = SearchLoop(session, prepared) if request.kind == "search" else RetrainLoop(session, prepared)
+    prepared = Prepared(config, data, splits, second, None, torch.device(shape.device))
+    loop = SearchLoop(session, prepared) if shape.kind == "search" else RetrainLoop(session, prepared)
     with suppress(StopRequested):
         loop.run()
     session.close()
@@ -248,12 +236,12 @@ def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> d
     return dict.fromkeys(chosen, share / len(chosen)) | dict.fromkeys(rest, 1 - share)
 
 
-def _attack(request: Request, size: int) -> Measurement:
+def _attack(shape: Shape, size: int) -> Measurement:
     """Measure a forward pass and a gradient of an attacked network."""
-    assert request.network is not None
-    data, place = DATASETS[request.config.dataset], torch.device(request.device)
-    mean = (0.5,) * data.image_shape[0] if request.network.normalise else None
-    network = trained_network(Path(), request.network, None).build(mean=mean, std=mean).to(place).eval()
+    assert shape.network is not None
+    data, place = DATASETS[shape.config.dataset], torch.device(shape.device)
+    mean = (0.5,) * data.image_shape[0] if shape.network.normalise else None
+    network = trained_network(Path(), shape.network, None).build(mean=mean, std=mean).to(place).eval()
     x = torch.rand(size, *data.image_shape, device=place)
     with under_attack(network):
         logits = attacked(network)
@@ -266,7 +254,7 @@ def _attack(request: Request, size: int) -> Measurement:
             with torch.no_grad():
                 logits(x)
 
-        gradient_s, forward_s = (_quickest(one, Clock(request.device, request.threads)) for one in (gradient, forward))
+        gradient_s, forward_s = (_quickest(one, Clock(shape.device, shape.threads)) for one in (gradient, forward))
     return Measurement(seconds_per_step=gradient_s, forward_s=forward_s / size,
                        backward_s=max(0.0, gradient_s - forward_s) / size, checkpoint=2**20, event_bytes=512)
 
@@ -302,14 +290,14 @@ def quiet() -> Iterator[None]:
 
 def main() -> int:
     """Read a request from stdin, measure it, and print each result. Return the exit code."""
-    request = Request.read(json.load(sys.stdin))
+    shape, limit_s = read_request(json.load(sys.stdin))
     answers = sys.stdout
 
     def report(result: Measurement) -> None:
         print(json.dumps(asdict(result)), file=answers, flush=True)
 
     with quiet():
-        measure(request, report)
+        measure(shape, limit_s, report)
     return 0
 
 

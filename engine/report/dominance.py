@@ -24,7 +24,7 @@ class Standing(Enum):
     """The place of a network relative to the front. The value is a text for legends."""
 
     FRONT = "on the front"
-    OPEN = "behind it, not told apart"
+    OPEN = "not told apart from the front"
     DOMINATED = "dominated"
 
 
@@ -115,7 +115,7 @@ def standings(networks: Sequence[Candidate], front: Sequence[bool], measures: Se
     """Return the standing of each network.
 
     A network is dominated if a network on the front is better in every measure. The p-values are multiplied by the number of
-    networks on the front (Bonferroni) and adjusted by Holm's method over all networks behind it, so that the probability of any
+    networks on the front (Bonferroni) and adjusted by Holm's method over all other networks, so that the probability of any
     false "dominated" is at most 5 %.
 
     Args:
@@ -124,14 +124,14 @@ def standings(networks: Sequence[Candidate], front: Sequence[bool], measures: Se
         measures: the measures in which networks are compared.
     """
     best = [network for network, is_front in zip(networks, front, strict=True) if is_front]
-    behind = [place for place, is_front in enumerate(front) if not is_front]
+    others = [place for place, is_front in enumerate(front) if not is_front]
     values = [min(1.0, len(best) * min(max(p_better(one, networks[place], measure) for measure in measures) for one in best))
-              for place in behind]
-    found = [Standing.FRONT if is_front else Standing.OPEN for is_front in front]
-    for place, adjusted in zip(behind, holm(values), strict=True):
+              for place in others]
+    result = [Standing.FRONT if is_front else Standing.OPEN for is_front in front]
+    for place, adjusted in zip(others, holm(values), strict=True):
         if adjusted <= ALPHA:
-            found[place] = Standing.DOMINATED
-    return found
+            result[place] = Standing.DOMINATED
+    return result
 
 
 def verdicts(networks: Sequence[Candidate], measures: Sequence[Measure]) -> list[Verdict]:

@@ -155,6 +155,18 @@ def test_a_clone_shows_its_differences_and_a_re_run_is_exact(empty: Path) -> Non
     assert [run["config"] for run in again] == [RunFolder(empty, one).read_run()["config"] for one in ids]
 
 
+def test_a_re_run_inherits_nothing_anew(samples: Samples) -> None:
+    """A launch with this parent takes over its seed. The old run kept the seed of the preset, and so does its repetition."""
+    for run_id, seed in ((samples.ids["search"], 5), (samples.ids["retrain"], 2)):
+        path = RunFolder(samples.root, run_id).run_json
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"config": record["config"] | {"seed": seed}}))
+    page = open_launch(**{"from": samples.ids["retrain"]})
+    page.button(key="launch.again").click().run()
+    assert not page.exception and page.query_params["id"] not in samples.ids.values()
+    assert RunFolder(samples.root, page.query_params["id"]).read_run()["config"]["seed"] == 2
+
+
 def test_a_follower_is_cloned_with_its_parent(samples: Samples) -> None:
     draft, problems = from_address({"from": samples.ids["retrain"]}, samples.root)
     assert not problems and draft.kind == "retrain" and draft.parent == samples.ids["search"]

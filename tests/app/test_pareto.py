@@ -178,7 +178,7 @@ def test_the_badge_of_the_page_is_that_of_the_list_of_runs(samples: Samples) -> 
 
 def test_the_legend_says_what_is_known_about_each_network() -> None:
     figure = networks_figure(MARKS, VIEW, MEASURES)
-    assert list(traces(figure)) == ["on the front", "behind it, not told apart", "dominated"]
+    assert list(traces(figure)) == ["on the front", "not told apart from the front", "dominated"]
     looks = {(trace.marker.color, trace.marker.symbol) for trace in traces(figure).values()}
     assert len({symbol for _, symbol in looks}) == 3
     assert "natural accuracy: 89.0 % (87.0 to 90.0 %)" in traces(figure)["dominated"].hovertext[0].lower()

@@ -12,6 +12,9 @@ import pytest
 from engine.log import RunLog
 from tests.sample_runs import write_sample_runs
 
+# Columns of the list of runs that depend on the clock. A run that falls silent has no time left.
+CLOCKED = ("age_s", "silent_s", "duration_s", "seconds_left")
+
 
 @pytest.fixture
 def ids(tmp_path: Path) -> dict[str, str]:
@@ -58,13 +61,13 @@ def opened_log(root: Path) -> Iterator[RunLog]:
 def every_query(log: RunLog) -> dict[str, Any]:
     """The answer of every public query about every run, without what depends on the clock."""
     answers: dict[str, Any] = {
-        "runs": log.runs().drop(columns=["age_s", "silent_s", "duration_s"]), "attacks": log.attacks(),
+        "runs": log.runs().drop(columns=list(CLOCKED)), "attacks": log.attacks(),
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
     }
     of_run: dict[str, Callable[[str], Any]] = {
-        "run": lambda run: {key: value for key, value in log.run(run).items() if key not in ("age_s", "silent_s", "duration_s")},
+        "run": lambda run: {key: value for key, value in log.run(run).items() if key not in CLOCKED},
         "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
         "progress": log.progress, "alerts": log.alerts, "curves": log.curves, "scalars": log.scalars,
         "configs": lambda run: log.configs([run]), "metrics_of": lambda run: log.metrics_of([run]),

@@ -49,6 +49,7 @@ def test_columns_and_types_are_the_same_without_rows(log: RunLog, ids: dict[str,
 
 
 def test_runs_says_what_each_number_is(log: RunLog, ids: dict[str, str]) -> None:
+    os.utime(RunFolder(log.root, ids["running"]).events)  # the log is shared, and a silent run has no time left
     runs = log.runs().set_index("id")
     assert list(runs.index[:2]) == [ids["resumed"], ids["stopped"]]  # newest first
     status = {role: runs.loc[run, "status"] for role, run in ids.items()}
