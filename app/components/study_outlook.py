@@ -123,11 +123,7 @@ def launched_once(study: Study) -> str:
     return str(study_id)
 
 
-def dataset_titles(without: str = "") -> dict[str, str]:
-    """Return {name of a dataset: title}. Datasets that are ready on this machine come first.
-
-    Args:
-        without: name of a dataset to leave out; "" for none.
-    """
-    titles = {name: data.title for name, data in DATASETS.items() if name != without}
+def dataset_titles() -> dict[str, str]:
+    """Return {name of a dataset: title}. Datasets that are ready on this machine come first."""
+    titles = {name: data.title for name, data in DATASETS.items()}
     return dict(sorted(titles.items(), key=lambda one: bool(absence(image_source(one[0])))))

@@ -9,12 +9,12 @@ import streamlit as st
 from app import address, session
 from app.components.states import problem, small_heading
 from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
-from app.formats import capitalised, escape
+from app.formats import capitalised, dataset_title, escape
 from engine.command import line_of
 from engine.errors import RampartError
 from engine.study.answer import listed
 from engine.study.declaration import Study
-from engine.study.questions import SIZES, Recipe, recipes
+from engine.study.questions import SIZES, Recipe, recipes, sources_for
 
 COLUMNS = 2
 STARTED = "studies.started"  # in the session: the study or question with whose text the editor was filled
@@ -46,8 +46,9 @@ def card(recipe: Recipe, size: str, dataset: str) -> None:
             f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(capitalised(recipe.compares))}</p></div>')
     source = ""
     if recipe.needs_source:
-        source = address.selectbox(st.container(), "Source dataset, on which the cells are found", dataset_titles(dataset),
-                                   name="source", key="studies.source")
+        titles = {name: dataset_title(name) for name in sources_for(dataset)}
+        source = address.selectbox(st.container(), "Source dataset, on which the cells are found", titles, name="source",
+                                   key="studies.source")
     try:
         study = study_of(recipe.name, size, dataset, source)
         outlook = session.hub().studies.outlook(study)

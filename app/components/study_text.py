@@ -20,7 +20,7 @@ from engine.data.catalogue import DATASETS
 from engine.errors import RampartError
 from engine.study.declaration import Study
 from engine.study.folder import StudyFolder
-from engine.study.questions import SIZES, recipes
+from engine.study.questions import SIZES, recipes, sources_for
 
 # In the session: the text, how often it was filled with another study's, the sentence about a file that could not be read,
 # and (number of the form, text that it shows).
@@ -97,7 +97,7 @@ def start_text(asked: str) -> str:
         if asked in recipes():
             size, dataset = (known if (known := st.query_params.get(name, default)) in registry else default for
                              name, default, registry in (("size", "demo", SIZES), ("dataset", "digits", DATASETS)))
-            source = st.query_params.get("source") or next(name for name in DATASETS if name != dataset)
+            source = st.query_params.get("source") or sources_for(dataset)[0]
             return study_draft.write(study_of(asked, size, dataset, source))
         return as_text(StudyFolder(session.runs_root(), asked).read(), study_draft.ADDED) if asked else EXAMPLE
     except RampartError as refusal:

@@ -88,7 +88,7 @@ def summary_html(shown: View) -> str:
 
 def running(shown: View) -> None:
     """Show the runs that use a device now, with their progress and time left."""
-    section("Running", "They go on when the queue is paused.")
+    section("Running", "They continue while the queue is paused.")
     if not shown.running:
         st.caption("Nothing runs.")
         return
@@ -221,5 +221,5 @@ def _answer(about: str) -> None:
         st.caption(done)
 
 
-heading("Queue", "Runs start in this order, also while this page is closed.")
+heading("Queue", "Runs start in this order, even while this page is closed.")
 page()

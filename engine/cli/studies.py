@@ -15,8 +15,6 @@ from tqdm import tqdm
 from engine import requests
 from engine.cli.listing import table_text
 from engine.cli.parser import Parser
-from engine.data.catalogue import DATASETS, image_source
-from engine.data.prepared import absence
 from engine.errors import ConfigError
 from engine.report.words import plural_text
 from engine.requests import runs_root
@@ -27,7 +25,7 @@ from engine.study.folder import StudyFolder, study_ids, study_named
 from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
-from engine.study.questions import SIZES, recipes
+from engine.study.questions import SIZES, recipes, sources_for
 from engine.study.report import FORMATS, as_json, export, headers, rows, seconds_text
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
@@ -140,17 +138,11 @@ def _declared(options: argparse.Namespace) -> Study:
     """Return the study that the user has named, either by a question that ships with Rampart or by a file."""
     if options.name in recipes():
         return recipes()[options.name].study(options.size, options.dataset, preset=options.preset,
-                                             source=options.source or _other_dataset(options.dataset))
+                                             source=options.source or sources_for(options.dataset)[0])
     path = Path(options.name)
     if not path.is_file():
         raise ConfigError(f"study new needs one of {', '.join(recipes())} or a file, got {options.name!r}, which is neither.")
     return from_text(path.read_bytes())
-
-
-def _other_dataset(dataset: str) -> str:
-    """Return a dataset other than `dataset`, if possible one that is on this machine."""
-    others = [name for name in DATASETS if name != dataset]
-    return next((name for name in others if not absence(image_source(name))), others[0])
 
 
 def _show(options: argparse.Namespace, root: Path) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.configuration_file import read_record
 from engine.configuring import config_class
-from engine.data.catalogue import DATASETS
+from engine.data.catalogue import DATASETS, image_source
+from engine.data.prepared import absence
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
 from engine.study.declaration import Study
@@ -96,8 +97,7 @@ class Recipe:
         if size not in SIZES:
             raise ConfigError(unknown_name("size of a study", size, SIZES))
         if self.needs_source and (source not in DATASETS or source == dataset):
-            others = [name for name in DATASETS if name != dataset]
-            raise ConfigError(unknown_name("source dataset of a transfer", source, others))
+            raise ConfigError(unknown_name("source dataset of a transfer", source, sources_for(dataset)))
         chosen = SIZES[size]
         record = {name: value for name, value in self.record.items() if name in ENTRIES}
         record |= {"arms": [_sized(arm, chosen, source) for arm in self.record["arms"]], "dataset": dataset,
@@ -105,6 +105,15 @@ class Recipe:
                    "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)),
                    "retrainings": int(self.record.get("retrainings", chosen.retrainings))}
         return checked(from_record(record))
+
+
+def sources_for(dataset: str) -> list[str]:
+    """Return the datasets from which cells can be transferred to `dataset`, the most telling first.
+
+    Images of another origin come before the same images at another size. Among these, datasets on this machine come first.
+    """
+    others = [name for name in DATASETS if name != dataset]
+    return sorted(others, key=lambda name: (DATASETS[name].origin == DATASETS[dataset].origin, bool(absence(image_source(name)))))
 
 
 def _sized(arm: Mapping[str, Any], size: Size, source: str) -> dict[str, Any]:

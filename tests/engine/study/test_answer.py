@@ -17,7 +17,7 @@ from engine.study.estimate import Durations, estimate
 from engine.study.means import mean_of
 from engine.study.overview import Overview, read_overview
 from engine.study.parsing import from_text
-from engine.study.questions import SIZES, recipes
+from engine.study.questions import SIZES, recipes, sources_for
 from engine.study.report import FORMATS, export, headers, rows
 from tests.engine.run.processes import without_supervisor
 from tests.sample_studies import Outcome, finish_study
@@ -225,3 +225,9 @@ def test_every_question_makes_a_study(name: str, size: str) -> None:
     assert study.question.endswith("?") and study.cells()
     if size == "full" and study.analysis == "contrasts":
         assert len(study.search_seeds) >= 5 and study.retrainings >= 2
+
+
+def test_a_transfer_prefers_images_of_another_origin() -> None:
+    """The same digits at another size come last, because they would show no transfer."""
+    assert sources_for("digits")[0] == "mnist5k" and sources_for("mnist5k")[0] == "digits"
+    assert sources_for("digits")[-2:] == ["digits16", "digits32"]
