@@ -21,7 +21,10 @@ class Waiting:
     Attributes:
         folder: folder of the run.
         kind: "search", "retrain" or "attack".
-        asked: time at which the run was launched or its resumption was asked for, in unix seconds.
+        asked: time at which the run, or the study to which it belongs, was launched or at which its resumption was asked for, in
+            unix seconds.
+        place: place of the run in its study: numbers of the retraining, the search seed, the arm and the step. Empty
+            outside a study.
         parent: id of the parent run, which must finish first; None without a parent.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: number of CPU threads; None if it is not fixed yet.
@@ -31,6 +34,7 @@ class Waiting:
     folder: RunFolder
     kind: str
     asked: float
+    place: tuple[int, ...]
     parent: str | None
     device: str
     threads: int | None
@@ -52,13 +56,14 @@ def as_waiting(folder: RunFolder) -> Waiting:
         RunError: a file of the run cannot be read.
     """
     run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
-    asked = read_json(folder.request("resume"))
+    resumed, study = read_json(folder.request("resume")), run.get("study") or {}
+    asked = float(resumed.get("at", 0.0) if resumed else study.get("since") or run.get("created", 0.0))
     config, wanted = run["config"], str(run["config"].get("device", "auto"))
     if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
         wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
     threads = fixed.get("threads") or config.get("threads")
-    return Waiting(folder, str(run["kind"]), float(asked.get("at", 0.0) if asked else run.get("created", 0.0)),
-                   run.get("parent"), wanted, None if threads is None else int(threads), bool(run.get("study")))
+    return Waiting(folder, str(run["kind"]), asked, tuple(map(int, study.get("place") or ())), run.get("parent"), wanted,
+                   None if threads is None else int(threads), bool(study))
 
 
 def trouble_above(kind: str, status: str) -> str:
@@ -75,14 +80,18 @@ def trouble_above(kind: str, status: str) -> str:
 
 
 def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
-    """Return waiting runs in the order in which they start: first those that the user has ordered, then by time of request."""
+    """Return waiting runs in the order in which they start: first those that the user has ordered, then by time of request.
+
+    Runs of one study start in the order of its cells, even if some of them could only be launched when others had finished.
+    Otherwise, an interrupted study would have many results in some arms and none in others.
+    """
     places = {run_id: place for place, run_id in enumerate(queue.order)}
     last = len(places)
 
-    def key(run: Waiting) -> tuple[int, float, str]:
+    def key(run: Waiting) -> tuple[int, float, tuple[int, ...], str]:
         # A run that was launched or resumed after the user chose the order comes after the ordered ones.
         place = places.get(run.folder.id, last) if run.asked <= queue.ordered_at else last
-        return place, run.asked, run.folder.id
+        return place, run.asked, run.place, run.folder.id
 
     return sorted(waiting, key=key)
 

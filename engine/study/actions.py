@@ -70,7 +70,7 @@ def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
         return 0
     plan = Plan(folder.read(), known or Runs(runs))
     _revive(runs, plan)
-    launched = plan.launch(MOST_AT_ONCE)
+    launched = plan.launch(MOST_AT_ONCE, {seed: one.at for one in folder.extensions() for seed in one.seeds})
     if not launched and all(cell.status == "finished" for cell in plan.cells):
         folder.mark("complete")
     return len(launched)

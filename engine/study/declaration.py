@@ -161,7 +161,7 @@ class Study:
         The arms alternate, so that an interrupted study has about equally many results in every arm.
         """
         return [Cell(arm.name, seed, index) for index in range(self.retrainings) for seed in self.search_seeds
-                for arm in self._reference_first() if seed in self.seeds_of(arm)]
+                for arm in self.reference_first() if seed in self.seeds_of(arm)]
 
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:
         """Return the search seeds of an arm."""
@@ -176,7 +176,7 @@ class Study:
         seeds = self.seeds_of(self.arm(arm))
         return Cell(arm, cell.search_seed if cell.search_seed in seeds else seeds[0], cell.index)
 
-    def _reference_first(self) -> list[Arm]:
+    def reference_first(self) -> list[Arm]:
         """Return the arms with the reference arm first. It must run first, because its networks set the sizes of the others."""
         return sorted(self.arms, key=lambda arm: arm.name != self.reference)
 

@@ -65,7 +65,7 @@ class Durations:
     def __init__(self, runs: Path | str) -> None:
         """Read the durations of all finished runs. Runs that cannot be read, and resumed runs, are left out."""
         self._same: dict[str, list[float]] = defaultdict(list)
-        self._similar: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+        self._similar: dict[tuple[str, ...], list[float]] = defaultdict(list)
         finished = []
         for run_id in run_ids(runs):
             try:
@@ -76,6 +76,7 @@ class Durations:
         for _, same, similar, per_unit in sorted(finished):
             self._same[same].append(per_unit)
             self._similar[similar].append(per_unit)
+            self._similar[similar[:-1]].append(per_unit)
 
     def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig, network: str = "") -> float | None:
         """Return the expected duration of a run in seconds, from finished runs with the same settings; None without any.
@@ -89,6 +90,9 @@ class Durations:
            network: str = "") -> tuple[float | None, bool]:
         """Return the expected duration of a run: the median of the newest runs that are like it.
 
+        Runs with the same settings come first, then runs with the same kind, method, dataset, preset and network, then those
+        with another network.
+
         Args:
             kind: kind of the run, "search", "retrain" or "attack".
             method: search method; None for other kinds.
@@ -101,7 +105,7 @@ class Durations:
             True if it comes from finished runs, False if it comes from the table.
         """
         same, similar = _keys(kind, method, preset, config, network)
-        for durations in (self._same.get(same), self._similar.get(similar)):
+        for durations in (self._same.get(same), self._similar.get(similar), self._similar.get(similar[:-1])):
             if durations:
                 return median(durations[-NEWEST:]) * amount(config), True
         known = QUICK_S.get((config.dataset, kind, method or "")) if preset == "quick" else None
@@ -185,11 +189,14 @@ def amount(config: RunConfig) -> int:
     return int(getattr(config, "epochs", 1))
 
 
-def _keys(kind: str, method: str | None, preset: str, config: RunConfig,
-          network: str) -> tuple[str, tuple[str, str, str, str]]:
-    """Return two keys by which durations are stored: one for runs with the same settings, and one for similar runs."""
+def _keys(kind: str, method: str | None, preset: str, config: RunConfig, network: str) -> tuple[str, tuple[str, ...]]:
+    """Return two keys by which durations are stored: one for runs with the same settings, and one for similar runs.
+
+    The second one ends with the network, because a hand-made network takes much longer than one of cells.
+    """
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in IGNORED}
-    return json.dumps([kind, method, settings, network], sort_keys=True), (kind, method or "", config.dataset, preset)
+    network = str(getattr(config, "network", network))
+    return json.dumps([kind, method, settings, network], sort_keys=True), (kind, method or "", config.dataset, preset, network)
 
 
 def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
@@ -203,7 +210,7 @@ def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=20_000)
-def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[str, str, str, str], float] | None:
+def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[str, ...], float] | None:
     """Return (end in unix seconds, key for equal settings, key for similar runs, seconds per epoch or image) of a finished run.
 
     None if its duration is unknown. The keys are those of `_keys`. The result is cached.

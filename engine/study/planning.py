@@ -11,7 +11,7 @@ A run that several cells or studies need is therefore made only once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +109,7 @@ class Plan:
         self._configs = {arm.name: study.configurations(arm) for arm in study.arms}
         self._states: dict[str, RunState] = {}
         self._arms = {arm.name: arm for arm in study.arms}
+        self._ranks = {arm.name: rank for rank, arm in enumerate(study.reference_first())}
         self._twins: dict[tuple[Cell, str], str] = {}
 
     @cached_property
@@ -116,7 +117,7 @@ class Plan:
         """All cells (repetitions of arms) with their runs, in the order in which they should run."""
         return [CellState(cell, tuple(self._steps(cell))) for cell in self.study.cells()]
 
-    def launch(self, most: int) -> list[str]:
+    def launch(self, most: int, added: Mapping[int, float] | None = None) -> list[str]:
         """Launch runs that are due, and return their ids.
 
         A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
@@ -124,34 +125,50 @@ class Plan:
 
         Args:
             most: maximum number of runs to launch.
+            added: {search seed: time in unix seconds at which an extension of the study added it}; None without extensions.
 
         Raises:
             RunError: a run cannot be written, for example because the disk is full.
         """
         launched: list[str] = []
         for cell in self.study.cells():
-            while len(launched) < most and (run_id := self._launch_next(cell)):
+            since = (added or {}).get(cell.search_seed, self.study.created)
+            while len(launched) < most and (run_id := self._launch_next(cell, since)):
                 launched.append(run_id)
                 self.runs.add(run_id)
         return launched
 
-    def _launch_next(self, cell: Cell) -> str | None:
-        """Launch the first due run of a cell, and return its id. If no run is due, or it cannot be launched, return None."""
+    def _launch_next(self, cell: Cell, since: float) -> str | None:
+        """Launch the first due run of a cell, and return its id. If no run is due, or it cannot be launched, return None.
+
+        Args:
+            cell: the cell.
+            since: time in unix seconds since which the cell belongs to the study. It gives the cell's runs their turn in the
+                queue, however late they can be launched.
+        """
         for step in self._steps(cell):
             if step.is_due:
                 config = self._config(cell, step.name, step.parent)
-                return None if config is None else self._submit(cell, step, config)
+                return None if config is None else self._submit(cell, step, config, since)
         return None
 
-    def _submit(self, cell: Cell, step: Step, config: RunConfig) -> str | None:
+    def _submit(self, cell: Cell, step: Step, config: RunConfig, since: float) -> str | None:
         membership = {"id": self.study.id, "arm": cell.arm, "search_seed": cell.search_seed, "index": cell.index,
-                      "step": step.name}
+                      "step": step.name, "since": since, "place": self._place(cell, step)}
         method = self._arms[cell.arm].method if step.kind == "search" else None
         try:
             return submit(self.runs.root, step.kind, config, method=method, preset=self.study.preset, parent=step.parent,
                           study=membership)[0]
         except (ConfigError, GenotypeError):
             return None  # the next look at the cell tells the reason
+
+    def _place(self, cell: Cell, step: Step) -> list[int]:
+        """Return the place of a run in the order of `Study.cells`: numbers of the retraining, search seed, arm and step.
+
+        An extension by more seeds does not change it.
+        """
+        return [cell.index, self.study.search_seeds.index(cell.search_seed), self._ranks[cell.arm],
+                list(self._configs[cell.arm]).index(step.name)]
 
     def _steps(self, cell: Cell) -> Iterator[Step]:
         runs: dict[str, str] = {}

@@ -124,3 +124,21 @@ def test_a_mean_of_old_runs_gives_way_to_the_newest(launched: tuple[Path, str], 
     for count, (run, seconds) in enumerate(zip(searches, (400, 100, 100, 100), strict=True)):
         finish_run(runs, run, start=1000 * count, seconds=seconds)
     assert Durations(runs).of("search", "arnas", "smoke", config) == (pytest.approx(100, abs=1), True)
+
+
+def test_a_slow_hand_made_network_does_not_count_for_networks_of_cells(launched: tuple[Path, str], tmp_path: Path) -> None:
+    runs, study_id = tmp_path / "runs", launched[1]
+    shutil.copytree(launched[0], runs)
+    study = StudyFolder(runs, study_id).read()
+    cells = study.configurations(study.arm("Cells"))["retrain"]
+    hand_made = study.configurations(study.arm("Hand-made"))["retrain"]
+    retrainings = {arm: [one.id for one in Runs(runs).of_study(study_id)
+                         if one.kind == "retrain" and RunFolder(runs, one.id).read_run()["study"]["arm"] == arm]
+                   for arm in ("Hand-made", "Published")}
+    for count, run in enumerate(retrainings["Hand-made"][:3]):
+        finish_run(runs, run, start=1000 * count, seconds=900)
+    assert Durations(runs).of("retrain", None, "smoke", cells) == (pytest.approx(900, abs=1), True)  # better than nothing
+    finish_run(runs, retrainings["Published"][0], start=10, seconds=60)
+    durations = Durations(runs)
+    assert durations.of("retrain", None, "smoke", cells) == (pytest.approx(60, abs=1), True)
+    assert durations.of("retrain", None, "smoke", hand_made) == (pytest.approx(900, abs=1), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from engine import requests
 from engine.configuring import recorded
 from engine.errors import RunError
 from engine.files import atomic_write_json
-from engine.run.folder import RunFolder
-from engine.run.state import WORKER_GONE
+from engine.run.folder import RunFolder, read_json, run_ids
+from engine.run.queue import Queue
+from engine.run.state import WORKER_GONE, is_waiting
+from engine.run.waiting import as_waiting, in_order
 from engine.study import actions
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
@@ -133,6 +136,34 @@ def test_sizes_follow_the_reference_once_both_architectures_are_known(runs: Path
                 for one in Runs(runs).of_study(study_id) if one.kind == "retrain"}
     assert channels["A"] == 4, "the reference keeps its size"
     assert all(cell.status == "finished" for cell in cells(runs, study_id))
+
+
+def next_in_queue(runs: Path) -> str:
+    """Return the id of the run that would start next."""
+    folders = [RunFolder(runs, run_id) for run_id in run_ids(runs)]
+    waiting = [as_waiting(folder) for folder in folders if is_waiting(folder, read_json(folder.process_json))]
+    held = {run.folder.id for run in waiting}
+    return next(run.folder.id for run in in_order(waiting, Queue()) if run.parent not in held)
+
+
+def test_matched_arms_keep_pace_with_the_reference(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(MATCHED))
+    for _ in range(2 * (3 + 3 + 2)):  # the runs of the first retraining of both seeds
+        while actions.advance(runs, study_id):
+            pass
+        finish_run(runs, next_in_queue(runs))
+        done = Counter(one.cell.arm for one in cells(runs, study_id) if one.status == "finished")
+        assert done["A"] - 1 <= min(done["B"], done["C"]) <= done["A"]
+    assert done == {"A": 2, "B": 2, "C": 2}
+
+
+def test_an_extension_comes_after_runs_that_waited_before_it(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    (single,) = requests.submit(runs, "search", {}, method="darts", preset="smoke")
+    actions.extend(runs, study_id, 1)
+    actions.advance(runs, study_id)
+    assert next_in_queue(runs) == single
 
 
 def test_further_attacks_follow_the_same_retraining(runs: Path) -> None:
