@@ -21,6 +21,7 @@ from engine.study.votes import CellVotes
 
 ROW_HEIGHT, FRAME_HEIGHT = 58, 96  # pixels
 OFFSET = 0.2  # distance of the seeds from the middle of an arm's row, as a share of the row's height
+STEP = 0.1  # distance of search seeds with equal means, as a share of the row's height
 EDGE_HEIGHT, VOTES_FRAME = 26, 96  # pixels
 VOTES = [[0, "rgba(43,123,212,0.02)"], [1, "rgba(43,123,212,0.7)"]]
 
@@ -39,7 +40,7 @@ def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     """Return a strip plot of the endpoint (the compared accuracy), with one row per arm.
 
     Each row shows the mean over the search seeds with its 95 % interval. Below it are the mean of each search seed and, if search
-    seeds have several retrainings, the value of each retraining.
+    seeds have several retrainings, the value of each retraining. Search seeds with equal means stand below one another.
 
     Args:
         arms: {name of the arm: its results}, from top to bottom.
@@ -54,7 +55,7 @@ def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
                                                for seed, unit in units.items() for one in unit],
                         name, {"color": theme.faint(colour, 0.55), "symbol": "line-ns-open", "size": 9})
         _add_points(figure, row + OFFSET, [seed_point(seed, unit) for seed, unit in units.items()], name,
-                    {"color": colour, "symbol": "circle-open", "size": 9, "line": {"width": 1.6}})
+                    {"color": colour, "symbol": "circle-open", "size": 9, "line": {"width": 1.6}}, STEP)
         if mean := mean_of(arm.measured("endpoint")):
             figure.add_scatter(x=[100 * mean.value], y=[row - OFFSET / 2], mode="markers", hoverinfo="text",
                                marker={"color": colour, "symbol": symbol, "size": 12}, hovertext=[mean_words(name, mean)],
@@ -73,10 +74,13 @@ def seed_point(seed: int, unit: Sequence[Measurement]) -> tuple[float, str]:
     return mean.value, f"{what}: {mean.words}"
 
 
-def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str,
-                marker: Mapping[str, object]) -> None:
-    figure.add_scatter(x=[100 * value for value, _ in points], y=[height] * len(points), mode="markers", marker=dict(marker),
-                       hoverinfo="text", hovertext=[f"<b>{name}</b><br>{words}" for _, words in points])
+def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str, marker: Mapping[str, object],
+                step: float = 0.0) -> None:
+    """Add the points of an arm. Each further point of an equal value stands `step` rows below the one before."""
+    values = [round(value, 6) for value, _ in points]
+    heights = [height + step * values[:place].count(value) for place, value in enumerate(values)]
+    figure.add_scatter(x=[100 * value for value in values], y=heights, mode="markers", marker=dict(marker), hoverinfo="text",
+                       hovertext=[f"<b>{name}</b><br>{words}" for _, words in points])
 
 
 def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:

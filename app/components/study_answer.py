@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import theme
-from app.formats import capitalised, escape
+from app.formats import capitalised, escape, plural
 from engine.study.contrasts import FEWEST_UNITS
 from engine.study.overview import Overview
 
@@ -38,10 +38,26 @@ def marks_html(overview: Overview) -> str:
                    for text, tone, glyph in map(CHIPS.__getitem__, marks(overview)))
 
 
-def answer_words(overview: Overview) -> str:
-    """Return the answer in one sentence, without the words that `marks` returns."""
-    headline = overview.answer.headline.replace(" %", "\u00a0%")
-    if not headline.startswith(PREFIX):
-        return headline
-    rest = headline.removeprefix(PREFIX)
-    return capitalised(rest) if rest.startswith(("so far", "in ")) else rest
+def answer_html(overview: Overview) -> str:
+    """Return the answer without the words that `marks` returns: the first contrast large, the others below it."""
+    first, *others = overview.answer.parts
+    items = "".join(f"<li>{_text(one)}.</li>" for one in others)
+    return f"<p>{lead_html(first)}.</p>" + (f"<ul>{items}</ul>" if others else "")
+
+
+def answer_line_html(overview: Overview) -> str:
+    """Return the first clause of the answer, and how many contrasts follow it, for a list of studies."""
+    first, *others = overview.answer.parts
+    return lead_html(first) + (f"; {plural(len(others), 'further contrast')}." if others else ".")
+
+
+def lead_html(clause: str) -> str:
+    """Return the first clause of an answer without the words that `marks` returns."""
+    if not clause.startswith(PREFIX):
+        return _text(clause)
+    rest = clause.removeprefix(PREFIX)
+    return _text(capitalised(rest) if rest.startswith(("so far", "in ")) else rest)
+
+
+def _text(clause: str) -> str:
+    return escape(clause.replace(" %", "\u00a0%"))

@@ -65,7 +65,7 @@ def check(content: str) -> None:
     for reason in reasons:
         st.caption(f":material/block: {reason}")
     with st.container(horizontal=True):
-        launch_button(study, key="studies.launch", reasons=reasons)
+        launch_button(study, key="studies.launch", reasons=reasons, is_main=True)
         st.download_button("Download", content, "study.yaml", "application/yaml", icon=":material/download:", on_click="ignore",
                            help="`rampart study new FILE` launches the same study.")
 

@@ -88,16 +88,17 @@ def absences(study: Study) -> list[str]:
     return [reason for name in names if (reason := absence(image_source(name)))]
 
 
-def launch_button(study: Study, *, key: str, reasons: Sequence[str] = ()) -> None:
+def launch_button(study: Study, *, key: str, reasons: Sequence[str] = (), is_main: bool = False) -> None:
     """Show the button that launches a study and opens its page.
 
     Args:
         study: the study.
         key: Streamlit key of the button.
         reasons: sentences that say why the study cannot be launched. If there are any, the button is disabled.
+        is_main: True if it is the main button of the page.
     """
-    clicked = st.button("Launch", key=key, type="primary", icon=":material/rocket_launch:", disabled=bool(reasons),
-                        help=" ".join(reasons) or None)
+    clicked = st.button("Launch", key=key, type="primary" if is_main else "secondary", icon=":material/rocket_launch:",
+                        disabled=bool(reasons), help=" ".join(reasons) or None)
     if not clicked:
         return
     try:

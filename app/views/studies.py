@@ -14,7 +14,7 @@ from app.components.html_table import Markup, StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.states import heading, section
 from app.components.status import tag_html
-from app.components.study_answer import answer_words, marks_html, study_chip_html
+from app.components.study_answer import answer_line_html, marks_html, study_chip_html
 from app.components.study_editor import editor
 from app.components.study_example import NOTICE, offer, removal
 from app.components.study_outlook import rounded
@@ -58,7 +58,7 @@ def question_html(overview: Overview) -> Markup:
     tags = "".join(tag_html(text) for text in (dataset_title(study.dataset), study.preset, study.size,
                                                "example" if study.example else "") if text)
     return Markup(f'<a href="study?id={escape(study.id)}" target="_self"><b>{escape(study.question)}</b></a>'
-                  f'<div class="rp-row rp-studyanswer">{marks_html(overview)}<span>{escape(answer_words(overview))}</span></div>'
+                  f'<div class="rp-row rp-studyanswer">{marks_html(overview)}<span>{answer_line_html(overview)}</span></div>'
                   f'<div class="rp-row rp-below">{tags}<span class="rp-label">{escape(study.id)}</span></div>')
 
 

@@ -10,7 +10,7 @@ from app.components.progress import progress_html
 from app.components.states import STUDIES_PAGE, empty_state, heading, problem, section
 from app.components.status import tag_html
 from app.components.study_actions import buttons
-from app.components.study_answer import answer_words, marks_html, study_chip_html
+from app.components.study_answer import answer_html, marks_html, study_chip_html
 from app.components.study_matrix import causes_html, matrix_html
 from app.components.study_outlook import rounded
 from app.components.study_ranking import correlations
@@ -53,7 +53,7 @@ def head(study_id: str) -> None:
         f'<h1 class="rp-title">{escape(study.question)}</h1><div class="rp-row rp-below">{tags}'
         f'<span class="rp-label">{escape(f"{size}, launched {moment(study.created)}, {study.id}")}</span></div>'
         f'<section class="rp-answer" aria-label="Answer"><div class="rp-row"><h2>Answer</h2>{marks_html(overview)}</div>'
-        f'<p>{escape(answer_words(overview))}</p></section>')
+        f'{answer_html(overview)}</section>')
     left, right = st.columns([3, 4], vertical_alignment="center", gap="large")
     with left:
         st.html(f'<div class="rp-row">{study_chip_html(overview.status)}<div class="rp-grow">{progress(overview)}</div></div>')

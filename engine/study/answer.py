@@ -27,6 +27,7 @@ from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
 
 MOST_CLAUSES = 4  # contrasts that the headline gives one by one
+UNCLEAR = {"equal": "equal within the declared margin", "undecided": "not told apart"}  # {verdict: its words where it is counted}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Answer:
     """The answer of a study at one moment.
 
     Attributes:
-        headline: the answer in one sentence.
+        parts: the answer in clauses, which make one sentence when they are joined. The first one says what was compared; there is
+            more than one if the study has several contrasts.
         provisional: True until every cell (one repetition of an arm) has its result.
         claims: False for a demonstration, which makes no claim.
         contrasts: results of the contrasts (the declared comparisons of two arms), in the declared order; empty for a study that
@@ -45,13 +47,18 @@ class Answer:
         notes: sentences on missing cells, extensions, reused runs and doubtful accuracies.
     """
 
-    headline: str
+    parts: tuple[str, ...]
     provisional: bool
     claims: bool
     contrasts: tuple[Contrast, ...]
     correlations: tuple[RankCorrelation, ...]
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """The answer in one sentence."""
+        return f"{'; '.join(self.parts)}."
 
 
 def endpoint_text(study: Study) -> str:
@@ -103,7 +110,7 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
                   f"for example those of {unread[0]}.",)
     endpoint = endpoint_text(results.study)
     words = f"{endpoint} ({conditions_text(results)})"
-    return Answer(_headline(results, contrasts, words), not results.is_complete,
+    return Answer(_parts(results, contrasts, words), not results.is_complete,
                   all(one.verdict != "demonstration" for one in contrasts), tuple(contrasts), (),
                   tuple(sentence(one, words if len(contrasts) == 1 else endpoint) for one in contrasts), notes)
 
@@ -115,23 +122,23 @@ def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
     networks = [cell.measures for arm in results.arms.values() for cell in arm.cells]
     columns = complete(networks, list(dict.fromkeys((*study.measures, *COUNTS, target))))
     if len(columns[target]) < 2:
-        return Answer("Fewer than two networks have all measures yet.", not results.is_complete, False, (), (), (), notes)
+        return Answer(("Fewer than two networks have all measures yet",), not results.is_complete, False, (), (), (), notes)
     correlations = tuple(rank_table(columns, target, COUNTS))
     beyond = [one for one in correlations if one.given and one.first in study.measures]
-    return Answer(_ranking_headline(beyond, target), not results.is_complete, all(one.interval is not None for one in beyond), (),
+    return Answer((_ranking_words(beyond, target),), not results.is_complete, all(one.interval is not None for one in beyond), (),
                   correlations, tuple(one.sentence() for one in correlations), notes)
 
 
-def _ranking_headline(beyond: Sequence[RankCorrelation], target: str) -> str:
-    """Return a sentence that names the measures that predict the endpoint better than parameters and MACs do."""
+def _ranking_words(beyond: Sequence[RankCorrelation], target: str) -> str:
+    """Return a clause that names the measures that predict the endpoint better than parameters and MACs do."""
     adding = [one.first for one in beyond if one.adds]
     known = [one for one in beyond if one.interval is not None]
     if not known:
-        return f"Too few networks to say whether a ranking predicts {target} beyond counting parameters and MACs."
+        return f"Too few networks to say whether a ranking predicts {target} beyond counting parameters and MACs"
     if adding:
-        return f"Ranking by {listed(adding)} says more about {target} than counting parameters and MACs."
+        return f"Ranking by {listed(adding)} says more about {target} than counting parameters and MACs"
     return (f"None of these rankings predicts {target} better than counting parameters and MACs: "
-            f"{listed([one.first for one in known])}.")
+            f"{listed([one.first for one in known])}")
 
 
 def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]], list[str]]:
@@ -171,22 +178,22 @@ def _arm(arm: ArmResult, outcomes: Mapping[str, Mapping[int, bool]], shared: Seq
     return Measured(tuple(map(tuple, arm.units)), tuple(images) or None, arm.mean("macs"))
 
 
-def _headline(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> str:
-    """Return the answer in one sentence. With several contrasts, the sentence counts their verdicts."""
+def _parts(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> tuple[str, ...]:
+    """Return the answer in clauses. With many contrasts, they count those without a clear result."""
     if not results.done:
-        return "No cell has its result yet."
+        return ("No cell has its result yet",)
     if len(contrasts) == 1:
-        return sentence(contrasts[0], endpoint)
-    known = [one for one in contrasts if one.difference is not None]
+        return (sentence(contrasts[0], endpoint).removesuffix("."),)
     if any(one.verdict == "demonstration" for one in contrasts):
-        return f"Demonstration, no claim: {_extremes(results, endpoint)}."
+        return (f"Demonstration, no claim: {_extremes(results, endpoint)}",)
     if len(contrasts) <= MOST_CLAUSES:
-        return f"In {endpoint}: {'; '.join(map(clause, contrasts))}."
-    counts = Counter(one.verdict for one in known)
-    parts = [clause(one) for one in known if one.verdict in ("better", "worse")]
-    parts += [f"{counts['equal']} of {len(contrasts)} pairs of arms equal within the declared margin"] if counts["equal"] else []
-    parts += [f"{counts['undecided']} of {len(contrasts)} pairs of arms not told apart"] if counts["undecided"] else []
-    return f"In {endpoint}: {'; '.join(parts)}."
+        parts = [clause(one) for one in contrasts]
+    else:
+        counts = Counter(one.verdict for one in contrasts if one.difference is not None)
+        parts = [clause(one) for one in contrasts if one.verdict in ("better", "worse")]
+        parts += [f"{counts[verdict]} of {len(contrasts)} pairs of arms {words}" for verdict, words in UNCLEAR.items()
+                  if counts[verdict]]
+    return (f"In {endpoint}: {parts[0]}", *parts[1:])
 
 
 def _extremes(results: Results, endpoint: str) -> str:

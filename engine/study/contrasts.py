@@ -232,7 +232,10 @@ def _range(interval: Interval) -> str:
 
 
 def _interval(c: Contrast, interval: Interval | None) -> str:
-    return f"({_level(c)}: {points_text(interval[0])} to {points_text(interval[1])})" if interval else "(no interval)"
+    if interval:
+        return f"({_level(c)}: {points_text(interval[0])} to {points_text(interval[1])})"
+    why = "an arm has one search seed" if min(c.units) < 2 else "the search seeds do not vary"
+    return f"(no interval, because {why})"
 
 
 def _level(c: Contrast) -> str:

@@ -47,6 +47,12 @@ def test_without_an_id_or_with_an_unknown_one_the_page_says_so(empty: Path) -> N
     assert "id of a study looks like" in text_of(open_page("study", id="../etc"))
 
 
+def test_the_first_contrast_leads_and_the_others_follow_as_a_list(sample_studies: Samples) -> None:
+    text = text_of(study_page(sample_studies, "finished"))
+    box = text[text.index('<section class="rp-answer"'):].split("</section>")[0]
+    assert re.search(r"<p>In worst-case accuracy [^<]*MGDA[^<]*\.</p><ul><li>[^<]*Hand-made network[^<]*\.</li></ul>$", box)
+
+
 def test_the_answer_of_a_finished_study_is_final_and_comes_first(sample_studies: Samples) -> None:
     page = study_page(sample_studies, "finished")
     text = text_of(page)

@@ -42,6 +42,12 @@ def test_the_strip_shows_seeds_retrainings_and_the_t_interval_of_the_mean() -> N
     assert mean.error_x.arrayminus[0] == pytest.approx(half)
 
 
+def test_search_seeds_with_equal_means_stand_below_one_another() -> None:
+    units = [[0.6, 0.62], [0.5, 0.5], [0.62, 0.6], [0.61, 0.61]]
+    (seeds,) = traces(strip_figure({"A": arm("A", units)}, "Accuracy"), "circle-open")
+    assert len(set(zip(seeds.x, seeds.y, strict=True))) == 4 and len(set(seeds.y)) == 3
+
+
 def test_single_retrainings_and_single_seeds_draw_neither_bars_nor_intervals() -> None:
     figure = strip_figure({"A": arm("A", [[0.5]]), "B": arm("B", [])}, "Accuracy")
     assert not traces(figure, "line-ns-open") and figure.data[-1].error_x.array is None

@@ -116,6 +116,8 @@ def test_a_headline_of_several_contrasts_has_numbers(runs: Path) -> None:
     overview = studied(runs, lambda arm, seed, index: {"A": 40, "B": 20, "C": 38}[arm] + seed, three)
     assert "A beats B by 31.2 points (95 %: " in overview.answer.headline
     assert "A and C cannot be told apart (95 %: " in overview.answer.headline
+    first, second = overview.answer.parts
+    assert overview.answer.headline == f"{first}; {second}." and first.startswith("In worst-case accuracy under FGSM and PGD-20")
 
 
 def test_an_answer_is_provisional_until_every_cell_is_finished(runs: Path) -> None:
