@@ -1,6 +1,6 @@
 """Queries about the training of one run: curves, objectives and their weights, alphas, genotypes and candidates.
 
-Long series are reduced to a few hundred points by the SQL of the query.
+Long series are reduced to a few hundred points by the SQL of the query, which keeps their smallest and largest values.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pandas as pd
 
 from engine.log.index import INT, NUMBER, TEXT, Index
 
-CURVE_BUCKETS, ALPHA_BUCKETS = 400, 200
-EVERY = 10**9  # more buckets than any series has points, so nothing is averaged
+CURVE_BUCKETS, OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 400, 120, 200
+EVERY = 10**9  # more buckets than any series has steps, so nothing is left out
 CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
 SCALARS = {"name": TEXT, "step": INT, "t": NUMBER, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
@@ -55,24 +55,28 @@ class TrainingQueries(Index):
             where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of some metrics by step, averaged so that each series has at most `buckets` points.
+        """Return the values of some metrics by step. Of a long series, only a choice of the points is returned.
+
+        The steps of a series are divided into `buckets` buckets of equal length, and the smallest and the largest value of each
+        bucket are kept, so no peak is lost. A series is one metric on one split with one kind of BatchNorm statistics.
 
         Args:
             run: run id.
             names: names of the metrics.
-            buckets: maximum number of points per series. A series is one metric on one split with one kind of BatchNorm
-                statistics.
+            buckets: number of buckets of a series, which has at most twice as many points.
 
         Returns:
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
-            value. Each row is the mean over several steps. The columns step and epoch are taken from the last of these steps.
+            value.
         """
         return self._frame("""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
                           where number = $n and name in (select unnest($names))
-                          window series as (partition by split, statistics, name))
-            select max(step) as step, max(epoch) as epoch, split, statistics, name, avg(value) as value from line
-            group by split, statistics, name, (step - first) * $buckets // (last - first + 1)
+                          window series as (partition by split, statistics, name)),
+            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line)
+            select epoch, step, split, statistics, name, value from bucketed
+            qualify row_number() over (partition by split, statistics, name, bucket order by value nulls last, step) = 1
+                 or row_number() over (partition by split, statistics, name, bucket order by value desc nulls last, step) = 1
             order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
 
     def scalars(self, run: str) -> pd.DataFrame:
@@ -93,8 +97,11 @@ class TrainingQueries(Index):
                 on loss, weight, norm, cosine into name part value value)
             order by 1, 2""", SCALARS, run)
 
-    def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.
+    def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
+        """Return the values of each objective by step. Of a long run, only a choice of the steps is returned.
+
+        The steps are divided into `buckets` buckets of equal length. A step is kept, for all objectives, if it has the smallest
+        or the largest weight, norm, loss or cosine of an objective in its bucket. So no peak is lost.
 
         The columns are step, epoch, objective (name), weight, loss and:
 
@@ -102,11 +109,14 @@ class TrainingQueries(Index):
         * cosine: smallest cosine similarity of this gradient and the gradient of any other objective.
         """
         return self._kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame("""
-            with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
-            select max(step) as step, max(epoch) as epoch, objective, avg(weight) as weight, avg(norm) as norm,
-                   avg(loss) as loss, avg(cosine) as cosine
-            from line group by objective, position, (step - first) * $buckets // (last - first + 1)
-            order by position, step""", OBJECTIVES, run, buckets=buckets))
+            with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n),
+            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line),
+            kept as (
+                select unnest([arg_min(step, weight), arg_max(step, weight), arg_min(step, norm), arg_max(step, norm),
+                               arg_min(step, loss), arg_max(step, loss), arg_min(step, cosine), arg_max(step, cosine)]) as step
+                from bucketed group by objective, bucket)
+            select step, epoch, objective, weight, norm, loss, cosine from line
+            where step in (select step from kept) order by position, step""", OBJECTIVES, run, buckets=buckets))
 
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
         """Return how often each objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.

@@ -18,7 +18,7 @@ from engine.config import AttackConfig
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
 from engine.report.words import plural_text
-from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, clause, compare, sentence
+from engine.study.contrasts import FEWEST_UNITS, Contrast, Measured, Verdict, clause, compare, sentence
 from engine.study.declaration import Study
 from engine.study.folder import Extension
 from engine.study.means import mean_of
@@ -27,7 +27,8 @@ from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
 
 MOST_CLAUSES = 4  # contrasts that the headline gives one by one
-UNCLEAR = {"equal": "equal within the declared margin", "undecided": "not told apart"}  # {verdict: its words where it is counted}
+# {verdict: its words where the contrasts with this verdict are only counted}
+UNCLEAR: dict[Verdict, str] = {"equal": "equal within the declared margin", "undecided": "not told apart"}
 
 
 @dataclass(frozen=True)

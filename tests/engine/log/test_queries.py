@@ -148,14 +148,31 @@ def test_the_family_of_a_run_follows_new_runs(log: RunLog, ids: dict[str, str], 
     assert log.family(ids["attack"]) == list(log.chain(ids["attack"])["id"]) and child in log.family(ids["search"])
 
 
-def test_long_series_are_bucketed_without_losing_their_mean(log: RunLog, ids: dict[str, str]) -> None:
+def test_a_long_series_keeps_the_extremes_of_each_bucket(log: RunLog, ids: dict[str, str]) -> None:
     whole = log.steps_curve(ids["search"], ["natural_loss"], 1000)
     short = log.steps_curve(ids["search"], ["natural_loss"], 8)
-    assert len(whole) == 40 and len(short) == 8
-    assert short["value"].mean() == pytest.approx(whole["value"].mean())
-    assert list(short["step"]) == [5, 10, 15, 20, 25, 30, 35, 40]
-    assert len(log.objectives(ids["search"], 7)) == 14
+    assert len(whole) == 40 and 8 < len(short) <= 16
+    for first in range(1, 41, 5):
+        bucket, kept = ((one[one["step"].between(first, first + 4)])["value"] for one in (whole, short))
+        assert {bucket.min(), bucket.max()} == set(kept)
     assert set(log.alpha_lines(ids["search"], "robust", 6).groupby(["edge", "operation"]).size()) == {6}
+
+
+def test_a_peak_at_a_single_step_of_a_long_search_is_kept(tmp_path: Path) -> None:
+    run = "20261118-1000-arnas-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "search"))
+    for step in range(1, 3001):
+        events.step = step
+        events.write("metric", split="alphas", values={"natural_loss": 90.0 if step == 1777 else 1 + step % 7})
+        cosine = -1.0 if step == 2222 else 0.5
+        events.write("objectives", names=["natural", "adversarial"], losses=[1.0, 1.0], weights=[0.5, 0.5],
+                     norms=[300.0 if step == 1234 else 1.0, 1.0], cosines=[[1.0, cosine], [cosine, 1.0]])
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    curve, objectives = log.steps_curve(run, ["natural_loss"]), log.objectives(run)
+    assert len(curve) <= 2000 and list(curve.loc[curve["value"] == 90, "step"]) == [1777]
+    assert set(objectives.groupby("step").size()) == {2}, "weights of a step stay together"
+    assert {1234, 2222} <= set(objectives["step"]) and objectives["step"].nunique() <= 2000
 
 
 def test_alphas_are_softmaxed_and_in_the_order_of_edges_and_operations(log: RunLog, ids: dict[str, str]) -> None:
