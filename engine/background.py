@@ -16,6 +16,9 @@ from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
 
 EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
+# A look takes longer the more runs the studies have. The next one follows after this many times its CPU time, if nothing or if
+# something has changed.
+REST, SHORT_REST = 150, 10
 
 
 class Studies:
@@ -24,7 +27,8 @@ class Studies:
     def __init__(self, runs: Path) -> None:
         """Create an object for the studies of the runs folder `runs`."""
         self.runs = runs
-        self._next = 0.0
+        self._next = self._soonest = 0.0
+        self._changed = False
         self._requests: list[tuple[str, int]] = []
 
     def tick(self, changed: bool) -> bool:
@@ -33,20 +37,27 @@ class Studies:
         Args:
             changed: True if a run has started or ended since the last call. Further runs may then be due.
         """
-        requests = self._stamps()
-        if not (changed or requests != self._requests or time.monotonic() > self._next):
+        requests, now = self._stamps(), time.monotonic()
+        self._changed |= changed or requests != self._requests
+        if now < (self._soonest if self._changed else self._next):
             return False
-        self._requests = requests
-        self._next = time.monotonic() + EVERY_S
+        self._requests, self._changed = requests, False
+        before = time.process_time()
+        launched = self._advance()
+        took = time.process_time() - before
+        # A study launches only some of its runs at a time.
+        self._soonest, self._next = (0.0, 0.0) if launched else (now + SHORT_REST * took, now + max(EVERY_S, REST * took))
+        return bool(launched)
+
+    def _advance(self) -> int:
+        """Launch the runs of all studies that are due, and return their number."""
         active = [one for one in study_ids(self.runs) if not _is_over(StudyFolder(self.runs, one))]
         known = Runs(self.runs) if active else None
         launched = 0
         for study_id in active:
             with supervisor.trouble_is_logged(study_id):
                 launched += advance(self.runs, study_id, known)
-        if launched:
-            self._next = 0.0  # a study launches only some of its runs at a time
-        return bool(launched)
+        return launched
 
     def _stamps(self) -> list[tuple[str, int]]:
         """Return (name, modification time) of the folder of studies and of each study's folder of requests (stop, extend)."""

@@ -33,8 +33,8 @@ from engine.run.state import FRESH_HEARTBEAT_S, KILLED_BY, boot_id, compute, ide
 from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
 
 POLL_S = 0.2
-# With many waiting runs a tick takes longer. The pause after it is then longer too, so that ticks take at most 2 % of a core.
-PAUSE_PER_TICK, LONGEST_PAUSE_S = 50, 2.0
+# With many waiting runs a tick takes longer. The pause after it is then longer too, so that ticks take at most 1 % of a core.
+PAUSE_PER_TICK, LONGEST_PAUSE_S = 100, 2.0
 IDLE_S = 60.0
 LAST_LINES = 20
 RETRY_S = 5.0

@@ -121,7 +121,8 @@ class Plan:
         """Launch runs that are due, and return their ids.
 
         A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
-        one, its retraining is due when the architectures of both are known.
+        one, its retraining is due when the architectures of both are known. Runs that become due only because of runs that are
+        launched here are left to the next plan.
 
         Args:
             most: maximum number of runs to launch.
@@ -131,7 +132,7 @@ class Plan:
             RunError: a run cannot be written, for example because the disk is full.
         """
         launched: list[str] = []
-        for cell in self.study.cells():
+        for cell in [one.cell for one in self.cells if any(step.is_due for step in one.steps)]:
             since = (added or {}).get(cell.search_seed, self.study.created)
             while len(launched) < most and (run_id := self._launch_next(cell, since)):
                 launched.append(run_id)
