@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import heapq
 import json
+import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from engine.config import AttackConfig, RunConfig
 from engine.configuring import recorded
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError, RunError
 from engine.run import device
+from engine.run.admission import PARENT_KIND
 from engine.run.events import read_events
 from engine.run.folder import RunFolder, read_json, run_ids
 from engine.run.state import compute
@@ -34,7 +39,10 @@ QUICK_S = {
     ("digits", "search", "advrush"): (90.9, 16), ("digits", "search", "random_search"): (24.8, 30),
     ("digits", "retrain", ""): (26.6, 14), ("digits", "attack", ""): (59.0, 359),
 }
-NEWEST = 3  # runs that count: older ones may come from a time when other work made the machine slower or faster
+NEWEST = 3  # runs of one kind that count, because the code may have changed since older ones
+# Other work makes a machine slower for a while. Two runs of the same kind differ by about NOISE anyway, and the speed of the
+# machine by about DRIFT from one run to the next (natural logarithms). The speed is computed from the newest COUNTED runs.
+NOISE, DRIFT, COUNTED = 0.2, 0.15, 150
 # Settings that do not make two runs incomparable in their duration. Epochs and attacked images enter as a ratio.
 IGNORED = ("seed", "split_seed", "device", "threads", "epochs", "autoattack_images", "genotype", "transplant", "match",
            "match_to", "channels", "switch_epoch", "adversarial_lambda", "fixed_natural_weight")
@@ -60,7 +68,10 @@ class Estimate:
 
 
 class Durations:
-    """Durations of the finished runs in a runs folder. The durations of new runs are estimated from them."""
+    """Durations of the finished runs in a runs folder. The durations of new runs are estimated from them.
+
+    A duration from a time at which the machine was slower or faster is converted to the present speed (`slowness`).
+    """
 
     def __init__(self, runs: Path | str) -> None:
         """Read the durations of all finished runs. Runs that cannot be read, and resumed runs, are left out."""
@@ -73,10 +84,12 @@ class Durations:
                 finished += [known] if (known := _read(Path(runs), run_id, written)) else []
             except (OSError, RunError):
                 continue
-        for _, same, similar, per_unit in sorted(finished):
-            self._same[same].append(per_unit)
-            self._similar[similar].append(per_unit)
-            self._similar[similar[:-1]].append(per_unit)
+        finished.sort()
+        for (_, same, similar, per_unit), factor in zip(finished, slowness([(one[1], one[3]) for one in finished]), strict=True):
+            now = per_unit / factor
+            self._same[same].append(now)
+            self._similar[similar].append(now)
+            self._similar[similar[:-1]].append(now)
 
     def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig, network: str = "") -> float | None:
         """Return the expected duration of a run in seconds, from finished runs with the same settings; None without any.
@@ -112,6 +125,51 @@ class Durations:
         return (None if known is None else known[0] * amount(config) / known[1]), False
 
 
+def slowness(runs: Sequence[tuple[str, float]]) -> list[float]:
+    """Return by which factor the machine was slower at each of some runs than at the last one.
+
+    The logarithm of a duration is the sum of a level of its kind, the slowness at that time, and noise. The slowness changes
+    little from run to run. The least squares solution tells both apart, because runs of different kinds alternate.
+
+    Args:
+        runs: (kind of run, seconds per unit of work) of finished runs, oldest first.
+    """
+    counted = runs[-COUNTED:]
+    if not counted:
+        return []
+    kinds, n = sorted({kind for kind, _ in counted}), len(counted)
+    levels = np.array([[kind == one for one in kinds] for kind, _ in counted], dtype=float)
+    steps = np.diff(np.eye(n), axis=0)
+    present = np.eye(n)[-1:]  # fixes the last slowness at 0
+    equations = np.block([[levels / NOISE, np.eye(n) / NOISE], [np.zeros((n - 1, len(kinds))), steps / DRIFT],
+                          [np.zeros((1, len(kinds))), present]])
+    wanted = np.concatenate([np.log([max(seconds, 1e-9) for _, seconds in counted]) / NOISE, np.zeros(n)])
+    solved = np.linalg.lstsq(equations, wanted, rcond=None)[0][len(kinds):]
+    factors = [float(factor) for factor in np.exp(solved - solved[-1])]
+    return [factors[0]] * (len(runs) - n) + factors
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a study that has not finished.
+
+    Attributes:
+        name: what tells it apart from other jobs: its id or, before its launch, its settings and its place in the study.
+        after: name of the job that must end before it starts; None if there is none.
+        seconds: time that it still needs; None if unknown.
+        measured: True if the time comes from finished runs.
+        kind: (kind of run, search method or "", dataset).
+        is_running: True if it has started.
+    """
+
+    name: object
+    after: object
+    seconds: float | None
+    measured: bool
+    kind: tuple[str, str, str]
+    is_running: bool
+
+
 def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | None = None, runs: Path | str | None = None,
              slots: int | None = None) -> Estimate:
     """Return how long a study takes or, after its launch, how much longer it takes.
@@ -126,37 +184,56 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
         runs: folder of all runs, from which the progress of running runs is read; None before the launch.
         slots: number of runs that work at the same time; None for the number of cores.
     """
-    times: list[tuple[float | None, bool]] = []
-    longest: list[float] = []
-    unknown: dict[tuple[str, str, str], None] = {}
-    counted: set[object] = set()
+    jobs: dict[object, Job] = {}
     configurations = {arm.name: study.configurations(arm) for arm in study.arms}
     for cell in cells or [CellState(one, ()) for one in study.cells()]:
-        arm = study.arm(cell.cell.arm)
-        chain = 0.0
-        steps = {step.name: step for step in cell.steps}
-        for name, config in configurations[arm.name].items():
-            kind, step = kind_of(name), steps.get(name)
-            if step is not None and step.status == "finished":
-                continue
-            identity: object = step.run if step is not None and step.run else _shared(name, config, cell)
-            network = str(getattr(configurations[arm.name]["retrain"], "network", "")) if kind == "attack" else ""
-            seconds, measured = durations.of(kind, arm.method if kind == "search" else None, study.preset, config, network)
-            if seconds is None:
-                unknown[kind, arm.method or "" if kind == "search" else "", config.dataset] = None
-            if seconds is not None and step is not None and step.status == "running" and runs is not None:
-                seconds *= 1 - progress_of(RunFolder(runs, step.run))
-            chain += seconds or 0.0
-            if identity not in counted:
-                counted.add(identity)
-                times.append((seconds, measured))
-        longest.append(chain)
-    known = [seconds for seconds, _ in times if seconds is not None]
-    if len(known) < len(times):
-        return Estimate(None, None, len(times), False, tuple(unknown))
-    total = sum(known)
-    side_by_side = max(1, slots or device.cores())
-    return Estimate(max(total / side_by_side, max(longest, default=0.0)), total, len(times), all(one for _, one in times))
+        for job in _jobs(study, cell, configurations[cell.cell.arm], durations, runs):
+            jobs.setdefault(job.name, job)
+    if unknown := dict.fromkeys(job.kind for job in jobs.values() if job.seconds is None):
+        return Estimate(None, None, len(jobs), False, tuple(unknown))
+    total = sum(job.seconds or 0.0 for job in jobs.values())
+    return Estimate(makespan(list(jobs.values()), max(1, slots or device.cores())), total, len(jobs),
+                    all(job.measured for job in jobs.values()))
+
+
+def _jobs(study: Study, cell: CellState, configurations: Mapping[str, RunConfig], durations: Durations,
+          runs: Path | str | None) -> Iterator[Job]:
+    """Yield the runs of a cell that have not finished, in their order. The arguments are those of `estimate`."""
+    method = study.arm(cell.cell.arm).method
+    steps, names = {step.name: step for step in cell.steps}, dict[str, object]()
+    for name, config in configurations.items():
+        kind, step = kind_of(name), steps.get(name)
+        if step is not None and step.status == "finished":
+            continue
+        names[name] = step.run if step is not None and step.run else _shared(name, config, cell)
+        network = str(getattr(configurations["retrain"], "network", "")) if kind == "attack" else ""
+        of_kind = method or "" if kind == "search" else ""
+        seconds, measured = durations.of(kind, of_kind or None, study.preset, config, network)
+        is_running = step is not None and step.status == "running"
+        if seconds is not None and step is not None and is_running and runs is not None:
+            seconds *= 1 - progress_of(RunFolder(runs, step.run))
+        after = names.get(PARENT_KIND.get(kind, ""))
+        yield Job(names[name], after, seconds, measured, (kind, of_kind, config.dataset), is_running)
+
+
+def makespan(jobs: Sequence[Job], slots: int) -> float:
+    """Return the seconds until all jobs have ended, if each slot always takes the first job that may start.
+
+    Running jobs come first. All times must be known.
+    """
+    waiting = sorted(jobs, key=lambda job: not job.is_running)  # a stable sort
+    ends: dict[object, float] = {job.name: math.inf for job in waiting}
+    free = [0.0] * slots
+    while waiting:
+        now = heapq.heappop(free)
+        job = next((one for one in waiting if ends.get(one.after, 0.0) <= now), None)
+        if job is None:  # the slot idles until the next job ends
+            heapq.heappush(free, min(end for end in ends.values() if end > now))
+            continue
+        waiting.remove(job)
+        ends[job.name] = now + (job.seconds or 0.0)
+        heapq.heappush(free, ends[job.name])
+    return max(ends.values(), default=0.0)
 
 
 def progress_of(folder: RunFolder) -> float:

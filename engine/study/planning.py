@@ -24,6 +24,7 @@ from engine.configuring import validate
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, GenotypeError
 from engine.requests import submit
+from engine.run.admission import PARENT_KIND
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of, retraining_of, trained_genotype, trained_network
 from engine.run.state import RunState, compute
@@ -174,7 +175,7 @@ class Plan:
     def _steps(self, cell: Cell) -> Iterator[Step]:
         runs: dict[str, str] = {}
         for name in self._configs[cell.arm]:
-            above = {"retrain": "search", "attack": "retrain"}.get(kind_of(name), "")
+            above = PARENT_KIND.get(kind_of(name), "")
             parent = runs.get(above)
             if above in self._configs[cell.arm] and not parent:
                 step = Step(name)

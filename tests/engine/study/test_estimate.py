@@ -15,7 +15,7 @@ from benchmarks.study_estimate import replay
 from engine.run.folder import RunFolder
 from engine.study import actions
 from engine.study.archive import EXAMPLE, read_archive
-from engine.study.estimate import Durations, estimate
+from engine.study.estimate import COUNTED, Durations, Job, estimate, makespan, slowness
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
 from engine.study.parsing import from_text
@@ -109,7 +109,7 @@ def test_the_real_durations_of_an_example_study_are_estimated_within_a_quarter(t
     """The other example study ran while other work made the machine slower at first, which no estimate can foresee."""
     read_archive(tmp_path, EXAMPLE)
     (space,) = [one for one in study_ids(tmp_path) if "-space-" in one]
-    for share in (1 / 3, 2 / 3):
+    for share in (1 / 3, 2 / 3, 0.8):
         moment = replay(tmp_path, space, share)
         assert moment.estimated == pytest.approx(moment.real, rel=0.25)
 
@@ -123,7 +123,41 @@ def test_a_mean_of_old_runs_gives_way_to_the_newest(launched: tuple[Path, str], 
     config = study.configurations(study.arm("Cells"))["search"]
     for count, (run, seconds) in enumerate(zip(searches, (400, 100, 100, 100), strict=True)):
         finish_run(runs, run, start=1000 * count, seconds=seconds)
-    assert Durations(runs).of("search", "arnas", "smoke", config) == (pytest.approx(100, abs=1), True)
+    assert Durations(runs).of("search", "arnas", "smoke", config) == (pytest.approx(100, rel=0.1), True)
+
+
+def test_a_machine_of_constant_speed_is_never_slower() -> None:
+    assert slowness([]) == [] and slowness([("search", 7.0)]) == [1.0]
+    assert slowness([("search", 100.0), ("attack", 30.0)] * 6) == pytest.approx([1.0] * 12)
+
+
+def test_a_kind_of_run_that_other_runs_have_outdated_is_converted_to_the_present_speed() -> None:
+    """The search was measured at half the speed, which is known from retrainings and attacks before and after it."""
+    slow, fast = [("retrain", 60.0), ("attack", 120.0)] * 5, [("retrain", 30.0), ("attack", 60.0)] * 5
+    factors = slowness([*slow, ("search", 300.0), *fast])
+    assert factors[0] == pytest.approx(2, rel=0.1) and factors[-1] == 1
+    assert 300 / factors[10] == pytest.approx(300 / np.sqrt(2), rel=0.25), "its own time lies in the middle of the change"
+    assert slowness([("search", 300.0), *slow, *fast])[0] == pytest.approx(2, rel=0.15)
+
+
+def test_only_the_newest_runs_determine_the_speed() -> None:
+    factors = slowness([("search", 900.0)] * 10 + [("search", 100.0)] * COUNTED)
+    assert len(factors) == COUNTED + 10 and factors == pytest.approx([1.0] * len(factors))
+
+
+@pytest.mark.parametrize(("slots", "seconds"), [(1, 10), (2, 6), (3, 6)])
+def test_jobs_fill_the_slots_in_their_order_and_wait_for_their_parents(slots: int, seconds: float) -> None:
+    jobs = [job("A", 3), job("B", 3, after="A"), job("C", 2), job("D", 2)]
+    assert makespan(jobs, slots) == seconds
+
+
+def test_running_jobs_come_first_and_a_last_chain_is_not_divided() -> None:
+    jobs = [job("next", 4), job("running", 6, is_running=True), job("last", 5, after="next"), job("very last", 1, after="last")]
+    assert makespan(jobs, 1) == 16 and makespan(jobs, 2) == 10 and makespan([], 2) == 0
+
+
+def job(name: str, seconds: float, *, after: str | None = None, is_running: bool = False) -> Job:
+    return Job(name, after, seconds, True, ("search", "arnas", "digits"), is_running)
 
 
 def test_a_slow_hand_made_network_does_not_count_for_networks_of_cells(launched: tuple[Path, str], tmp_path: Path) -> None:
