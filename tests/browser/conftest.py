@@ -115,12 +115,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab of 1440 x 900 that fails the test when it asks anybody but the loopback interface."""
+    """A fresh tab of 1440 x 900. It fails the test when it, or another tab of its context, asks anybody but the loopback
+    interface."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     foreign: list[str] = []
-    tab = context.new_page()
-    tab.on("request", lambda request: None if request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
+    context.on("request", lambda request: None if request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
            else foreign.append(request.url))
-    yield tab
+    yield context.new_page()
     context.close()
     assert not foreign, f"the page asked other machines: {foreign}"
