@@ -11,15 +11,13 @@ from playwright.sync_api import Page, expect
 from engine.study.archive import open_example
 from engine.study.folder import study_ids
 from tests import sample_runs
-from tests.browser.conftest import Dashboard, start_dashboard
+from tests.browser.conftest import Dashboard, settle, start_dashboard
 
 CHAIN = "20261118-0906-{}-digits-7f3{}"
 SEARCH, ATTACK = CHAIN.format("arnas", "a"), CHAIN.format("attack", "c")
 FULL = ("launch", "runs", "queue", f"run?id={SEARCH}", f"run?id={ATTACK}", "run?id=20261118-0911-arnas-digits-0a02",
         "pareto", f"compare?runs={SEARCH},20261118-0912-arnas-digits-0a03", "robustness", "import", "nowhere")
 EMPTY = ("runs", "studies", "study")
-SETTLED = "document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]') && document.querySelector('h1')"
-DRAWN = "[...document.querySelectorAll('.rp-plot')].every((plot) => plot.querySelector('.main-svg'))"
 # The drawings of charts hold hundreds of texts and nothing that can be used; their colours have tests of their own.
 # A theme changes colours only. The rules of contrast take axe as long as all others together.
 FINDINGS = """async (rules) => (await axe.run({ exclude: [".main-svg"] }, { resultTypes: ["violations"], runOnly: rules }))
@@ -65,7 +63,7 @@ def findings(page: Page, addresses: Sequence[str]) -> dict[str, list[str]]:
     coming = _opened(page, addresses[0])
     for address, following in zip(addresses, (*addresses[1:], None), strict=True):
         tab, coming = coming, _opened(page, following) if following else page
-        tab.wait_for_function(f"{SETTLED} && {DRAWN}", timeout=60_000)
+        settle(tab)
         words = tab.evaluate(FINDINGS, ALL)
         tab.emulate_media(color_scheme="dark")
         tab.wait_for_function("getComputedStyle(document.querySelector('.stApp')).colorScheme === 'dark'")
