@@ -15,7 +15,7 @@ from engine.log.sql_examples import EXAMPLES
 from tests.engine.exchange.public_files import printed
 
 PATIENCE_MS = 60_000
-EDGE = 20  # pixels above the first and the last heading of a picture
+EDGE = 26  # pixels above the first and the last heading of a picture
 
 # Runs of the example that ships with Rampart.
 STUDY = "20261126-0830-random-digits-4495"
@@ -74,6 +74,12 @@ def select_second_waiting(page: Page) -> None:
     expect(page.get_by_role("button", name="First", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
 
 
+def show_commands(page: Page) -> None:
+    """Unfold the commands below the buttons of a finished run."""
+    page.get_by_text("The same by command").click()
+    expect(page.get_by_text("--form safetensors")).to_be_visible(timeout=PATIENCE_MS)
+
+
 def tick_three_runs(page: Page) -> None:
     """Tick the first three rows of the list of runs."""
     boxes = page.get_by_role("table", name="Runs").get_by_role("checkbox")
@@ -103,27 +109,27 @@ def import_genotype(page: Page) -> None:
 # Of a chain that the command launches: while its search runs, and once all its runs have ended.
 WHILE_RUNNING = (
     Picture("queue", "queue", 1200, last="Slots", act=select_second_waiting),
-    Picture("live", "run?id={search}", 1500, last="Log"),
+    Picture("live", "run?id={search}", 1760),
 )
 AFTER_CHAIN = (
-    Picture("run", "run?id={search}", 1500, last="Log"),
-    Picture("export", "run?id={retrain}", 500, first="Take it with you", last="Log"),
-    Picture("attack", "robustness?run={attack}", 1500, first="Gallery"),
+    Picture("run", "run?id={search}", 1500, last="Natural versus adversarial"),
+    Picture("export", "run?id={retrain}", 480, first="Take it with you", act=show_commands),
+    Picture("attack", "robustness?run={attack}", 720, first="Gallery"),
 )
 PICTURES = (
     *WHILE_RUNNING, *AFTER_CHAIN,
     Picture("launch", "launch?seeds=0-4&methods=dsara,pcdarts", 1200, last="Command"),
     Picture("settings", "launch?find=epsilon&open=search,retrain,attack", 900, first="Settings", last="Command"),
     Picture("studies", "studies", 1200),
-    Picture("study", f"study?id={STUDY}", 1300, last="Arms"),
-    Picture("contrasts", f"study?id={STUDY}", 1300, first="Contrasts", last="Notes"),
+    Picture("study", f"study?id={STUDY}", 1500, last="Natural against robust accuracy"),
+    Picture("contrasts", f"study?id={STUDY}", 1600, first="Contrasts", last="Notes"),
     Picture("runs", "runs", 1000, act=tick_three_runs),
     Picture("filter", f"runs?group=study&sort=-adversarial&where={quote('robust > 0.7')}", 1000),
     Picture("pareto", f"pareto?selected={ADVRUSH},{ARNAS}", 1500, last="Selected networks"),
     Picture("compare", f"compare?runs={SEARCHES}", 1500, last="Parallel coordinates"),
     Picture("robustness", "robustness", 1200),
-    Picture("tests", f"robustness?compare={WIDE},{ADVRUSH},{ARNAS}", 1200, first="Comparison"),
+    Picture("tests", f"robustness?compare={WIDE},{ADVRUSH},{ARNAS}", 1200, first="Comparison", last="Cells side by side"),
     Picture("datasets", "datasets", 1150),
-    Picture("sql", f"sql?sql={quote(EXAMPLES['Mean over seeds'])}", 1200),
+    Picture("sql", f"sql?sql={quote(EXAMPLES['Mean over seeds'])}", 1240),
     Picture("import", "import", 1200, act=import_genotype),
 )

@@ -33,7 +33,7 @@ from tests.browser.conftest import ROOT, Dashboard, end_processes_of, settle, st
 
 FOLDER = Path(__file__).parent / "pictures"
 THEMES = ("light", "dark")
-WIDTH, TALLEST = 1440, 7000  # pixels of the browser's window
+WIDTH, TALLEST = 1440, 10_000  # pixels of the browser's window
 COLOURS = 256
 TRIES, PAUSE_S = 8, 0.4  # a page that still moves after so many looks is live, and is taken as it is
 EPOCHS_SHOWN = 6  # of the running search

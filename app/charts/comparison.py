@@ -104,7 +104,7 @@ def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Ma
         for height, text in axis.ends.items():
             at_end = height in (0, 1)
             figure.add_annotation(x=place, y=height, text=escape(text), showarrow=False, xanchor="center" if at_end else "right",
-                                  xshift=0 if at_end else -8, yshift={0: -15, 1: 15}.get(height, 0))
+                                  xshift=0 if at_end else -8, yshift={0.0: -15, 1.0: 15}.get(height, 0))
     themed(figure, margin={"l": 30, "r": 30, "t": 44, "b": 56})
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=[escape(axis.title).replace(": ", ":<br>") for axis in axes],
