@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image  # comes with Streamlit
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from docs.gallery import AFTER_CHAIN, PICTURES, WHILE_RUNNING, Picture
