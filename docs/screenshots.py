@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image  # comes with Streamlit
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -32,7 +33,7 @@ from tests.browser import chromium
 from tests.browser.conftest import ROOT, Dashboard, end_processes_of, settle, start_dashboard
 
 FOLDER = Path(__file__).parent / "pictures"
-THEMES = ("light", "dark")
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTH, TALLEST = 1440, 10_000  # pixels of the browser's window
 COLOURS = 256
 TRIES, PAUSE_S = 8, 0.4  # a page that still moves after so many looks is live, and is taken as it is
