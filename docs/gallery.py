@@ -116,8 +116,9 @@ AFTER_CHAIN = (
     Picture("export", "run?id={retrain}", 480, first="Take it with you", act=show_commands),
     Picture("attack", "robustness?run={attack}", 720, first="Gallery"),
 )
+OF_CHAIN = (*WHILE_RUNNING, *AFTER_CHAIN)
 PICTURES = (
-    *WHILE_RUNNING, *AFTER_CHAIN,
+    *OF_CHAIN,
     Picture("launch", "launch?seeds=0-4&methods=dsara,pcdarts", 1200, last="Command"),
     Picture("settings", "launch?find=epsilon&open=search,retrain,attack", 900, first="Settings", last="Command"),
     Picture("studies", "studies", 1200),

@@ -24,7 +24,7 @@ from typing import Literal
 from PIL import Image  # comes with Streamlit
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from docs.gallery import AFTER_CHAIN, PICTURES, WHILE_RUNNING, Picture
+from docs.gallery import AFTER_CHAIN, OF_CHAIN, PICTURES, WHILE_RUNNING, Picture
 from engine import api
 from engine.files import atomic_write_bytes
 from engine.run.events import read_events
@@ -134,11 +134,10 @@ def photograph(browser: Browser, url: str, picture: Picture, known: Mapping[str,
 
 def steady(page: Page, picture: Picture) -> bytes:
     """Return the picture as PNG once the page has stopped to move, or after `TRIES` looks."""
-    clip = picture.clip(page)
-    shot = page.screenshot(clip=clip)
+    shot = page.screenshot(clip=picture.clip(page))
     for _ in range(TRIES):
         time.sleep(PAUSE_S)
-        before, shot = shot, page.screenshot(clip=clip)
+        before, shot = shot, page.screenshot(clip=picture.clip(page))
         if shot == before:
             break
     return shot
@@ -202,12 +201,14 @@ def main() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     FOLDER.mkdir(exist_ok=True)
     with studio() as place, browsing(place.runs, place.root) as (server, browser):
-        known: dict[str, str] = {}
-        if {one.name for one in (*WHILE_RUNNING, *AFTER_CHAIN)} & set(names):
-            known = running(place, browser, server.url, names)
         for picture in PICTURES:
-            if picture.name in names and picture not in WHILE_RUNNING:
-                photograph(browser, server.url, picture, known)
+            if picture.name in names and picture not in OF_CHAIN:
+                photograph(browser, server.url, picture, {})
+        if any(picture.name in names for picture in OF_CHAIN):
+            known = running(place, browser, server.url, names)
+            for picture in AFTER_CHAIN:
+                if picture.name in names:
+                    photograph(browser, server.url, picture, known)
 
 
 if __name__ == "__main__":
