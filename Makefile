@@ -3,12 +3,13 @@
 # make test-slow  the property, fault and soak tests that `make test` leaves out
 # make setup  only the set-up of both; .venv/bin/rampart is the command then
 # make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
+# make screenshots  the pictures of the documents, from real runs (about ten minutes)
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow quick setup lint clean
+.PHONY: run test test-slow quick screenshots setup lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
@@ -27,6 +28,9 @@ test-slow: .venv/.dev
 
 quick: .venv/.browser
 	$(BIN)/python -m pytest -s -o timeout=1500 tests/browser/quick_story.py
+
+screenshots: .venv/.browser
+	@$(BIN)/python -m docs.screenshots
 
 setup: .venv/.runtime .venv/.dev .venv/.browser
 

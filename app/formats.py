@@ -56,7 +56,7 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration in words: 75 as "1 min 15 s", 4000 as "1 h 6 min", and a missing value as a dash."""
+    """Return a duration in words: 75 as "1 min 15 s", 4000 as "1 h 6 min", 7200 as "2 h", and a missing value as a dash."""
     if missing(seconds) or not math.isfinite(seconds):
         return EMPTY
     whole = max(0, round(seconds))
@@ -65,8 +65,8 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
     if whole < 2 * 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+        return f"{whole // 3600} h {whole % 3600 // 60} min".removesuffix(" 0 min")
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h".removesuffix(" 0 h")
 
 
 def coarse(seconds: float) -> str:

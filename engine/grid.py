@@ -60,8 +60,8 @@ class Grid:
 
     @property
     def words(self) -> str:
-        """The size of the grid in words, for example "5 seeds x 3 methods"."""
-        return " x ".join(f"{len(values)} {_noun(name, len(values))}" for name, values in self.axes.items())
+        """The size of the grid in words, for example "5 seeds × 3 methods"."""
+        return " × ".join(f"{len(values)} {_noun(name, len(values))}" for name, values in self.axes.items())
 
 
 def read_values(name: str, text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 from engine.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md", ROOT / "runs" / "README.md"]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md", ROOT / "runs" / "README.md"]
 
 
 @pytest.mark.parametrize(("name", "lines"), [("README.md", 120), ("CONTRIBUTING.md", 200)])

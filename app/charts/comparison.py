@@ -100,16 +100,16 @@ def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Ma
             line={"color": theme.faint(look.colour, 0.8 if len(lines) <= MOST_LINES else 0.45), "dash": look.dash, "width": 1.6},
             marker={"color": look.colour, "symbol": look.symbol, "size": 7})
         groups.add(line.group)
-    ends = [(place, height, text) for place, axis in enumerate(axes) for height, text in axis.ends.items()]
-    figure.add_scatter(x=[place for place, _, _ in ends], y=[height for _, height, _ in ends], mode="text", hoverinfo="skip",
-                       text=[escape(text) for _, _, text in ends], showlegend=False, textposition=[
-                           "bottom center" if height == 0 else "top center" if height == 1 else "middle left"
-                           for _, height, _ in ends])
+    for place, axis in enumerate(axes):
+        for height, text in axis.ends.items():
+            at_end = height in (0, 1)
+            figure.add_annotation(x=place, y=height, text=escape(text), showarrow=False, xanchor="center" if at_end else "right",
+                                  xshift=0 if at_end else -8, yshift={0.0: -15, 1.0: 15}.get(height, 0))
     themed(figure, margin={"l": 30, "r": 30, "t": 44, "b": 56})
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=[escape(axis.title).replace(": ", ":<br>") for axis in axes],
                         showgrid=False, range=[-0.4, len(axes) - 0.6])
-    figure.update_yaxes(visible=False, range=[-0.12, 1.12])
+    figure.update_yaxes(visible=False, range=[-0.14, 1.14])
     return figure
 
 

@@ -101,7 +101,8 @@ def groups(found: Sequence[RunGroup]) -> None:
         StaticColumn("Group", lambda one: with_label(one.label, KIND_TITLES.get(one.runs[0].kind, "")), names_row=True,
                      look="rp-name"),
         StaticColumn("Runs", lambda one: f"{len(one.runs)}", right=True),
-        StaticColumn("Seeds", lambda one: ", ".join("/".join(map(str, run.seeds)) or EMPTY for run in one.runs[:MOST_SEEDS])),
+        StaticColumn("Seeds", lambda one: ", ".join("/".join(map(str, seeds)) or EMPTY
+                                               for seeds in sorted(run.seeds for run in one.runs)[:MOST_SEEDS])),
         StaticColumn("Natural", lambda one: mean_html(one, "natural"), right=True),
         StaticColumn("Adversarial", lambda one: mean_html(one, "adversarial"), right=True))
     st.html(html_table(columns, found, label="Seed groups", note=(

@@ -19,20 +19,29 @@ PURPOSES = {"weights": "trains weights", "alphas": "trains alphas of a search", 
             "test": "measures results; opened by attack runs only"}
 
 
-def content(dataset: Dataset) -> None:
-    """Show samples, splits and class balance of a dataset that is on this machine."""
+def content(dataset: Dataset) -> Summary | None:
+    """Show samples and splits of a dataset that is on this machine. Return its summary, or None if it cannot be read."""
     record = prepared.record_of(dataset.name) or {}
     try:
         with st.spinner("Reading the images", show_time=True):
             found, picture = _read(dataset.name, str(record.get("hash", "")))
     except RampartError as refusal:
         problem(str(refusal), link=None)
-        return
-    names = [str(name) for name in record.get("class_names", range(dataset.classes))]
-    st.html(samples_html(dataset, names, picture))
+        return None
+    st.html(samples_html(dataset, _names(dataset), picture))
     st.html(splits_html(found))
+    return found
+
+
+def balance(dataset: Dataset, found: Summary) -> None:
+    """Show the number of images of each class in each split, unless the dataset has too many classes."""
     if dataset.classes <= MOST_ROWS:
-        st.html(balance_html(found, names))
+        st.html(balance_html(found, _names(dataset)))
+
+
+def _names(dataset: Dataset) -> list[str]:
+    record = prepared.record_of(dataset.name) or {}
+    return [str(name) for name in record.get("class_names", range(dataset.classes))]
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

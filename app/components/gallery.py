@@ -148,8 +148,9 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
     verdict = verdict_text(row)
     name = stage.rpartition("/")[2]
     by = f"{ATTACKS[name].title if name in ATTACKS else name}, " if name_attack and row["outcome"] == BROKEN else ""
+    margin = f"{row['margin']:+.2g}".replace("-", "−")
     numbers = (f"{by}{plural(int(row['iterations']), 'step')} · L∞ {row['linf']:.3g} · L2 {row['l2']:.2f} · "
-               f"margin {row['margin']:+.2f}")
+               f"margin {margin}")
     return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>class {row["label"]}: {escape(verdict)}'
             f'<span class="rp-label">image {row.name}</span></b><span class="rp-label">{escape(numbers)}</span></figcaption>'
             "</figure>")

@@ -113,7 +113,7 @@ def launch_label(grid: Grid, kinds: int) -> str:
 
 
 def size_words(choice: Choice, grid: Grid) -> str:
-    """Return the size of a grid, for example "5 seeds x 3 methods = 15 chains, 45 runs"; "" for a single run."""
+    """Return the size of a grid, for example "5 seeds × 3 methods = 15 chains, 45 runs"; "" for a single run."""
     runs = sum(grid.runs_of(choice.kinds).values())
     if grid.chains == 1:
         return plural(runs, "run") if runs > 1 else ""

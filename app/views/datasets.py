@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import address
-from app.components.dataset_content import content
+from app.components.dataset_content import balance, content
 from app.components.dataset_fetch import fetch_panel
 from app.components.html_table import Markup, StaticColumn, html_table
 from app.components.states import heading
@@ -16,6 +16,7 @@ from engine.data.catalogue import DATASETS
 from engine.data.dataset import Dataset
 from engine.data.fetching import Presence, presences
 from engine.data.splits import split_sizes
+from engine.data.summary import Summary
 
 
 def described(name: str) -> Dataset | None:
@@ -91,11 +92,14 @@ dataset = described(chosen)
 st.html(f'<h2 class="rp-section">{escape(presence.title)}</h2>'
         f'<p class="rp-note">{escape(dataset.description if dataset else presence.advice)}</p>')
 left, right = st.columns([3, 2], gap="large")
+found: Summary | None = None
 with left if dataset is None or presence.present else right:
     if not presence.present:
         fetch_panel(presence)
     elif dataset is not None:
-        content(dataset)
+        found = content(dataset)
 if dataset is not None:
     with right if presence.present else left:
         facts(dataset)
+        if found is not None:
+            balance(dataset, found)

@@ -208,7 +208,8 @@ class Comparison:
             alpha: significance level. If the adjusted p-value is larger, the sentence says that the networks cannot be told
                 apart.
         """
-        numbers = f"({100 * self.low:.1f} to {100 * self.high:.1f}), Holm-adjusted {_p_in_words(self.adjusted_p)}"
+        interval = f"({100 * self.low:.1f} to {100 * self.high:.1f})".replace("-", "−")
+        numbers = f"{interval}, Holm-adjusted {_p_in_words(self.adjusted_p)}"
         points = f"{100 * self.counts.difference:.1f} points"
         if self.distinct(alpha):
             return f"{self.first} is more accurate than {self.second} by {points} {numbers}"

@@ -81,4 +81,7 @@ def test_parallel_coordinates_place_numbers_and_words() -> None:
     lines = [Line(f"r{k}", f"Run {k}", f"Run {k}") for k in range(4)]
     figure = parallel_figure([numbers, words], lines, looks_of(line.group for line in lines))
     assert list(figure.layout.xaxis.ticktext) == ["Epochs", "Network"]
+    # Values stand beside the lines: below the lower end, above the upper end, left of the axis between them.
+    assert [(one.text, one.yshift, one.xshift) for one in figure.layout.annotations] == [
+        ("10", -15, 0), ("30", 15, 0), ("derived", -15, 0), ("wide", 0, -8), ("small", 15, 0)]
     assert "Epochs: 30<br>Network: derived" in next(trace for trace in figure.data if trace.name == "Run 2").hovertext[0]

@@ -155,7 +155,8 @@ def test_long_log_is_cut_at_a_line(tmp_path: Path):
 def test_formats():
     assert formats.percent(0.9561) == "95.6 %" and formats.percent(float("nan")) == "–"
     assert formats.interval(0.918, 0.967) == "91.8 to 96.7 %"
-    assert [formats.duration(s) for s in (9, 75, 700, 4000)] == ["9 s", "1 min 15 s", "12 min", "1 h 6 min"]
+    assert [formats.duration(s) for s in (9, 75, 700, 4000, 7200, 172_800)] == [
+        "9 s", "1 min 15 s", "12 min", "1 h 6 min", "2 h", "2 d"]
     assert [formats.epsilon(e) for e in (8 / 255, 0.15)] == ["8/255", "0.15"]
     assert re.fullmatch(r"2026-11-1[78] \d\d:\d\d", formats.moment(1_795_000_000.0)) and formats.moment(None) == "–"
     assert formats.coarse(190.0) == "3 min"

@@ -69,7 +69,7 @@ def test_a_wrong_value_of_a_later_step_is_answered_there_and_launch_waits(empty:
 def test_a_grid_is_counted_and_launched_as_one_batch(empty: Path) -> None:
     page = open_launch(seeds="0-1", methods="dsara", **{"grid.retrain.epochs": "3, 4"})
     assert page.button(key="launch.go").label == "Launch 8 chains"
-    assert "2 seeds x 2 methods x 2 values of retrain epochs = 8 chains, 20 runs, about" in text_of(page)
+    assert "2 seeds × 2 methods × 2 values of retrain epochs = 8 chains, 20 runs, about" in text_of(page)
     assert "--seeds 0,1 --grid method=arnas,dsara --grid retrain.epochs=3,4" in text_of(page)
     page.button(key="launch.go").click().run()
     assert not page.exception

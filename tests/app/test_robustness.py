@@ -232,7 +232,7 @@ def test_the_gallery_follows_the_address(samples: Samples) -> None:
     page = open_page("robustness")
     text = text_of(page)
     assert text.count('class="rp-shot"') == 9 and "data:image/png;base64," in text
-    assert "class 0: predicted 0 (&gt;99 %) → 1 (62 %)" in text and "APGD-CE, 80 steps · L∞ 0.15 · L2 0.80 · margin -0.50" in text
+    assert "class 0: predicted 0 (&gt;99 %) → 1 (62 %)" in text and "APGD-CE, 80 steps · L∞ 0.15 · L2 0.80 · margin −0.5" in text
     page = open_page("robustness", outcome="withstands", label="3")
     stays = "class 3: stays 3 (&gt;99 % → &gt;99 %)"
     assert {stays} == {line.split("<span")[0] for line in text_of(page).split("<figcaption><b>")[1:]
@@ -249,7 +249,7 @@ def test_a_run_without_confidences_shows_margins_and_says_so(samples: Samples) -
     pd.read_parquet(path).drop(columns="confidence").to_parquet(path)
     page = open_page("robustness")
     text = text_of(page)
-    assert not page.exception and "class 0: predicted 0 → 1<" in text and "margin -0.50" in text
+    assert not page.exception and "class 0: predicted 0 → 1<" in text and "margin −0.5" in text
     assert "older version, which did not record the confidence" in text
 
 

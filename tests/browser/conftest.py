@@ -20,6 +20,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.browser import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTLED = "document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]') && document.querySelector('h1')"
+DRAWN = "[...document.querySelectorAll('.rp-plot')].every((plot) => plot.querySelector('.main-svg'))"
 
 
 @dataclass
@@ -63,6 +65,11 @@ def start_dashboard(runs: Path, port: int | None = None, checkout: Path = ROOT) 
             time.sleep(0.1)
     process.kill()
     raise RuntimeError(f"the dashboard did not start: {process.communicate()[0]}")
+
+
+def settle(page: Page) -> None:
+    """Waits until the page's script has ended and its charts are drawn."""
+    page.wait_for_function(f"{SETTLED} && {DRAWN}", timeout=60_000)
 
 
 def end_processes_of(runs: Path) -> None:
@@ -115,12 +122,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab of 1440 x 900 that fails the test when it asks anybody but the loopback interface."""
+    """A fresh tab of 1440 x 900. It fails the test when it, or another tab of its context, asks anybody but the loopback
+    interface."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     foreign: list[str] = []
-    tab = context.new_page()
-    tab.on("request", lambda request: None if request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
+    context.on("request", lambda request: None if request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
            else foreign.append(request.url))
-    yield tab
+    yield context.new_page()
     context.close()
     assert not foreign, f"the page asked other machines: {foreign}"

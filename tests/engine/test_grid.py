@@ -39,7 +39,7 @@ def test_values_are_read_from_text(name: str, text: str, values: tuple[str, ...]
     ([("lamda", "1")], "", "There is no setting of a search run 'lamda'"), ([("retrain.x", "1")], "", "of a retrain run 'x'"),
     ([("test.epochs", "1")], "", "There is no run in this chain 'test'"),
     ([("size", "1")], "", "did you mean"),
-    ([("epochs", "1,2")], "0-299", r"At most 500 chains .* got 600 \(300 seeds x 2 values of epochs\)")])
+    ([("epochs", "1,2")], "0-299", r"At most 500 chains .* got 600 \(300 seeds × 2 values of epochs\)")])
 def test_a_grid_that_cannot_be_read_is_answered(axes: list[tuple[str, str]], seeds: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         read_grid(CHAIN, axes, seeds)
@@ -47,7 +47,7 @@ def test_a_grid_that_cannot_be_read_is_answered(axes: list[tuple[str, str]], see
 
 def test_every_combination_has_a_name_and_typed_values() -> None:
     grid = read_grid(CHAIN, [("lambda", "0.1, 0.3"), ("retrain.flip", "yes, no"), ("step-size", "2/255")], "0-1")
-    assert (grid.chains, grid.words) == (8, "2 seeds x 2 values of adversarial lambda x 2 values of retrain flip x "
+    assert (grid.chains, grid.words) == (8, "2 seeds × 2 values of adversarial lambda × 2 values of retrain flip × "
                                             "1 value of step size")
     launches = launches_of(CHAIN, grid)
     assert launches[0].name == "seed 0, adversarial lambda 0.1, retrain flip yes, step size 2/255"

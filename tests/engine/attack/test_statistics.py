@@ -186,7 +186,7 @@ def test_a_comparison_in_words() -> None:
     sure = Comparison("A", "B", PairedCounts(0, 1, 0, 0), 0.2, 0.9, 1e-9, 1e-8)
     assert sure.sentence().endswith("Holm-adjusted p < 0.001")
     same = Comparison("A", "B", PairedCounts(2, 0, 0, 0), -0.8, 0.8, 1.0, 1.0)
-    assert same.sentence().endswith("difference 0.0 points (-80.0 to 80.0), Holm-adjusted p = 1.00")
+    assert same.sentence().endswith("difference 0.0 points (−80.0 to 80.0), Holm-adjusted p = 1.00")
 
 
 def test_networks_on_different_images_are_refused() -> None:
