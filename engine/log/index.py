@@ -22,6 +22,9 @@ from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
 MOST_ANSWERS = 32  # answers of queries that are kept
+# Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
+# temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
+LIMITS = {"memory_limit": "128MB", "threads": "2"}
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
@@ -284,7 +287,7 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     """
     con = None
     try:
-        con = duckdb.connect(str(path))
+        con = duckdb.connect(str(path), config=LIMITS)
         if schema.is_empty(con):
             schema.create(con)
         if schema.version_of(con) == schema.VERSION:
@@ -296,7 +299,7 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     if con is not None:
         con.close()
     _delete(path)
-    con = duckdb.connect(str(path))
+    con = duckdb.connect(str(path), config=LIMITS)
     schema.create(con)
     return con
 
