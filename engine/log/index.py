@@ -169,7 +169,11 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
     def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return the answer of a query. It is kept until the tables change; the caller gets a copy and may change it.
+        """Return a copy of the answer of a query, which the caller may change. The arguments are those of `_shared`."""
+        return self._shared(question, tables, run, ask).copy()
+
+    def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the answer of a query. It is kept until the tables change, and the caller must not change it.
 
         Args:
             question: name of the query with its arguments.
@@ -185,7 +189,7 @@ class Index:
         self._answers[question] = known
         while len(self._answers) > MOST_ANSWERS:
             self._answers.pop(next(iter(self._answers)), None)
-        return known[1].copy()
+        return known[1]
 
     def revision(self, tables: Iterable[str], run: str = "") -> int:
         """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.
