@@ -15,6 +15,7 @@ import psutil
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 PATIENCE_S = 120.0
 LARGEST_BYTES = 64 << 20  # of one message
@@ -54,8 +55,8 @@ class Tab:
         self.url = url.replace("http", "ws", 1)
         self.server = server
         self._page = ("", "")
-        self._connection: ClientConnection = connect(f"{self.url}/_stcore/stream", subprotocols=["streamlit"],  # type: ignore[list-item]
-                                                     origin=url, max_size=LARGEST_BYTES)  # type: ignore[arg-type]
+        self._connection: ClientConnection = connect(f"{self.url}/_stcore/stream", subprotocols=[Subprotocol("streamlit")],
+                                                     origin=Origin(url), max_size=LARGEST_BYTES)
 
     def __enter__(self) -> Self:
         """Return the tab itself."""
