@@ -10,7 +10,11 @@ same three kinds of cells.
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from pathlib import Path
+
+import psutil
 
 from engine.run.folder import run_ids
 from engine.study.archive import open_example
@@ -18,7 +22,7 @@ from tests import sample_runs
 
 POINTS_PER_LINE = 14 * 7
 LONG_STEPS = 600  # alpha lines per cell kind in a published search
-LONG = "20261101-0000-arnas-digits-ffff"
+LONG, RUNNING = "20261101-0000-arnas-digits-ffff", "20261118-0910-arnas-digits-0a01"
 METHODS = {"arnas": "ARNAS", "dsara": "DSARA", "advrush": "AdvRush", "pcdarts": "PC-DARTS"}
 SEEDS = 4  # searches of one method whose numbers differ; further ones repeat them
 PARAMETERS, MACS = 30_000, 900_000  # of the smallest network
@@ -63,16 +67,17 @@ def write_chain(root: Path, number: int, steps: int, texts: dict[tuple[str, int]
         folder = _search_folder(root, search, method, seed, created, (retrain, attack))
         (folder / "events.jsonl").write_text(texts[method, seed].replace("{}", search, 1), encoding="utf-8")
         sample_runs.write_exit(folder, sample_runs.EventsFile(folder), code=0, status="finished")
-    sizes = {"parameters": PARAMETERS + 700 * (number % 60), "macs": MACS + 21_000 * (number % 60)}
+    parameters, macs = PARAMETERS + 700 * (number % 60), MACS + 21_000 * (number % 60)
     folder = sample_runs.write_run_json(root, retrain, "retrain", method=method, title=METHODS[method], parent=search,
                                         created=created + 1, changes={"seed": seed})
     events = sample_runs.EventsFile(folder, t=created + 600)
-    sample_runs.write_network(events, **sizes)
+    sample_runs.write_network(events, parameters=parameters, macs=macs)
     for _ in range(sample_runs.EPOCHS):
         sample_runs.write_retrain_epoch(events)
     sample_runs.write_finished(folder, events)
     sample_runs.write_finished_attack(root, attack, parent=retrain, t=created + 900, created=created + 2,
-                                      autoattack=10 + number % 40, title=METHODS[method], **sizes)
+                                      autoattack=10 + number % 40, title=METHODS[method], parameters=parameters,
+                                      macs=macs)
 
 
 def write_search(root: Path, run: str, steps: int, method: str = "arnas", seed: int = 2, created: float = sample_runs.START,
@@ -83,6 +88,17 @@ def write_search(root: Path, run: str, steps: int, method: str = "arnas", seed: 
     sample_runs.write_search_steps(events, steps, seed=seed)
     sample_runs.write_finished(folder, events)
     return run
+
+
+def write_running_search(root: Path) -> tuple[str, sample_runs.EventsFile]:
+    """Write a search as long as a published one whose worker is this process. Return its id and the writer of its events."""
+    folder = _search_folder(root, RUNNING, "arnas", 2, time.time(), ())
+    (folder / "events.jsonl").unlink(missing_ok=True)
+    events = sample_runs.EventsFile(folder, t=time.time())
+    me = psutil.Process(os.getpid())
+    sample_runs.write_process(folder, events, pid=me.pid, started=me.create_time())
+    sample_runs.write_search_steps(events, LONG_STEPS)
+    return RUNNING, events
 
 
 def _search_folder(root: Path, run: str, method: str, seed: int, created: float, children: tuple[str, ...]) -> Path:
