@@ -4,8 +4,8 @@
     python -m benchmarks.run_log --runs 20 --points 200000       # a quick look
     python -m benchmarks.run_log --queries                       # without the pages
 
-The run folders are generated in a temporary folder (`large_folder.py`). The command prints medians of wall-clock time and CPU
-time in milliseconds. On a busy machine, only the CPU time is meaningful. `pages.py` measures the pages and explains their numbers.
+The run folders are generated in a temporary folder (`large_folder.py`). The command prints medians of wall-clock time and
+CPU time in milliseconds. On a busy machine, only the CPU time is meaningful. `pages.py` measures the pages and explains them.
 """
 
 from __future__ import annotations
