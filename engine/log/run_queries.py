@@ -346,6 +346,12 @@ class RunQueries(Index):
         Args:
             only: ids of the runs to include; None for all runs.
         """
+        if only is None:
+            return self._merged(None)
+        # The page of a run asks for its row a dozen times, and finding it among 1,000 takes longer than the rest.
+        return self._kept(("listed", *only), (*LISTED, *EVENTS), "", lambda: self._merged(only))
+
+    def _merged(self, only: Collection[str] | None) -> pd.DataFrame:
         listed = self._shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
         latest = self._shared("latest", EVENTS, "", lambda: self._table(_LATEST))
         if only is not None:
