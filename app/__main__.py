@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+# Makes DuckDB's allocator return freed memory to the system at once. Otherwise it keeps about 80 MB after the first query of all
+# runs. It must be set before the process starts.
+ALLOCATOR = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -42,6 +46,7 @@ def main() -> None:
                     f"'rampart ui --port {options.port + 1}'.")
     if options.runs:
         os.environ["RAMPART_RUNS"] = options.runs
+    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
     print(f"Rampart: http://127.0.0.1:{options.port} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

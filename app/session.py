@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 import uuid
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from app.hub import Hub
@@ -20,7 +20,12 @@ _hubs: dict[Path, Hub] = {}
 
 def runs_root() -> Path:
     """Return the runs folder of this server: $RAMPART_RUNS, or `runs` in the working folder if that variable is unset."""
-    return Path(requests.runs_root()).resolve()
+    return _resolved(requests.runs_root())
+
+
+@lru_cache(maxsize=64)
+def _resolved(path: Path) -> Path:
+    return path.resolve()  # looks at every folder above, and a page asks for the runs folder hundreds of times
 
 
 def run_log() -> RunLog:

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.run_log import write_runs
+from benchmarks.large_folder import write_runs
 from tests import sample_runs
 from tests.browser import chromium
 from tests.browser.conftest import Dashboard, start_dashboard

@@ -1,11 +1,11 @@
-"""Time the run log: rebuilding the index, ingesting one event, and every query that a page makes.
+"""Time the run log: rebuilding the index, ingesting one event, every query that a page makes, and every page of the dashboard.
 
-    python -m benchmarks.run_log                                 # 1,000 runs, 10 million alpha points; about three minutes
+    python -m benchmarks.run_log                                 # 1,000 runs, 10 million alpha points; about five minutes
     python -m benchmarks.run_log --runs 20 --points 200000       # a quick look
+    python -m benchmarks.run_log --queries                       # without the pages
 
-The run folders are generated in a temporary folder. Half of the runs are searches, a quarter retrainings and a quarter attacks.
-One search is as long as a published one. The command prints medians of wall-clock time and CPU time in milliseconds. On a busy
-machine, only the CPU time is meaningful.
+The run folders are generated in a temporary folder (`large_folder.py`). The command prints medians of wall-clock time and
+CPU time in milliseconds. On a busy machine, only the CPU time is meaningful. `pages.py` measures the pages and explains them.
 """
 
 from __future__ import annotations
@@ -17,46 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import pages
+from benchmarks.large_folder import POINTS_PER_LINE, write_runs
 from engine.log import RunLog
 from tests import sample_runs
 
-POINTS_PER_LINE = 14 * 7
-LONG_STEPS = 600  # alpha lines per cell kind in a published search
 REPEATS = 7
-
-
-def write_runs(root: Path, runs: int, points: int) -> str:
-    """Generate run folders, and return the id of the search that is as long as a published one.
-
-    Args:
-        root: folder for the run folders.
-        runs: number of runs.
-        points: approximate number of alpha values in all runs together.
-    """
-    searches = max(1, runs // 2)
-    steps = max(1, (points // POINTS_PER_LINE // 3 - LONG_STEPS) // searches)
-    long = write_search(root, "20261101-0000-arnas-digits-ffff", LONG_STEPS)
-    template = write_search(root, "20261101-0001-arnas-digits-0000", steps)
-    text = (root / template / "events.jsonl").read_text()
-    for number in range(1, searches - 1):
-        run = f"20261101-0001-arnas-digits-{number:04x}"
-        folder = sample_runs.write_run_json(root, run, "search")
-        (folder / "events.jsonl").write_text(text.replace(template, run))
-        sample_runs.write_exit(folder, sample_runs.EventsFile(folder), code=0, status="finished")
-    for number in range((runs - searches) // 2):
-        retrain = sample_runs.write_resumed_retrain(root, f"20261102-0001-retrain-digits-{number:04x}")
-        sample_runs.write_finished_attack(root, f"20261103-0001-attack-digits-{number:04x}", parent=retrain,
-                                          autoattack=10 + number % 50)
-    return long
-
-
-def write_search(root: Path, run: str, steps: int) -> str:
-    """Generate the run folder of a finished search with alphas at each of `steps` steps, and return the run id."""
-    folder = sample_runs.write_run_json(root, run, "search")
-    events = sample_runs.EventsFile(folder)
-    sample_runs.write_search_steps(events, steps)
-    sample_runs.write_finished(folder, events)
-    return run
 
 
 def median_ms(question: Callable[[], object]) -> tuple[float, float]:
@@ -117,17 +83,20 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Generate the runs, measure and print the times, and return them as {title: (wall-clock ms, CPU ms)}."""
+    """Generate the runs, measure and print the times, and return those of the queries as {title: (wall-clock ms, CPU ms)}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="number of run folders")
     parser.add_argument("--points", type=int, default=10_000_000, help="total number of alpha values")
+    parser.add_argument("--queries", action="store_true", help="leave out the pages")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        long = write_runs(Path(folder), chosen.runs, chosen.points)
-        times = measure(Path(folder), long)
-    print(f"{'milliseconds':45s} {'clock':>10s} {'CPU':>10s}")
-    for name, (clock, cpu) in times.items():
-        print(f"{name:45s} {clock:10,.1f} {cpu:10,.1f}")
+        root = Path(folder)
+        times = measure(root, write_runs(root, chosen.runs, chosen.points))
+        pages.report(times, {})
+        if not chosen.queries:
+            for index in root.glob("index.duckdb*"):
+                index.unlink()
+            pages.report(*pages.measure(root))
     return times
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -14,7 +16,7 @@ from app.components.states import section
 from app.formats import escape, percent, plural, with_interval
 from app.fronts import Front
 from engine.report.pareto import Measure
-from engine.study.ranking import FEWEST_ARCHITECTURES, correlate
+from engine.study.ranking import FEWEST_ARCHITECTURES, RankCorrelation, correlate
 
 FEWEST = 3
 MOST_BARS = 30  # networks whose intervals are drawn
@@ -34,12 +36,17 @@ def ranking(front: Front, measure: Measure) -> None:
         return
     live_plot(ranking_figure(rows, measure), key=f"pareto_ranking_{measure.name}", height=380,
               label=f"{measure.title} of the retrained network over the adversarial accuracy of its supernet")
-    columns = {"supernet accuracy": rows["supernet"].tolist(), measure.phrase: rows["value"].tolist()}
-    result = correlate(columns, "supernet accuracy", measure.phrase)
+    result = _correlation(tuple(rows["supernet"]), tuple(rows["value"]), measure.phrase)
     few = "" if result.interval or result.tau is None else f" An interval needs {FEWEST_ARCHITECTURES} networks."
     st.caption(f"{result.sentence()}{few} Both axes are under attack: the search's own attack on the alphas split with batch "
                "statistics, and the attack of the vertical axis on the test split. "
                f"{'Bars are' if len(rows) <= MOST_BARS else 'Point at a network for'} 95 % Wilson intervals.")
+
+
+@lru_cache(maxsize=8)
+def _correlation(supernets: tuple[float, ...], values: tuple[float, ...], phrase: str) -> RankCorrelation:
+    """Return the rank correlation of both accuracies. It is kept, because its interval takes most of a second at 300 networks."""
+    return correlate({"supernet accuracy": supernets, phrase: values}, "supernet accuracy", phrase)
 
 
 def pairs(front: Front, measure: Measure) -> pd.DataFrame:

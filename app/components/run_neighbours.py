@@ -30,7 +30,7 @@ def neighbours(run_id: str, ids: list[str]) -> tuple[str | None, str | None]:
 
 def neighbour_buttons(run_id: str) -> None:
     """Show the buttons that open the next newer and older run. Their shortcuts work everywhere except in text fields."""
-    newer, older = neighbours(run_id, session.run_log().runs()["id"].tolist())
+    newer, older = neighbours(run_id, session.run_log().ids())
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="rp-neighbours"):
         st.html(f'<span class="rp-label">Keys: {NEWER_KEY} newer run, {OLDER_KEY} older run, {EARLIER_KEY} earlier epoch, '
                 f'{LATER_KEY} later epoch</span>')

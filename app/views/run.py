@@ -82,7 +82,7 @@ def kind_of(run_id: str) -> str:
     Raises:
         RampartError: the run log cannot read the run.
     """
-    if session.run_log().runs()["id"].eq(run_id).sum() == 0:
+    if not session.run_log().family(run_id):
         session.run_log().ingest(run_id)
     return str(session.run_log().run(run_id)["kind"])
 
@@ -101,8 +101,9 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
 def chain_of(run_id: str) -> list[dict[str, Any]]:
     """Return the rows of all runs in the chain of a run, earliest first. The rows are those of `RunLog.runs`."""
     run_log = session.run_log()
-    rows = {row["id"]: row for row in run_log.runs().to_dict("records")}
-    return [rows[one] for one in run_log.chain(run_id)["id"] if one in rows]
+    family = run_log.family(run_id)
+    rows = {row["id"]: row for row in run_log.runs(family).to_dict("records")}
+    return [rows[one] for one in family if one in rows]
 
 
 def top(run_id: str) -> None:

@@ -105,6 +105,9 @@ class AttackQueries(Index):
           for the newest run.
         * recipe: hash of the settings of search and retraining, except seeds, device and number of threads.
         """
+        return self._kept("evaluations", ("folder", "attack", "evaluation", "network", "resumed"), "", self._evaluations)
+
+    def _evaluations(self) -> pd.DataFrame:
         evaluations = self._frame("""
             with result as (select * from attack where part_of is null),
             derived as (
@@ -329,7 +332,8 @@ class AttackQueries(Index):
         Args:
             runs: ids of the runs to include; None for all runs.
         """
-        return self._frame(f"""
+        question = "pareto_epochs", None if runs is None else tuple(runs)
+        return self._kept(question, ("folder", "accuracy", "genotype", "resumed"), "", lambda: self._frame(f"""
             with last_derived as (select number, epoch, arg_max(hash, step) as hash from genotype group by number, epoch),
             point as (
                 select run, coalesce(title, run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
@@ -344,7 +348,7 @@ class AttackQueries(Index):
                   and (config ->> 'ranking_steps') is null  -- candidates are separate networks, not epochs of one
                   and ($runs is null or list_contains($runs, run)))
             select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, run, epoch""", EPOCHS,
-                           runs=None if runs is None else list(runs))
+                           runs=None if runs is None else list(runs)))
 
 
 def _recipe(configs: str) -> str:

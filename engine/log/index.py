@@ -22,6 +22,9 @@ from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
 MOST_ANSWERS = 32  # answers of queries that are kept
+# Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
+# temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
+LIMITS = {"memory_limit": "128MB", "threads": "2"}
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
@@ -166,7 +169,11 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
     def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return the answer of a query. It is kept until the tables change; the caller gets a copy and may change it.
+        """Return a copy of the answer of a query, which the caller may change. The arguments are those of `_shared`."""
+        return self._shared(question, tables, run, ask).copy()
+
+    def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the answer of a query. It is kept until the tables change, and the caller must not change it.
 
         Args:
             question: name of the query with its arguments.
@@ -182,7 +189,7 @@ class Index:
         self._answers[question] = known
         while len(self._answers) > MOST_ANSWERS:
             self._answers.pop(next(iter(self._answers)), None)
-        return known[1].copy()
+        return known[1]
 
     def revision(self, tables: Iterable[str], run: str = "") -> int:
         """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.
@@ -284,7 +291,7 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     """
     con = None
     try:
-        con = duckdb.connect(str(path))
+        con = duckdb.connect(str(path), config=LIMITS)
         if schema.is_empty(con):
             schema.create(con)
         if schema.version_of(con) == schema.VERSION:
@@ -296,7 +303,7 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     if con is not None:
         con.close()
     _delete(path)
-    con = duckdb.connect(str(path))
+    con = duckdb.connect(str(path), config=LIMITS)
     schema.create(con)
     return con
 

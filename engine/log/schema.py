@@ -94,13 +94,16 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
 def version_of(con: duckdb.DuckDBPyConnection) -> int | None:
     """Return the version of the tables in a database, or None if the database is empty or is not an index of a runs folder."""
     try:
-        row = con.execute("select version from about").fetchone()
+        rows = con.execute("select version from about").fetchall()  # `fetchone` would leave a transaction open, see `is_empty`
     except (duckdb.CatalogException, duckdb.BinderException):
         return None
-    return None if row is None else int(row[0])
+    return int(rows[0][0]) if rows else None
 
 
 def is_empty(con: duckdb.DuckDBPyConnection) -> bool:
-    """Return True if the database has no tables."""
-    row = con.execute("select count(*) from duckdb_tables()").fetchone()
-    return row is not None and row[0] == 0
+    """Return True if the database has no tables.
+
+    The query is read to its end. Otherwise its transaction stays open, and as long as an older transaction is open, DuckDB does
+    not write updated rows to the file: its log of changes grows without bound, and all rows stay in memory.
+    """
+    return con.execute("select count(*) from duckdb_tables()").fetchall() == [(0,)]

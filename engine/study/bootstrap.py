@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def hierarchical_bootstrap(first: Sequence[ArrayLike], second: Sequence[ArrayLik
     if spread < 1e-12 or variance <= 0:
         return None
     tail = (1 - level) / 2
-    stretch = sqrt(variance) / spread * float(stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
+    stretch = sqrt(variance) / spread * float(special.stdtrit(freedom, tail) / special.ndtri(tail))
     low, high = np.quantile(deviations, [tail, 1 - tail])
     return difference + stretch * float(low), difference + stretch * float(high)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from engine.report.robustness import Measurement
 from engine.report.words import percent_text, plural_text
@@ -71,5 +71,5 @@ def mean_of(units: Sequence[Sequence[Measurement]], level: float = 0.95) -> Mean
         every = [one for unit in units for one in unit]
         return Mean(mean, min(one.low for one in every), max(one.high for one in every), len(values),
                     max(one.images for one in every))
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = float(special.stdtrit(len(values) - 1, 0.5 + level / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), len(values))

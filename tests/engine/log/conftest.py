@@ -65,8 +65,10 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
+        "ids": log.ids(),
     }
     of_run: dict[str, Callable[[str], Any]] = {
+        "runs": lambda run: log.runs([run]).drop(columns=list(CLOCKED)),
         "run": lambda run: {key: value for key, value in log.run(run).items() if key not in CLOCKED},
         "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
         "progress": log.progress, "alerts": log.alerts, "curves": log.curves, "scalars": log.scalars,

@@ -55,6 +55,13 @@ def test_reopening_reads_nothing_again(log: RunLog, root: Path, answers: dict[st
     again.close()
 
 
+def test_updated_rows_can_be_written_to_the_file(log: RunLog) -> None:
+    log.ingest()  # updates rows of the table `ingest`
+    log.runs()
+    with log.cursor() as cursor:
+        cursor.execute("checkpoint")  # fails if a transaction is open
+
+
 def test_memory_and_file_answer_alike(ids: dict[str, str], root: Path, answers: dict[str, Any]) -> None:
     assert_same(answers | revisions_of(root), answers_of(root, in_memory=True))
 
