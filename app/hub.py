@@ -46,9 +46,9 @@ from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
 from engine.run.state import RunState
 
-# Pauses between two looks at the runs folder in seconds: while a run that somebody watches is running, while pages are open, and
-# while no page is open. A look that takes long is followed by a pause of ten times its processor time, at most `LONGEST_S`.
-LIVELY_S, OPEN_S, ALONE_S = 0.8, 1.0, 30.0
+# Pauses between two looks at the runs folder in seconds, while pages are open and while no page is open. A look that takes long
+# is followed by a pause of ten times its processor time, at most `LONGEST_S`.
+OPEN_S, ALONE_S = 1.0, 30.0
 LONGEST_S = 2.0
 FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
@@ -287,9 +287,7 @@ class Hub:
             pause = max(self._pause(), min(LONGEST_S, 10 * (time.thread_time() - started)))
 
     def _pause(self) -> float:
-        if not any(page.topics for page in list(self._pages)):
-            return ALONE_S
-        return LIVELY_S if self._active else OPEN_S
+        return OPEN_S if any(page.topics for page in list(self._pages)) else ALONE_S
 
     def _turn(self, woken: bool) -> None:
         with self._lock:

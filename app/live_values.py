@@ -17,7 +17,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 MOST_VALUES = 256
-FIGURE_REST_S = 1.2  # shortest time between two drawings of a figure, because the browser may share its cores with the search
+# A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
+# times the processor time of a drawing, within these bounds in seconds.
+SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class LiveValue:
         feed: the feed.
         value, before: the newest value, and the one that it replaced.
         signature: signature of the feed's topic before the newest value was drawn.
-        drawn_s: time of the last drawing by the hub, on the monotonic clock.
+        rests_until: time until which the value is not drawn again, on the monotonic clock.
         patches: {revision: message that leads from this revision to the newest value}.
     """
 
@@ -73,7 +75,7 @@ class LiveValue:
     value: Value
     before: Value | None = None
     signature: str = ""
-    drawn_s: float = 0.0
+    rests_until: float = 0.0
     patches: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def take(self, feed: Feed, value: Value) -> None:
@@ -84,12 +86,14 @@ class LiveValue:
 
     def is_due(self, signature: str, now: float) -> bool:
         """Return True if the value must be drawn again, given the topic's signature and the time on the monotonic clock."""
-        return signature != self.signature and not (self.value.is_figure and now - self.drawn_s < FIGURE_REST_S)
+        return signature != self.signature and now >= self.rests_until
 
     def draw(self, signature: str, now: float) -> None:
         """Draw the value again. If that fails, the value stays until the next change."""
-        self.signature, self.drawn_s = signature, now
+        self.signature, started = signature, time.thread_time()
         self.take(replace(self.feed, signature=signature), Value.of(self.feed.draw()))
+        if self.value.is_figure:
+            self.rests_until = now + min(LONGEST_S, max(SHORTEST_S, REST * (time.thread_time() - started)))
 
     def since(self, revision: str) -> dict[str, Any]:
         """Return the message that leads from a revision to the newest value."""

@@ -105,7 +105,6 @@ def test_an_open_page_is_told_what_has_changed_and_nothing_after_it_was_closed(s
 
 def test_nothing_is_read_while_nothing_changes(samples: Samples, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hub_module, "OPEN_S", 0.05)
-    monkeypatch.setattr(hub_module, "LIVELY_S", 0.05)
     hub = hub_of(samples)
     asked: list[object] = []
     monkeypatch.setattr(hub.log, "ingest", lambda runs=None: asked.append(runs))
