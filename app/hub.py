@@ -10,6 +10,7 @@ change. Topics, where <id> is the id of a run:
     training:<id>: curves and MGDA weights of the run.
     series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
+    epochs:<id>: genotypes and candidates of the run, the newest epoch with alphas, and whether the run is over.
     log:<id>: log.txt and alerts of the run.
     queue: the queue, and status and progress of all runs.
     studies: everything that the list of studies shows.
@@ -57,7 +58,8 @@ BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs
 ACTIVE = ("running", "stopping")
 
 TRAINING = ("metric", "objective", "candidate", "resumed")
-ARCHITECTURE = ("alpha", "genotype", "candidate", "resumed")
+FOUND = ("genotype", "candidate", "resumed")
+ARCHITECTURE = ("alpha", *FOUND)
 NOTES = ("alert", "faults", "folder")
 RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
 PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # a list of runs may show changes of these late
@@ -170,6 +172,7 @@ class Hub:
                 "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
+                "epochs": lambda run: (self.log.state(run).is_over, self.log.revision(FOUND, run), self.log.alpha_epoch(run)),
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 

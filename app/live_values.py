@@ -30,11 +30,17 @@ class Feed:
         topic: topic of the hub; the value may have changed when the signature of the topic has changed.
         draw: function that returns the value from the run log. The hub's thread calls it, so it must not use the page's session.
         signature: signature of the topic before the page calls `draw`.
+        about: what `draw` depends on besides the run log, as a text.
     """
 
     topic: str
     draw: Callable[[], go.Figure | str]
     signature: str
+    about: str = ""
+
+    def name(self, key: str) -> str:
+        """Return the name of the value, given the key of the chart or text. It stands for one function of the run log."""
+        return f"{key} {self.topic} {self.about}"
 
 
 @dataclass(frozen=True)

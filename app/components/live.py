@@ -63,10 +63,11 @@ def feed_of(topic: str, draw: Callable[..., go.Figure | str], *args: Any) -> Fee
     Args:
         topic: topic of the data.
         draw: function of the run log and `args` that returns a figure or HTML. It must not use the page's session.
-        args: further arguments of `draw`.
+        args: further arguments of `draw`. Texts and numbers among them may differ between pages that show the same topic.
     """
     shared = session.hub()
-    return Feed(topic, partial(draw, shared.log, *args), shared.signature(topic))
+    about = " ".join(str(one) for one in args if isinstance(one, (str, int)))
+    return Feed(topic, partial(draw, shared.log, *args), shared.signature(topic), about)
 
 
 def _nothing() -> None:

@@ -24,6 +24,6 @@ def live_html(feed: Feed, *, key: str, live: bool) -> None:
         if html := feed.draw():
             st.html(str(html))
         return
-    value, name = Value.of(feed.draw()), f"{key} {feed.topic}"
+    value, name = Value.of(feed.draw()), feed.name(key)
     session.hub().values.offer(name, feed, value)
     _component(data={"html": value.text, "revision": value.revision, "feed": name}, key=key)

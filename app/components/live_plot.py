@@ -37,7 +37,7 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320,
             chart saves the data and the figure (`export_menu`).
         feed: source of the figure, which keeps the chart up to date without reruns; None if only a rerun changes it.
     """
-    value, name = Value.of(figure), f"{key} {feed.topic}" if feed else ""
+    value, name = Value.of(figure), feed.name(key) if feed else ""
     if feed:
         session.hub().values.offer(name, feed, value)
     _component(data={"figure": value.text, "revision": value.revision, "height": height, "label": label, "name": key,

@@ -49,7 +49,7 @@ def main() -> None:
         live_panel(f"series:{run_id}", key="run_curves")(guarded(curves))(run_id)
     if kind == "search":
         panel = guarded(imported_evolution) if imported else guarded(evolution)
-        live_panel(f"architecture:{run_id}", key="run_architecture")(panel)(run_id)
+        live_panel(f"epochs:{run_id}", key="run_architecture")(panel)(run_id)
     left, right = st.columns([6, 6], gap="large")
     with left:
         live_panel(f"log:{run_id}", key="run_log")(guarded(log))(run_id)

@@ -140,6 +140,13 @@ class TrainingQueries(Index):
         return [epoch for epoch, in self._rows(
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
+    def alpha_epoch(self, run: str) -> int | None:
+        """Return the latest epoch in which any attempt of a run recorded alphas, or None if there is none.
+
+        This is much cheaper than `alpha_epochs`.
+        """
+        return next((epoch for epoch, in self._rows("select max(epoch) from alpha_raw where number = $n", run)), None)
+
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
         """Return the alphas of a cell kind that were recorded last in an epoch.
 

@@ -85,23 +85,25 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     test = open_page("run", id=folder.name)
     drawn = component_data(test, "rampart_live_plot") + component_data(test, "rampart_live_html")
     values = {data["feed"]: data["revision"] for data in drawn if data["feed"]}
-    assert {name.split()[0] for name in values} == {"run_trade_off", "run_mgda", "run_progress", "run_figures", "run_vertex"}
+    assert {name.split()[0] for name in values} == {
+        "run_progress", "run_figures", "run_trade_off", "run_mgda", "run_vertex",
+        "run_heat_accurate", "run_cell_graph_live", "run_lines_accurate"}
     assert "5 of 40 steps" in text_of(test)
 
     hub, inbox = session.hub(), queue.Queue[dict[str, Any]]()
-    head, series = (hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series"))
+    before = [hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series", "epochs")]
     page = hub.connect(lambda text: inbox.put(json.loads(text)["values"]))
     hub.show(page, [f"head:{folder.name}"], values)
     sample_runs.write_search_steps(events, 1)
     found: dict[str, Any] = {}
-    while found.keys() != values.keys():
-        found |= inbox.get(timeout=20)
+    while not {"run_progress", "run_trade_off", "run_lines_accurate"} <= found.keys():
+        found |= {name.split()[0]: message for name, message in inbox.get(timeout=20).items()}
     hub.leave(page)
-    trade_off = found[f"run_trade_off training:{folder.name}"]
-    assert [more for lists in trade_off["traces"].values() for more in lists["x"][1]] and "text" not in trade_off
-    assert "6 of 40 steps" in found[f"run_progress run:{folder.name}"]["text"]
+    for chart in ("run_trade_off", "run_lines_accurate"):
+        assert all(lists["x"][1][-1] == 6 for lists in found[chart]["traces"].values()) and "text" not in found[chart]
+    assert "6 of 40 steps" in found["run_progress"]["text"]
     # Nothing that needs a rerun of a panel has happened.
-    assert (head, series) == tuple(hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series"))
+    assert [hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series", "epochs")] == before
     fresh = open_page("run", id=folder.name)
     drawn = component_data(fresh, "rampart_live_plot") + component_data(fresh, "rampart_live_html")
     assert {data["feed"]: data["revision"] for data in drawn if data["feed"]} == page.values
