@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import AXIS, blank, common_layout, themed
+from app.charts.frame import AXIS, blank, common_layout
 from engine.architecture.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
@@ -51,19 +51,19 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     rows = [edge_title(int(edge)) + ("" if weights.isna()[edge] else f"   <b>{weights[edge]:.2f}</b>") for edge in table.index]
     values = table.to_numpy()
     low, high = span(table.stack())
-    figure = go.Figure(go.Heatmap(
-        z=values.tolist(), x=columns, y=rows, xgap=2, ygap=2, zmin=low, zmax=high, showscale=False,
-        colorscale=[[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]],
-        texttemplate="%{z:.3f}" if high - low < 0.15 else "%{z:.2f}",
-        hovertemplate="edge %{y}, %{x}: weight %{z:.3f}<extra></extra>"))
-    frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
+    squares = {
+        "type": "heatmap", "z": values.tolist(), "x": columns, "y": rows, "xgap": 2, "ygap": 2, "zmin": low, "zmax": high,
+        "showscale": False, "colorscale": [[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]],
+        "texttemplate": "%{z:.3f}" if high - low < 0.15 else "%{z:.2f}",
+        "hovertemplate": "edge %{y}, %{x}: weight %{z:.3f}<extra></extra>"}
+    frames = [{"type": "rect", "x0": int(column) - 0.47, "x1": int(column) + 0.47, "y0": row - 0.45, "y1": row + 0.45,
                "line": {"color": theme.operation(operations[column]).colour, "width": 2.4}}
               for row, column in enumerate(values.argmax(axis=1))]
-    themed(figure, legend=False, margin={"l": 78 if weights.isna().all() else 116, "t": 58, "r": 8, "b": 12})
-    figure.update_layout(hovermode="closest", shapes=frames)
-    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure
+    margin = {"l": 78 if weights.isna().all() else 116, "t": 58, "r": 8, "b": 12}
+    return go.Figure({"data": [squares], "layout": common_layout(legend=False, margin=margin) | {
+        "hovermode": "closest", "shapes": frames,
+        "xaxis": AXIS | {"side": "top", "showgrid": False, "tickangle": 0, "tickfont": {"size": 11.5}},
+        "yaxis": AXIS | {"autorange": "reversed", "showgrid": False}}})
 
 
 def lines(history: pd.DataFrame) -> go.Figure:
