@@ -6,12 +6,18 @@ change. Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
+    head:<id>: the same without what changes all the time: progress, metrics, objectives and alphas.
     training:<id>: curves and MGDA weights of the run.
+    series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
+    epochs:<id>: genotypes and candidates of the run, the newest epoch with alphas, and whether the run is over.
     log:<id>: log.txt and alerts of the run.
     queue: the queue, and status and progress of all runs.
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
+
+Charts and texts of a run that is active change without a rerun of the page: the hub draws them again and sends what has changed
+(`live_values`).
 
 While no page is open, the thread looks only twice a minute whether a supervisor is needed.
 """
@@ -25,12 +31,14 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 
 from app.folder_watch import FolderWatch
+from app.live_values import LiveValues
 from app.studies import Studies
 from engine import queueing, requests
 from engine.errors import RampartError
@@ -39,9 +47,10 @@ from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
 from engine.run.state import RunState
 
-# Pauses between two looks at the runs folder in seconds: while a run that somebody watches is running, while pages are open, and
-# while no page is open. A look that takes long is followed by a pause of at least ten times its duration.
-LIVELY_S, OPEN_S, ALONE_S = 0.8, 1.0, 30.0
+# Pauses between two looks at the runs folder in seconds, while pages are open and while no page is open. A look that takes long
+# is followed by a pause of ten times its processor time, at most `LONGEST_S`.
+OPEN_S, ALONE_S = 1.0, 30.0
+LONGEST_S = 2.0
 FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
@@ -49,10 +58,12 @@ BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs
 ACTIVE = ("running", "stopping")
 
 TRAINING = ("metric", "objective", "candidate", "resumed")
-ARCHITECTURE = ("alpha", "genotype", "candidate", "resumed")
+FOUND = ("genotype", "candidate", "resumed")
+ARCHITECTURE = ("alpha", *FOUND)
 NOTES = ("alert", "faults", "folder")
 RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
 PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # a list of runs may show changes of these late
+SETTLED = tuple(name for name in EVENTS if name not in PROGRESS)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -64,11 +75,13 @@ class OpenPage:
         send: function that sends a text to the page.
         topics: topics that the page shows.
         told: {topic: the signature that was sent last}.
+        values: {name of a live value on the screen: its revision there}.
     """
 
     send: Callable[[str], None]
     topics: tuple[str, ...] = ()
     told: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
 
 
 class Hub:
@@ -79,6 +92,7 @@ class Hub:
         root: the runs folder.
         log: the run log.
         studies: the studies of the runs folder.
+        values: charts and texts of active runs, which open pages show.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
         looks: number of times that the hub has looked for changes in the runs folder.
     """
@@ -90,6 +104,7 @@ class Hub:
         self.root = root
         self.log = RunLog.open(root)
         self.studies = Studies(self.log)
+        self.values = LiveValues()
         self.loading: tuple[int, int] | None = (0, len(run_ids(root)))
         self._created = time.monotonic()
         self._loaded = threading.Event()
@@ -121,10 +136,16 @@ class Hub:
         self._pages.add(page)
         return page
 
-    def show(self, page: OpenPage, topics: Collection[str]) -> None:
-        """Set the topics that a page shows. A hidden page shows none. Topics that do not exist are left out."""
+    def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Set what a page shows. A hidden page shows nothing. Topics that do not exist are left out.
+
+        Args:
+            page: the page.
+            topics: topics of its panels.
+            values: {name of a live value on the screen: its revision there}.
+        """
         page.topics = tuple(topic for topic in topics if topic.partition(":")[0] in self._facts)
-        page.told = {}
+        page.told, page.values = {}, dict(values)
         self._wake.set()
 
     def leave(self, page: OpenPage) -> None:
@@ -147,9 +168,11 @@ class Hub:
     @property
     def _facts(self) -> dict[str, Callable[[str], object]]:
         return {"loading": lambda _: self.loading, "runs": lambda _: self._list_facts(), "run": self._chain_facts,
+                "head": partial(self._chain_facts, tables=SETTLED), "series": self._series_facts,
                 "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
+                "epochs": lambda run: (self.log.state(run).is_over, self.log.revision(FOUND, run), self.log.alpha_epoch(run)),
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
@@ -159,10 +182,15 @@ class Hub:
         if time.monotonic() - at > LIST_S:
             progress = self.log.revision(PROGRESS)
             self._listed = (time.monotonic(), progress)
-        return self._states, progress, self.log.revision(name for name in EVENTS if name not in PROGRESS)
+        return self._states, progress, self.log.revision(SETTLED)
 
-    def _chain_facts(self, run: str) -> object:
-        return [(one, self.log.revision(EVENTS, one), _outline(self.log.state(one))) for one in self.log.family(run)]
+    def _chain_facts(self, run: str, tables: Collection[str] = EVENTS) -> object:
+        return [(one, self.log.revision(tables, one), _outline(self.log.state(one))) for one in self.log.family(run)]
+
+    def _series_facts(self, run: str) -> object:
+        curves = self.log.curves(run)
+        return (self.log.state(run).is_over, sorted(set(zip(curves["split"], curves["name"], strict=True))),
+                list(dict.fromkeys(self.log.objectives(run)["objective"])))
 
     def _log_facts(self, run: str) -> object:
         try:
@@ -236,18 +264,16 @@ class Hub:
         return any(topic.startswith(beginning) for page in list(self._pages) for topic in page.topics)
 
     def _tell(self) -> None:
-        """Send every open page the signatures of its topics that have changed since the last message."""
-        known: dict[str, str] = {}
+        """Send every open page the signatures of its topics and the values on its screen that have changed."""
+        signature = cache(self.signature)
+        for redraw in self.values.due({name for page in list(self._pages) for name in list(page.values)}, signature):
+            self._guarded(redraw)
         for page in list(self._pages):
-            news = {}
-            for topic in page.topics:
-                if topic not in known:
-                    known[topic] = self.signature(topic)
-                if page.told.get(topic) != known[topic]:
-                    news[topic] = known[topic]
-            if news:
-                page.told = page.told | news
-                page.send(json.dumps(news))
+            news = {topic: signature(topic) for topic in page.topics if page.told.get(topic) != signature(topic)}
+            page.told = page.told | news
+            values = self.values.news(page.values)
+            if news or values:
+                page.send(json.dumps({"signatures": news, "values": values}))
 
     def _work(self) -> None:
         """Read all runs, then look for changes again and again, until the hub is closed or the runs folder no longer exists."""
@@ -259,15 +285,12 @@ class Hub:
             if self._over.is_set():
                 return
             self._wake.clear()
-            started = time.monotonic()
+            started = time.thread_time()
             self._guarded(partial(self._turn, woken))
-            took = time.monotonic() - started
-            pause = max(self._pause(), 10 * took)
+            pause = max(self._pause(), min(LONGEST_S, 10 * (time.thread_time() - started)))
 
     def _pause(self) -> float:
-        if not any(page.topics for page in list(self._pages)):
-            return ALONE_S
-        return LIVELY_S if self._active else OPEN_S
+        return OPEN_S if any(page.topics for page in list(self._pages)) else ALONE_S
 
     def _turn(self, woken: bool) -> None:
         with self._lock:

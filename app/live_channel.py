@@ -1,8 +1,9 @@
 """The connection over which open pages learn that data have changed.
 
-A page opens one WebSocket at `live/<name of the hub>`. It sends the list of the topics that it shows, and sends it again when it
-changes. The server answers with JSON objects {topic: signature}, and sends another one whenever signatures change. The hub's
-random name reaches pages only through Streamlit, so no other site can connect.
+A page opens one WebSocket at `live/<name of the hub>`. It sends what it shows as {"topics": [topic, ...], "values": {name:
+revision}}, and sends it again when that changes. The server answers with {"signatures": {topic: signature}, "values": {name:
+message}}, and sends only what has changed from then on. A message is made by `live_values.LiveValue.since`, or is null if the
+server does not know the value. The hub's random name reaches pages only through Streamlit, so no other site can connect.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import session
 
-MOST_TOPICS = 64  # topics of one page
+MOST = 64  # topics of one page, and values
 UNKNOWN = 4404  # code with which a page of an earlier server is refused
 
 
@@ -29,12 +30,20 @@ async def live(socket: WebSocket) -> None:
     page = hub.connect(lambda text: _send(socket, loop, text))
     try:
         while True:
-            topics = await socket.receive_json()
-            hub.show(page, [one for one in topics[:MOST_TOPICS] if isinstance(one, str)] if isinstance(topics, list) else [])
+            hub.show(page, *shown(await socket.receive_json()))
     except (WebSocketDisconnect, ValueError):
         return  # the page is closed, or the message is not JSON
     finally:
         hub.leave(page)
+
+
+def shown(message: object) -> tuple[list[str], dict[str, str]]:
+    """Return the topics and the values that a page shows, given its message. Everything malformed is left out."""
+    entry = message if isinstance(message, dict) else {}
+    topics, values = entry.get("topics"), entry.get("values")
+    texts = [one for one in topics[:MOST] if isinstance(one, str)] if isinstance(topics, list) else []
+    pairs = list(values.items())[:MOST] if isinstance(values, dict) else []
+    return texts, {name: revision for name, revision in pairs if isinstance(revision, str)}
 
 
 def _send(socket: WebSocket, loop: asyncio.AbstractEventLoop, text: str) -> None:

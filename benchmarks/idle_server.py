@@ -2,10 +2,11 @@
 
     python -m benchmarks.idle_server                                    # this checkout; about six minutes
     python -m benchmarks.idle_server --checkout ../old --checkout .     # two versions, one after the other, in one table
+    python -m benchmarks.idle_server --only watching --rounds 3         # medians of three measurements of the watched search
 
 The command generates run folders, starts the dashboard on them, and opens its pages in Chromium. Costs are CPU time in per cent
 of one core, because the machine may be busy with other work. Times until something is on the screen are wall-clock times, so
-they need a quiet machine.
+they need a quiet machine; the table ends with the load average. Versions alternate from round to round.
 
 The watched search writes a progress event twice a second and a search step every 1.5 seconds, as the `quick` preset does on two
 cores. The lag is the time from the write of a step until the chart in the browser contains it.
@@ -19,7 +20,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,22 +175,38 @@ def write_and_wait(page: Page, events: sample_runs.EventsFile, seconds: float) -
     return lags
 
 
-def measure(checkout: Path, setting: Setting) -> dict[str, float]:
-    """Measure all states of the dashboard of one checkout, and return {title: value}."""
+def measure_idle(folder: Path, checkout: Path, setting: Setting) -> dict[str, float]:
+    """Measure the dashboard of one checkout while nothing happens, in new runs folders in `folder`. Return {title: value}."""
+    found: dict[str, float] = {}
+    empty, three, large = (folder / name for name in ("empty", "three", "large"))
+    for root in (empty, three, large):
+        root.mkdir()
+    sample_runs.write_sample_runs(three)
+    write_runs(large, setting.runs, setting.points)
+    for root, name in ((empty, "no runs"), (three, "7 runs"), (large, f"{setting.runs:,} runs")):
+        with dashboard(root, checkout) as server:
+            found |= idle(server, setting, name)
+    return found
+
+
+def measure_watching(folder: Path, checkout: Path, setting: Setting) -> dict[str, float]:
+    """Measure the dashboard of one checkout while a search is watched. The arguments are those of `measure_idle`."""
+    (root := folder / "watched").mkdir()
+    run, events = running_search(root)
+    with dashboard(root, checkout) as server:
+        return watched(server, setting, run, events)
+
+
+PARTS = {"idle": measure_idle, "watching": measure_watching}
+
+
+def measure(checkout: Path, setting: Setting, parts: Sequence[str]) -> dict[str, float]:
+    """Measure some states of the dashboard of one checkout, and return {title: value}."""
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        empty, three, large = (Path(folder) / name for name in ("empty", "three", "large"))
-        for root in (empty, three, large):
-            root.mkdir()
-        sample_runs.write_sample_runs(three)
-        write_runs(large, setting.runs, setting.points)
-        for root, name in ((empty, "no runs"), (three, "7 runs"), (large, f"{setting.runs:,} runs")):
-            with dashboard(root, checkout) as server:
-                found |= idle(server, setting, name)
-        run, events = running_search(empty)
-        with dashboard(empty, checkout) as server:
-            found |= watched(server, setting, run, events)
-    return found
+        for part in parts:
+            found |= PARTS[part](Path(folder), checkout, setting)
+    return found | {"load average of the machine": os.getloadavg()[0]}
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
@@ -199,6 +216,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
     parser.add_argument("--seconds", type=float, default=30, help="length of each measurement")
     parser.add_argument("--runs", type=int, default=1000, help="number of runs in the large folder")
     parser.add_argument("--points", type=int, default=1_000_000, help="number of alpha values in the large folder")
+    parser.add_argument("--only", choices=PARTS, help="the part to measure; default: both")
+    parser.add_argument("--rounds", type=int, default=1, help="number of measurements; the table shows their medians")
     chosen = parser.parse_args(arguments)
     path = chromium.executable()
     if path is None:
@@ -207,8 +226,11 @@ def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=[*chromium.FLAGS, "--disable-gpu"])
         setting = Setting(browser, chosen.seconds, chosen.runs, chosen.points)
-        found = [measure(one.resolve(), setting) for one in checkouts]
+        parts = [chosen.only] if chosen.only else [*PARTS]
+        rounds = [[measure(one.resolve(), setting, parts) for one in checkouts] for _ in range(chosen.rounds)]
         browser.close()
+    found = [{title: statistics.median(one[number][title] for one in rounds) for title in rounds[0][number]}
+             for number in range(len(checkouts))]
     print(f"{'':50s}" + "".join(f"{str(one)[-16:]:>18s}" for one in checkouts))
     for title in found[0]:
         print(f"{title:50s}" + "".join(f"{one[title]:18.2f}" for one in found))

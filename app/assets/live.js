@@ -1,4 +1,6 @@
-// Reruns a live panel once the server says that something it shows has changed (components/live.py, live_channel.py).
+// Reruns a live panel once the server says that something it shows has changed, and takes charts and texts that the server sends
+// without a rerun (components/live.py, live_channel.py). Charts and texts enter themselves in window.__rampartValues:
+// {name: {node, revision, apply(message)}}; node.dataset.feed is the name.
 const CHECK_MS = 3000; // longest wait for a rerun, and time between reruns while there is no connection
 const RETRY_MS = 2000;
 const CALM_MS = 2000; // no rerun so soon after a click: it may lead to another page, and a rerun meanwhile would leave that page empty
@@ -21,13 +23,19 @@ export default function ({ data, parentElement, setTriggerValue }) {
   live.soon(0);
 }
 
+const values = () => (window.__rampartValues ??= new Map());
+const isLive = (name, value) => value.node.isConnected && value.node.dataset.feed === name; // not a node that shows another run now
+
 // Creates the state that all panels of the page share.
 function start() {
   const live = { panels: new Map(), now: {}, waiting: null, socket: null, url: "", shown: "", timer: 0, due: Infinity, calm: 0 };
 
   live.seen = new IntersectionObserver((entries) => {
-    for (const entry of entries)
+    for (const entry of entries) {
       for (const panel of live.panels.values()) if (panel.block === entry.target) panel.onScreen = entry.isIntersecting;
+      for (const value of values().values()) if (value.node === entry.target) value.onScreen = entry.isIntersecting;
+    }
+    live.show();
     live.soon(0);
   }, { rootMargin: ABOVE_AND_BELOW });
 
@@ -35,7 +43,7 @@ function start() {
   // goes first. The status and counters of a run are cheap to draw, so they never wait for more than one chart. A panel rests
   // between reruns: charts longer than text, and costly panels longer than cheap ones, because the server may share its cores
   // with the search that the chart shows.
-  const head = (panel) => panel.topic.startsWith("run:") || panel.topic === "loading";
+  const head = (panel) => panel.topic.startsWith("head:") || panel.topic === "loading";
   const rest = (panel) => Math.min(2200, Math.max(head(panel) ? 1400 : 1800, 4 * panel.cost));
   const rank = (panel) => panel.drawn - (head(panel) ? 60000 : 0);
   const wait = (panel) => {
@@ -75,13 +83,40 @@ function start() {
     live.timer = setTimeout(next, ms);
   };
 
-  // Tells the server which topics the page shows. A hidden page shows none.
-  live.show = () => {
+  // Tells the server which topics the page shows, and which values are on its screen. A hidden page shows nothing. The server
+  // keeps track of the revisions that it sends, so it is told again only if the page shows other values, or if `again` is set.
+  live.show = (again) => {
     const topics = document.hidden ? [] : [...new Set([...live.panels.values()].map((panel) => panel.topic))].sort();
-    const text = JSON.stringify(topics);
-    if (live.socket?.readyState !== WebSocket.OPEN || text === live.shown) return;
+    const shown = {};
+    for (const [name, value] of values()) {
+      if (!isLive(name, value)) {
+        if (!value.node.isConnected) live.seen.unobserve(value.node);
+        values().delete(name);
+        continue;
+      }
+      if (!value.observed) {
+        value.observed = again = true;
+        live.seen.unobserve(value.node); // the observer tells of a node that it begins to observe
+        live.seen.observe(value.node);
+      }
+      if (value.onScreen !== false && !document.hidden) shown[name] = value.revision;
+    }
+    const text = JSON.stringify([topics, Object.keys(shown).sort()]);
+    if (live.socket?.readyState !== WebSocket.OPEN || (text === live.shown && !again)) return;
     live.shown = text;
-    live.socket.send(text);
+    live.socket.send(JSON.stringify({ topics, values: shown }));
+  };
+
+  // Hands a value on to its chart or text. If the server does not know the value, or the page shows another revision than the
+  // server supposes, the panel around it reruns or the server is asked again.
+  const take = (name, message) => {
+    const value = values().get(name);
+    if (!value || !isLive(name, value)) return;
+    const panel = [...live.panels.values()].find((one) => one.block.contains(value.node));
+    if (message === null) return panel?.fire();
+    if (message.from !== undefined && message.from !== value.revision) return live.show(true);
+    value.apply(message);
+    value.revision = message.revision;
   };
   live.connect = (url) => {
     if (live.socket && live.url === url && live.socket.readyState <= WebSocket.OPEN) return;
@@ -96,7 +131,9 @@ function start() {
       live.show();
     };
     socket.onmessage = (message) => {
-      Object.assign(live.now, JSON.parse(message.data));
+      const news = JSON.parse(message.data);
+      Object.assign(live.now, news.signatures);
+      for (const [name, value] of Object.entries(news.values)) take(name, value);
       live.soon(0);
     };
     socket.onclose = () => {

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import blank, themed
+from app.charts.frame import AXIS, blank, common_layout
 from app.charts.objectives import label_of, looks, title_of
 
 
@@ -37,39 +37,35 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
-    figure, lines = go.Figure(), looks(objectives["objective"])
-    for name, line in lines.items():
-        points = objectives[objectives["objective"] == name].sort_values("step")
-        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=label_of(name), line=line,
-                           hovertemplate=f"{label_of(name)} weight %{{y:.3f}}<extra></extra>")
-    _add_angles(figure, objectives.dropna(subset=["cosine"]), lines)
-    themed(figure, margin={"l": 62, "b": 42})
-    figure.update_layout(
-        xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2"},
-        yaxis={"title": {"text": "weight", "font": {"size": 12.5}}, "domain": [0.55, 1],
-               "range": [min(0.0, objectives["weight"].min()) - 0.03, max(1.0, objectives["weight"].max()) + 0.03]},
-        yaxis2={"title": {"text": "angle (degrees)", "font": {"size": 12.5}},
-                "domain": [0, 0.44], "range": [0, 184], "tickvals": [0, 90, 180]},
-        shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 90, "y1": 90,
-                 "line": {"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"}}])
-    return figure
+    lines = looks(objectives["objective"])
+    points = dict(tuple(objectives.sort_values("step").groupby("objective", sort=False)))
+    traces = [{"type": "scatter", "x": points[name]["step"].tolist(), "y": points[name]["weight"].tolist(), "mode": "lines",
+               "name": label_of(name), "line": line, "hovertemplate": f"{label_of(name)} weight %{{y:.3f}}<extra></extra>"}
+              for name, line in lines.items()]
+    return go.Figure({"data": traces + _angles(points, lines), "layout": common_layout(margin={"l": 62, "b": 42}) | {
+        "xaxis": AXIS | {"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2"},
+        "yaxis": AXIS | {"title": {"text": "weight", "font": {"size": 12.5}}, "domain": [0.55, 1],
+                         "range": [min(0.0, objectives["weight"].min()) - 0.03, max(1.0, objectives["weight"].max()) + 0.03]},
+        "yaxis2": {"title": {"text": "angle (degrees)", "font": {"size": 12.5}},
+                   "domain": [0, 0.44], "range": [0, 184], "tickvals": [0, 90, 180]},
+        "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 90, "y1": 90,
+                    "line": {"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"}}]}})
 
 
-def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
-    """Add the angles between gradients to the lower half of the figure that `weights_and_angle` returns.
+def _angles(points: dict[str, pd.DataFrame], lines: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the traces of the angles between gradients.
 
     Args:
-        figure: figure to change.
-        objectives: table from `RunLog.objectives`. Rows whose cosine is NaN must have been removed.
+        points: {objective: its rows of `RunLog.objectives`}.
         lines: Plotly style of each objective's line, keyed by objective.
     """
-    names = dict.fromkeys(objectives["objective"])
+    measured = {name: rows.dropna(subset=["cosine"]) for name, rows in points.items()}
+    names = [name for name, rows in measured.items() if len(rows)]
     drawn = ({name: (f"{label_of(name)}: largest angle", lines[name] | {"width": 1.4}) for name in names} if len(names) > 2
-             else {name: ("angle", {"color": theme.SERIES["training"], "width": 1.6}) for name in list(names)[:1]})
-    for name, (text, line) in drawn.items():
-        points = objectives[objectives["objective"] == name].sort_values("step")
-        figure.add_scatter(x=points["step"].tolist(), y=degrees(points["cosine"]).tolist(), mode="lines", name=text, yaxis="y2",
-                           showlegend=False, line=line, hovertemplate=f"{text} %{{y:.0f}}°<extra></extra>")
+             else {name: ("angle", {"color": theme.SERIES["training"], "width": 1.6}) for name in names[:1]})
+    return [{"type": "scatter", "x": measured[name]["step"].tolist(), "y": degrees(measured[name]["cosine"]).tolist(),
+             "mode": "lines", "name": text, "yaxis": "y2", "showlegend": False, "line": line,
+             "hovertemplate": f"{text} %{{y:.0f}}°<extra></extra>"} for name, (text, line) in drawn.items()]
 
 
 def degrees(cosine: pd.Series) -> pd.Series:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import blank, themed
+from app.charts.frame import AXIS, blank, common_layout
 
 # Name in the run log -> (row of the figure, series in theme.SERIES, text in the legend, dash).
 LINES = {
@@ -35,42 +37,36 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
     if shown.empty and (steps is None or steps.empty):
         return blank("The first losses appear with the first step")
-    figure = go.Figure()
-    if steps is not None:
-        _add_steps(figure, steps if joined else steps[steps["name"] == "train_loss"])
+    traces = [] if steps is None else _of_steps(steps if joined else steps[steps["name"] == "train_loss"])
+    means = dict(tuple(shown.sort_values("step").groupby("name")))
     for name, (row, series, text, dash) in LINES.items():
-        points = shown[shown["name"] == name].sort_values("step")
-        if not points.empty:
+        if name in means:
             where = f"{split} split, not a result, " if row == "accuracy" else ""
-            _add_epochs(figure, points, row, series, text, dash, joined or name == "train_loss", where)
-    themed(figure, margin={"l": 62, "b": 42})
-    figure.update_layout(
-        xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
-        yaxis={"title": {"text": "accuracy", "font": {"size": 12.5}},
-               "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
-        yaxis2={"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"})
-    return figure
+            traces.append(_of_epochs(means[name], row, series, text, dash, joined or name == "train_loss", where))
+    # One call with plain values is ten times faster than a call for each trace; a chart of an active run is drawn at each step.
+    return go.Figure({"data": traces, "layout": common_layout(margin={"l": 62, "b": 42}) | {
+        "xaxis": AXIS | {"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
+        "yaxis": AXIS | {"title": {"text": "accuracy", "font": {"size": 12.5}},
+                         "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
+        "yaxis2": {"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"}}})
 
 
-def _add_epochs(figure: go.Figure, points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool,
-                where: str) -> None:
-    """Draw the means over epochs of one quantity. In the hover text, `where` comes before the epoch."""
+def _of_epochs(points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool, where: str) -> dict[str, Any]:
+    """Return the trace of one quantity's means over epochs. In the hover text, `where` comes before the epoch."""
     per_cent = row == "accuracy"
-    figure.add_scatter(
-        x=points["step"].tolist(), y=points["value"].tolist(), mode="lines+markers" if joined else "markers", name=text,
-        legendgroup=series,
-        showlegend=per_cent or series == "training", yaxis="y" if per_cent else "y2", customdata=points["epoch"].tolist(),
-        line={"color": theme.SERIES[series], "width": 2.2, "dash": dash}, marker={"size": 6},
-        hovertemplate=f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}")
-        + f" ({where}epoch %{{customdata}})<extra></extra>")
+    return {
+        "type": "scatter", "x": points["step"].tolist(), "y": points["value"].tolist(),
+        "mode": "lines+markers" if joined else "markers", "name": text, "legendgroup": series,
+        "showlegend": per_cent or series == "training", "yaxis": "y" if per_cent else "y2",
+        "customdata": points["epoch"].tolist(), "line": {"color": theme.SERIES[series], "width": 2.2, "dash": dash},
+        "marker": {"size": 6}, "hovertemplate": f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}")
+        + f" ({where}epoch %{{customdata}})<extra></extra>"}
 
 
-def _add_steps(figure: go.Figure, steps: pd.DataFrame) -> None:
-    for name, (row, series, _, _) in LINES.items():
-        points = steps[steps["name"] == name].sort_values("step")
-        if len(points) < 2:
-            continue
-        figure.add_scatter(
-            x=points["step"].tolist(), y=points["value"].tolist(), mode="lines", legendgroup=series, showlegend=False,
-            yaxis="y" if row == "accuracy" else "y2", line={"color": theme.faint(theme.SERIES[series]), "width": 1},
-            hoverinfo="skip")
+def _of_steps(steps: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the traces of values at single steps, each with at least two points."""
+    lines = dict(tuple(steps.sort_values("step").groupby("name")))
+    return [{"type": "scatter", "x": lines[name]["step"].tolist(), "y": lines[name]["value"].tolist(), "mode": "lines",
+             "legendgroup": series, "showlegend": False, "yaxis": "y" if row == "accuracy" else "y2",
+             "line": {"color": theme.faint(theme.SERIES[series]), "width": 1}, "hoverinfo": "skip"}
+            for name, (row, series, _, _) in LINES.items() if name in lines and len(lines[name]) > 1]

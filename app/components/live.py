@@ -11,18 +11,23 @@ runs. For each topic, the server (`hub.Hub`) computes a signature, a short text 
 all panels share one WebSocket (`live_channel`), which brings the new signatures. When the signature of a topic has changed, the
 panels of this topic that are on the screen rerun, one after another. The other panels rerun when the reader scrolls to them. A
 hidden browser tab shows no topic. While there is no connection, panels rerun every three seconds.
+
+What changes all the time while a run is active, such as its progress and its curves, does not need a rerun: a chart or text with
+a feed (`feed_of`) gets its changes over the same WebSocket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import session
 from app.assets import asset
+from app.live_values import Feed
 
 _ticker = st.components.v2.component("rampart_ticker", html="<span hidden></span>", js=asset("live.js"), isolate_styles=False)
 
@@ -33,8 +38,7 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
     A widget inside the panel reruns only the panel. The function must not draw into containers that were created outside it.
 
     Args:
-        topic: "runs", or a topic of one run: "run:<id>", "training:<id>", "architecture:<id>" or "log:<id>". The docstring of
-            `app.hub` explains them.
+        topic: for example "runs", or "log:<id>" for a run. The docstring of `app.hub` explains all topics.
         key: name of the panel, unique on the page and the same each time Streamlit runs the script.
     """
     def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,6 +55,19 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
                             key=f"ticker_{key}", on_changed_change=_nothing)
         return panel
     return decorate
+
+
+def feed_of(topic: str, draw: Callable[..., go.Figure | str], *args: Any) -> Feed:
+    """Return a feed, with which a chart or text follows its data without reruns of its panel.
+
+    Args:
+        topic: topic of the data.
+        draw: function of the run log and `args` that returns a figure or HTML. It must not use the page's session.
+        args: further arguments of `draw`. Texts and numbers among them may differ between pages that show the same topic.
+    """
+    shared = session.hub()
+    about = " ".join(str(one) for one in args if isinstance(one, (str, int)))
+    return Feed(topic, partial(draw, shared.log, *args), shared.signature(topic), about)
 
 
 def _nothing() -> None:

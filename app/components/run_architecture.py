@@ -10,15 +10,19 @@ from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import session, theme
 from app.charts import alphas
+from app.components.live import feed_of
+from app.components.live_html import live_html
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
-from app.drawing.cell_graph import cell_graph, changed_edges, legend
+from app.drawing.cell_graph import cell_graph, cell_html, changed_edges, legend, legend_of
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
+from engine.log import RunLog
 from engine.log.training_queries import EVERY
 
 EARLIER_KEY, LATER_KEY = "H", "L"  # keys that select the neighbouring epochs
@@ -46,34 +50,79 @@ def architecture(run_id: str) -> None:
         cell = _choose_cell(cells)
     with right:
         epoch = _choose_epoch(run_id, epochs)
+    changing = not log.state(run_id).is_over
+    _at_epoch(run_id, cell, epoch, changing and epoch == epochs[-1])
+    _over_steps(run_id, cell, changing)
+
+
+def _at_epoch(run_id: str, cell: str, epoch: int, changing: bool) -> None:
+    """Draw the weights of a cell at one epoch on the left, and the cell derived from them on the right.
+
+    Args:
+        run_id: id of the run.
+        cell: kind of the cell.
+        epoch: the epoch.
+        changing: True if the search is in this epoch.
+    """
+    log = session.run_log()
+    heat, graph = (feed_of(f"architecture:{run_id}", draw, run_id, cell, epoch) for draw in (_heat_map, _graph_html))
+    matrix = log.alpha_matrix(run_id, cell, epoch)
     left, right = st.columns([5, 7], gap="large")
     with left:
-        matrix = log.alpha_matrix(run_id, cell, epoch)
         live_plot(alphas.heat_map(matrix), key=f"run_heat_{cell}", height=430,
                   label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}",
-                  data=partial(log.alpha_matrix, run_id, cell, epoch))
+                  data=partial(log.alpha_matrix, run_id, cell, epoch), feed=heat if changing else None)
         st.html(f'<p class="rp-note">{ROWS[bool(matrix["edge_weight"].notna().any())]} A frame marks the strongest operation of '
                 "an edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
-        _graph(derived_cell(matrix), log.genotypes(run_id), cell, epoch)
-    _over_steps(run_id, cell)
+        if changing:
+            live_html(graph, key="run_cell_graph_live", live=True)
+        else:
+            _graph(derived_cell(matrix), log.genotypes(run_id), cell, epoch)
 
 
-def _over_steps(run_id: str, cell: str) -> None:
-    """Draw the weights of a cell's operations over the steps. If the method has edge weights, draw these as well."""
+def _heat_map(log: RunLog, run_id: str, cell: str, epoch: int) -> go.Figure:
+    return alphas.heat_map(log.alpha_matrix(run_id, cell, epoch))
+
+
+def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
+    """Return what `_graph` shows as HTML, for the epoch that a search is in."""
+    cell = derived_cell(log.alpha_matrix(run_id, kind, epoch))
+    changed, words = _since_before(cell, log.genotypes(run_id), kind, epoch)
+    return (f'<div class="rp-stack">{cell_html(cell, theme.cell_title(kind), changed)}<p class="rp-note">{escape(words)}</p>'
+            f"{legend_of(name for name, _ in cell.edges)}</div>")
+
+
+def _lines(log: RunLog, run_id: str, cell: str) -> go.Figure:
+    return alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS))
+
+
+def _edge_weights(log: RunLog, run_id: str, cell: str) -> go.Figure:
+    return alphas.edge_weights(log.edge_lines(run_id, cell, LINE_BUCKETS))
+
+
+def _over_steps(run_id: str, cell: str, changing: bool) -> None:
+    """Draw the weights of a cell's operations over the steps. If the method has edge weights, draw these as well.
+
+    Args:
+        run_id: id of the run.
+        cell: kind of the cell.
+        changing: True unless the search is over.
+    """
     log = session.run_log()
+    courses, shares = (feed_of(f"architecture:{run_id}", draw, run_id, cell) for draw in (_lines, _edge_weights))
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")
-    live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
+    live_plot(_lines(log, run_id, cell), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps",
-              data=partial(log.alpha_lines, run_id, cell, EVERY))
-    shares = log.edge_lines(run_id, cell, LINE_BUCKETS)
-    if len(shares):
+              data=partial(log.alpha_lines, run_id, cell, EVERY), feed=courses if changing else None)
+    figure = _edge_weights(log, run_id, cell)
+    if figure.data:
         st.html('<p class="rp-note rp-apart"><b>Edge weights over the steps.</b> Each small chart is a node: the weights of '
                 "the edges into it, softmax(β).</p>")
-        live_plot(alphas.edge_weights(shares), key=f"run_edges_{cell}", height=240,
+        live_plot(figure, key=f"run_edges_{cell}", height=240,
                   label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps",
-                  data=partial(log.edge_lines, run_id, cell, EVERY))
+                  data=partial(log.edge_lines, run_id, cell, EVERY), feed=shares if changing else None)
 
 
 def _choose_cell(cells: list[str]) -> str:
@@ -141,15 +190,23 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Ma
         epoch: epoch of the cell.
         words: {epoch: note}. At these epochs, the note replaces the usual one.
     """
+    changed, said = _since_before(cell, genotypes, kind, epoch)
+    cell_graph(cell, key="run_cell_graph", title=theme.cell_title(kind), changed=changed)
+    st.html(f'<p class="rp-note">{escape(words.get(epoch, said))}</p>')
+    legend([name for name, _ in cell.edges], key="run_cell_legend")
+
+
+def _since_before(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int) -> tuple[list[int], str]:
+    """Return the edges of a cell that it did not have at the previous epoch, and a sentence about them.
+
+    The arguments are those of `_graph`.
+    """
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
     changed = changed_edges(before.cell(kind), cell) if before and kind in before.kinds else []
-    cell_graph(cell, key="run_cell_graph", title=theme.cell_title(kind), changed=changed)
     at = genotypes[genotypes["epoch"] == epoch]
     unchanged = int(at.iloc[-1]["unchanged_epochs"]) if len(at) else None
-    said = words.get(epoch) or change_words(epoch, len(changed), unchanged, len(cell.edges))
-    st.html(f'<p class="rp-note">{escape(said)}</p>')
-    legend([name for name, _ in cell.edges], key="run_cell_legend")
+    return changed, change_words(epoch, len(changed), unchanged, len(cell.edges))
 
 
 def derived_cell(matrix: pd.DataFrame) -> Cell:

@@ -14,6 +14,8 @@ import streamlit as st
 from app import session, theme
 from app.charts import objectives
 from app.components.chain import steps_html
+from app.components.live import feed_of
+from app.components.live_html import live_html
 from app.components.progress import figure_html, progress_html
 from app.components.run_actions import RESUME, STOP, Action, answer, kill_button, perform
 from app.components.run_memory import offer_half_batch, ran_out_of_memory
@@ -22,6 +24,8 @@ from app.components.status import status_chip_html, tag_html
 from app.formats import capitalised, count, dataset_title, escape, missing, percent, shown
 from engine import requests
 from engine.config import PRESETS
+from engine.log import RunLog
+from engine.run.state import SILENT_S
 from engine.search.methods.registry import METHODS
 
 TONES = {"finished": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
@@ -44,10 +48,8 @@ def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
         _buttons(run)
     if run["status"] == "failed" and ran_out_of_memory(why(run)):
         offer_half_batch(run)
-    st.html(steps_html(chain, run["id"]))
-    for one in [run, *(r for r in chain if r["status"] in ACTIVE and r["id"] != run["id"])]:
-        if one["status"] != "finished":
-            st.html(_progress(one))
+    live_html(feed_of(f"run:{run['id']}", progress_of, run, chain), key="run_progress",
+              live=any(one["status"] in ACTIVE for one in chain))
 
 
 def _title(run: dict[str, Any]) -> None:
@@ -106,9 +108,25 @@ def _button(action: Action, key: str, run_id: str, *, primary: bool = False) -> 
               args=(action, run_id))
 
 
-def _progress(run: dict[str, Any]) -> str:
-    """Return the progress bar of a run as HTML."""
-    row = session.run_log().progress(run["id"]) or {}
+def progress_of(log: RunLog, run: dict[str, Any], chain: list[dict[str, Any]]) -> str:
+    """Return the chain and the progress bars of a run as HTML, with the newest progress. The arguments are those of `header`."""
+    rows = {one["id"]: log.progress(one["id"]) for one in [run, *chain] if one["status"] in ACTIVE or one is run}
+    newest = [one | _moved(log, one, rows[one["id"]]) if one["status"] in ACTIVE else one for one in chain]
+    shown = [next((one for one in newest if one["id"] == run["id"]), run),
+             *(one for one in newest if one["status"] in ACTIVE and one["id"] != run["id"])]
+    bars = [_progress(one, rows[one["id"]]) for one in shown if one["status"] != "finished"]
+    return f'<div class="rp-stack">{steps_html(newest, run["id"])}{"".join(bars)}</div>'
+
+
+def _moved(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Return the newest progress and time left of an active run, under their names in `RunLog.runs`."""
+    silent = log.state(run["id"]).silent_s
+    known = silent is None or silent < SILENT_S
+    return {"progress": row.get("fraction"), "seconds_left": row.get("seconds_left") if known else None}
+
+
+def _progress(run: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return the progress bar of a run as HTML, given its row of `RunLog.runs` and its answer of `RunLog.progress`."""
     live = run["status"] in ACTIVE
     return progress_html(
         title=str(run["kind"]).capitalize(), done=row.get("done"), total=row.get("total"), unit=row.get("unit") or "steps",
@@ -137,20 +155,25 @@ def mean_of(epochs: Sequence[int]) -> str:
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Show the newest accuracies, losses and throughput of a run. A note names the splits on which they were measured.
+    """Show the newest accuracies, losses and throughput of a run."""
+    live_html(feed_of(f"training:{run['id']}", figures_of, run), key="run_figures", live=run["status"] in ACTIVE)
 
-    The numbers of a search belong to its supernet or newest candidate, not to the network that the search finds.
+
+def figures_of(log: RunLog, run: dict[str, Any]) -> str:
+    """Return the newest accuracies, losses and throughput of a run as HTML; "" if there are none.
+
+    A note names the splits on which they were measured. The numbers of a search belong to its supernet or newest candidate, not
+    to the network that the search finds.
     """
-    log = session.run_log()
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
     titles = FIGURES | {f"{name}_loss": capitalised(objectives.title_of(name)) for name in further}
     # The numbers listed in OF_TRAINING, which describe the training, come last.
     measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
     if not measured:
-        return
+        return ""
     notes = {f"{name}_loss": objectives.unit_of(name) for name in further}
-    notes |= _notes(run, {name: latest[name][0] for name in measured})
+    notes |= _notes(log, run, {name: latest[name][0] for name in measured})
     boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in measured)
     on_supernet = run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
     where = WHERE | ({} if on_supernet else {"alphas": "alphas split, running statistics"})
@@ -161,7 +184,7 @@ def figures(run: dict[str, Any]) -> None:
     of = "Network" if run["kind"] != "search" else "Supernet" if on_supernet else "Newest candidate"
     note = ". ".join(f"{'Training' if split == 'weights' else of}: {where.get(split, split)}, {mean_of(numbers)}{so_far}"
                      for split, numbers in epochs.items())
-    st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label rp-below">{escape(note)}.</p>')
+    return f'<div class="rp-figures">{boxes}</div><p class="rp-label rp-below">{escape(note)}.</p>'
 
 
 # Description of the training loss of a retraining, by the value of its setting `training`.
@@ -169,7 +192,7 @@ TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + 
 NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guide the run
 
 
-def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
+def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
     """Return {name of a metric: note below its value}.
 
     The note of an accuracy names its split and says that an accuracy on this split is not a result. The note of an adversarial
@@ -180,13 +203,18 @@ def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
         splits: {name of a metric: split on which it was measured}.
     """
     notes = {name: f"{split} split, {NO_RESULT}" for name, split in splits.items() if name.endswith("_accuracy")}
-    if "adversarial_accuracy" in notes and (attack := shown(run["adversarial_attack"])):
+    if "adversarial_accuracy" in notes and (attack := shown(_attack(log, run))):
         under = f"under {attack}" if attack.startswith("PGD") else f"attacked in {attack}"
         notes["adversarial_accuracy"] = f"{under}, {notes['adversarial_accuracy']}"
     if run["kind"] != "retrain":
         return notes
-    config = session.run_log().run(run["id"])["config"]
+    config = log.run(run["id"])["config"]
     return notes | {"train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
+
+
+def _attack(log: RunLog, run: dict[str, Any]) -> Any:
+    """Return the name of the attack of a run's adversarial accuracy. A row from before the first accuracy does not have it."""
+    return run["adversarial_attack"] or log.run(run["id"])["adversarial_attack"]
 
 
 def _value(name: str, value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import streamlit as st
 
@@ -35,10 +35,11 @@ def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (
         title: title in the caption and for screen readers, for example "Robust cell".
         changed: indices into `cell.edges` of the edges to mark as new, for example from `changed_edges`.
     """
-    drawing(_figure(cell, title, changed), key=key)
+    drawing(cell_html(cell, title, changed), key=key)
 
 
-def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
+def cell_html(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
+    """Return the picture of a cell as HTML. The arguments are those of `cell_graph`."""
     note = f" · {plural(len(changed), 'edge')} changed" if changed else ""
     caption = f"<figcaption><b>{escape(title)}</b>{note}</figcaption>"
     return f'<figure class="rp-cell">{caption}{cell_svg(cell, title=title, changed=changed)}</figure>'
@@ -47,7 +48,7 @@ def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
     """Draw all cells of a genotype, in the order in which images pass through them, with a legend of the operations."""
     kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
-    figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
+    figures = "".join(cell_html(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
     drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")
     legend([operation for kind in kinds for operation, _ in genotype.cell(kind).edges], key=f"{key}_legend")
 
@@ -69,7 +70,12 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 
 def legend(operations: Sequence[str], *, key: str) -> None:
     """Draw a legend that shows the line style and the full name of each operation, in the order of `theme.OPERATIONS`."""
-    drawing(legend_html(sorted(set(operations), key=_order)), key=key)
+    drawing(legend_of(operations), key=key)
+
+
+def legend_of(operations: Iterable[str]) -> str:
+    """Return the legend of operations as HTML."""
+    return legend_html(sorted(set(operations), key=_order))
 
 
 def _order(name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Collection
 from typing import Any
@@ -282,8 +283,10 @@ class RunQueries(Index):
         The dict is empty before the first progress event. `fraction` is done / total, in 0..1. `seconds_left` assumes the rate of
         the last two minutes and is NaN if this rate is unknown.
         """
-        latest = self._frame(_PROGRESS.format(among="number = $n"), PROGRESS, run)
-        return {} if latest.empty else latest.iloc[0].to_dict()
+        # A data frame of one row would take longer than the query, and pages of an active run ask twice a second.
+        rows = self._rows(_PROGRESS.format(among="number = $n"), run)
+        named = zip(PROGRESS, rows[0][1:], strict=True) if rows else ()
+        return {name: math.nan if value is None and PROGRESS[name] == NUMBER else value for name, value in named}
 
     def alerts(self, run: str) -> pd.DataFrame:
         """Return the alerts that a run wrote and the problems found in its files, with the columns listed in `ALERTS`.

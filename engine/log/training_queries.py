@@ -150,6 +150,13 @@ class TrainingQueries(Index):
         return [epoch for epoch, in self._rows(
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
+    def alpha_epoch(self, run: str) -> int | None:
+        """Return the latest epoch in which any attempt of a run recorded alphas, or None if there is none.
+
+        This is much cheaper than `alpha_epochs`.
+        """
+        return next((epoch for epoch, in self._rows("select max(epoch) from alpha_raw where number = $n", run)), None)
+
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
         """Return the alphas of a cell kind that were recorded last in an epoch.
 
@@ -166,14 +173,14 @@ class TrainingQueries(Index):
             cell: the cell kind, such as "normal".
             epoch: the epoch; None for the last recorded epoch.
         """
-        return self._frame("""
+        return self._kept(("alpha_matrix", run, cell, epoch), ("folder", "alpha", "resumed"), run, lambda: self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
                             where number = $n and cell = $cell and ($epoch is null or epoch = $epoch)
                             order by step desc limit 1),
             entry as (select k, primitives, edge_weight, unnest(alpha) as alpha, unnest(weight) as weight,
                              generate_subscripts(alpha, 1) - 1 as i from matrix)
             select i // k as edge, primitives[i % k + 1] as operation, alpha, weight, edge_weight[i // k + 1] as edge_weight
-            from entry order by i""", MATRIX, run, cell=cell, epoch=epoch)
+            from entry order by i""", MATRIX, run, cell=cell, epoch=epoch))
 
     def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
         """Return the weights of all operations of the cell kind `cell` over the course of a run.
@@ -214,14 +221,14 @@ class TrainingQueries(Index):
         The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (time of the event) and unchanged_epochs
         (number of epochs since the genotype last changed).
         """
-        return self._frame("""
+        return self._kept(("genotypes", run), ("folder", "genotype", "resumed"), run, lambda: self._frame("""
             with last as (select * from genotype where number = $n
                           qualify row_number() over (partition by epoch order by step desc) = 1),
             changed as (select *, coalesce(hash <> lag(hash) over (order by epoch), true)::int as is_new from last),
             spell as (select *, sum(is_new) over (order by epoch) as spell from changed)
             select epoch, step, genotype, hash, t,
                    epoch - first_value(epoch) over (partition by spell order by epoch) as unchanged_epochs
-            from spell order by epoch""", GENOTYPES, run)
+            from spell order by epoch""", GENOTYPES, run))
 
     def candidates(self, run: str) -> pd.DataFrame:
         """Return the candidate networks that a search trained and measured one by one, best first.

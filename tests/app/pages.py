@@ -59,4 +59,5 @@ def component_data(test: AppTest, name: str, key: str | None = None) -> list[dic
 def text_of(test: AppTest) -> str:
     """Return all texts of the page that AppTest can read: Markdown, captions, HTML, code."""
     parts = [element.value for kind in ("markdown", "caption", "code", "text") for element in test.get(kind)]
+    parts += [data["html"] for data in component_data(test, "rampart_live_html")]
     return "\n".join([*map(str, parts), *(element.proto.body for element in test.get("html"))])

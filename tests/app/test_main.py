@@ -88,14 +88,14 @@ def hub_of(samples: Samples) -> Hub:
 def test_an_open_page_is_told_what_has_changed_and_nothing_after_it_was_closed(samples: Samples):
     hub, run, other = hub_of(samples), samples.ids["failed"], samples.ids["search"]
     topics = [f"run:{run}", f"training:{other}"]
-    inbox: queue.Queue[dict[str, str]] = queue.Queue()
+    inbox: queue.Queue[dict[str, dict[str, str]]] = queue.Queue()
     page = hub.connect(lambda text: inbox.put(json.loads(text)))
     hub.show(page, [*topics, "no such topic"])
-    assert inbox.get(timeout=10) == {topic: hub.signature(topic) for topic in topics}
+    assert inbox.get(timeout=10) == {"signatures": {topic: hub.signature(topic) for topic in topics}, "values": {}}
     events = EventsFile(samples.root / run)
     events.step, events.epoch = 7, 1
     events.write("progress", phase="search", done=7, total=40, unit="steps", passes=999, detail="")
-    assert list(inbox.get(timeout=10)) == [topics[0]]
+    assert list(inbox.get(timeout=10)["signatures"]) == [topics[0]]
     hub.show(page, [])
     hub.leave(page)
     events.write("progress", phase="search", done=8, total=40, unit="steps", passes=1000, detail="")
@@ -105,7 +105,6 @@ def test_an_open_page_is_told_what_has_changed_and_nothing_after_it_was_closed(s
 
 def test_nothing_is_read_while_nothing_changes(samples: Samples, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hub_module, "OPEN_S", 0.05)
-    monkeypatch.setattr(hub_module, "LIVELY_S", 0.05)
     hub = hub_of(samples)
     asked: list[object] = []
     monkeypatch.setattr(hub.log, "ingest", lambda runs=None: asked.append(runs))

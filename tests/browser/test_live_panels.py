@@ -21,6 +21,8 @@ OBSERVE = """() => {
   const note = (list) => list.forEach((one) => window.mutations.push(words(one)));
   new MutationObserver(note).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 }"""
+POINTS = "() => [...document.querySelectorAll('.rp-plot')].slice(0, 2).map((plot) => plot.data.map(({ x, y }) => ({ x, y })))"
+TEXTS = "() => [...document.querySelectorAll('.rp-progress, .rp-figures')].map((one) => one.innerText)"
 LAST_STEP = "() => Math.max(...document.querySelector('.rp-plot').data.flatMap((trace) => trace.x))"
 
 
@@ -39,6 +41,10 @@ class Writer:
         """One more step of the search, now."""
         self.events.t = time.time()
         sample_runs.write_search_steps(self.events, 1)
+
+    def finish(self) -> None:
+        """Ends the search, as its supervisor would."""
+        sample_runs.write_exit(self.events.path.parent, self.events, code=0, status="finished", cause="")
 
 
 @pytest.fixture
@@ -82,3 +88,36 @@ def test_idle_page_is_left_alone_and_a_live_chart_keeps_node_and_zoom(page: Page
     page.evaluate("window.mutations.length = 0")
     page.wait_for_timeout(4_000)
     assert page.evaluate("window.mutations") == []
+
+
+def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Page, live: tuple[Dashboard, Writer]):
+    dashboard, writer = live
+    page.goto(f"{dashboard.url}/run?id={writer.run}")
+    expect(page.locator(".rp-plot .main-svg").first).to_be_visible(timeout=30_000)
+    plot = page.locator(".rp-plot").first
+    plot.locator(".legendtoggle").first.click()
+    page.wait_for_function("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
+    label = page.locator(".rp-plot").nth(1).locator(".hoverlayer > *").first  # this chart has a point at each step
+    page.locator(".rp-plot").nth(1).locator(".nsewdrag").first.hover()
+    expect(label).to_be_attached(timeout=10_000)
+    page.evaluate("window.drawings = []; document.querySelector('.rp-plot').on('plotly_react', () => window.drawings.push(1))")
+
+    def follow() -> None:
+        writer.step()
+        page.wait_for_function(f"({LAST_STEP})() >= {writer.events.step}", timeout=20_000)
+
+    follow()
+    follow()
+    assert page.evaluate("window.drawings.length") >= 2
+    assert page.evaluate("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
+    expect(label).to_be_attached(timeout=2_000)
+    page.evaluate("window.__rampartLive.socket.close()")  # the connection is lost, and comes back
+    follow()
+
+    writer.finish()
+    expect(page.locator("[data-status=finished]").first).to_be_visible(timeout=20_000)
+    page.wait_for_timeout(4_000)  # every panel is drawn
+    points, texts = page.evaluate(POINTS), page.evaluate(TEXTS)
+    page.reload()
+    expect(page.locator(".rp-plot .main-svg").nth(1)).to_be_visible(timeout=30_000)
+    assert page.evaluate(POINTS) == points and page.evaluate(TEXTS) == texts

@@ -1,0 +1,140 @@
+"""The panel with the curves of a search or retraining: accuracies and losses, and the weights of a search's losses.
+
+While the run is active, the server sends new points to the charts without a rerun of the panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import session
+from app.charts import mgda, objectives
+from app.charts.training import NAMES, trade_off
+from app.components.live import feed_of
+from app.components.live_html import live_html
+from app.components.live_plot import live_plot
+from app.components.run_candidates import measured_split
+from app.components.states import section
+from app.formats import escape
+from engine.log import RunLog
+from engine.log.training_queries import EVERY
+from engine.search.methods.registry import METHODS
+from engine.search.registries import WEIGHTINGS
+
+CHANGING = ("queued", "running", "stopping")
+VERTEX_STEPS = 500
+WAITING_HEIGHT = 110  # height of an empty chart in pixels
+THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines are single steps, each on one batch.",
+              "retrain": "Each point is the mean over an epoch; the thin line shows single training batches; the last batch of "
+                         "an epoch is smaller than the others."}
+SPLITS = {"search": ("alphas", "alphas split, batch statistics, not a result"),
+          "retrain": ("select", "select split, running statistics, not a result; training loss on the weights and alphas splits")}
+CANDIDATE_WORDS = "{} split, running statistics, not a result, one point per candidate; training loss on the weights split"
+CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candidate finished training; each training loss is the "
+                    "mean of an epoch. The thin line shows single training batches. Each candidate starts from fresh weights.")
+
+
+def curves(run_id: str) -> None:
+    """Draw the natural and adversarial loss and accuracy of a run.
+
+    If the run is a search that computes weights for the losses, also draw these weights.
+    """
+    run = session.run_log().run(run_id)
+    search = run["kind"] == "search"
+    weighs = search and (run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"]))
+    left, right = st.columns([7, 5], gap="large") if weighs else (st.container(), None)
+    with left:
+        _accuracies_and_losses(run)
+        if search:
+            _further_losses(run)
+    if right:
+        with right:
+            _weighting(run)
+
+
+def on_supernet(run: dict[str, Any]) -> bool:
+    """Return True if the search method of a run trains a supernet, or if this version does not know the method."""
+    return run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
+
+
+def _accuracies_and_losses(run: dict[str, Any]) -> None:
+    split, words = SPLITS[run["kind"]]
+    one_network = run["kind"] != "search" or on_supernet(run)
+    split = split if one_network else measured_split(run["id"])
+    words = words if one_network else CANDIDATE_WORDS.format(split)
+    robust = run["kind"] != "search" or not (_lacks(run, "attack_steps") and _lacks(run, "attack_epsilon"))
+    section("Natural versus adversarial" if robust else "Loss and accuracy", words)
+    label = f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}"
+    if _plot(run, _trade_off, split, one_network, key="run_trade_off", height=400, label=label,
+             data=partial(session.run_log().scalars, run["id"])):
+        st.html(f'<p class="rp-note">{THIN_LINES[run["kind"]] if one_network else CANDIDATE_POINTS.format(split)}</p>')
+
+
+def _further_losses(run: dict[str, Any]) -> None:
+    """Draw one chart for each loss of a search other than the natural and adversarial losses."""
+    log = session.run_log()
+    if names := objectives.further(log.objectives(run["id"])):
+        section("Further losses", "alphas split, before coefficients")
+        _plot(run, _losses, key="run_further_losses", height=30 + 160 * objectives.rows_of(names),
+              label=f"Over the steps: {', '.join(map(objectives.title_of, names))}",
+              data=partial(log.objectives, run["id"], EVERY))
+
+
+def _weighting(run: dict[str, Any]) -> None:
+    """Draw the weights of a search's objectives and the angles between their gradients, with an explanation."""
+    log, name = session.run_log(), run["config"].get("weighting", "mgda")
+    solver = WEIGHTINGS[name].title if name in WEIGHTINGS and WEIGHTINGS[name].follows_gradients else ""
+    section("Weights of the losses", f"{f'chosen by {solver}' if solver else 'fixed'}, and the angle between the gradients")
+    _plot(run, _weights_and_angle, key="run_mgda", height=352, data=partial(log.objectives, run["id"], EVERY),
+          label="Weights of the losses and angle between their gradients over the steps")
+    count = log.objectives(run["id"])["objective"].nunique()
+    explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "", count)
+    st.html(f'<p class="rp-note">{escape(explained)}</p>')
+    if name == "mgda":
+        live_html(feed_of(f"training:{run['id']}", _at_vertex, run["id"]), key="run_vertex", live=run["status"] in CHANGING)
+
+
+def _plot(run: dict[str, Any], draw: Callable[..., go.Figure], *args: Any, key: str, height: int,
+          data: Callable[[], pd.DataFrame], label: str) -> bool:
+    """Show a chart of a run, low while it is empty. Return True if it has data.
+
+    Args:
+        run: row of the run, from `RunLog.run`.
+        draw: function of the run log, the id of the run and `args` that returns the figure.
+        args: further arguments of `draw`.
+        key, height, data, label: those of `live_plot`.
+    """
+    feed = feed_of(f"training:{run['id']}", draw, run["id"], *args)
+    figure = draw(session.run_log(), run["id"], *args)
+    live_plot(figure, key=key, height=height if figure.data else WAITING_HEIGHT, label=label, data=data,
+              feed=feed if run["status"] in CHANGING else None)
+    return bool(figure.data)
+
+
+def _trade_off(log: RunLog, run_id: str, split: str, one_network: bool) -> go.Figure:
+    return trade_off(log.curves(run_id), log.steps_curve(run_id, list(NAMES)), split=split, joined=one_network)
+
+
+def _losses(log: RunLog, run_id: str) -> go.Figure:
+    return objectives.further_losses(log.objectives(run_id))
+
+
+def _weights_and_angle(log: RunLog, run_id: str) -> go.Figure:
+    return mgda.weights_and_angle(log.objectives(run_id))
+
+
+def _at_vertex(log: RunLog, run_id: str) -> str:
+    """Return as HTML how often the newest steps followed one loss alone."""
+    words = mgda.in_words(log.share_at_vertex(run_id, VERTEX_STEPS))
+    return f'<p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>'
+
+
+def _lacks(run: dict[str, Any], name: str) -> bool:
+    """Return True if the search method of a run is known and has no setting with this name."""
+    return run["method"] in METHODS and name not in METHODS[run["method"]].config.model_fields

@@ -1,0 +1,183 @@
+"""Values that the server sends to open pages whenever they change: figures and pieces of HTML, without a rerun of the page.
+
+A page draws a value once. The hub (`hub.Hub`) draws it again when its data have changed, and sends what differs: for a figure,
+the new points of each trace. The same function draws the value for the page and for the hub, so both show the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import plotly.graph_objects as go
+
+MOST_VALUES = 256
+# A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
+# times the processor time of a drawing, within these bounds in seconds.
+SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 20
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The source of a value that changes while a page is open.
+
+    Attributes:
+        topic: topic of the hub; the value may have changed when the signature of the topic has changed.
+        draw: function that returns the value from the run log. The hub's thread calls it, so it must not use the page's session.
+        signature: signature of the topic before the page calls `draw`.
+        about: what `draw` depends on besides the run log, as a text.
+    """
+
+    topic: str
+    draw: Callable[[], go.Figure | str]
+    signature: str
+    about: str = ""
+
+    def name(self, key: str) -> str:
+        """Return the name of the value, given the key of the chart or text. It stands for one function of the run log."""
+        return f"{key} {self.topic} {self.about}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value at one time.
+
+    Attributes:
+        text: a figure as JSON, or HTML.
+        revision: hash of the text.
+        is_figure: True if the text is a figure.
+    """
+
+    text: str
+    revision: str
+    is_figure: bool
+
+    @classmethod
+    def of(cls, drawn: go.Figure | str) -> Value:
+        """Return the value of a figure or of a piece of HTML."""
+        is_figure = not isinstance(drawn, str)
+        text = str(drawn.to_json()) if isinstance(drawn, go.Figure) else str(drawn)
+        return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], is_figure)
+
+
+@dataclass
+class LiveValue:
+    """A feed with its newest value.
+
+    Attributes:
+        feed: the feed.
+        value, before: the newest value, and the one that it replaced.
+        signature: signature of the feed's topic before the newest value was drawn.
+        rests_until: time until which the value is not drawn again, on the monotonic clock.
+        patches: {revision: message that leads from this revision to the newest value}.
+    """
+
+    feed: Feed
+    value: Value
+    before: Value | None = None
+    signature: str = ""
+    rests_until: float = 0.0
+    patches: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def take(self, feed: Feed, value: Value) -> None:
+        """Take over a value that a page has just drawn, and its feed."""
+        self.feed, self.signature = feed, feed.signature
+        if value.revision != self.value.revision:
+            self.before, self.value, self.patches = self.value, value, {}
+
+    def is_due(self, signature: str, now: float) -> bool:
+        """Return True if the value must be drawn again, given the topic's signature and the time on the monotonic clock."""
+        return signature != self.signature and now >= self.rests_until
+
+    def draw(self, signature: str, now: float) -> None:
+        """Draw the value again. If that fails, the value stays until the next change."""
+        self.signature, started = signature, time.thread_time()
+        self.take(replace(self.feed, signature=signature), Value.of(self.feed.draw()))
+        if self.value.is_figure:
+            self.rests_until = now + min(LONGEST_S, max(SHORTEST_S, REST * (time.thread_time() - started)))
+
+    def since(self, revision: str) -> dict[str, Any]:
+        """Return the message that leads from a revision to the newest value."""
+        if revision not in self.patches:
+            base = self.before if self.before is not None and self.before.revision == revision else None
+            change = figure_change(base.text, self.value.text) if base is not None and self.value.is_figure else None
+            content = {"text": self.value.text} if change is None else {"from": revision} | change
+            self.patches[revision] = {"revision": self.value.revision} | content
+        return self.patches[revision]
+
+
+class LiveValues:
+    """The live values of all pages, by name. The same name always stands for the same function of the run log."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, LiveValue] = {}
+
+    def offer(self, name: str, feed: Feed, value: Value) -> None:
+        """Take over a value that a page has just drawn, so that it can be kept up to date."""
+        known = self._known.pop(name, None) or LiveValue(feed, value)
+        known.take(feed, value)
+        self._known[name] = known
+        while len(self._known) > MOST_VALUES:
+            self._known.pop(next(iter(self._known)), None)
+
+    def due(self, names: Iterable[str], signature: Callable[[str], str]) -> list[Callable[[], None]]:
+        """Return a function for each of the named values whose data have changed, which draws the value again.
+
+        Args:
+            names: names of the values.
+            signature: function that returns the signature of a topic.
+        """
+        now = time.monotonic()
+        live = [self._known[name] for name in names if name in self._known]
+        return [partial(one.draw, current, now) for one in live if one.is_due(current := signature(one.feed.topic), now)]
+
+    def news(self, shown: dict[str, str]) -> dict[str, dict[str, Any] | None]:
+        """Return {name: message} for the values that a page shows out of date, and set their newest revisions in `shown`.
+
+        Unknown values have None as their message, and are removed from `shown`. The page must then draw them itself.
+        """
+        messages: dict[str, dict[str, Any] | None] = {}
+        for name, revision in list(shown.items()):
+            live = self._known.get(name)
+            if live is None:
+                messages[name] = None
+                shown.pop(name, None)
+            elif live.value.revision != revision:
+                messages[name] = live.since(revision)
+                shown[name] = live.value.revision
+        return messages
+
+
+def figure_change(before: str, after: str) -> dict[str, Any] | None:
+    """Return what turns one figure into another, or None if their traces do not correspond.
+
+    Args:
+        before, after: figures as JSON.
+
+    Returns:
+        {"traces": {number of a trace: {attribute: [number of points to keep from the beginning, points that follow]}}}, only with
+        what has changed, and the key "layout" with the whole layout if that has changed.
+    """
+    old, new = json.loads(before), json.loads(after)
+    if len(old["data"]) != len(new["data"]):
+        return None
+    traces = {}
+    for number, (one, other) in enumerate(zip(old["data"], new["data"], strict=True)):
+        changed = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+        if any(not isinstance(trace.get(name), list) for name in changed for trace in (one, other)):
+            return None
+        if changed:
+            traces[str(number)] = {name: _tail(one[name], other[name]) for name in sorted(changed)}
+    return {"traces": traces} | ({} if old["layout"] == new["layout"] else {"layout": new["layout"]})
+
+
+def _tail(old: list[Any], new: list[Any]) -> list[Any]:
+    """Return the number of points that two lists share from the beginning, and the points of the new list that follow."""
+    shared = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other),
+                  min(len(old), len(new)))
+    return [shared, new[shared:]]

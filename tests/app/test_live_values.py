@@ -1,0 +1,109 @@
+"""Charts and texts whose changes reach open pages without a rerun."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import psutil
+import pytest
+
+from app import session
+from app.live_channel import shown
+from app.live_values import Feed, LiveValues, Value, figure_change
+from tests import sample_runs
+from tests.app.pages import component_data, open_page, text_of
+
+
+def figure(*points: float, name: str = "natural", top: float = 1.0) -> go.Figure:
+    """Return a figure with a line through the points, and another line that never changes."""
+    drawn = go.Figure(layout={"yaxis": {"range": [0, top]}})
+    drawn.add_scatter(x=list(range(len(points))), y=list(points), name=name)
+    return drawn.add_scatter(x=[0, 1], y=[1, 2])
+
+
+def applied(before: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return a figure with a change, as the browser makes it."""
+    traces = [trace | {name: trace[name][:keep] + more for name, (keep, more) in change["traces"].get(str(number), {}).items()}
+              for number, trace in enumerate(before["data"])]
+    return before | {"data": traces, "layout": change.get("layout", before["layout"])}
+
+
+@pytest.mark.parametrize(("before", "after", "sent"), [
+    (figure(1, 2), figure(1, 2, 3), {"traces": {"0": {"x": [2, [2]], "y": [2, [3.0]]}}}),
+    (figure(1, 2, 3), figure(1, 5), {"traces": {"0": {"x": [2, []], "y": [1, [5.0]]}}}),
+    (figure(1, 2), figure(1, 2), {"traces": {}}),
+])
+def test_only_the_points_that_differ_are_sent(before: go.Figure, after: go.Figure, sent: dict[str, Any]):
+    change = figure_change(before.to_json(), after.to_json())
+    assert change == sent
+    assert applied(json.loads(before.to_json()), sent) == json.loads(after.to_json())
+
+
+def test_a_layout_is_sent_whole_and_other_changes_need_the_whole_figure():
+    change = figure_change(figure(1, 2).to_json(), figure(1, 2, top=3).to_json())
+    assert change and not change["traces"] and change["layout"]["yaxis"]["range"] == [0, 3]
+    assert figure_change(figure(1, 2).to_json(), figure(1, 2, name="adversarial").to_json()) is None
+    assert figure_change(figure(1, 2).to_json(), go.Figure().to_json()) is None
+
+
+def test_a_page_gets_the_difference_if_it_shows_the_value_before_and_else_the_whole_value():
+    points, values = [1.0, 2.0], LiveValues()
+    feed = Feed("training", lambda: figure(*points), "a")
+    first = Value.of(feed.draw())
+    values.offer("chart", feed, first)
+    current, late = {"chart": first.revision, "gone": "x"}, {"chart": "an older revision"}
+    assert values.due(["chart"], lambda topic: "a") == []  # nothing has happened to the data
+    assert values.news(current) == {"gone": None} and current == {"chart": first.revision}
+
+    points.append(3.0)
+    (draw,) = values.due(["chart", "gone"], lambda topic: "b")
+    draw()
+    newest = Value.of(figure(*points))
+    assert values.news(current)["chart"] == {"revision": newest.revision, "from": first.revision,
+                                             "traces": {"0": {"x": [2, [2]], "y": [2, [3.0]]}}}
+    assert values.news(late)["chart"] == {"revision": newest.revision, "text": newest.text}
+    assert values.news(current) == values.news(late) == {}
+    assert values.due(["chart"], lambda topic: "c") == []  # a figure rests after it has been drawn
+
+
+def test_a_malformed_message_of_a_page_shows_nothing():
+    assert shown({"topics": ["runs", 3], "values": {"chart": "a", "text": 4}}) == (["runs"], {"chart": "a"})
+    assert shown(["runs"]) == shown({"topics": "runs", "values": ["chart"]}) == ([], {})
+
+
+def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path):
+    folder = sample_runs.write_run_json(empty, "20261118-0910-arnas-digits-0a01", "search", created=time.time())
+    events = sample_runs.EventsFile(folder, t=time.time())
+    me = psutil.Process()
+    sample_runs.write_process(folder, events, pid=me.pid, started=me.create_time())
+    sample_runs.write_search_steps(events, 5)
+    test = open_page("run", id=folder.name)
+    drawn = component_data(test, "rampart_live_plot") + component_data(test, "rampart_live_html")
+    values = {data["feed"]: data["revision"] for data in drawn if data["feed"]}
+    assert {name.split()[0] for name in values} == {
+        "run_progress", "run_figures", "run_trade_off", "run_mgda", "run_vertex",
+        "run_heat_accurate", "run_cell_graph_live", "run_lines_accurate"}
+    assert "5 of 40 steps" in text_of(test)
+
+    hub, inbox = session.hub(), queue.Queue[dict[str, Any]]()
+    before = [hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series", "epochs")]
+    page = hub.connect(lambda text: inbox.put(json.loads(text)["values"]))
+    hub.show(page, [f"head:{folder.name}"], values)
+    sample_runs.write_search_steps(events, 1)
+    found: dict[str, Any] = {}
+    while not {"run_progress", "run_trade_off", "run_lines_accurate"} <= found.keys():
+        found |= {name.split()[0]: message for name, message in inbox.get(timeout=20).items()}
+    hub.leave(page)
+    for chart in ("run_trade_off", "run_lines_accurate"):
+        assert all(lists["x"][1][-1] == 6 for lists in found[chart]["traces"].values()) and "text" not in found[chart]
+    assert "6 of 40 steps" in found["run_progress"]["text"]
+    # Nothing that needs a rerun of a panel has happened.
+    assert [hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series", "epochs")] == before
+    fresh = open_page("run", id=folder.name)
+    drawn = component_data(fresh, "rampart_live_plot") + component_data(fresh, "rampart_live_html")
+    assert {data["feed"]: data["revision"] for data in drawn if data["feed"]} == page.values
