@@ -1,8 +1,8 @@
 """A Plotly chart whose data can change without replacing the DOM node and without losing the reader's zoom.
 
 `st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
-component creates one node per key. If the figure has changed, it updates the node with `Plotly.react`. Two buttons above the
-chart save the chart as SVG or PNG. The dashboard's own server delivers plotly.min.js, so no other server is contacted.
+component creates one node per key. If the figure has changed, it updates the node with `Plotly.react`. The menu
+below the chart saves its data and the figure. The dashboard's own server delivers plotly.min.js, so no other server is contacted.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ import streamlit as st
 
 from app.assets import asset
 from app.components.chart_table import chart_table
-from app.components.export_menu import export_menu
+from app.components.downloads import export_menu
+from app.downloads import named
 
 _component = st.components.v2.component("rampart_live_plot", html='<div class="rp-plot"></div>', js=asset("live_plot.js"),
                                         isolate_styles=False)
 
 
-def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320,
-              data: Callable[[], pd.DataFrame] | None = None) -> None:
+def live_plot(figure: go.Figure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,
+              file: str = "") -> None:
     """Draw a figure from `app.charts`. The reader's zoom is kept when the data change.
 
     Args:
         figure: figure styled by `charts.frame.themed`.
         key: name of the chart, unique on the page. A figure drawn under a new key is a new chart without zoom.
         label: description for screen readers, for example "Loss per epoch".
+        data: function that returns the data of the chart, unsampled and at full precision. If the figure is not empty, a menu
+            below the chart saves them and the figure (`export_menu`).
         height: height in pixels.
-        data: function that returns the data of the chart, unsampled. With it, and if the figure is not empty, a menu below the
-            chart saves the data and the figure (`export_menu`).
+        file: name of the saved files, without their ending. By default it is made from the key.
     """
     text = figure.to_json()
     revision = hashlib.sha1(text.encode()).hexdigest()[:12]
     _component(data={"figure": text, "revision": revision, "height": height, "label": label, "name": key}, key=key)
-    if data is not None and figure.data:
-        export_menu(key.replace("_", "-"), data, key=key, chart=key)
     if figure.data:
         chart_table(key, label)
+        with st.container(key=f"rp-exportof-{key}"):
+            export_menu(file or named(key.replace("_", "-")), data, key=key, chart=key)

@@ -33,6 +33,7 @@ def ranking(front: Front, measure: Measure) -> None:
         st.caption(f"Appears when {FEWEST} networks from searches with a supernet have been attacked under this protocol.")
         return
     live_plot(ranking_figure(rows, measure), key=f"pareto_ranking_{measure.name}", height=380,
+              file=f"supernet-ranking-{measure.name}", data=lambda: rows.assign(value_is=measure.name, images=measure.images),
               label=f"{measure.title} of the retrained network over the adversarial accuracy of its supernet")
     columns = {"supernet accuracy": rows["supernet"].tolist(), measure.phrase: rows["value"].tolist()}
     result = correlate(columns, "supernet accuracy", measure.phrase)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from app import session, theme
@@ -95,11 +97,13 @@ def running(shown: View) -> None:
     rows = session.run_log().runs().set_index("id")
     known: dict[str, Mapping[str, Any]] = {name: rows.loc[name] for one in shown.running if (name := one.id) in rows.index}
     columns: tuple[StaticColumn[Entry], ...] = (
-        StaticColumn("Run", _name_html, names_row=True, look="rp-name"),
+        StaticColumn("Run", _name_html, names_row=True, look="rp-name", data=lambda one: {"run": one.id, "title": one.title}),
         StaticColumn("Kind", lambda one: theme.KIND_TITLES.get(one.kind, one.kind)),
         StaticColumn("Device", lambda one: _device_text(one.device)),
-        StaticColumn("Progress", lambda one: _progress_html(known.get(one.id, {}).get("progress")), right=True),
-        StaticColumn("Time left", lambda one: EMPTY if one.left_s is None else in_words(one.left_s), right=True))
+        StaticColumn("Progress", lambda one: _progress_html(known.get(one.id, {}).get("progress")), right=True,
+                     data=lambda one: {"progress": known.get(one.id, {}).get("progress")}),
+        StaticColumn("Time left", lambda one: EMPTY if one.left_s is None else in_words(one.left_s), right=True,
+                     data=lambda one: {"time_left_s": one.left_s}))
     st.html(html_table(columns, shown.running, label="Running runs", look="rp-queue"))
 
 
@@ -131,7 +135,8 @@ def waiting(shown: View) -> None:
         return
     place = st.container()
     action = table(COLUMNS, [row_of(number, one) for number, one in enumerate(shown.waiting, start=1)], key="queue_table",
-                   label="Waiting runs", selected=st.session_state.get("queue.selected"), sort=UNSORTED)
+                   label="Waiting runs", selected=st.session_state.get("queue.selected"), sort=UNSORTED, file="queue-waiting",
+                   data=lambda: pd.DataFrame(map(asdict, shown.waiting)))
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     if action.clicked and action.clicked != st.session_state.get("queue.selected"):

@@ -39,10 +39,13 @@ def studies() -> None:
     busy = sum(one.status in ACTIVE for one in readable)
     section(plural(len(everything), "study").replace("studys", "studies"), f"{busy} in progress" if busy else "")
     columns: tuple[StaticColumn[Overview], ...] = (
-        StaticColumn("Question and answer", question_html, names_row=True, look="rp-name"),
-        StaticColumn("Status", lambda one: Markup(study_chip_html(one.status))),
-        StaticColumn("Cells", cells_html), StaticColumn("Time left", left_words, right=True),
-        StaticColumn("Launched", lambda one: launched_words(one.study.created), right=True))
+        StaticColumn("Question and answer", question_html, names_row=True, look="rp-name", data=lambda one: {
+            "study": one.study.id, "question": one.study.question, "answer": answer_words(one)}),
+        StaticColumn("Status", lambda one: Markup(study_chip_html(one.status)), data=lambda one: {"status": one.status}),
+        StaticColumn("Cells", cells_html, data=lambda one: {"cells": len(one.results.cells), "cells_done": one.results.done}),
+        StaticColumn("Time left", left_words, right=True, data=lambda one: {"time_left_s": one.left.seconds}),
+        StaticColumn("Launched", lambda one: launched_words(one.study.created), right=True,
+                     data=lambda one: {"created_unix_s": one.study.created}))
     st.html(html_table(columns, readable, label="Studies", look="rp-studies"))
     for sentence in everything:
         if isinstance(sentence, str):
