@@ -49,7 +49,8 @@ def measure_columns(measure: Measure, value: Value | None) -> dict[str, object]:
     """Return the value of a measure as columns, with its unit in the name; an accuracy with its interval and images."""
     name = measure.name.replace("-", "_") if not measure.is_accuracy else measure.name
     if not measure.is_accuracy:
-        return {f"{name}_{measure.unit}" if measure.unit else name: value and value.value}
+        return {f"{name}_{measure.unit}" if measure.unit else name: value and value.value * measure.factor} | (
+            {f"{name}_device": measure.where if value else None} if measure.where else {})
     return {name: value and value.value, f"{name}_low": value and value.low, f"{name}_high": value and value.high,
             f"{name}_images": measure.images}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from app.charts.data import accuracy_columns
+from engine.report.latency import latency_columns
 from engine.study.means import Mean, mean_of
 from engine.study.measures import further_results
 from engine.study.results import ArmResult, Results
@@ -20,8 +21,8 @@ def networks_frame(results: Results) -> pd.DataFrame:
                 accuracies |= accuracy_columns(name, measured)
             rows.append({"arm": arm.name, "search_seed": one.cell.search_seed, "retraining": one.cell.index + 1, "run": one.run}
                         | {name: value for name, value in one.measures.items() if name not in one.accuracies} | accuracies
-                        | {"parameters": one.parameters, "macs": one.macs, "search_s": one.search_s,
-                           "reliability": one.badge.colour} | study_columns(results))
+                        | {"parameters": one.parameters, "macs": one.macs, "search_s": one.search_s}
+                        | latency_columns(one.latencies) | {"reliability": one.badge.colour} | study_columns(results))
     return pd.DataFrame(rows)
 
 
@@ -43,7 +44,8 @@ def arms_frame(results: Results) -> pd.DataFrame:
         means: dict[str, object] = {"arm": arm.name, "search_seeds": len(arm.units)}
         for name in ("endpoint", "natural", *further_results(results.study)):
             means |= mean_columns(name, mean_of(arm.measured(name)))
-        rows.append(means | cost_columns(arm) | study_columns(results))
+        rows.append(means | cost_columns(arm) | {"latency_s": results.latency(arm), "latency_device": results.latency_place}
+                    | study_columns(results))
     return pd.DataFrame(rows)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import streamlit as st
 
+from app import session
 from app.components.form import label_of
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.settings import setting_text
@@ -14,6 +15,7 @@ from app.components.states import section
 from app.components.status import status_chip_html
 from app.formats import EMPTY, accuracy, count, escape, interval, missing, moment, percent, plural, with_interval
 from app.theme import KIND_TITLES
+from engine.report.latency import SINGLE, Latencies, latencies_of, latency_columns, milliseconds
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference, setting_differences
 from engine.search.methods.registry import METHODS
 
@@ -45,7 +47,22 @@ def results(runs: Sequence[ComparedRun]) -> None:
     ways = {run.measured for run in runs if not missing(run.row["natural_accuracy"])}
     note = ("Accuracies under attack with 95 % Wilson intervals where a test split was attacked."
             + (" These accuracies were measured in different ways, so do not compare them across rows." if len(ways) > 1 else ""))
-    st.html(html_table(RESULTS, runs, label="Results of the compared runs", note=note))
+    measured = latencies_of(session.run_log())
+    latency: StaticColumn[ComparedRun] = StaticColumn(
+        "Latency", lambda run: latency_html(measured.get(run.id, {})), right=True,
+        data=lambda run: latency_columns(measured.get(run.id, {})))
+    if any(run.id in measured for run in runs):
+        note += " Latency: 1 image, measured by attack runs; it compares only on one device."
+        shown = [*RESULTS[:-1], latency, RESULTS[-1]]
+    else:
+        shown = list(RESULTS)
+    st.html(html_table(shown, runs, label="Results of the compared runs", note=note))
+
+
+def latency_html(measured: Latencies) -> str | Markup:
+    """Return the latency of 1 image with its device on a second line; a dash if it was not measured."""
+    one = measured.get(SINGLE)
+    return EMPTY if one is None else with_label(milliseconds(one.median_s), one.place)
 
 
 def result_data(run: ComparedRun, name: str) -> dict[str, object]:

@@ -27,6 +27,7 @@ from app.fronts import Front, front_of
 from app.theme import BADGES
 from engine.attack.catalogue import NATURAL, WORST
 from engine.report.dominance import Standing, verdicts
+from engine.report.latency import common_place
 from engine.report.pareto import Measure, Value, measures_of
 from engine.report.robustness import NetworkRow, RobustnessTable
 
@@ -95,7 +96,7 @@ def networks(chosen: RobustnessTable) -> Front:
               label=f"{choices.view.y.title} over {choices.view.x.phrase} of attacked networks",
               data=partial(front_frame, front, chosen), file=f"pareto-{chosen.dataset}-{chosen.protocol}")
     clicked = picked(key)
-    st.caption(caption(front, rows, choices))
+    st.caption(" ".join(filter(None, (caption(front, rows, choices), latency_words(chosen)))))
     clicked = networks_table(rows, front, selected, chosen) or clicked
     if clicked:
         address.choose(protocol=chosen.protocol, selected=[run for run in selected if run != clicked]
@@ -126,6 +127,21 @@ def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
     parts.append("Networks with equal values stand side by side." if _some_coincide(rows, front, choices.view) else "")
     parts.append(f"Signs are reliability badges ({GLYPHS}). A point is a checkpoint, not its method.")
     parts.append(unequal_sizes(pd.DataFrame([{"parameters": row.parameters, "macs": row.macs} for row in rows], dtype="float")))
+    return " ".join(filter(None, parts))
+
+
+def latency_words(table: RobustnessTable) -> str:
+    """Return sentences that say where latencies were measured, and how many networks have none on this device."""
+    place = common_place(row.latencies for row in table.rows)
+    unknown = sum(not row.latencies for row in table.rows)
+    elsewhere = sum(bool(row.latencies) and row.latencies[min(row.latencies)].place != place for row in table.rows)
+    parts = [f"Latency: median of repeated passes in evaluation mode on {place}." if place else ""]
+    if elsewhere:
+        parts.append(f"{plural(elsewhere, 'network')} measured on another device {'is' if elsewhere == 1 else 'are'} left out "
+                     "of it.")
+    if unknown:
+        parts.append(f"{plural(unknown, 'network')} of older runs {'has' if unknown == 1 else 'have'} no latency; attack "
+                     f"{'it' if unknown == 1 else 'them'} again to measure it.")
     return " ".join(filter(None, parts))
 
 

@@ -21,6 +21,7 @@ from app.formats import EMPTY, capitalised, count, duration, escape, percent, pl
 from app.studies import as_text
 from app.theme import cell_title
 from engine.command import line_of
+from engine.report.latency import milliseconds
 from engine.report.words import signed_text
 from engine.study.answer import conditions_text, endpoint_text
 from engine.study.contrasts import Contrast, Interval, p_text, points_text
@@ -67,7 +68,10 @@ def arms_table(results: Results) -> None:
         StaticColumn("Search time", lambda arm: duration(arm.mean("search_s")), right=True, data=cost_columns))
     ratio: StaticColumn[ArmResult] = StaticColumn(f"MACs against {results.study.reference}", partial(ratio_words, results),
                                                   right=True, data=lambda arm: {"macs_ratio": results.arm_ratio(arm)})
-    shown = [*columns[:-1], ratio, columns[-1]] if results.study.reference else columns
+    latency: StaticColumn[ArmResult] = StaticColumn("Latency", partial(latency_words, results), right=True, data=lambda arm: {
+        "latency_s": results.latency(arm), "latency_device": results.latency_place})
+    shown = [*columns[:-1], *([ratio] if results.study.reference else []), *([latency] if results.latency_place else []),
+             columns[-1]]
     st.html(html_table(shown, results.arms.values(), label="Arms", note=arms_note(results), facts=study_columns(results)))
 
 
@@ -79,7 +83,23 @@ def arms_note(results: Results) -> str:
         note += "; with one search seed, or equal means of all, the range of the networks' Wilson intervals"
     ratio = (f" MACs against {results.study.reference}: ratio of the means; below, the range over networks with equal seeds."
              if results.study.reference else "")
-    return f"{note}.{ratio}"
+    return f"{note}.{ratio}{latency_note(results)}"
+
+
+def latency_words(results: Results, arm: ArmResult) -> str:
+    """Return the mean latency of an arm as text; a dash if it is unknown."""
+    seconds = results.latency(arm)
+    return EMPTY if seconds is None else milliseconds(seconds)
+
+
+def latency_note(results: Results) -> str:
+    """Return what the latencies of the table mean, beginning with a space; "" if none was measured."""
+    place = results.latency_place
+    cells = [cell for arm in results.arms.values() for cell in arm.cells]
+    without = sum(not cell.latencies or cell.latencies[min(cell.latencies)].place != place for cell in cells)
+    left_out = (f"; {plural(without, 'network')} of older runs or other devices {'is' if without == 1 else 'are'} left out"
+                if without else "")
+    return f" Latency: 1 image on {place}{left_out}." if place else ""
 
 
 def mean_html(name: str, arm: ArmResult) -> str:
