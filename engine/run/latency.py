@@ -25,7 +25,7 @@ WARM_UP = 2  # passes that are not timed
 FEWEST, MOST = 3, 200  # timed passes
 SECONDS = 0.25  # time for the timed passes of one batch size
 LONGEST_S = 0.25  # a batch whose second pass takes longer is left out, except the first
-MOST_GAIN = 8  # a batch is at most so much faster than its images one by one; used before its first pass
+MOST_GAIN = 4  # a batch is at most so much faster than its images one by one; used before its first pass
 
 
 def latencies(network: nn.Module, image_shape: tuple[int, ...], device: str) -> list[LatencyMeasured]:
