@@ -17,10 +17,9 @@ from app.components.status import tag_html
 from app.components.study_answer import answer_words, marks_html, study_chip_html
 from app.components.study_editor import editor
 from app.components.study_example import NOTICE, offer, removal
-from app.components.study_outlook import rounded
 from app.components.study_questions import questions
 from app.components.table import age_text
-from app.formats import EMPTY, dataset_title, escape, plural
+from app.formats import EMPTY, dataset_title, escape, plural, rounded
 from app.studies import ACTIVE
 from engine.study.overview import Overview
 
