@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -21,10 +22,33 @@ from engine.preflight.forecast import Forecast, Total, forecast, size_text
 from engine.run import device
 from engine.study.estimate import Durations
 
-SOURCES = {"runs": "finished runs", "batches": "measured batches", "table": "our measurements of this preset"}
+SOURCES = {"runs": "finished runs", "similar": "finished runs with other settings", "batches": "measured batches", "table": "our measurements of this preset"}
 TASK = "launch.measuring"  # in the session: the task that measures batches
 MOST_ROWS = 12  # rows of the table of chains
-Row = tuple[str, Forecast]  # what distinguishes chains from the others of the launch, and their forecast
+
+
+@dataclass(frozen=True)
+class Row:
+    """Chains that cost the same.
+
+    Attributes:
+        name: values of the axes that distinguish the first of them.
+        forecast: their forecast.
+        sets: number of sets of chains with this forecast.
+    """
+
+    name: str
+    forecast: Forecast
+    sets: int
+
+    @property
+    def work_s(self) -> float | None:
+        """Durations of all their runs, summed; None if one is unknown."""
+        return None if self.forecast.work_s is None else self.sets * self.forecast.work_s
+
+    def runs(self, kind: str) -> int:
+        """Return their number of runs of a kind."""
+        return self.sets * self.forecast.counts[kind]
 
 
 @st.cache_resource(ttl=20, show_spinner=False)
@@ -76,7 +100,8 @@ def facts(each: Sequence[Forecast]) -> list[Fact]:
     text = f"{known[:1].upper()}{known[1:]}" if known else "Not known for these settings yet"
     text += f", from {' and '.join(SOURCES[one] for one in total.sources)}" if known and total.sources else ""
     text += ("; this machine was too busy for a larger batch, so measure again later" if any(one.is_upper for one in each) else
-             "; rough, from smaller batches" if any(one.is_rough for one in each) else "")
+             "; rough, from smaller batches" if any(one.is_rough for one in each) else
+             "; rough: measure for these settings" if "similar" in total.sources else "")
     return [Fact("good" if known else "note", "Forecast", f"{text}."),
             *(Fact("bad", "Does not fit", sentence) for sentence in total.warnings(session.runs_root()))]
 
@@ -87,23 +112,28 @@ def chain_table(chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
     if len(rows) < 2:
         return
     kinds = list(each[0].costs)
-    columns: list[StaticColumn[Row]] = [StaticColumn("Chain", lambda row: row[0], names_row=True)]
+    columns: list[StaticColumn[Row]] = [StaticColumn("Chain", lambda row: row.name, names_row=True)]
     columns += [_time_column(kind) for kind in kinds]
-    columns.append(StaticColumn("Together", lambda row: EMPTY if row[1].work_s is None else rounded(row[1].work_s), right=True,
-                                data=lambda row: {"work_s": row[1].work_s, "memory_bytes": row[1].memory or None}))
+    columns.append(StaticColumn("Together", lambda row: EMPTY if row.work_s is None else _unbroken(rounded(row.work_s)), right=True,
+                                data=lambda row: {"work_s": row.work_s, "memory_bytes": row.forecast.memory or None}))
     hidden = f" The first {MOST_ROWS} of {len(rows)} different chains." if len(rows) > MOST_ROWS else ""
     st.html(html_table(columns, rows[:MOST_ROWS], label="Forecast for each chain", look="rp-wrap", file="launch-forecast", note=(
-        f"Time of one run of each kind; a run that an earlier chain shares counts once.{hidden}")))
+        f"Number and time of the runs of each kind; a run that an earlier chain shares counts once.{hidden}")))
 
 
 def _time_column(kind: str) -> StaticColumn[Row]:
     def words(row: Row) -> str:
-        seconds, count = row[1].costs[kind].seconds, row[1].counts[kind]
+        seconds, count = row.forecast.costs[kind].seconds, row.runs(kind)
         return ("shared" if not count else EMPTY if seconds is None else
-                f"{rounded(seconds)}{f' × {count}' if count > 1 else ''}")
+                _unbroken(f"{f'{count} × ' if count > 1 else ''}{rounded(seconds)}"))
 
     return StaticColumn(KIND_TITLES[kind], words, right=True, data=lambda row: {
-        f"{kind}_s": row[1].costs[kind].seconds, f"{kind}_runs": row[1].counts[kind]})
+        f"{kind}_s": row.forecast.costs[kind].seconds, f"{kind}_runs": row.runs(kind)})
+
+
+def _unbroken(text: str) -> str:
+    """Return a text that is not broken into lines."""
+    return text.replace(" ", "\u00a0")
 
 
 def distinct(chains: Sequence[Variant], each: Sequence[Forecast]) -> list[Row]:
@@ -111,10 +141,14 @@ def distinct(chains: Sequence[Variant], each: Sequence[Forecast]) -> list[Row]:
 
     Chains with equal costs and numbers of runs are one row, which names the first of them and their number.
     """
-    rows: dict[object, list[Row]] = {}
+    rows: dict[object, list[Variant]] = {}
+    costs: dict[object, Forecast] = {}
     for chain, one in zip(chains, each, strict=True):
-        rows.setdefault((tuple(one.costs.items()), tuple(one.counts.items())), []).append((chain.launch.name, one))
-    return [(f"{alike[0][0]}{f' and {len(alike) - 1} more' if len(alike) > 1 else ''}", alike[0][1]) for alike in rows.values()]
+        key = tuple(one.costs.items()), tuple(one.counts.items())
+        rows.setdefault(key, []).append(chain)
+        costs[key] = one
+    return [Row(f"{alike[0].launch.name}{f' and {len(alike) - 1} more' if len(alike) > 1 else ''}", costs[key], len(alike))
+            for key, alike in rows.items()]
 
 
 def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast]) -> None:

@@ -179,4 +179,4 @@ def _cost(kind: str, method: str | None, preset: str, config: RunConfig, duratio
     if batches is not None:
         return batches
     seconds, from_runs = durations.of(kind, method, preset, config)
-    return Cost(seconds, source="" if seconds is None else "runs" if from_runs else "table")
+    return Cost(seconds, source="" if seconds is None else "similar" if from_runs else "table")

@@ -86,7 +86,8 @@ class Cost:
         memory: largest memory of its process in bytes; 0 if unknown.
         device_memory: largest memory on the GPU in bytes; 0 if unknown or on a CPU.
         disk: bytes in its folder; 0 if unknown.
-        source: "runs" (finished runs), "batches" (measured batches), "table" (our own measurements) or "".
+        source: "runs" (finished runs with the same settings), "batches" (measured batches), "similar" (finished runs with other
+            settings), "table" (our own measurements) or "".
         rough: True if full batches were extrapolated.
         upper: True if `seconds` is an upper bound.
     """
