@@ -13,7 +13,7 @@ import pandas as pd
 
 from engine.architecture.capacity import differ
 from engine.config import pixels_text
-from engine.report.words import count_text, dataset_text, plural_text
+from engine.report.words import about_text, count_text, dataset_text, plural_text, rounded_text
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -67,6 +67,16 @@ def duration(seconds: float | None) -> str:
     if whole < 2 * 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min".removesuffix(" 0 min")
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h".removesuffix(" 0 h")
+
+
+def rounded(seconds: float) -> str:
+    """Return an expected duration without needless digits: 329 as "5 min", 9000 as "2 h 30 min", 20 as "under 1 min"."""
+    return rounded_text(seconds)
+
+
+def about(seconds: float) -> str:
+    """Return an expected duration in words: "about 5 min", but "under 1 min" and "more than a year"."""
+    return about_text(seconds)
 
 
 def coarse(seconds: float) -> str:

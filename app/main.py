@@ -18,6 +18,7 @@ import streamlit as st  # noqa: E402
 
 from app import session, theme  # noqa: E402
 from app.components.connection import connection_notice  # noqa: E402
+from app.components.downloads import handle_downloads  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
@@ -105,6 +106,7 @@ def main() -> None:
     st.logo(HERE / "assets" / "rampart.svg", size="large")
     page = st.navigation(list(with_unknown(pages()).values()), position="top")
     connection_notice()
+    handle_downloads()
     try:
         session.prepare_static()
         if page.url_path not in WITHOUT_RUNS and not has_runs():

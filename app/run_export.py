@@ -1,15 +1,10 @@
-"""The list of runs as a file: exactly the runs that are shown, in their order, with every column at full precision."""
+"""The list of runs as a JSON file: exactly the runs that are shown, in their order, with every column at full precision."""
 
 from __future__ import annotations
 
 import json
 
 import pandas as pd
-
-
-def as_csv(kept: pd.DataFrame) -> bytes:
-    """Return runs as CSV with every column of `RunLog.runs`."""
-    return str(kept.drop(columns="group").to_csv(index=False)).encode()
 
 
 def as_json(kept: pd.DataFrame) -> bytes:

@@ -1,4 +1,5 @@
-"""The dashboard as a web application: Streamlit's pages and the connection that tells open pages about changes.
+"""The dashboard as a web application: Streamlit's pages, the connection that tells open pages about changes,
+and downloads.
 
 `streamlit run app/serve.py` starts it. It begins to read the runs at once, before the first page is opened.
 """
@@ -17,8 +18,7 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 
 import streamlit as st  # noqa: E402
 
-from app import session  # noqa: E402
-from app.live_channel import ROUTES  # noqa: E402
+from app import downloads, live_channel, session  # noqa: E402
 
 
 @asynccontextmanager
@@ -28,4 +28,4 @@ async def reading(_: st.App) -> AsyncIterator[None]:
     yield
 
 
-app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, lifespan=reading)
+app = st.App(Path(__file__).with_name("main.py"), routes=[*live_channel.ROUTES, *downloads.ROUTES], lifespan=reading)

@@ -10,20 +10,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from engine.config import RunConfig
 from engine.configuration_file import Configuration, value_of
-from engine.configuring import config_class
+from engine.configuring import build, config_class
 from engine.data.catalogue import DATASETS
-from engine.errors import ConfigError, shortened
+from engine.errors import ConfigError, RampartError, shortened
 from engine.registry import unknown_name
 from engine.requests import Launch
-from engine.run.chain import kinds_after
+from engine.run.chain import followers, inherited, kinds_after
+from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 
 MOST_CHAINS = 500
 NAMED = ("method", "dataset")  # axes that are not settings
+SEEDS = ("seed", "split_seed")  # settings that change no cost
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,21 @@ class Grid:
     def words(self) -> str:
         """The size of the grid in words, for example "5 seeds × 3 methods"."""
         return " × ".join(f"{len(values)} {_noun(name, len(values))}" for name, values in self.axes.items())
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The chains of a grid that differ at most in their seeds, so that they cost the same.
+
+    Attributes:
+        launch: one of these chains. Its name gives the values of all axes other than seeds; "" for a grid of seeds alone.
+        steps: (kind, validated configuration) of each run of the chain.
+        counts: {kind: number of runs}. Runs that an earlier variant shares are counted there.
+    """
+
+    launch: Launch
+    steps: list[tuple[str, RunConfig]]
+    counts: Mapping[str, int]
 
 
 def read_values(name: str, text: str) -> tuple[str, ...]:
@@ -157,6 +175,50 @@ def launches_of(base: Configuration, grid: Grid, parent: str | None = None) -> l
         ConfigError: a method or dataset is unknown.
     """
     return [_launch(base, dict(zip(grid.axes, values)), parent) for values in product(*grid.axes.values())]
+
+
+def variants_of(runs: Path, base: Configuration, grid: Grid, parent: str | None = None) -> list[Variant]:
+    """Return the chains of a grid, those that differ only in their seeds as one.
+
+    Args:
+        runs: folder of all runs.
+        base: the configuration that all chains have in common.
+        grid: the axes.
+        parent: id of the run that each chain follows; None without one.
+
+    Raises:
+        ConfigError: a combination of values is not possible. The message names it.
+    """
+    seeds = Grid({name: values for name, values in grid.axes.items() if name.rpartition(".")[2] in SEEDS})
+    others = {name: values for name, values in grid.axes.items() if name not in seeds.axes}
+    kinds = (base.kind, *base.then)
+    numbers, counted, found = seeds.runs_of(kinds), set(), []
+    for values in product(*others.values()):
+        chosen = dict(zip(others, values))
+        launch = _launch(base, chosen, parent)
+        counts, before = {}, []
+        for kind in kinds:
+            before += [value for name, value in chosen.items() if (name.rpartition(".")[0] or kinds[0]) == kind]
+            identity = (kind, *before)
+            counts[kind] = 0 if identity in counted else numbers[kind]
+            counted.add(identity)
+        found.append(Variant(launch, _steps(runs, launch), counts))
+    return found
+
+
+def _steps(runs: Path, launch: Launch) -> list[tuple[str, RunConfig]]:
+    """Return the (kind, validated configuration) of each run of a launch."""
+    changes = dict(launch.config) if isinstance(launch.config, Mapping) else launch.config.model_dump()
+    try:
+        config = build(launch.kind, launch.method, str(changes["dataset"]), launch.preset, changes)
+        if launch.parent:
+            config = inherited(RunFolder(runs, launch.parent).read_run(), config, set(changes))
+        return [(launch.kind, config), *followers(launch.kind, config, launch.method, launch.preset, launch.then,
+                                                  launch.then_changes)]
+    except RampartError as refusal:
+        if not launch.name:
+            raise
+        raise ConfigError(f"The combination {launch.name} is not possible. {refusal}") from None
 
 
 def _launch(base: Configuration, chosen: Mapping[str, str], parent: str | None) -> Launch:

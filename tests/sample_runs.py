@@ -188,6 +188,13 @@ def write_evaluation(events: EventsFile, protocol: Protocol, network: str) -> No
                  checkpoint="best", preprocessing={})
 
 
+def write_latency(events: EventsFile, seconds: float, *, hardware: str = "AMD EPYC 7B13") -> None:
+    """Write the latency of a network on a processor: for one image, and 16 times as long for a batch of 64."""
+    for batch, median in ((1, seconds), (64, 16 * seconds)):
+        events.write("latency", batch=batch, median_s=median, low_s=0.9 * median, high_s=1.2 * median, repeats=9, device="cpu",
+                     hardware=hardware, threads=1)
+
+
 def write_checks(events: EventsFile, **findings: str) -> None:
     """Write one reliability check per keyword: its name and its finding."""
     for name, finding in findings.items():
@@ -276,15 +283,19 @@ def write_finished_chain(root: Path, *, name: str = "digits", created: float = S
 
 def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float = START, created: float = START,
                           autoattack: int = 31, epsilon: float = 0.15, parameters: int = PARAMETERS,
-                          macs: int = MACS, title: str = "ARNAS", hand_made: str = "", network: str = "") -> str:
+                          macs: int = MACS, title: str = "ARNAS", hand_made: str = "", network: str = "",
+                          latency_s: float | None = None, hardware: str = "AMD EPYC 7B13") -> str:
     """Write a finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images.
 
     Args:
         network: hash of the attacked weights; if empty, one that no other run has.
+        latency_s: latency of one image on `hardware`; None for an older run, which has measured none.
     """
     folder, events = _begun_attack(root, run, parent=parent, t=t, created=created, epsilon=epsilon, title=title,
                                    network=network or f"weights of {run}", parameters=parameters, macs=macs,
                                    hand_made=hand_made)
+    if latency_s is not None:
+        write_latency(events, latency_s, hardware=hardware)
     results = {"natural": ("Natural", 347), "fgsm": ("FGSM", 241), "pgd-20": ("PGD-20", 212)}
     for number, (attack, (title, correct)) in enumerate(results.items()):
         events.write("progress", phase="attack", done=number + 1, total=8, unit="blocks", passes=20 * number, detail=title)

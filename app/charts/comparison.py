@@ -34,12 +34,14 @@ class Coordinate:
         places: position of each run on the axis, from 0 (lower end) to 1 (upper end); None for a run without a value.
         texts: value of each run as text.
         ends: labels on the axis, as {position: text}: at both ends and, for a setting with few values, also in between.
+        values: value of each run at full precision; None on an axis of texts.
     """
 
     title: str
     places: tuple[float | None, ...]
     texts: tuple[str, ...]
     ends: Mapping[float, str]
+    values: tuple[float | None, ...] | None = None
 
 
 def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[str, Look], metric: str,
@@ -128,7 +130,7 @@ def numbers_axis(title: str, values: Sequence[float | None], texts: Sequence[str
     ends = [known[end] if short is None else short(end) for end in (low, high)]
     span = high - low
     places = tuple(None if value is None else (value - low) / span if span else 0.5 for value in values)
-    return Coordinate(title, places, tuple(texts), {0.0: ends[0], 1.0: ends[1]} if span else {0.5: ends[0]})
+    return Coordinate(title, places, tuple(texts), {0.0: ends[0], 1.0: ends[1]} if span else {0.5: ends[0]}, tuple(values))
 
 
 def words_axis(title: str, texts: Sequence[str]) -> Coordinate:

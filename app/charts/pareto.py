@@ -17,6 +17,7 @@ from app.charts.geometry import Range, add_band, add_line, boundary, padded, spr
 from app.charts.labels import places_of
 from app.formats import capitalised, duration, escape, plural, with_interval
 from engine.report.dominance import Standing
+from engine.report.latency import milliseconds
 from engine.report.pareto import Measure, Value
 
 SMALLEST, LARGEST, EQUAL = 9.0, 26.0, 11.0  # marker diameter, pixels
@@ -125,11 +126,13 @@ def value_text(measure: Measure, value: Value | None) -> str:
         return "not measured"
     if measure.is_accuracy:
         return f"{with_interval(value.value, value.low, value.high)}, {plural(measure.images, 'image')}"
+    if measure.unit == "ms":
+        return milliseconds(value.value)
     return duration(value.value) if measure.unit == "s" else f"{value.value:,.0f}"
 
 
 def _ticks(measure: Measure) -> dict[str, str]:
-    return {"ticksuffix": " %"} if measure.is_accuracy else {"ticksuffix": " s"} if measure.unit else {"tickformat": "~s"}
+    return {"ticksuffix": f" {measure.unit}"} if measure.unit else {"tickformat": "~s"}
 
 
 def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, float]]) -> tuple[Range, Range]:

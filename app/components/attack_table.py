@@ -18,11 +18,15 @@ NOTE = ("Accuracy: the share of test-split images that are still classified corr
         "attack. Rows with different numbers of images measure different samples.")
 COLUMNS: tuple[StaticColumn[dict[str, Any]], ...] = (
     StaticColumn("Attack", lambda row: row["title"], names_row=True),
-    StaticColumn("Accuracy", lambda row: Markup(f"{_bar(row['accuracy'])}{percent(row['accuracy'])}"), right=True),
-    StaticColumn("95 % interval", lambda row: interval(row["low"], row["high"]), right=True),
-    StaticColumn("Images", lambda row: count(row["images"]), right=True),
-    StaticColumn("Epsilon", lambda row: EMPTY if row["attack"] == NATURAL else epsilon(row["epsilon"]), right=True),
-    StaticColumn("Fingerprint", lambda row: code(row["fingerprint"])),
+    StaticColumn("Accuracy", lambda row: Markup(f"{_bar(row['accuracy'])}{percent(row['accuracy'])}"), right=True,
+                 data=lambda row: {name: row[name] for name in ("attack", "part_of", "accuracy")}),
+    StaticColumn("95 % interval", lambda row: interval(row["low"], row["high"]), right=True,
+                 data=lambda row: {"low": row["low"], "high": row["high"]}),
+    StaticColumn("Images", lambda row: count(row["images"]), right=True, data=lambda row: {"images": row["images"]}),
+    StaticColumn("Epsilon", lambda row: EMPTY if row["attack"] == NATURAL else epsilon(row["epsilon"]), right=True,
+                 data=lambda row: {"epsilon": row["epsilon"]}),
+    StaticColumn("Fingerprint", lambda row: code(row["fingerprint"]),
+                 data=lambda row: {"fingerprint": row["fingerprint"], "conditions": row.get("fields")}),
 )
 
 # Attacks whose rows are bold: natural accuracy (no attack), the worst case over all attacks, and suites of attacks.
@@ -37,7 +41,9 @@ def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
             images, accuracy, low, high and fingerprint.
         note: explanation of the columns, or "" for none.
     """
-    return html_table(COLUMNS, ordered(attacks).to_dict("records"), label="Accuracy under each attack", note=note, row_look=_look)
+    rows = ordered(attacks).to_dict("records")
+    return html_table(COLUMNS, rows, label="Accuracy under each attack", note=note, row_look=_look,
+                      file=f"{rows[0]['run']}-attacks" if rows and "run" in rows[0] else "")
 
 
 def ordered(attacks: pd.DataFrame) -> pd.DataFrame:

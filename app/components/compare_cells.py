@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 
 from app import address, session, theme
+from app.charts.data import votes_frame
 from app.charts.study import votes_figure, votes_height
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.components.study_results import agreement_words
+from app.downloads import named
 from app.drawing.cell_graph import cell_graph, changed_edges, legend
 from app.formats import escape, plural
 from engine.architecture.genotype import Genotype
@@ -80,4 +83,5 @@ def votes(groups: Sequence[RunGroup], genotypes: Mapping[str, Genotype]) -> None
         with column:
             st.html(f'<p class="rp-note"><b>{escape(theme.cell_title(kind))}</b><br>{escape(agreement_words(cell))}</p>')
             live_plot(votes_figure(cell, len(found)), key=f"compare_votes_{kind}", height=votes_height(cell),
-                      label=f"Votes on the edges of the {theme.cell_title(kind).lower()}")
+                      label=f"Votes on the edges of the {theme.cell_title(kind).lower()}",
+                      file=named("votes", chosen.label, kind), data=partial(votes_frame, cell, len(found), kind))

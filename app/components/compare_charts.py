@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -17,12 +18,14 @@ from app.charts.comparison import (
     parallel_figure,
     words_axis,
 )
+from app.charts.data import coordinates_frame
 from app.components.compare_tables import difference_text, result_text
 from app.components.form import label_of
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import capitalised, count, missing, percent, plural
 from app.theme import KIND_TITLES
+from engine.log.training_queries import EVERY
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference
 
 ALL_POINTS = 30_000  # of all lines together
@@ -69,7 +72,10 @@ def curves(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> None:
     lines = list({line.run: line for line in lines}.values())
     live_plot(overlay_figure(frame, lines, looks_of(line.group for line in lines), name, unit),
               key=f"compare_curves_{chosen}_{unit}",
-              height=400, label=f"{options[chosen]} of {plural(len(lines), 'run')} over the {unit}s")
+              height=400, label=f"{options[chosen]} of {plural(len(lines), 'run')} over the {unit}s",
+              file=f"compare-{name.replace('_', '-')}-{split}-by-{unit}",
+              data=lambda: log.overlay(list(sources.values()), name, split, statistics, EVERY, by_epoch=unit == "epoch").assign(
+                  metric=name, split=split, statistics=statistics))
     parts = [POINTS[unit]]
     if any(run.kind == "attack" for run in runs):
         parts.append("An attack is shown by the retraining of its network.")
@@ -85,7 +91,9 @@ def coordinates(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], differe
         return
     lines = lines_of(runs, groups)
     live_plot(parallel_figure(axes, lines, looks_of(line.group for line in lines)), key="compare_coordinates", height=400,
-              label=f"Settings and results of {plural(len(runs), 'run')} as parallel coordinates")
+              label=f"Settings and results of {plural(len(runs), 'run')} as parallel coordinates",
+              file="compare-settings-and-results",
+              data=partial(coordinates_frame, axes, [Line(run.id, run.label, run.label) for run in runs]))
     hidden = max(0, len(differences) - MOST_AXES)
     st.caption("Each line is a run. Axes of numbers run from the smallest to the largest value of these runs."
                + (f" {plural(hidden, 'further setting')} {'is' if hidden == 1 else 'are'} in the table above." if hidden else ""))

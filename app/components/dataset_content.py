@@ -29,14 +29,14 @@ def content(dataset: Dataset) -> Summary | None:
         problem(str(refusal), link=None)
         return None
     st.html(samples_html(dataset, _names(dataset), picture))
-    st.html(splits_html(found))
+    st.html(splits_html(found, dataset.name))
     return found
 
 
 def balance(dataset: Dataset, found: Summary) -> None:
     """Show the number of images of each class in each split, unless the dataset has too many classes."""
     if dataset.classes <= MOST_ROWS:
-        st.html(balance_html(found, _names(dataset)))
+        st.html(balance_html(found, _names(dataset), dataset.name))
 
 
 def _names(dataset: Dataset) -> list[str]:
@@ -61,29 +61,34 @@ def samples_html(dataset: Dataset, names: list[str], picture: str) -> str:
             f'<figcaption class="rp-label">Images of the weights split{more}. Test images are not shown.</figcaption></figure>')
 
 
-def splits_html(found: Summary) -> str:
-    """Return the table of the four splits."""
+def splits_html(found: Summary, name: str) -> str:
+    """Return the table of the four splits of the dataset `name`."""
     total = sum(split.images for split in found.splits)
     columns = (
         StaticColumn[SplitSummary]("Split", lambda split: Markup(
             f"<b>{split.name}</b><br><span class='rp-label'>{PURPOSES[split.name]}</span>"), names_row=True),
-        StaticColumn[SplitSummary]("Images", lambda split: f"{split.images:,}", right=True),
-        StaticColumn[SplitSummary]("Share", lambda split: f"{100 * split.images / total:.1f} %", right=True),
-        StaticColumn[SplitSummary]("Per class", lambda split: _range(split.per_class), right=True),
+        StaticColumn[SplitSummary]("Images", lambda split: f"{split.images:,}", right=True,
+                                   data=lambda split: {"images": split.images}),
+        StaticColumn[SplitSummary]("Share", lambda split: f"{100 * split.images / total:.1f} %", right=True,
+                                   data=lambda split: {"share": split.images / total}),
+        StaticColumn[SplitSummary]("Per class", lambda split: _range(split.per_class), right=True,
+                                   data=lambda split: {"images_per_class": list(split.per_class)}),
         StaticColumn[SplitSummary]("Hash", lambda split: code(split.hash)))
     note = (f"Splits of split_seed 0. Runs record the hash of all four splits, {found.split_hash}, and that of the "
             f"images and labels, {found.data_hash}.")
-    return html_table(columns, found.splits, label="Splits", note=note, look="rp-wrap")
+    return html_table(columns, found.splits, label="Splits", note=note, look="rp-wrap", file=f"{name}-splits")
 
 
-def balance_html(found: Summary, names: list[str]) -> str:
-    """Return the table with the number of images of each class in each split."""
+def balance_html(found: Summary, names: list[str], name: str) -> str:
+    """Return the table with the number of images of each class in each split of the dataset `name`."""
     columns = [StaticColumn[int]("Class", lambda label: names[label], names_row=True)]
     columns += [StaticColumn[int](split.name, lambda label, split=split: f"{split.per_class[label]:,}",  # type: ignore[misc]
-                                  right=True) for split in found.splits]
+                                  right=True, data=lambda label, split=split: {f"{split.name}_images": split.per_class[label]})  # type: ignore[misc]
+                for split in found.splits]
     totals = [sum(numbers) for numbers in zip(*(split.per_class for split in found.splits), strict=True)]
-    columns.append(StaticColumn[int]("All", lambda label: f"{totals[label]:,}", right=True))
-    return html_table(columns, range(len(names)), label="Images of each class")
+    columns.append(StaticColumn[int]("All", lambda label: f"{totals[label]:,}", right=True,
+                                     data=lambda label: {"images": totals[label]}))
+    return html_table(columns, range(len(names)), label="Images of each class", file=f"{name}-classes")
 
 
 def _range(numbers: tuple[int, ...]) -> str:

@@ -1,48 +1,53 @@
-"""Buttons that download a robustness table or the report of a network. Each file is made when its button is clicked."""
+"""A robustness table and the report of a network as files to download."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import pandas as pd
-import streamlit as st
 
 from app import evaluations, session
+from app.downloads import File
 from engine.report.formats import FORMATS, export, openings_of
+from engine.report.frames import MIMES
 from engine.report.html import network_report
 from engine.report.records import records
-from engine.report.robustness import RobustnessTable
+from engine.report.robustness import Distinctions, RobustnessTable
 
 
-def export_buttons(table: RobustnessTable) -> None:
-    """Show one download button per file format.
+def further_files(table: RobustnessTable) -> list[File]:
+    """Return a robustness table in the formats other than CSV and Parquet.
 
     A file contains the table, a comparison of every two networks in each column, and the number of times that runs have opened
     the test split so far. It equals the file that `rampart table` writes.
     """
-    with st.container(horizontal=True, gap="small"):
-        for name, form in FORMATS.items():
-            st.download_button(form.title, partial(_content, table, name),
-                               f"robustness-{table.protocol}{form.suffix}", form.mime, key=f"export_{table.protocol}_{name}",
-                               on_click="ignore", help=f"{form.text[0].upper()}{form.text[1:]}.")
+    return [File(form.title, f"{file_name(table)}{form.suffix}", form.mime, partial(_content, table, name),
+                 f"{form.text[0].upper()}{form.text[1:]}.") for name, form in FORMATS.items() if name not in MIMES]
 
 
-def report_button(run: str) -> None:
-    """Show the button that downloads the report of an attacked network as one HTML file.
+def file_name(table: RobustnessTable) -> str:
+    """Return the name of the files of a robustness table, without their ending."""
+    return f"robustness-{table.dataset}-{table.protocol}"
+
+
+def report_file(run: str) -> File:
+    """Return the report of an attacked network as one HTML file.
 
     Args:
         run: id of the attack run.
     """
-    st.download_button("Report (HTML)", partial(network_report, session.run_log(), run), f"{run}.html", "text/html",
-                       key=f"report_{run}", on_click="ignore",
-                       help="Protocol, settings, cells, curves, results, checks and images in one file that opens offline.")
+    return File("Report (HTML)", f"{run}-report.html", "text/html", partial(network_report, session.run_log(), run),
+                "Protocol, settings, cells, curves, results, checks and images in one file that opens offline.")
 
 
 def table_frame(table: RobustnessTable) -> pd.DataFrame:
-    """Return a robustness table with one row per network, as its files hold it, without the paired comparisons."""
-    return records(table, (), openings_of(session.run_log(), table)).to_pandas()
+    """Return a robustness table with one row per network, as its files hold it, with the paired comparisons."""
+    return records(table, _compared(table), openings_of(session.run_log(), table)).to_pandas()
 
 
 def _content(table: RobustnessTable, form: str) -> bytes:
-    compared = [evaluations.comparison(table, column.name) for column in table.columns]
-    return export(table, form, compared, openings_of(session.run_log(), table))
+    return export(table, form, _compared(table), openings_of(session.run_log(), table))
+
+
+def _compared(table: RobustnessTable) -> list[Distinctions]:
+    return [evaluations.comparison(table, column.name) for column in table.columns]

@@ -1,12 +1,18 @@
-"""Static HTML tables with accessible markup. All text is escaped unless it is `Markup`."""
+"""Static HTML tables with accessible markup, each with the menu that exports it. All text is escaped unless it is `Markup`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
+import pandas as pd
+
+from app.components.downloads import data_files, menu_html
+from app.downloads import named
 from app.formats import escape
 
 Item = TypeVar("Item")
@@ -26,6 +32,8 @@ class StaticColumn(Generic[Item]):
         right: True to align the column to the right, as for numbers.
         names_row: True if the cells of this column are the headings of their rows.
         look: CSS class of the cells of this column.
+        data: function that takes a row and returns what the exported file holds in place of the text, at full precision: {name of
+            a column, with its unit: value}. Without it, the file holds the text of the cell. Columns of numbers need it.
     """
 
     title: str
@@ -33,11 +41,13 @@ class StaticColumn(Generic[Item]):
     right: bool = False
     names_row: bool = False
     look: str = ""
+    data: Callable[[Item], Mapping[str, object]] | None = None
 
 
 def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, label: str, note: str = "", look: str = "",
-               row_look: Callable[[Any], str] = lambda row: "", group: Callable[[Any], str] | None = None) -> str:
-    """Return a table as HTML.
+               row_look: Callable[[Any], str] = lambda row: "", group: Callable[[Any], str] | None = None, file: str = "",
+               facts: Mapping[str, object] | None = None) -> str:
+    """Return a table as HTML, with the menu "Export" below it.
 
     Args:
         columns: columns from left to right.
@@ -47,13 +57,39 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
         look: additional CSS classes of the table.
         row_look: function that takes a row and returns its CSS class.
         group: function that takes a row and returns a heading. Adjacent rows with equal headings form a group under the heading.
+        file: name of the exported files, without their ending, and unique on the page. By default it is made from the label.
+        facts: {name of a column: value} for columns of the exported files that are the same in all rows, such as the protocol.
     """
-    columns = list(columns)
+    columns, rows = list(columns), list(rows)
+    name = file or named(label)
+    export = menu_html(data_files(name, exported(columns, rows, group, facts or {})), key=f"table.{name}")
     head = "".join(f'<th scope="col"{_class("rp-right" * one.right)}>{_html(one.title)}</th>' for one in columns)
     bodies = (_body(columns, members, row_look, title) for title, members in groupby(rows, group or (lambda row: "")))
     caption = f"<caption>{_html(note)}</caption>" if note else ""
     return (f'<div class="rp-scroll"><table{_class("rp-table", look)} aria-label="{escape(label)}">{caption}'
-            f"<thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>")
+            f"<thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>{export}")
+
+
+def exported(columns: list[StaticColumn[Any]], rows: list[Any], group: Callable[[Any], str] | None,
+             facts: Mapping[str, object]) -> Callable[[], pd.DataFrame]:
+    """Return a function that returns a table for its exported files. It holds values only, none of the row objects."""
+    lines = [({"group": group(row)} if group else {}) | _values(columns, row) | dict(facts) for row in rows]
+    return lambda: pd.DataFrame(lines)
+
+
+def _values(columns: list[StaticColumn[Any]], row: Any) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for column in columns:
+        values |= column.data(row) if column.data else {column.title: plain(column.cell(row))}
+    return values
+
+
+def plain(text: object) -> str:
+    """Return the content of a cell as plain text: tags left out, lines joined by commas."""
+    if not isinstance(text, Markup):
+        return str(text)
+    lines = re.sub(r"<br>|</div>", "\n", re.sub(r'<span[^>]*aria-hidden="true">[^<]*</span>', "", text))
+    return ", ".join(filter(None, (html.unescape(re.sub(r"<[^>]*>", " ", line)).strip() for line in lines.split("\n"))))
 
 
 def code(text: object) -> Markup:

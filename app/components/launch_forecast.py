@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
 from app import session
 from app.components.form import FormValues
+from app.components.html_table import StaticColumn, html_table
 from app.components.launch_choice import Choice
-from app.components.launch_steps import steps_of, then_changes
+from app.components.launch_grid import configuration_of
+from app.components.launch_steps import steps_of
 from app.components.preflight import Fact
-from app.formats import duration, plural
+from app.formats import EMPTY, about, duration, plural, rounded
 from app.measuring import Task
-from engine.config import RunConfig
-from engine.configuring import build
-from engine.errors import ConfigError, RampartError
-from engine.grid import Grid
-from engine.preflight.forecast import Forecast, forecast, size_text
+from app.theme import KIND_TITLES
+from engine.grid import Grid, Variant, variants_of
+from engine.preflight.forecast import Forecast, Total, forecast, size_text
 from engine.run import device
-from engine.run.chain import followers
-from engine.search.methods.registry import METHODS
 from engine.study.estimate import Durations
 
-SOURCES = {"runs": "finished runs", "batches": "measured batches", "table": "our measurements of this preset"}
+SOURCES = {"runs": "finished runs", "similar": "finished runs with other settings", "batches": "measured batches",
+           "table": "our measurements of this preset"}
 TASK = "launch.measuring"  # in the session: the task that measures batches
-Chain = list[tuple[str, RunConfig]]
+MOST_ROWS = 12  # rows of the table of chains
+
+
+@dataclass(frozen=True)
+class Row:
+    """Chains that cost the same.
+
+    Attributes:
+        name: values of the axes that distinguish the first of them.
+        forecast: their forecast.
+        sets: number of sets of chains with this forecast.
+    """
+
+    name: str
+    forecast: Forecast
+    sets: int
+
+    @property
+    def work_s(self) -> float | None:
+        """Durations of all their runs, summed; None if one is unknown."""
+        return None if self.forecast.work_s is None else self.sets * self.forecast.work_s
+
+    def runs(self, kind: str) -> int:
+        """Return their number of runs of a kind."""
+        return self.sets * self.forecast.counts[kind]
 
 
 @st.cache_resource(ttl=20, show_spinner=False)
@@ -35,86 +58,102 @@ def durations(runs: str) -> Durations:
     return Durations(runs)
 
 
-def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> dict[str | None, Chain]:
-    """Return {search method: chain} for every method of the launch; {None: chain} without a search.
-
-    The other axes of the grid are ignored: every chain of a method is assumed to cost as much as the one on the forms. The result
-    is empty while a setting is invalid.
+def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> list[Variant]:
+    """Return the chains of the launch, those that differ only in their seeds as one. While a setting is invalid, return [].
 
     Raises:
-        ConfigError: a further method does not accept the settings on the form.
+        ConfigError: a combination of the grid's values is not possible.
     """
-    steps = steps_of(choice, forms)
-    chains: dict[str | None, Chain] = {choice.method: steps} if steps else {}
-    for method in grid.axes.get("method", ()) if steps else ():
-        if method != choice.method:
-            try:
-                config = build("search", method, choice.dataset, choice.preset, forms["search"].changes)
-                later = followers("search", config, method, choice.preset, choice.then, then_changes(choice, forms))
-            except RampartError as refusal:
-                raise ConfigError(f"{METHODS[method].title} cannot have these settings. {refusal}") from None
-            chains[method] = [("search", config), *later]
-    return chains
+    if not steps_of(choice, forms):
+        return []
+    return variants_of(session.runs_root(), configuration_of(choice, forms), grid, choice.source.parent)
 
 
-def forecasts(choice: Choice, chains: Mapping[str | None, Chain], grid: Grid) -> list[Forecast]:
-    """Return the forecast for the chains of each method.
-
-    Args:
-        choice: values of the controls at the top of the page.
-        chains: the chain of each method, from `chains_of`.
-        grid: the axes, for the number of runs.
-    """
-    rest = Grid({name: values for name, values in grid.axes.items() if name != "method"})
-    counts, runs = rest.runs_of(choice.kinds), session.runs_root()
-    return [forecast(runs, chain, method=method, preset=choice.preset, parent=choice.source.parent, counts=counts,
-                     durations=durations(str(runs))) for method, chain in chains.items()]
+def forecasts(chains: Sequence[Variant]) -> list[Forecast]:
+    """Return the forecast for each of the chains, from what is known."""
+    return [_forecast(one, measure=False) for one in chains]
 
 
-def seconds_of(each: list[Forecast]) -> float | None:
-    """Return the time until the chains of all methods have finished; None if it is unknown."""
-    times = [one.seconds for one in each]
-    return None if not times or any(one is None for one in times) else sum(one for one in times if one is not None)
+def _forecast(chain: Variant, measure: bool) -> Forecast:
+    root, launch = session.runs_root(), chain.launch
+    return forecast(root, chain.steps, method=launch.method, preset=launch.preset, parent=launch.parent, counts=chain.counts,
+                    measure=measure, durations=durations(str(root)))
 
 
-def time_words(each: list[Forecast]) -> str:
+def time_words(each: Sequence[Forecast]) -> str:
     """Return the time of a launch in words, for example "about 40 min on 2 cores"; "" if it is unknown."""
-    seconds = seconds_of(each)
+    seconds = Total(tuple(each)).seconds
     if seconds is None:
         return ""
     where = plural(device.cores(), "core") if each[0].on_cpu else plural(each[0].side_by_side, "GPU")
-    return f"about {rounded(seconds)} on {where}"
+    words = f"up to {rounded(seconds)}" if any(one.is_upper for one in each) else about(seconds)
+    return f"{words} on {where}"
 
 
-def rounded(seconds: float) -> str:
-    """Return a forecast duration as rounded text: 437 seconds as "7 min", 9000 as "2 h 30 min"."""
-    if seconds < 60:
-        return duration(max(5, 5 * round(seconds / 5)))
-    if seconds < 3600:
-        return duration(60 * round(seconds / 60)).removesuffix(" 0 s")
-    return duration(600 * round(seconds / 600)) if seconds < 86_400 else f"{seconds / 86_400:.1f} d"
-
-
-def facts(each: list[Forecast]) -> list[Fact]:
+def facts(each: Sequence[Forecast]) -> list[Fact]:
     """Return the forecast as facts: its numbers, where they come from, and what does not fit."""
     if not each:
         return []
-    memory = max(one.memory for one in each) if all(one.memory for one in each) else 0
-    parts = [time_words(each), f"{size_text(memory)} of memory" if memory else "",
-             f"{size_text(disk)} on disk" if (disk := sum(one.disk for one in each)) else ""]
+    total = Total(tuple(each))
+    parts = [time_words(each), f"{size_text(total.memory)} of memory" if total.memory else "",
+             f"{size_text(total.disk)} on disk" if total.disk else ""]
     known = ", ".join(filter(None, parts))
-    sources = list(dict.fromkeys(SOURCES[cost.source] for one in each for cost in one.costs.values() if cost.source))
     text = f"{known[:1].upper()}{known[1:]}" if known else "Not known for these settings yet"
-    text += f", from {' and '.join(sources)}" if known and sources else ""
-    text += "; rough, from smaller batches" if any(one.is_rough for one in each) else ""
-    whole = replace(each[0], costs={f"{number}.{kind}": cost for number, one in enumerate(each) for kind, cost in
-                                    one.costs.items()},
-                    counts={f"{number}.{kind}": one.counts[kind] for number, one in enumerate(each) for kind in one.costs})
+    text += f", from {' and '.join(SOURCES[one] for one in total.sources)}" if known and total.sources else ""
+    text += ("; this machine was too busy for a larger batch, so measure again later" if any(one.is_upper for one in each) else
+             "; rough, from smaller batches" if any(one.is_rough for one in each) else
+             "; rough: measure for these settings" if "similar" in total.sources else "")
     return [Fact("good" if known else "note", "Forecast", f"{text}."),
-            *(Fact("bad", "Does not fit", sentence) for sentence in whole.warnings(session.runs_root()))]
+            *(Fact("bad", "Does not fit", sentence) for sentence in total.warnings(session.runs_root()))]
 
 
-def measuring(choice: Choice, chains: Mapping[str | None, Chain], each: list[Forecast]) -> None:
+def chain_table(chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
+    """Show the cost of each chain of a launch whose chains do not all cost the same."""
+    rows = distinct(chains, each)
+    if len(rows) < 2:
+        return
+    kinds = list(each[0].costs)
+    columns: list[StaticColumn[Row]] = [StaticColumn("Chain", lambda row: row.name, names_row=True)]
+    columns += [_time_column(kind) for kind in kinds]
+    columns.append(StaticColumn(
+        "Together", lambda row: EMPTY if row.work_s is None else _unbroken(rounded(row.work_s)), right=True,
+        data=lambda row: {"work_s": row.work_s, "memory_bytes": row.forecast.memory or None}))
+    hidden = f" The first {MOST_ROWS} of {len(rows)} different chains." if len(rows) > MOST_ROWS else ""
+    st.html(html_table(columns, rows[:MOST_ROWS], label="Forecast for each chain", look="rp-wrap", file="launch-forecast", note=(
+        f"Number and time of the runs of each kind; a run that an earlier chain shares counts once.{hidden}")))
+
+
+def _time_column(kind: str) -> StaticColumn[Row]:
+    def words(row: Row) -> str:
+        seconds, count = row.forecast.costs[kind].seconds, row.runs(kind)
+        return ("shared" if not count else EMPTY if seconds is None else
+                _unbroken(f"{f'{count} × ' if count > 1 else ''}{rounded(seconds)}"))
+
+    return StaticColumn(KIND_TITLES[kind], words, right=True, data=lambda row: {
+        f"{kind}_s": row.forecast.costs[kind].seconds, f"{kind}_runs": row.runs(kind)})
+
+
+def _unbroken(text: str) -> str:
+    """Return a text that is not broken into lines."""
+    return text.replace(" ", "\u00a0")
+
+
+def distinct(chains: Sequence[Variant], each: Sequence[Forecast]) -> list[Row]:
+    """Return the forecasts of chains that do not cost the same, each with the values that its chains have.
+
+    Chains with equal costs and numbers of runs are one row, which names the first of them and their number.
+    """
+    rows: dict[object, list[Variant]] = {}
+    costs: dict[object, Forecast] = {}
+    for chain, one in zip(chains, each, strict=True):
+        key = tuple(one.costs.items()), tuple(one.counts.items())
+        rows.setdefault(key, []).append(chain)
+        costs[key] = one
+    return [Row(f"{alike[0].launch.name}{f' and {len(alike) - 1} more' if len(alike) > 1 else ''}", costs[key], len(alike))
+            for key, alike in rows.items()]
+
+
+def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
     """Show the button that measures the missing costs, and the progress of the measurement."""
     task: Task | None = st.session_state.get(TASK)
     if task is not None and task.running:
@@ -122,17 +161,20 @@ def measuring(choice: Choice, chains: Mapping[str | None, Chain], each: list[For
         return
     if task is not None and task.problem:
         st.caption(f":material/error: {task.problem}")
-    if not chains or choice.source.problem or all(one.is_complete for one in each):
+    missing = [chain for chain, one in zip(chains, each, strict=True) if not one.is_complete]
+    if choice.source.problem or not missing:
         return
-    root, cached = session.runs_root(), durations(str(session.runs_root()))
     clicked = st.button("Measure time and memory", key="launch.measure", icon=":material/timer:",
                         help="Computes a few batches of each step on random images, in a separate process, for at most a minute "
-                             "each. The dataset need not be here. The result is kept for runs of the same shape.")
+                             "each. Steps of the same shape are measured once, whatever their epochs and seeds. The dataset need "
+                             "not be here. The result is kept.")
     if clicked:
+        root, cached = session.runs_root(), durations(str(session.runs_root()))
+
         def work(report: object) -> None:
-            for method, chain in chains.items():
-                forecast(root, chain, method=method, preset=choice.preset, parent=choice.source.parent, measure=True,
-                         durations=cached)
+            for one in missing:
+                forecast(root, one.steps, method=one.launch.method, preset=one.launch.preset, parent=one.launch.parent,
+                         measure=True, durations=cached)
 
         st.session_state[TASK] = Task(work)
         st.rerun()

@@ -80,13 +80,18 @@ def settings(rows: Sequence[NetworkRow]) -> None:
         st.caption(" ".join(["No recorded setting differs.", *lacking]))
         return
     columns: list[StaticColumn[recipes.Difference]] = [StaticColumn("Setting", lambda one: label_of(one.name), names_row=True)]
-    columns += [StaticColumn(row.label, partial(_value, number)) for number, row in enumerate(rows)]
+    columns += [StaticColumn(row.label, partial(_value, number), data=partial(_data, number, row.label))
+                for number, row in enumerate(rows)]
     st.html(html_table(columns, differences, label="Settings that differ", look="rp-wrap",
                        group=lambda one: KIND_TITLES.get(one.kind, one.kind), note=" ".join(lacking)))
 
 
 def _value(number: int, difference: recipes.Difference) -> str:
     return setting_text(difference.kind, difference.methods[number], difference.name, difference.values[number])
+
+
+def _data(number: int, label: str, difference: recipes.Difference) -> dict[str, object]:
+    return {label: difference.values[number]}
 
 
 def sweeps(rows: Sequence[NetworkRow]) -> None:
@@ -98,7 +103,7 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
         section(SWEEP_TITLES.get(sweep, sweep), NORM_TITLES.get(norm, norm))
         live_plot(sweep_figure(shown), key=f"robustness_sweep_{sweep}_{norm}_{rows[0].run}", height=380,
                   label=f"{SWEEP_TITLES.get(sweep, sweep)} with 95 % intervals",
-                  data=partial(swept, [row.run for row in rows], sweep, norm))
+                  data=partial(swept, [row.run for row in rows], sweep, norm), file=f"{rows[0].run}-sweep-{sweep}-{norm}")
         words = [critical_words(row, norm) for row in rows] if sweep == "epsilon" else []
         st.caption(" ".join((*filter(None, words), "Lines and marks are accuracies on the test split, with 95 % Wilson "
                              "intervals.")))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
 from app import evaluations
+from app.charts.data import classes_frame, falls_frame
 from app.charts.outcomes import classes_figure, confusion_figure, upset_figure, upset_height
 from app.components.gallery import gallery
 from app.components.live_plot import live_plot
@@ -50,7 +53,8 @@ def by_attack(row: NetworkRow, outcomes: pd.DataFrame) -> None:
     section("Which images fall to which attacks", "images that are classified correctly without an attack")
     titles = {name: ATTACKS[name].header if name in ATTACKS else name for name in attacks}
     live_plot(upset_figure(combinations, titles), key=f"robustness_upset_{row.run}", height=upset_height(len(titles)),
-              label="Number of images that fall to each combination of attacks")
+              label="Number of images that fall to each combination of attacks", file=f"{row.run}-attack-combinations",
+              data=partial(falls_frame, combinations, attacks))
     total = sum(number for _, number in combinations)
     st.caption(f"Each column is one combination: the images that fall to exactly the marked attacks, of {total:,} that every "
                "attack covers. In brackets, all images that fall to an attack.")
@@ -64,7 +68,8 @@ def classes(row: NetworkRow, outcomes: pd.DataFrame) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         section("Accuracy of each class")
-        live_plot(classes_figure(measured), key=f"robustness_classes_{row.run}", height=360, data=lambda: outcomes,
+        live_plot(classes_figure(measured), key=f"robustness_classes_{row.run}", height=360, file=f"{row.run}-classes",
+                  data=partial(classes_frame, measured),
                   label="Natural and worst-case accuracy of each class with 95 % intervals")
         st.caption(f"Natural on {len(natural):,} images, worst case on the {covered:,} that every attack covers; bars are 95 % "
                    "Wilson intervals. Classes differ in their number of images, which the tooltip gives.")
@@ -73,6 +78,6 @@ def classes(row: NetworkRow, outcomes: pd.DataFrame) -> None:
             section("Confusion in the worst case")
             live_plot(confusion_figure(confusion(outcomes), "the worst attack"), key=f"robustness_confusion_{row.run}",
                       height=360, label="Number of images by class and prediction under the worst attack",
-                      data=lambda: outcomes)
+                      file=f"{row.run}-outcomes-per-image", data=lambda: outcomes)
             st.caption(f"Numbers of images, {covered:,} in all. The worst attack on an image is the one with the smallest "
                        "margin.")

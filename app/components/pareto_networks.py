@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from app import address
+from app.charts.data import front_frame
 from app.charts.pareto import Mark, View, glyph_of, networks_figure, value_text
 from app.components.live_plot import live_plot
 from app.components.network_detail import pictures
@@ -25,6 +27,7 @@ from app.fronts import Front, front_of
 from app.theme import BADGES
 from engine.attack.catalogue import NATURAL, WORST
 from engine.report.dominance import Standing, verdicts
+from engine.report.latency import common_place
 from engine.report.pareto import Measure, Value, measures_of
 from engine.report.robustness import NetworkRow, RobustnessTable
 
@@ -90,10 +93,11 @@ def networks(chosen: RobustnessTable) -> Front:
     selected = address.several("selected", [row.run for row in front.rows])
     key = f"pareto_networks_{chosen.protocol}_{'_'.join(one.name for one in choices.objectives)}"
     live_plot(networks_figure(marks_of(rows, front, selected), choices.view, measures), height=PLOT_HEIGHT, key=key,
-              label=f"{choices.view.y.title} over {choices.view.x.phrase} of attacked networks")
+              label=f"{choices.view.y.title} over {choices.view.x.phrase} of attacked networks",
+              data=partial(front_frame, front, chosen), file=f"pareto-{chosen.dataset}-{chosen.protocol}")
     clicked = picked(key)
-    st.caption(caption(front, rows, choices))
-    clicked = networks_table(rows, front, selected, choices) or clicked
+    st.caption(" ".join(filter(None, (caption(front, rows, choices), latency_words(chosen)))))
+    clicked = networks_table(rows, front, selected, chosen) or clicked
     if clicked:
         address.choose(protocol=chosen.protocol, selected=[run for run in selected if run != clicked]
                        if clicked in selected else [*selected, clicked])
@@ -126,12 +130,27 @@ def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
     return " ".join(filter(None, parts))
 
 
+def latency_words(table: RobustnessTable) -> str:
+    """Return sentences that say where latencies were measured, and how many networks have none on this device."""
+    place = common_place(row.latencies for row in table.rows)
+    unknown = sum(not row.latencies for row in table.rows)
+    elsewhere = sum(bool(row.latencies) and row.latencies[min(row.latencies)].place != place for row in table.rows)
+    parts = [f"Latency: median of repeated passes in evaluation mode on {place}." if place else ""]
+    if elsewhere:
+        parts.append(f"{plural(elsewhere, 'network')} measured on another device {'is' if elsewhere == 1 else 'are'} left out "
+                     "of it.")
+    if unknown:
+        parts.append(f"{plural(unknown, 'network')} of older runs {'has' if unknown == 1 else 'have'} no latency; attack "
+                     f"{'it' if unknown == 1 else 'them'} again to measure it.")
+    return " ".join(filter(None, parts))
+
+
 def _some_coincide(rows: Sequence[NetworkRow], front: Front, view: View) -> bool:
     places = {tuple(front.values[row.run][one.name].value for one in (view.x, view.y)) for row in rows}
     return len(places) < len(rows)
 
 
-def networks_table(rows: Sequence[NetworkRow], front: Front, selected: Sequence[str], choices: Choices) -> str | None:
+def networks_table(rows: Sequence[NetworkRow], front: Front, selected: Sequence[str], chosen: RobustnessTable) -> str | None:
     """Show the table of networks, and return the run of the network that the reader has clicked, or None.
 
     The selected networks and the front come first.
@@ -144,7 +163,8 @@ def networks_table(rows: Sequence[NetworkRow], front: Front, selected: Sequence[
                *(Column(one.name, one.title, "right") for one in shown)]
     action = table(columns, [row_of(row, front, list(shown), row.run in selected) for row in ordered],
                    key=f"pareto_table_{'_'.join(one.name for one in shown)}", label="Attacked networks", selected=None,
-                   sort=address.chosen("sort", orders_of(columns), UNSORTED))
+                   sort=address.chosen("sort", orders_of(columns), UNSORTED), data=partial(front_frame, front, chosen),
+                   file=f"pareto-{chosen.dataset}-{chosen.protocol}-networks")
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     if action.sort:

@@ -35,6 +35,7 @@ def ranking(front: Front, measure: Measure) -> None:
         st.caption(f"Appears when {FEWEST} networks from searches with a supernet have been attacked under this protocol.")
         return
     live_plot(ranking_figure(rows, measure), key=f"pareto_ranking_{measure.name}", height=380,
+              file=f"supernet-ranking-{measure.name}", data=lambda: rows.assign(value_is=measure.name, images=measure.images),
               label=f"{measure.title} of the retrained network over the adversarial accuracy of its supernet")
     result = _correlation(tuple(rows["supernet"]), tuple(rows["value"]), measure.phrase)
     few = "" if result.interval or result.tau is None else f" An interval needs {FEWEST_ARCHITECTURES} networks."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
 from app import address
 from app.charts.attainment import attainment_figure, volume_figure
 from app.charts.categories import looks_of
+from app.charts.data import attainment_frame, volume_frame
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import plural
@@ -43,9 +45,11 @@ def by_runs(front: Front) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         live_plot(attainment_figure(shown, looks, *pair, runs), key=f"pareto_attainment_{runs}", height=400,
-                  label=f"Fronts that {plural(runs, 'run')} of each method attain")
+                  label=f"Fronts that {plural(runs, 'run')} of each method attain", file=f"attained-fronts-{runs}-runs",
+                  data=partial(attainment_frame, shown, *pair, runs))
     with right:
-        live_plot(volume_figure(shown, looks, runs), key="pareto_volume", height=400, label="Hypervolume over the number of runs")
+        live_plot(volume_figure(shown, looks, runs), key="pareto_volume", height=400, label="Hypervolume over the number of runs",
+                  file="hypervolume", data=partial(volume_frame, shown, *pair))
     st.caption(words(front, large, shown, runs))
 
 

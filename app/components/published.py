@@ -30,17 +30,24 @@ def block_html(block: Block) -> str:
         columns.append(StaticColumn("Training", lambda claim: claim.training or EMPTY))
     if any(claim.parameters for claim in block.claims):
         columns.append(StaticColumn("Parameters", lambda claim: EMPTY if claim.parameters is None
-                                    else f"{claim.parameters:g} million", right=True))
-    columns += [StaticColumn(f"{title}, claimed", partial(_claimed, number, block.digits), right=True)
+                                    else f"{claim.parameters:g} million", right=True,
+                                    data=lambda claim: {"parameters_million": claim.parameters}))
+    columns += [StaticColumn(f"{title}, claimed", partial(_claimed, number, block.digits), right=True,
+                             data=partial(_claim, number, f"{title}, claimed, percent"))
                 for number, title in enumerate(block.columns)]
     note = " ".join(filter(None, (f"Source: {block.source}. Protocol: {block.protocol}.", block.note,
                                   "The sources give no intervals.")))
-    return html_table(columns, block.claims, label=f"{block.title}, claims of papers", note=note, look="rp-claims")
+    return html_table(columns, block.claims, label=f"{block.title}, claims of papers", note=note, look="rp-claims",
+                      facts={"source": block.source, "protocol": block.protocol})
 
 
 def _method(claim: Claim) -> str:
     again = "measured again by the authors of the source" if claim.recreated else ""
     return with_label(claim.method, ", ".join(filter(None, (claim.extra_data, again))))
+
+
+def _claim(number: int, name: str, claim: Claim) -> dict[str, object]:
+    return {name: claim.accuracies[number]}
 
 
 def _claimed(number: int, digits: int, claim: Claim) -> str:

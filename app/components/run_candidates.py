@@ -6,6 +6,7 @@ A candidate is a network that the search has trained and measured. A search by c
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -87,21 +88,27 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
     if len(measured) > MOST_ROWS:
         caption += f" The table lists the first {MOST_ROWS}; results/candidates.json in the run's folder has all."
     columns: list[StaticColumn[dict[str, Any]]] = [
-        StaticColumn("Rank", lambda row: "·" if row["ranking"] == "none" else row["rank"], right=True),
-        StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True),
-        StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True),
-        StaticColumn(attack, lambda row: _accuracy(row, "adversarial"), right=True),
-        *([StaticColumn("Inherited natural", lambda row: _accuracy(row, "inherited_natural"), right=True),
-           StaticColumn(f"Inherited {attack}", lambda row: _accuracy(row, "inherited_adversarial"), right=True)]
+        StaticColumn("Rank", lambda row: "·" if row["ranking"] == "none" else row["rank"], right=True,
+                     data=lambda row: {"rank": row["rank"], "ranking": row["ranking"]}),
+        StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True,
+                     data=lambda row: {"candidate": row["candidate"]}),
+        StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True, data=partial(_columns, "natural")),
+        StaticColumn(attack, lambda row: _accuracy(row, "adversarial"), right=True, data=partial(_columns, "adversarial")),
+        *([StaticColumn("Inherited natural", lambda row: _accuracy(row, "inherited_natural"), right=True,
+                         data=partial(_columns, "inherited_natural")),
+           StaticColumn(f"Inherited {attack}", lambda row: _accuracy(row, "inherited_adversarial"), right=True,
+                         data=partial(_columns, "inherited_adversarial"))]
           if inherits(measured) else []),
-        StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True),
-        StaticColumn("MACs", lambda row: count(row["macs"]), right=True),
+        StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True,
+                     data=lambda row: {"parameters": row["parameters"]}),
+        StaticColumn("MACs", lambda row: count(row["macs"]), right=True, data=lambda row: {"macs": row["macs"]}),
         StaticColumn("Genotype", lambda row: code(row["hash"])),
     ]
     if finished:
         columns.append(StaticColumn("Next", lambda row: _retrain_link(row, run_id)))
     return html_table(columns, measured[:MOST_ROWS].to_dict("records"), label="Candidates", note=caption,
-                      row_look=lambda row: "rp-strong" if row["rank"] == 1 else "")
+                      row_look=lambda row: "rp-strong" if row["rank"] == 1 else "",
+                      facts={"images": int(first["images"]), "split": split, "attack": attack})
 
 
 def inherits(measured: pd.DataFrame) -> bool:
@@ -119,6 +126,10 @@ def _accuracy(row: dict[str, Any], name: str) -> Markup:
     if pd.isna(row[name]):
         return Markup("·")
     return with_label(percent(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"]))
+
+
+def _columns(name: str, row: dict[str, Any]) -> dict[str, object]:
+    return {part: row[part] for part in (name, f"{name}_low", f"{name}_high")}
 
 
 def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:

@@ -19,6 +19,7 @@ from engine.architecture.genotype import Genotype
 from engine.attack.verdict import in_words
 from engine.drawing.dot import to_dot
 from engine.errors import GenotypeError
+from engine.report.latency import UNKNOWN, latencies_of
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
@@ -137,9 +138,13 @@ def _heading(run: dict[str, Any], name: str) -> str:
 
 
 def _size(run: dict[str, Any]) -> str:
-    """Return a sentence about the size of an attacked network as HTML, or "" if its size is unknown."""
-    return "" if missing(run.get("parameters")) else (
-        f'<p class="rp-note rp-below">Network: {count(run["parameters"])} parameters, {count(run["macs"])} MACs per image.</p>')
+    """Return sentences about the size and the latency of an attacked network as HTML, or "" if its size is unknown."""
+    if missing(run.get("parameters")):
+        return ""
+    measured = latencies_of(session.run_log()).get(run["id"], {})
+    words = "; ".join(one.words for one in measured.values())
+    return (f'<p class="rp-note rp-below">Network: {count(run["parameters"])} parameters, {count(run["macs"])} MACs per image. '
+            f'Latency: {escape(words or UNKNOWN)}.</p>')
 
 
 def _waiting(run: dict[str, Any], attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:

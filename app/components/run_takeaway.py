@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from app import exporting, session
-from app.components.paper_pack import paper_button
+from app.components.downloads import download_buttons
+from app.components.paper_pack import paper_file
 from app.components.states import section
+from app.downloads import File
 from app.formats import escape
 from engine.command import line_of
 from engine.exchange.forms import EXPORTS
@@ -34,11 +36,9 @@ def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
         return
     sources = sources_of(run, chain)
     section("Take it with you", explained(run, sources))
-    with st.container(horizontal=True, gap="small"):
-        for form, source in sources.items():
-            if form != "genotype":  # its button is below the drawings of the cells
-                _button(form, source)
-        paper_button([run["id"]], key="take_paper")
+    # The button of the genotype is below the drawings of the cells.
+    download_buttons([*(_file(form, source) for form, source in sources.items() if form != "genotype"), paper_file([run["id"]])],
+                     key="take")
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.html(links_html(run, chain))
     with st.expander("The same by command"):
@@ -94,12 +94,11 @@ def links_html(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
     return f'<nav class="rp-row" aria-label="Next steps">{"".join(f"<span class=rp-label>{one}</span>" for one in parts)}</nav>'
 
 
-def _button(form: str, source: str) -> None:
-    """Show the download button of one form."""
+def _file(form: str, source: str) -> File:
+    """Return the file of one form."""
     facts = EXPORTS[form]
     name = facts.name_for(source)
     shown = f"{name.removesuffix('.py')}.zip" if facts.mime == "application/zip" else name
     wait = "" if form in WITHOUT_TORCH else " It takes some seconds, because the weights are read."
     make = partial(exporting.exported, session.runs_root(), ("export", source, "--form", form), name)
-    st.download_button(facts.title, make, shown, facts.mime, key=f"take_{form}", on_click="ignore",
-                       icon=":material/download:", help=f"{facts.text[0].upper()}{facts.text[1:]}.{wait}")
+    return File(facts.title, shown, facts.mime, make, f"{facts.text[0].upper()}{facts.text[1:]}.{wait}")

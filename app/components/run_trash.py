@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
+import pandas as pd
 import streamlit as st
 
 from app import session
@@ -28,7 +30,7 @@ def trash_list(runs: Sequence[Trashed]) -> None:
     place = st.container()
     picked = set(st.session_state.get(PICKED, ()))
     action = table(COLUMNS, [_row(one, one.id in picked) for one in runs], key="runs_trash", label="Runs in the trash",
-                   selectable=True)
+                   selectable=True, file="runs-in-the-trash", data=lambda: pd.DataFrame(map(asdict, runs)))
     if action.picks is not None:
         picked = set(action.picks)
         st.session_state[PICKED] = list(picked)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
+from app.charts.study_data import cells_frame
+from app.components.downloads import data_files, menu_html
 from app.components.study_answer import STATUSES
 from app.formats import capitalised, escape, missing, moment, percent, plural
 from app.theme import KIND_TITLES
@@ -20,7 +23,7 @@ MOST_CAUSES = 5
 
 
 def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str:
-    """Return the matrix as an HTML table.
+    """Return the matrix as an HTML table, with the menu that exports its cells.
 
     Args:
         overview: the study.
@@ -35,8 +38,10 @@ def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str
             f"<td>{_cell(results, cells.get(Cell(arm.name, *place)), progress, tints)}</td>" for place in places) + "</tr>"
         for arm in study.arms)
     caption = f"<caption>{escape(caption_words(results))}</caption>" if any(arm.cells for arm in results.arms.values()) else ""
+    name = f"{study.id}-cells"
+    export = menu_html(data_files(name, partial(cells_frame, results)), key=name)
     return (f'<div class="rp-scroll"><table class="rp-table rp-matrix" aria-label="Cells of the study">{caption}{_head(study)}'
-            f"<tbody>{rows}</tbody></table></div>")
+            f"<tbody>{rows}</tbody></table></div>{export}")
 
 
 def caption_words(results: Results) -> str:

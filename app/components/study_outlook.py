@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import session
 from app.components.states import STUDY_PAGE, problem
-from app.formats import dataset_title, duration, escape, plural
+from app.formats import about, dataset_title, escape, plural
 from app.studies import Outlook, as_text
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
@@ -23,7 +23,6 @@ from engine.study.declaration import Study
 from engine.study.power import Power
 
 LAUNCHED = "studies.launched"  # in the session: (text of the study, its id, time) of the last launch
-SHORTEST_S = 30.0  # shorter estimates are "under 1 min"
 AGAIN_S = 5.0  # a second click on the same study within this time opens the study of the first click
 
 
@@ -50,7 +49,7 @@ def time_words(outlook: Outlook) -> str:
     if seconds is None:
         return unknown_words(outlook)
     source = "runs that have finished here" if outlook.time.measured else "our own timings"
-    return f"{'' if seconds < SHORTEST_S else 'about '}{rounded(seconds)} on {plural(device.cores(), 'core')}, by {source}"
+    return f"{about(seconds)} on {plural(device.cores(), 'core')}, by {source}"
 
 
 def unknown_words(outlook: Outlook) -> str:
@@ -62,11 +61,6 @@ def unknown_words(outlook: Outlook) -> str:
     missing = listed([f"no {kind}" for kind in kinds])
     return (f"not known yet: {missing} with preset {outlook.study.preset} on {datasets} has finished on this machine. The first "
             "such runs are timed, and the estimate then stands here")
-
-
-def rounded(seconds: float) -> str:
-    """Return an estimated duration without seconds: 329 as "5 min", 40 as "1 min", 20 as "under 1 min"."""
-    return duration(60 * round(seconds / 60)).removesuffix(" 0 s") if seconds >= SHORTEST_S else "under 1 min"
 
 
 def power_words(power: Power | None) -> str:

@@ -7,13 +7,16 @@ effect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import pandas as pd
 import streamlit as st
 
 from app.assets import asset
+from app.components.downloads import export_menu
+from app.downloads import File
 from app.formats import coarse
 
 NO_SORT = -1e300
@@ -124,8 +127,9 @@ _component = st.components.v2.component("rampart_table", html='<div class="rp-da
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None = None,
-          sort: str | None = None, presorted: bool = False, selectable: bool = False) -> TableAction:
-    """Show the table and return what the reader has clicked since it was last drawn.
+          sort: str | None = None, presorted: bool = False, selectable: bool = False, file: str,
+          data: Callable[[], pd.DataFrame], further: Sequence[File] = ()) -> TableAction:
+    """Show the table with the menu that exports it, and return what the reader has clicked since it was last drawn.
 
     Args:
         columns: columns from left to right.
@@ -139,13 +143,17 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
         selectable: True for a table in which the reader ticks many rows: by checkbox, with Shift a range, by a click on a row
             that row alone, with the space bar the focused row. `TableAction.picks` then reports all ticked rows at once, so that
             no click is lost if the reader is faster than the page.
+        file: name of the exported files, without their ending.
+        data: function that returns the table at full precision, with every row. See `export_menu`.
+        further: exported files in other formats.
     """
     known = {row.id for row in rows}
-    data: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
+    sent: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
                             "sort": sort, "presorted": presorted, "selectable": selectable,
                             "seen": st.session_state.get(f"{key}.seen", 0), "rows": [_row(row) for row in rows]}
-    result = _component(data=data, key=key, on_clicked_change=_nothing, on_opened_change=_nothing, on_picked_change=_nothing,
+    result = _component(data=sent, key=key, on_clicked_change=_nothing, on_opened_change=_nothing, on_picked_change=_nothing,
                         on_folded_change=_nothing, on_sort_change=_nothing, on_picks_change=_nothing)
+    export_menu(file, data, key=key, further=further)
     order = result.get("sort")
     clicked, opened, picked, folded = (one if (one := result.get(name)) in known else None
                                        for name in ("clicked", "opened", "picked", "folded"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app import address, evaluations
+from app.charts.data import transfer_frame
 from app.charts.transfers import MOST_NETWORKS, transfer_figure, transfer_height
 from app.components.live_plot import live_plot
 from app.components.states import section
@@ -37,7 +40,8 @@ def transfers(chosen: RobustnessTable) -> None:
                                   key="robustness.transfer")
     one = maps[shown]
     live_plot(transfer_figure(one), key=f"robustness_transfer_{one.id}", height=transfer_height(len(one.networks)),
-              label="Accuracy of each network on adversarial images made on each network, with 95 % intervals")
+              label="Accuracy of each network on adversarial images made on each network, with 95 % intervals",
+              file=f"transfer-{one.attack}-{one.id}", data=partial(transfer_frame, one))
     st.caption(caption(one))
 
 

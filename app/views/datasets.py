@@ -55,11 +55,15 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
 def overview(listed: list[Presence], chosen: str) -> None:
     """Show one row for each dataset."""
     columns = (StaticColumn[Presence]("Dataset", name_html, names_row=True), StaticColumn[Presence]("State", state_html),
-               StaticColumn[Presence]("Images", lambda one: count(one.images), right=True),
-               StaticColumn[Presence]("Shape, pixels", lambda one: shape_text(one.image_shape), right=True),
-               StaticColumn[Presence]("Classes", lambda one: count(one.classes), right=True),
+               StaticColumn[Presence]("Images", lambda one: count(one.images), right=True,
+                                      data=lambda one: {"images": one.images}),
+               StaticColumn[Presence]("Shape, pixels", lambda one: shape_text(one.image_shape), right=True,
+                                      data=lambda one: {"image_shape_pixels": shape_text(one.image_shape)}),
+               StaticColumn[Presence]("Classes", lambda one: count(one.classes), right=True,
+                                      data=lambda one: {"classes": one.classes}),
                StaticColumn[Presence]("Epsilon", lambda one: epsilon_text(DATASETS[one.name].epsilon)
-                                      if one.name in DATASETS else EMPTY, right=True))
+                                      if one.name in DATASETS else EMPTY, right=True,
+                                      data=lambda one: {"epsilon": DATASETS[one.name].epsilon if one.name in DATASETS else None}))
     st.html(html_table(columns, listed, label="Datasets", look="rp-datasets",
                        row_look=lambda one: "rp-chosen" if one.name == chosen else ""))
 

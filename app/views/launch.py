@@ -31,7 +31,7 @@ from engine.configuring import build, preset_values
 from engine.data.catalogue import image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
-from engine.grid import launches_of
+from engine.grid import Variant, launches_of
 from engine.preflight.forecast import Forecast
 
 Forms = Mapping[str, FormValues]
@@ -132,6 +132,7 @@ def facts(choice: Choice, forms: Forms, runs: Path, expected: list[Forecast]) ->
     statuses = [] if table.empty else list(table["status"])
     preflight.draw(preflight.facts(reference, runs, statuses.count("running"), statuses.count("queued")) +
                    launch_forecast.facts(expected))
+    launch_forecast.chain_table(chains, expected)
     launch_forecast.measuring(choice, chains, expected)
 
 
@@ -148,12 +149,12 @@ with controls:
 forms = forms_of(choice)
 with repeated:
     repetition = choose_repetition(choice, forms)
-chains: Mapping[str | None, launch_forecast.Chain] = {}
+chains: list[Variant] = []
 try:
     chains = launch_forecast.chains_of(choice, forms, repetition.grid)
 except ConfigError as refusal:
     repetition = replace(repetition, problem=str(refusal))
-expected = launch_forecast.forecasts(choice, chains, repetition.grid)
+expected = launch_forecast.forecasts(chains)
 with side, st.container(border=True):
     facts(choice, forms, session.runs_root(), expected)
 with action:

@@ -82,7 +82,7 @@ def epochs() -> None:
     rows = rows.assign(label=rows["run"].map(labels), kind=[method_title(one) for one in rows["method"]])
     trails = address.several("trails", list(first["run"]))
     key = f"pareto_epochs_{list(names).index(chosen)}"
-    live_plot(epochs_figure(rows, "Adversarial", trails), height=440, key=key,
+    live_plot(epochs_figure(rows, "Adversarial", trails), height=440, key=key, file="pareto-search-epochs", data=lambda: rows,
               label="Natural versus adversarial accuracy of each search")
     if clicked := picked(key):
         address.choose(trails=[run for run in trails if run != clicked] if clicked in trails else [*trails, clicked])

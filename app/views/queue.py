@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from app import session, theme
@@ -13,9 +15,8 @@ from app.components.live import live_panel
 from app.components.queue_note import pause_html
 from app.components.run_actions import Action, answer, perform
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, problem, section
-from app.components.study_outlook import rounded
 from app.components.table import NO_SORT, UNSORTED, CellText, Column, Row, table
-from app.formats import EMPTY, escape, missing, percent, plural
+from app.formats import EMPTY, about, escape, missing, percent, plural
 from engine import queueing, requests
 from engine.errors import RampartError
 from engine.queueing import Entry, View
@@ -81,7 +82,7 @@ def controls(shown: View) -> None:
 def summary_html(shown: View) -> str:
     """Return the numbers of running and waiting runs as HTML, and when the last one is expected to start."""
     starts = [one.starts_in_s for one in shown.waiting if one.starts_in_s is not None]
-    last = (f" The last starts in {in_words(max(starts))}." if len(starts) == len(shown.waiting) > 1 and max(starts) >= 60
+    last = (f" The last starts in {about(max(starts))}." if len(starts) == len(shown.waiting) > 1 and max(starts) >= 60
             else "")
     return f"<span>{escape(f'{len(shown.running)} running, {len(shown.waiting)} waiting.{last}')}</span>"
 
@@ -95,11 +96,13 @@ def running(shown: View) -> None:
     rows = session.run_log().runs().set_index("id")
     known: dict[str, Mapping[str, Any]] = {name: rows.loc[name] for one in shown.running if (name := one.id) in rows.index}
     columns: tuple[StaticColumn[Entry], ...] = (
-        StaticColumn("Run", _name_html, names_row=True, look="rp-name"),
+        StaticColumn("Run", _name_html, names_row=True, look="rp-name", data=lambda one: {"run": one.id, "title": one.title}),
         StaticColumn("Kind", lambda one: theme.KIND_TITLES.get(one.kind, one.kind)),
         StaticColumn("Device", lambda one: _device_text(one.device)),
-        StaticColumn("Progress", lambda one: _progress_html(known.get(one.id, {}).get("progress")), right=True),
-        StaticColumn("Time left", lambda one: EMPTY if one.left_s is None else in_words(one.left_s), right=True))
+        StaticColumn("Progress", lambda one: _progress_html(known.get(one.id, {}).get("progress")), right=True,
+                     data=lambda one: {"progress": known.get(one.id, {}).get("progress")}),
+        StaticColumn("Time left", lambda one: EMPTY if one.left_s is None else about(one.left_s), right=True,
+                     data=lambda one: {"time_left_s": one.left_s}))
     st.html(html_table(columns, shown.running, label="Running runs", look="rp-queue"))
 
 
@@ -110,12 +113,6 @@ def _name_html(entry: Entry) -> Markup:
 
 def _progress_html(share: float | None) -> str:
     return EMPTY if missing(share) else percent(share, 0)
-
-
-def in_words(seconds: float) -> str:
-    """Return an expected duration without seconds, for example "about 5 min" or "under 1 min"."""
-    words = rounded(seconds)
-    return words if words.startswith("under") else f"about {words}"
 
 
 def _device_text(name: str) -> str:
@@ -131,7 +128,8 @@ def waiting(shown: View) -> None:
         return
     place = st.container()
     action = table(COLUMNS, [row_of(number, one) for number, one in enumerate(shown.waiting, start=1)], key="queue_table",
-                   label="Waiting runs", selected=st.session_state.get("queue.selected"), sort=UNSORTED)
+                   label="Waiting runs", selected=st.session_state.get("queue.selected"), sort=UNSORTED, file="queue-waiting",
+                   data=lambda: pd.DataFrame(map(asdict, shown.waiting)))
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     if action.clicked and action.clicked != st.session_state.get("queue.selected"):
@@ -156,7 +154,7 @@ def row_of(number: int, entry: Entry) -> Row:
         "kind": CellText(theme.KIND_TITLES.get(entry.kind, entry.kind), sub="part of a study" if entry.study else ""),
         "device": CellText(_device_text(entry.device)),
         "why": CellText(entry.cause),
-        "start": CellText(EMPTY if start is None else "next" if start < 1 else f"in {in_words(start)}",
+        "start": CellText(EMPTY if start is None else "next" if start < 1 else f"in {about(start)}",
                           sort=NO_SORT if start is None else -start, muted=start is None)}, name=entry.title)
 
 

@@ -21,7 +21,8 @@ import streamlit as st
 from app import address, evaluations, recipes, session
 from app.charts.robustness import height_of, intervals_figure
 from app.components.attack_more import attack_more
-from app.components.export_table import export_buttons, report_button, table_frame
+from app.components.downloads import download_buttons
+from app.components.export_table import file_name, further_files, report_file, table_frame
 from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
@@ -49,14 +50,14 @@ BEFORE_RESULTS = {"running": "Starting, without a result yet", "queued": "Waitin
                   "failed": "Failed before the first result", "stopped": "Stopped before the first result"}
 MOST_LINKS = 5
 LEDGER: tuple[StaticColumn[Any], ...] = (
-    StaticColumn("Opening", lambda row: row.opening, right=True),
+    StaticColumn("Opening", lambda row: row.opening, right=True, data=lambda row: {"opening": row.opening}),
     StaticColumn("Network", lambda row: row.title, names_row=True, look="rp-name"),
     StaticColumn("Run", lambda row: row.run),
     StaticColumn("Dataset", lambda row: dataset_title(row.dataset)),
-    StaticColumn("Images", lambda row: f"{row.images:,}", right=True),
+    StaticColumn("Images", lambda row: f"{row.images:,}", right=True, data=lambda row: {"images": row.images}),
     StaticColumn("Purpose", lambda row: row.purpose),
-    StaticColumn("Attempt", lambda row: row.attempt, right=True),
-    StaticColumn("When", lambda row: moment(row.t), right=True),
+    StaticColumn("Attempt", lambda row: row.attempt, right=True, data=lambda row: {"attempt": row.attempt}),
+    StaticColumn("When", lambda row: moment(row.t), right=True, data=lambda row: {"time_unix_s": row.t}),
 )
 
 
@@ -127,7 +128,7 @@ def intervals(chosen: RobustnessTable, rows: list[NetworkRow]) -> None:
             + ("" if len(shown) == total else f"; {len(shown)} of {total:,} networks: tick or search in the table for others"))
     live_plot(intervals_figure(chosen.columns, shown), key=f"robustness_intervals_{chosen.protocol}",
               height=height_of(len(shown)), label="Accuracy under each attack with 95 % intervals",
-              data=partial(table_frame, chosen))
+              file=f"{file_name(chosen)}-intervals", data=partial(table_frame, chosen))
 
 
 def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkRow]:
@@ -146,7 +147,8 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkR
                    rows_of(chosen, letters, {row.run: recipes.recipe(row) for row in listed}, states, compared, folded,
                            {row.run for row in listed}),
                    key=f"robustness_{chosen.protocol}", label=f"Networks attacked under protocol {chosen.protocol}",
-                   selected=selected_row(chosen).run, sort=address.chosen("sort", orders_of(columns), UNSORTED))
+                   selected=selected_row(chosen).run, sort=address.chosen("sort", orders_of(columns), UNSORTED),
+                   file=file_name(chosen), data=partial(table_frame, chosen), further=further_files(chosen))
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     changed = {"compare": toggled(compared, action.picked), "folded": toggled(folded, action.folded)}
@@ -160,8 +162,6 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkR
     st.caption(" ".join(filter(None, (
         "Each number is the share of test images that are still classified correctly, with its 95 % Wilson interval below.",
         meanings, sizes))))
-    if any(row.complete for row in chosen.rows):
-        export_buttons(chosen)
     return listed
 
 
@@ -227,7 +227,7 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
         if has_cells:
             reliability(shown)
         if shown.complete:
-            report_button(shown.run)
+            download_buttons([report_file(shown.run)], key=f"report_{shown.run}")
         if selected.repeats:
             same = evaluations_of(session.run_log(), selected.network, chosen.protocol)
             other_evaluations(shown, [row for row in same if row.run != shown.run])

@@ -19,13 +19,17 @@ from app.components.run_filter import filter_controls
 from app.components.run_trash import trash_list
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, problem
 from app.components.table import TableAction, orders_of, table
+from app.downloads import File
 from app.formats import plural
-from app.run_export import as_csv, as_json
+from app.run_export import as_json
 from app.run_list import PAGE_ROWS, View, page_of, selected_runs
 from engine.errors import ConfigError, RampartError
 from engine.run.folder import run_ids
 from engine.run.trash import trash_of, trashed_runs
 from engine.study.folder import StudyFolder
+
+EXPORT_HELP = ("All runs that match the filter, in this order, with every value at full precision: "
+               "rampart runs --where EXPRESSION --json")
 
 
 @live_panel("runs", key="runs_list")
@@ -84,7 +88,9 @@ def listed(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
     sizes = {str(name): int(size) for name, size in kept["group"].value_counts().items()}
     action = table(columns, run_rows(part, columns, picked, titles_of(part, runs), address.several("folded"), sizes),
                    key="runs_table", label="Runs", selectable=True, presorted=True,
-                   sort=address.chosen("sort", orders_of(columns), "unsorted"))
+                   sort=address.chosen("sort", orders_of(columns), "unsorted"), file="runs",
+                   data=lambda: kept.drop(columns="group"),
+                   further=[File("JSON", "runs.json", "application/json", partial(as_json, kept), EXPORT_HELP)])
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     store(action)
@@ -110,20 +116,14 @@ def store(action: TableAction) -> None:
 
 
 def summary(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
-    """Show how many runs the list has, what its order means, and the buttons that export it."""
+    """Show how many runs the list has, and what its order means."""
     running = int((runs["status"] == "running").sum())
     words = [f"{len(kept):,} of {plural(len(runs), 'run')}" + (f", {running} running" if running else "")]
     if view.compares_accuracies:
         words.append("Only accuracies under the same heading are comparable: same data, split and attacks")
     elif len({(kind, protocol) for kind, protocol in zip(kept["kind"], kept["protocol"], strict=True)}) > 1:
         words.append("Accuracies on different splits or under different protocols are not comparable")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(". ".join(words) + ".")
-        for name, mime, content in (("CSV", "text/csv", as_csv), ("JSON", "application/json", as_json)):
-            st.download_button(name, partial(content, kept), f"runs.{name.lower()}", mime, key=f"runs.export.{name}",
-                               type="tertiary", icon=":material/download:", on_click="ignore",
-                               help="All runs that match the filter, in this order, with every value at full precision. "
-                               f"`rampart runs --where EXPRESSION --{name.lower()}`")
+    st.caption(". ".join(words) + ".")
 
 
 def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:

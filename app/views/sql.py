@@ -7,8 +7,10 @@ from functools import partial
 import streamlit as st
 
 from app import address
+from app.components.downloads import menu_html
 from app.components.html_table import Markup, StaticColumn, code, html_table
 from app.components.states import empty_state, heading, problem, section
+from app.downloads import File
 from app.formats import escape
 from app.sql import console
 from engine.errors import RunLogError
@@ -16,6 +18,7 @@ from engine.log.schema import EVENT
 from engine.log.schema_docs import ColumnDoc, TableDoc, tables
 from engine.log.sql import LONGEST, MEGABYTES, ROWS, SECONDS, Answer
 from engine.log.sql_examples import EXAMPLES
+from engine.report.frames import MIMES
 from engine.report.records import csv_of
 
 TEXT, RESULT = "sql.text", "sql.result"
@@ -102,11 +105,10 @@ def show(answer: Answer) -> None:
     words = f"{count:,} row{'' if count == 1 else 's'} in {answer.seconds:.2f} s"
     section("Result", f"the first {words}; the query has more rows, so add a condition" if answer.cut else words)
     st.dataframe(answer.table.to_pandas(), hide_index=True, width="stretch", height="content" if count < 12 else 460)
-    with st.container(horizontal=True, gap="small"):
-        st.download_button("CSV", partial(csv_of, answer.table), "query.csv", "text/csv", key="sql.csv", on_click="ignore",
-                           help="The rows above. A text that a spreadsheet could run as a formula has an apostrophe in front.")
-        st.download_button("Parquet", answer.parquet, "query.parquet", "application/vnd.apache.parquet", key="sql.parquet",
-                           on_click="ignore", help="The rows above with their types.")
+    files = [File("CSV", "query.csv", "text/csv", partial(csv_of, answer.table),
+                  "The rows above. A text that a spreadsheet could run as a formula has an apostrophe in front."),
+             File("Parquet", "query.parquet", MIMES["parquet"], lambda: answer.parquet, "The rows above with their types.")]
+    st.html(menu_html(files, key="sql.result"))
 
 
 heading("SQL", "Ask the run log anything. Queries read a copy of it and can change nothing.")

@@ -17,10 +17,9 @@ from app.components.status import tag_html
 from app.components.study_answer import answer_line_html, marks_html, study_chip_html
 from app.components.study_editor import editor
 from app.components.study_example import NOTICE, offer, removal
-from app.components.study_outlook import rounded
 from app.components.study_questions import questions
 from app.components.table import age_text
-from app.formats import EMPTY, dataset_title, escape, plural
+from app.formats import EMPTY, dataset_title, escape, plural, rounded
 from app.studies import ACTIVE
 from engine.study.overview import Overview
 
@@ -39,10 +38,13 @@ def studies() -> None:
     busy = sum(one.status in ACTIVE for one in readable)
     section(plural(len(everything), "study").replace("studys", "studies"), f"{busy} in progress" if busy else "")
     columns: tuple[StaticColumn[Overview], ...] = (
-        StaticColumn("Question and answer", question_html, names_row=True, look="rp-name"),
-        StaticColumn("Status", lambda one: Markup(study_chip_html(one.status))),
-        StaticColumn("Cells", cells_html), StaticColumn("Time left", left_words, right=True),
-        StaticColumn("Launched", lambda one: launched_words(one.study.created), right=True))
+        StaticColumn("Question and answer", question_html, names_row=True, look="rp-name", data=lambda one: {
+            "study": one.study.id, "question": one.study.question, "answer": one.answer.headline}),
+        StaticColumn("Status", lambda one: Markup(study_chip_html(one.status)), data=lambda one: {"status": one.status}),
+        StaticColumn("Cells", cells_html, data=lambda one: {"cells": len(one.results.cells), "cells_done": one.results.done}),
+        StaticColumn("Time left", left_words, right=True, data=lambda one: {"time_left_s": one.left.seconds}),
+        StaticColumn("Launched", lambda one: launched_words(one.study.created), right=True,
+                     data=lambda one: {"created_unix_s": one.study.created}))
     st.html(html_table(columns, readable, label="Studies", look="rp-studies"))
     for sentence in everything:
         if isinstance(sentence, str):

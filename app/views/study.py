@@ -12,10 +12,9 @@ from app.components.status import tag_html
 from app.components.study_actions import buttons
 from app.components.study_answer import answer_html, marks_html, study_chip_html
 from app.components.study_matrix import causes_html, matrix_html
-from app.components.study_outlook import rounded
 from app.components.study_ranking import correlations
 from app.components.study_results import arms_charts, arms_table, contrasts, files, notes, votes
-from app.formats import dataset_title, escape, moment, plural
+from app.formats import dataset_title, escape, moment, plural, rounded
 from app.studies import ACTIVE
 from engine.errors import RampartError
 from engine.study.overview import Overview

@@ -43,6 +43,8 @@ EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset":
           "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
           "genotype_hash": TEXT}
 
+LATENCIES = {"run": TEXT, "batch": INT, "median_s": NUMBER, "low_s": NUMBER, "high_s": NUMBER, "repeats": INT, "device": TEXT,
+             "hardware": TEXT, "threads": INT}
 BITS = {"run": TEXT, "bits": TEXT, "images": TEXT}
 SEARCH_TIMES = {"run": TEXT, "seconds": NUMBER}
 
@@ -322,6 +324,12 @@ class AttackQueries(Index):
             select run, attack, c.title, norm, images, median, low, high, fingerprint
             from critical c join folder f using (number) where $id is null or run = $id
             order by run, c.seq""", CRITICAL, id=run)
+
+    def latencies(self) -> pd.DataFrame:
+        """Return the inference latencies of attacked networks, with the columns listed in `LATENCIES`. Older runs have none."""
+        return self._frame("""
+            select run, batch, median_s, low_s, high_s, repeats, device, hardware, threads
+            from latency join folder using (number) order by run, batch""", LATENCIES)
 
     def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return natural and adversarial accuracy per epoch of searches, with the columns listed in `EPOCHS`.

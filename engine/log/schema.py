@@ -17,7 +17,7 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 11
+VERSION = 12
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.
@@ -56,6 +56,7 @@ KEYS = {
     "network": (),
     "attack": ("attack", "part_of"),
     "evaluation": (),
+    "latency": ("batch",),
     "attack_check": ("check_name",),
     "verdict": (),
     "sweep": ("sweep", "attack", "norm", "epsilon", "steps"),

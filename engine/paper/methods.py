@@ -13,6 +13,7 @@ from typing import Any
 from engine.attack.statistics import accuracy_words
 from engine.log.runlog import RunLog
 from engine.report.html import setting_text
+from engine.report.latency import latencies_of
 from engine.report.robustness import RobustnessTable, rows_of
 from engine.report.words import dataset_text, protocol_text
 from engine.run.folder import RunFolder, read_json
@@ -44,6 +45,7 @@ def methods(log: RunLog, rows: Sequence[Mapping[str, Any]], tables: Sequence[Rob
                                  ("retrain", "Networks of {} were trained from scratch", RETRAIN)):
         sentences += _trainings([row for row in rows if row["kind"] == kind], made, settings)
     sentences += _sizes([row for row in rows if row["kind"] == "retrain" and row["parameters"] is not None])
+    sentences += _latencies(log, attacks)
     sentences += [f"Networks were attacked as follows. {protocol_text(table)}" for table in tables]
     sentences += _results(log, attacks) if len(attacks) <= MOST_RESULTS else []
     return list(dict.fromkeys([*sentences, *_software(rows, places)]))
@@ -80,6 +82,13 @@ def _sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a list with one sentence that gives the sizes of all networks; empty without networks."""
     sizes = [f"{int(row['parameters']):,} and {int(row['macs']):,} (run {row['id']})" for row in rows]
     return [f"Parameters and multiply-accumulate operations per image: {'; '.join(sizes)}."] if sizes else []
+
+
+def _latencies(log: RunLog, attacks: Sequence[str]) -> list[str]:
+    """Return a list with one sentence that gives the latencies of the attacked networks; empty if none was measured."""
+    measured = latencies_of(log)
+    found = [f"{one.words} (run {run})" for run in attacks for one in measured.get(run, {}).values()]
+    return [f"Inference latency, median of repeated forward passes in evaluation mode: {'; '.join(found)}."] if found else []
 
 
 def _results(log: RunLog, attacks: Sequence[str]) -> list[str]:

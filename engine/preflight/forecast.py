@@ -22,7 +22,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of the chains of a launch.
+    """The cost of chains that differ at most in their seeds.
 
     Attributes:
         costs: {kind of run: cost of one run of this kind}.
@@ -37,15 +37,17 @@ class Forecast:
     on_cpu: bool = True
 
     @property
-    def seconds(self) -> float | None:
-        """Time until all runs have finished; None if the duration of a kind of run is unknown."""
-        total = 0.0
-        for kind, cost in self.costs.items():
-            if cost.seconds is None:
-                return None
-            total += self.counts[kind] * cost.seconds
-        chain = sum(cost.seconds or 0.0 for cost in self.costs.values())
-        return max(chain, total / self.side_by_side)
+    def chain_s(self) -> float | None:
+        """Duration of one chain, one run after the other; None if the duration of a kind of run is unknown."""
+        times = [cost.seconds for cost in self.costs.values()]
+        return None if None in times else sum(one for one in times if one is not None)
+
+    @property
+    def work_s(self) -> float | None:
+        """Durations of all runs, summed; None if one is unknown."""
+        if self.chain_s is None:
+            return None
+        return sum(self.counts[kind] * (cost.seconds or 0.0) for kind, cost in self.costs.items())
 
     @property
     def memory(self) -> int:
@@ -59,13 +61,53 @@ class Forecast:
 
     @property
     def is_complete(self) -> bool:
-        """True if time and memory of every run are known."""
-        return self.seconds is not None and self.memory > 0
+        """True if time and memory of every run are known, and not only as upper bounds."""
+        return self.chain_s is not None and self.memory > 0 and not self.is_upper
+
+    @property
+    def is_upper(self) -> bool:
+        """True if a duration is an upper bound, because this machine was too slow or too busy to measure a larger batch."""
+        return any(cost.upper for cost in self.costs.values())
 
     @property
     def is_rough(self) -> bool:
         """True if some numbers are extrapolated from smaller batches."""
         return any(cost.rough for cost in self.costs.values())
+
+
+@dataclass(frozen=True)
+class Total:
+    """The cost of a whole launch: of all its chains together, which share the devices.
+
+    Attributes:
+        each: one forecast for each set of chains that cost the same.
+    """
+
+    each: tuple[Forecast, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        """Time until all runs have finished; None if it is unknown for a run, or without runs."""
+        known = [(one.chain_s, one.work_s / one.side_by_side) for one in self.each
+                 if one.chain_s is not None and one.work_s is not None]
+        if not known or len(known) < len(self.each):
+            return None
+        return max(*(chain for chain, _ in known), sum(work for _, work in known))
+
+    @property
+    def memory(self) -> int:
+        """Largest memory of one run in bytes; 0 if it is unknown for a run."""
+        return max((one.memory for one in self.each), default=0) if all(one.memory for one in self.each) else 0
+
+    @property
+    def disk(self) -> int:
+        """Bytes that all runs leave in the runs folder, as far as they are known."""
+        return sum(one.disk for one in self.each)
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the durations come from, each source once (see `Cost.source`)."""
+        return list(dict.fromkeys(cost.source for one in self.each for cost in one.costs.values() if cost.source))
 
     def warnings(self, runs: Path) -> list[str]:
         """Return one sentence for each thing that does not fit this machine now."""
@@ -91,7 +133,7 @@ def size_text(size: float) -> str:
 def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str | None = None, preset: str = "quick",
              parent: str | None = None, counts: Mapping[str, int] | None = None, measure: bool = False,
              limit_s: float = LIMIT_S, durations: Durations | None = None) -> Forecast:
-    """Return the forecast for a chain, or for a grid of chains that resemble it.
+    """Return the forecast for a chain, or for several that differ at most in their seeds.
 
     Durations come from finished runs with the same settings, else from measured batches, else from finished runs that are
     similar or from our own table.
@@ -133,8 +175,8 @@ def _cost(kind: str, method: str | None, preset: str, config: RunConfig, duratio
     """Return the cost of a run from the best available source."""
     seconds = durations.of_same(kind, method, preset, config)
     if seconds is not None:
-        return replace(batches or Cost(), seconds=seconds, source="runs")
+        return replace(batches or Cost(), seconds=seconds, source="runs", upper=False)
     if batches is not None:
         return batches
     seconds, from_runs = durations.of(kind, method, preset, config)
-    return Cost(seconds, source="" if seconds is None else "runs" if from_runs else "table")
+    return Cost(seconds, source="" if seconds is None else "similar" if from_runs else "table")

@@ -134,7 +134,11 @@ def read_request(record: dict[str, Any]) -> tuple[Shape, float]:
 
 
 def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None]) -> None:
-    """Measure a small batch, then a full one or as large a one as the time allows, and report each result."""
+    """Measure a small batch, then larger ones up to the full one, as far as the time allows, and report each result.
+
+    A pass over a small batch takes nearly as long as one over a larger batch, so the cost of a full batch is not proportional. It
+    is extrapolated along the line through the two largest batches that were measured.
+    """
     started = time.monotonic()
     full = int(getattr(shape.config, "batch_size", 64))
     small = min(full, SMALL)
@@ -142,12 +146,17 @@ def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None])
     report(one.at(full, None))
     if small == full:
         return
-    # The first batch loads code and compiles kernels, so the limit of the second one is cautious.
-    steps = 2.5 * STEPS
-    affordable = int(small * (limit_s - (time.monotonic() - started)) / max(1e-6, one.seconds_per_step * steps))
-    size = min(full, affordable)
-    if size >= 2 * small or size == full:
-        report(_measured(shape, size, thorough=size == full).at(full, one))
+    smaller, shortening = one, _shortening(shape.network if shape.kind == "retrain" else None)
+    while smaller.batch < full:
+        # The first batch loads code and compiles kernels, and a larger batch is at most proportionally slower.
+        left = limit_s - (time.monotonic() - started)
+        affordable = smaller.batch * left / max(1e-6, 2.5 * STEPS * smaller.seconds_per_step)
+        size = full if affordable >= full else min(full, int(affordable * shortening))
+        if size < 2 * smaller.batch and size < full:
+            break
+        larger = _measured(shape, size, thorough=affordable >= full)
+        report(larger.at(full, smaller))
+        smaller = larger
 
 
 def _measured(shape: Shape, size: int, thorough: bool,
@@ -157,7 +166,8 @@ def _measured(shape: Shape, size: int, thorough: bool,
     Args:
         shape: the run.
         size: number of images in a batch.
-        thorough: True to measure a search in its first, middle and last epoch, False to measure only the last.
+        thorough: True to measure a search in its first, middle and last epoch, False to measure only the last. True to train
+            against the whole attack, False against one of its steps.
         early: function that is called with a result after the first step of a training.
     """
     with tempfile.TemporaryDirectory(prefix="rampart-preflight-") as place:
@@ -172,6 +182,11 @@ def _measured(shape: Shape, size: int, thorough: bool,
         else:
             made = _training(shape, folder, size, thorough, lambda result: early(_with_memory(result, shape, size)))
         return _with_memory(made, shape, size)
+
+
+def _shortening(config: RetrainConfig | None) -> float:
+    """Return how many times longer a training step takes than with one attack step; 1 without an iterated attack."""
+    return (config.attack_steps + 1) / 2 if config is not None and config.training in ("pgd_at", "trades") else 1.0
 
 
 def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
@@ -191,9 +206,8 @@ def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
         changes["selection_every"] = 1
         # Until the select split has been measured, its images are taken to cost as much per attack step as those of the training.
         passes = (config.selection_steps + 1) / (config.attack_steps + 1)
-        if not thorough and config.training in ("pgd_at", "trades"):
+        if not thorough and (scale := _shortening(config)) != 1.0:
             changes |= {"attack_steps": 1, "selection_steps": min(1, config.selection_steps)}
-            scale = (config.attack_steps + 1) / 2
     changes |= {"inherit_from": ""} if "inherit_from" in type(config).model_fields else {}
     config = validate(type(config), config.model_dump() | changes)
     assert isinstance(config, (SearchConfig, RetrainConfig))

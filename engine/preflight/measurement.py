@@ -31,6 +31,7 @@ class Measurement:
         event_bytes: bytes of events for a step.
         batch: number of images in a batch.
         rough: True if the batch was smaller than that of the run, so that the numbers are extrapolated.
+        upper: True if only one small batch could be measured, so that the time of a full one is an upper bound: in proportion.
     """
 
     seconds_per_step: float = 0.0
@@ -43,6 +44,7 @@ class Measurement:
     event_bytes: float = 0.0
     batch: int = 0
     rough: bool = False
+    upper: bool = False
 
     def at(self, full: int, smaller: Measurement | None) -> Measurement:
         """Return this measurement for batches of `full` images.
@@ -55,15 +57,22 @@ class Measurement:
         if self.batch == full:
             return self
         if smaller is None:
-            return replace(self, seconds_per_step=self.seconds_per_step * full / self.batch, batch=full, rough=True)
+            return replace(self, seconds_per_step=self.seconds_per_step * full / self.batch, batch=full, rough=True,
+                           upper=True)
 
         def along(low: float, high: float) -> float:
             assert smaller is not None
             return high + (high - low) * (full - self.batch) / (self.batch - smaller.batch)
 
+        def each(low: float, high: float) -> float:
+            assert smaller is not None
+            return max(high * self.batch, along(low * smaller.batch, high * self.batch)) / full
+
         return replace(
             self, batch=full, rough=True,
             seconds_per_step=max(self.seconds_per_step, along(smaller.seconds_per_step, self.seconds_per_step)),
+            selection_s=each(smaller.selection_s, self.selection_s), forward_s=each(smaller.forward_s, self.forward_s),
+            backward_s=each(smaller.backward_s, self.backward_s),
             memory=round(max(self.memory, along(smaller.memory, self.memory))),
             device_memory=round(max(self.device_memory, along(smaller.device_memory, self.device_memory))))
 
@@ -77,8 +86,10 @@ class Cost:
         memory: largest memory of its process in bytes; 0 if unknown.
         device_memory: largest memory on the GPU in bytes; 0 if unknown or on a CPU.
         disk: bytes in its folder; 0 if unknown.
-        source: "runs" (finished runs), "batches" (measured batches), "table" (our own measurements) or "".
+        source: "runs" (finished runs with the same settings), "batches" (measured batches), "similar" (finished runs with other
+            settings), "table" (our own measurements) or "".
         rough: True if full batches were extrapolated.
+        upper: True if `seconds` is an upper bound.
     """
 
     seconds: float | None = None
@@ -87,6 +98,7 @@ class Cost:
     disk: int = 0
     source: str = ""
     rough: bool = False
+    upper: bool = False
 
 
 def cost_of(config: RunConfig, measured: Measurement) -> Cost:
@@ -107,7 +119,7 @@ def cost_of(config: RunConfig, measured: Measurement) -> Cost:
     held = data.images if config.images is None else min(data.images, 4 * config.images)
     disk = LAST_FILES * measured.checkpoint + round(max(steps, 1) * measured.event_bytes)
     return Cost(seconds, measured.memory + held * math.prod(data.image_shape), measured.device_memory, disk, "batches",
-                measured.rough)
+                measured.rough, measured.upper)
 
 
 def attack_seconds(config: AttackConfig, measured: Measurement) -> float:

@@ -40,7 +40,7 @@ def known(runs: Path, shape: Shape) -> Measurement | None:
 
 
 def measured(runs: Path, shape: Shape, limit_s: float = LIMIT_S) -> Measurement:
-    """Return the measurement of a shape. If none is kept, measure it in a separate process, and keep it.
+    """Return the measurement of a shape. If none is kept, or an upper bound, measure it in a separate process, and keep it.
 
     Args:
         runs: folder of all runs.
@@ -50,7 +50,7 @@ def measured(runs: Path, shape: Shape, limit_s: float = LIMIT_S) -> Measurement:
     Raises:
         RunError: the process gave no result, for example because memory ran out.
     """
-    if (kept := known(runs, shape)) is not None:
+    if (kept := known(runs, shape)) is not None and not kept.upper:
         return kept
     lines, problem = _run(shape, limit_s)
     if not lines:

@@ -26,6 +26,7 @@ WITHOUT_EFFECT = re.compile(r"seed|split_seed|images|epochs|steps_per_epoch|epsi
                             r"|selection_every|match.*|halves|transfer_from|against|inherit_from|norm|attacks|autoattack_images|checkpoint|checks"
                             r"|momentum|weight_decay|.*learning_rate.*|.*lambda|.*_factor|drop_path|sweep.*|certified.*|device"
                             r"|threads|alphas_batches|ranking|switch_epoch|warmup_epochs|candidates")
+MEASURED_AS = 2  # version of the way in which batches are measured; kept results of another version do not count
 STAND_INS = ("ARNAS", "DARTS_V2")  # genotypes for networks that a search has not found yet
 
 
@@ -53,7 +54,7 @@ class Shape:
     def key(self) -> str:
         """Hash of everything on which a step depends, including the device and the number of threads."""
         data = DATASETS[self.config.dataset]
-        parts: list[Any] = [self.kind, self.method, list(data.image_shape), data.classes, self.device, self.threads,
+        parts: list[Any] = [MEASURED_AS, self.kind, self.method, list(data.image_shape), data.classes, self.device, self.threads,
                             _settings(self.config, AttackConfig if self.kind == "attack" else None)]
         if self.network is not None:
             parts.append(_settings(self.network))

@@ -30,6 +30,7 @@ from engine.log.runlog import RunLog
 from engine.report.curves import training_curves
 from engine.report.formats import openings_of
 from engine.report.gallery import attack_title, gallery_html, read_samples
+from engine.report.latency import latencies_of
 from engine.report.limits import certified_section, sweep_section, verdict_section
 from engine.report.page import commands, details, page, paragraph, section, table
 from engine.report.robustness import RobustnessTable, robustness_tables
@@ -169,7 +170,10 @@ def _checks(log: RunLog, run: str) -> str:
 def _network(log: RunLog, run: str, attack: Mapping[str, Any]) -> str:
     sizes = [f"{count_text(attack[name])} {words}" for name, words in (("parameters", "parameters"), ("macs", "MACs per image"))
              if attack[name] is not None]
-    return section("Network", paragraph(f"{', '.join(sizes)}." if sizes else ""), _cells(log.genotype(run), attack["hand_made"]))
+    measured = latencies_of(log).get(run, {}).values()
+    latency = f" Latency: {'; '.join(one.words for one in measured)}." if measured else ""
+    words = paragraph(f"{', '.join(sizes)}.{latency}" if sizes else "")
+    return section("Network", words, _cells(log.genotype(run), attack["hand_made"]))
 
 
 def _cells(content: Mapping[str, Any] | None, hand_made: str) -> str:

@@ -12,9 +12,11 @@ import numpy as np
 
 from engine.attack.catalogue import NATURAL
 from engine.attack.protocol import ball_text
+from engine.report.latency import BATCH, SINGLE, common_place
 from engine.report.robustness import NetworkRow, RobustnessTable
 
 PARAMETERS, MACS, SEARCH_TIME = "parameters", "macs", "search-time"
+LATENCIES = {"latency": SINGLE, "latency-batch": BATCH}  # {measure: images per pass}
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Measure:
     """A quantity that every network of a robustness table may have.
 
     Attributes:
-        name: name of a column of the table, or "parameters", "macs" or "search-time".
+        name: name of a column of the table, or "parameters", "macs", "search-time", "latency" or "latency-batch".
         title: name for readers.
-        unit: "%" for accuracies, which are stored as fractions; "s" for a time; "" for a count.
+        unit: "%" for accuracies, which are stored as fractions; "s" for a time; "ms" for a latency, stored in seconds; "" for a
+            count.
         larger: True if larger values are better.
         images: number of images of an accuracy; 0 for other measures.
-        where: conditions of an accuracy: radius of the attack and number of images. "" for other measures.
+        where: conditions of an accuracy: radius of the attack and number of images. Of a latency: device and threads. "" for
+            other measures.
     """
 
     name: str
@@ -50,7 +54,7 @@ class Measure:
     @property
     def factor(self) -> float:
         """Number by which a value is multiplied to get it in its unit."""
-        return 100.0 if self.is_accuracy else 1.0
+        return {"%": 100.0, "ms": 1000.0}.get(self.unit, 1.0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,10 @@ class Value:
 
 
 def measures_of(table: RobustnessTable) -> dict[str, Measure]:
-    """Return {name: measure} for all measures of a table: natural accuracy, accuracies under attack, sizes and search time."""
+    """Return {name: measure} for all measures of a table: accuracies, sizes, search time and latencies.
+
+    Latencies compare only on one device, so those of the device with the most networks count.
+    """
     ball = ball_text(str(table.fields.get("norm") or "Linf"), float(table.fields["epsilon"])) if "epsilon" in table.fields else ""
     measures = []
     for column in table.columns:
@@ -74,6 +81,9 @@ def measures_of(table: RobustnessTable) -> dict[str, Measure]:
         measures.append(Measure(column.name, title, "%", True, column.images, where))
     measures += [Measure(PARAMETERS, "Parameters", "", False), Measure(MACS, "MACs per image", "", False),
                  Measure(SEARCH_TIME, "Search time", "s", False)]
+    place = common_place(row.latencies for row in table.rows)
+    measures += [Measure(name, "Latency of 1 image" if batch == 1 else f"Latency of a batch of {batch}", "ms", False, where=place)
+                 for name, batch in LATENCIES.items()]
     return {one.name: one for one in measures}
 
 
@@ -89,6 +99,8 @@ def value_of(row: NetworkRow, measure: Measure, search_time: Mapping[str, float]
         result = row.results.get(measure.name)
         return None if result is None else Value(result.accuracy, result.low, result.high)
     known = {PARAMETERS: row.parameters, MACS: row.macs, SEARCH_TIME: search_time.get(row.run)}
+    known |= {name: one.median_s if (one := row.latencies.get(batch)) and one.place == measure.where else None
+              for name, batch in LATENCIES.items()}
     exact = known[measure.name]
     return None if exact is None else Value(float(exact), float(exact), float(exact))
 

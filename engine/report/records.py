@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.report.latency import latency_columns
 from engine.report.marks import letters_of
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
 
@@ -114,6 +115,7 @@ def _row_json(row: NetworkRow) -> dict[str, Any]:
     plain = {name: getattr(row, name) for name in ("run", "title", "label", "network", "preset", "parent", "search_seed",
                                                    "retrain_seed", "parameters", "macs", "hand_made", "complete", "repeats",
                                                    "created")}
+    plain["latencies"] = [asdict(one) for one in row.latencies.values()]
     return plain | {"genotype": row.genotype.to_dict() if row.genotype else None, "badge": asdict(row.badge),
                     "results": {name: asdict(one) for name, one in row.results.items()}} | (
                         {"older": [_row_json(one) for one in row.older]} if row.older else {})
@@ -141,7 +143,13 @@ def _identity(kind: str, group: SeedGroup, row: NetworkRow | None) -> Fields:
     return ({name: (pa.string(), value) for name, value in texts.items()}
             | {"badge_reasons": (pa.list_(pa.string()), list(row.badge.reasons) if row else None)}
             | {name: (pa.int64(), value) for name, value in numbers.items()}
-            | {"complete": (pa.bool_(), of("complete")), "created": (pa.float64(), of("created"))})
+            | {"complete": (pa.bool_(), of("complete")), "created": (pa.float64(), of("created"))} | _latency_fields(row))
+
+
+def _latency_fields(row: NetworkRow | None) -> Fields:
+    """Return the latencies of a network as fields, with the device on which they were measured."""
+    columns = latency_columns(row.latencies if row is not None else {})
+    return {name: (pa.string() if name == "latency_device" else pa.float64(), value) for name, value in columns.items()}
 
 
 def _figures(figures: Mapping[str, Mapping[str, Any]]) -> Fields:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
@@ -23,6 +23,7 @@ from engine.attack.protocol import ball_text
 from engine.attack.statistics import Comparison, by_accuracy, letters, tell_apart
 from engine.errors import GenotypeError
 from engine.log.runlog import RunLog
+from engine.report.latency import Latencies, latencies_of
 
 NATURAL_TITLE, WORST_TITLE = "Natural", "Worst case"
 
@@ -85,6 +86,7 @@ class NetworkRow:
         repeats: number of other attack runs of this network under this protocol.
         created: Unix time of the launch in seconds.
         older: other attack runs of this network under this protocol, newest first, if `with_older` has added them.
+        latencies: {images per pass: inference latency}, as the attack run measured it; empty for older runs.
     """
 
     run: str
@@ -105,6 +107,7 @@ class NetworkRow:
     repeats: int
     created: float
     older: tuple[NetworkRow, ...] = ()
+    latencies: Latencies = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,9 +196,9 @@ def robustness_tables(log: RunLog) -> list[RobustnessTable]:
     """
     evaluations = log.evaluations()
     shown = evaluations[evaluations["current"]]
-    results, findings = _results(log.attacks()), _findings(log.checks())
+    rows = {row.run: row for row in _rows(log, shown)}
     recipes = dict(zip(evaluations["run"], evaluations["recipe"], strict=True))
-    tables = [_table(str(protocol), [_row(one, results, findings) for one in group.itertuples()], group.iloc[0], recipes)
+    tables = [_table(str(protocol), [rows[run] for run in group["run"]], group.iloc[0], recipes)
               for protocol, group in shown.groupby("protocol", sort=False)]
     return sorted((table for table in tables if table.columns), key=lambda table: -len(table.rows))
 
@@ -209,9 +212,7 @@ def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]
         protocol: hash of the protocol.
     """
     evaluations = log.evaluations()
-    results, findings = _results(log.attacks()), _findings(log.checks())
-    same = evaluations[(evaluations["network"] == network) & (evaluations["protocol"] == protocol)]
-    return [_row(one, results, findings) for one in same.itertuples()]
+    return _rows(log, evaluations[(evaluations["network"] == network) & (evaluations["protocol"] == protocol)])
 
 
 def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkRow]]:
@@ -222,9 +223,8 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
         runs: ids of the attack runs.
     """
     evaluations = log.evaluations()
-    results, findings = _results(log.attacks()), _findings(log.checks())
-    return {str(one.run): (str(one.protocol), _row(one, results, findings))
-            for one in evaluations[evaluations["run"].isin(list(runs))].itertuples()}
+    known = evaluations[evaluations["run"].isin(list(runs))]
+    return {row.run: (str(protocol), row) for protocol, row in zip(known["protocol"], _rows(log, known), strict=True)}
 
 
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
@@ -245,9 +245,7 @@ def _with_older(log: RunLog, protocol: str, row: NetworkRow) -> NetworkRow:
 
 def newest_rows(log: RunLog) -> dict[str, NetworkRow]:
     """Return {hash of the weights: row of the newest attack run on the network}, under any protocol."""
-    results, findings = _results(log.attacks()), _findings(log.checks())
-    newest = log.evaluations().drop_duplicates("network")
-    return {str(one.network): _row(one, results, findings) for one in newest.itertuples()}
+    return {row.network: row for row in _rows(log, log.evaluations().drop_duplicates("network"))}
 
 
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
@@ -311,6 +309,12 @@ def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series, rec
     title = str(evaluation["protocol_title"]) or _older_title(evaluation, rows)
     return RobustnessTable(protocol, title, str(evaluation["dataset"]), fields, _columns(fields, rows),
                            _groups(labelled(rows), recipes))
+
+
+def _rows(log: RunLog, evaluations: pd.DataFrame) -> list[NetworkRow]:
+    """Return one row for each of these rows of `RunLog.evaluations`."""
+    results, findings, latencies = _results(log.attacks()), _findings(log.checks()), latencies_of(log)
+    return [replace(_row(one, results, findings), latencies=latencies.get(str(one.run), {})) for one in evaluations.itertuples()]
 
 
 def _row(evaluation: Any, results: Mapping[str, Mapping[str, Measurement]],

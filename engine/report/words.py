@@ -14,6 +14,8 @@ from engine.data.catalogue import DATASETS
 from engine.report.robustness import Measurement, NetworkRow, RobustnessTable
 
 # Entries of an attack's part of a protocol that its words mention in their own way, or that are the same for all attacks.
+SHORTEST_S = 30.0  # shorter expectations are "under 1 min"
+DAYS_OF_MONTH = 365.25 / 12
 _SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed", "steps", "restarts", "random_start", "targets",
            "images", "images_hash", "block_images", "parts"}
 
@@ -70,6 +72,30 @@ def count_text(number: float) -> str:
 def plural_text(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural, for example "1 image" or "3 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def rounded_text(seconds: float) -> str:
+    """Return an expected duration as text, no more exact than it can be known: 329 as "5 min", 20 as "under 1 min".
+
+    From an hour on, it is rounded to ten minutes, from two months on to months. What takes a year or more is "more than a year".
+    """
+    days = seconds / 86_400
+    if seconds < SHORTEST_S:
+        return "under 1 min"
+    if round(seconds / 60) < 60:
+        return f"{max(1, round(seconds / 60))} min"
+    if days < 1:
+        hours, minutes = divmod(10 * round(seconds / 600), 60)
+        return "1 d" if hours == 24 else f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if days < 60:
+        return f"{days:.1f} d".replace(".0 ", " ") if days < 10 else f"{days:.0f} d"
+    return f"{days / DAYS_OF_MONTH:.0f} months" if days < 365 else "more than a year"
+
+
+def about_text(seconds: float) -> str:
+    """Return an expected duration in words: "about 5 min", but "under 1 min" and "more than a year"."""
+    words = rounded_text(seconds)
+    return words if words.startswith(("under", "more")) else f"about {words}"
 
 
 def badge_text(badge: Badge) -> str:

@@ -162,6 +162,27 @@ class Certified(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatencyMeasured(Event):
+    """The inference latency of the attacked network: the time of a forward pass in evaluation mode, after a warm-up."""
+
+    kind = "latency"
+    table = "latency"
+    batch: Annotated[int, WholeNumber(low=1), "Images per pass."]
+    median_s: Annotated[Real, "Median time of a pass, in seconds."]
+    low_s: Annotated[Real, "Lower quartile of the times."]
+    high_s: Annotated[Real, "Upper quartile of the times."]
+    repeats: Annotated[int, WholeNumber(low=1), "Timed passes."]
+    device: Annotated[String, "cpu or cuda."]
+    hardware: Annotated[String, "Name of the processor or GPU."]
+    threads: Annotated[int, WholeNumber(low=1), "CPU threads during the passes."]
+
+    def check(self) -> None:
+        """Check that 0 <= low_s <= median_s <= high_s."""
+        if not 0 <= self.low_s <= self.median_s <= self.high_s:
+            raise RunLogError(f"0 <= low_s <= median_s <= high_s must hold, got {self.low_s}, {self.median_s}, {self.high_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
     """A record that the run has read the test split.
 

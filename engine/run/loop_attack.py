@@ -19,6 +19,7 @@ from engine.run.after_attacks import AfterAttacks
 from engine.run.attack_events import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
 from engine.run.attacked_network import network_of
 from engine.run.folder import RunFolder
+from engine.run.latency import latencies
 from engine.run.loop_verdict import VerdictLoop
 from engine.run.parquet_files import read_samples, samples_table, write_parquet
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
@@ -74,6 +75,8 @@ class AttackLoop:
         if self.fresh:
             write_network(session, self.attacked)
             session.write(self._begun())
+            for latency in latencies(self.evaluation.network, self.attacked.image_shape, session.device):
+                session.write(latency)
             session.write(SplitOpened(split="test", images=len(self.evaluation.y), purpose="attack"))
             self._save()
         with at_work(session, self._save):

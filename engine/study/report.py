@@ -138,10 +138,11 @@ def as_json(results: Results, answer: Answer) -> dict[str, Any]:
         means = {part: mean_of(arm.measured(part)) for part in ("endpoint", "natural")}
         arms[name] = {part: asdict(mean) if mean else None for part, mean in means.items()}
         arms[name] |= {part: arm.mean(part) for part in ("parameters", "macs", "search_s")}
-        arms[name] |= {"macs_ratio": results.arm_ratio(arm)}
+        arms[name] |= {"macs_ratio": results.arm_ratio(arm), "latency_s": results.latency(arm)}
     return {
         "id": study.id, "created": study.created, "study": exported(study), "endpoint": endpoint_text(study),
-        "protocol": results.protocol, "done": results.done, "cells_total": len(results.cells), "arms": arms,
+        "protocol": results.protocol, "latency_device": results.latency_place, "done": results.done,
+        "cells_total": len(results.cells), "arms": arms,
         "answer": {"headline": answer.headline, "provisional": answer.provisional, "claims": answer.claims,
                    "contrasts": [asdict(one) | {"sentence": text}
                                  for one, text in zip(answer.contrasts, answer.sentences)],

@@ -14,6 +14,7 @@ from engine.attack.catalogue import NATURAL
 from engine.attack.fingerprint import fingerprint
 from engine.attack.protocol import worst_case_fields
 from engine.log.runlog import RunLog
+from engine.report.latency import SINGLE, Latencies, common_place
 from engine.report.robustness import Measurement, NetworkRow, rows_of
 from engine.run.folder import RunFolder, read_json
 from engine.study.declaration import Cell, Study
@@ -38,6 +39,7 @@ class CellResult:
         protocol: hash of the protocol (the attacks with their settings, and the images).
         measures: {name: value} for the measures of a study that compares rankings (`engine.study.measures`).
         accuracies: {name: accuracy} for those measures that an attack run has measured.
+        latencies: {images per pass: inference latency}; empty for older runs.
     """
 
     cell: Cell
@@ -52,6 +54,7 @@ class CellResult:
     protocol: str
     measures: Mapping[str, float] = field(default_factory=dict)
     accuracies: Mapping[str, Measurement] = field(default_factory=dict)
+    latencies: Latencies = field(default_factory=dict)
 
     def measured(self, name: str) -> Measurement | None:
         """Return an accuracy of the network: "endpoint", "natural", or a name in `accuracies`. None if it was not measured."""
@@ -146,6 +149,17 @@ class Results:
         reference = self.arms[self.study.reference] if self.study.reference else None
         return macs_ratio(arm.mean("macs"), reference.mean("macs")) if reference else None
 
+    @property
+    def latency_place(self) -> str:
+        """Device on which most networks' latencies were measured; "" if none was. Only latencies of one device compare."""
+        return common_place(cell.latencies for arm in self.arms.values() for cell in arm.cells)
+
+    def latency(self, arm: ArmResult) -> float | None:
+        """Return the mean latency of 1 image in seconds, over the networks of an arm measured on `latency_place`."""
+        place = self.latency_place
+        values = [one.median_s for cell in arm.cells if (one := cell.latencies.get(SINGLE)) and one.place == place]
+        return fmean(values) if values else None
+
     def arm_ratios(self, arm: ArmResult) -> list[float]:
         """Return `size_ratio` of each network of an arm, where it is known."""
         return [ratio for cell in arm.cells if (ratio := self.size_ratio(cell)) is not None]
@@ -207,7 +221,7 @@ def _result(log: RunLog, study: Study, state: CellState, rows: Mapping[str, tupl
     return CellResult(state.cell, state.attack.run, row.results[study.endpoint], row.results.get(NATURAL), row.parameters,
                       row.macs, row.genotype, row.badge, search_s, protocol,
                       measures_of(log, state, rows) if study.measures or study.attacks else {},
-                      accuracies_of(state, rows))
+                      accuracies_of(state, rows), row.latencies)
 
 
 def duration_of(folder: RunFolder) -> float | None:

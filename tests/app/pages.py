@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def component_data(test: AppTest, name: str, key: str | None = None) -> list[dic
     """Return the data of each component with this name."""
     elements = [element.proto for element in test.get("bidi_component") if element.proto.component_name == name]
     return [json.loads(proto.json) for proto in elements if key is None or proto.id.endswith(f"-{key}")]
+
+
+def download_labels(test: AppTest) -> list[str]:
+    """Return the labels of the buttons that download a file, without those of the export menus."""
+    bodies = [element.proto.body for element in test.get("html")]
+    return [label for body in bodies for label in re.findall(r'<a class="rp-file rp-filebutton"[^>]*>([^<]*)</a>', body)]
 
 
 def text_of(test: AppTest) -> str:

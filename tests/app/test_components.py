@@ -20,6 +20,7 @@ from app.components.progress import progress_html
 from app.components.run_architecture import change_words
 from app.components.status import status_chip_html
 from app.drawing.cell_graph import changed_edges
+from app.formats import about, rounded
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
 from engine.drawing.cell import cell_svg, description, legend_html
@@ -202,7 +203,7 @@ def test_a_table_is_escaped_and_says_what_its_cells_are():
                StaticColumn("<i>", lambda row: code(row[1]), right=True))
     html = html_table(columns, [("<b>", 1), ("c", "<d>")], label='Say "x"', note="<note>", group=lambda row: row[0],
                       row_look=lambda row: "rp-strong" if row[0] == "c" else "")
-    table = ElementTree.fromstring(html).find("table")
+    table = ElementTree.fromstring(f"<div>{html}</div>").find(".//table")
     assert table.get("aria-label") == 'Say "x"' and table.find("caption").text == "<note>"
     assert [(th.get("scope"), th.text) for th in table.iter("th")] == [
         ("col", "Name"), ("col", "<i>"), ("rowgroup", "<b>"), ("row", "<b>"), ("rowgroup", "c"), ("row", "c")]
@@ -234,3 +235,11 @@ def test_words_about_changes():
 def test_a_genotype_of_the_darts_family_has_titles_too():
     kinds = {kind for entry in CATALOG.items() if isinstance(entry[1].genotype, Genotype) for kind in entry[1].genotype.kinds}
     assert all(kind in theme.CELL_TITLES for kind in kinds)
+
+
+def test_expected_durations_are_no_more_exact_than_they_can_be_known() -> None:
+    hour, day = 3600, 86_400
+    texts = {20: "under 1 min", 40: "1 min", 329: "5 min", 3580: "1 h", 9000: "2 h 30 min", 7250: "2 h", 1.5 * day: "1.5 d",
+             3 * day: "3 d", 35.4 * day: "35 d", 150 * day: "5 months", 484 * day: "more than a year", 23.99 * hour: "1 d"}
+    assert {seconds: rounded(seconds) for seconds in texts} == texts
+    assert (about(10), about(300), about(500 * day)) == ("under 1 min", "about 5 min", "more than a year")

@@ -1,35 +1,21 @@
-"""Download buttons of tables and reports."""
+"""A robustness table and the report of a network as files."""
 
 from __future__ import annotations
 
-from streamlit.testing.v1 import AppTest
-
 from app import session
-from app.components.export_table import _content
+from app.components.export_table import _content, further_files, report_file
 from engine import api
 from engine.report.formats import FORMATS
 from engine.report.robustness import robustness_tables
 from tests.app.conftest import Samples
 
 
-def page() -> None:
-    """Draw the buttons of the first table and of its first network."""
-    from app import session
-    from app.components.export_table import export_buttons, report_button
-    from engine.report.robustness import robustness_tables
-
-    log = session.run_log()
-    table = robustness_tables(log)[0]
-    export_buttons(table)
-    report_button(table.rows[0].run)
-
-
-def test_every_format_has_a_button_and_a_network_its_report(samples: Samples) -> None:
-    """The page shows one download button per format and one for the report."""
-    shown = AppTest.from_function(page).run()
-    assert not shown.exception
-    labels = [one.proto.label for one in shown.get("download_button")]
-    assert labels == [*(form.title for form in FORMATS.values()), "Report (HTML)"]
+def test_every_format_is_a_file_and_a_network_has_its_report(samples: Samples) -> None:
+    table = robustness_tables(session.run_log())[0]
+    files = further_files(table)
+    assert ["CSV", "Parquet", *(file.title for file in files)] == [form.title for form in FORMATS.values()]
+    assert all(table.protocol in file.name for file in files)
+    assert b"<html" in report_file(table.rows[0].run).make()
 
 
 def test_a_button_makes_its_file_with_the_ledger_of_the_moment(samples: Samples) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from app.components import launch_dataset
+from app.formats import rounded
 from app.launching import draft_of, from_address, to_address
 from app.measuring import Task
 from engine import requests
@@ -16,6 +18,7 @@ from engine.configuration_file import Configuration
 from engine.configuring import build
 from engine.data import fetching
 from engine.data.catalogue import DATASETS
+from engine.data.splits import steps_in_epoch
 from engine.errors import DataError
 from engine.preflight.measurement import Measurement
 from engine.preflight.measuring import place_of
@@ -80,17 +83,12 @@ def test_a_grid_is_counted_and_launched_as_one_batch(empty: Path) -> None:
 
 @pytest.mark.parametrize(("query", "sentence"), [
     ({"seeds": "4-1"}, "Seeds must be whole numbers or ranges"), ({"grid.epochs": "3, 3"}, "Each value of epochs"),
-    ({"methods": "darts", "adversarial_lambda": "0.3"}, "DARTS cannot have these settings. There is no setting")])
+    ({"methods": "darts", "adversarial_lambda": "0.3"}, "The combination method darts is not possible. There is no setting"),
+    ({"grid.channels": "8, 7"}, "The combination channels 7 is not possible. channels must be even")])
 def test_a_grid_that_is_not_possible_says_so_before_the_click(empty: Path, query: dict[str, str], sentence: str) -> None:
     page = open_page("launch", **query)
     assert not page.exception and page.button(key="launch.go").disabled
     assert any(sentence in one.value for one in page.get("text"))
-
-
-def test_an_impossible_value_is_named_at_the_click_and_nothing_is_written(empty: Path) -> None:
-    page = open_page("launch", **{"grid.channels": "8, 7"})
-    page.button(key="launch.go").click().run()
-    assert "one combination is not possible: channels 7" in text_of(page) and not run_ids(empty)
 
 
 def test_the_address_holds_the_page(empty: Path) -> None:
@@ -184,6 +182,31 @@ def test_a_kept_measurement_gives_the_forecast_and_warns(empty: Path, monkeypatc
     text = text_of(page)
     assert not page.exception and "from measured batches" in text and "10000" in text.replace(",", "")
     assert "Does not fit" in text and "use smaller batches or fewer channels" in text
+    assert "launch.measure" not in {one.key for one in page.button}
+
+
+def test_each_chain_of_a_grid_has_its_own_forecast(empty: Path) -> None:
+    """One measurement of a shape serves all its epochs and seeds; a chain of another shape is not known from it."""
+    def keep(seconds: float, channels: int) -> float:
+        """Keep a measurement, and return the seconds of a search of 4 epochs."""
+        config = build("search", "arnas", "digits", "paper", {"channels": channels, "epochs": 4})
+        (shape,) = shapes_of(empty, [("search", config)], "arnas")
+        place_of(empty, shape).parent.mkdir(parents=True, exist_ok=True)
+        place_of(empty, shape).write_text(json.dumps(asdict(Measurement(seconds_per_step=seconds, memory=10**8, batch=64))))
+        return 4 * seconds * steps_in_epoch(611, config.batch_size, config.steps_per_epoch)
+
+    narrow = keep(10.0, 8)
+    query = {"preset": "paper", "then": "", "seeds": "0-1", "grid.epochs": "4, 8", "grid.channels": "8, 12"}
+    page = open_page("launch", **query)
+    assert not page.exception and "Not known for these settings yet" in text_of(page)
+    assert "launch.measure" in {one.key for one in page.button}
+    wide = keep(30.0, 12)
+    page = open_page("launch", **query)
+    rows = re.findall(r'<th scope="row">(epochs[^<]*)</th><td class="rp-right">([^<]*)</td>', text_of(page))
+    texts = [text.replace("\u00a0", " ") for _, text in rows]
+    assert len(rows) == 4 and rows[0][0] == "epochs 4, channels 8", rows
+    assert texts[0] == f"2 × {rounded(narrow)}" and texts[3] == f"2 × {rounded(2 * wide)}"
+    assert f"About {rounded(2 * 3 * (narrow + wide))} on" in text_of(page)
     assert "launch.measure" not in {one.key for one in page.button}
 
 

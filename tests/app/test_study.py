@@ -15,7 +15,7 @@ from engine.study.folder import StudyFolder, study_ids
 from engine.study.overview import cells_of
 from engine.study.parsing import from_text
 from tests.app.conftest import Samples
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import component_data, download_labels, open_page, text_of
 from tests.sample_studies import fail_one, finish, two_arms
 
 
@@ -204,8 +204,7 @@ def test_a_busy_study_cannot_be_deleted(sample_studies: Samples) -> None:
 
 def test_files_and_commands_are_offered(sample_studies: Samples) -> None:
     page = study_page(sample_studies, "finished")
-    labels = [one.proto.label for one in page.get("download_button")]
-    assert labels == ["Markdown", "LaTeX", "JSON", "The study (YAML)", "Paper pack (ZIP)"]
+    assert download_labels(page) == ["Markdown", "LaTeX", "JSON", "The study (YAML)", "Paper pack (ZIP)"]
     assert f"study report {sample_studies.ids['finished']} --form markdown --runs {sample_studies.root}" in text_of(page)
 
 

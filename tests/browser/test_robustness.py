@@ -53,7 +53,8 @@ def test_attack_watch_compare_and_take_away(page: Page, dashboard: Dashboard):
     expect(page).to_have_url(re.compile("sort=-size"), timeout=LOAD_MS)
     expect(table.get_by_role("columnheader", name=re.compile("Parameters"))).to_have_attribute("aria-sort", "descending")
     with page.expect_download(timeout=LOAD_MS) as download:
-        page.get_by_role("button", name="LaTeX", exact=True).click()
+        page.get_by_text("Export", exact=True).first.click()
+        page.get_by_role("link", name="LaTeX", exact=True).first.click()
     source = download.value.path().read_text(encoding="utf-8")
     assert balanced(source) and source.count("ARNAS") >= 3 and "\\toprule" in source
     assert_no_traceback(page)

@@ -12,7 +12,7 @@ from engine.cli import main
 from engine.cli.flags import parse
 from engine.configuration_file import Configuration
 from engine.errors import ConfigError
-from engine.grid import Grid, launches_of, read_grid, read_values, runs_in
+from engine.grid import Grid, launches_of, read_grid, read_values, runs_in, variants_of
 from engine.run.folder import RunFolder, run_ids
 from tests.engine.run.processes import without_supervisor
 
@@ -101,3 +101,16 @@ def test_a_chosen_value_holds_for_every_method_of_a_grid() -> None:
     """0.1 is ARNAS's preset of lambda, and not DSARA's."""
     request = parse("search", ["--adversarial-lambda", "0.1", "--grid", "method=arnas,dsara"])
     assert [one.config["adversarial_lambda"] for one in launches_of(request, request.grid)] == [0.1, 0.1]
+
+
+def test_chains_that_differ_only_in_seeds_are_one_variant_and_shared_runs_count_once(runs: Path) -> None:
+    grid = read_grid(CHAIN, [("retrain.epochs", "1, 2"), ("channels", "4, 8"), ("attack.seed", "0-2")], seeds="0-4")
+    found = variants_of(runs, CHAIN, grid)
+    assert [one.launch.name for one in found] == ["retrain epochs 1, channels 4", "retrain epochs 1, channels 8",
+                                                  "retrain epochs 2, channels 4", "retrain epochs 2, channels 8"]
+    assert [one.counts["search"] for one in found] == [5, 5, 0, 0], "the retraining's epochs need no other search"
+    assert {kind: sum(one.counts[kind] for one in found) for kind in ("search", "retrain", "attack")} == grid.runs_of(
+        ("search", "retrain", "attack")) == {"search": 10, "retrain": 20, "attack": 60}
+    assert [dict(one.steps)["retrain"].epochs for one in found] == [1, 1, 2, 2]
+    with pytest.raises(ConfigError, match="The combination channels 7 is not possible"):
+        variants_of(runs, CHAIN, Grid({"channels": ("4", "7")}))

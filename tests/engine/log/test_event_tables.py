@@ -52,6 +52,8 @@ COLUMNS = {
     "verdict_raw": {"against": "VARCHAR", "protocol": "VARCHAR", "network": "VARCHAR", "other": "VARCHAR", "total": "BIGINT",
                     "images": "BIGINT", "both_correct": "BIGINT", "first_only": "BIGINT", "second_only": "BIGINT",
                     "neither": "BIGINT", "low": "DOUBLE", "high": "DOUBLE", "level": "DOUBLE", "verdict": "VARCHAR"},
+    "latency_raw": {"batch": "BIGINT", "median_s": "DOUBLE", "low_s": "DOUBLE", "high_s": "DOUBLE", "repeats": "BIGINT",
+                    "device": "VARCHAR", "hardware": "VARCHAR", "threads": "BIGINT"},
     "opened_raw": {"split": "VARCHAR", "images": "BIGINT", "purpose": "VARCHAR"},
     "alert_raw": {"level": "VARCHAR", "text": "VARCHAR"},
     "mark_raw": {"kind": "VARCHAR", "detail": "VARCHAR"},

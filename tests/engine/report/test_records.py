@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from engine.architecture.genotype import Genotype
 from engine.attack.badge import Badge
 from engine.attack.statistics import Comparison, PairedCounts
+from engine.report.latency import Latency
 from engine.report.records import MEAN, NETWORK, records, to_csv, to_json, to_parquet
 from engine.report.robustness import Distinctions, Measurement, NetworkRow, ResultColumn, RobustnessTable, SeedGroup
 from tests.engine.report.made_tables import NASTY, distinguished, made_table
@@ -37,7 +38,8 @@ def rebuilt(content: dict[str, Any]) -> tuple[RobustnessTable, list[Distinctions
         rows = [NetworkRow(**one | {
             "genotype": Genotype.from_dict(one["genotype"]) if one["genotype"] else None,
             "badge": Badge(one["badge"]["colour"], tuple(one["badge"]["reasons"])),
-            "results": {name: Measurement(**result) for name, result in one["results"].items()}}) for one in group["rows"]]
+            "results": {name: Measurement(**result) for name, result in one["results"].items()},
+            "latencies": {latency["batch"]: Latency(**latency) for latency in one["latencies"]}}) for one in group["rows"]]
         groups.append(SeedGroup(group["title"], tuple(rows), group["complete"], group["means"], group["spreads"]))
     protocol = content["protocol"]
     table = RobustnessTable(protocol["hash"], protocol["title"], protocol["dataset"], protocol["fields"],

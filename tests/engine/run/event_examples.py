@@ -36,6 +36,8 @@ EXAMPLES: dict[str, Event] = {
                                                 part_of="autoattack"),
     "critical": attack_events.CriticalEpsilon(attack="fmn-50", title="FMN-50", norm="L2", images=8, median=0.5, low=0.25,
                                             fingerprint="ab14"),
+    "latency": attack_events.LatencyMeasured(batch=64, median_s=0.02, low_s=0.019, high_s=0.021, repeats=12, device="cpu",
+                                             hardware="AMD EPYC 7B13", threads=1),
     "sweep": attack_events.SweepPoint(sweep="epsilon", attack="fmn-50", title="FMN-50", norm="L2", epsilon=0.5, steps=50,
                                        images=8,
                                     correct=4, fingerprint="ab14"),

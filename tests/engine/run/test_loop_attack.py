@@ -15,6 +15,7 @@ from engine.files import atomic_write_json
 from engine.log import RunLog
 from engine.run import checkpoint
 from engine.run.folder import RunFolder
+from engine.run.latency import BATCHES
 from tests.engine.run.processes import events_of, without_supervisor
 from tests.engine.run.test_loops import attempt, submit
 from tests.engine.run.test_resume import same
@@ -65,6 +66,16 @@ def test_every_check_is_recorded_after_the_last_attack(runs: Path, whole: str) -
     assert all(row["measured"] and bool(row["advice"]) == (row["finding"] in ("warning", "failed")) for row in rows)
     details = [event["detail"] for event in events_of(runs, whole, "progress")]
     assert any(detail.startswith("Checks: ") for detail in details)
+
+
+def test_the_latency_of_the_network_is_recorded_once(runs: Path, whole: str) -> None:
+    kinds = [event["event"] for event in events_of(runs, whole)]
+    assert 1 <= kinds.count("latency") <= len(BATCHES) and kinds.index("latency") < kinds.index("attack")
+    with opened(runs) as log:
+        rows = log.latencies()
+    assert rows["batch"].tolist() == list(BATCHES[:kinds.count("latency")]) and set(rows["threads"]) == {1}
+    assert set(rows["run"]) == {whole}
+    assert (rows["low_s"] <= rows["median_s"]).all() and (rows["median_s"] <= rows["high_s"]).all() and rows["low_s"].min() > 0
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
