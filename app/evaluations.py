@@ -61,10 +61,25 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
     Raises:
         RunLogError: the outcomes of a run cannot be read.
     """
+    return _comparison(str(session.runs_root()), table.protocol, column, _recorded(table, runs), table)
+
+
+def letters(table: RobustnessTable) -> dict[str, str]:
+    """Return {run: letters of its network} of the comparison of all networks in the worst case.
+
+    Only the letters are kept. The comparisons of all pairs of 300 networks take 20 MB.
+
+    Raises:
+        RunLogError: the outcomes of a run cannot be read.
+    """
+    return _letters(str(session.runs_root()), table.protocol, _recorded(table, None), table)
+
+
+def _recorded(table: RobustnessTable, runs: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
+    """Return the complete runs of a table with recorded outcomes, each with the time at which these were written."""
     compared = [row.run for row in table.rows if row.complete and (runs is None or row.run in runs)]
     stamps = {run: changed(result_file(run, OUTCOMES)) for run in compared}
-    recorded = tuple((run, changed) for run, changed in stamps.items() if changed)
-    return _comparison(str(session.runs_root()), table.protocol, column, recorded, table)
+    return tuple((run, changed) for run, changed in stamps.items() if changed)
 
 
 def transfer_maps() -> list[TransferMap]:
@@ -109,3 +124,8 @@ def _samples(path: str, changed: int) -> Samples:
 def _comparison(root: str, protocol: str, column: str, runs: tuple[tuple[str, int], ...],
                 _table: RobustnessTable) -> Distinctions:
     return distinctions(session.run_log(), _table, column, [run for run, _ in runs])
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _letters(root: str, protocol: str, runs: tuple[tuple[str, int], ...], _table: RobustnessTable) -> dict[str, str]:
+    return dict(distinctions(session.run_log(), _table, WORST, [run for run, _ in runs]).letters)

@@ -180,14 +180,14 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
     if sum(row.complete for row in chosen.rows) < 2:
         return {}
     try:
-        letters = evaluations.comparison(chosen).letters
+        letters = evaluations.letters(chosen)
     except RunLogError as error:
         st.caption(f"The networks cannot be compared: {error}")
         return {}
     if max(map(len, letters.values()), default=0) > MOST_LETTERS:
         st.caption("There are too many networks for letters. Tick networks to test them in pairs.")
         return {}
-    return dict(letters) if len(letters) > 1 else {}
+    return letters if len(letters) > 1 else {}
 
 
 def selected_row(chosen: RobustnessTable) -> NetworkRow:

@@ -54,8 +54,9 @@ def tracked_runs(root: Path, ids: Sequence[str]) -> Iterator[TrackedRun]:
     """
     log = RunLog.open(root, in_memory=True)
     try:
-        for run in dict.fromkeys(ids):
-            log.ingest(run)
+        chosen = list(dict.fromkeys(ids))
+        log.ingest(chosen)  # all at once, because what the log keeps is out of date after each reading
+        for run in chosen:
             yield _tracked(log, run)
     finally:
         log.close()

@@ -24,7 +24,7 @@ INDEX = "index.duckdb"
 MOST_ANSWERS = 32  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
-LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": "2"}
+LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
