@@ -113,7 +113,10 @@ function start() {
     const value = values().get(name);
     if (!value || !isLive(name, value)) return;
     const panel = [...live.panels.values()].find((one) => one.block.contains(value.node));
-    if (message === null) return panel?.fire();
+    if (message === null) {
+      setTimeout(() => live.show(true), CHECK_MS); // the rerun makes the value known to the server
+      return panel?.fire();
+    }
     if (message.from !== undefined && message.from !== value.revision) return live.show(true);
     value.apply(message);
     value.revision = message.revision;

@@ -65,7 +65,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
-        "ids": log.ids(),
+        "ids": log.ids(), "latencies": log.latencies(),
     }
     of_run: dict[str, Callable[[str], Any]] = {
         "runs": lambda run: log.runs([run]).drop(columns=list(CLOCKED)),
@@ -76,7 +76,8 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "overlay": lambda run: log.overlay([run], "natural_loss", "weights", "batch", 10),
         "steps_curve": lambda run: log.steps_curve(run, ["natural_loss", "train_loss"], 10), "objectives": log.objectives,
         "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,
-        "alpha_epochs": lambda run: log.alpha_epochs(run, "robust"), "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
+        "alpha_epoch": log.alpha_epoch, "alpha_epochs": lambda run: log.alpha_epochs(run, "robust"),
+        "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
         "alpha_matrix of epoch 1": lambda run: log.alpha_matrix(run, "robust", 1),
         "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "edge_lines": lambda run: log.edge_lines(run, "reduce"),
         "genotypes": log.genotypes, "genotype": log.genotype,

@@ -177,7 +177,8 @@ def test_a_peak_at_a_single_step_of_a_long_search_is_kept(tmp_path: Path) -> Non
 
 def test_alphas_are_softmaxed_and_in_the_order_of_edges_and_operations(log: RunLog, ids: dict[str, str]) -> None:
     assert log.alpha_cells(ids["search"]) == ["robust", "reduce", "accurate"]
-    assert log.alpha_epochs(ids["search"], "robust") == [1, 2, 3, 4]
+    assert log.alpha_epochs(ids["search"], "robust") == [1, 2, 3, 4] and log.alpha_epoch(ids["search"]) == 4
+    assert log.alpha_epoch(ids["attack"]) is None
     matrix = log.alpha_matrix(ids["search"], "robust", 2)
     raw = sample_runs.alphas_at(20, "robust")
     np.testing.assert_allclose(matrix["alpha"].to_numpy().reshape(14, 7), raw, atol=1e-6)
