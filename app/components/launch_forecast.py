@@ -22,7 +22,8 @@ from engine.preflight.forecast import Forecast, Total, forecast, size_text
 from engine.run import device
 from engine.study.estimate import Durations
 
-SOURCES = {"runs": "finished runs", "similar": "finished runs with other settings", "batches": "measured batches", "table": "our measurements of this preset"}
+SOURCES = {"runs": "finished runs", "batches": "measured batches", "similar": "finished runs with other settings",
+           "table": "our measurements of this preset"}
 TASK = "launch.measuring"  # in the session: the task that measures batches
 MOST_ROWS = 12  # rows of the table of chains
 
@@ -114,8 +115,8 @@ def chain_table(chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
     kinds = list(each[0].costs)
     columns: list[StaticColumn[Row]] = [StaticColumn("Chain", lambda row: row.name, names_row=True)]
     columns += [_time_column(kind) for kind in kinds]
-    columns.append(StaticColumn("Together", lambda row: EMPTY if row.work_s is None else _unbroken(rounded(row.work_s)), right=True,
-                                data=lambda row: {"work_s": row.work_s, "memory_bytes": row.forecast.memory or None}))
+    columns.append(StaticColumn("Together", lambda row: EMPTY if row.work_s is None else _unbroken(rounded(row.work_s)),
+                                right=True, data=lambda row: {"work_s": row.work_s, "memory_bytes": row.forecast.memory or None}))
     hidden = f" The first {MOST_ROWS} of {len(rows)} different chains." if len(rows) > MOST_ROWS else ""
     st.html(html_table(columns, rows[:MOST_ROWS], label="Forecast for each chain", look="rp-wrap", file="launch-forecast", note=(
         f"Number and time of the runs of each kind; a run that an earlier chain shares counts once.{hidden}")))
