@@ -74,7 +74,7 @@ def test_chart_data_and_downloads_by_keyboard_and_the_notice_of_a_stopped_dashbo
     page.get_by_role("link", name="Weights (.pt)").click()
     failed = page.locator(".rp-filenote.rp-bad")
     expect(failed).to_contain_text("could not be made. ", timeout=60_000)
-    assert "checkpoint" in failed.inner_text()
+    assert "wait for it or resume it" in failed.inner_text()
     full.kill()
     expect(page.locator(".rp-offline")).to_contain_text("runs go on. Start it again with rampart ui --port", timeout=30_000)
     expect(page.get_by_role("dialog")).to_have_count(0)
