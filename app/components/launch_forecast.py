@@ -9,20 +9,19 @@ import streamlit as st
 
 from app import session
 from app.components.form import FormValues
-from app.components.html_table import StaticColumn, html_table
+from app.components.html_table import StaticColumn, html_table, with_label
 from app.components.launch_choice import Choice
 from app.components.launch_grid import configuration_of
 from app.components.launch_steps import steps_of
 from app.components.preflight import Fact
 from app.formats import EMPTY, about, duration, plural, rounded
 from app.measuring import Task
-from app.theme import KIND_TITLES
 from engine.grid import Grid, Variant, variants_of
 from engine.preflight.forecast import Forecast, Total, forecast, size_text
 from engine.run import device
 from engine.study.estimate import Durations
 
-SOURCES = {"runs": "finished runs", "similar": "finished runs with other settings", "batches": "measured batches",
+SOURCES = {"runs": "finished runs", "batches": "measured batches", "similar": "finished runs with other settings",
            "table": "our measurements of this preset"}
 TASK = "launch.measuring"  # in the session: the task that measures batches
 MOST_ROWS = 12  # rows of the table of chains
@@ -112,25 +111,31 @@ def chain_table(chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
     rows = distinct(chains, each)
     if len(rows) < 2:
         return
-    kinds = list(each[0].costs)
-    columns: list[StaticColumn[Row]] = [StaticColumn("Chain", lambda row: row.name, names_row=True)]
-    columns += [_time_column(kind) for kind in kinds]
-    columns.append(StaticColumn(
-        "Together", lambda row: EMPTY if row.work_s is None else _unbroken(rounded(row.work_s)), right=True,
-        data=lambda row: {"work_s": row.work_s, "memory_bytes": row.forecast.memory or None}))
+    columns: list[StaticColumn[Row]] = [
+        StaticColumn("Chain", lambda row: with_label(row.name, parts_words(row)), names_row=True, look="rp-name", data=row_data),
+        StaticColumn("Together", lambda row: EMPTY if row.work_s is None else _unbroken(rounded(row.work_s)), right=True,
+                     data=lambda row: {"work_s": row.work_s, "memory_bytes": row.forecast.memory or None})]
     hidden = f" The first {MOST_ROWS} of {len(rows)} different chains." if len(rows) > MOST_ROWS else ""
     st.html(html_table(columns, rows[:MOST_ROWS], label="Forecast for each chain", look="rp-wrap", file="launch-forecast", note=(
         f"Number and time of the runs of each kind; a run that an earlier chain shares counts once.{hidden}")))
 
 
-def _time_column(kind: str) -> StaticColumn[Row]:
-    def words(row: Row) -> str:
+def parts_words(row: Row) -> str:
+    """Return the number and the time of the runs of each kind, for example "search 3 × 2 min, retrain 3 × 5 min"."""
+    def words(kind: str) -> str:
         seconds, count = row.forecast.costs[kind].seconds, row.runs(kind)
-        return ("shared" if not count else EMPTY if seconds is None else
-                _unbroken(f"{f'{count} × ' if count > 1 else ''}{rounded(seconds)}"))
+        time = "unknown time" if seconds is None else rounded(seconds)
+        return f"{kind} {_unbroken(f'{count} × {time}') if count else 'shared'}"
 
-    return StaticColumn(KIND_TITLES[kind], words, right=True, data=lambda row: {
-        f"{kind}_s": row.forecast.costs[kind].seconds, f"{kind}_runs": row.runs(kind)})
+    return ", ".join(map(words, row.forecast.costs))
+
+
+def row_data(row: Row) -> dict[str, object]:
+    """Return chains that cost the same as columns of an exported file: seconds of one run and number of runs of each kind."""
+    values: dict[str, object] = {"chain": row.name}
+    for kind, cost in row.forecast.costs.items():
+        values |= {f"{kind}_s": cost.seconds, f"{kind}_runs": row.runs(kind), f"{kind}_from": cost.source}
+    return values
 
 
 def _unbroken(text: str) -> str:

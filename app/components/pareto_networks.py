@@ -135,7 +135,7 @@ def latency_words(table: RobustnessTable) -> str:
     place = common_place(row.latencies for row in table.rows)
     unknown = sum(not row.latencies for row in table.rows)
     elsewhere = sum(bool(row.latencies) and row.latencies[min(row.latencies)].place != place for row in table.rows)
-    parts = [f"Latency: median of repeated passes in evaluation mode on {place}." if place else ""]
+    parts = [f"Latency: median computing time of repeated passes in evaluation mode on {place}." if place else ""]
     if elsewhere:
         parts.append(f"{plural(elsewhere, 'network')} measured on another device {'is' if elsewhere == 1 else 'are'} left out "
                      "of it.")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.cli.listing import table_text
-from engine.cli.parser import Parser
+from engine.cli.parser import verb_parser
 from engine.errors import ConfigError
 from engine.requests import runs_root
 from engine.rerun import rerun
@@ -22,35 +22,7 @@ from engine.run.bulk import Outcome, each
 from engine.run.folder import RunFolder
 from engine.run.marks import change_tags, read_marks, set_archived, set_note
 
-TEXTS = {
-    "tag": "Add and remove tags of runs: tag RUN +baseline -old. Without changes, print the tags.",
-    "note": "Replace the note of a run; an empty text removes it.",
-    "archive": "Hide runs from lists without moving them; --undo shows them again.",
-    "trash": "Move runs to the trash, from which they can be restored; without a run, list the trash.",
-    "restore": "Bring runs back from the trash.",
-    "delete": "Delete runs in the trash for good; without --yes, print the space that it would free.",
-    "rerun": "Launch runs again with exactly the same settings, seeds and parents.",
-}
 _CHANGE = re.compile(r"[+-][A-Za-z0-9].*")
-
-
-def run_verb(verb: str, arguments: list[str]) -> int:
-    """Run one of the verbs in `TEXTS`.
-
-    Returns:
-        Exit code: 0 if everything was done, 2 if the command or one of the runs was refused.
-
-    Raises:
-        ConfigError, RunError: the command cannot be understood. The message is a sentence for the user.
-    """
-    return _VERBS[verb](verb, arguments)
-
-
-def _parser(verb: str) -> Parser:
-    parser = Parser(verb, TEXTS[verb])
-    parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
 
 
 def _report(outcomes: Sequence[Outcome], as_json: bool) -> int:
@@ -65,7 +37,7 @@ def _report(outcomes: Sequence[Outcome], as_json: bool) -> int:
 
 def _tag(verb: str, arguments: list[str]) -> int:
     changes = [word for word in arguments if _CHANGE.fullmatch(word) and word != "-h"]
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", nargs="+", help="id of a run; +TAG adds a tag, -TAG removes one")
     options = parser.parse_args([word for word in arguments if word not in changes])
     root = runs_root(options.runs)
@@ -85,7 +57,7 @@ def _existing(root: Path, run_id: str) -> RunFolder:
 
 
 def _note(verb: str, arguments: list[str]) -> int:
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", help="id of the run")
     parser.add_argument("text", help="the note, in quotes; '' removes it")
     options = parser.parse_args(arguments)
@@ -95,7 +67,7 @@ def _note(verb: str, arguments: list[str]) -> int:
 
 
 def _archive(verb: str, arguments: list[str]) -> int:
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", nargs="+", help="id of a run")
     parser.add_argument("--undo", action="store_true", help="take the runs out of the archive")
     options = parser.parse_args(arguments)
@@ -105,7 +77,7 @@ def _archive(verb: str, arguments: list[str]) -> int:
 
 
 def _trash(verb: str, arguments: list[str]) -> int:
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", nargs="*", help="id of a run that is over; none lists the trash")
     parser.add_argument("--with-dependents", action="store_true", help="take along all runs that need these, such as children")
     options = parser.parse_args(arguments)
@@ -123,14 +95,14 @@ def _trash(verb: str, arguments: list[str]) -> int:
 
 
 def _restore(verb: str, arguments: list[str]) -> int:
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", nargs="+", help="id of a run in the trash; runs there that it needs come back as well")
     options = parser.parse_args(arguments)
     return _report(trash.restore(runs_root(options.runs), options.run), options.json)
 
 
 def _delete(verb: str, arguments: list[str]) -> int:
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", nargs="*", help="id of a run in the trash")
     parser.add_argument("--all", action="store_true", help="all runs in the trash")
     parser.add_argument("--yes", action="store_true", help="delete; this cannot be undone")
@@ -148,12 +120,12 @@ def _delete(verb: str, arguments: list[str]) -> int:
 
 
 def _rerun(verb: str, arguments: list[str]) -> int:
-    parser = _parser(verb)
+    parser = verb_parser(verb)
     parser.add_argument("run", nargs="+", help="id of a run")
     options = parser.parse_args(arguments)
     root = runs_root(options.runs)
     return _report(each(options.run, lambda run_id: f"launched again as {rerun(root, run_id)}"), options.json)
 
 
-_VERBS: dict[str, Callable[[str, list[str]], int]] = {
+VERBS: dict[str, Callable[[str, list[str]], int]] = {
     "tag": _tag, "note": _note, "archive": _archive, "trash": _trash, "restore": _restore, "delete": _delete, "rerun": _rerun}

@@ -8,6 +8,7 @@ import textwrap
 from typing import Any, NoReturn
 
 from engine.architecture.placement import RULES
+from engine.cli.verb_texts import TEXTS
 from engine.errors import ConfigError
 
 WIDEST = 100
@@ -63,3 +64,11 @@ def add_arrangement(parser: Parser, default_text: str, default: str | None = Non
                         help=f"position rule of the cells (default: {default_text})")
     parser.add_argument("--width-ratio", metavar="A:B:C", default=default,
                         help=f"widths of the three thirds, like 1:2:4 (default: {default_text})")
+
+
+def verb_parser(verb: str) -> Parser:
+    """Return a parser for a verb, with the options --runs and --json."""
+    parser = Parser(verb, TEXTS[verb])
+    parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser

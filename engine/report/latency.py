@@ -1,4 +1,7 @@
-"""The inference latency of attacked networks. Latencies compare only on one device with one number of threads."""
+"""The inference latency of attacked networks. Latencies compare only on one device with one number of threads.
+
+On a CPU, a latency is the computing time of one thread (`engine.run.latency`).
+"""
 
 from __future__ import annotations
 

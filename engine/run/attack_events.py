@@ -163,7 +163,10 @@ class Certified(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyMeasured(Event):
-    """The inference latency of the attacked network: the time of a forward pass in evaluation mode, after a warm-up."""
+    """The inference latency of the attacked network: the time of a forward pass in evaluation mode, after a warm-up.
+
+    On a CPU, it is the computing time of one thread, so time that other programs take does not count.
+    """
 
     kind = "latency"
     table = "latency"

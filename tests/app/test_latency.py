@@ -47,7 +47,8 @@ def test_pareto_compares_latencies_of_one_device_only(attacked: tuple[Samples, l
     drawn = {one[0]: x for trace in figure["data"] for one, x in zip(trace.get("customdata") or (), trace.get("x") or ())}
     assert {run: pytest.approx(x) for run, x in drawn.items()} == {runs[0]: 2.0, runs[1]: 4.0}
     words = text_of(page)
-    assert f"evaluation mode on {PLACE}. 1 network measured on another device is left out of it." in words
+    assert f"median computing time of repeated passes in evaluation mode on {PLACE}." in words
+    assert f"mode on {PLACE}. 1 network measured on another device is left out of it." in words
     assert "1 network of older runs has no latency; attack it again to measure it." in words
     (address,) = [one for name, one in files_of(page).items() if name.endswith("-networks.parquet")]
     content = file_at(address)

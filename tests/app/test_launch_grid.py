@@ -202,10 +202,10 @@ def test_each_chain_of_a_grid_has_its_own_forecast(empty: Path) -> None:
     assert "launch.measure" in {one.key for one in page.button}
     wide = keep(30.0, 12)
     page = open_page("launch", **query)
-    rows = re.findall(r'<th scope="row">(epochs[^<]*)</th><td class="rp-right">([^<]*)</td>', text_of(page))
-    texts = [text.replace("\u00a0", " ") for _, text in rows]
-    assert len(rows) == 4 and rows[0][0] == "epochs 4, channels 8", rows
-    assert texts[0] == f"2 × {rounded(narrow)}" and texts[3] == f"2 × {rounded(2 * wide)}"
+    table = text_of(page).replace("\u00a0", " ")
+    rows = dict(re.findall(r'<th scope="row" class="rp-name">(epochs[^<]*)<br><span class="rp-label">([^<]*)</span>', table))
+    assert len(rows) == 4 and rows["epochs 4, channels 8"] == f"search 2 × {rounded(narrow)}"
+    assert rows["epochs 8, channels 12"] == f"search 2 × {rounded(2 * wide)}"
     assert f"About {rounded(2 * 3 * (narrow + wide))} on" in text_of(page)
     assert "launch.measure" not in {one.key for one in page.button}
 

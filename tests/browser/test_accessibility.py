@@ -69,7 +69,7 @@ def test_no_page_has_a_serious_finding(page: Page, server: Dashboard) -> None:
     assert not {path: words for path, words in found.items() if words}
 
 
-def test_chart_data_by_keyboard_and_the_notice_of_a_stopped_dashboard(page: Page, server: Dashboard) -> None:
+def test_chart_data_and_downloads_by_keyboard_and_the_notice_of_a_stopped_dashboard(page: Page, server: Dashboard) -> None:
     write_runs(server)
     page.goto(f"{server.url}/run?id={SEARCH}")
     table = page.locator(".st-key-rp-chartdata-run_trade_off")
@@ -77,6 +77,16 @@ def test_chart_data_by_keyboard_and_the_notice_of_a_stopped_dashboard(page: Page
     expect(table.get_by_role("columnheader").first).to_be_visible(timeout=30_000)
     assert table.locator("thead").inner_text().strip().split("\t") == ["Series", "Quantity", "step", "Value"]
     assert "natural\taccuracy\t10\t0.19744" in table.locator("tbody").inner_text()
+    export = page.locator(".st-key-rp-exportof-run_trade_off")
+    export.locator("summary").press("Enter")
+    with page.expect_download(timeout=30_000) as download:
+        export.get_by_role("link", name="CSV").press("Enter")
+    assert download.value.suggested_filename == f"{SEARCH}-run-trade-off.csv"
+    assert download.value.path().read_text(encoding="utf-8").startswith("name,step,t,value")
+    page.get_by_role("link", name="Weights (.pt)").click()
+    failed = page.locator(".rp-filenote.rp-bad")
+    expect(failed).to_contain_text("could not be made. ", timeout=60_000)
+    assert "wait for it or resume it" in failed.inner_text()
     server.kill()
     expect(page.locator(".rp-offline")).to_contain_text("runs go on. Start it again with rampart ui --port", timeout=30_000)
     expect(page.get_by_role("dialog")).to_have_count(0)

@@ -52,9 +52,9 @@ def test_attack_watch_compare_and_take_away(page: Page, dashboard: Dashboard):
     table.get_by_role("button", name=re.compile("Parameters")).click()
     expect(page).to_have_url(re.compile("sort=-size"), timeout=LOAD_MS)
     expect(table.get_by_role("columnheader", name=re.compile("Parameters"))).to_have_attribute("aria-sort", "descending")
+    page.locator("details.rp-export:has(a[download$='.tex']) summary").click()
     with page.expect_download(timeout=LOAD_MS) as download:
-        page.get_by_text("Export", exact=True).first.click()
-        page.get_by_role("link", name="LaTeX", exact=True).first.click()
+        page.locator("a[download$='.tex']").click()
     source = download.value.path().read_text(encoding="utf-8")
     assert balanced(source) and source.count("ARNAS") >= 3 and "\\toprule" in source
     assert_no_traceback(page)

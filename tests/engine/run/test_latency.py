@@ -12,8 +12,8 @@ from engine.architecture.network import DerivedNetwork
 from engine.run.latency import BATCHES, FEWEST, WARM_UP, latencies, processor
 
 
-class Sleeping(nn.Module):
-    """A network whose passes take a fixed time, the first ones longer. It records what a pass finds."""
+class Busy(nn.Module):
+    """A network whose passes compute for a fixed time, the first ones longer, and wait as long. It records what a pass finds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -23,16 +23,18 @@ class Sleeping(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.passes += 1
         self.found.add((self.training, torch.get_num_threads(), x.requires_grad, x.shape[0]))
-        time.sleep(self.seconds * len(x) + 0.05 * (self.passes <= WARM_UP))
+        busy = self.seconds * len(x) + 0.05 * (self.passes <= WARM_UP)
+        until = time.thread_time() + busy
+        while time.thread_time() < until:
+            pass
+        time.sleep(self.seconds)  # like a pass that waits for a core
         return self.norm(x).sum()
 
 
 def test_the_median_leaves_the_warm_up_out_and_a_batch_that_takes_too_long_is_left_out() -> None:
-    network, threads, state = Sleeping(0.02).train(), torch.get_num_threads(), torch.get_rng_state()
-    start = time.perf_counter()
+    network, threads, state = Busy(0.02).train(), torch.get_num_threads(), torch.get_rng_state()
     (one,) = latencies(network, (1, 2, 2), "cpu")
-    assert time.perf_counter() - start < 1.0
-    assert one.batch == 1 and 0.02 <= one.low_s <= one.median_s <= one.high_s < 0.06 and one.repeats >= FEWEST
+    assert one.batch == 1 and 0.02 <= one.low_s <= one.median_s <= one.high_s < 0.03 and one.repeats >= FEWEST
     assert network.found == {(False, 1, False, 1)}
     assert one.device == "cpu" and one.threads == 1 and one.hardware == processor() != ""
     assert network.training and network.norm.training and torch.get_num_threads() == threads
@@ -42,8 +44,8 @@ def test_the_median_leaves_the_warm_up_out_and_a_batch_that_takes_too_long_is_le
 def test_a_derived_network_is_measured_for_every_batch_size_within_a_second() -> None:
     network = DerivedNetwork(CATALOG["ARNAS"].genotype, channels=4, layers=3, classes=10, image_shape=(1, 8, 8)).build()
     network(torch.rand(2, 1, 8, 8))  # the first pass of the process loads libraries
-    start = time.perf_counter()
+    start = time.thread_time()
     found = latencies(network, (1, 8, 8), "cpu")
-    assert time.perf_counter() - start < 3.0  # 0.6 s on a quiet machine
+    assert time.thread_time() - start < 1.0
     assert [one.batch for one in found] == list(BATCHES)  # its pass over 64 images takes 5 ms on a quiet machine
     assert found[0].median_s < found[1].median_s < 64 * found[0].median_s
