@@ -113,7 +113,7 @@ WHILE_RUNNING = (
 )
 AFTER_CHAIN = (
     Picture("run", "run?id={search}", 1500, last="Natural versus adversarial"),
-    Picture("export", "run?id={retrain}", 480, first="Take it with you", act=show_commands),
+    Picture("export", "run?id={retrain}", 446, first="Take it with you", act=show_commands),
     Picture("attack", "robustness?run={attack}", 720, first="Gallery"),
 )
 OF_CHAIN = (*WHILE_RUNNING, *AFTER_CHAIN)
