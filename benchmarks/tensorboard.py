@@ -30,7 +30,7 @@ import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.large_folder import LONG, write_runs
-from benchmarks.pages import megabytes
+from benchmarks.pages import megabytes, read_all
 from engine.exchange.tensorboard import write_tensorboard
 from engine.run.folder import run_ids
 from tests.browser import chromium
@@ -51,6 +51,7 @@ class Side:
         list_page, chart_page: the rest of the address of a list of runs, and of a page with a chart of the longest search.
         list_drawn, chart_drawn: JavaScript conditions that hold once a run is in the list, and once a line is in a chart.
         tick: selector of a box that must be clicked before the chart is drawn; "" if there is none.
+        settled: function that waits until the server has read everything.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Side:
     list_drawn: str
     chart_drawn: str
     tick: str = ""
+    settled: Callable[[str, psutil.Process], object] = lambda url, server: None
 
 
 @contextmanager
@@ -99,6 +101,7 @@ def measure(side: Side, browser: Browser) -> dict[str, float]:
                 context.close()
             if reader == "first":
                 found["server until both are drawn, CPU s"] = tree_cpu_s(server)
+        side.settled(url, server)
         time.sleep(SETTLE_S)
         found["memory of the server, MB"] = megabytes(server)
     return found
@@ -120,7 +123,7 @@ def dashboard(root: Path, *, with_index: bool) -> Side:
 
     return Side("Rampart, with index" if with_index else "Rampart, no index", start, "/runs", f"/run?id={LONG}",
                 "() => document.querySelector('a[href*=\"run?id=\"]') !== null",
-                "() => document.querySelector('.rp-plot .scatterlayer path.js-line') !== null")
+                "() => document.querySelector('.rp-plot .scatterlayer path.js-line') !== null", settled=read_all)
 
 
 def tensorboard(python: Path, events: Path) -> Side:
