@@ -56,11 +56,11 @@ def megabytes(process: psutil.Process) -> float:
     return float(sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))) / 1e6
 
 
-def read_all(server: Dashboard, process: psutil.Process) -> tuple[float, float]:
+def read_all(url: str, process: psutil.Process) -> tuple[float, float]:
     """Wait until the server has read all runs, and return wall-clock time and CPU time of that in milliseconds."""
     started, cpu = time.perf_counter(), cpu_s(process)
     while True:
-        with Tab(server.url, process) as tab:
+        with Tab(url, process) as tab:
             if "loading" not in tab.visit("import").panels:
                 return 1000 * (time.perf_counter() - started), 1000 * (cpu_s(process) - cpu)
         time.sleep(LOOK_S)
@@ -148,14 +148,14 @@ def measure(root: Path) -> tuple[Times, dict[str, float]]:
     query = {"run": f"id={LONG}", "study": f"id={studies[-1]}" if studies else ""}
     memory: dict[str, float] = {}
     with dashboard(root) as (server, process):
-        times = {"first reading of all runs": read_all(server, process)}
+        times = {"first reading of all runs": read_all(server.url, process)}
         memory["after the first reading"] = megabytes(process)
         times |= every_page(server, process, query)
         times |= live_refresh(server, process, run, events)
         time.sleep(SETTLE_S)
         memory["after a visit of every page"] = megabytes(process)
     with dashboard(root) as (server, process):
-        times["start with an index of all runs"] = read_all(server, process)
+        times["start with an index of all runs"] = read_all(server.url, process)
         every_page(server, process, query)
         time.sleep(SETTLE_S)
         memory["restarted, after a visit of every page"] = megabytes(process)
