@@ -3,9 +3,9 @@
     python -m benchmarks.study_durations                                # both datasets, every method; about two hours
     python -m benchmarks.study_durations --datasets digits --methods arnas  # one search, its retraining and its attack
 
-`engine.study.durations` holds these numbers. They estimate the duration of a study until runs have finished on the machine.
-The runs are executed one after another, with one thread. CPU time is measured, because other work on the machine affects it
-little.
+`engine.study.estimate` holds these numbers (`QUICK_S`). They estimate the duration of a study until runs have finished on the
+machine. The runs are executed one after another, with one thread. CPU time is measured, because other work on the machine affects
+it little.
 """
 
 from __future__ import annotations

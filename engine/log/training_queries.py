@@ -48,11 +48,13 @@ class TrainingQueries(Index):
         """Return the mean of every metric over each epoch.
 
         The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. The column
-        statistics is "batch" or "running", depending on the statistics that BatchNorm used.
+        statistics is "batch" or "running", depending on the statistics that BatchNorm used. Values are added in the order of
+        their steps, so that the means are the same each time, however many threads DuckDB uses.
         """
         return self._kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
-            select epoch, max(step) as step, split, statistics, name, avg(value) as value from metric
-            where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run))
+            select epoch, max(step) as step, split, statistics, name,
+                   list_sum(list(value order by step)) / count(value) as value
+            from metric where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of some metrics by step. Of a long series, only a choice of the points is returned.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.configuration_file import read_record
-from engine.configuring import config_class
+from engine.configuring import preset_values
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError
@@ -36,7 +36,7 @@ class Size:
         words: one sentence on the purpose.
         search_seeds, retrainings: number of search seeds, and of retrainings for each of them.
         changes: changed settings of every arm, as {kind of run: {name of the setting: value}}. A setting that a method does not
-            have is left out.
+            have is left out. A number is not changed if the preset's is smaller.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Size:
 
 
 SIZES = {
-    "demo": Size("demo", "Demonstration", "Shows how the study works in at most 20 minutes on two CPU cores. It makes no claim.",
-                 2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
+    "demo": Size("demo", "Demonstration", "Shows how the study works. With Digits 8x8, it takes at most 20 minutes on two CPU "
+                 "cores. It makes no claim.", 2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
                         "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "checks": False, "certify": False,
                                    "sweep_radii": None}}),
     "full": Size("full", "Full", "Enough seeds for a claim: five search seeds with two retrainings each.", 5, 2,
@@ -100,8 +100,9 @@ class Recipe:
             raise ConfigError(unknown_name("source dataset of a transfer", source, sources_for(dataset)))
         chosen = SIZES[size]
         record = {name: value for name, value in self.record.items() if name in ENTRIES}
-        record |= {"arms": [_sized(arm, chosen, source) for arm in self.record["arms"]], "dataset": dataset,
-                   "preset": preset or ("paper" if DATASETS[dataset].published else "quick"), "recipe": self.name, "size": size,
+        preset = preset or ("paper" if DATASETS[dataset].published else "quick")
+        record |= {"arms": [_sized(arm, chosen, dataset, preset, source) for arm in self.record["arms"]], "dataset": dataset,
+                   "preset": preset, "recipe": self.name, "size": size,
                    "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)),
                    "retrainings": int(self.record.get("retrainings", chosen.retrainings))}
         return checked(from_record(record))
@@ -116,19 +117,25 @@ def sources_for(dataset: str) -> list[str]:
     return sorted(others, key=lambda name: (DATASETS[name].origin == DATASETS[dataset].origin, bool(absence(image_source(name)))))
 
 
-def _sized(arm: Mapping[str, Any], size: Size, source: str) -> dict[str, Any]:
+def _sized(arm: Mapping[str, Any], size: Size, dataset: str, preset: str, source: str) -> dict[str, Any]:
     """Return an arm of a recipe with the settings that a size adds. Settings that the arm has already are not changed."""
     own = dict(arm.get(size.name) or {})
     changed = {name: value for name, value in arm.items() if name not in SIZES}
     for kind, common in size.changes.items():
         if kind == "search" and not arm.get("method"):
             continue
-        fields = config_class(kind, arm.get("method")).model_fields
-        values = {name: value for name, value in common.items() if name in fields}
+        usual = preset_values(kind, arm.get("method") if kind == "search" else None, dataset, preset)
+        values = {name: _shorter(value, usual[name]) for name, value in common.items() if name in usual}
         changed[kind] = values | dict(arm.get(kind) or {}) | dict(own.get(kind) or {})
     if changed.get("search", {}).get("dataset") == SOURCE:
         changed["search"]["dataset"] = source
     return changed
+
+
+def _shorter(value: Any, usual: Any) -> Any:
+    """Return the smaller one if both values are numbers, else the first one."""
+    numbers = all(isinstance(one, int) and not isinstance(one, bool) for one in (value, usual))
+    return min(value, usual) if numbers else value
 
 
 def _read(path: Path) -> Recipe:

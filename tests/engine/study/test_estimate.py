@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.study_estimate import replay
+from engine.configuring import preset_values
 from engine.run.folder import RunFolder
 from engine.study import actions
 from engine.study.archive import EXAMPLE, read_archive
@@ -20,6 +21,7 @@ from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
 from engine.study.parsing import from_text
 from engine.study.planning import plan_of
+from engine.study.questions import recipes
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import EventsFile, write_process
 from tests.sample_studies import finish_run
@@ -158,6 +160,21 @@ def test_running_jobs_come_first_and_a_last_chain_is_not_divided() -> None:
 
 def job(name: str, seconds: float, *, after: str | None = None, is_running: bool = False) -> Job:
     return Job(name, after, seconds, True, ("search", "arnas", "digits"), is_running)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_demonstration_on_digits_takes_at_most_20_minutes_on_two_cores(name: str, tmp_path: Path) -> None:
+    recipe = recipes()[name]
+    study = recipe.study("demo", "digits", source="mnist5k" if recipe.needs_source else "")
+    needed = estimate(study, Durations(tmp_path), slots=2)
+    assert not needed.measured and needed.seconds is not None and needed.seconds <= 20 * 60
+
+
+def test_a_demonstration_never_makes_a_run_longer_than_its_preset() -> None:
+    for dataset in ("digits", "mnist5k"):
+        (arm, *_) = recipes()["objective"].study("demo", dataset).arms
+        for kind, changes in (("search", arm.search), ("retrain", arm.retrain)):
+            assert changes["epochs"] <= preset_values(kind, arm.method if kind == "search" else None, dataset, "quick")["epochs"]
 
 
 def test_a_slow_hand_made_network_does_not_count_for_networks_of_cells(launched: tuple[Path, str], tmp_path: Path) -> None:
