@@ -54,7 +54,8 @@ class TrainingQueries(Index):
         return self._kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
             select epoch, max(step) as step, split, statistics, name,
                    list_sum(list(value order by step)) / count(value) as value
-            from metric where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run))
+            from metric where number = $n group by epoch, split, statistics, name
+            order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of some metrics by step. Of a long series, only a choice of the points is returned.

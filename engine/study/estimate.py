@@ -41,7 +41,7 @@ QUICK_S = {
     ("mnist5k", "search", "arnas"): (381.4, 16), ("mnist5k", "search", "dsara"): (360.0, 16),
     ("mnist5k", "search", "e2rnas"): (136.8, 16), ("mnist5k", "search", "e2rnas2021"): (172.2, 12),
     ("mnist5k", "search", "darts"): (135.3, 16), ("mnist5k", "search", "pcdarts"): (158.2, 16),
-    ("mnist5k", "search", "random_search"): (105.2, 30),
+    ("mnist5k", "search", "advrush"): (425.9, 16), ("mnist5k", "search", "random_search"): (105.2, 30),
     ("mnist5k", "retrain", ""): (208.0, 4), ("mnist5k", "attack", ""): (300.2, 100),
 }
 NEWEST = 3  # runs of one kind that count, because the code may have changed since older ones
