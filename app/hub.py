@@ -233,6 +233,7 @@ class Hub:
         self.loading = None
         self._loaded.set()
         self._tell()
+        self.studies.all()  # answers of studies take a second to compute, so the first visitor finds them ready
 
     def _look(self, *, everything: bool = False) -> bool:
         """Read the runs that have changed. Return True if anything that a page can show has changed.

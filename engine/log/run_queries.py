@@ -72,8 +72,9 @@ _TESTED = """
 # Accuracies of searches and retrainings. A search is represented by the mean of its last epoch, on the alphas split, or on the
 # select split if it measures candidate networks. A retraining is represented by the epoch whose checkpoint is selected, which is
 # the one with the best adversarial accuracy on the select split. Ties are decided by natural accuracy, then by the earlier epoch.
+# They change with every step, so they are a query of their own.
 _TRAINED = """
-    select a.number, a.natural_accuracy, a.adversarial_accuracy, a.split
+    select f.run as id, a.natural_accuracy as trained_natural, a.adversarial_accuracy as trained_adversarial, a.split
     from accuracy a join folder f using (number)
     where (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select'))
     qualify row_number() over (partition by a.number order by
@@ -119,6 +120,8 @@ _FAMILY = """
 # Name of the attack with which a search measures adversarial accuracy. A search that does not use PGD attacks in one step.
 SEARCH_ATTACK = "coalesce('PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps'), 'one step')"
 
+SPLIT = "SPLIT"  # stands for the split of a search's or retraining's accuracy, which `_with_trained` puts in its place
+
 _RUNS = f"""
     {_BELOW},
     tested as ({_TESTED}),
@@ -126,7 +129,6 @@ _RUNS = f"""
         select below.root, arg_max({{'run': f.run, 'natural': t.natural_accuracy, 'adversarial': t.adversarial_accuracy,
                                     'title': t.title}}, (f.created, f.run)) as best
         from below join folder f using (number) join tested t using (number) where f.kind = 'attack' group by below.root),
-    trained as ({_TRAINED}),
     first_in_rank as ({_FIRST_IN_RANK}),
     checked as ({_CHECKED}),
     derived as (select number, arg_max(hash, step) as hash from genotype group by number),
@@ -135,21 +137,18 @@ _RUNS = f"""
     select f.run as id, coalesce(kind, '') as kind, coalesce(method, '') as method, coalesce(f.title, f.run) as title,
            coalesce(preset, '') as preset, coalesce(dataset, '') as dataset, coalesce(parent, '') as parent, created,
            coalesce(problem, '') as problem,
-           coalesce(tested.natural_accuracy, first_in_rank.natural_accuracy, trained.natural_accuracy) as natural_accuracy,
-           coalesce(tested.adversarial_accuracy, first_in_rank.adversarial_accuracy, trained.adversarial_accuracy)
-               as adversarial_accuracy,
+           coalesce(tested.natural_accuracy, first_in_rank.natural_accuracy) as natural_accuracy,
+           coalesce(tested.adversarial_accuracy, first_in_rank.adversarial_accuracy) as adversarial_accuracy,
            tested.natural.low as natural_low, tested.natural.high as natural_high, tested.natural.images as natural_images,
            tested.adversarial.low as adversarial_low, tested.adversarial.high as adversarial_high,
            tested.adversarial.images as adversarial_images,
            case when kind = 'attack' then coalesce(tested.title, '')
-                when trained.adversarial_accuracy is null then ''
                 when kind = 'search' then {SEARCH_ATTACK}
                 else 'PGD-' || coalesce(config ->> 'selection_steps', '20') end as adversarial_attack,
-           case when kind = 'attack' and tested.number is not null then concat_ws(', ', 'test', nullif(tested.title, ''))
-                when trained.number is null then ''
+           case when kind = 'attack' then if(tested.number is null, '', concat_ws(', ', 'test', nullif(tested.title, '')))
                 when first_in_rank.number is not null then concat(
-                    trained.split, ' split, ', if(config ->> 'ranking' = 'none', 'first', 'best'), ' candidate')
-                when config ->> 'ranking_steps' is not null then trained.split || ' split, first candidate so far'
+                    '{SPLIT} split, ', if(config ->> 'ranking' = 'none', 'first', 'best'), ' candidate')
+                when config ->> 'ranking_steps' is not null then '{SPLIT} split, first candidate so far'
                 when kind = 'search' then 'alphas split, batch statistics'
                 else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
@@ -163,7 +162,7 @@ _RUNS = f"""
            coalesce(begun.title, '') as protocol_title
     from folder f
     left join tested using (number)
-    left join trained using (number) left join chain on chain.root = f.number left join built using (number)
+    left join chain on chain.root = f.number left join built using (number)
     left join derived using (number) left join first_in_rank using (number) left join checked using (number)
     left join begun using (number)
     order by created desc nulls last, id desc"""
@@ -176,8 +175,9 @@ _LATEST = f"""
     from folder f left join latest using (number) left join ingest using (number)"""
 
 # Tables that the queries read.
-LISTED = ("folder", "attack", "accuracy", "candidate", "attack_check", "genotype", "network", "resumed",
+LISTED = ("folder", "attack", "candidate", "attack_check", "genotype", "network", "resumed",
           "evaluation")
+TRAINED = ("folder", "accuracy", "resumed")
 EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ingest", "accuracy"))
 
 
@@ -344,7 +344,7 @@ class RunQueries(Index):
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
         """Return the columns of the table of runs that are stored in the index.
 
-        The answers of both queries are kept until what they read changes. The caller gets a new table and may change it.
+        The answers of the three queries are kept until what they read changes. The caller gets a new table and may change it.
 
         Args:
             only: ids of the runs to include; None for all runs.
@@ -352,14 +352,16 @@ class RunQueries(Index):
         if only is None:
             return self._merged(None)
         # The page of a run asks for its row a dozen times, and finding it among 1,000 takes longer than the rest.
-        return self._kept(("listed", *only), (*LISTED, *EVENTS), "", lambda: self._merged(only))
+        return self._kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
 
     def _merged(self, only: Collection[str] | None) -> pd.DataFrame:
         listed = self._shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
+        trained = self._shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
         latest = self._shared("latest", EVENTS, "", lambda: self._table(_LATEST))
         if only is not None:
-            listed, latest = (one[one["id"].isin(list(only))] for one in (listed, latest))
-        return listed.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
+            listed, trained, latest = (one[one["id"].isin(list(only))] for one in (listed, trained, latest))
+        merged = _with_trained(listed.merge(trained, on="id", how="left"))
+        return merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
 
     def _table(self, sql: str) -> pd.DataFrame:
         with self.cursor() as cursor:
@@ -399,6 +401,18 @@ def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
               for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
     return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
                                                   badge_reasons=["\n".join(one.reasons) if one else "" for one in badges])
+
+
+def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of runs in which accuracies of searches and retrainings fill the gaps, without the columns of `_TRAINED`."""
+    is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
+    words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]
+    return listed.assign(
+        natural_accuracy=listed["natural_accuracy"].fillna(listed["trained_natural"]),
+        adversarial_accuracy=listed["adversarial_accuracy"].fillna(listed["trained_adversarial"]),
+        adversarial_attack=listed["adversarial_attack"].where(is_attack | listed["trained_adversarial"].notna(), ""),
+        accuracy_of=pd.Series(words, listed.index).where(is_attack | (splits != ""), ""),
+    ).drop(columns=["trained_natural", "trained_adversarial", "split"])
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:
