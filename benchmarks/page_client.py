@@ -30,6 +30,7 @@ class Drawn:
         cpu_s: CPU time that the server used meanwhile, all threads together, in seconds.
         sent: bytes that the server sent.
         panels: {topic: ids of the panels that show it}.
+        values: {name: revision} of the charts and texts that the server keeps up to date without running a panel again.
         news: path of the connection over which the server tells that data have changed; "" if the page has no live panel.
         problems: texts of error boxes and tracebacks.
     """
@@ -38,6 +39,7 @@ class Drawn:
     cpu_s: float = 0.0
     sent: int = 0
     panels: dict[str, list[str]] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
     news: str = ""
     problems: list[str] = field(default_factory=list)
 
@@ -112,7 +114,11 @@ def _note(drawn: Drawn, message: ForwardMsg) -> None:
     kind = element.WhichOneof("type")
     if kind == "exception":
         drawn.problems.append(element.exception.message)
-    if kind == "bidi_component" and element.bidi_component.component_name.endswith("rampart_ticker"):
-        data: dict[str, Any] = json.loads(element.bidi_component.json)
+    if kind != "bidi_component":
+        return
+    data: dict[str, Any] = json.loads(element.bidi_component.json or "{}")
+    if element.bidi_component.component_name.endswith("rampart_ticker"):
         drawn.news = data["url"]
         drawn.panels.setdefault(data["topic"], []).append(message.delta.fragment_id)
+    elif data.get("feed"):
+        drawn.values[data["feed"]] = data["revision"]
