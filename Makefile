@@ -21,7 +21,7 @@ test test-slow: export OMP_NUM_THREADS = 1
 test test-slow: export PYTHONDONTWRITEBYTECODE =
 test: lint .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/browser tests
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore tests/browser tests

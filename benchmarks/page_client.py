@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -57,8 +58,9 @@ class Tab:
         self.url = url.replace("http", "ws", 1)
         self.server = server
         self._page = ("", "")
-        self._connection: ClientConnection = connect(f"{self.url}/_stcore/stream", subprotocols=[Subprotocol("streamlit")],
-                                                     origin=Origin(url), max_size=LARGEST_BYTES)
+        self._open = ExitStack()
+        self._connection: ClientConnection = self._open.enter_context(connect(
+            f"{self.url}/_stcore/stream", subprotocols=[Subprotocol("streamlit")], origin=Origin(url), max_size=LARGEST_BYTES))
 
     def __enter__(self) -> Self:
         """Return the tab itself."""
@@ -66,7 +68,7 @@ class Tab:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the session."""
-        self._connection.close()
+        self._open.close()
 
     def visit(self, page: str, query: str = "") -> Drawn:
         """Show a page, and return what that cost.

@@ -116,6 +116,7 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
 
     writer.finish()
     expect(page.locator("[data-status=finished]").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".rp-progress")).to_have_count(0, timeout=20_000)
     page.wait_for_timeout(4_000)  # every panel is drawn
     points, texts = page.evaluate(POINTS), page.evaluate(TEXTS)
     page.reload()
