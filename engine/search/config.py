@@ -197,8 +197,9 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
         silent=True, ge=0, le=1)
     gradient_normalisation: Normalisation = setting(
         "none", "Differs unless none: divides each gradient before the solver. none: no division; l2: by its norm; loss: by its "
-        "loss; loss+: by both. Division removes the reversed effect of lambda. No effect if the weighting does not depend on the "
-        "gradients (equal, fixed, adversarial, sum).", group="Deviations", source="Sener and Koltun 2018")
+        "loss; loss+: by both. Division removes the reversed effect of lambda. With two losses, MGDA on l2 gives each the weight "
+        "0.5. No effect if the weighting does not depend on the gradients (equal, fixed, adversarial, sum).", group="Deviations",
+        source="Sener and Koltun 2018")
 
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.

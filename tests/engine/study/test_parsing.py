@@ -10,6 +10,7 @@ import yaml
 from engine.errors import ConfigError
 from engine.study.declaration import Cell
 from engine.study.parsing import exported, from_record, from_text
+from engine.study.questions import recipes
 
 SPACE = """
 question: Does the space with accurate cells first beat the conventional one?
@@ -182,3 +183,10 @@ def test_any_attack_setting_may_change_if_all_arms_share_it(attack: dict[str, ob
 def test_a_study_of_too_many_cells_is_refused() -> None:
     with pytest.raises(ConfigError, match="at most 2000 cells"):
         from_text(changed(search_seeds=100, retrainings=20))
+
+
+def test_the_question_of_the_objective_has_no_arm_twice() -> None:
+    """MGDA on l2-normalised gradients of two losses is a fixed weight of 0.5 (tests/engine/search/test_weighting.py)."""
+    searches = [arm.search for arm in recipes()["objective"].study("demo").arms]
+    assert 0.5 in [search.get("fixed_natural_weight") for search in searches]
+    assert "l2" not in [search.get("gradient_normalisation") for search in searches]
