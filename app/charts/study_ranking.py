@@ -49,7 +49,15 @@ def _hover(cells: Sequence[CellResult], measure: str, endpoint: str, shares: boo
 
 
 def _value(cell: CellResult, measure: str, share: bool) -> str:
-    """Return a measure as text: an accuracy of an attack run with its interval, any other accuracy as one of the search."""
+    """Return a measure as text.
+
+    An accuracy from an attack run has its interval. Any other accuracy is marked as one of the select split, which is no result.
+
+    Args:
+        cell: the repetition of an arm.
+        measure: name of the measure.
+        share: True if the measure is an accuracy, False if it is a count.
+    """
     if accuracy := cell.accuracies.get(measure):
         return measured_text(accuracy)
     value = cell.measures[measure]

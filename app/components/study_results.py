@@ -93,7 +93,7 @@ def latency_words(results: Results, arm: ArmResult) -> str:
 
 
 def latency_note(results: Results) -> str:
-    """Return what the latencies of the table mean, beginning with a space; "" if none was measured."""
+    """Return a note on the latencies in the table of the arms, with a leading space; "" if no latency was measured."""
     place = results.latency_place
     cells = [cell for arm in results.arms.values() for cell in arm.cells]
     without = sum(not cell.latencies or cell.latencies[min(cell.latencies)].place != place for cell in cells)

@@ -80,10 +80,12 @@ def trouble_above(kind: str, status: str) -> str:
 
 
 def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
-    """Return waiting runs in the order in which they start: first those that the user has ordered, then by time of request.
+    """Return waiting runs in the order in which they start.
 
-    Runs of one study start in the order of its cells, even if some of them could only be launched when others had finished.
-    Otherwise, an interrupted study would have many results in some arms and none in others.
+    Runs that the user has moved in the queue come first. The others follow by the time of their request. Runs of one study count
+    as requested together and start in the order of the study's cells, even if a run was launched late because it needed the
+    result of another. If it went to the end instead, an interrupted study would have many results in some arms and none in
+    others.
     """
     places = {run_id: place for place, run_id in enumerate(queue.order)}
     last = len(places)

@@ -107,10 +107,11 @@ class Layout(Protocol):
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU, as a function and a constant.
+        """Return a factorized reduction as a function and a constant. Its ReLU is left to the caller.
 
         Returns:
-            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
+                with its BatchNorm.
             constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
 
@@ -168,10 +169,11 @@ class Rows:
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction without its ReLU, as a function and a constant.
+        """Return a factorized reduction as a function and a constant. Its ReLU is left to the caller.
 
         Returns:
-            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
+                with its BatchNorm.
             constant: [C], BatchNorm's shift.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
@@ -308,10 +310,13 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU, as a function and a constant. Odd heights and widths are padded.
+        """Return a factorized reduction as a function and a constant.
+
+        Its ReLU is left to the caller. Odd heights and widths are padded.
 
         Returns:
-            add: function of (maps, total). It returns total + f(maps) - constant, where f is the whole operation.
+            add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
+                with its BatchNorm.
             constant: [C], the part of the result that is the same at every pixel of a channel. None counts as 0.
         """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn

@@ -57,7 +57,8 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
     def bound(self, objective: Objective, images: StepImages) -> Objective:
         """Return a copy of an objective that holds the supernet and the images of a step.
 
-        The curvature also gets its displacement length h in the current epoch and the configured kind of BatchNorm statistics.
+        The copy of the objective "curvature" also holds the displacement length h of the current epoch and the configured kind of
+        BatchNorm statistics.
         """
         made = super().bound(objective, images)
         if objective.name != "curvature":
