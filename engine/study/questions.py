@@ -128,7 +128,7 @@ def _sized(arm: Mapping[str, Any], size: Size, dataset: str, preset: str, source
         values = {name: _shorter(value, usual[name]) for name, value in common.items() if name in usual}
         changed[kind] = values | dict(arm.get(kind) or {}) | dict(own.get(kind) or {})
     if changed.get("search", {}).get("dataset") == SOURCE:
-        changed["search"]["dataset"] = source
+        changed["search"] = {**changed["search"], "dataset": source}  # the recipe is shared and must not change
     return changed
 
 

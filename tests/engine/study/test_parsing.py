@@ -190,3 +190,11 @@ def test_the_question_of_the_objective_has_no_arm_twice() -> None:
     searches = [arm.search for arm in recipes()["objective"].study("demo").arms]
     assert 0.5 in [search.get("fixed_natural_weight") for search in searches]
     assert "l2" not in [search.get("gradient_normalisation") for search in searches]
+
+
+def test_a_source_dataset_belongs_to_one_study_only() -> None:
+    recipe = recipes()["transfer"]
+    for source in ("digits16", "mnist5k"):
+        arms = recipe.study("full", "digits", source=source).arms
+        assert [arm.search["dataset"] for arm in arms if "dataset" in arm.search] == [source]
+    assert recipe.needs_source
