@@ -21,8 +21,8 @@ class Waiting:
     Attributes:
         folder: folder of the run.
         kind: "search", "retrain" or "attack".
-        asked: time at which the run, or the study to which it belongs, was launched or at which its resumption was asked for, in
-            unix seconds.
+        asked: time in unix seconds at which the run was launched or its resumption was asked for. For a run of a study, the time
+            since which its cell belongs to the study.
         place: place of the run in its study: numbers of the retraining, the search seed, the arm and the step. Empty
             outside a study.
         parent: id of the parent run, which must finish first; None without a parent.
@@ -57,7 +57,8 @@ def as_waiting(folder: RunFolder) -> Waiting:
     """
     run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
     resumed, study = read_json(folder.request("resume")), run.get("study") or {}
-    asked = float(resumed.get("at", 0.0) if resumed else study.get("since") or run.get("created", 0.0))
+    # A resumed run of a study keeps its turn, so that the study stays balanced. Any other resumed run waits at the end.
+    asked = float(study.get("since") or (resumed.get("at", 0.0) if resumed else run.get("created", 0.0)))
     config, wanted = run["config"], str(run["config"].get("device", "auto"))
     if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
         wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted

@@ -157,6 +157,16 @@ def test_matched_arms_keep_pace_with_the_reference(runs: Path) -> None:
     assert done == {"A": 2, "B": 2, "C": 2}
 
 
+def test_a_resumed_study_goes_on_where_it_stopped(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    while actions.advance(runs, study_id):
+        pass
+    first = next_in_queue(runs)
+    actions.stop(runs, study_id)
+    actions.resume(runs, study_id)
+    assert next_in_queue(runs) == first
+
+
 def test_an_extension_comes_after_runs_that_waited_before_it(runs: Path) -> None:
     study_id = actions.launch(runs, from_text(TWO_ARMS))
     finish_study(runs, study_id)
