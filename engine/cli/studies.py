@@ -166,7 +166,12 @@ def _stop(options: argparse.Namespace, root: Path) -> int:
 
 def _extend(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    actions.extend(root, folder.id, options.seeds)
+    seeds = actions.extend(root, folder.id, options.seeds)
+    if folder.is_stopped:
+        print(json.dumps({"id": folder.id}) if options.json else
+              f"{folder.id}  extended by {plural_text(len(seeds), 'search seed')}, stopped as before; `rampart study run "
+              f"{folder.id}` continues it")
+        return 0
     return _followed(options, root, folder)
 
 

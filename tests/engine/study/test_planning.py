@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import requests
+from engine.cli import main
 from engine.configuring import recorded
 from engine.errors import RunError
 from engine.files import atomic_write_json
@@ -303,3 +304,11 @@ def test_a_finished_study_cannot_be_stopped(runs: Path) -> None:
     with pytest.raises(RunError, match="is finished; nothing to do"):
         actions.stop(runs, study_id)
     assert not StudyFolder(runs, study_id).is_stopped
+
+
+def test_an_extension_of_a_stopped_study_says_that_it_stays_stopped(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    actions.stop(runs, study_id)
+    assert main(["study", "extend", study_id, "--seeds", "1", "--runs", str(runs)]) == 0
+    assert f"extended by 1 search seed, stopped as before; `rampart study run {study_id}` continues it" in capsys.readouterr().out
+    assert StudyFolder(runs, study_id).is_stopped
