@@ -36,7 +36,7 @@ FOLDER = Path(__file__).parent / "pictures"
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTH, TALLEST = 1440, 10_000  # pixels of the browser's window
 COLOURS = 256
-TRIES, PAUSE_S = 8, 0.4  # a page that still moves after so many looks is live, and is taken as it is
+TRIES, PAUSE_S = 8, 0.4  # a page that still changes after this many checks is live and captured as it is
 EPOCHS_SHOWN = 6  # of the running search
 WHOLE = "document.querySelector('[data-testid=stMain]').scrollHeight"
 IN_THEME = "(theme) => getComputedStyle(document.querySelector('.stApp')).colorScheme === theme"

@@ -4,6 +4,7 @@
 const CHECK_MS = 3000; // longest wait for a rerun, and time between reruns while there is no connection
 const RETRY_MS = 2000;
 const CALM_MS = 2000; // no rerun so soon after a click: it may lead to another page, and a rerun meanwhile would leave that page empty
+const BUSY_MS = 100; // time between two looks whether Streamlit has finished a rerun
 const ABOVE_AND_BELOW = "150px"; // a panel this close to the screen counts as on it
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -24,6 +25,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 
 const values = () => (window.__rampartValues ??= new Map());
+const scriptState = () => document.querySelector("[data-testid=stApp]")?.dataset.testScriptState;
 const isLive = (name, value) => value.node.isConnected && value.node.dataset.feed === name; // not a node that shows another run now
 
 // Creates the state that all panels of the page share.
@@ -56,6 +58,8 @@ function start() {
     if (document.hidden) return;
     if (Date.now() < live.calm) return live.soon(live.calm - Date.now());
     if (live.waiting && Date.now() - live.waiting.since < CHECK_MS) return live.soon(CHECK_MS);
+    // Streamlit removes what a panel no longer shows when its rerun has finished. A rerun that begins before would leave it there.
+    if (["running", "rerunRequested"].includes(scriptState())) return live.soon(BUSY_MS);
     live.waiting = null;
     let first = null;
     let soonest = Infinity;

@@ -42,16 +42,16 @@ def answer_html(overview: Overview) -> str:
     """Return the answer without the words that `marks` returns: the first contrast large, the others below it."""
     first, *others = overview.answer.parts
     items = "".join(f"<li>{_text(one)}.</li>" for one in others)
-    return f"<p>{lead_html(first)}.</p>" + (f"<ul>{items}</ul>" if others else "")
+    return f"<p>{_lead(first)}.</p>" + (f"<ul>{items}</ul>" if others else "")
 
 
 def answer_line_html(overview: Overview) -> str:
     """Return the first clause of the answer, and how many contrasts follow it, for a list of studies."""
     first, *others = overview.answer.parts
-    return lead_html(first) + (f"; {plural(len(others), 'further contrast')}." if others else ".")
+    return _lead(first) + (f"; {plural(len(others), 'further contrast')}." if others else ".")
 
 
-def lead_html(clause: str) -> str:
+def _lead(clause: str) -> str:
     """Return the first clause of an answer without the words that `marks` returns."""
     if not clause.startswith(PREFIX):
         return _text(clause)

@@ -160,25 +160,27 @@ def _run(options: argparse.Namespace, root: Path) -> int:
 def _stop(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     actions.stop(root, folder.id)
-    print(json.dumps({"id": folder.id}) if options.json else f"{folder.id}  stopped")
-    return 0
+    return _told(options, folder, "stopped")
 
 
 def _extend(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     seeds = actions.extend(root, folder.id, options.seeds)
     if folder.is_stopped:
-        print(json.dumps({"id": folder.id}) if options.json else
-              f"{folder.id}  extended by {plural_text(len(seeds), 'search seed')}, stopped as before; `rampart study run "
-              f"{folder.id}` continues it")
-        return 0
+        return _told(options, folder, f"extended by {plural_text(len(seeds), 'search seed')}, stopped as before; "
+                                      f"`rampart study run {folder.id}` continues it")
     return _followed(options, root, folder)
 
 
 def _followed(options: argparse.Namespace, root: Path, folder: StudyFolder) -> int:
     if options.wait:
         return _wait(root, folder.id, options.json)
-    print(json.dumps({"id": folder.id}) if options.json else f"{folder.id}  continues")
+    return _told(options, folder, "continues")
+
+
+def _told(options: argparse.Namespace, folder: StudyFolder, words: str) -> int:
+    """Print what has become of a study, or its id as JSON, and return exit code 0."""
+    print(json.dumps({"id": folder.id}) if options.json else f"{folder.id}  {words}")
     return 0
 
 

@@ -106,7 +106,7 @@ class Total:
 
     @property
     def sources(self) -> list[str]:
-        """Where the durations come from, each source once (see `Cost.source`)."""
+        """Sources of the durations, each once (see `Cost.source`)."""
         return list(dict.fromkeys(cost.source for one in self.each for cost in one.costs.values() if cost.source))
 
     def warnings(self, runs: Path) -> list[str]:

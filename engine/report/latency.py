@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.log.runlog import RunLog
+from engine.run.attack_events import BATCH as BATCH  # for the readers of latencies
+from engine.run.attack_events import SINGLE as SINGLE
 
-SINGLE, BATCH = 1, 64  # images per pass
 UNKNOWN = "not measured by this older run; attack the network again to measure it"
 
 

@@ -17,6 +17,7 @@ from engine.run.event_fields import (
     WholeNumber,
 )
 
+SINGLE, BATCH = 1, 64  # images per pass for which latencies are measured
 _ROUNDING = 1e-9
 
 

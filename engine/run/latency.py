@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.run.attack_events import LatencyMeasured
+from engine.run.attack_events import BATCH, SINGLE, LatencyMeasured
 
-BATCHES = (1, 64)  # images per pass
+BATCHES = (SINGLE, BATCH)  # images per pass
 WARM_UP = 2  # passes that are not timed
 FEWEST, MOST = 3, 200  # timed passes
 SECONDS = 0.3  # time for all passes of one batch size

@@ -23,7 +23,7 @@ from engine.study.planning import Plan, plan_of
 
 # The supervisor launches at most this many runs of a study at a time, so that it can watch its workers in between.
 MOST_AT_ONCE = 20
-# A run of a study that is killed again and again is left alone after so many attempts.
+# A run of a study whose worker keeps being killed is not resumed after this many attempts.
 MOST_ATTEMPTS = 3
 
 

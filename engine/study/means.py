@@ -24,8 +24,8 @@ class Mean:
         low, high: ends of the 95 % interval: the confidence interval from the t distribution over search seeds or, if `images` is
             not 0, the smallest range that contains the Wilson intervals of all networks.
         units: number of search seeds.
-        images: number of images behind the Wilson intervals. They take the place of the t interval if there is only one search
-            seed, or if all search seeds have the same mean. 0 for the t interval.
+        images: number of images behind the Wilson intervals; 0 for the t interval. Wilson intervals replace the t interval if
+            there is only one search seed, or if all search seeds have the same mean.
     """
 
     value: float
