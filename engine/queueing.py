@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RunError
@@ -19,7 +19,10 @@ from engine.run import device, queue
 from engine.run.folder import RunFolder, check_id, read_json, run_ids
 from engine.run.queue import MOST_CPU_SLOTS, MOST_PER_GPU, PAUSED, PAUSING, Queue, read_queue
 from engine.run.state import compute, is_waiting
-from engine.run.waiting import Waiting, as_waiting, changed, in_order, trouble_above
+from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
+
+if TYPE_CHECKING:
+    from engine.study.starts import Running
 
 Place = Literal["first", "last", "up", "down"]
 SOON = "Starts in a moment."
@@ -63,7 +66,8 @@ class View:
         running: runs that use a device now, in the order in which they started.
         waiting: runs that wait, in the order in which they start.
         decisions: order, pause and slots that the user has chosen.
-        cpu_slots: number of runs that may use the CPU at the same time.
+        cpu_slots: number of runs that may use the CPU at the same time. Unless the user has chosen a number, there are as many
+            slots as cores while studies' runs with a single thread use the CPU or wait for it.
         runs_per_gpu: number of runs that may use a GPU at the same time.
         gpus: names of the GPUs, such as "cuda:0".
     """
@@ -96,7 +100,15 @@ def view(runs: Path | str) -> View:
     entries = tuple(replace(_entry(run.folder, run.device), starts_in_s=outlook.starts.get(run.folder.id),
                             cause=_cause(run, statuses[run.folder.id], decisions, told)) for run in waiting)
     return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id)) for one in busy), entries,
-                decisions, decisions.cpu_slots or default, decisions.runs_per_gpu or device.RUNS_PER_GPU, device.gpus())
+                decisions, _cpu_slots(busy, waiting, decisions, default), decisions.runs_per_gpu or device.RUNS_PER_GPU,
+                device.gpus())
+
+
+def _cpu_slots(running: Sequence[Running], waiting: Sequence[Waiting], decisions: Queue, default: int) -> int:
+    """Return how many runs may use the CPU now (see `View.cpu_slots`)."""
+    on_cpu = [one.threads for one in running if one.device == "cpu"]
+    single = any(run.in_study and run.threads == 1 for run in waiting) or len(on_cpu) > default
+    return cpu_slots_for(single, on_cpu, decisions.cpu_slots, default)
 
 
 def waiting_list(runs: Path | str) -> list[dict[str, Any]]:

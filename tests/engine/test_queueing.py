@@ -103,6 +103,25 @@ def test_slots_are_obeyed_and_why_a_run_waits_is_told(runs: Path) -> None:
         queueing.set_slots(runs, cpu=0)
 
 
+def test_the_queue_counts_the_slots_that_single_thread_runs_of_studies_share(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page and the command give the number of slots that the supervisor uses, and the number of used ones never exceeds it."""
+    monkeypatch.setattr(device, "cores", lambda: 2)
+    ids = [requests.submit(runs, "search", {"threads": 1}, method="arnas", preset="smoke", study={"id": "space", "cell": "a"})[0]
+           for _ in range(3)]
+    assert queueing.view(runs).cpu_slots == 2
+    supervisor = supervisor_of(runs)
+    supervisor.tick()
+    view = queueing.view(runs)
+    assert (view.cpu_slots, len(view.running), causes(runs)) == (2, 2, {ids[2]: "All 2 CPU slots are taken."})
+    finish(runs, ids[0])
+    tick_until(supervisor, ids[2], "running")
+    assert (queueing.view(runs).cpu_slots, len(queueing.view(runs).running)) == (2, 2)  # none waits any more
+    finish(runs, ids[1])
+    tick_until(supervisor, ids[1], "finished")
+    queueing.set_slots(runs, cpu=1)
+    assert queueing.view(runs).cpu_slots == 1
+
+
 def test_a_nearly_full_disk_holds_the_queue(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run_id,) = submit(runs)
     supervisor = supervisor_of(runs)
