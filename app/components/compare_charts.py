@@ -26,6 +26,7 @@ from app.components.states import section
 from app.formats import capitalised, count, missing, percent, plural
 from app.theme import KIND_TITLES
 from engine.log.training_queries import EVERY
+from engine.report.latency import SINGLE, latencies_of, milliseconds
 from engine.report.run_comparison import ComparedRun, RunGroup, SettingDifference
 
 ALL_POINTS = 30_000  # of all lines together
@@ -119,7 +120,10 @@ def settings_axes(runs: int, differences: Sequence[SettingDifference]) -> list[C
 
 
 def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
-    """Return one axis for each result of at least one run. Accuracies that were measured in different ways are left out."""
+    """Return one axis for each result of at least one run.
+
+    Accuracies that were measured in different ways are left out, and so are latencies that were measured on several devices.
+    """
     alike = len({run.measured for run in runs}) == 1
     axes = []
     for name, title in RESULT_AXES:
@@ -128,4 +132,15 @@ def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
         if any(value is not None for value in values) and (alike or not is_accuracy):
             texts = [result_text(run, name.removesuffix("_accuracy")) if is_accuracy else count(run.row[name]) for run in runs]
             axes.append(numbers_axis(title, values, texts, percent if is_accuracy else count))
-    return axes
+    return axes + latency_axes(runs)
+
+
+def latency_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
+    """Return an axis with the latency of one image per attacked network, or [] if it was measured on several devices or on none."""
+    measured = latencies_of(session.run_log())
+    latencies = [measured.get(run.id, {}).get(SINGLE) for run in runs]
+    if len({one.place for one in latencies if one}) != 1:
+        return []
+    seconds = [one.median_s if one else None for one in latencies]
+    return [numbers_axis("Latency, 1 image", seconds, ["–" if value is None else milliseconds(value) for value in seconds],
+                         milliseconds)]

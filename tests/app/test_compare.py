@@ -72,6 +72,17 @@ def test_many_lines_share_the_look_of_their_group() -> None:
     assert loss.layout.yaxis.title.text == "Train loss (nats)" and loss.layout.xaxis.title.text == "Epoch"
 
 
+def test_latencies_of_one_device_have_an_axis(empty: Path) -> None:
+    """Latencies compare only on one device, so a third network, measured elsewhere, takes the axis away."""
+    attacks = [sample_runs.write_finished_attack(empty, f"20261118-0906-attack-digits-7f3{k}", parent=None, latency_s=0.001 * k,
+                                                 hardware=hardware) for k, hardware in ((1, "EPYC"), (2, "EPYC"), (3, "Xeon"))]
+
+    def axes(runs: list[str]) -> list[str]:
+        return list(figures(open_page("compare", runs=",".join(runs)))["compare_coordinates"]["layout"]["xaxis"]["ticktext"])
+
+    assert axes(attacks[:2])[-1] == "Latency, 1 image" and "Latency, 1 image" not in axes(attacks)
+
+
 def test_parallel_coordinates_place_numbers_and_words() -> None:
     numbers = numbers_axis("Epochs", [10, None, 30, 15], ["10", "–", "30", "15"])
     assert numbers.places == (0, None, 1, 0.25) and numbers.ends == {0.0: "10", 1.0: "30"}
