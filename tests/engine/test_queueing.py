@@ -104,7 +104,7 @@ def test_slots_are_obeyed_and_why_a_run_waits_is_told(runs: Path) -> None:
 
 
 def test_the_queue_counts_the_slots_that_single_thread_runs_of_studies_share(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page and the command give the number of slots that the supervisor uses, and the number of used ones never exceeds it."""
+    """The page and the command give the number of slots that the supervisor uses, so no more are in use than there are."""
     monkeypatch.setattr(device, "cores", lambda: 2)
     ids = [requests.submit(runs, "search", {"threads": 1}, method="arnas", preset="smoke", study={"id": "space", "cell": "a"})[0]
            for _ in range(3)]
