@@ -20,6 +20,7 @@ from engine.report.words import plural_text
 from engine.requests import runs_root
 from engine.study import actions, archive
 from engine.study.declaration import Study
+from engine.study.deletion import delete
 from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
 from engine.study.overview import cells_of, read_overview, status_of
@@ -65,7 +66,7 @@ def study(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--form", choices=FORMATS, default="markdown", help="report: file format (default %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="report, pack: file to write (default: the terminal, ID.tar.xz)")
     parser.add_argument("--with-runs", action="store_true", help="delete: also delete the runs that were launched for the study "
-                        "(a terminal asks, if this is left out)")
+                        "and that no other study uses (a terminal asks, if this is left out)")
     parser.add_argument("--wait", action="store_true", help="new, run, extend: stay until every cell has its result")
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -197,9 +198,9 @@ def _report(options: argparse.Namespace, root: Path) -> int:
 
 def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    removed = actions.delete(root, folder.id, with_runs=options.with_runs or _wants_runs_deleted(options))
-    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else
-          f"{folder.id}  deleted, with {plural_text(removed, 'run')}")
+    deletion = delete(root, folder.id, with_runs=options.with_runs or _wants_runs_deleted(options))
+    print(json.dumps({"id": folder.id, "runs": deletion.runs, "shared": len(deletion.shared), "users": deletion.users,
+                      "foreign": len(deletion.foreign)}) if options.json else f"{folder.id}  deleted{deletion.words}")
     return 0
 
 

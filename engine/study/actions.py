@@ -1,8 +1,7 @@
-"""Actions on a study for the dashboard and the command line: launch, stop, resume, extend and delete it. Imports no torch."""
+"""Actions on a study for the dashboard and the command line: launch, stop, resume and extend it. Imports no torch."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -152,37 +151,6 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
     folder.extend(tuple(seeds), looked)
     requests.ensure_supervisor(runs)
     return tuple(seeds)
-
-
-def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> int:
-    """Delete a study, and return the number of runs that were deleted with it.
-
-    Args:
-        runs: folder of all runs.
-        study_id: id of the study.
-        with_runs: True to delete also the runs that were launched for the study. A run that another study uses is kept.
-
-    Raises:
-        RunError: there is no such study, or one of its own runs has not ended.
-    """
-    folder = StudyFolder(runs, study_id)
-    folder.read()
-    everything = Runs(runs)
-    own = [known.id for known in everything.of_study(study_id)]
-    if busy := [run_id for run_id in own if not compute(RunFolder(runs, run_id), with_parent=False).is_over]:
-        raise RunError(f"A study can be deleted when none of its runs waits or runs, and {len(busy)} do, for example {busy[0]}; "
-                       "stop the study first.")
-    taken = taken_by_others(runs, study_id, everything) if with_runs else set()
-    folder.remove()
-    removed = [run_id for run_id in own if with_runs and run_id not in taken]
-    for run_id in removed:
-        shutil.rmtree(RunFolder(runs, run_id).path, ignore_errors=True)
-    return len(removed)
-
-
-def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) -> set[str]:
-    """Return the ids of all runs that other studies use."""
-    return {run_id for run_id, studies in users_of_runs(runs, known).items() if studies - {study_id}}
 
 
 def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[str]]:

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import session
 from engine.study import actions
+from engine.study.deletion import delete
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.overview import cells_of
 from engine.study.parsing import from_text
@@ -199,7 +200,7 @@ def test_a_busy_study_cannot_be_deleted(sample_studies: Samples) -> None:
     (menu,) = [one.proto.popover for one in page.get("popover") if one.proto.popover.label == "Delete"] or [None]
     assert menu is None or menu.disabled
     with pytest.raises(Exception, match="none of its runs waits or runs"):
-        actions.delete(sample_studies.root, sample_studies.ids["running"], with_runs=False)
+        delete(sample_studies.root, sample_studies.ids["running"], with_runs=False)
 
 
 def test_files_and_commands_are_offered(sample_studies: Samples) -> None:
