@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import requests
-from engine.errors import ConfigError, RampartError, RunError
+from engine.errors import ConfigError, GenotypeError, RampartError, RunError
 from engine.run import admission, provenance
 from engine.run.bulk import Outcome
 from engine.run.folder import RunFolder, new_id
@@ -35,10 +35,9 @@ def launch(runs: Path | str, study: Study) -> str:
         RunError: the disk is full, or the folder cannot be written.
     """
     root = Path(runs).absolute()
-    settled = checked(study).settled()
+    settled = admitted(study)
     for arm in settled.arms:
-        for step, config in settled.configurations(arm).items():
-            admission.check_config(kind_of(step), config)
+        for config in settled.configurations(arm).values():
             admission.check_present(config)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -52,6 +51,22 @@ def launch(runs: Path | str, study: Study) -> str:
     StudyFolder(root, study_id).write(launched)
     requests.ensure_supervisor(root)
     return study_id
+
+
+def admitted(study: Study) -> Study:
+    """Return a study with all settings of its arms, after checking everything about it that does not depend on this machine.
+
+    Raises:
+        ConfigError: the study is not valid, a setting is not allowed, or an arm names a genotype that does not exist.
+    """
+    settled = checked(study).settled()
+    for arm in settled.arms:
+        for step, config in settled.configurations(arm).items():
+            try:
+                admission.check_config(kind_of(step), config)
+            except (ConfigError, GenotypeError) as refusal:
+                raise ConfigError(f"Arm {arm.name}: {refusal}") from None
+    return settled
 
 
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
@@ -137,6 +152,8 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
     study = folder.read()
     _check_own(study, "extended")
     if isinstance(seeds, int):
+        if seeds < 1:
+            raise RunError(f"An extension needs 1 or more search seeds, got {seeds}; give a larger number.")
         first = max(study.search_seeds) + 1
         seeds = range(first, first + min(seeds, MOST_SEEDS + 1))
     total = len(dict.fromkeys((*study.search_seeds, *seeds)))

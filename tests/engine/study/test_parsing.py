@@ -115,7 +115,15 @@ def test_json_and_yaml_mean_the_same() -> None:
     ({"contrasts": [["ARNAS space", "ARNAS space"]]}, "pairs of different arms"),
     ({"contrasts": [["ARNAS space", "ResNet"], ["ResNet", "ARNAS space"]]}, "only once"),
     ({"arms": [{"name": "A", "method": "arnas", "seeds": 3}, {"name": "B", "method": "dsara"}], "reference": "A"},
-     "at most 2 seeds"),
+     "seeds of arm A must be at most 2, .* got 3"),
+    ({"arms": [{"name": "A", "method": "arnas", "seeds": 0}, {"name": "B", "method": "dsara"}], "reference": "A"},
+     "seeds of arm A must be 1 or more, got 0"),
+    ({"arms": [{"name": "A", "method": "arnas"}, {"name": "B", "method": "dsara", "retrain": {"channels": 4}}], "reference": "A"},
+     "channels of arm B must be left out, because match: macs"),
+    ({"attacks": {"L2": {}}}, "L2 repeats the attack of arm ARNAS space"),
+    ({"attacks": {"L2": {"norm": "L2"}, "other": {"norm": "L2", "batch_size": 7}}}, "other repeats L2"),
+    ({"attacks": {"transfer": {"epsilon_l2": 0.4}}}, "transfer repeats the attack"),
+    ({"search_seeds": 10_000_000}, "1 to 100 seeds, got 10000000"),
     ({"attacks": {"transfer": {"transfer_from": ["arm:Nobody"]}}}, "Nobody"),
     ({"attacks": {"L2": {"norm": "L3"}}}, "Arm ARNAS space: norm"),
     ({"measures": ["parameters"]}, "for a ranking and for no other study"),
@@ -130,6 +138,23 @@ def test_json_and_yaml_mean_the_same() -> None:
 def test_a_study_that_cannot_work_is_refused_with_a_sentence(entries: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         from_text(changed(**entries))
+
+
+def test_an_arm_that_names_itself_is_refused_with_its_name() -> None:
+    arms = [{"name": "A", "method": "arnas"}, {"name": "B", "method": "dsara", "attack": {"transfer_from": "arm:B"}}]
+    with pytest.raises(ConfigError, match="Arm B refers to itself with arm:B"):
+        from_text(changed(arms=arms, reference="A"))
+
+
+def test_the_channels_of_the_reference_set_the_sizes() -> None:
+    arms = [{"name": name, "method": name, "retrain": {"channels": 6}} for name in ("arnas", "dsara")]
+    assert from_text(changed(arms=arms, reference="arnas")).arms[1].retrain["channels"] == 6
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "got an empty file"), ("- a", "got a list"), ("Hello", "got the text 'Hello'")])
+def test_a_text_without_entries_is_described(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"must name question, dataset, arms, {words}"):
+        from_text(text)
 
 
 def test_arms_that_are_attacked_differently_are_refused() -> None:
