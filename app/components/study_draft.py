@@ -224,7 +224,7 @@ def proposed_question(study: Study) -> str:
     others = [arm.name for arm in study.arms if arm.name != base]
     if len(others) > 1:
         return f"Which of {len(others)} other arms beats {base}?"
-    return f"Does {others[0]} beat {base}?" if others else f"How good is {base or 'the network'}?"
+    return f"Can {others[0]} beat {base}?" if others else f"How good is {base or 'the network'}?"
 
 
 def is_proposed(study: Study, arm: Arm) -> bool:

@@ -79,7 +79,7 @@ def test_the_list_shows_every_state_with_its_answer(sample_studies: Samples) -> 
     for status in ("Waiting", "Running", "Stopped", "Failed", "Finished"):
         assert f"</span>{status}</span>" in text, status
     assert "6 studies" in text and "2 in progress" in text
-    assert "MGDA beats Fixed coefficient 0.5 by " in text
+    assert "MGDA beat Fixed coefficient 0.5 by " in text
     assert text.index("What does a waiting study look like?") < text.index("Does MGDA beat a fixed coefficient?"), "newest first"
     assert f'href="study?id={sample_studies.ids["finished"]}"' in text and ">30 of 30<" in text
     assert text.count("Demonstration, no claim</span>") == 4 and text.count("Final</span>") == 1
