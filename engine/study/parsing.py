@@ -19,6 +19,7 @@ Example of a file:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -63,10 +64,16 @@ def from_text(text: str | bytes) -> Study:
 def read_written(text: str | bytes) -> dict[str, Any]:
     """Return the entries of a study that a user has written, in JSON or YAML. Entries that the launch adds are left out.
 
+    The file of a launched study holds all settings of every arm. They are left out, too, so that changes that the user makes in
+    search, retrain and attack take effect.
+
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
     """
     record = read_record(text, REQUIRED, file="study", advice=ADVICE)
+    if isinstance(arms := record.get("arms"), list):
+        record["arms"] = [{name: value for name, value in arm.items() if name != "settings"} if isinstance(arm, dict) else arm
+                          for arm in arms]
     return {name: value for name, value in record.items() if name not in SAVED}
 
 
@@ -172,9 +179,12 @@ def _whole(record: Mapping[str, Any], name: str, default: int) -> int:
 def _number(record: Mapping[str, Any], name: str) -> float | None:
     value = record.get(name)
     try:
-        return None if value is None or isinstance(value, bool) else float(value)
+        number = None if value is None else math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        raise _refuse(name, "a number", value) from None
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise _refuse(name, "a number", value)
+    return number
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
@@ -201,16 +211,16 @@ def _arm(record: Any) -> Arm:
     for name in record:
         if name not in (*ARM_ENTRIES, "settings"):
             raise ConfigError(unknown_name("entry of an arm", name, ARM_ENTRIES))
-    name = _text(record, "name")
+    name = _text({"name of an arm": record.get("name")}, "name of an arm")
     method = record.get("method") or None
     if method is not None and not isinstance(method, str):
         raise _refuse("method of an arm", "the name of a search method", method)
     if method is None and record.get("search"):
         raise ConfigError(f"Arm {name} has settings of a search and no method; name the method or leave the settings out.")
-    seeds = _whole(record, "seeds", 0)
-    if record.get("seeds") is not None and seeds < 1:
-        raise ConfigError(f"seeds of arm {name} must be 1 or more, got {seeds}; leave it out for all search seeds of the "
-                          "study.")
+    seeds = _as_whole(0 if record.get("seeds") is None else record["seeds"])
+    if seeds is None or record.get("seeds") is not None and seeds < 1:
+        raise ConfigError(f"seeds of arm {name} must be a whole number from 1, got {shortened(record['seeds'])}; leave it out "
+                          "for all search seeds of the study.")
     search = _changes(config_class("search", method), name, "search", record) if method else {}
     return Arm(name, method, search, _changes(RetrainConfig, name, "retrain", record),
                _changes(AttackConfig, name, "attack", record), seeds, record.get("settings", {}))
@@ -225,8 +235,11 @@ def _attacks(record: Any) -> dict[str, dict[str, Any]]:
 
 def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changed settings of one kind of run. Only a search may have another dataset than the study."""
-    values = dict(record.get(kind) or {}) if isinstance(record.get(kind) or {}, Mapping) else record[kind]
-    dataset = values.pop("dataset", None) if kind == "search" and isinstance(values, dict) else None
+    if not isinstance(record.get(kind) or {}, Mapping):
+        raise ConfigError(f"{kind} of arm {arm} must be settings by name such as {{threads: 1}}, got {shortened(record[kind])}; "
+                          f"{ADVICE}.")
+    values = dict(record.get(kind) or {})
+    dataset = values.pop("dataset", None) if kind == "search" else None
     changes = settings_from(cls, f"{kind} of arm {arm}", values)
     if taken := sorted({"seed", "match", "match_to"} & set(changes)) if kind != "attack" else []:
         raise ConfigError(f"{', '.join(taken)} of arm {arm} must be left out, because the study sets the seeds of its runs and "
@@ -289,6 +302,9 @@ def _check_arms(study: Study) -> None:
         if not arm.method and not (arm.retrain.get("genotype") or arm.retrain.get("network")):
             raise ConfigError(f"Arm {arm.name} needs a search method, a genotype or the name of a network; add method, or "
                               "genotype or network to its retrain settings.")
+        if arm.method and arm.retrain.get("genotype"):
+            raise ConfigError(f"Arm {arm.name} has a search method and the genotype of another network, so its retraining would "
+                              "not use what the search finds; leave out method or genotype.")
 
 
 def _check_contrasts(study: Study) -> None:

@@ -79,6 +79,13 @@ def test_a_launched_study_keeps_its_settings_when_presets_change(monkeypatch: py
     assert study.configurations(study.arms[0])["retrain"].model_dump()["channels"] == 4
 
 
+def test_changes_in_the_file_of_a_launched_study_take_effect() -> None:
+    record = json.loads(json.dumps(from_text(SPACE).settled().to_dict()))
+    record["arms"][0]["search"] |= {"adversarial_lambda": 0.7}
+    study = from_text(json.dumps(record))
+    assert study.settled().arms[0].settings["search"]["adversarial_lambda"] == 0.7
+
+
 def test_an_exported_study_can_be_launched_again() -> None:
     study = from_text(SPACE)
     again = from_text(json.dumps(exported(study.settled())))
@@ -117,7 +124,14 @@ def test_json_and_yaml_mean_the_same() -> None:
     ({"arms": [{"name": "A", "method": "arnas", "seeds": 3}, {"name": "B", "method": "dsara"}], "reference": "A"},
      "seeds of arm A must be at most 2, .* got 3"),
     ({"arms": [{"name": "A", "method": "arnas", "seeds": 0}, {"name": "B", "method": "dsara"}], "reference": "A"},
-     "seeds of arm A must be 1 or more, got 0"),
+     "seeds of arm A must be a whole number from 1, got 0"),
+    ({"arms": [{"name": "A", "method": "arnas", "seeds": "two"}]}, "seeds of arm A must be a whole number from 1, got 'two'"),
+    ({"arms": [{"name": "A", "method": "arnas", "search": 5}]}, "search of arm A must be settings by name .*, got 5; the page"),
+    ({"arms": [{"name": "", "method": "arnas"}]}, "name of an arm of a study must be a text"),
+    ({"arms": [{"name": "A", "method": "arnas", "retrain": {"genotype": "ARNAS"}}]}, "Arm A has a search method and"),
+    ({"arms": [{"name": "A", "method": "arnas", "search": {"adversarial_lambda": "7 8"}}, {"name": "B", "method": "dsara"}],
+      "reference": "A"}, "adversarial_lambda must be .*7 8"),
+    ({"margin": True}, "margin of a study must be a number, got True"),
     ({"arms": [{"name": "A", "method": "arnas"}, {"name": "B", "method": "dsara", "retrain": {"channels": 4}}], "reference": "A"},
      "channels of arm B must be left out, because match: macs"),
     ({"attacks": {"L2": {}}}, "L2 repeats the attack of arm ARNAS space"),
