@@ -1,9 +1,10 @@
-"""Measure how long the runs of a study take on one core: CPU seconds of each kind of run with the preset quick.
+"""Measure how long the runs of a study take on one core: CPU seconds of each kind of run with the presets quick or smoke.
 
     python -m benchmarks.study_durations                                # both datasets, every method; about two hours
+    python -m benchmarks.study_durations --preset smoke                 # the same with the preset smoke; about ten minutes
     python -m benchmarks.study_durations --datasets digits --methods arnas  # one search, its retraining and its attack
 
-`engine.study.estimate` holds these numbers (`QUICK_S`). They estimate the duration of a study until runs have finished on the
+`engine.study.estimate` holds these numbers (`TABLE_S`). They estimate the duration of a study until runs have finished on the
 machine. The runs are executed one after another, with one thread. CPU time is measured, because other work on the machine affects
 it little.
 """
@@ -40,7 +41,7 @@ def cpu_seconds(folder: RunFolder) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(runs: Path, dataset: str, method: str, with_followers: bool) -> Iterator[tuple[str, float, int]]:
+def measure(runs: Path, dataset: str, method: str, preset: str, with_followers: bool) -> Iterator[tuple[str, float, int]]:
     """Run a search by a method and, if `with_followers`, its retraining and attack.
 
     Yields:
@@ -50,7 +51,7 @@ def measure(runs: Path, dataset: str, method: str, with_followers: bool) -> Iter
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))  # so that no supervisor starts the runs
     then = ("retrain", "attack") if with_followers else ()
     single = {"threads": 1}
-    ids = requests.submit(runs, "search", {**single, "dataset": dataset}, method=method, preset="quick", then=then,
+    ids = requests.submit(runs, "search", {**single, "dataset": dataset}, method=method, preset=preset, then=then,
                           then_changes={kind: {**single, **({"sweep_radii": None, "certify": False} if kind == "attack" else {})}
                                         for kind in then})
     for run_id in ids:
@@ -64,12 +65,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", nargs="+", default=["digits", "mnist5k"], choices=list(DATASETS), help="datasets")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="search methods")
+    parser.add_argument("--preset", default="quick", choices=["quick", "smoke"], help="preset (default %(default)s)")
     parser.add_argument("--searches-only", action="store_true", help="measure no retraining and no attack")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for dataset, (number, method) in product(options.datasets, enumerate(options.methods)):
             with_followers = number == 0 and not options.searches_only
-            for kind, seconds, units in measure(Path(folder) / "runs", dataset, method, with_followers):
+            for kind, seconds, units in measure(Path(folder) / "runs", dataset, method, options.preset, with_followers):
                 name = method if kind == "search" else ""
                 print(f"{dataset:<8} {kind:<8} {name:<14} {seconds:7.1f} CPU seconds, {units} units", flush=True)
 

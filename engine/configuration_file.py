@@ -173,13 +173,13 @@ class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
         return _once([(str(self.construct_object(key, deep=True)), self.construct_object(one, deep=True)) for key, one in pairs])
 
 
-def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES, *, file: str = "configuration file",
+def read_record(text: str | bytes, required: Iterable[str] = REQUIRED, *, file: str = "configuration file",
                 advice: str = ADVICE) -> dict[str, Any]:
     """Return the object in the text of a configuration file. In YAML, every value is a text, a list or an object.
 
     Args:
         text: the text, JSON or YAML.
-        entries: names of the possible entries, which the error message lists. They are not checked here.
+        required: names of the entries that it must have, which the error message lists. They are not checked here.
         file: kind of file, as the error message calls it.
         advice: what the error message tells the user to do.
 
@@ -195,8 +195,13 @@ def read_record(text: str | bytes, entries: Iterable[str] = ENTRIES, *, file: st
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
         raise ConfigError(f"A {file} must be JSON or YAML and cannot be read ({_words(problem)}); {advice}.") from None
     if not isinstance(record, dict):
-        raise ConfigError(f"A {file} must name {', '.join(entries)}, got {shortened(record)}; {advice}.")
+        raise ConfigError(f"A {file} must name {', '.join(required)}, got {_content(record)}; {advice}.")
     return record
+
+
+def _content(record: Any) -> str:
+    """Return what a file without entries contains, in words."""
+    return "an empty file" if record is None else "a list" if isinstance(record, list) else f"the text {shortened(record)}"
 
 
 def _words(problem: Exception) -> str:

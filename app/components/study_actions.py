@@ -16,6 +16,8 @@ from app.formats import plural
 from app.studies import ACTIVE
 from engine.errors import RampartError
 from engine.study import actions
+from engine.study.deletion import delete
+from engine.study.folder import StudyFolder
 from engine.study.overview import Overview
 
 STOP = Action("Stop", "stop", "Launch no further runs, and stop those that wait or run. The study can be resumed.",
@@ -97,23 +99,30 @@ def _extended(seeds: int, runs: object, study_id: str) -> None:
     actions.extend(session.runs_root(), study_id, seeds)
 
 
+def _own_runs(overview: Overview) -> int:
+    """Return the number of runs that a study uses and that were launched for it or inherited from a deleted study."""
+    inherited = set(StudyFolder(session.runs_root(), overview.study.id).inherited())
+    return len({step.run for cell in overview.results.cells for step in cell.steps
+                if step.run and (not step.reused or step.run in inherited)})
+
+
 def _delete(overview: Overview) -> None:
     """Show the menu for deleting a study. The user can choose to delete its runs, too."""
     busy = overview.status in ACTIVE
     with st.popover("Delete", icon=":material/delete:", disabled=busy, key="study.delete.open",
                     help="Stop the study first: some of its runs wait or run." if busy else None):
-        own = len({step.run for cell in overview.results.cells for step in cell.steps if step.run and not step.reused})
+        own = _own_runs(overview)
         with_runs = own > 0 and st.checkbox(f"Also delete {'the run' if own == 1 else f'the {own} runs'} launched for it",
-                                            key="study.with_runs", help="Runs that another study uses are kept.")
+                                            key="study.with_runs", help="Runs that another study uses are kept until that "
+                                            "study is deleted with its runs.")
         st.caption("The runs and everything they measured are removed from the disk." if with_runs else
-                   "The runs stay in the list of runs." if own else "All its runs belong to other studies and stay.")
+                   "The runs stay in the list of runs." if own else "All its runs were launched otherwise, and stay.")
         if st.button("Delete the study and its runs" if with_runs else "Delete the study", key="study.delete", type="primary"):
             try:
-                removed = actions.delete(session.runs_root(), overview.study.id, with_runs=with_runs)
+                deletion = delete(session.runs_root(), overview.study.id, with_runs=with_runs)
             except RampartError as refusal:
                 problem(str(refusal), link=None)
                 return
             session.hub().studies.refresh()
-            st.session_state[NOTICE] = f"The study “{overview.study.question}” is deleted" + (
-                f", with {plural(removed, 'run')}." if with_runs else "; its runs are kept.")
+            st.session_state[NOTICE] = f"The study “{overview.study.question}” is deleted{deletion.words}."
             st.switch_page(STUDIES_PAGE)

@@ -23,12 +23,11 @@ from engine.architecture.network import named_network
 from engine.architecture.transplant import read_grafts
 from engine.config import RunConfig, setting_of
 from engine.config.run import KINDS
-from engine.configuration_file import read_record
 from engine.configuring import config_class, preset_values
 from engine.errors import ConfigError, RampartError
 from engine.search.methods.registry import METHODS
 from engine.study.declaration import Arm, Study, kind_of, mentioned
-from engine.study.parsing import ADVICE, ENTRIES, LONGEST_NAME, SAVED, from_record
+from engine.study.parsing import LONGEST_NAME, from_record, read_written
 
 ADDED = ("recipe", "size")  # entries that only a shipped question has; an edited copy loses them
 SOURCE_SETTINGS = ("genotype", "network", "transplant")  # settings of a retraining that say which network it trains
@@ -43,8 +42,7 @@ def read(text: str) -> Study:
     Raises:
         ConfigError: the text is not a study, an entry is unknown or of the wrong type, or there is no such dataset or preset.
     """
-    record = read_record(text, ENTRIES, file="study", advice=ADVICE)
-    study = from_record({name: value for name, value in record.items() if name not in SAVED})
+    study = from_record(read_written(text))
     preset_values("attack", None, study.dataset, study.preset)  # refuses an unknown dataset or preset
     return replace(study, arms=tuple(_with_flags(arm) for arm in study.arms))
 
@@ -226,7 +224,7 @@ def proposed_question(study: Study) -> str:
     others = [arm.name for arm in study.arms if arm.name != base]
     if len(others) > 1:
         return f"Which of {len(others)} other arms beats {base}?"
-    return f"Does {others[0]} beat {base}?" if others else f"How good is {base or 'the network'}?"
+    return f"Can {others[0]} beat {base}?" if others else f"How good is {base or 'the network'}?"
 
 
 def is_proposed(study: Study, arm: Arm) -> bool:

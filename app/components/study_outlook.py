@@ -9,18 +9,16 @@ import streamlit as st
 
 from app import session
 from app.components.states import STUDY_PAGE, problem
-from app.formats import about, dataset_title, escape, plural
+from app.formats import about, escape, plural
 from app.studies import Outlook, as_text
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import RampartError
 from engine.run import device
-from engine.run.chain import NOUNS
 from engine.search.methods.registry import METHODS
 from engine.study.actions import launch
-from engine.study.answer import listed
 from engine.study.declaration import Study
-from engine.study.power import Power
+from engine.study.outlook import power_words, unknown_words
 
 LAUNCHED = "studies.launched"  # in the session: (text of the study, its id, time) of the last launch
 AGAIN_S = 5.0  # a second click on the same study within this time opens the study of the first click
@@ -47,32 +45,9 @@ def time_words(outlook: Outlook) -> str:
     """Return a text with the expected duration of a study on this machine, and with the source of this estimate."""
     seconds = outlook.time.seconds
     if seconds is None:
-        return unknown_words(outlook)
+        return unknown_words(outlook.time, outlook.study.preset, lambda method: METHODS[method].title)
     source = "runs that have finished here" if outlook.time.measured else "our own timings"
     return f"{about(seconds)} on {plural(device.cores(), 'core')}, by {source}"
-
-
-def unknown_words(outlook: Outlook) -> str:
-    """Return a text that says which durations are missing, and what will stand in its place after the first runs."""
-    searches = [METHODS[method].title for kind, method, _ in outlook.time.unknown if kind == "search"]
-    kinds = [f"search by {listed(list(dict.fromkeys(searches)))}"] if searches else []
-    kinds += [NOUNS[kind] for kind in ("retrain", "attack") if any(one == kind for one, _, _ in outlook.time.unknown)]
-    datasets = listed([dataset_title(name) for name in dict.fromkeys(dataset for *_, dataset in outlook.time.unknown)])
-    missing = listed([f"no {kind}" for kind in kinds])
-    return (f"not known yet: {missing} with preset {outlook.study.preset} on {datasets} has finished on this machine. The first "
-            "such runs are timed, and the estimate then stands here")
-
-
-def power_words(power: Power | None) -> str:
-    """Return a text with the smallest difference that a study can detect, and the spread between search seeds that it assumes."""
-    if power is None:
-        return "ranks networks; tests no contrast of arms"
-    if power.difference is None:
-        return ("nothing: with so few seeds, no contrast can become significant (smallest possible adjusted p: "
-                f"{power.smallest_p:.2g})")
-    source = f"measured on {power.spread.seeds} search seeds" if power.spread.seeds else "assumed"
-    return (f"differences from {100 * power.difference:.1f} points, at 80 % power and a spread of "
-            f"{100 * power.spread.value:.1f} points between search seeds ({source})")
 
 
 def absences(study: Study) -> list[str]:

@@ -79,7 +79,7 @@ def arms_note(results: Results) -> str:
     """Return the caption of the table of the arms: the endpoint, the intervals, and the meaning of the MACs ratio."""
     means = [mean for arm in results.arms.values() if (mean := mean_of(arm.measured("endpoint")))]
     note = f"Endpoint: {endpoint_text(results.study)}, {conditions_text(results)}. Intervals: t over search seeds"
-    if any(mean.images for mean in means):
+    if any(mean.interval == "Wilson" for mean in means):
         note += "; with one search seed, or equal means of all, the range of the networks' Wilson intervals"
     ratio = (f" MACs against {results.study.reference}: ratio of the means; below, the range over networks with equal seeds."
              if results.study.reference else "")

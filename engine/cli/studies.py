@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from engine import requests
 from engine.cli.listing import table_text
 from engine.cli.parser import Parser
 from engine.errors import ConfigError
-from engine.report.words import plural_text
+from engine.files import atomic_write_bytes
+from engine.report.words import about_text, plural_text
 from engine.requests import runs_root
+from engine.search.methods.registry import METHODS
 from engine.study import actions, archive
 from engine.study.declaration import Study
+from engine.study.deletion import delete
 from engine.study.estimate import Durations, estimate
 from engine.study.folder import StudyFolder, study_ids, study_named
+from engine.study.outlook import power_words, unknown_words
 from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
@@ -29,6 +34,13 @@ from engine.study.questions import SIZES, recipes, sources_for
 from engine.study.report import FORMATS, as_json, export, headers, rows, seconds_text
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
+# {flag: actions that it belongs to}. With any other action it would have no effect and is refused.
+FLAGS = {"size": ("new",), "dataset": ("new",), "source": ("new",), "preset": ("new",), "print": ("new",),
+         "seeds": ("new", "extend"), "form": ("report",), "out": ("report", "pack"), "with_runs": ("delete",),
+         "wait": ("new", "run", "extend")}
+FOR_QUESTIONS = ("size", "dataset", "source", "preset", "seeds")  # flags of `new` that a file takes the place of
+NAMELESS = ("list", "questions", "example")
+EXTENSION = 5  # search seeds that `extend` adds if the user names no number
 WAIT_S = 1.0  # seconds between two looks at a study
 TEXT = "Compare arms over seeds: launch a study, follow it, and read its answer."
 
@@ -55,28 +67,52 @@ def study(verb: str, arguments: list[str]) -> int:
                         "one file, and read them from it; example: add the example study")
     parser.add_argument("name", nargs="?", help="id of the study or its end; for new, a question or a file (JSON or YAML); "
                         "for unpack, a packed file")
-    parser.add_argument("--size", choices=SIZES, default="demo", help="new: size of a question's study (default %(default)s)")
-    parser.add_argument("--dataset", default="digits", help="new: dataset of a question's study (default %(default)s)")
-    parser.add_argument("--source", default="", metavar="DATASET", help="new: dataset on which the cells of a transfer are found")
+    parser.add_argument("--size", choices=SIZES, help="new: size of a question's study (default demo)")
+    parser.add_argument("--dataset", help="new: dataset of a question's study (default digits)")
+    parser.add_argument("--source", metavar="DATASET", help="new: dataset on which the cells of a transfer are found")
     parser.add_argument("--preset", help="new: preset of a question's study (default quick for datasets without download, else "
                         "paper)")
     parser.add_argument("--print", action="store_true", help="new: print the study as a file instead of launching it")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="extend: number of search seeds (default %(default)s)")
-    parser.add_argument("--form", choices=FORMATS, default="markdown", help="report: file format (default %(default)s)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="new: number of search seeds of a question's study (default by "
+                        f"its size); extend: number of search seeds to add (default {EXTENSION})")
+    parser.add_argument("--form", choices=FORMATS, help="report: file format (default markdown)")
     parser.add_argument("--out", metavar="FILE", help="report, pack: file to write (default: the terminal, ID.tar.xz)")
     parser.add_argument("--with-runs", action="store_true", help="delete: also delete the runs that were launched for the study "
-                        "(a terminal asks, if this is left out)")
+                        "and that no other study uses (a terminal asks, if this is left out)")
     parser.add_argument("--wait", action="store_true", help="new, run, extend: stay until every cell has its result")
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_intermixed_args(arguments)
-    if options.action not in ("list", "questions", "example") and not options.name:
+    _check_flags(options)
+    if options.action not in NAMELESS and not options.name:
         raise ConfigError(f"study {options.action} needs {'a question or a file' if options.action == 'new' else 'an id'}; "
                           f"`rampart study {'questions' if options.action == 'new' else 'list'}` lists them.")
     calls: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         "list": _list, "new": _new, "show": _show, "run": _run, "stop": _stop, "extend": _extend, "report": _report,
         "delete": _delete, "questions": _questions, "pack": _pack, "unpack": _unpack, "example": _example}
     return calls[options.action](options, runs_root(options.runs))
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """Check that the action uses every flag that the user has given.
+
+    Raises:
+        ConfigError: it does not. The message names the flag.
+    """
+    for flag in _given(options, FLAGS):
+        if options.action not in FLAGS[flag]:
+            raise ConfigError(f"{_spelled(flag)} belongs to {' and '.join(f'study {one}' for one in FLAGS[flag])}, got it with "
+                              f"study {options.action}, on which it has no effect; leave it out.")
+    if options.action in NAMELESS and options.name:
+        raise ConfigError(f"study {options.action} takes no name, got {options.name!r}; leave it out.")
+
+
+def _given(options: argparse.Namespace, flags: Iterable[str]) -> list[str]:
+    return [flag for flag in flags if getattr(options, flag) not in (None, False)]
+
+
+def _spelled(flag: str) -> str:
+    return f"--{flag.replace('_', '-')}"
 
 
 def _questions(options: argparse.Namespace, root: Path) -> int:
@@ -105,6 +141,7 @@ def _list(options: argparse.Namespace, root: Path) -> int:
 def _new(options: argparse.Namespace, root: Path) -> int:
     declared = _declared(options)
     if options.print:
+        actions.admitted(declared)
         print(json.dumps(exported(declared), indent=2))
         return 0
     study_id = actions.launch(root, declared)
@@ -120,29 +157,41 @@ def _outlook(declared: Study, root: Path, study_id: str) -> str:
     Runs that exist already take no time.
     """
     time_needed = estimate(declared, Durations(root), cells_of(root, study_id), root)
-    duration = "of unknown duration" if time_needed.seconds is None else f"about {seconds_text(time_needed.seconds)}"
     power = power_of(declared, spread_of(declared, ()))
-    if power is None:
-        detects = "ranks networks and tests no contrast of arms"
-    elif power.difference is None:
-        detects = "at this size, no contrast can become significant"
-    else:
-        detects = (f"detects differences from {100 * power.difference:.1f} points at 80 % power, if search seeds spread by "
-                   f"{100 * power.spread.value:.1f} points")
+    detects = power_words(power) if power is None else f"detects {power_words(power)}"
     if not time_needed.runs:
         return f"every run exists already; {detects}"
+    duration = unknown_words(time_needed, declared.preset, lambda method: METHODS[method].title) if time_needed.seconds is None \
+        else about_text(time_needed.seconds)
     return f"{plural_text(time_needed.runs, 'run')}, {duration}; {detects}"
 
 
 def _declared(options: argparse.Namespace) -> Study:
-    """Return the study that the user has named, either by a question that ships with Rampart or by a file."""
+    """Return the study that the user has named, either by a question that ships with Rampart or by a file.
+
+    Raises:
+        ConfigError: there is neither a question nor a file of this name, the file is not a study, or a flag does not fit.
+    """
     if options.name in recipes():
-        return recipes()[options.name].study(options.size, options.dataset, preset=options.preset,
-                                             source=options.source or sources_for(options.dataset)[0])
+        return _of_question(options)
     path = Path(options.name)
     if not path.is_file():
         raise ConfigError(f"study new needs one of {', '.join(recipes())} or a file, got {options.name!r}, which is neither.")
+    if flags := _given(options, FOR_QUESTIONS):
+        entry = {"seeds": "search_seeds", "source": "dataset in the search of an arm"}.get(flags[0], flags[0])
+        raise ConfigError(f"{_spelled(flags[0])} belongs to the questions that ship, got it with the file {path}; "
+                          + ("leave it out." if flags[0] == "size" else f"leave it out and write {entry} in the file."))
     return from_text(path.read_bytes())
+
+
+def _of_question(options: argparse.Namespace) -> Study:
+    recipe, dataset = recipes()[options.name], options.dataset or "digits"
+    if options.source is not None and not recipe.needs_source:
+        takers = [one.name for _, one in recipes().items() if one.needs_source]
+        raise ConfigError(f"--source belongs to a question that transfers cells between datasets ({', '.join(takers)}), got it "
+                          f"with {recipe.name}; leave it out.")
+    source = options.source if options.source is not None else sources_for(dataset)[0]
+    return recipe.study(options.size or "demo", dataset, preset=options.preset, source=source, seeds=options.seeds)
 
 
 def _show(options: argparse.Namespace, root: Path) -> int:
@@ -165,7 +214,7 @@ def _stop(options: argparse.Namespace, root: Path) -> int:
 
 def _extend(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    seeds = actions.extend(root, folder.id, options.seeds)
+    seeds = actions.extend(root, folder.id, EXTENSION if options.seeds is None else options.seeds)
     if folder.is_stopped:
         return _told(options, folder, f"extended by {plural_text(len(seeds), 'search seed')}, stopped as before; "
                                       f"`rampart study run {folder.id}` continues it")
@@ -186,20 +235,33 @@ def _told(options: argparse.Namespace, folder: StudyFolder, words: str) -> int:
 
 def _report(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
+    if options.json and options.form not in (None, "json"):
+        raise ConfigError(f"--json prints the report as JSON, got --form {options.form} too; leave one out.")
     overview = read_overview(root, folder.id)
-    content = export(overview.results, overview.answer, "json" if options.json else options.form)
+    content = export(overview.results, overview.answer, options.form or ("json" if options.json else "markdown"))
     if options.out:
-        Path(options.out).write_bytes(content)
+        with _writing(Path(options.out)) as out:
+            atomic_write_bytes(out, content)
     else:
         sys.stdout.write(content.decode())
     return 0
 
 
+@contextmanager
+def _writing(out: Path) -> Iterator[Path]:
+    """Yield the file that the user wants written, and blame it, not the runs folder, if the system refuses to write."""
+    try:
+        yield out
+    except OSError as problem:
+        raise ConfigError(f"The file could not be written to {out} ({problem.strerror or problem}); choose another --out."
+                          ) from None
+
+
 def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    removed = actions.delete(root, folder.id, with_runs=options.with_runs or _wants_runs_deleted(options))
-    print(json.dumps({"id": folder.id, "runs": removed}) if options.json else
-          f"{folder.id}  deleted, with {plural_text(removed, 'run')}")
+    deletion = delete(root, folder.id, with_runs=options.with_runs or _wants_runs_deleted(options))
+    print(json.dumps({"id": folder.id, "runs": deletion.runs, "shared": len(deletion.shared), "users": deletion.users,
+                      "foreign": len(deletion.foreign)}) if options.json else f"{folder.id}  deleted{deletion.words}")
     return 0
 
 
@@ -213,7 +275,8 @@ def _wants_runs_deleted(options: argparse.Namespace) -> bool:
 def _pack(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     target = Path(options.out or f"{folder.id}.tar.xz")
-    count = archive.write_archive(root, [folder.id], target)
+    with _writing(target):
+        count = archive.write_archive(root, [folder.id], target)
     print(json.dumps({"file": str(target), "runs": count}) if options.json else
           f"{target}  {plural_text(count, 'run')} without checkpoints")
     return 0

@@ -20,7 +20,7 @@ def parse_pixels(value: Any) -> Any:
     """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged."""
     if isinstance(value, str):
         try:
-            return float(Fraction(value.replace(" ", "")))
+            return float(Fraction("/".join(part.strip() for part in value.split("/"))))
         except (ValueError, ZeroDivisionError, OverflowError):
             return value
     return value

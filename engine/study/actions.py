@@ -1,15 +1,14 @@
-"""Actions on a study for the dashboard and the command line: launch, stop, resume, extend and delete it. Imports no torch."""
+"""Actions on a study for the dashboard and the command line: launch, stop, resume and extend it. Imports no torch."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from engine import requests
-from engine.errors import ConfigError, RampartError, RunError
+from engine.errors import ConfigError, GenotypeError, RampartError, RunError
 from engine.run import admission, provenance
 from engine.run.bulk import Outcome
 from engine.run.folder import RunFolder, new_id
@@ -36,10 +35,9 @@ def launch(runs: Path | str, study: Study) -> str:
         RunError: the disk is full, or the folder cannot be written.
     """
     root = Path(runs).absolute()
-    settled = checked(study).settled()
+    settled = admitted(study)
     for arm in settled.arms:
-        for step, config in settled.configurations(arm).items():
-            admission.check_config(kind_of(step), config)
+        for config in settled.configurations(arm).values():
             admission.check_present(config)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -53,6 +51,22 @@ def launch(runs: Path | str, study: Study) -> str:
     StudyFolder(root, study_id).write(launched)
     requests.ensure_supervisor(root)
     return study_id
+
+
+def admitted(study: Study) -> Study:
+    """Return a study with all settings of its arms, after checking everything about it that does not depend on this machine.
+
+    Raises:
+        ConfigError: the study is not valid, a setting is not allowed, or an arm names a genotype that does not exist.
+    """
+    settled = checked(study).settled()
+    for arm in settled.arms:
+        for step, config in settled.configurations(arm).items():
+            try:
+                admission.check_config(kind_of(step), config)
+            except (ConfigError, GenotypeError) as refusal:
+                raise ConfigError(f"Arm {arm.name}: {refusal}") from None
+    return settled
 
 
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
@@ -138,6 +152,8 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
     study = folder.read()
     _check_own(study, "extended")
     if isinstance(seeds, int):
+        if seeds < 1:
+            raise RunError(f"An extension needs 1 or more search seeds, got {seeds}; give a larger number.")
         first = max(study.search_seeds) + 1
         seeds = range(first, first + min(seeds, MOST_SEEDS + 1))
     total = len(dict.fromkeys((*study.search_seeds, *seeds)))
@@ -152,37 +168,6 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
     folder.extend(tuple(seeds), looked)
     requests.ensure_supervisor(runs)
     return tuple(seeds)
-
-
-def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> int:
-    """Delete a study, and return the number of runs that were deleted with it.
-
-    Args:
-        runs: folder of all runs.
-        study_id: id of the study.
-        with_runs: True to delete also the runs that were launched for the study. A run that another study uses is kept.
-
-    Raises:
-        RunError: there is no such study, or one of its own runs has not ended.
-    """
-    folder = StudyFolder(runs, study_id)
-    folder.read()
-    everything = Runs(runs)
-    own = [known.id for known in everything.of_study(study_id)]
-    if busy := [run_id for run_id in own if not compute(RunFolder(runs, run_id), with_parent=False).is_over]:
-        raise RunError(f"A study can be deleted when none of its runs waits or runs, and {len(busy)} do, for example {busy[0]}; "
-                       "stop the study first.")
-    taken = taken_by_others(runs, study_id, everything) if with_runs else set()
-    folder.remove()
-    removed = [run_id for run_id in own if with_runs and run_id not in taken]
-    for run_id in removed:
-        shutil.rmtree(RunFolder(runs, run_id).path, ignore_errors=True)
-    return len(removed)
-
-
-def taken_by_others(runs: Path | str, study_id: str, known: Runs | None = None) -> set[str]:
-    """Return the ids of all runs that other studies use."""
-    return {run_id for run_id, studies in users_of_runs(runs, known).items() if studies - {study_id}}
 
 
 def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[str]]:

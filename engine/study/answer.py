@@ -202,11 +202,12 @@ def _extremes(results: Results, endpoint: str) -> str:
     means = {name: mean for name, arm in results.arms.items() if (mean := mean_of(arm.measured("endpoint")))}
     best, worst = (choose(means, key=lambda name: means[name].value) for choose in (max, min))
     if len(means) == 1:
-        return f"so far, only {best} has results"
+        return f"so far, there are results of {best} only"
     if means[best].value == means[worst].value:
         widest = max(means.values(), key=lambda mean: mean.high - mean.low)
         return f"in {endpoint}, all arms with results have the same mean, {widest.words}"
-    return f"in {endpoint}, {best} has the highest mean, {means[best].words}, and {worst} the lowest, {means[worst].words}"
+    return (f"in {endpoint}, the highest mean is that of {best}, {means[best].words}, and the lowest that of {worst}, "
+            f"{means[worst].words}")
 
 
 def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
@@ -219,9 +220,7 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
         notes.append(f"Failed or stopped, so that their results are missing: {failed} of {len(results.cells)} cells.")
     if looks := sum(extension.looked for extension in extensions):
         notes.append(f"Looks at the results before an extension: {looks}.")
-    for extension in extensions:
-        seen = ", after results were known, which raises the rate of false claims" if extension.looked else ""
-        notes.append(f"Extended by {plural_text(len(extension.seeds), 'search seed')}{seen}.")
+    notes += _extension_notes(extensions)
     if reused := sum(any(step.reused for step in cell.steps) for cell in results.cells):
         notes.append(f"{reused} of {len(results.cells)} cells reuse runs that existed before or belong to another study.")
     doubtful = [cell for arm in results.arms.values() for cell in arm.cells if cell.badge.colour != "green"]
@@ -240,6 +239,18 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
     return notes
 
 
+def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
+    """Return at most one sentence on the extensions that were made blind, and one on those after results were known."""
+    notes = []
+    for looked, seen in ((False, ""), (True, ", after results were known, which raises the rate of false claims")):
+        sizes = [len(extension.seeds) for extension in extensions if extension.looked == looked]
+        if sizes:
+            noun = "search seed" if sizes[-1] == 1 else "search seeds"
+            times = "" if len(sizes) == 1 else f" {len(sizes)} times"
+            notes.append(f"Extended{times} by {listed([str(size) for size in sizes])} {noun}{seen}.")
+    return notes
+
+
 def _size_notes(results: Results) -> list[str]:
     """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
     study, notes = results.study, []
@@ -248,8 +259,9 @@ def _size_notes(results: Results) -> list[str]:
               for ratio in results.arm_ratios(arm)]
     if ratios:
         matched = "MACs" if study.match == "macs" else "Parameters"
-        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks "
-                     f"have {min(ratios):.2f} to {max(ratios):.2f} times the MACs of its network with the same seeds.")
+        ends = " to ".join(dict.fromkeys(f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))))
+        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks have "
+                     f"{ends} times the MACs of that arm's network with the same seeds.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")
     return notes

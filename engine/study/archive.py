@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import re
 import secrets
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -101,12 +103,27 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
                 (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
             StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
         sync_directory(root)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as problem:
-        raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and this one cannot be read "
-                       f"({' '.join(str(problem).split())[:160]}); nothing was added.") from None
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError) as problem:
+        raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and {_named(source)} cannot be "
+                       f"read ({_cause(problem)}); nothing was added.") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return ids
+
+
+def _named(source: Path | IO[bytes]) -> str:
+    return str(source) if isinstance(source, Path) else "this one"
+
+
+def _cause(problem: Exception) -> str:
+    """Return in a few words why an archive cannot be read."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    if isinstance(problem, tarfile.ReadError) and "opened successfully" in str(problem):
+        return "it is no archive"
+    if isinstance(problem, (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)):
+        return "it is damaged or incomplete"
+    return " ".join(str(problem).split())[:160]
 
 
 def open_example(runs: Path | str) -> list[str]:
@@ -152,6 +169,8 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
             with path.open("xb") as file:
                 shutil.copyfileobj(content, file)
     ids = study_ids(draft)
+    if not ids:
+        raise ValueError("it contains no study")
     for study_id in ids:
         StudyFolder(draft, study_id).read()
     for run_id in run_ids(draft):

@@ -139,6 +139,8 @@ def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], 
 def sentence(contrast: Contrast, endpoint: str) -> str:
     """Return the result of a contrast (a declared comparison of two arms) in words. Differences are in percentage points.
 
+    No verb agrees with the name of an arm, which may be a plural such as "Published cells": "beat" is the past tense.
+
     Args:
         contrast: the result.
         endpoint: name of the compared accuracy, as it stands after "in", such as "worst-case accuracy under AutoAttack".
@@ -150,10 +152,10 @@ def sentence(contrast: Contrast, endpoint: str) -> str:
         words = (f"Demonstration, no claim: {c.first} minus {c.second} is {points_text(c.difference)} points in {endpoint} "
                  f"{_interval(c, c.interval)}, {c.units[0]} and {c.units[1]} search seeds")
     elif verdict == "better":
-        words = f"{c.first} beats {c.second} by {points_text(c.difference)} points {_interval(c, c.interval)} in {endpoint}"
+        words = f"{c.first} beat {c.second} by {points_text(c.difference)} points {_interval(c, c.interval)} in {endpoint}"
     elif verdict == "worse":
         interval = c.interval and (-c.interval[1], -c.interval[0])
-        words = f"{c.second} beats {c.first} by {points_text(-c.difference)} points {_interval(c, interval)} in {endpoint}"
+        words = f"{c.second} beat {c.first} by {points_text(-c.difference)} points {_interval(c, interval)} in {endpoint}"
     elif verdict == "equal":
         words = (f"{c.first} and {c.second} are equal in {endpoint} within the {points_text(c.margin or 0)} points that were "
                  f"declared to matter {_interval(c, c.interval)}, Holm-adjusted "
@@ -173,10 +175,10 @@ def clause(contrast: Contrast) -> str:
         best, other, sign = (c.first, c.second, 1) if c.verdict == "better" else (c.second, c.first, -1)
         ends = sorted(sign * end for end in c.interval) if c.interval else None
         ratio = None if c.macs_ratio is None else c.macs_ratio ** sign
-        size = f", with {ratio:.2f} times its MACs" if ratio is not None and abs(ratio - 1) > MACS_TOLERANCE else ""
+        size = f", with {ratio:.2f} times the MACs" if ratio is not None and abs(ratio - 1) > MACS_TOLERANCE else ""
         interval = f" ({_level(c)}: {points_text(ends[0])} to {points_text(ends[1])})" if ends else ""
-        return f"{best} beats {other} by {points_text(sign * c.difference)} points{interval}{size}"
-    sizes = f", where {c.first} has {c.macs_ratio:.2f} times the MACs of {c.second}" if unequal else ""
+        return f"{best} beat {other} by {points_text(sign * c.difference)} points{interval}{size}"
+    sizes = f", where the MACs of {c.first} are {c.macs_ratio:.2f} times those of {c.second}" if unequal else ""
     if c.verdict == "equal":
         return f"{c.first} and {c.second} are equal within the declared margin{sizes}"
     possible = _possible(c) if c.interval is None else f"{_level(c)}: {_range(c.interval)} points remain possible"
@@ -214,7 +216,7 @@ def _additions(c: Contrast) -> list[str]:
     if c.macs_ratio is not None and abs(c.macs_ratio - 1) > MACS_TOLERANCE:
         first, second = (c.second, c.first) if c.verdict == "worse" else (c.first, c.second)
         ratio = 1 / c.macs_ratio if c.verdict == "worse" else c.macs_ratio
-        parts.append(f"; {first} has {ratio:.2f} times the MACs of {second}")
+        parts.append(f"; the MACs of {first} are {ratio:.2f} times those of {second}")
     return parts
 
 

@@ -29,20 +29,33 @@ from engine.study.declaration import Study, kind_of
 from engine.study.planning import CellState
 from engine.study.results import duration_of
 
-# CPU seconds of a run with the preset `quick`, with one thread, and the epochs or images that the run covers, by dataset, kind of
-# run and search method. They stand in for the durations of finished runs as long as there are none. Measured by
-# benchmarks/study_durations.py.
-QUICK_S = {
-    ("digits", "search", "arnas"): (99.6, 16), ("digits", "search", "dsara"): (89.8, 16),
-    ("digits", "search", "e2rnas"): (36.7, 16), ("digits", "search", "e2rnas2021"): (43.3, 12),
-    ("digits", "search", "darts"): (32.8, 16), ("digits", "search", "pcdarts"): (32.2, 16),
-    ("digits", "search", "advrush"): (90.9, 16), ("digits", "search", "random_search"): (24.8, 30),
-    ("digits", "retrain", ""): (26.6, 14), ("digits", "attack", ""): (59.0, 359),
-    ("mnist5k", "search", "arnas"): (381.4, 16), ("mnist5k", "search", "dsara"): (360.0, 16),
-    ("mnist5k", "search", "e2rnas"): (136.8, 16), ("mnist5k", "search", "e2rnas2021"): (172.2, 12),
-    ("mnist5k", "search", "darts"): (135.3, 16), ("mnist5k", "search", "pcdarts"): (158.2, 16),
-    ("mnist5k", "search", "advrush"): (425.9, 16), ("mnist5k", "search", "random_search"): (105.2, 30),
-    ("mnist5k", "retrain", ""): (208.0, 4), ("mnist5k", "attack", ""): (300.2, 100),
+# CPU seconds of a run with one thread, and the epochs or images that the run covers, by preset, dataset, kind of run and search
+# method. They stand in for the durations of finished runs as long as there are none. Measured by benchmarks/study_durations.py.
+TABLE_S = {
+    "quick": {
+        ("digits", "search", "arnas"): (99.6, 16), ("digits", "search", "dsara"): (89.8, 16),
+        ("digits", "search", "e2rnas"): (36.7, 16), ("digits", "search", "e2rnas2021"): (43.3, 12),
+        ("digits", "search", "darts"): (32.8, 16), ("digits", "search", "pcdarts"): (32.2, 16),
+        ("digits", "search", "advrush"): (90.9, 16), ("digits", "search", "random_search"): (24.8, 30),
+        ("digits", "retrain", ""): (26.6, 14), ("digits", "attack", ""): (59.0, 359),
+        ("mnist5k", "search", "arnas"): (381.4, 16), ("mnist5k", "search", "dsara"): (360.0, 16),
+        ("mnist5k", "search", "e2rnas"): (136.8, 16), ("mnist5k", "search", "e2rnas2021"): (172.2, 12),
+        ("mnist5k", "search", "darts"): (135.3, 16), ("mnist5k", "search", "pcdarts"): (158.2, 16),
+        ("mnist5k", "search", "advrush"): (425.9, 16), ("mnist5k", "search", "random_search"): (105.2, 30),
+        ("mnist5k", "retrain", ""): (208.0, 4), ("mnist5k", "attack", ""): (300.2, 100),
+    },
+    "smoke": {
+        ("digits", "search", "arnas"): (1.8, 1), ("digits", "search", "dsara"): (1.7, 2),
+        ("digits", "search", "e2rnas"): (1.8, 1), ("digits", "search", "e2rnas2021"): (1.9, 2),
+        ("digits", "search", "darts"): (1.9, 1), ("digits", "search", "pcdarts"): (2.0, 2),
+        ("digits", "search", "advrush"): (2.1, 2), ("digits", "search", "random_search"): (2.2, 4),
+        ("digits", "retrain", ""): (3.0, 1), ("digits", "attack", ""): (3.0, 64),
+        ("mnist5k", "search", "arnas"): (2.6, 1), ("mnist5k", "search", "dsara"): (2.5, 2),
+        ("mnist5k", "search", "e2rnas"): (2.4, 1), ("mnist5k", "search", "e2rnas2021"): (2.7, 2),
+        ("mnist5k", "search", "darts"): (2.7, 1), ("mnist5k", "search", "pcdarts"): (2.9, 2),
+        ("mnist5k", "search", "advrush"): (3.6, 2), ("mnist5k", "search", "random_search"): (2.4, 4),
+        ("mnist5k", "retrain", ""): (3.6, 1), ("mnist5k", "attack", ""): (3.7, 64),
+    },
 }
 NEWEST = 3  # runs of one kind that count, because the code may have changed since older ones
 # Other work makes a machine slower for a while. Two runs of the same kind differ by about NOISE anyway, and the speed of the
@@ -126,7 +139,7 @@ class Durations:
         for durations in (self._same.get(same), self._similar.get(similar), self._similar.get(similar[:-1])):
             if durations:
                 return median(durations[-NEWEST:]) * amount(config), True
-        known = QUICK_S.get((config.dataset, kind, method or "")) if preset == "quick" else None
+        known = TABLE_S.get(preset, {}).get((config.dataset, kind, method or ""))
         return (None if known is None else known[0] * amount(config) / known[1]), False
 
 

@@ -1,7 +1,8 @@
 """The files of studies. The launch writes runs/studies/<id>.json once. The folder runs/studies/<id>/ holds requests.
 
 A request is a file. The page or the command line writes `stop` and `extend-N.json`. The supervisor writes `complete` when all
-runs of the study have finished. Everything else about a study is computed from its runs. Imports no torch.
+runs of the study have finished. If another study is deleted with its runs, `inherit-ID.json` names those that stay for this one.
+Everything else about a study is computed from its runs. Imports no torch.
 """
 
 from __future__ import annotations
@@ -119,6 +120,23 @@ class StudyFolder:
         number = len(self.extensions()) + 1
         self._ask(f"extend-{number}.json", {"at": time.time(), "seeds": list(seeds), "looked": looked})
         self.clear("complete")
+
+    def inherited(self) -> list[str]:
+        """Return the ids of the runs that the study has inherited from deleted studies. They may have been deleted since."""
+        records: list[Any] = [read_json(path) or {} for path in sorted(self.requests.glob("inherit-*.json"))]
+        return [run_id for record in records for run_id in record.get("runs", []) if isinstance(run_id, str)]
+
+    def inherit(self, study_id: str, runs: Sequence[str]) -> None:
+        """Let the study inherit runs of another study, which is about to be deleted with its runs.
+
+        Args:
+            study_id: id of the other study.
+            runs: ids of those of its runs that this study uses.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        self._ask(f"inherit-{study_id}.json", {"at": time.time(), "runs": list(runs)})
 
     @property
     def is_stopped(self) -> bool:

@@ -103,6 +103,9 @@ class Runs:
         """Return the runs of the example study."""
         return [one for one in self._by_id.values() if one.is_example]
 
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._by_id
+
     def __getitem__(self, run_id: str) -> Known:
         return self._by_id[run_id]
 

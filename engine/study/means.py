@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -21,18 +22,20 @@ class Mean:
 
     Attributes:
         value: the mean, a fraction in 0..1.
-        low, high: ends of the 95 % interval: the confidence interval from the t distribution over search seeds or, if `images` is
-            not 0, the smallest range that contains the Wilson intervals of all networks.
+        low, high: ends of the 95 % interval.
         units: number of search seeds.
-        images: number of images behind the Wilson intervals; 0 for the t interval. Wilson intervals replace the t interval if
-            there is only one search seed, or if all search seeds have the same mean.
+        images: number of images on which each network was measured; the largest number if they differ.
+        interval: "t" for the confidence interval from the t distribution over search seeds; "Wilson" for the smallest range that
+            contains the Wilson intervals of all networks. The latter replaces the former if there is only one search seed, or if
+            all search seeds have the same mean.
     """
 
     value: float
     low: float
     high: float
     units: int
-    images: int = 0
+    images: int
+    interval: Literal["t", "Wilson"] = "t"
 
     @property
     def ends(self) -> str:
@@ -42,7 +45,9 @@ class Mean:
     @property
     def basis(self) -> str:
         """The basis of the interval, for example "5 search seeds", or "359 images of each network"."""
-        return f"{self.images:,} images of each network" if self.images else plural_text(self.units, "search seed")
+        if self.interval == "Wilson":
+            return f"{self.images:,} images of each network"
+        return plural_text(self.units, "search seed")
 
     @property
     def words(self) -> str:
@@ -67,9 +72,9 @@ def mean_of(units: Sequence[Sequence[Measurement]], level: float = 0.95) -> Mean
         return None
     values = [fmean(one.accuracy for one in unit) for unit in units]
     mean = fmean(values)
+    every = [one for unit in units for one in unit]
+    images = max(one.images for one in every)
     if len(values) < 2 or np.ptp(values) < SAME:
-        every = [one for unit in units for one in unit]
-        return Mean(mean, min(one.low for one in every), max(one.high for one in every), len(values),
-                    max(one.images for one in every))
+        return Mean(mean, min(one.low for one in every), max(one.high for one in every), len(values), images, "Wilson")
     half = float(special.stdtrit(len(values) - 1, 0.5 + level / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), len(values))
+    return Mean(mean, max(0.0, mean - half), min(1.0, mean + half), len(values), images)

@@ -19,11 +19,13 @@ Example of a file:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from engine.architecture.genotype import DERIVED
 from engine.attack.catalogue import NATURAL, WORST
 from engine.config import PRESETS, AttackConfig, RetrainConfig, pixels_text
 from engine.configuration_file import read_record, settings_from
@@ -43,8 +45,10 @@ ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
 ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings", "attacks", "contrasts", "endpoint", "margin",
            "match", "reference", "analysis", "measures", "recipe", "size")
+REQUIRED = ("question", "dataset", "arms")  # the other entries have defaults
 SAVED = ("schema", "id", "created", "numerics", "example")
 ARM_ENTRIES = ("name", "method", "search", "retrain", "attack", "seeds")
+WITHOUT_RESULT = {"batch_size", "threads", "device"}  # settings of an attack that affect none of its results
 ADVICE = "the page of any study exports a file to start from"
 
 
@@ -54,8 +58,23 @@ def from_text(text: str | bytes) -> Study:
     Raises:
         ConfigError: the text is not a study, or the study cannot work. The message says which entry is wrong.
     """
-    record = read_record(text, ENTRIES, file="study", advice=ADVICE)
-    return checked(from_record({name: value for name, value in record.items() if name not in SAVED}))
+    return checked(from_record(read_written(text)))
+
+
+def read_written(text: str | bytes) -> dict[str, Any]:
+    """Return the entries of a study that a user has written, in JSON or YAML. Entries that the launch adds are left out.
+
+    The file of a launched study holds all settings of every arm. They are left out, too, so that changes that the user makes in
+    search, retrain and attack take effect.
+
+    Raises:
+        ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
+    """
+    record = read_record(text, REQUIRED, file="study", advice=ADVICE)
+    if isinstance(arms := record.get("arms"), list):
+        record["arms"] = [{name: value for name, value in arm.items() if name != "settings"} if isinstance(arm, dict) else arm
+                          for arm in arms]
+    return {name: value for name, value in record.items() if name not in SAVED}
 
 
 def from_record(record: Mapping[str, Any]) -> Study:
@@ -73,15 +92,15 @@ def from_record(record: Mapping[str, Any]) -> Study:
     if record.get("schema", SCHEMA) != SCHEMA:
         raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
                           "that wrote the study.")
+    if missing := [name for name in REQUIRED if record.get(name) is None]:
+        raise ConfigError(f"A study needs {' and '.join(missing)}, which this one does not have; `rampart study new space "
+                          "--print` prints a complete study.")
     arms = tuple(_arm(one) for one in _list(record, "arms"))
     reference = _text(record, "reference", "")
     base = reference or (arms[0].name if arms else "")
     analysis = _text(record, "analysis", "contrasts")
     contrasts = tuple(_pair(one) for one in _list(record, "contrasts", [])) or tuple(
         (base, arm.name) for arm in arms if arm.name != base and analysis == "contrasts")
-    if missing := [name for name in ("question", "dataset") if record.get(name) is None]:
-        raise ConfigError(f"A study needs {' and '.join(missing)}, which this one does not have; `rampart study new space "
-                          "--print` prints a complete study.")
     return Study(
         question=_text(record, "question"), dataset=_text(record, "dataset"), preset=_text(record, "preset", "quick"), arms=arms,
         search_seeds=_seeds(record.get("search_seeds", 5)), retrainings=_whole(record, "retrainings", 1), contrasts=contrasts,
@@ -105,6 +124,7 @@ def checked(study: Study) -> Study:
     _check_matching(study)
     _check_mentions(study)
     _check_arms_differ(study)
+    _check_further_attacks(study)
     _check_endpoint(study)
     _check_measures(study)
     return study
@@ -144,7 +164,7 @@ def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 def _as_whole(value: Any) -> int | None:
     """Return a value of the file as an int if it is a whole number or a text of one, otherwise None."""
-    if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value.strip()):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -159,15 +179,20 @@ def _whole(record: Mapping[str, Any], name: str, default: int) -> int:
 def _number(record: Mapping[str, Any], name: str) -> float | None:
     value = record.get(name)
     try:
-        return None if value is None or isinstance(value, bool) else float(value)
+        number = None if value is None else math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        raise _refuse(name, "a number", value) from None
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise _refuse(name, "a number", value)
+    return number
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
     """Return the search seeds of an entry. A number n stands for the seeds 0 to n - 1."""
     if (count := _as_whole(value)) is not None:
-        return tuple(range(count)) if count <= MOST_SEEDS else tuple(range(MOST_SEEDS + 1))
+        if not 1 <= count <= MOST_SEEDS:
+            raise _refuse("search_seeds", f"1 to {MOST_SEEDS} seeds", count)
+        return tuple(range(count))
     seeds = [_as_whole(one) for one in value] if isinstance(value, (list, tuple)) else [None]
     if None in seeds:
         raise _refuse("search_seeds", "a number of seeds or a list of seeds", value)
@@ -186,15 +211,19 @@ def _arm(record: Any) -> Arm:
     for name in record:
         if name not in (*ARM_ENTRIES, "settings"):
             raise ConfigError(unknown_name("entry of an arm", name, ARM_ENTRIES))
-    name = _text(record, "name")
+    name = _text({"name of an arm": record.get("name")}, "name of an arm")
     method = record.get("method") or None
     if method is not None and not isinstance(method, str):
         raise _refuse("method of an arm", "the name of a search method", method)
     if method is None and record.get("search"):
         raise ConfigError(f"Arm {name} has settings of a search and no method; name the method or leave the settings out.")
+    seeds = _as_whole(0 if record.get("seeds") is None else record["seeds"])
+    if seeds is None or record.get("seeds") is not None and seeds < 1:
+        raise ConfigError(f"seeds of arm {name} must be a whole number from 1, got {shortened(record['seeds'])}; leave it out "
+                          "for all search seeds of the study.")
     search = _changes(config_class("search", method), name, "search", record) if method else {}
     return Arm(name, method, search, _changes(RetrainConfig, name, "retrain", record),
-               _changes(AttackConfig, name, "attack", record), _whole(record, "seeds", 0), record.get("settings", {}))
+               _changes(AttackConfig, name, "attack", record), seeds, record.get("settings", {}))
 
 
 def _attacks(record: Any) -> dict[str, dict[str, Any]]:
@@ -206,8 +235,11 @@ def _attacks(record: Any) -> dict[str, dict[str, Any]]:
 
 def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changed settings of one kind of run. Only a search may have another dataset than the study."""
-    values = dict(record.get(kind) or {}) if isinstance(record.get(kind) or {}, Mapping) else record[kind]
-    dataset = values.pop("dataset", None) if kind == "search" and isinstance(values, dict) else None
+    if not isinstance(record.get(kind) or {}, Mapping):
+        raise ConfigError(f"{kind} of arm {arm} must be settings by name such as {{threads: 1}}, got {shortened(record[kind])}; "
+                          f"{ADVICE}.")
+    values = dict(record.get(kind) or {})
+    dataset = values.pop("dataset", None) if kind == "search" else None
     changes = settings_from(cls, f"{kind} of arm {arm}", values)
     if taken := sorted({"seed", "match", "match_to"} & set(changes)) if kind != "attack" else []:
         raise ConfigError(f"{', '.join(taken)} of arm {arm} must be left out, because the study sets the seeds of its runs and "
@@ -262,13 +294,17 @@ def _check_arms(study: Study) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(problems={"arms": f"Several arms are named {', '.join(twice)}; give each arm its own name."})
     for arm in study.arms:
-        if not 0 <= arm.seeds <= len(study.search_seeds):
-            raise _refuse("arms", f"arms with at most {len(study.search_seeds)} seeds, as many as the study has", arm.seeds)
+        if arm.seeds > len(study.search_seeds):
+            raise ConfigError(f"seeds of arm {arm.name} must be at most {len(study.search_seeds)}, the number of search seeds of "
+                              f"the study, got {arm.seeds}; lower it or raise search_seeds.")
         if len(arm.name) > LONGEST_NAME:
             raise _refuse("arms", f"arms with names of at most {LONGEST_NAME} characters", arm.name)
         if not arm.method and not (arm.retrain.get("genotype") or arm.retrain.get("network")):
             raise ConfigError(f"Arm {arm.name} needs a search method, a genotype or the name of a network; add method, or "
                               "genotype or network to its retrain settings.")
+        if arm.method and arm.retrain.get("genotype"):
+            raise ConfigError(f"Arm {arm.name} has a search method and the genotype of another network, so its retraining would "
+                              "not use what the search finds; leave out method or genotype.")
 
 
 def _check_contrasts(study: Study) -> None:
@@ -303,7 +339,10 @@ def _check_mentions(study: Study) -> None:
     for name, others in mentions.items():
         for other in others:
             study.arm(other)
-            if other == name or mentions[other]:
+            if other == name:
+                raise ConfigError(f"Arm {name} refers to itself with arm:{name}, and may refer only to another arm; name another "
+                                  "one.")
+            if mentions[other]:
                 raise ConfigError(f"Arm {name} may refer only to another arm that refers to none itself, got {other}; name "
                                   "another one.")
 
@@ -312,8 +351,14 @@ def _check_matching(study: Study) -> None:
     if (study.match == "none") != (not study.reference):
         raise ConfigError("A study must name match and reference together, so that networks get the size of the reference arm's "
                           f"networks, got match {study.match} and reference {study.reference or 'none'}; give both or neither.")
-    if study.reference:
-        study.arm(study.reference)
+    if not study.reference:
+        return
+    wanted = study.arm(study.reference).retrain.get("channels")
+    for arm in study.arms:
+        own, is_derived = arm.retrain.get("channels"), str(arm.retrain.get("network") or DERIVED) == DERIVED
+        if arm.name != study.reference and is_derived and own not in (None, wanted):
+            raise ConfigError(f"channels of arm {arm.name} must be left out, because match: {study.match} gives its networks the "
+                              f"size of those of {study.reference}, got {own}; leave it out, or match and reference.")
 
 
 def _check_arms_differ(study: Study) -> None:
@@ -325,6 +370,20 @@ def _check_arms_differ(study: Study) -> None:
             raise ConfigError(f"Arms must differ in at least one setting, and {known[content]} and {arm.name} have the same; "
                               "change one of them or leave it out.")
         known[content] = arm.name
+
+
+def _check_further_attacks(study: Study) -> None:
+    """Check that no attack of an arm repeats another one. Both would have the same runs and the same results."""
+    for arm in study.arms:
+        known: dict[str, str] = {}
+        for step, config in study.configurations(arm).items():
+            if isinstance(config, AttackConfig):
+                name, ignored = step.removeprefix("attack "), config.inert() | WITHOUT_RESULT
+                same = known.setdefault(config.model_dump_json(exclude=ignored), name)
+                if same != name:
+                    raise ConfigError(f"Further attacks must have results of their own, and {name} repeats "
+                                      f"{'the attack' if same == 'attack' else same} of arm {arm.name}; change a setting that "
+                                      "affects its results, or leave it out.")
 
 
 def _check_endpoint(study: Study) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, variance
 
+from engine.study.contrasts import FEWEST_UNITS
 from engine.study.declaration import Arm, Study
 from engine.study.results import Results
 from engine.study.statistics import detectable_difference, smallest_p
@@ -34,15 +35,21 @@ class Power:
     """The power of a study: which differences it can detect with its number of seeds.
 
     Attributes:
-        spread: standard deviation between search seeds on which the other two numbers are based.
-        difference: smallest true difference between two arms that is detected with a probability of 80 %, as a fraction; None if
-            no comparison can become significant.
-        smallest_p: smallest adjusted p-value that a comparison can have.
+        spread: standard deviation between search seeds on which `difference` is based.
+        difference: smallest true difference between two arms that every contrast with enough search seeds for a claim detects
+            with a probability of 80 %, as a fraction; None if no contrast can become significant.
+        smallest_p: smallest adjusted p-value that a contrast can have.
+        contrasts: number of contrasts.
+        claims: number of contrasts with enough search seeds for a claim. The others are demonstrations.
+        units: number of search seeds of the compared arm with the fewest.
     """
 
     spread: Spread
     difference: float | None
     smallest_p: float
+    contrasts: int
+    claims: int
+    units: int
 
 
 def spread_of(study: Study, finished: Iterable[Results]) -> Spread:
@@ -82,8 +89,11 @@ def power_of(study: Study, spread: Spread) -> Power | None:
         study: the study.
         spread: standard deviation between search seeds, from `spread_of`.
     """
-    contrasts, units = len(study.contrasts), len(study.search_seeds)
-    if not contrasts:
+    units = [(len(study.seeds_of(study.arm(first))), len(study.seeds_of(study.arm(second)))) for first, second in study.contrasts]
+    if not units:
         return None
-    return Power(spread, detectable_difference(spread.value, units, units, POWER, ALPHA, contrasts),
-                 min(1.0, contrasts * smallest_p(units, units)))
+    claims = [pair for pair in units if min(pair) >= FEWEST_UNITS]
+    differences = [detectable_difference(spread.value, *pair, POWER, ALPHA, len(units)) for pair in dict.fromkeys(claims)]
+    smallest = min(smallest_p(*pair) for pair in dict.fromkeys(units))
+    return Power(spread, max((one for one in differences if one is not None), default=None), min(1.0, len(units) * smallest),
+                 len(units), len(claims), min(map(min, units)))

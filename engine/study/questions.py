@@ -23,7 +23,6 @@ from engine.study.parsing import ENTRIES, checked, from_record
 
 FOLDER = Path(__file__).parent / "recipes"
 SOURCE = "SOURCE"  # stands for the source dataset in the recipe of a transfer
-OWN_ENTRIES = ("number", "title", "compares", "seeds")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ class Recipe:
         """True if the recipe needs a second dataset, on which the search finds the cells of the network."""
         return SOURCE in str(self.record)
 
-    def study(self, size: str = "full", dataset: str = "digits", *, preset: str | None = None, source: str = "") -> Study:
+    def study(self, size: str = "full", dataset: str = "digits", *, preset: str | None = None, source: str = "",
+              seeds: int | None = None) -> Study:
         """Return the study that answers the question.
 
         Args:
@@ -90,6 +90,7 @@ class Recipe:
             dataset: dataset of the runs.
             preset: preset of the runs; None for `quick` on the datasets that need no download, and for `paper` on others.
             source: dataset of the search, if the recipe has `needs_source`; ignored by other recipes.
+            seeds: number of search seeds; None for that of the size.
 
         Raises:
             ConfigError: the size or a dataset is unknown, or a setting does not fit the dataset.
@@ -103,7 +104,7 @@ class Recipe:
         preset = preset or ("paper" if DATASETS[dataset].published else "quick")
         record |= {"arms": [_sized(arm, chosen, dataset, preset, source) for arm in self.record["arms"]], "dataset": dataset,
                    "preset": preset, "recipe": self.name, "size": size,
-                   "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)),
+                   "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)) if seeds is None else seeds,
                    "retrainings": int(self.record.get("retrainings", chosen.retrainings))}
         return checked(from_record(record))
 
@@ -139,7 +140,7 @@ def _shorter(value: Any, usual: Any) -> Any:
 
 
 def _read(path: Path) -> Recipe:
-    record = read_record(path.read_text(encoding="utf-8"), (*OWN_ENTRIES, *ENTRIES))
+    record = read_record(path.read_text(encoding="utf-8"))
     return Recipe(path.stem, int(record["number"]), record["title"], record["question"], record["compares"], record)
 
 

@@ -175,7 +175,7 @@ def _table_words(results: Results) -> str:
     """Return the caption of the table of the arms: which accuracies and which intervals it shows."""
     means = [mean for arm in results.arms.values() if (mean := mean_of(arm.measured("endpoint")))]
     wilson = (" With one search seed, or equal means of all, the interval spans the Wilson intervals of the networks."
-              if any(mean.images for mean in means) else "")
+              if any(mean.interval == "Wilson" for mean in means) else "")
     return (f"Means over search seeds in per cent, with 95 % t intervals. Endpoint: {endpoint_text(results.study)} "
             f"({conditions_text(results)}).{wilson}")
 

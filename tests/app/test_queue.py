@@ -44,7 +44,7 @@ def test_each_waiting_run_has_its_place_its_reason_and_its_start(queued: tuple[P
     rows = table_rows(page, "queue_table")
     assert list(rows) == [retrain, other]
     assert rows[retrain] == {"place": "1", "run": f"ARNAS {retrain}", "kind": "Retrain", "device": "auto",
-                             "why": "Its search has not finished.", "start": "–"}
+                             "why": "Its search has not finished.", "start": "in under 1 min"}
     assert rows[other]["why"] == "Starts in a moment."
     assert "1 running, 2 waiting." in text_of(page) and search in text_of(page)
     assert "1 of 1 slot used" in text_of(page)

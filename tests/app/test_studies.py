@@ -40,7 +40,8 @@ def test_without_runs_each_question_is_a_card_with_one_launch_button(empty: Path
     for name, recipe in recipes().items():
         assert recipe.question.split("'")[0] in text and page.button(key=f"studies.launch.{name}").label == "Launch"
     assert "12 runs in 4 cells: 2 arms × 2 search seeds" in text and "by our own timings" in text
-    assert "with so few seeds, no contrast can become significant (smallest possible adjusted p: 0.33)" in text
+    assert ("nothing: demonstration, no claim. A claim needs at least 5 search seeds in both arms of a contrast, and here an arm "
+            "has 2") in text
 
 
 def test_the_size_and_the_dataset_stand_in_the_address(empty: Path) -> None:
@@ -78,7 +79,7 @@ def test_the_list_shows_every_state_with_its_answer(sample_studies: Samples) -> 
     for status in ("Waiting", "Running", "Stopped", "Failed", "Finished"):
         assert f"</span>{status}</span>" in text, status
     assert "6 studies" in text and "2 in progress" in text
-    assert "MGDA beats Fixed coefficient 0.5 by " in text
+    assert "MGDA beat Fixed coefficient 0.5 by " in text
     assert text.index("What does a waiting study look like?") < text.index("Does MGDA beat a fixed coefficient?"), "newest first"
     assert f'href="study?id={sample_studies.ids["finished"]}"' in text and ">30 of 30<" in text
     assert text.count("Demonstration, no claim</span>") == 4 and text.count("Final</span>") == 1
@@ -109,7 +110,7 @@ def test_a_study_of_ones_own_shows_its_size_before_the_launch_and_launches(empty
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("", "A study must name question"), ("arms: 3", "arms of a study must be a list"),
+    ("", "A study must name question"), ("arms: 3", "A study needs question and dataset"),
     ("question: [", "A study must be JSON or YAML and cannot be read (line 1, column 12: "),
     (OWN.replace("width_ratio", "width"), "width"), (OWN.replace("search_seeds: 3", "search_seeds: 0"), "search_seeds")])
 def test_an_error_is_a_sentence_and_nothing_can_be_launched(empty: Path, text: str, words: str) -> None:
@@ -210,13 +211,14 @@ def test_the_spread_is_pooled_over_similar_studies_and_counts_shared_runs_once(s
 
 def test_time_and_power_are_stated_with_their_sources(empty: Path) -> None:
     study = two_arms(seeds=5)
-    unknown = Outlook(from_text(OWN), estimate(from_text(OWN), Durations(empty)), None)
+    scout = from_text(OWN.replace("preset: smoke", "preset: scout"))
+    unknown = Outlook(scout, estimate(scout, Durations(empty)), None)
     assert time_words(unknown) == (
-        "not known yet: no search by ARNAS, no retraining and no attack with preset smoke on Digits 8x8 has finished on this "
+        "not known yet: no search by ARNAS, no retraining and no attack with preset scout on Digits 8x8 has finished on this "
         "machine. The first such runs are timed, and the estimate then stands here")
     words = power_words(power_of(study, Spread(0.01, 30)))
     assert words.endswith("1.0 points between search seeds (measured on 30 search seeds)")
-    assert power_words(Power(Spread(0.02, 0), None, 1.0)).startswith("nothing: with so few seeds")
+    assert power_words(Power(Spread(0.02, 0), None, 1.0, 1, 1, 5)).startswith("nothing: with so few seeds")
     assert power_words(None) == "ranks networks; tests no contrast of arms"
 
 

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import session
 from engine.study import actions
+from engine.study.deletion import delete
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.overview import cells_of
 from engine.study.parsing import from_text
@@ -56,7 +57,7 @@ def test_the_first_contrast_leads_and_the_others_follow_as_a_list(sample_studies
 def test_the_answer_of_a_finished_study_is_final_and_comes_first(sample_studies: Samples) -> None:
     page = study_page(sample_studies, "finished")
     text = text_of(page)
-    assert "Final" in answer_of(page) and "MGDA beats Fixed coefficient 0.5" in answer_of(page)
+    assert "Final" in answer_of(page) and "MGDA beat Fixed coefficient 0.5" in answer_of(page)
     assert "Provisional" not in answer_of(page) and "Demonstration" not in answer_of(page)
     assert text.index('class="rp-title"') < text.index('class="rp-answer"') < text.index('class="rp-section">Cells')
     assert buttons(page) >= {"study.extend", "study.edit", "study.delete"}
@@ -65,7 +66,7 @@ def test_the_answer_of_a_finished_study_is_final_and_comes_first(sample_studies:
 
 def test_a_demonstration_says_that_it_claims_nothing(sample_studies: Samples) -> None:
     answer = answer_of(study_page(sample_studies, "demonstration"))
-    assert "Demonstration, no claim" in answer and "Provisional" not in answer and "has the highest mean" in answer
+    assert "Demonstration, no claim" in answer and "Provisional" not in answer and "the highest mean is that of" in answer
 
 
 @pytest.mark.parametrize(("state", "action"), [("running", "study.stop"), ("waiting", "study.stop"), ("failed", "study.again"),
@@ -199,7 +200,7 @@ def test_a_busy_study_cannot_be_deleted(sample_studies: Samples) -> None:
     (menu,) = [one.proto.popover for one in page.get("popover") if one.proto.popover.label == "Delete"] or [None]
     assert menu is None or menu.disabled
     with pytest.raises(Exception, match="none of its runs waits or runs"):
-        actions.delete(sample_studies.root, sample_studies.ids["running"], with_runs=False)
+        delete(sample_studies.root, sample_studies.ids["running"], with_runs=False)
 
 
 def test_files_and_commands_are_offered(sample_studies: Samples) -> None:

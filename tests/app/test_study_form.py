@@ -19,7 +19,7 @@ from tests.app.pages import open_page, text_of
 from tests.sample_runs import EventsFile, write_finished, write_finished_chain, write_run_json
 
 TWO = """\
-question: Does DSARA beat ARNAS?
+question: Can DSARA beat ARNAS?
 dataset: digits
 preset: smoke
 search_seeds: 3
@@ -97,7 +97,7 @@ def test_names_and_question_are_proposed_until_the_user_writes_others(empty: Pat
     page = open_form()
     give(page, "selectbox", "arm0.add", "retrain.epochs")
     give(page, "number_input", "arm0.retrain.epochs", 3)
-    assert study_of(page).question == "Does DSARA beat ARNAS, retraining epochs 3?"
+    assert study_of(page).question == "Can DSARA beat ARNAS, retraining epochs 3?"
     give(page, "text_input", "0.name", "Short")
     give(page, "text_input", "question", "Does it matter?")
     give(page, "number_input", "arm0.retrain.epochs", 4)
@@ -105,7 +105,7 @@ def test_names_and_question_are_proposed_until_the_user_writes_others(empty: Pat
     assert study.arms[0].name == "Short" and study.question == "Does it matter?" and study.contrasts == (("Short", "DSARA"),)
     give(page, "text_input", "0.name", "")
     give(page, "text_input", "question", " ")
-    assert study_of(page).question == "Does DSARA beat ARNAS, retraining epochs 4?"
+    assert study_of(page).question == "Can DSARA beat ARNAS, retraining epochs 4?"
 
 
 def test_every_kind_of_arm_without_a_search_of_its_own(empty: Path) -> None:

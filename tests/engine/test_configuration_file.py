@@ -38,7 +38,8 @@ EXPORTED = {"kind": "retrain", "method": None, "dataset": "digits", "preset": "s
             "changes": {"genotype": "ARNAS", "epochs": 2}}
 SEARCH = {"kind": "search", "method": "arnas", "dataset": "digits", "preset": "smoke"}
 REFUSED = [
-    ("", "must name kind, method"), ("[1, 2]", "must name kind, method"), ("{", "must be JSON or YAML and cannot be read"),
+    ("", "must name kind, dataset, preset, got an empty file"), ("[1, 2]", "got a list"),
+    ("{", "must be JSON or YAML and cannot be read"),
     ("kind: [", "must be JSON or YAML and cannot be read"), (b"\xff\xfe", "must be JSON or YAML and cannot be read"),
     ("[" * 100_000, "must be JSON or YAML and cannot be read"), ("kind: !!python/name:os.system", "must have kind"),
     ("kind: search\nkind: attack", "kind must be given only once"),

@@ -52,7 +52,7 @@ def test_an_arm_that_is_better_for_every_seed_beats_the_other(runs: Path) -> Non
     assert overview.status == "finished" and not overview.answer.provisional and overview.answer.claims
     contrast = overview.answer.contrasts[0]
     assert contrast.p == pytest.approx(2 / 252) and contrast.difference == pytest.approx(20 / 64)
-    assert overview.answer.headline.startswith("A beats B by 31.2 points")
+    assert overview.answer.headline.startswith("A beat B by 31.2 points")
     assert "worst-case accuracy under FGSM and PGD-20" in overview.answer.headline
 
 
@@ -81,8 +81,8 @@ def test_a_demonstration_names_its_means_with_intervals_and_protocol(runs: Path)
     means = [100 * value / 64 for value in (41, 21)]
     half = 100 / 64 / 3 ** 0.5 * stats.t.ppf(0.975, 2)
     best, worst = (f"{mean:.1f} % (95 %: {mean - half:.1f} to {mean + half:.1f}; 3 search seeds)" for mean in means)
-    assert answer.headline == (f"Demonstration, no claim: in worst-case accuracy under FGSM and PGD-20 (L∞ 0.15, 64 images), A "
-                               f"has the highest mean, {best}, and B the lowest, {worst}.")
+    assert answer.headline == (f"Demonstration, no claim: in worst-case accuracy under FGSM and PGD-20 (L∞ 0.15, 64 images), the "
+                               f"highest mean is that of A, {best}, and the lowest that of B, {worst}.")
 
 
 def test_one_search_seed_has_the_wilson_interval_of_its_networks(runs: Path) -> None:
@@ -107,14 +107,29 @@ def test_the_ratio_of_macs_is_one_number_everywhere(runs: Path) -> None:
     assert results.arm_ratio(second) == overview.answer.contrasts[0].macs_ratio == 1
     assert [row[headers(results).index("MACs against A")] for row in rows(results)] == ["× 1.00", "× 1.00"]
     content = json.loads(export(results, overview.answer, "json"))
+    assert [(arm["endpoint"]["images"], arm["endpoint"]["interval"]) for arm in content["arms"].values()] == [(64, "t")] * 2
     assert content["arms"]["B"]["macs_ratio"] == content["answer"]["contrasts"][0]["macs_ratio"] == 1
-    assert any("0.67 to 2.00 times the MACs of its network with the same seeds" in note for note in overview.answer.notes)
+    assert any("0.67 to 2.00 times the MACs of that arm's network with the same seeds" in note for note in overview.answer.notes)
+
+
+def test_equal_ratios_and_repeated_extensions_are_said_once(runs: Path) -> None:
+    matched = STUDY.replace("search_seeds: 5", "search_seeds: 2") + "match: macs\nreference: A\n"
+    study_id = actions.launch(runs, from_text(matched))
+    actions.extend(runs, study_id, 1)
+    finish_study(runs, study_id, lambda cell: Outcome(30 + cell.search_seed, macs=970 if cell.arm == "B" else 1000))
+    for _ in range(2):
+        actions.extend(runs, study_id, 2)
+    notes = read_overview(runs, study_id).answer.notes
+    assert any("the networks have 0.97 times the MACs" in note for note in notes)
+    assert [note for note in notes if note.startswith("Extended")] == [
+        "Extended by 1 search seed.",
+        "Extended 2 times by 2 and 2 search seeds, after results were known, which raises the rate of false claims."]
 
 
 def test_a_headline_of_several_contrasts_has_numbers(runs: Path) -> None:
     three = STUDY + "  - {name: C, retrain: {genotype: RACL}}\n"
     overview = studied(runs, lambda arm, seed, index: {"A": 40, "B": 20, "C": 38}[arm] + seed, three)
-    assert "A beats B by 31.2 points (95 %: " in overview.answer.headline
+    assert "A beat B by 31.2 points (95 %: " in overview.answer.headline
     assert "A and C cannot be told apart (95 %: " in overview.answer.headline
     first, second = overview.answer.parts
     assert overview.answer.headline == f"{first}; {second}." and first.startswith("In worst-case accuracy under FGSM and PGD-20")
@@ -211,7 +226,7 @@ def test_the_estimate_counts_shared_searches_once_and_falls_to_zero(runs: Path) 
     study = from_text(STUDY.replace("{name: A, retrain: {genotype: ARNAS}}", "{name: A, method: arnas}")
                       .replace("search_seeds: 5", "search_seeds: 2\nretrainings: 3"))
     before = estimate(study, Durations(runs))
-    assert before.runs == 2 * (1 + 3 + 3) + 2 * (3 + 3) and before.seconds is None, "smoke runs have no known duration yet"
+    assert before.runs == 2 * (1 + 3 + 3) + 2 * (3 + 3) and not before.measured, "the durations come from the table"
     study_id = actions.launch(runs, study)
     finish_study(runs, study_id)
     again = estimate(study, Durations(runs), slots=2)

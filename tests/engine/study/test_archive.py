@@ -13,7 +13,7 @@ import pytest
 from engine.errors import RunError
 from engine.run.folder import RunFolder, run_ids
 from engine.study import actions
-from engine.study.archive import read_archive, remove_example, write_archive
+from engine.study.archive import EXAMPLE, read_archive, remove_example, write_archive
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.overview import read_overview
 from engine.study.parsing import from_text
@@ -114,10 +114,16 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
         read_archive(tmp_path / "elsewhere", buffer)
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"\xfd7zXZ\x00\x00"])
-def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="nothing was added"):
-        read_archive(tmp_path / "elsewhere", io.BytesIO(content))
+@pytest.mark.parametrize(("content", "cause"), [
+    (b"", "it is no archive"), (b"no archive", "it is no archive"), (b"\xfd7zXZ\x00\x00", "it is (no archive|damaged)"),
+    (EXAMPLE.read_bytes()[:3000], "it is damaged or incomplete"), (archive_of().getvalue(), "it contains no study")])
+def test_another_file_is_refused_with_its_name_and_the_cause(content: bytes, cause: str, tmp_path: Path) -> None:
+    file = tmp_path / "other.tar.xz"
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=rf"{file} cannot be read \({cause}[^:]*\); nothing was added"):
+        read_archive(tmp_path / "elsewhere", file)
+    with pytest.raises(RunError, match=r"gone.tar.xz cannot be read \(No such file or directory\)"):
+        read_archive(tmp_path / "elsewhere", tmp_path / "gone.tar.xz")
 
 
 def test_a_study_that_runs_cannot_be_packed(runs: Path, tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def test_swapped_arms_have_the_mirrored_result() -> None:
 def test_the_sentence_of_a_better_arm() -> None:
     """A significant difference names winner, points, interval, endpoint and adjusted p-value."""
     assert sentence(one(arm(HIGH), arm(LOW)), "worst-case accuracy") == (
-        "A beats B by 3.9 points (95 %: 3.5 to 4.3) in worst-case accuracy, Holm-adjusted p = 0.0079.")
+        "A beat B by 3.9 points (95 %: 3.5 to 4.3) in worst-case accuracy, Holm-adjusted p = 0.0079.")
 
 
 def test_a_difference_below_the_margin_says_so() -> None:
     """A significant difference that was declared not to matter is still a difference, and the sentence says that it is small."""
     words = sentence(one(arm(HIGH), arm(LOW), margin=0.05), "accuracy")
-    assert words.startswith("A beats B by 3.9 points") and "smaller than the 5.0 points that were declared to matter" in words
+    assert words.startswith("A beat B by 3.9 points") and "smaller than the 5.0 points that were declared to matter" in words
 
 
 def test_the_sentence_of_equal_arms() -> None:
@@ -119,7 +119,7 @@ def test_few_seeds_demonstrate(sizes: tuple[int, int]) -> None:
     result = one(arm(tuple(0.5 + 0.001 * k for k in range(sizes[0]))), arm(tuple(0.1 + 0.001 * k for k in range(sizes[1]))))
     words = sentence(result, "accuracy")
     assert result.verdict == "demonstration" and words.startswith("Demonstration, no claim: A minus B is ")
-    assert f"{sizes[0]} and {sizes[1]} search seeds" in words and "beats" not in words
+    assert f"{sizes[0]} and {sizes[1]} search seeds" in words and "beat" not in words
 
 
 def test_an_arm_without_results_counts_in_the_adjustment() -> None:
@@ -134,13 +134,13 @@ def test_an_arm_without_results_counts_in_the_adjustment() -> None:
 def test_units_without_spread_have_no_interval() -> None:
     """If all seeds give the same values, the permutation test decides alone, and equal arms stay undecided."""
     different, same = one(arm((0.5,) * 5), arm((0.4,) * 5), 0.01), one(arm((0.0,) * 5), arm((0.0,) * 5), 0.01)
-    words = "A beats B by 10.0 points (no interval, because the search seeds do not vary) in accuracy"
+    words = "A beat B by 10.0 points (no interval, because the search seeds do not vary) in accuracy"
     assert sentence(different, "accuracy").startswith(words)
     assert same.verdict == "undecided" and "the range of possible differences is unknown" in sentence(same, "accuracy")
 
 
-@pytest.mark.parametrize("first, second, words", [(HIGH, LOW, "; A has 1.34 times the MACs of B."),
-                                                  (LOW, HIGH, "; B has 0.75 times the MACs of A.")])
+@pytest.mark.parametrize("first, second, words", [(HIGH, LOW, "; the MACs of A are 1.34 times those of B."),
+                                                  (LOW, HIGH, "; the MACs of B are 0.75 times those of A.")])
 def test_unequal_macs_stand_in_the_sentence(first: tuple[float, ...], second: tuple[float, ...], words: str) -> None:
     """A ratio of MACs beyond 2 % ends the sentence, from the view of the arm that the sentence starts with."""
     assert sentence(one(arm(first, 1.34e6), arm(second, 1.0e6)), "accuracy").endswith(words)

@@ -79,6 +79,13 @@ def test_a_launched_study_keeps_its_settings_when_presets_change(monkeypatch: py
     assert study.configurations(study.arms[0])["retrain"].model_dump()["channels"] == 4
 
 
+def test_changes_in_the_file_of_a_launched_study_take_effect() -> None:
+    record = json.loads(json.dumps(from_text(SPACE).settled().to_dict()))
+    record["arms"][0]["search"] |= {"adversarial_lambda": 0.7}
+    study = from_text(json.dumps(record))
+    assert study.settled().arms[0].settings["search"]["adversarial_lambda"] == 0.7
+
+
 def test_an_exported_study_can_be_launched_again() -> None:
     study = from_text(SPACE)
     again = from_text(json.dumps(exported(study.settled())))
@@ -115,7 +122,22 @@ def test_json_and_yaml_mean_the_same() -> None:
     ({"contrasts": [["ARNAS space", "ARNAS space"]]}, "pairs of different arms"),
     ({"contrasts": [["ARNAS space", "ResNet"], ["ResNet", "ARNAS space"]]}, "only once"),
     ({"arms": [{"name": "A", "method": "arnas", "seeds": 3}, {"name": "B", "method": "dsara"}], "reference": "A"},
-     "at most 2 seeds"),
+     "seeds of arm A must be at most 2, .* got 3"),
+    ({"arms": [{"name": "A", "method": "arnas", "seeds": 0}, {"name": "B", "method": "dsara"}], "reference": "A"},
+     "seeds of arm A must be a whole number from 1, got 0"),
+    ({"arms": [{"name": "A", "method": "arnas", "seeds": "two"}]}, "seeds of arm A must be a whole number from 1, got 'two'"),
+    ({"arms": [{"name": "A", "method": "arnas", "search": 5}]}, "search of arm A must be settings by name .*, got 5; the page"),
+    ({"arms": [{"name": "", "method": "arnas"}]}, "name of an arm of a study must be a text"),
+    ({"arms": [{"name": "A", "method": "arnas", "retrain": {"genotype": "ARNAS"}}]}, "Arm A has a search method and"),
+    ({"arms": [{"name": "A", "method": "arnas", "search": {"adversarial_lambda": "7 8"}}, {"name": "B", "method": "dsara"}],
+      "reference": "A"}, "adversarial_lambda must be .*7 8"),
+    ({"margin": True}, "margin of a study must be a number, got True"),
+    ({"arms": [{"name": "A", "method": "arnas"}, {"name": "B", "method": "dsara", "retrain": {"channels": 4}}], "reference": "A"},
+     "channels of arm B must be left out, because match: macs"),
+    ({"attacks": {"L2": {}}}, "L2 repeats the attack of arm ARNAS space"),
+    ({"attacks": {"L2": {"norm": "L2"}, "other": {"norm": "L2", "batch_size": 7}}}, "other repeats L2"),
+    ({"attacks": {"transfer": {"epsilon_l2": 0.4}}}, "transfer repeats the attack"),
+    ({"search_seeds": 10_000_000}, "1 to 100 seeds, got 10000000"),
     ({"attacks": {"transfer": {"transfer_from": ["arm:Nobody"]}}}, "Nobody"),
     ({"attacks": {"L2": {"norm": "L3"}}}, "Arm ARNAS space: norm"),
     ({"measures": ["parameters"]}, "for a ranking and for no other study"),
@@ -130,6 +152,23 @@ def test_json_and_yaml_mean_the_same() -> None:
 def test_a_study_that_cannot_work_is_refused_with_a_sentence(entries: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         from_text(changed(**entries))
+
+
+def test_an_arm_that_names_itself_is_refused_with_its_name() -> None:
+    arms = [{"name": "A", "method": "arnas"}, {"name": "B", "method": "dsara", "attack": {"transfer_from": "arm:B"}}]
+    with pytest.raises(ConfigError, match="Arm B refers to itself with arm:B"):
+        from_text(changed(arms=arms, reference="A"))
+
+
+def test_the_channels_of_the_reference_set_the_sizes() -> None:
+    arms = [{"name": name, "method": name, "retrain": {"channels": 6}} for name in ("arnas", "dsara")]
+    assert from_text(changed(arms=arms, reference="arnas")).arms[1].retrain["channels"] == 6
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "got an empty file"), ("- a", "got a list"), ("Hello", "got the text 'Hello'")])
+def test_a_text_without_entries_is_described(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"must name question, dataset, arms, {words}"):
+        from_text(text)
 
 
 def test_arms_that_are_attacked_differently_are_refused() -> None:

@@ -258,20 +258,6 @@ def test_a_complete_study_that_has_lost_a_run_waits_for_the_user(runs: Path) -> 
     assert finish_study(runs, study_id) == 1
 
 
-def test_deleting_asks_for_idle_runs_and_keeps_those_of_other_studies(runs: Path) -> None:
-    first = actions.launch(runs, from_text(TWO_ARMS))
-    actions.advance(runs, first)
-    with pytest.raises(RunError, match="stop the study first"):
-        actions.delete(runs, first, with_runs=True)
-    finish_study(runs, first)
-    second = actions.launch(runs, from_text(TWO_ARMS.replace("adversarial_lambda: 1", "adversarial_lambda: 0.3")))
-    finish_study(runs, second)
-    everything = len(Runs(runs).of_study(first))
-    assert actions.delete(runs, first, with_runs=True) == everything - 10, "arm A belongs to the second study as well"
-    assert study_ids(runs) == [second]
-    assert all(cell.status == "finished" for cell in cells(runs, second))
-
-
 def test_a_study_that_cannot_be_launched_leaves_nothing(runs: Path) -> None:
     with pytest.raises(Exception, match="batch_size"):
         actions.launch(runs, from_text(TWO_ARMS.replace("{adversarial_lambda: 1}", "{batch_size: 4000}")))

@@ -1,0 +1,117 @@
+"""The deletion of a study, with or without its runs. Imports no torch.
+
+Studies share runs. If a study is deleted with its runs, a run that another study uses stays, and that study inherits it. It is
+deleted with the last study that uses it, if the user deletes that one with its runs, too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import RunError
+from engine.report.words import plural_text
+from engine.run.folder import RunFolder
+from engine.run.state import compute
+from engine.study.actions import users_of_runs
+from engine.study.folder import StudyFolder
+from engine.study.identity import Runs
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What became of the runs of a deleted study.
+
+    Attributes:
+        runs: number of runs that were deleted with it.
+        shared: ids of its runs that stay, because other studies use them.
+        users: ids of these other studies.
+        foreign: ids of its runs that stay, because they were launched by hand or for another study and no study uses them now.
+        with_runs: True if the user wanted its runs deleted.
+    """
+
+    runs: int
+    shared: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    with_runs: bool = True
+
+    @property
+    def words(self) -> str:
+        """What became of the runs, as it stands after "The study is deleted", for example ", with 30 runs"."""
+        if not self.with_runs:
+            return "; its runs are kept"
+        parts = [f", with {plural_text(self.runs, 'run')}"]
+        if self.shared:
+            users = " and ".join(self.users) if len(self.users) < 3 else f"{len(self.users)} other studies"
+            parts.append(f"{plural_text(len(self.shared), 'shared run')} {_stay(self.shared)} for {users}, which "
+                         f"{'uses' if len(self.users) == 1 else 'use'} {'it' if len(self.shared) == 1 else 'them'}")
+        if self.foreign:
+            parts.append(f"{plural_text(len(self.foreign), 'run')} {_stay(self.foreign)}, because "
+                         f"{'it was' if len(self.foreign) == 1 else 'they were'} not launched for this study")
+        return "; ".join(parts)
+
+
+def _stay(runs: tuple[str, ...]) -> str:
+    return "stays" if len(runs) == 1 else "stay"
+
+
+def own_runs(runs: Path | str, study_id: str, known: Runs | None = None) -> list[str]:
+    """Return the ids of the runs that may be deleted with a study: those launched for it, and those it has inherited."""
+    known = known or Runs(runs)
+    launched = [run.id for run in known.of_study(study_id)]
+    inherited = [run_id for run_id in StudyFolder(runs, study_id).inherited() if run_id in known]
+    return list(dict.fromkeys((*launched, *inherited)))
+
+
+def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
+    """Delete a study, and return what became of its runs.
+
+    Args:
+        runs: folder of all runs.
+        study_id: id of the study.
+        with_runs: True to delete also the runs that were launched for the study or that it has inherited. A run that another
+            study uses is kept, and that study inherits it.
+
+    Raises:
+        RunError: there is no such study, or one of its own runs has not ended.
+    """
+    folder = StudyFolder(runs, study_id)
+    folder.read()
+    known = Runs(runs)
+    own = own_runs(runs, study_id, known)
+    if busy := [run_id for run_id in own if not compute(RunFolder(runs, run_id), with_parent=False).is_over]:
+        raise RunError(f"A study can be deleted when none of its runs waits or runs, and {len(busy)} do, for example {busy[0]}; "
+                       "stop the study first.")
+    if not with_runs:
+        folder.remove()
+        return Deletion(0, with_runs=False)
+    users = users_of_runs(runs, known)
+    others = {run_id: users.get(run_id, set()) - {study_id} for run_id in {*own, *_used(users, study_id)}}
+    _bequeath(runs, study_id, {run_id: others[run_id] for run_id in own})
+    folder.remove()
+    removed = [run_id for run_id in own if not others[run_id]]
+    for run_id in removed:
+        shutil.rmtree(RunFolder(runs, run_id).path, ignore_errors=True)
+    shared = sorted(run_id for run_id, studies in others.items() if studies)
+    return Deletion(len(removed), tuple(shared), tuple(sorted({one for run_id in shared for one in others[run_id]})),
+                    tuple(sorted(set(others) - set(shared) - set(own))))
+
+
+def _used(users: Mapping[str, set[str]], study_id: str) -> set[str]:
+    """Return the ids of the runs that a study uses, from {run id: ids of the studies that use it}."""
+    return {run_id for run_id, studies in users.items() if study_id in studies}
+
+
+def _bequeath(runs: Path | str, study_id: str, others: Mapping[str, set[str]]) -> None:
+    """Let other studies inherit the runs of a study that they use.
+
+    Args:
+        runs: folder of all runs.
+        study_id: id of the study, which is about to be deleted.
+        others: {id of a run: ids of the other studies that use it}.
+    """
+    for heir in sorted(set().union(*others.values())):
+        StudyFolder(runs, heir).inherit(study_id, [run_id for run_id, studies in others.items() if heir in studies])
