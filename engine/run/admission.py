@@ -15,13 +15,11 @@ from engine.configuring import check_batch, recorded
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, DataError, RunError
-from engine.files import free_bytes
+from engine.files import LEAST_FREE_BYTES, free_bytes
 from engine.run.folder import RunFolder, read_json
 from engine.run.lineage import arrangement_of, trained_network
 from engine.run.state import compute
 
-# Enough for the checkpoints of the largest published network.
-LEAST_FREE_BYTES = 200 * 2**20
 PARENT_KIND = {"retrain": "search", "attack": "retrain"}
 
 
