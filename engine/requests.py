@@ -228,6 +228,11 @@ def resume(runs: Path | str, run_id: str) -> None:
     ensure_supervisor(runs)
 
 
+def get_ready() -> None:
+    """Do in advance what the first launch of a process does only once. It takes up to half a second."""
+    provenance.describe()
+
+
 def ensure_supervisor(runs: Path | str) -> None:
     """Start a supervisor for the folder `runs` as a detached process, unless one is alive.
 
