@@ -49,7 +49,7 @@ def test_the_process_starts_without_the_code_of_studies() -> None:
     """The user who has clicked on Launch waits for it."""
     code = "import json, sys, engine.background; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "numpy", "pandas", "duckdb", "engine.study", "engine.configuring"} & set(json.loads(done.stdout))
+    assert not {"torch", "numpy", "pandas", "duckdb", "pydantic", "engine.study", "engine.config"} & set(json.loads(done.stdout))
 
 
 def test_runs_that_are_due_are_launched_in_a_tick(idle: Path) -> None:

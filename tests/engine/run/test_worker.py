@@ -11,7 +11,7 @@ from engine.run import worker
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_garbage_is_collected_during_the_import_of_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+def test_no_garbage_is_collected_during_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     name = f"loop_that_{'fails' if fails else 'loads'}"
     (tmp_path / f"{name}.py").write_text(f"import gc\ncollects = gc.isenabled()\n{'1 / 0' if fails else ''}\n")
     monkeypatch.syspath_prepend(tmp_path)
