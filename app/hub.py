@@ -51,6 +51,7 @@ from engine.run.state import RunState
 # is followed by a pause of ten times its processor time, at most `LONGEST_S`.
 OPEN_S, ALONE_S = 1.0, 30.0
 LONGEST_S = 2.0
+EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
 FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
@@ -116,7 +117,7 @@ class Hub:
         self._states = 0  # number of status changes so far, of all runs
         self._listed = (0.0, 0)
         self.looks = 0
-        self._looked = self._changed = 0.0
+        self._looked = self._changed = self._eager_until = 0.0
         self._supervised: tuple[float, int, bool] = (0.0, -1, True)
         self._wake, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
@@ -202,11 +203,12 @@ class Hub:
     # Reading -------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Update the run log with everything that has changed. Tell the open pages."""
+        """Update the run log with everything that has changed. Tell the open pages. Call this after an action of a reader."""
         with self._lock:
             self.log.ingest()
             self.studies.refresh()
             self._look(everything=True)
+        self._eager_until = time.monotonic() + EAGER_S
         self._tell()
 
     def keep_fresh(self) -> None:
@@ -291,7 +293,9 @@ class Hub:
             pause = max(self._pause(), min(LONGEST_S, 10 * (time.thread_time() - started)))
 
     def _pause(self) -> float:
-        return OPEN_S if any(page.topics for page in list(self._pages)) else ALONE_S
+        if not any(page.topics for page in list(self._pages)):
+            return ALONE_S
+        return SOON_S if time.monotonic() < self._eager_until else OPEN_S
 
     def _turn(self, woken: bool) -> None:
         with self._lock:

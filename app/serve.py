@@ -19,12 +19,14 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 import streamlit as st  # noqa: E402
 
 from app import downloads, live_channel, session  # noqa: E402
+from engine import requests  # noqa: E402
 
 
 @asynccontextmanager
 async def reading(_: st.App) -> AsyncIterator[None]:
-    """Read the runs in the background while the server runs."""
+    """Read the runs in the background while the server runs, and get ready for the first launch."""
     threading.Thread(target=session.hub, daemon=True).start()
+    threading.Thread(target=requests.get_ready, daemon=True).start()
     yield
 
 

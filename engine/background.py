@@ -2,7 +2,8 @@
 
     python -m engine.background --runs DIR
 
-A click or a command that needs this process starts it. It can be killed at any moment. Imports no torch.
+A click or a command that needs this process starts it. It can be killed at any moment. Imports no torch, and the code of studies
+only where there is a study, because the user who has just launched a run waits for these imports.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ import time
 from pathlib import Path
 
 from engine.run import supervisor
-from engine.study.actions import advance
-from engine.study.folder import StudyFolder, study_ids
-from engine.study.identity import Runs
 
 EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
 # A look takes longer the more runs the studies have. The next one follows after this many times its CPU time, if nothing or if
@@ -42,22 +40,33 @@ class Studies:
         if now < (self._soonest if self._changed else self._next):
             return False
         self._requests, self._changed = requests, False
-        before = time.process_time()
-        launched = self._advance()
-        took = time.process_time() - before
+        launched, took = self._advance()
         # A study launches only some of its runs at a time.
         self._soonest, self._next = (0.0, 0.0) if launched else (now + SHORT_REST * took, now + max(EVERY_S, REST * took))
         return bool(launched)
 
-    def _advance(self) -> int:
-        """Launch the runs of all studies that are due, and return their number."""
-        active = [one for one in study_ids(self.runs) if not _is_over(StudyFolder(self.runs, one))]
+    def _advance(self) -> tuple[int, float]:
+        """Launch the runs of all studies that are due.
+
+        Returns:
+            The number of runs that were launched.
+            The CPU time that this took, in seconds, without imports.
+        """
+        if not any((self.runs / "studies").glob("*.json")):
+            return 0, 0.0
+        from engine.study.actions import advance
+        from engine.study.folder import StudyFolder, study_ids
+        from engine.study.identity import Runs
+
+        before = time.process_time()
+        folders = [StudyFolder(self.runs, one) for one in study_ids(self.runs)]
+        active = [one.id for one in folders if not (one.is_stopped or one.is_complete)]
         known = Runs(self.runs) if active else None
         launched = 0
         for study_id in active:
             with supervisor.trouble_is_logged(study_id):
                 launched += advance(self.runs, study_id, known)
-        return launched
+        return launched, time.process_time() - before
 
     def _stamps(self) -> list[tuple[str, int]]:
         """Return (name, modification time) of the folder of studies and of each study's folder of requests (stop, extend)."""
@@ -65,10 +74,6 @@ class Studies:
         if not folder.is_dir():
             return []
         return [(path.name, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.iterdir())) if path.is_dir()]
-
-
-def _is_over(folder: StudyFolder) -> bool:
-    return folder.is_stopped or folder.is_complete
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from engine import requests
 from engine.data import fetching
-from engine.files import free_bytes
+from engine.files import LEAST_FREE_BYTES, free_bytes
 from engine.requests import runs_root
 from engine.run import device
-from engine.run.admission import LEAST_FREE_BYTES
 from engine.search.methods.registry import METHODS
 from engine.space.compiled import build as kernels
 

@@ -16,6 +16,11 @@ def shortened(value: object, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def in_sentence(title: str) -> str:
+    """Return a title with a lower-case first letter, for use within a sentence."""
+    return title[:1].lower() + title[1:]
+
+
 def first_line(message: object, most: int = 160) -> str:
     """Return the first line of another program's message, cut to `most` characters. Terminal colours are removed."""
     lines = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(message)).strip().splitlines()

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+# Free disk space without which no run starts: enough for the checkpoints of the largest published network.
+LEAST_FREE_BYTES = 200 * 2**20
+
 
 def free_bytes(path: Path) -> int:
     """Return the number of free bytes on the disk of a path. The path does not have to exist yet."""

@@ -31,7 +31,20 @@ from engine.run.state import RunState, compute, is_alive
 from engine.search.methods.registry import METHODS
 
 MOST_DRAWS = 100
-_started: list[subprocess.Popen[bytes]] = []
+# A supervisor that was started less than this long ago reads every request, even if it has not recorded itself yet.
+STARTING_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A supervisor that this process has started, for the folder `runs` at the monotonic time `at`."""
+
+    runs: Path
+    at: float
+    process: subprocess.Popen[bytes]
+
+
+_started: list[_Started] = []
 
 
 def runs_root(path: str | Path | None = None) -> Path:
@@ -215,6 +228,11 @@ def resume(runs: Path | str, run_id: str) -> None:
     ensure_supervisor(runs)
 
 
+def get_ready() -> None:
+    """Do in advance what the first launch of a process does only once. It takes up to half a second."""
+    provenance.describe()
+
+
 def ensure_supervisor(runs: Path | str) -> None:
     """Start a supervisor for the folder `runs` as a detached process, unless one is alive.
 
@@ -222,14 +240,16 @@ def ensure_supervisor(runs: Path | str) -> None:
     """
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
-    _started[:] = [process for process in _started if process.poll() is None]
-    if is_alive(_supervisor_record(runs)):
+    _started[:] = [one for one in _started if one.process.poll() is None]
+    is_starting = any(one.runs == runs and time.monotonic() - one.at < STARTING_S for one in _started)
+    if is_starting or is_alive(_supervisor_record(runs)):
         return
     with (runs / "supervisor.log").open("ab") as log:
-        # Two callers may start two supervisors at the same time. The one that does not get the file lock exits.
-        _started.append(subprocess.Popen(
+        # Two processes may start two supervisors at the same time. The one that does not get the file lock exits.
+        process = subprocess.Popen(
             [sys.executable, "-m", "engine.background", "--runs", str(runs)], stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True, cwd=Path(__file__).resolve().parents[1]))
+            stderr=subprocess.STDOUT, start_new_session=True, cwd=Path(__file__).resolve().parents[1])
+    _started.append(_Started(runs, time.monotonic(), process))
 
 
 def supervisor_pid(runs: Path | str) -> int | None:

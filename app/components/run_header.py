@@ -49,7 +49,7 @@ def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     if run["status"] == "failed" and ran_out_of_memory(why(run)):
         offer_half_batch(run)
     live_html(feed_of(f"run:{run['id']}", progress_of, run, chain), key="run_progress",
-              live=any(one["status"] in ACTIVE for one in chain))
+              live=any(one["status"] in ("queued", *ACTIVE) for one in chain))
 
 
 def _title(run: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ It also shows how the settings differ from the paper, and the command that start
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -53,6 +54,12 @@ def launch(choice: Choice, forms: Forms, repetition: Repetition) -> list[list[st
     return chains
 
 
+def start_supervisor() -> None:
+    """Start the process that starts the runs, so that it is ready when they have been written."""
+    with suppress(OSError):  # a folder that is not writable is reported when the runs are written
+        requests.ensure_supervisor(session.runs_root())
+
+
 def new_token_after_use() -> None:
     """Discard the token of the last launch, so that the next click starts new runs.
 
@@ -72,7 +79,7 @@ def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[
     read = config.datasets() if config else (choice.dataset,)
     reasons += [missing for name in read if (missing := absence(image_source(name)))]
     clicked = st.button(launch_label(repetition.grid, len(choice.kinds)), type="primary", icon=":material/rocket_launch:",
-                        key="launch.go", disabled=bool(reasons), width="stretch")
+                        key="launch.go", disabled=bool(reasons), width="stretch", on_click=start_supervisor)
     if words := ", ".join(filter(None, (size_words(choice, repetition.grid), time_words(expected)))):
         st.caption(words)
     fetch_missing(read)

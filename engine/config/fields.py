@@ -148,8 +148,3 @@ def normalisation(default: bool, source: str) -> Any:
         default, f"Differs when {'off' if default else 'on'}: normalises images inside the network, by the mean and standard "
         "deviation of each channel. The numbers are the published ones for CIFAR-10, CIFAR-100 and SVHN, else those of the "
         "training images. Attacks stay in pixel space; cutout blanks with the mean.", group="Deviations", source=source)
-
-
-def in_sentence(title: str) -> str:
-    """Return a title with a lower-case first letter, for use within a sentence."""
-    return title[:1].lower() + title[1:]

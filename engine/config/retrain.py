@@ -14,16 +14,9 @@ from engine.architecture.network import FORMS, OFFERED, named_network, network_n
 from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 from engine.architecture.transplant import read_grafts
 from engine.config.early_stop import stop_minutes, stop_without_gain
-from engine.config.fields import (
-    PLACEMENT_TITLES,
-    THIRDS,
-    Pixels,
-    in_sentence,
-    normalisation,
-    setting,
-)
+from engine.config.fields import PLACEMENT_TITLES, THIRDS, Pixels, normalisation, setting
 from engine.config.run import RunConfig
-from engine.errors import ConfigError, shortened
+from engine.errors import ConfigError, in_sentence, shortened
 
 
 def milestone_epochs(text: str, epochs: int) -> list[int]:

@@ -9,16 +9,9 @@ from pydantic import field_validator
 
 from engine.architecture.placement import RULES, PlacementName
 from engine.config.early_stop import stop_minutes
-from engine.config.fields import (
-    WidthRatio,
-    in_sentence,
-    normalisation,
-    placement_setting,
-    setting,
-    width_ratio_setting,
-)
+from engine.config.fields import WidthRatio, normalisation, placement_setting, setting, width_ratio_setting
 from engine.config.run import RunConfig
-from engine.errors import ConfigError
+from engine.errors import ConfigError, in_sentence
 
 # Values of settings that older searches ran with before the settings existed. Listed are the settings whose default differs
 # from this value in at least one method.

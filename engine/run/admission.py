@@ -10,18 +10,15 @@ from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
 from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig
-from engine.config.fields import in_sentence
 from engine.configuring import check_batch, recorded
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
-from engine.errors import ConfigError, DataError, RunError
-from engine.files import free_bytes
+from engine.errors import ConfigError, DataError, RunError, in_sentence
+from engine.files import LEAST_FREE_BYTES, free_bytes
 from engine.run.folder import RunFolder, read_json
 from engine.run.lineage import arrangement_of, trained_network
 from engine.run.state import compute
 
-# Enough for the checkpoints of the largest published network.
-LEAST_FREE_BYTES = 200 * 2**20
 PARENT_KIND = {"retrain": "search", "attack": "retrain"}
 
 

@@ -6,12 +6,18 @@ import ast
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
+from engine.files import atomic_write_bytes
+
 PACKAGES = ("torch", "torchattacks", "numpy", "scipy", "torchjd", "scikit-learn", "pydantic", "pyarrow")
+ENGINE = Path(__file__).resolve().parents[1]
 # A longer diff is cut, so that run.json stays small.
 LONGEST_DIFF = 200_000
 # Parts of the engine that determine the numbers in a result. The others launch, watch, list and draw runs.
@@ -26,7 +32,7 @@ def code_version() -> dict[str, str | None]:
     "version" is the hash of the current commit. "diff" contains the uncommitted changes to tracked files in `engine`, cut at
     `LONGEST_DIFF` characters. Both are None outside a git checkout or if git fails.
     """
-    root = Path(__file__).resolve().parents[2]
+    root = ENGINE.parent
     if not (root / ".git").exists():
         return {"version": None, "diff": None}
     version, diff = _git(root, "rev-parse", "HEAD"), _git(root, "diff", "HEAD", "--", "engine")
@@ -50,14 +56,29 @@ def numerics() -> str:
     """Return a hash of the code that determines the numbers in a result.
 
     Two versions of Rampart with equal hashes give equal results on the same machine. Comments and docstrings do not count.
+
+    To compute it takes half a second of CPU time, for which the user who launches a run would wait. Therefore it is kept in a
+    file beside Python's compiled files. Like these, it is valid until the time or the size of a source file changes.
     """
-    engine = Path(__file__).resolve().parents[1]
+    files = [path for part in NUMERICAL_PARTS for path in sorted((ENGINE / part).rglob("*"))
+             if path.suffix in (".py", ".c", ".h", ".json") and path.name not in NOT_NUMERICAL]
+    stamps = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    state, kept = hashlib.sha256(repr(stamps).encode()).hexdigest(), Path(cache_from_source(__file__)).with_suffix(".numerics")
+    with suppress(OSError, ValueError):
+        known, found = kept.read_text().split()
+        if known == state:
+            return found
+    found = _hash_of_code(files)
+    with suppress(OSError):  # the installation may be read-only
+        atomic_write_bytes(kept, f"{state} {found}".encode())
+    return found
+
+
+def _hash_of_code(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for part in NUMERICAL_PARTS:
-        for path in sorted((engine / part).rglob("*")):
-            if path.suffix in (".py", ".c", ".h", ".json") and path.name not in NOT_NUMERICAL:
-                digest.update(f"{path.relative_to(engine)}\0".encode())
-                digest.update(_without_prose(path).encode() if path.suffix == ".py" else path.read_bytes())
+    for path in files:
+        digest.update(f"{path.relative_to(ENGINE)}\0".encode())
+        digest.update(_without_prose(path).encode() if path.suffix == ".py" else path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -21,8 +21,7 @@ from typing import Any
 
 import psutil
 
-from engine.config.fields import in_sentence
-from engine.errors import RunError
+from engine.errors import RunError, in_sentence
 from engine.run.folder import RunFolder, read_json
 from engine.run.queue import read_queue
 

@@ -23,9 +23,8 @@ from typing import Any
 import psutil
 
 from engine.errors import RampartError
-from engine.files import atomic_write_json, free_bytes
+from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes
 from engine.run import device
-from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.folder import RunFolder, read_json, run_ids
 from engine.run.launcher import Launcher, LocalLauncher, Start
 from engine.run.queue import Queue, read_queue
@@ -35,6 +34,8 @@ from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_o
 POLL_S = 0.2
 # With many waiting runs a tick takes longer. The pause after it is then longer too, so that ticks take at most 1 % of a core.
 PAUSE_PER_TICK, LONGEST_PAUSE_S = 100, 2.0
+# A click on Launch starts the supervisor before the run is written. It looks more often until it has started the run.
+EAGER_S, EAGER_PAUSE_S = 3.0, 0.02
 IDLE_S = 60.0
 LAST_LINES = 20
 RETRY_S = 5.0
@@ -134,6 +135,7 @@ class Supervisor:
         """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds."""
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
+        eager_until = last_work + EAGER_S
         while True:
             started = time.process_time()
             did = self.tick()
@@ -148,7 +150,8 @@ class Supervisor:
                     return
                 atomic_write_json(self._record, identity(os.getpid()))
                 last_work = time.monotonic()
-            time.sleep(pause)
+            is_eager = not self.workers and time.monotonic() < eager_until
+            time.sleep(EAGER_PAUSE_S if is_eager else pause)
 
     def tick(self) -> bool:
         """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started."""

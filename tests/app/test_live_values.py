@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import time
 from pathlib import Path
@@ -69,6 +70,29 @@ def test_a_page_gets_the_difference_if_it_shows_the_value_before_and_else_the_wh
     assert values.news(late)["chart"] == {"revision": newest.revision, "text": newest.text}
     assert values.news(current) == values.news(late) == {}
     assert values.due(["chart"], lambda topic: "c") == []  # a figure rests after it has been drawn
+
+
+def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty: Path):
+    folder = sample_runs.write_run_json(empty, "20261118-0910-arnas-digits-0a01", "search", created=time.time())
+    session.hub().refresh()
+    drawn = component_data(open_page("run", id=folder.name), "rampart_live_html")
+    (progress,) = (data for data in drawn if data["feed"].startswith("run_progress"))
+    assert "waiting" in progress["html"] and "data-measured" not in progress["html"]
+
+    hub, inbox = session.hub(), queue.Queue[dict[str, Any]]()
+    page = hub.connect(lambda text: inbox.put(json.loads(text)["values"]))
+    hub.show(page, [f"head:{folder.name}"], {progress["feed"]: progress["revision"]})
+    events = sample_runs.EventsFile(folder, t=time.time())
+    sample_runs.write_process(folder, events, pid=os.getpid(), started=psutil.Process().create_time())
+    sample_runs.write_search_steps(events, 1)
+    while "data-measured" not in (message := inbox.get(timeout=20).get(progress["feed"], {"text": ""}))["text"]:
+        pass
+    assert "42 forward passes" in message["text"]
+    looks, started = hub.looks, time.monotonic()
+    while hub.looks < looks + 5:
+        assert time.monotonic() < started + 4  # with the usual pause, five looks take five seconds
+        time.sleep(0.05)
+    hub.leave(page)
 
 
 def test_a_malformed_message_of_a_page_shows_nothing():

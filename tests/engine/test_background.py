@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +43,13 @@ def idle(tmp_path: Path) -> Path:
 def runs(tmp_path: Path) -> Iterator[Path]:
     with processes_of(tmp_path / "runs") as folder:
         yield folder
+
+
+def test_the_process_starts_without_the_code_of_studies() -> None:
+    """The user who has clicked on Launch waits for it."""
+    code = "import json, sys, engine.background; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "pandas", "duckdb", "pydantic", "engine.study", "engine.config"} & set(json.loads(done.stdout))
 
 
 def test_runs_that_are_due_are_launched_in_a_tick(idle: Path) -> None:

@@ -173,6 +173,7 @@ def test_only_one_supervisor_and_it_ends_when_idle(runs: Path) -> None:
     (runs / "control" / "supervisor.json").unlink()
     for _ in range(3):
         requests.ensure_supervisor(runs)
+    assert len([one for one in psutil.Process().children() if str(runs) in one.cmdline()]) == 1
     first = until(lambda: requests.supervisor_pid(runs), "a supervisor", 60)
     command = [sys.executable, "-m", "engine.background", "--runs", str(runs), "--idle", "0.5"]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0  # the lock is taken: it leaves at once
