@@ -18,8 +18,8 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(next(one for one in (path, *path.parents) if one.exists())).free
 
 
-def sync_directory(path: Path) -> None:
-    """Flush the folder `path` to disk, so that a new or renamed file in it survives a power cut."""
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk. A new or renamed file survives a power cut only if its folder is flushed as well."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,7 +47,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:

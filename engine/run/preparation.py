@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import NetworkBuilt
+from engine.run.events import has_lines_until
 from engine.run.session import Session
 
 
@@ -73,7 +75,8 @@ def prepare(session: Session) -> Prepared:
     splits = splits_of(dataset, config.split_seed, config.images)
     others = map(image_source, config.datasets()[1:])
     second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
-    state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
+    state, problems = (None, []) if session.attempt == 1 else checkpoint.load(
+        session.folder.checkpoint, has_events=partial(has_lines_until, session.folder.events))
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must record the progress of the run"):
             session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
@@ -92,6 +95,8 @@ def prepare(session: Session) -> Prepared:
 def save(session: Session, *, weights: bool = True, **state: Any) -> None:
     """Write the progress of the run and the state of its loop to the checkpoint last.pt.
 
+    The events so far are flushed to disk first, so that a power cut never leaves a checkpoint without the events that it covers.
+
     Args:
         session: session of the worker.
         weights: True if the state holds weights, so that all numbers must be finite. False for the state of an attack, in which
@@ -106,7 +111,7 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
                        "the run again with a smaller learning rate.")
     checkpoint.save(session.folder.checkpoint, {
-        "step": session.step, "epoch": session.epoch, "passes": session.passes, **state})
+        "step": session.step, "epoch": session.epoch, "passes": session.passes, "events_bytes": session.sync_events(), **state})
     session.checkpoint_written()
 
 

@@ -103,6 +103,16 @@ class Session:
             raise RunError("Events can be written only after open_events.")
         self._events.write(event, step=self.step, epoch=self.epoch)
 
+    def sync_events(self) -> int:
+        """Flush events.jsonl to disk, and return its length in bytes. A checkpoint may be written only after its events.
+
+        Raises:
+            RunError: `open_events` has not been called.
+        """
+        if self._events is None:
+            raise RunError("Events can be flushed only after open_events.")
+        return self._events.sync()
+
     def alert(self, level: Level, text: str) -> None:
         """Write an alert event for the user, and print its text, which goes to log.txt."""
         print(f"{level}: {text}", flush=True)

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from engine.errors import RampartError
-from engine.files import atomic_write_json, free_bytes
+from engine.files import atomic_write_json, free_bytes, sync
 from engine.run import device
 from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.folder import RunFolder, read_json, run_ids
@@ -232,6 +232,8 @@ class Supervisor:
             status, cause = cause_of(code, folder, ran_out_of_memory)
         else:
             status, cause, _ = outcome(folder, process, None)
+        with contextlib.suppress(FileNotFoundError):
+            sync(folder.events)  # a killed worker has not done so
         atomic_write_json(folder.exit_json, {
             "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
             "last_lines": folder.last_lines(LAST_LINES)})

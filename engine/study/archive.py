@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from engine.errors import RampartError, RunError
-from engine.files import sync_directory
+from engine.files import sync
 from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
 from engine.run.state import compute
 from engine.study.folder import StudyFolder, study_ids
@@ -100,7 +100,7 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
                     requested.rename(root / "studies" / study_id)
                 (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
             StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
-        sync_directory(root)
+        sync(root)
     except (tarfile.TarError, EOFError, OSError, ValueError) as problem:
         raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and this one cannot be read "
                        f"({' '.join(str(problem).split())[:160]}); nothing was added.") from None
