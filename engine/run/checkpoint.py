@@ -100,7 +100,7 @@ class _EventsMissing(CheckpointError):
 
 
 def _check_events(path: Path, state: Mapping[str, Any], has_events: Callable[[int], bool]) -> None:
-    """Raise `_EventsMissing` if events before a checkpoint are missing. Checkpoints of older versions tell no length, and pass."""
+    """Raise `_EventsMissing` if events before a checkpoint are missing. Checkpoints of older versions are not checked."""
     length = state.get("events_bytes", 0)
     if not isinstance(length, int) or not has_events(length):
         raise _EventsMissing(f"Events before checkpoint {path.name} are missing: events.jsonl had {length} bytes then, and is "

@@ -115,8 +115,8 @@ def test_a_checkpoint_ahead_of_its_events_is_not_used(tmp_path: Path) -> None:
     assert checkpoint.load(folder, has_events=lambda length: length <= 200)[0]["step"] == 2
     state, (problem,) = checkpoint.load(folder, has_events=lambda length: length <= 150)
     assert state["step"] == 1
-    assert problem == ("Events before checkpoint last.pt are missing: events.jsonl had 200 bytes then, and is shorter or damaged. "
-                       "The run uses the previous one.")
+    assert problem == ("Events before checkpoint last.pt are missing: events.jsonl had 200 bytes then, and is shorter or "
+                       "damaged. The run uses the previous one.")
     checkpoint.save(folder, {"step": 2, "events_bytes": 180})
     assert checkpoint.read(folder / "previous.pt")["step"] == 1  # the checkpoint that was not used never comes back
 
