@@ -152,11 +152,11 @@ def index_of(runs: Path, *, in_memory: bool) -> list[tuple[Any, ...]]:
 
 
 def wait_and_read(runs: Path, run_id: str, seconds: float) -> bool:
-    """Wait until the run has written an event and then for some seconds, or until it has finished. Read the run log meanwhile.
+    """Wait until the run has started and then for some seconds, or until it has finished. Read the run log meanwhile.
 
     Return True if the run was still active then.
     """
-    until(RunFolder(runs, run_id).events.exists, "the first event")
+    until(lambda: requests.status(runs, run_id).status != "queued", f"{run_id} has started")
     deadline = time.monotonic() + seconds
     while (active := not requests.status(runs, run_id).is_over) and time.monotonic() < deadline:
         time.sleep(0.1)
