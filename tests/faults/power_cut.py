@@ -31,7 +31,7 @@ import psutil
 
 from engine import requests
 from engine.log.runlog import RunLog
-from engine.run.folder import RunFolder, read_json
+from engine.run.folder import read_json
 from tests.engine.run.processes import events_of, processes_of, until, until_status
 from tests.engine.run.test_resume import CHANGES, results, same
 
