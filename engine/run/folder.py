@@ -8,6 +8,7 @@ The folder is the only source of truth about a run. Each file has one writer:
     control/                   the page or command line: requests as files (stop, force, resume)
     marks.json                 the page or command line: tags, note, archived
     events.jsonl, checkpoint/, results/, log.txt, heartbeat     the worker
+    worker.lock                locked by the worker as long as it runs
 
 Imports no torch.
 """
@@ -161,6 +162,7 @@ class RunFolder:
         self.ended_json = self.results / "ended.json"
         self.log = self.path / "log.txt"
         self.heartbeat = self.path / "heartbeat"
+        self.lock = self.path / "worker.lock"
 
     def exists(self) -> bool:
         """Return True if the run exists, that is, if its folder contains a run.json."""

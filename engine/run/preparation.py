@@ -65,7 +65,8 @@ def prepare(session: Session) -> Prepared:
 
     Raises:
         ConfigError: the recorded configuration is not valid.
-        RunError: the device does not exist, the images or splits have changed since the first start, or a file cannot be read.
+        RunError: the device does not exist, the images or splits have changed since the first start, a file cannot be read, or
+            the folder of the run is gone.
         CheckpointError: there are checkpoints but none can be read, or the checkpoint belongs to another run.
     """
     run = session.run
@@ -84,6 +85,7 @@ def prepare(session: Session) -> Prepared:
         session.open_events(from_step=session.step)
     for sentence in problems:
         session.alert("warning", sentence)
+    session.check_folder()
     different = environment.fix(session.folder, threads=session.threads, device=session.device, dataset=dataset,
                                 split_hash=splits.hash, second=second and (second[0], second[1].hash))
     for sentence in different:
@@ -105,11 +107,13 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
 
     Raises:
         OSError: the disk is full.
-        RunError: `weights` is True and a number in the state is NaN or infinite. The earlier checkpoint is kept.
+        RunError: `weights` is True and a number in the state is NaN or infinite, or the folder of the run is gone. The earlier
+            checkpoint is kept.
     """
     if weights and not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
                        "the run again with a smaller learning rate.")
+    session.check_folder()
     checkpoint.save(session.folder.checkpoint, {
         "step": session.step, "epoch": session.epoch, "passes": session.passes, "events_bytes": session.sync_events(), **state})
     session.checkpoint_written()
