@@ -241,8 +241,9 @@ class AttackQueries(Index):
         """
         path = RunFolder(self.root, run).results / name
         try:
+            open_to_read(path).close()  # DuckDB would wait for the other end of a pipe
             return self._con.cursor().execute(query, {"path": str(path), **parameters}).df()
-        except duckdb.Error:
+        except (OSError, duckdb.Error):
             raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
                               f"read; {advice}.") from None
 

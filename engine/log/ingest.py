@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from engine.errors import RunError
+from engine.files import open_to_read
 from engine.log import schema
 from engine.log.batch import Batch, insert
 from engine.run.folder import RunFolder, run_ids
@@ -319,7 +320,7 @@ def mark_of(path: Path, length: int) -> str:
 
     Of a first line that is longer than `HEAD_BYTES`, only that many bytes count.
     """
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         head = file.read(min(HEAD_BYTES, length))
         file.seek(max(0, length - TAIL_BYTES))
         tail = file.read(min(TAIL_BYTES, length))
@@ -331,7 +332,7 @@ def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, byt
 
     An incomplete last line is left for a later call. The file is read `chunk_bytes` at a time, or more if one line is longer.
     """
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         size = chunk_bytes
         while True:
             file.seek(offset)

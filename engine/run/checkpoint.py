@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CheckpointError
-from engine.files import atomic_write_bytes, sync
+from engine.files import atomic_write_bytes, make_folder, open_to_read, sync
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 SCHEMA = 1
@@ -32,13 +32,15 @@ SCHEMA = 1
 def write(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` to the file `path` atomically, through a temporary file that is flushed to disk and then renamed.
 
+    `path` is in a folder of a run's folder, neither of which may be a symbolic link.
+
     Raises:
         OSError: the disk is full. `path` is unchanged.
     """
     # The state is serialized in memory first, because torch would report a full disk as an unspecific error.
     buffer = io.BytesIO()
     torch.save({"schema": SCHEMA, **state}, buffer)
-    atomic_write_bytes(path, buffer.getbuffer())
+    atomic_write_bytes(path, buffer.getbuffer(), inside=path.parents[1])
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -47,9 +49,7 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk is full. Both files are unchanged.
     """
-    if not folder.exists():
-        folder.mkdir()
-        sync(folder.parent)
+    make_folder(folder, folder.parent)
     fresh, last = folder / "next.pt", folder / LAST
     write(fresh, state)
     if last.exists():
@@ -126,7 +126,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """
     try:
         # torch does not verify the archive's checksums, so a flipped bit in a tensor would go unnoticed.
-        with zipfile.ZipFile(path) as archive:
+        with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
@@ -134,7 +134,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not written one yet."
                               ) from None
     except OSError as problem:
-        if problem.errno in (errno.EACCES, errno.EIO):
+        if problem.errno in (errno.EACCES, errno.EIO, errno.EINVAL):
             raise CheckpointError(f"Checkpoint {path.name} cannot be read ({problem.strerror}).") from None
         raise
     except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunLogError
-from engine.files import sync
+from engine.files import open_to_append, open_to_read, sync
 from engine.run.event import Event, Stamp
 from engine.run.event_kinds import header
 
@@ -88,7 +88,7 @@ def has_lines_until(path: Path, offset: int) -> bool:
     if offset == 0:
         return True
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             file.seek(offset - 1)
             return file.read(1) == b"\n"
     except FileNotFoundError:
@@ -107,7 +107,7 @@ class EventWriter:
             attempt: number of this start of the worker, from 1.
         """
         self.attempt = attempt
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._descriptor = open_to_append(path, path.parent)
         if cut_torn_tail(self._descriptor) == 0:
             self._append(encode(header(run_id)))
             sync(path.parent)
@@ -156,7 +156,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]
         The offset to pass in the next call.
     """
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from typing import Protocol
 import psutil
 
 from engine.errors import RunError
-from engine.files import atomic_write_json
+from engine.files import open_to_append
 from engine.run import locks
 from engine.run.folder import RunFolder
 from engine.run.state import identity
@@ -61,10 +61,11 @@ class LocalLauncher:
         computes is recorded.
 
         Raises:
-            RunError: another worker holds the lock of the run's folder.
+            RunError: another worker holds the lock of the run's folder, or the folder holds links or special files.
             OSError: the process could not be started, or process.json could not be written. No worker is left running.
             psutil.Error: the worker died before it was recorded.
         """
+        folder.check_files()
         lock = locks.take(folder.lock)
         if lock is None:
             raise RunError(f"Another worker still computes run {folder.id}; it starts when that one has ended.")
@@ -77,11 +78,11 @@ class LocalLauncher:
         environment = os.environ | {"OMP_NUM_THREADS": str(start.threads), "OMP_WAIT_POLICY": "passive",
                                     "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
         try:
-            with folder.log.open("ab") as log:
+            with os.fdopen(open_to_append(folder.log, folder.path), "ab") as log:
                 worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                           start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT, env=environment)
             try:
-                atomic_write_json(folder.process_json, {
+                folder.write_json(folder.process_json, {
                     "attempt": start.attempt, **identity(worker.pid), "started": time.time(), "device": start.device,
                     "threads": start.threads})
                 os.write(theirs, b"g")

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from engine.errors import RampartError
+from engine.errors import RampartError, RunError
 from engine.files import atomic_write_json, free_bytes, sync
 from engine.run import device, locks
 from engine.run.admission import LEAST_FREE_BYTES
@@ -247,9 +247,9 @@ class Supervisor:
             status, cause = cause_of(code, folder, ran_out_of_memory)
         else:
             status, cause, _ = outcome(folder, process, None)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             sync(folder.events)  # a killed worker has not done so
-        atomic_write_json(folder.exit_json, {
+        folder.write_json(folder.exit_json, {
             "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
             "last_lines": folder.last_lines(LAST_LINES)})
         if status == "stopped":
@@ -311,6 +311,10 @@ class Supervisor:
             return FAILED_TO_START
         if locks.is_held(run.folder.lock):
             return "Its last worker has not ended yet."
+        try:
+            run.folder.check_files()
+        except RunError as problem:
+            return str(problem)
         space = free_bytes(self.runs)
         return "" if space >= LEAST_FREE_BYTES else (
             f"The disk has only {space / 2**20:.0f} MB free. Runs start when it has {LEAST_FREE_BYTES // 2**20} MB.")

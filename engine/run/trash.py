@@ -211,7 +211,7 @@ def _put(runs: Path | str, run_id: str) -> str:
     size = size_of(here)
     try:
         there.parent.mkdir(exist_ok=True)
-        atomic_write_json(here / RECORD, {"at": time.time()})
+        atomic_write_json(here / RECORD, {"at": time.time()}, inside=here)
         here.rename(there)
         sync(there.parent)
     except OSError as problem:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
-from engine.files import atomic_write_json
+from engine.files import atomic_write_bytes, make_folder, touch
 from engine.run import locks
 from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, read_json
@@ -43,7 +43,7 @@ def beat(session: Session) -> None:
                 print(GONE.format(session.folder.id), file=sys.stderr, flush=True)
                 end_at_once(NOT_ITS_FOLDER)
             with contextlib.suppress(OSError):  # on a full disk, the run's loop fails and reports it
-                session.folder.heartbeat.touch()
+                touch(session.folder.heartbeat, session.folder.path)
             time.sleep(HEARTBEAT_S)
 
     threading.Thread(target=forever, name="heartbeat", daemon=True).start()
@@ -98,7 +98,8 @@ def reserve(folder: RunFolder) -> Path:
     """
     path = folder.results / ".reserve"
     if not path.exists():
-        path.write_bytes(os.urandom(RESERVE_BYTES))  # random, because a file system may not allocate blocks for zeros
+        # Random bytes, because a file system may not allocate blocks for zeros.
+        atomic_write_bytes(path, os.urandom(RESERVE_BYTES), inside=folder.path)
     return path
 
 
@@ -159,7 +160,7 @@ def leave(session: Session, status: str, cause: str) -> None:
             if session.has_events:
                 session.write(Alert(level="error", text=cause))
         session.close()
-        atomic_write_json(session.folder.ended_json, {
+        session.folder.write_json(session.folder.ended_json, {
             "attempt": session.attempt, "status": status, "cause": cause, "ended": time.time()})
     except OSError as problem:
         if not is_disk_full(problem):
@@ -180,7 +181,8 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
     Returns:
         The exit code for the process.
     """
-    folder.results.mkdir(exist_ok=True)
+    folder.check_files()
+    make_folder(folder.results, folder.path)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads, lock=lock)
     beat(session)
     session.stop.listen()

@@ -178,7 +178,7 @@ def _is_expected(name: str) -> bool:
 
 def _add_file(archive: tarfile.TarFile, folder: Path, name: str) -> None:
     path = folder / name
-    if path.exists():
+    if path.is_file():
         content = path.read_bytes()
         _add(archive, f"{folder.name}/{name}", _impersonal(name, content) if name.count("/") == 0 else content)
 
