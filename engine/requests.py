@@ -19,7 +19,7 @@ from engine.command import changes_of, command_of
 from engine.config import PRESETS, AttackConfig, RetrainConfig, RunConfig
 from engine.configuring import build, config_class, deviations
 from engine.errors import ConfigError, RampartError, RunError
-from engine.files import atomic_write_json
+from engine.files import make_folder, touch
 from engine.registry import unknown_name
 from engine.run import admission, provenance
 from engine.run.chain import followers, inherited
@@ -219,6 +219,7 @@ def resume(runs: Path | str, run_id: str) -> None:
     if not state.can_resume:
         raise RunError(f"Only a stopped or failed run can be resumed, {run_id} is {state.status}; nothing to do.")
     folder.read_run()
+    folder.check_files()
     admission.check_disk(folder.runs)
     if state.attempt:
         _ask(folder, "resume", {"after_attempt": state.attempt})
@@ -282,13 +283,13 @@ def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
     try:
-        folder.control.mkdir(exist_ok=True)
+        make_folder(folder.control, folder.path)
         try:
-            atomic_write_json(folder.request(name), {"at": time.time(), **content})
+            folder.write_json(folder.request(name), {"at": time.time(), **content})
         except OSError:
             if name != "stop":
                 raise
-            folder.request(name).touch()  # an empty file is also a request and fits on a full disk
+            touch(folder.request(name), folder.path)  # an empty file is also a request and fits on a full disk
     except OSError as problem:
         raise RunError(f"The request to {name} could not be written to {folder.control} ({problem.strerror}); free some space or "
                        "make the folder writable, and try again.") from None

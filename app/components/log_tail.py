@@ -12,6 +12,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.assets import asset
+from engine.files import open_to_read
 
 TAIL_BYTES = 64 * 1024
 TAIL_LINES = 300
@@ -42,7 +43,7 @@ def read_tail(path: Path) -> Tail:
     """Read the last lines of a log file. A missing file counts as empty, and bytes that are not UTF-8 are replaced."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             file.seek(max(0, size - TAIL_BYTES))
             raw = file.read(TAIL_BYTES)
     except OSError:

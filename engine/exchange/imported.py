@@ -24,7 +24,7 @@ from engine.config import RunConfig
 from engine.data.catalogue import DATASETS
 from engine.errors import RunError
 from engine.exchange.reading import Reading, epochs_in, genotype_in, read_text, unreadable
-from engine.files import atomic_write_json, sync_directory
+from engine.files import atomic_write_json, sync
 from engine.run import admission, provenance
 from engine.run.event_kinds import Alert, DerivedGenotype, Finished, Progress
 from engine.run.events import EventWriter
@@ -190,7 +190,7 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
         atomic_write_json(folder.exit_json, {"attempt": 1, "code": 0, "status": "finished", "cause": "", "ended": created,
                                              "last_lines": []})
         folder.path.rename(runs / folder.id)
-        sync_directory(runs)
+        sync(runs)
     except OSError as problem:
         raise RunError(f"The imported run could not be written to {runs} ({problem.strerror or problem}); nothing was imported: "
                        "free some space, make the folder writable or choose another one (--runs DIR).") from None

@@ -14,6 +14,7 @@ import duckdb
 import pandas as pd
 
 from engine.errors import RunLogError
+from engine.files import open_to_read
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
 from engine.run.folder import RunFolder
@@ -241,8 +242,9 @@ class AttackQueries(Index):
         """
         path = RunFolder(self.root, run).results / name
         try:
+            open_to_read(path).close()  # DuckDB would wait for the other end of a pipe
             return self._con.cursor().execute(query, {"path": str(path), **parameters}).df()
-        except duckdb.Error:
+        except (OSError, duckdb.Error):
             raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
                               f"read; {advice}.") from None
 

@@ -19,13 +19,14 @@ from typing import Any
 import duckdb
 
 from engine.errors import RunError
+from engine.files import open_to_read
 from engine.log import schema
 from engine.log.batch import Batch, insert
 from engine.run.folder import RunFolder, run_ids
 from engine.run.marks import MARKS, readable_marks
 
 CHUNK_BYTES = 8 << 20
-HEAD_BYTES = 256
+HEAD_BYTES, TAIL_BYTES = 256, 256
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Position:
         size: size of the file in bytes when it was last read; -1 if it has not been read.
         mtime_ns: modification time of the file when it was last read.
         inode: inode of the file when it was last read.
-        head: hash of the beginning of the file (`head_of`).
+        head: hash of how the part already read begins and ends (`mark_of`).
         last_t: time of the latest event; None before the first event.
     """
 
@@ -180,11 +181,12 @@ class Ingester:
         try:
             if position.bytes_done and is_replaced(path, status, position):
                 self._reset(position)
-            position.inode, position.head = status.st_ino, head_of(path)
+            position.inode = status.st_ino
             self._load_progress(position)
             for start, chunk in chunks(path, position.bytes_done, self.chunk_bytes):
                 add_lines(self.batch, position.number, start, chunk)
                 position.bytes_done = start + len(chunk)
+                position.head = mark_of(path, position.bytes_done)
                 self.moved[position.number] = position
                 if self.batch.bytes >= self.chunk_bytes:
                     self._commit()
@@ -306,21 +308,23 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
 def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
     """Return True if the file has been replaced since it was last read.
 
-    This is the case if the file is shorter than the part already read, or if the inode or the first line has changed.
+    This is the case if the file is shorter than the part already read, if the inode has changed, or if the part already read
+    begins or ends differently. It ends differently if a power cut has removed lines and a resumed run has written others.
     """
     return (status.st_size < position.bytes_done or status.st_ino != position.inode
-            or head_of(path) != position.head)
+            or mark_of(path, position.bytes_done) != position.head)
 
 
-def head_of(path: Path) -> str:
-    """Return a hash of a file's first line, or of the first `HEAD_BYTES` bytes if the first line is longer.
+def mark_of(path: Path, length: int) -> str:
+    """Return a hash of how the first `length` bytes of a file begin and end: its first line, and the last `TAIL_BYTES` bytes.
 
-    Return "" if the file has fewer than `HEAD_BYTES` bytes and no complete line.
+    Of a first line that is longer than `HEAD_BYTES`, only that many bytes count.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    end = head.find(b"\n") + 1 or (HEAD_BYTES if len(head) == HEAD_BYTES else 0)
-    return hashlib.sha256(head[:end]).hexdigest()[:16] if end else ""
+    with open_to_read(path) as file:
+        head = file.read(min(HEAD_BYTES, length))
+        file.seek(max(0, length - TAIL_BYTES))
+        tail = file.read(min(TAIL_BYTES, length))
+    return hashlib.sha256(head[:head.find(b"\n") + 1 or HEAD_BYTES] + tail).hexdigest()[:16]
 
 
 def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
@@ -328,7 +332,7 @@ def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, byt
 
     An incomplete last line is left for a later call. The file is read `chunk_bytes` at a time, or more if one line is longer.
     """
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         size = chunk_bytes
         while True:
             file.seek(offset)

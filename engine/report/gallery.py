@@ -59,7 +59,7 @@ def read_samples(path: Path, outcomes: pd.DataFrame) -> list[Sample]:
     Raises:
         RunLogError: the file exists but cannot be read.
     """
-    if not path.exists():
+    if not path.is_file():
         return []
     try:
         kept = pq.read_table(path)

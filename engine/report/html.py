@@ -216,7 +216,7 @@ def _curves(log: RunLog, chain: Sequence[Mapping[str, Any]]) -> str:
 
 def _gallery(log: RunLog, run: str) -> str:
     path = RunFolder(log.root, run).results / "samples.parquet"
-    if not path.exists():
+    if not path.is_file():
         return ""
     note = "Natural image, difference stretched around grey, adversarial image. An image that no attack changed is left out."
     images = gallery_html(read_samples(path, log.outcomes(run)))

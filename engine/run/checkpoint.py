@@ -14,7 +14,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CheckpointError
-from engine.files import atomic_write_bytes, sync_directory
+from engine.files import atomic_write_bytes, make_folder, open_to_read, sync
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 SCHEMA = 1
@@ -32,13 +32,15 @@ SCHEMA = 1
 def write(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` to the file `path` atomically, through a temporary file that is flushed to disk and then renamed.
 
+    `path` is in a folder of a run's folder, neither of which may be a symbolic link.
+
     Raises:
         OSError: the disk is full. `path` is unchanged.
     """
     # The state is serialized in memory first, because torch would report a full disk as an unspecific error.
     buffer = io.BytesIO()
     torch.save({"schema": SCHEMA, **state}, buffer)
-    atomic_write_bytes(path, buffer.getbuffer())
+    atomic_write_bytes(path, buffer.getbuffer(), inside=path.parents[1])
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -47,41 +49,72 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk is full. Both files are unchanged.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder, folder.parent)
     fresh, last = folder / "next.pt", folder / LAST
     write(fresh, state)
     if last.exists():
         os.replace(last, folder / PREVIOUS)
     # If the process is killed here, there is no last.pt, but `load` reads the complete next.pt.
     os.replace(fresh, last)
-    sync_directory(folder)
+    sync(folder)
 
 
-def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """Load the newest checkpoint in `folder` that can be read.
+def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callable[[int], bool] = lambda offset: True
+         ) -> tuple[dict[str, Any] | None, list[str]]:
+    """Load the newest checkpoint in `folder` that can be read and whose events are complete.
+
+    Args:
+        folder: folder of the run's checkpoints.
+        device: device of the loaded tensors.
+        has_events: function that takes the length in bytes that events.jsonl had at a checkpoint. It returns False if events
+            before that are missing, for example because the folder was restored from a backup.
 
     Returns:
-        The state in the checkpoint; None if no checkpoint was ever written.
-        A list of sentences for the user, one for each newer checkpoint that could not be read.
+        The state in the checkpoint. It is None if the run has to begin again, because it has no checkpoint, or because events
+            are missing that only steps before all checkpoints can write again.
+        A list of sentences for the user, one for each newer checkpoint that could not be used.
 
     Raises:
         CheckpointError: there are checkpoints, but none of them can be read.
     """
-    problems: list[str] = []
+    refused: dict[Path, CheckpointError] = {}
     paths = [folder / name for name in ("next.pt", LAST, PREVIOUS) if (folder / name).exists()]
-    for position, path in enumerate(paths):
+    for path in paths:
         try:
             state = read(path, device)
+            _check_events(path, state, has_events)
         except CheckpointError as problem:
-            problems.append(f"{problem} The run uses the previous one.")
+            refused[path] = problem
             continue
-        for unreadable in paths[:position]:  # renamed, because the next `save` would keep it as the previous checkpoint
-            unreadable.rename(unreadable.with_suffix(".corrupt"))
-        return state, problems
-    if problems:
+        return state, _set_aside(refused, "The run uses the previous one.")
+    if any(isinstance(problem, _EventsMissing) for problem in refused.values()):
+        return None, _set_aside(refused, "The run begins again at step 0, so that the events are written again.")
+    if refused:
         raise CheckpointError(f"A checkpoint must be readable to resume, and none of {', '.join(p.name for p in paths)} in "
                               f"{folder.parent.name}/checkpoint is; restore one from a backup or launch the run again.")
     return None, []
+
+
+class _EventsMissing(CheckpointError):
+    """An error about a checkpoint that can be read, but whose events are not all in events.jsonl."""
+
+
+def _check_events(path: Path, state: Mapping[str, Any], has_events: Callable[[int], bool]) -> None:
+    """Raise `_EventsMissing` if events before a checkpoint are missing. Checkpoints of older versions are not checked."""
+    length = state.get("events_bytes", 0)
+    if not isinstance(length, int) or not has_events(length):
+        raise _EventsMissing(f"Events before checkpoint {path.name} are missing: events.jsonl had {length} bytes then, and is "
+                             "shorter or damaged.")
+
+
+def _set_aside(refused: Mapping[Path, CheckpointError], consequence: str) -> list[str]:
+    """Rename checkpoints that cannot be used, because the next `save` would keep one as the previous checkpoint.
+
+    Return a sentence for each, which ends with the consequence.
+    """
+    for path in refused:
+        path.rename(path.with_suffix(".corrupt"))
+    return [f"{problem} {consequence}" for problem in refused.values()]
 
 
 def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -93,7 +126,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """
     try:
         # torch does not verify the archive's checksums, so a flipped bit in a tensor would go unnoticed.
-        with zipfile.ZipFile(path) as archive:
+        with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
@@ -101,7 +134,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not written one yet."
                               ) from None
     except OSError as problem:
-        if problem.errno in (errno.EACCES, errno.EIO):
+        if problem.errno in (errno.EACCES, errno.EIO, errno.EINVAL):
             raise CheckpointError(f"Checkpoint {path.name} cannot be read ({problem.strerror}).") from None
         raise
     except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,

@@ -15,7 +15,6 @@ import torch
 from engine.data.dataset import Dataset
 from engine.data.summary import data_hash
 from engine.errors import RunError
-from engine.files import atomic_write_json
 from engine.run.folder import RunFolder, read_json
 from engine.run.provenance import package_versions
 from engine.space.compiled import build as kernels
@@ -78,7 +77,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
         hashed += [("second_data_hash", f"images of {other.name}"), ("second_split_hash", f"splits of {other.name}")]
     first = read_json(folder.environment_json)
     if first is None:
-        atomic_write_json(folder.environment_json, now)
+        folder.write_json(folder.environment_json, now)
         return []
     for name, what in hashed:
         if first.get(name) != now[name]:
@@ -109,7 +108,7 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
     fixed = read_json(folder.environment_json) or {}
     if "backends" not in fixed:
         fixed |= {"backends": chosen, "kernels": _kernels(chosen)}
-        atomic_write_json(folder.environment_json, fixed)
+        folder.write_json(folder.environment_json, fixed)
     names = [str(name) for name in fixed["backends"]]
     then, now = fixed.get("kernels"), _kernels(names)
     if then == now:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunLogError
+from engine.files import open_to_append, open_to_read, sync
 from engine.run.event import Event, Stamp
 from engine.run.event_kinds import header
 
@@ -77,6 +78,23 @@ def cut_torn_tail(descriptor: int) -> int:
     return end
 
 
+def has_lines_until(path: Path, offset: int) -> bool:
+    """Return True if a file has at least `offset` bytes and the last of these ends a line. If not, lines are missing.
+
+    Args:
+        path: path of an events.jsonl. The file does not have to exist.
+        offset: length in bytes that the file had earlier, from 0.
+    """
+    if offset == 0:
+        return True
+    try:
+        with open_to_read(path) as file:
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
+    except FileNotFoundError:
+        return False
+
+
 class EventWriter:
     """The writer of a run's events.jsonl. During one attempt (start of the worker), no other writer exists."""
 
@@ -89,9 +107,10 @@ class EventWriter:
             attempt: number of this start of the worker, from 1.
         """
         self.attempt = attempt
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._descriptor = open_to_append(path, path.parent)
         if cut_torn_tail(self._descriptor) == 0:
             self._append(encode(header(run_id)))
+            sync(path.parent)
 
     def write(self, event: Event, *, step: int, epoch: int) -> None:
         """Append one event, stamped with the current time, the attempt, and the given progress of the run.
@@ -107,10 +126,15 @@ class EventWriter:
         stamp = Stamp(round(time.time(), 3), self.attempt, step, epoch)
         self._append(encode({"event": event.kind, **stamp._asdict(), **event.to_json()}))
 
+    def sync(self) -> int:
+        """Flush the file to disk, so that its events survive a power cut, and return its length in bytes."""
+        os.fsync(self._descriptor)
+        return os.fstat(self._descriptor).st_size
+
     def close(self) -> None:
         """Flush the file to disk and close it. A second call does nothing."""
         if self._descriptor >= 0:
-            os.fsync(self._descriptor)
+            self.sync()
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -132,7 +156,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]
         The offset to pass in the next call.
     """
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:

@@ -8,6 +8,7 @@ The folder is the only source of truth about a run. Each file has one writer:
     control/                   the page or command line: requests as files (stop, force, resume)
     marks.json                 the page or command line: tags, note, archived
     events.jsonl, checkpoint/, results/, log.txt, heartbeat     the worker
+    worker.lock                locked by the worker as long as it runs
 
 Imports no torch.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunError
+from engine.files import atomic_write_json, entry_that_is_no_plain_file, open_to_read
 
 SCHEMA = 1
 # The kinds of run, as in `engine.config.run`. To import that takes longer than all other imports of the supervisor, for which the
@@ -72,7 +74,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         RunError: the file cannot be read or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        with open_to_read(path) as file:
+            value = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as problem:
@@ -163,6 +166,7 @@ class RunFolder:
         self.ended_json = self.results / "ended.json"
         self.log = self.path / "log.txt"
         self.heartbeat = self.path / "heartbeat"
+        self.lock = self.path / "worker.lock"
 
     def exists(self) -> bool:
         """Return True if the run exists, that is, if its folder contains a run.json."""
@@ -182,6 +186,28 @@ class RunFolder:
         check_run(self.id, run)
         return run
 
+    def write_json(self, path: Path, value: Any) -> None:
+        """Replace one of the run's JSON files atomically. Nothing is written through symbolic links.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        atomic_write_json(path, value, inside=self.path)
+
+    def check_files(self) -> None:
+        """Check that the folder holds only plain files and folders, so that a worker writes nowhere else and waits for nothing.
+
+        Raises:
+            RunError: the folder or something in it is a symbolic link, a pipe or a device, or cannot be listed.
+        """
+        try:
+            wrong = entry_that_is_no_plain_file(self.path)
+        except OSError as problem:
+            wrong = f"{problem.filename} cannot be listed ({problem.strerror})"
+        if wrong:
+            raise RunError(f"The folder of run {self.id} must hold only plain files and folders, and {wrong}; replace it by a "
+                           "copy or remove it.")
+
     def request(self, name: str) -> Path:
         """Return the path of a request file. Such a file is written when the user stops or resumes the run.
 
@@ -196,7 +222,7 @@ class RunFolder:
         Only the last 16 KiB of the file are read.
         """
         try:
-            with self.log.open("rb") as file:
+            with open_to_read(self.log) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
                 text = file.read().decode(errors="replace")
         except OSError:

@@ -16,7 +16,6 @@ from engine.data.augmentation import generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
-from engine.files import atomic_write_json
 from engine.run import checkpoint
 from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Metric
@@ -171,7 +170,7 @@ class RetrainLoop:
                                "training robust.")
 
     def _write_network(self) -> None:
-        atomic_write_json(self.session.folder.results / "network.json", self.network.to_dict())
+        self.session.folder.write_json(self.session.folder.results / "network.json", self.network.to_dict())
         write_network(self.session, self.network)
 
     def _save(self) -> None:

@@ -24,7 +24,6 @@ from engine.data.loading import batches, channel_statistics
 from engine.data.out_of_distribution import OutOfDistributionImages, restated
 from engine.data.splits import halved_in_file_order, steps_in_epoch
 from engine.errors import RunError
-from engine.files import atomic_write_json
 from engine.run import checkpoint, environment
 from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
@@ -130,7 +129,7 @@ class SearchLoop:
                     self._save()
             if session.step < session.total:
                 session.finished_early = self.early.sentence(session.epoch, self.config.epochs)
-        atomic_write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
+        session.folder.write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
 
     def _step(self) -> None:
         session, config = self.session, self.config
@@ -312,7 +311,7 @@ class SearchLoop:
             self.session.write(self._measured(one))
         self.candidates_told = len(candidates)
         in_order = enumerate(ranked(candidates, self.ranking), start=1)
-        atomic_write_json(self.session.folder.results / "candidates.json", {
+        self.session.folder.write_json(self.session.folder.results / "candidates.json", {
             "ranking": self.ranking, "split": self.measured_split, "candidates": [{"rank": rank} | {
                 name: value for name, value in self._measured(one).to_json().items() if name != "ranking"}
                 for rank, one in in_order]})

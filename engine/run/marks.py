@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from engine.errors import RunError
-from engine.files import atomic_write_json
 from engine.run.folder import RunFolder, read_json
 
 MARKS = "marks.json"
@@ -110,7 +109,7 @@ def _marked(runs: Path | str, run_id: str) -> tuple[RunFolder, Marks]:
 
 def _write(folder: RunFolder, marks: Marks) -> Marks:
     try:
-        atomic_write_json(folder.path / MARKS, asdict(marks))
+        folder.write_json(folder.path / MARKS, asdict(marks))
     except OSError as problem:
         raise RunError(f"{MARKS} of run {folder.id} could not be written ({problem.strerror}); free some space or make the "
                        "folder writable, and try again.") from None

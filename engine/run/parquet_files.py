@@ -56,11 +56,11 @@ def read_samples(path: Path) -> dict[str, Tensor]:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet, in one atomic step.
+    """Write a table as Parquet, in one atomic step, to a file in results/ of a run's folder.
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
     """
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    atomic_write_bytes(path, buffer.getvalue())
+    atomic_write_bytes(path, buffer.getvalue(), inside=path.parents[1])

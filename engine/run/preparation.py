@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import NetworkBuilt
+from engine.run.events import has_lines_until
 from engine.run.session import Session
 
 
@@ -63,7 +65,8 @@ def prepare(session: Session) -> Prepared:
 
     Raises:
         ConfigError: the recorded configuration is not valid.
-        RunError: the device does not exist, the images or splits have changed since the first start, or a file cannot be read.
+        RunError: the device does not exist, the images or splits have changed since the first start, a file cannot be read, or
+            the folder of the run is gone.
         CheckpointError: there are checkpoints but none can be read, or the checkpoint belongs to another run.
     """
     run = session.run
@@ -73,7 +76,8 @@ def prepare(session: Session) -> Prepared:
     splits = splits_of(dataset, config.split_seed, config.images)
     others = map(image_source, config.datasets()[1:])
     second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
-    state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
+    state, problems = (None, []) if session.attempt == 1 else checkpoint.load(
+        session.folder.checkpoint, has_events=partial(has_lines_until, session.folder.events))
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must record the progress of the run"):
             session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
@@ -81,6 +85,7 @@ def prepare(session: Session) -> Prepared:
         session.open_events(from_step=session.step)
     for sentence in problems:
         session.alert("warning", sentence)
+    session.check_folder()
     different = environment.fix(session.folder, threads=session.threads, device=session.device, dataset=dataset,
                                 split_hash=splits.hash, second=second and (second[0], second[1].hash))
     for sentence in different:
@@ -92,6 +97,8 @@ def prepare(session: Session) -> Prepared:
 def save(session: Session, *, weights: bool = True, **state: Any) -> None:
     """Write the progress of the run and the state of its loop to the checkpoint last.pt.
 
+    The events so far are flushed to disk first, so that a power cut never leaves a checkpoint without the events that it covers.
+
     Args:
         session: session of the worker.
         weights: True if the state holds weights, so that all numbers must be finite. False for the state of an attack, in which
@@ -100,13 +107,15 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
 
     Raises:
         OSError: the disk is full.
-        RunError: `weights` is True and a number in the state is NaN or infinite. The earlier checkpoint is kept.
+        RunError: `weights` is True and a number in the state is NaN or infinite, or the folder of the run is gone. The earlier
+            checkpoint is kept.
     """
     if weights and not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
                        "the run again with a smaller learning rate.")
+    session.check_folder()
     checkpoint.save(session.folder.checkpoint, {
-        "step": session.step, "epoch": session.epoch, "passes": session.passes, **state})
+        "step": session.step, "epoch": session.epoch, "passes": session.passes, "events_bytes": session.sync_events(), **state})
     session.checkpoint_written()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunError
-from engine.files import atomic_write_json, sync_directory
+from engine.files import atomic_write_json, sync
 from engine.run.folder import RunFolder, check_id, read_json
 
 
@@ -49,7 +49,7 @@ def publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -
         for position in _in_order_of_appearance(records):
             drafts[position].rename(runs / ids[position])
             published.append(runs / ids[position])
-        sync_directory(runs)
+        sync(runs)
         return ids
     except OSError as problem:
         for folder in published:

@@ -16,6 +16,7 @@ from engine.run.event import Event, Level
 from engine.run.event_kinds import Alert, CheckpointWritten, Progress, Resumed
 from engine.run.events import EventWriter
 from engine.run.folder import RunFolder
+from engine.run.locks import Lock
 from engine.run.stop import StopPoll
 
 PROGRESS_EVERY_S = 0.4
@@ -23,6 +24,7 @@ CHECKPOINT_EVERY_S = 10.0
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Size of a file that is deleted when a run fails. On a full disk, this makes room for the last alert and results/ended.json.
 RESERVE_BYTES = 64 * 1024
+GONE = "The folder of run {} was deleted, moved or replaced, so its worker has ended and writes nothing more."
 
 
 class Session:
@@ -34,6 +36,7 @@ class Session:
         attempt: number of this attempt, from 1.
         device: device of this attempt.
         threads: number of CPU threads of this attempt.
+        lock: lock of the folder, which this process holds; None without a lock.
         stop: check for stop requests. Calling it raises StopRequested if a stop has been requested.
         step: number of completed steps.
         epoch: epoch of the last completed step, from 1; 0 before the first step.
@@ -49,8 +52,9 @@ class Session:
         passes_at_start_of_step: value to which `passes` is reset if the step in progress is abandoned.
     """
 
-    def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int) -> None:
-        self.folder, self.run, self.attempt = folder, run, attempt
+    def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int,
+                 lock: Lock | None = None) -> None:
+        self.folder, self.run, self.attempt, self.lock = folder, run, attempt, lock
         self.device, self.threads = device, threads
         self.kind = str(run["kind"])
         self.stop = StopPoll(folder.request("stop"))
@@ -88,6 +92,20 @@ class Session:
             self.begun.set()
 
     @property
+    def folder_is_gone(self) -> bool:
+        """True if the folder of the run has been deleted, moved or replaced since this attempt began."""
+        return self.lock is not None and not self.lock.is_in_place()
+
+    def check_folder(self) -> None:
+        """Check that the folder is still that of this attempt, so that nothing is written into the folder of another one.
+
+        Raises:
+            RunError: the folder has been deleted, moved or replaced.
+        """
+        if self.folder_is_gone:
+            raise RunError(GONE.format(self.folder.id))
+
+    @property
     def has_events(self) -> bool:
         """True once events.jsonl is open."""
         return self._events is not None
@@ -102,6 +120,16 @@ class Session:
         if self._events is None:
             raise RunError("Events can be written only after open_events.")
         self._events.write(event, step=self.step, epoch=self.epoch)
+
+    def sync_events(self) -> int:
+        """Flush events.jsonl to disk, and return its length in bytes. A checkpoint may be written only after its events.
+
+        Raises:
+            RunError: `open_events` has not been called.
+        """
+        if self._events is None:
+            raise RunError("Events can be flushed only after open_events.")
+        return self._events.sync()
 
     def alert(self, level: Level, text: str) -> None:
         """Write an alert event for the user, and print its text, which goes to log.txt."""

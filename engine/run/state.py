@@ -1,7 +1,8 @@
 """The state of a run. It is not stored, but computed on every call from the run's files and the process table.
 
-A worker is alive if the process recorded in process.json is alive. A process is identified by its pid, its start time and the
-boot of the machine. The cause of a worker's end comes from the first of these sources that exists:
+A worker is alive if it holds the lock in its run's folder, or if the process recorded in process.json is alive. A process is
+identified by its pid, the boot of the machine, and its start in ticks since that boot, which do not depend on the clock. The
+cause of a worker's end comes from the first of these sources that exists:
 
 1. exit.json, which the supervisor writes.
 2. results/ended.json, which the worker writes.
@@ -22,12 +23,15 @@ from typing import Any
 import psutil
 
 from engine.errors import RunError, in_sentence
+from engine.run import locks
 from engine.run.folder import RunFolder, read_json
 from engine.run.queue import read_queue
 
 STATUSES = ("queued", "running", "stopping", "stopped", "finished", "failed")
-# Tolerance for comparing start times: psutil derives them from the wall clock, which may be adjusted.
+# Tolerance for comparing the start times of processes without start ticks: psutil derives them from the clock, which may be set.
 START_TOLERANCE_S = 3.0
+# Letters of the state of a process that has ended. Of a zombie, only the exit code is left, for its parent to collect.
+ENDED = ("Z", "X", "x")
 # A worker on another machine that shares the folder counts as alive if its heartbeat is this recent.
 FRESH_HEARTBEAT_S = 15.0
 # Causes of failures that came from outside the run: someone or something ended its process.
@@ -90,14 +94,16 @@ def boot_id() -> str:
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """Return the identity of a living process, as {"pid", "create_time", "boot_id"}.
+    """Return the identity of a living process, as {"pid", "create_time", "boot_id", "start_ticks"}.
 
-    "create_time" is the start time in unix seconds.
+    "create_time" is the start time in unix seconds. "start_ticks" is the start in clock ticks since the boot; None if this system
+    does not tell it.
 
     Raises:
         psutil.NoSuchProcess: the process has ended.
     """
-    return {"pid": pid, "create_time": psutil.Process(pid).create_time(), "boot_id": boot_id()}
+    ticks, _ = _ticks_and_letter(pid)
+    return {"pid": pid, "create_time": psutil.Process(pid).create_time(), "boot_id": boot_id(), "start_ticks": ticks}
 
 
 def is_alive(process: dict[str, Any]) -> bool:
@@ -109,12 +115,35 @@ def is_alive(process: dict[str, Any]) -> bool:
     if process.get("boot_id") != boot_id():
         return False
     try:
-        candidate = psutil.Process(int(process["pid"]))
+        pid = int(process["pid"])
+        if process.get("start_ticks") is not None:
+            ticks, letter = _ticks_and_letter(pid)
+            return ticks == process["start_ticks"] and letter not in ENDED
+        candidate = psutil.Process(pid)
         same = abs(candidate.create_time() - float(process["create_time"])) < START_TOLERANCE_S
-        # A zombie has ended; its parent has not collected the exit code yet.
         return bool(same and candidate.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
+
+
+def _ticks_and_letter(pid: int) -> tuple[int | None, str]:
+    """Return a process's start in clock ticks since the boot, and the letter of its state; (None, "") if they are not known."""
+    try:
+        # The name of the program, in parentheses, is the only field that may contain spaces.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(fields[19]), fields[0]
+    except (OSError, IndexError, ValueError):
+        return None, ""
+
+
+def is_working(folder: RunFolder, process: dict[str, Any]) -> bool:
+    """Return True if a worker still computes a run.
+
+    Args:
+        folder: folder of the run. Its lock tells of workers whose process ids have no meaning here, as in another container.
+        process: content of process.json, which describes the latest attempt.
+    """
+    return locks.is_held(folder.lock) or is_alive(process)
 
 
 def modified(path: Path) -> float | None:
@@ -177,12 +206,12 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     attempt, device = int(process.get("attempt", 1)), str(process.get("device", ""))
     beat = modified(folder.heartbeat) or 0.0
-    elsewhere = process.get("boot_id") != boot_id() and time.time() - beat < FRESH_HEARTBEAT_S
+    elsewhere = process.get("boot_id") != boot_id() and abs(time.time() - beat) < FRESH_HEARTBEAT_S
     started = process.get("started")
     ended = read_json(folder.exit_json)
     if (ended or {}).get("attempt") != attempt:
         ended = None
-    if ended is None and (elsewhere or is_alive(process)):
+    if ended is None and (is_working(folder, process) or elsewhere):
         news = modified(folder.events) or float(process.get("started", beat))
         status = "stopping" if folder.request("stop").exists() else "running"
         return RunState(status, "", started, int(process["pid"]), max(0.0, time.time() - news), can_stop=True, attempt=attempt,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -22,13 +21,24 @@ from typing import Any
 
 import psutil
 
-from engine.errors import RampartError
-from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes
-from engine.run import device
+from engine.errors import RampartError, RunError
+from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes, sync
+from engine.run import device, locks
 from engine.run.folder import RunFolder, read_json, run_ids
 from engine.run.launcher import Launcher, LocalLauncher, Start
 from engine.run.queue import Queue, read_queue
-from engine.run.state import FRESH_HEARTBEAT_S, KILLED_BY, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
+from engine.run.state import (
+    FRESH_HEARTBEAT_S,
+    KILLED_BY,
+    boot_id,
+    compute,
+    identity,
+    is_alive,
+    is_waiting,
+    is_working,
+    modified,
+    outcome,
+)
 from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
 
 POLL_S = 0.2
@@ -104,19 +114,21 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
 class Supervisor:
     """A supervisor, which assigns devices to the queued runs of one folder. `run` calls `tick` repeatedly."""
 
-    def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
-                 idle_s: float = IDLE_S, after_tick: Callable[[bool], bool] = lambda changed: False) -> None:
+    def __init__(self, runs: Path, *, lock: locks.Lock | None = None, launcher: Launcher | None = None,
+                 cpu_slots: int = device.CPU_SLOTS, idle_s: float = IDLE_S,
+                 after_tick: Callable[[bool], bool] = lambda changed: False) -> None:
         """Create a supervisor.
 
         Args:
             runs: folder of all runs.
+            lock: the lock of the folder. `run` returns when the folder is replaced by another. None to run without a lock.
             launcher: the launcher that starts the workers; None for a `LocalLauncher`.
             cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. Runs of
                 studies that use a single thread may use as many CPU cores as there are.
             idle_s: idle seconds before `run` returns.
             after_tick: function that is called after every tick with the result of the tick. It returns True if it did something.
         """
-        self.runs = runs
+        self.runs, self.lock = runs, lock
         self.after_tick = after_tick
         self.launcher = launcher or LocalLauncher()
         self.cpu_slots = cpu_slots
@@ -132,11 +144,14 @@ class Supervisor:
         self._record = runs / "control" / "supervisor.json"
 
     def run(self) -> None:
-        """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds."""
+        """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds.
+
+        Return at once if the runs folder has been deleted or replaced by another, which this supervisor's lock does not protect.
+        """
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         eager_until = last_work + EAGER_S
-        while True:
+        while self.lock is None or self.lock.is_in_place():
             started = time.process_time()
             did = self.tick()
             pause = pause_after(time.process_time() - started)
@@ -209,7 +224,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(worker.process["pid"]), signal.SIGKILL)
         code = worker.child.poll() if worker.child is not None else None
-        if code is None and (worker.child is not None or is_alive(worker.process)):
+        if code is None and (worker.child is not None or is_working(worker.folder, worker.process)):
             return False
         if worker.folder.path.is_dir():  # if the user has deleted the run, only its device is freed
             self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
@@ -235,7 +250,9 @@ class Supervisor:
             status, cause = cause_of(code, folder, ran_out_of_memory)
         else:
             status, cause, _ = outcome(folder, process, None)
-        atomic_write_json(folder.exit_json, {
+        with contextlib.suppress(OSError):
+            sync(folder.events)  # a killed worker has not done so
+        folder.write_json(folder.exit_json, {
             "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
             "last_lines": folder.last_lines(LAST_LINES)})
         if status == "stopped":
@@ -258,7 +275,7 @@ class Supervisor:
             if ended.get("status") == "finished":
                 self._over.add(folder.id)
             return None
-        if is_alive(process):
+        if is_working(folder, process):
             self.workers[folder.id] = Worker(folder, process, None, oom_kills())
             return None
         foreign = process.get("boot_id") != boot_id()
@@ -295,6 +312,12 @@ class Supervisor:
             return self._taken(run)
         if time.monotonic() < self._not_before.get(run.folder.id, 0.0):
             return FAILED_TO_START
+        if locks.is_held(run.folder.lock):
+            return "Its last worker has not ended yet."
+        try:
+            run.folder.check_files()
+        except RunError as problem:
+            return str(problem)
         space = free_bytes(self.runs)
         return "" if space >= LEAST_FREE_BYTES else (
             f"The disk has only {space / 2**20:.0f} MB free. Runs start when it has {LEAST_FREE_BYTES // 2**20} MB.")
@@ -380,19 +403,9 @@ class trouble_is_logged:
         return True
 
 
-def take_lock(runs: Path) -> int | None:
-    """Take the lock of the folder `runs`. Only one supervisor can hold this lock at a time.
-
-    Returns:
-        The open file descriptor of the lock, or None if another supervisor holds the lock.
-    """
-    descriptor = os.open(runs / "control" / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+def take_lock(runs: Path) -> locks.Lock | None:
+    """Take the lock of the folder `runs`, or return None if another supervisor holds it. Only one supervisor can hold it."""
+    return locks.take(runs / "control" / "supervisor.lock", patience_s=0.0)
 
 
 def main(arguments: list[str] | None = None,
@@ -411,8 +424,9 @@ def main(arguments: list[str] | None = None,
     options = parser.parse_args(arguments)
     runs = options.runs.absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
-    lock = take_lock(runs)
-    if lock is None:
-        return
-    Supervisor(runs, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=after_tick(runs)).run()
+    while (runs / "control").is_dir() and (lock := take_lock(runs)) is not None:
+        Supervisor(runs, lock=lock, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=after_tick(runs)).run()
+        if lock.is_in_place():
+            return
+        lock.close()  # the runs folder has been replaced: begin again on the new one
 

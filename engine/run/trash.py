@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunError
-from engine.files import atomic_write_json, sync_directory
+from engine.files import atomic_write_json, sync
 from engine.run.bulk import Outcome, each
 from engine.run.folder import ID_PATTERN, RunFolder, check_id, read_json, run_ids
 from engine.run.state import compute
@@ -211,9 +211,9 @@ def _put(runs: Path | str, run_id: str) -> str:
     size = size_of(here)
     try:
         there.parent.mkdir(exist_ok=True)
-        atomic_write_json(here / RECORD, {"at": time.time()})
+        atomic_write_json(here / RECORD, {"at": time.time()}, inside=here)
         here.rename(there)
-        sync_directory(there.parent)
+        sync(there.parent)
     except OSError as problem:
         raise RunError(f"Run {run_id} could not be moved to {there.parent} ({problem.strerror}); make both folders writable, and "
                        "try again.") from None
@@ -227,7 +227,7 @@ def _restore(runs: Path | str, run_id: str) -> str:
     try:
         there.rename(here)
         (here / RECORD).unlink(missing_ok=True)
-        sync_directory(here.parent)
+        sync(here.parent)
     except OSError as problem:
         raise RunError(f"Run {run_id} could not be moved to {here.parent} ({problem.strerror}); make both folders writable and "
                        "move a folder of that name away, and try again.") from None

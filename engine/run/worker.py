@@ -21,23 +21,31 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
-from engine.files import atomic_write_json
+from engine.files import atomic_write_bytes, make_folder, touch
+from engine.run import locks
 from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, read_json
-from engine.run.session import RESERVE_BYTES, Session, is_disk_full
+from engine.run.locks import Lock
+from engine.run.session import GONE, RESERVE_BYTES, Session, is_disk_full
 
 HEARTBEAT_S = 2.0
 LOOPS = {"search": "engine.run.loop_search", "retrain": "engine.run.loop_retrain", "attack": "engine.run.loop_attack"}
 # Exit codes for shells and other launchers; ended.json has the message.
-FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY = 0, 1, 3, 4, 5, 6
+FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY, NOT_ITS_FOLDER = 0, 1, 3, 4, 5, 6, 7
 
 
-def beat(path: Path) -> None:
-    """Start a thread that touches the heartbeat file every two seconds until the process ends."""
+def beat(session: Session) -> None:
+    """Start a thread that touches the heartbeat file every two seconds until the process ends.
+
+    The thread ends the process if the run's folder is no longer its own.
+    """
     def forever() -> None:
         while True:
-            with contextlib.suppress(OSError):  # on a full disk or in a removed folder, the run's loop fails and reports it
-                path.touch()
+            if session.folder_is_gone:
+                print(GONE.format(session.folder.id), file=sys.stderr, flush=True)
+                end_at_once(NOT_ITS_FOLDER)
+            with contextlib.suppress(OSError):  # on a full disk, the run's loop fails and reports it
+                touch(session.folder.heartbeat, session.folder.path)
             time.sleep(HEARTBEAT_S)
 
     threading.Thread(target=forever, name="heartbeat", daemon=True).start()
@@ -92,7 +100,8 @@ def reserve(folder: RunFolder) -> Path:
     """
     path = folder.results / ".reserve"
     if not path.exists():
-        path.write_bytes(os.urandom(RESERVE_BYTES))  # random, because a file system may not allocate blocks for zeros
+        # Random bytes, because a file system may not allocate blocks for zeros.
+        atomic_write_bytes(path, os.urandom(RESERVE_BYTES), inside=folder.path)
     return path
 
 
@@ -125,6 +134,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
     """
     try:
         load(session.kind).run(session)
+        session.check_folder()
         session.write(Finished(early=session.finished_early or None))
         session.close()
         return FINISHED, "finished", session.finished_early
@@ -145,13 +155,16 @@ def attempt(session: Session) -> tuple[int, str, str]:
 def leave(session: Session, status: str, cause: str) -> None:
     """Record the end of the attempt in results/ended.json, and write an alert if the attempt failed.
 
-    On a completely full disk, both may be impossible. Then only the exit code of the process shows the outcome.
+    On a completely full disk, both may be impossible. Then only the exit code of the process shows the outcome. In a folder that
+    is no longer the worker's own, nothing is written.
 
     Args:
         session: session of the attempt (start of the worker).
         status: "finished", "stopped" or "failed".
         cause: a sentence that explains the status; empty for "finished".
     """
+    if session.folder_is_gone:
+        return
     try:
         if status == "failed":
             (session.folder.results / ".reserve").unlink(missing_ok=True)
@@ -159,7 +172,7 @@ def leave(session: Session, status: str, cause: str) -> None:
             if session.has_events:
                 session.write(Alert(level="error", text=cause))
         session.close()
-        atomic_write_json(session.folder.ended_json, {
+        session.folder.write_json(session.folder.ended_json, {
             "attempt": session.attempt, "status": status, "cause": cause, "ended": time.time()})
     except OSError as problem:
         if not is_disk_full(problem):
@@ -167,15 +180,23 @@ def leave(session: Session, status: str, cause: str) -> None:
         print(f"results/ended.json could not be written: {problem}", file=sys.stderr, flush=True)
 
 
-def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
+def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int) -> int:
     """Run one attempt (start of the worker) and write results/ended.json at its end.
+
+    Args:
+        folder: folder of the run.
+        lock: the lock of the folder, which this process holds.
+        number: number of the attempt, from 1.
+        device: "cpu" or "cuda:N".
+        threads: number of CPU threads.
 
     Returns:
         The exit code for the process.
     """
-    folder.results.mkdir(exist_ok=True)
-    beat(folder.heartbeat)
-    session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)
+    folder.check_files()
+    make_folder(folder.results, folder.path)
+    session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads, lock=lock)
+    beat(session)
     session.stop.listen()
     stop_while_starting(session)
     try:
@@ -201,7 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line of the worker process, run the attempt, and return the exit code.
 
     Raises:
-        RunError: process.json does not record this attempt, which means that no supervisor started the process.
+        RunError: process.json does not record this attempt, which means that no supervisor started the process, or the attempt
+            has already ended.
     """
     parser = argparse.ArgumentParser(prog="python -m engine.run.worker", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
@@ -210,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--go", type=int, default=None, help="file descriptor that signals that process.json is written")
+    parser.add_argument("--lock", type=int, default=None, help="file descriptor that holds the lock of the run's folder")
     options = parser.parse_args(arguments)
     if not wait_for_go(options.go):
         return FINISHED
@@ -218,9 +241,24 @@ def main(arguments: list[str] | None = None) -> int:
     if recorded.get("attempt") != options.attempt:
         raise RunError(f"process.json must record attempt {options.attempt} before it starts, "
                        f"got {recorded.get('attempt')}; workers are started by the supervisor.")
+    lock = locks.take(folder.lock) if options.lock is None else Lock(folder.lock, options.lock)
+    if lock is None:
+        print(f"Another worker computes run {folder.id}, so this one has ended. A run has one worker at a time.", file=sys.stderr)
+        return NOT_ITS_FOLDER
+    if (read_json(folder.ended_json) or {}).get("attempt") == options.attempt:
+        raise RunError(f"Attempt {options.attempt} of run {folder.id} has already ended; resume the run for another attempt.")
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {options.attempt} of {folder.id}: pid {os.getpid()}, "
           f"{options.device}, {options.threads} thread(s)", flush=True)
-    return run(folder, number=options.attempt, device=options.device, threads=options.threads)
+    try:
+        code = run(folder, lock, number=options.attempt, device=options.device, threads=options.threads)
+    except Exception:
+        if lock.is_in_place():
+            raise
+        code = NOT_ITS_FOLDER
+    if lock.is_in_place():
+        return code
+    print(GONE.format(folder.id), file=sys.stderr)
+    return NOT_ITS_FOLDER
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from engine.errors import RampartError, RunError
-from engine.files import sync_directory
+from engine.files import sync
 from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
 from engine.run.state import compute
 from engine.study.folder import StudyFolder, study_ids
@@ -102,7 +102,7 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
                     requested.rename(root / "studies" / study_id)
                 (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
             StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
-        sync_directory(root)
+        sync(root)
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError) as problem:
         raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and {_named(source)} cannot be "
                        f"read ({_cause(problem)}); nothing was added.") from None
@@ -197,7 +197,7 @@ def _is_expected(name: str) -> bool:
 
 def _add_file(archive: tarfile.TarFile, folder: Path, name: str) -> None:
     path = folder / name
-    if path.exists():
+    if path.is_file():
         content = path.read_bytes()
         _add(archive, f"{folder.name}/{name}", _impersonal(name, content) if name.count("/") == 0 else content)
 
@@ -216,7 +216,7 @@ def _impersonal(name: str, content: bytes) -> bytes:
     if name == "run.json":
         record["command"] = re.sub(r" --runs \S+", "", str(record.get("command", "")))
         record["code"] = {**(record.get("code") or {}), "diff": ""}
-    for field in ("pid", "create_time", "boot_id", "platform"):
+    for field in ("pid", "create_time", "boot_id", "start_ticks", "platform"):
         record.pop(field, None)
     return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
 

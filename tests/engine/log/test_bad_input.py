@@ -203,7 +203,8 @@ def test_a_deleted_folder_found_by_looking_at_that_run_only(ids: dict[str, str],
     assert set(log.runs()["id"]) == set(ids.values()) - {ids["running"]}
 
 
-@pytest.mark.parametrize(("how", "steps"), [("cut", 3), ("replaced", 40), ("rewritten in place", 40), ("gone", 0)])
+@pytest.mark.parametrize(("how", "steps"), [("cut", 3), ("cut and grown", 40), ("replaced", 40), ("rewritten in place", 40),
+                                            ("gone", 0)])
 def test_another_events_file_resets_the_run(tmp_path: Path, how: str, steps: int) -> None:
     events = EventsFile(write_run_json(tmp_path / "runs", RUN, "search"))
     write_search_steps(events, 12)
@@ -214,6 +215,12 @@ def test_another_events_file_resets_the_run(tmp_path: Path, how: str, steps: int
     if how == "cut":  # the same beginning, so only the length tells
         kept = [line for line in events.path.read_text().splitlines(keepends=True) if json.loads(line).get("step", 0) <= 3]
         events.path.write_text("".join(kept))
+    elif how == "cut and grown":  # as after a power cut: the same file with the same beginning, and longer than before
+        kept = [line for line in events.path.read_text().splitlines(keepends=True) if json.loads(line).get("step", 0) <= 3]
+        events.path.write_text("".join(kept))
+        again = [line for line in other.path.read_text().splitlines(keepends=True) if json.loads(line).get("step", 0) > 3]
+        with events.path.open("a") as file:
+            file.writelines(again)
     elif how == "replaced":
         other.path.rename(events.path)
     elif how == "rewritten in place":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.run.event_kinds import Metric, Progress, Resumed
-from engine.run.events import EventWriter, read_events
+from engine.run.events import EventWriter, has_lines_until, read_events
 
 PROGRESS = Progress(phase="search", done=0, total=1)
 
@@ -73,3 +73,17 @@ def test_a_reader_goes_on_where_it_was(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'"}\n')
     assert [event["event"] for event in read_events(path, offset)[0]] == ["c"]
+
+
+def test_missing_lines_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert has_lines_until(path, 0) and not has_lines_until(path, 1)
+    writer = EventWriter(path, "a-run", 1)
+    writer.write(PROGRESS, step=0, epoch=0)
+    length = writer.sync()
+    writer.close()
+    assert length == path.stat().st_size and has_lines_until(path, length)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:-1] + b"\x00", b""):
+        path.write_bytes(damaged)
+        assert not has_lines_until(path, length)

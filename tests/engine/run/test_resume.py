@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def same(one: Any, other: Any, path: str = "") -> None:
     elif isinstance(one, dict):
         assert list(one) == list(other), path
         for key in one:
-            if key != "seconds":
+            if key not in ("seconds", "events_bytes"):
                 same(one[key], other[key], f"{path}.{key}")
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(other), path
@@ -185,3 +186,52 @@ def test_killing_the_supervisor_hurts_nobody(runs: Path, whole: dict[str, str]) 
     until(lambda: read_json(RunFolder(runs, run_id).exit_json), "exit.json by the successor")
     assert requests.status(runs, run_id).attempt == 1
     same(results(runs, whole["search"]), results(runs, run_id))
+
+
+# Python runs this module at its start. It records how long each file was when it was last flushed to disk.
+RECORD_FLUSHES = """
+import json, os
+
+flush, flushed = os.fsync, {}
+
+def fsync(descriptor):
+    flush(descriptor)
+    flushed[os.readlink(f"/proc/self/fd/{descriptor}")] = os.fstat(descriptor).st_size
+    with open(f"{os.environ['FLUSHES']}.new", "w") as file:
+        json.dump(flushed, file)
+    os.replace(f"{os.environ['FLUSHES']}.new", os.environ["FLUSHES"])
+
+os.fsync = fsync
+"""
+
+
+def cut_the_power(runs: Path, run_id: str, flushes: Path) -> int:
+    """Kill the worker, and cut off the events that it never flushed to disk. Return the number of bytes that are lost."""
+    folder = RunFolder(runs, run_id)
+    os.kill(until(lambda: requests.status(runs, run_id).pid, "a worker"), signal.SIGKILL)
+    until_status(runs, run_id, "failed")
+    kept, size = (read_json(flushes) or {}).get(str(folder.events), 0), folder.events.stat().st_size
+    os.truncate(folder.events, kept)
+    return size - kept
+
+
+@pytest.mark.parametrize("kind", ["search", pytest.param("retrain", marks=pytest.mark.slow),
+                                  pytest.param("attack", marks=pytest.mark.slow)])
+def test_a_power_cut_loses_no_event_before_a_checkpoint(runs: Path, whole: dict[str, str], kind: str, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, flushes = {"search": None, "retrain": whole["search"], "attack": whole["retrain"]}[kind], tmp_path / "flushes.json"
+    (tmp_path / "sitecustomize.py").write_text(RECORD_FLUSHES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("FLUSHES", str(flushes))
+    with processes_of(tmp_path / "runs") as folder:
+        shutil.copytree(runs, folder, ignore=shutil.ignore_patterns("control", "supervisor.log"))
+        (run_id,) = requests.submit(folder, kind, CHANGES[kind] | {"threads": 1}, method="arnas", preset="smoke", parent=parent)
+        lost = 0
+        for step in (3, 8):
+            until_step(folder, run_id, step)
+            lost += cut_the_power(folder, run_id, flushes)
+            requests.resume(folder, run_id)
+        until_status(folder, run_id, "finished")
+        assert lost > 0
+        assert [event["text"] for event in events_of(folder, run_id, "alert")] == []
+        same(results(runs, whole[kind]), results(folder, run_id))

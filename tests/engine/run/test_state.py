@@ -70,7 +70,17 @@ def test_a_zombie_is_dead(tmp_path: Path) -> None:
 
 def test_a_pid_that_was_given_to_another_process_is_not_the_worker(tmp_path: Path) -> None:
     mine = identity(os.getpid())
-    assert compute(a_run(tmp_path, process={**mine, "create_time": mine["create_time"] - 60})).status == "failed"
+    assert compute(a_run(tmp_path, process={**mine, "start_ticks": mine["start_ticks"] - 1})).status == "failed"
+    older = {**mine, "start_ticks": None, "create_time": mine["create_time"] - 60}  # as an older version recorded it
+    assert compute(a_run(tmp_path, PARENT, process=older)).status == "failed"
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_step_of_the_clock_makes_no_living_worker_failed(tmp_path: Path, seconds: float) -> None:
+    """The start time that the system tells is the start in ticks plus the time of the boot, which moves with the clock."""
+    mine = identity(os.getpid())
+    assert compute(a_run(tmp_path, process={**mine, "create_time": mine["create_time"] + seconds})).status == "running"
+    assert compute(a_run(tmp_path, PARENT, process={**gone(), "create_time": mine["create_time"]})).status == "failed"
 
 
 def test_a_restarted_host_is_the_cause(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_the_same_trouble_is_logged_once(runs: Path, capsys: pytest.CaptureFixtu
 def test_only_one_supervisor_and_it_ends_when_idle(runs: Path) -> None:
     lock = take_lock(runs)
     assert lock is not None and take_lock(runs) is None
-    os.close(lock)
+    lock.close()
     (runs / "control" / "supervisor.json").unlink()
     for _ in range(3):
         requests.ensure_supervisor(runs)

@@ -1,0 +1,100 @@
+"""Locks on files. The kernel releases a lock when its process ends, however it ends, so a crash leaves nothing behind.
+
+A lock is an `flock`: it holds for all processes of a machine, also for those in other containers that see the same folder, whose
+process ids mean nothing to each other. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+
+PATIENCE_S = 2.0  # a reader that looks whether a lock is held holds it itself, for some microseconds
+PAUSE_S = 0.01
+
+
+class Lock:
+    """An exclusive lock on a file, held until `close` is called or the process ends.
+
+    Attributes:
+        path: path of the locked file.
+        descriptor: file descriptor that holds the lock. A child process that inherits it holds the lock as well.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """Create the object for a lock that `descriptor` holds. `take` takes a new lock.
+
+        A descriptor that a parent process has passed on is not passed on again.
+        """
+        self.path, self.descriptor = path, descriptor
+        os.set_inheritable(descriptor, False)
+        status = os.fstat(descriptor)
+        self._file = status.st_dev, status.st_ino
+
+    def is_in_place(self) -> bool:
+        """Return True if the locked file is still the one at its path.
+
+        If not, its folder has been deleted, moved or replaced, and the lock protects nothing any more.
+        """
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
+
+    def close(self) -> None:
+        """Release the lock, unless a child process holds it as well."""
+        os.close(self.descriptor)
+
+
+def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
+    """Lock a file, which is created if it does not exist. Return None if another process holds the lock.
+
+    Args:
+        path: path of the file.
+        patience_s: number of seconds to wait for the lock.
+
+    Raises:
+        OSError: the file cannot be opened or is a symbolic link, or its file system knows no locks.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        try:
+            lock = Lock(path, descriptor) if _flock(descriptor, fcntl.LOCK_EX) else None
+        except OSError:
+            os.close(descriptor)
+            raise
+        if lock is not None and lock.is_in_place():
+            return lock
+        os.close(descriptor)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(PAUSE_S)
+
+
+def is_held(path: Path) -> bool:
+    """Return True if a process holds the lock on a file. The file does not have to exist."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _flock(descriptor, fcntl.LOCK_SH)
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
