@@ -57,5 +57,8 @@ def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
-    """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`)."""
-    atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`).
+
+    Half of a surrogate pair, which UTF-8 cannot store, becomes a question mark.
+    """
+    atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="replace"))

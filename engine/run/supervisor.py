@@ -20,9 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from engine.errors import RampartError
 from engine.files import atomic_write_json, free_bytes
 from engine.run import device
 from engine.run.admission import LEAST_FREE_BYTES
@@ -132,23 +129,42 @@ class Supervisor:
 
     def run(self) -> None:
         """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds."""
-        atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
+        self._unregister()  # the record is that of an earlier supervisor
         while True:
             started = time.process_time()
-            did = self.tick()
+            self._register()
+            did = self._work()
             pause = pause_after(time.process_time() - started)
-            if self.after_tick(did) or did or self.workers:
+            if did or self.workers:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > self.idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
                 # removed finds every request of a client that still saw this supervisor.
-                self._record.unlink(missing_ok=True)
-                if not (self.tick() or self.after_tick(True)):
+                self._unregister()
+                if not self._work(True):
                     return
-                atomic_write_json(self._record, identity(os.getpid()))
                 last_work = time.monotonic()
             time.sleep(pause)
+
+    def _register(self) -> None:
+        """Write the record by which clients find this supervisor, unless it is there. A full disk does not end the supervisor."""
+        if not self._record.exists():
+            with trouble_is_logged("supervisor.json"):
+                atomic_write_json(self._record, identity(os.getpid()))
+
+    def _unregister(self) -> None:
+        with trouble_is_logged("supervisor.json"):
+            self._record.unlink(missing_ok=True)
+
+    def _work(self, changed: bool = False) -> bool:
+        """Call `tick` and `after_tick`, and return True if one of them did something. An error is logged and ends neither."""
+        did = more = False
+        with trouble_is_logged("supervisor"):
+            did = self.tick()
+        with trouble_is_logged("studies"):
+            more = self.after_tick(did or changed)
+        return did or more
 
     def tick(self) -> bool:
         """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started."""
@@ -352,10 +368,9 @@ def _has_ended(folder: RunFolder) -> bool:
 
 
 class trouble_is_logged:
-    """A context manager that logs expected errors to supervisor.log and suppresses them.
+    """A context manager that logs errors to supervisor.log and suppresses them, so that only a signal ends the supervisor.
 
-    It keeps the supervisor alive if one run is broken or the disk is full, so that other runs can continue. An error that repeats
-    is logged only once.
+    If one run is broken or the disk is full, other runs can continue. An error that repeats is logged only once.
     """
 
     _said: dict[str, str] = {}
@@ -367,13 +382,14 @@ class trouble_is_logged:
         return None
 
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
-        if not isinstance(problem, (RampartError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
+        if not isinstance(problem, Exception):
             return False
         # Messages are compared without the path, because the name of a temporary file changes each time.
         gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         if self._said.get(self.name) != gist:
-            self._said[self.name] = gist
-            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # the log is on the full disk as well
+                print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
+                self._said[self.name] = gist
         return True
 
 
