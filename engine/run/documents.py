@@ -31,7 +31,14 @@ def _of(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, types)
 
 
+def _is_settings(value: Any) -> bool:
+    """Return True for an object whose values are plain or lists of plain values, as all settings are."""
+    return isinstance(value, dict) and all(not isinstance(part, (dict, list)) for one in value.values()
+                                           for part in (one if isinstance(one, list) else [one]))
+
+
 TEXT = Kind(_of(str), "text")
+SETTINGS = Kind(_is_settings, "an object of settings, each a plain value or a list")
 OBJECT = Kind(_of(dict), "an object")
 FLAG = Kind(_of(bool), "true or false")
 TIME = Kind(is_time, "unix seconds")
@@ -49,7 +56,7 @@ VERSION = Kind(lambda value: is_whole(value, SCHEMA, SCHEMA), f"{SCHEMA}")
 # {name of a file: {field, or path in nested objects: type}}. A field that is absent or null is not checked here.
 FIELDS: dict[str, dict[str, Kind]] = {
     "run.json": {
-        "schema": VERSION, "id": TEXT, "kind": RUN_KIND, "config": OBJECT, "created": TIME, "split_seed": SEED, "method": TEXT,
+        "schema": VERSION, "id": TEXT, "kind": RUN_KIND, "config": SETTINGS, "created": TIME, "split_seed": SEED, "method": TEXT,
         "title": TEXT, "preset": TEXT, "parent": TEXT, "command": TEXT, "code": OBJECT, "packages": OBJECT, "study": OBJECT,
         "imported": OBJECT, "children_of_chain": Kind(_list_of(_of(str)), "a list of ids"),
         # the settings that are read before a worker validates the whole configuration
