@@ -193,5 +193,9 @@ def atomic_write_bytes(path: Path, data: bytes | memoryview, *, inside: Path | N
 
 
 def atomic_write_json(path: Path, value: Any, *, inside: Path | None = None) -> None:
-    """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`)."""
-    atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), inside=inside)
+    """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`).
+
+    Half of a surrogate pair, which UTF-8 cannot store, becomes a question mark.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    atomic_write_bytes(path, text.encode(errors="replace"), inside=inside)

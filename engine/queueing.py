@@ -253,7 +253,7 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
                 active.append(folder)
             elif time.time_ns() - max(stamps) > 1_000_000_000:  # a later change can have the same time stamp as a recent one
                 _over[path] = stamps
-        except (RunError, TypeError, ValueError):
+        except Exception:  # noqa: BLE001 - the page of the run says what is wrong with it
             continue
     return in_order(waiting, decisions), active
 

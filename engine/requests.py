@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engine.command import changes_of, command_of
 from engine.config import PRESETS, AttackConfig, RetrainConfig, RunConfig
@@ -23,7 +23,8 @@ from engine.files import make_folder, touch
 from engine.registry import unknown_name
 from engine.run import admission, provenance
 from engine.run.chain import followers, inherited
-from engine.run.folder import SCHEMA, RunFolder, free_id, read_json
+from engine.run.documents import SCHEMA
+from engine.run.folder import RunFolder, free_id, read_json
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.publishing import publish
@@ -245,12 +246,20 @@ def ensure_supervisor(runs: Path | str) -> None:
     is_starting = any(one.runs == runs and time.monotonic() - one.at < STARTING_S for one in _started)
     if is_starting or is_alive(_supervisor_record(runs)):
         return
-    with (runs / "supervisor.log").open("ab") as log:
+    with _log_of_supervisor(runs) as log:
         # Two processes may start two supervisors at the same time. The one that does not get the file lock exits.
         process = subprocess.Popen(
             [sys.executable, "-m", "engine.background", "--runs", str(runs)], stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=Path(__file__).resolve().parents[1])
     _started.append(_Started(runs, time.monotonic(), process))
+
+
+def _log_of_supervisor(runs: Path) -> IO[bytes]:
+    """Open supervisor.log, or nothing if it cannot be written: a supervisor without a log is better than none."""
+    try:
+        return (runs / "supervisor.log").open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def supervisor_pid(runs: Path | str) -> int | None:

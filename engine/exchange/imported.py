@@ -26,9 +26,10 @@ from engine.errors import RunError
 from engine.exchange.reading import Reading, epochs_in, genotype_in, read_text, unreadable
 from engine.files import atomic_write_json, sync
 from engine.run import admission, provenance
+from engine.run.documents import SCHEMA
 from engine.run.event_kinds import Alert, DerivedGenotype, Finished, Progress
 from engine.run.events import EventWriter
-from engine.run.folder import SCHEMA, RunFolder, free_id
+from engine.run.folder import RunFolder, free_id
 
 METHOD = PRESET = "imported"  # shown instead of the name of a method and of a preset
 _RENAMED = ("The file has the cell names of DSARA's public code: its robust cell was read as accurate (before the second "

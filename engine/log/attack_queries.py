@@ -125,7 +125,8 @@ class AttackQueries(Index):
                        coalesce((e.fields ->> 'epsilon')::double, d.epsilon) as epsilon,
                        coalesce(e.network, d.network, f.run) as network, coalesce(e.checkpoint, '') as checkpoint,
                        coalesce(e.preprocessing::varchar, '') as preprocessing,
-                       (s.config ->> 'seed')::integer as search_seed, (r.config ->> 'seed')::integer as retrain_seed,
+                       try_cast(s.config ->> 'seed' as integer) as search_seed,
+                       try_cast(r.config ->> 'seed' as integer) as retrain_seed,
                        n.parameters, n.macs, coalesce(n.genotype, '') as genotype, coalesce(n.hash, '') as genotype_hash,
                        coalesce(n.hand_made, '') as hand_made,
                        exists (select 1 from result w where w.number = f.number and w.attack = 'worst-case' and w.complete)

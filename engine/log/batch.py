@@ -79,9 +79,11 @@ class Batch:
         self.bytes += len(line)
         try:
             entry = read(parse(line))
-        except RunLogError as problem:
+            rows = () if entry is None or isinstance(entry[1], Progress) else entry[1].rows()
+        except Exception as problem:  # noqa: BLE001 - whatever is wrong with a line concerns this line only
             self.faults += 1
-            self.add("faults", (number, seq, f"Line at byte {seq} of events.jsonl was skipped: {problem}."))
+            told = str(problem) if isinstance(problem, RunLogError) else f"it must be an event, and is not ({problem!r:.100})"
+            self.add("faults", (number, seq, f"Line at byte {seq} of events.jsonl was skipped: {told}."))
             return
         self.events += 1
         if entry is None:
@@ -92,7 +94,7 @@ class Batch:
             self._fold_progress(number, seq, stamp, event)
         else:
             place = (number, seq, *stamp)
-            self.rows.setdefault(f"{event.table}_raw", []).extend([place + row for row in event.rows()])
+            self.rows.setdefault(f"{event.table}_raw", []).extend([place + row for row in rows])
 
     def _fold_progress(self, number: int, seq: int, stamp: Stamp, event: Progress) -> None:
         key = (number, stamp.attempt, event.phase)
@@ -112,6 +114,14 @@ class Batch:
         for row in con.execute("select * from progress where number = ?", [number]).fetchall():
             record = dict(zip(_PROGRESS, row, strict=True))
             self.progress.setdefault((number, record["attempt"], record["phase"]), record)
+
+    def of(self, number: int) -> Batch:
+        """Return the part of this batch that belongs to one run."""
+        part = Batch()
+        part.rows = {table: kept for table, rows in self.rows.items() if (kept := [row for row in rows if row[0] == number])}
+        part.progress = {key: row for key, row in self.progress.items() if key[0] == number}
+        part.last_t = {number: self.last_t[number]} if number in self.last_t else {}
+        return part
 
     def changes(self) -> set[tuple[int, str]]:
         """Return pairs of a run's number and the name of a table to which `write` appends rows of this run."""

@@ -22,7 +22,7 @@ from engine.errors import RunError
 from engine.files import open_to_read
 from engine.log import schema
 from engine.log.batch import Batch, insert
-from engine.run.folder import RunFolder, run_ids
+from engine.run.folder import RunFolder, damage, run_ids
 from engine.run.marks import MARKS, readable_marks
 
 CHUNK_BYTES = 8 << 20
@@ -143,7 +143,7 @@ class Ingester:
             if name in known and known[name][1] == stamp:
                 continue
             fresh += name not in known
-            rows.append((known[name][0] if name in known else fresh, name, stamp, *document_row(RunFolder(self.root, name))))
+            rows.append((known[name][0] if name in known else fresh, name, stamp, *readable_row(RunFolder(self.root, name))))
         return rows
 
     def _write_documents(self, rows: list[tuple[Any, ...]]) -> None:
@@ -208,14 +208,30 @@ class Ingester:
         self.batch, self.moved = Batch(), {}
         if not moved:
             return
-        with self._transaction(batch.changes()):
-            batch.write(self.con)
-            for number, position in moved.items():
-                latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
-                position.last_t = max(latest, default=None)
-            self._write_positions(list(moved.values()), batch.changes())
+        self._store(batch, moved)
         self.report.events += batch.events
         self.report.faults += batch.faults
+
+    def _store(self, batch: Batch, moved: dict[int, Position]) -> None:
+        """Write the rows of some runs and their positions. If rows of a run cannot be stored, only a fault is stored for it."""
+        try:
+            with self._transaction(batch.changes()):
+                batch.write(self.con)
+                for number, position in moved.items():
+                    latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
+                    position.last_t = max(latest, default=None)
+                self._write_positions(list(moved.values()), batch.changes())
+        except duckdb.Error:
+            raise  # the index as a whole cannot be written
+        except Exception as problem:  # noqa: BLE001 - trouble of one run must not reach the others
+            parts = {number: batch.of(number) for number in moved}
+            if len(parts) == 1:
+                (number, position), = moved.items()
+                parts = {number: Batch()}
+                parts[number].add("faults", (number, position.bytes_done, "Lines of events.jsonl before byte "
+                                             f"{position.bytes_done} were skipped: they could not be stored ({problem!r:.200})."))
+            for number, part in parts.items():
+                self._store(part, {number: moved[number]})
 
     def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
         """Record how far each events.jsonl has been read.
@@ -286,6 +302,14 @@ def stamp_of(path: Path | str) -> str:
     except OSError:
         return ""
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+
+
+def readable_row(folder: RunFolder) -> tuple[Any, ...]:
+    """Return the result of `document_row`. Whatever is wrong with the run becomes its problem, so that others are still read."""
+    try:
+        return document_row(folder)
+    except Exception as problem:  # noqa: BLE001 - see above
+        return (*(None,) * 12, damage(folder.id, problem), "", "", False)
 
 
 def document_row(folder: RunFolder) -> tuple[Any, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
 from engine.attack.verdict import Verdict
-from engine.errors import RunLogError
+from engine.errors import RunLogError, shortened
 from engine.run.event import Count, Event, Finding, MaybeReal, MaybeString, Real, String
 from engine.run.event_fields import (
     Flag,
@@ -16,9 +16,33 @@ from engine.run.event_fields import (
     Part,
     WholeNumber,
 )
+from engine.run.values import is_number, is_text, is_whole
 
 SINGLE, BATCH = 1, 64  # images per pass for which latencies are measured
 _ROUNDING = 1e-9
+# The types of the conditions that tables and pages compute with. Other conditions are only shown.
+_CONDITIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epsilon": (is_number, "a number"), "step_size": (is_number, "a number"), "images": (is_whole, "a whole number"),
+    "seed": (is_whole, "a whole number"),
+    **dict.fromkeys(("dataset", "norm", "images_hash", "mode", "attack", "maker", "source"), (is_text, "text"))}
+_OF_PROTOCOL = ("dataset", "norm", "epsilon", "images", "images_hash", "seed", "mode", "attacks")
+
+
+def _check_conditions(fields: Mapping[str, Any]) -> None:
+    """Check the types of the conditions of a result or of a protocol, and of the attacks that they list.
+
+    Raises:
+        RunLogError: a condition has another type.
+    """
+    for name, (fits, words) in _CONDITIONS.items():
+        if (value := fields.get(name)) is not None and not fits(value):
+            raise RunLogError(f"{name} in fields must be {words}, got {shortened(value)}")
+    for listed in ("attacks", "parts"):
+        parts = fields.get(listed, [])
+        if not isinstance(parts, list) or not all(isinstance(part, dict) and is_text(part.get("attack")) for part in parts):
+            raise RunLogError(f"{listed} in fields must be a list of attacks, got {shortened(parts)}")
+        for part in parts:
+            _check_conditions(part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +66,9 @@ class AttackResult(Event):
     part_of: Annotated[MaybeString, "Suite that the attack is a part of."] = None
 
     def check(self) -> None:
-        """Check that 0 <= low <= accuracy <= high <= 1, up to rounding."""
+        """Check that 0 <= low <= accuracy <= high <= 1, up to rounding, and the types of the conditions."""
         low, accuracy, high = self.low, self.accuracy, self.high
+        _check_conditions(self.fields or {})
         if not -_ROUNDING <= low <= accuracy + _ROUNDING <= high + 2 * _ROUNDING <= 1 + 3 * _ROUNDING:
             raise RunLogError(f"low <= accuracy <= high must be fractions in 0..1, got {low}, {accuracy}, {high}")
 
@@ -60,6 +85,12 @@ class EvaluationBegun(Event):
     network: Annotated[String, "Hash of the network's weights."]
     checkpoint: Annotated[String, "Checkpoint of the retraining that was attacked: best or last."]
     preprocessing: Annotated[Mapping[str, Any], JsonObject(), "The network's normalisation, mean and std; empty for none."]
+
+    def check(self) -> None:
+        """Check that the protocol has all its fields, with the right types."""
+        if absent := [name for name in _OF_PROTOCOL if self.fields.get(name) is None]:
+            raise RunLogError(f"fields must hold {', '.join(_OF_PROTOCOL)}, got none for {', '.join(absent)}")
+        _check_conditions(self.fields)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from engine.run.event_fields import (
     Cells,
     Column,
     FiniteNumber,
+    Moment,
     Number,
     Reader,
     Record,
@@ -41,7 +42,7 @@ Floats = Annotated[Array, Column("FLOAT[]")]
 class Stamp(NamedTuple):
     """The circumstances of an event: its time, the attempt (start of the worker) that wrote it, and the progress of the run."""
 
-    t: Annotated[Real, "Seconds since 1970."]
+    t: Annotated[float, Moment(), "Seconds since 1970."]
     attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Number of the worker start that wrote the event, from 1."]
     step: Annotated[Count, "Steps completed."]
     epoch: Annotated[Integer, "Epoch of the latest step, from 1; 0 before the first step."]

@@ -12,6 +12,7 @@ from engine.architecture.genotype import EDGES
 from engine.errors import RunLogError, shortened
 from engine.run.event_fields import Array, FieldType, Record, number_list
 
+LARGEST_WEIGHT = 1e30  # the run log stores architecture weights with 32 bits
 
 @dataclass(frozen=True)
 class SquareMatrix(FieldType):
@@ -51,7 +52,8 @@ class EdgeMatrix(FieldType):
             matrix = np.asarray(value)
         except ValueError:
             matrix = np.empty(0)
-        if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype.kind not in "fi" or not np.isfinite(matrix).all():
+        is_matrix = matrix.ndim == 2 and matrix.shape[1] == width and matrix.dtype.kind in "fi"
+        if not is_matrix or not (np.abs(matrix) < LARGEST_WEIGHT).all():
             raise RunLogError(f"{name} must be rows of {width} finite numbers, one row per edge, got {shortened(value)}")
         return matrix
 
@@ -74,7 +76,7 @@ class EdgeVector(FieldType):
 
         edges = len(record[self.like])
         vector = np.array([np.nan if item is None else item for item in number_list(name, value, edges)])
-        if edges != len(EDGES) or not np.isfinite(vector).all():
+        if edges != len(EDGES) or not (np.abs(vector) < LARGEST_WEIGHT).all():
             raise RunLogError(f"{name} must be {len(EDGES)} finite numbers, one per edge, got {shortened(value)}")
         return vector
 

@@ -17,6 +17,7 @@ from engine.architecture.genotype import Genotype
 from engine.attack.statistics import wilson
 from engine.errors import GenotypeError, RunLogError, shortened
 from engine.registry import unknown_name
+from engine.run.values import LATEST, flaw_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,6 +188,20 @@ class FiniteNumber(FieldType):
         return "finite number"
 
 
+class Moment(FieldType):
+    """A time in unix seconds, up to the year 5138."""
+
+    column_type = "DOUBLE"
+
+    def read(self, name: str, value: Any, record: Record) -> float:
+        if type(value) not in (float, int) or not 0 <= value <= LATEST:
+            raise RunLogError(f"{name} must be a time in unix seconds, got {shortened(value)}")
+        return float(value)
+
+    def __str__(self) -> str:
+        return "unix seconds"
+
+
 class Number(FieldType):
     """A number, or null for NaN."""
 
@@ -316,6 +331,8 @@ class JsonObject(FieldType):
     def read(self, name: str, value: Any, record: Record) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise RunLogError(f"{name} must be an object, got {shortened(value)}")
+        if flaw := flaw_in(value):
+            raise RunLogError(f"{name} must be as the worker writes it, and {flaw}")
         return value
 
     def cells(self, value: Mapping[str, Any] | None, event: object) -> Cells:

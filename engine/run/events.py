@@ -19,27 +19,35 @@ from engine.errors import RunLogError
 from engine.files import open_to_append, open_to_read, sync
 from engine.run.event import Event, Stamp
 from engine.run.event_kinds import header
+from engine.run.values import flaw_in_json
 
 _decode = json.JSONDecoder().decode  # `json.loads` without its options, which take time on every line
 
 
-def finite(value: Any) -> Any:
-    """Return `value` with every NaN and infinity replaced by None, at any depth, because JSON can store neither."""
+def storable(value: Any) -> Any:
+    """Return `value` with everything replaced that JSON or UTF-8 cannot store, at any depth.
+
+    NaN and infinity become None. Half of a surrogate pair becomes a question mark.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {storable(key): storable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [storable(item) for item in value]
     return value
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """Return an event's JSON object as one line of events.jsonl. NaN and infinity become null."""
+    """Return an event's JSON object as one line of events.jsonl. Values that cannot be stored are replaced (`storable`)."""
     try:
         text = json.dumps(record, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        text = json.dumps(finite(record), separators=(",", ":"), allow_nan=False)
+        text = ""
+    if not text or "\\ud" in text:  # escaped text holds a pair of surrogates for every rare character, or half of one
+        text = json.dumps(storable(record), separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
@@ -47,7 +55,7 @@ def parse(line: bytes) -> dict[str, Any]:
     """Return the JSON object in one line of events.jsonl. `engine.run.event_kinds.read` converts such an object to an event.
 
     Raises:
-        RunLogError: the line is not UTF-8, not JSON, or not a JSON object.
+        RunLogError: the line is not UTF-8, not JSON, not a JSON object, or holds half of a surrogate pair.
     """
     try:
         record = _decode(line.decode())
@@ -55,6 +63,8 @@ def parse(line: bytes) -> dict[str, Any]:
         raise RunLogError(f"a line must be one JSON object, and this is not ({problem})") from None
     if not isinstance(record, dict):
         raise RunLogError(f"a line must be one JSON object, got {type(record).__name__}")
+    if b"\\u" in line and (flaw := flaw_in_json(line, record)):  # the types of the fields check the numbers
+        raise RunLogError(f"a line must be as the worker writes it, and {flaw}")
     return record
 
 

@@ -16,7 +16,6 @@ Imports no torch.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
@@ -27,12 +26,12 @@ from typing import Any
 
 from engine.errors import RunError
 from engine.files import atomic_write_json, entry_that_is_no_plain_file, open_to_read
+from engine.run.documents import misfit
+from engine.run.values import flaw_in_json
 
 SCHEMA = 1
-# The kinds of run, as in `engine.config.run`. To import that takes longer than all other imports of the supervisor, for which the
-# user waits after a click on Launch.
-KINDS = ("search", "retrain", "attack")
 ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
+REMEDY = "restore the file or move the run's folder away"
 
 
 def check_id(run_id: object) -> str:
@@ -71,20 +70,28 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in the file `path`, or None if the file does not exist.
 
     Raises:
-        RunError: the file cannot be read or is not a JSON object.
+        RunError: the file cannot be read, is not a JSON object, or holds a value or a field that is not allowed
+            (`engine.run.values`, `engine.run.documents`).
     """
     try:
         with open_to_read(path) as file:
-            value = json.loads(file.read())
+            data = file.read()
+        value = json.loads(data)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as problem:
-        raise RunError(f"{_told(path)} must be a JSON object and cannot be read ({problem}); "
-                       "restore the file or move the run's folder away.") from None
+        raise _unusable(path, f"must be a JSON object and cannot be read ({problem})") from None
     if not isinstance(value, dict):
-        raise RunError(f"{_told(path)} must be a JSON object, got {type(value).__name__}; "
-                       "restore the file or move the run's folder away.")
+        raise _unusable(path, f"must be a JSON object, got {type(value).__name__}")
+    if flaw := flaw_in_json(data, value):
+        raise _unusable(path, f"must be as it was written, and {flaw}")
+    if wrong := misfit(path.name, value, _told(path)):
+        raise RunError(f"{wrong}; {REMEDY}.")
     return value
+
+
+def _unusable(path: Path, what: str) -> RunError:
+    return RunError(f"{_told(path)} {what}; {REMEDY}.")
 
 
 def _told(path: Path) -> str:
@@ -94,8 +101,14 @@ def _told(path: Path) -> str:
     return f"{path.name} of run {path.parent.name}"
 
 
+def damage(run_id: str, problem: Exception) -> str:
+    """Return a sentence about a run whose files have led to an unforeseen error. The other runs can then still be shown."""
+    told = f"{type(problem).__name__}: {problem}".encode(errors="replace").decode()
+    return f"The files of run {run_id} must be as they were written, and one has changed ({told:.200}); {REMEDY}."
+
+
 def check_run(run_id: str, run: Mapping[str, Any]) -> None:
-    """Check the types of all fields of a run.json, so that code that uses the fields needs no checks.
+    """Check the fields of a run.json, so that code that uses the fields needs no checks.
 
     Args:
         run_id: name of the run's folder. The id in run.json must be the same.
@@ -104,39 +117,14 @@ def check_run(run_id: str, run: Mapping[str, Any]) -> None:
     Raises:
         RunError: a field has the wrong type or value.
     """
-    config = run.get("config")
-    checks: list[tuple[str, Any, bool, str]] = [
-        ("schema", run.get("schema", SCHEMA), run.get("schema", SCHEMA) == SCHEMA, f"{SCHEMA}"),
-        ("id", run.get("id"), run.get("id") == run_id, f"{run_id!r}, as its folder"),
-        ("kind", run.get("kind"), run.get("kind") in KINDS, f"one of {', '.join(KINDS)}"),
-        ("config", config, isinstance(config, dict), "an object"),
-        ("created", run.get("created"), _is_number(run.get("created")), "unix seconds"),
-        ("split_seed", run.get("split_seed"), _is_whole(run.get("split_seed"), optional=True), "a whole number")]
-    checks += [(name, run.get(name), isinstance(run.get(name), (str, type(None))), "text")
-               for name in ("method", "title", "preset", "parent", "command")]
-    checks += [(name, run.get(name), isinstance(run.get(name), (kind, type(None))), expected) for name, kind, expected in (
-        ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"),
-        ("study", dict, "an object"))]
-    if isinstance(config, dict):  # the settings that are read before a worker validates the whole configuration
-        checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
-        checks += [(name, config.get(name), _is_whole(config.get(name), optional=True), "a whole number")
-                   for name in ("threads", "seed", "split_seed")]
-    for name, got, good, expected in checks:
-        if not good:
-            raise RunError(f"{name} in run.json of run {run_id} must be {expected}, got {got!r:.60}; "
-                           "restore the file or move the run's folder away.")
-    parent = run.get("parent")
-    if parent is not None and check_id(parent) == run_id:
-        raise RunError(f"parent in run.json of run {run_id} must be another run, got the run itself; "
-                       "restore the file or move the run's folder away.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: Any, *, optional: bool = False) -> bool:
-    return (optional and value is None) or (isinstance(value, int) and not isinstance(value, bool))
+    where = f"run.json of run {run_id}"
+    wrong = misfit("run.json", run, where)
+    if not wrong and run["id"] != run_id:
+        wrong = f"id in {where} must be {run_id!r}, as its folder, got {run['id']!r:.60}"
+    if not wrong and run.get("parent") is not None and check_id(run["parent"]) == run_id:
+        wrong = f"parent in {where} must be another run, got the run itself"
+    if wrong:
+        raise RunError(f"{wrong}; {REMEDY}.")
 
 
 class RunFolder:
@@ -180,7 +168,7 @@ class RunFolder:
         """
         run = read_json(self.run_json)
         if run is None and self.path.is_dir():
-            raise RunError(f"run.json of run {self.id} is missing; restore the file or move the run's folder away.")
+            raise RunError(f"run.json of run {self.id} is missing; {REMEDY}.")
         if run is None:
             raise RunError(f"There is no run {self.id!r} in {self.runs}; `rampart runs` lists the ids.")
         check_run(self.id, run)

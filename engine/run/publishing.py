@@ -16,6 +16,7 @@ from typing import Any
 from engine.errors import RunError
 from engine.files import atomic_write_json, sync
 from engine.run.folder import RunFolder, check_id, read_json
+from engine.run.values import flaw_in
 
 
 def publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
@@ -29,9 +30,13 @@ def publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -
 
     Raises:
         FileExistsError: another run already has one of the ids. All new folders have been removed again.
-        RunError: the folders cannot be written. All new folders have been removed again.
+        RunError: a record holds a value that no file can hold, or the folders cannot be written. All new folders have been
+            removed again.
     """
     ids = [check_id(record["id"]) for record in records]
+    if flaw := flaw_in(list(records)):
+        raise RunError(f"The settings of a run must be text and numbers that a file can hold, and {flaw}; correct it and launch "
+                       "again.")
     drafts: list[Path] = []
     published: list[Path] = []
     claimed = False

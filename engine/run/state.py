@@ -24,7 +24,7 @@ import psutil
 
 from engine.errors import RunError, in_sentence
 from engine.run import locks
-from engine.run.folder import RunFolder, read_json
+from engine.run.folder import RunFolder, damage, read_json
 from engine.run.queue import read_queue
 
 STATUSES = ("queued", "running", "stopping", "stopped", "finished", "failed")
@@ -198,9 +198,8 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
         return _of_started(folder, process)
     except RunError as problem:
         return RunState("failed", str(problem), modified(folder.run_json))
-    except (TypeError, ValueError) as problem:
-        return RunState("failed", f"process.json and exit.json of run {folder.id} must be as the supervisor wrote them, and one "
-                                  f"has changed ({problem}); restore it or move the run's folder away.")
+    except Exception as problem:  # noqa: BLE001 - trouble of one run must not reach the others
+        return RunState("failed", damage(folder.id, problem))
 
 
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from engine.errors import RampartError, RunError
+from engine.errors import RunError
 from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes, sync
 from engine.run import device, locks
 from engine.run.folder import RunFolder, read_json, run_ids
@@ -148,25 +146,44 @@ class Supervisor:
 
         Return at once if the runs folder has been deleted or replaced by another, which this supervisor's lock does not protect.
         """
-        atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         eager_until = last_work + EAGER_S
+        self._unregister()  # the record is that of an earlier supervisor
         while self.lock is None or self.lock.is_in_place():
             started = time.process_time()
-            did = self.tick()
+            self._register()
+            did = self._work()
             pause = pause_after(time.process_time() - started)
-            if self.after_tick(did) or did or self.workers:
+            if did or self.workers:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > self.idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
                 # removed finds every request of a client that still saw this supervisor.
-                self._record.unlink(missing_ok=True)
-                if not (self.tick() or self.after_tick(True)):
+                self._unregister()
+                if not self._work(True):
                     return
-                atomic_write_json(self._record, identity(os.getpid()))
                 last_work = time.monotonic()
             is_eager = not self.workers and time.monotonic() < eager_until
             time.sleep(EAGER_PAUSE_S if is_eager else pause)
+
+    def _register(self) -> None:
+        """Write the record by which clients find this supervisor, unless it is there. A full disk does not end the supervisor."""
+        if not self._record.exists():
+            with trouble_is_logged("supervisor.json"):
+                atomic_write_json(self._record, identity(os.getpid()))
+
+    def _unregister(self) -> None:
+        with trouble_is_logged("supervisor.json"):
+            self._record.unlink(missing_ok=True)
+
+    def _work(self, changed: bool = False) -> bool:
+        """Call `tick` and `after_tick`, and return True if one of them did something. An error is logged and ends neither."""
+        did = more = False
+        with trouble_is_logged("supervisor"):
+            did = self.tick()
+        with trouble_is_logged("studies"):
+            more = self.after_tick(did or changed)
+        return did or more
 
     def tick(self) -> bool:
         """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started."""
@@ -378,10 +395,9 @@ def _has_ended(folder: RunFolder) -> bool:
 
 
 class trouble_is_logged:
-    """A context manager that logs expected errors to supervisor.log and suppresses them.
+    """A context manager that logs errors to supervisor.log and suppresses them, so that only a signal ends the supervisor.
 
-    It keeps the supervisor alive if one run is broken or the disk is full, so that other runs can continue. An error that repeats
-    is logged only once.
+    If one run is broken or the disk is full, other runs can continue. An error that repeats is logged only once.
     """
 
     _said: dict[str, str] = {}
@@ -393,13 +409,14 @@ class trouble_is_logged:
         return None
 
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
-        if not isinstance(problem, (RampartError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
+        if not isinstance(problem, Exception):
             return False
         # Messages are compared without the path, because the name of a temporary file changes each time.
         gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         if self._said.get(self.name) != gist:
-            self._said[self.name] = gist
-            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # the log is on the full disk as well
+                print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
+                self._said[self.name] = gist
         return True
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from engine.config import AttackConfig, RunConfig
 from engine.config.early_stop import EARLY_STOPS
 from engine.configuring import recorded
-from engine.errors import ConfigError, RunError
+from engine.errors import ConfigError
 from engine.run.folder import RunFolder, run_ids
 
 NOT_COMPARED = frozenset({"device", "threads", "match", "match_to"})
@@ -87,7 +87,7 @@ class Runs:
         try:
             written = os.stat(RunFolder(self.root, run_id).run_json).st_mtime_ns
             self._by_id[run_id] = _read(self.root, run_id, written)
-        except (RunError, OSError):
+        except Exception:  # noqa: BLE001 - the page of the run says what is wrong with it
             return False
         return True
 

@@ -32,7 +32,7 @@ BAD_LINES = {
     "step that is true": ({"event": "finished", **COMMON, "step": True}, "got True"),
     "huge step": ({"event": "finished", **COMMON, "step": 10**30}, "step must be"),
     "no attempt": ({"event": "finished", "t": 1.0, "step": 1, "epoch": 1}, "attempt must be a whole number"),
-    "no time": ({"event": "finished", **COMMON, "t": None}, "t must be a finite number"),
+    "no time": ({"event": "finished", **COMMON, "t": None}, "t must be a time in unix seconds"),
     "metric as text": ({"event": "metric", **COMMON, "split": "alphas", "values": {"natural_loss": "low"}},
                        "natural_loss must be a number, got 'low'"),
     "metric without values": ({"event": "metric", **COMMON, "split": "alphas", "values": []}, "values must be an object"),

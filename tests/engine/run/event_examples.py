@@ -49,8 +49,10 @@ EXAMPLES: dict[str, Event] = {
                                         neither=2, low=-0.5, high=0.75, level=0.95, verdict="still open"),
     "opened": attack_events.SplitOpened(split="test", images=360, purpose="attack"),
     "alert": event_kinds.Alert(level="warning", text="Mind the gap."),
-    "evaluation": attack_events.EvaluationBegun(protocol="ab15", title="L2 0.5, 8 images", fields={"norm": "L2"}, network="cd16",
-                                              checkpoint="best", preprocessing={"mean": [0.5], "std": [0.25]}),
+    "evaluation": attack_events.EvaluationBegun(protocol="ab15", title="L2 0.5, 8 images", network="cd16", fields={
+        "dataset": "digits", "norm": "L2", "epsilon": 0.5, "images": 8, "images_hash": "ef17", "seed": 0, "mode": "eval",
+        "attacks": [{"attack": "fgsm", "epsilon": 0.5}]},
+        checkpoint="best", preprocessing={"mean": [0.5], "std": [0.25]}),
     "check": attack_events.AttackCheck(check_name="gradients", title="Gradients", finding="warning", measured="3 of 64 are 0.",
                                      advice="Use the margin."),
     "checkpoint": event_kinds.CheckpointWritten(path="last"),
