@@ -30,6 +30,7 @@ ARROWS = {
     "command": "config configuring",
     "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors configuring run",
+    "insight": "architecture log",
     "report": "errors registry architecture config configuring data attack drawing run log",
     "requests": "errors files registry command config configuring search run",
     "rerun": "errors configuring requests run",

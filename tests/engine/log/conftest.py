@@ -80,7 +80,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
         "alpha_matrix of epoch 1": lambda run: log.alpha_matrix(run, "robust", 1),
         "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "edge_lines": lambda run: log.edge_lines(run, "reduce"),
-        "genotypes": log.genotypes, "genotype": log.genotype,
+        "alpha_history": lambda run: log.alpha_history(run, "robust"), "genotypes": log.genotypes, "genotype": log.genotype,
         "candidates": log.candidates, "verdicts": log.verdicts, "certified": log.certified,
         "critical_epsilons": log.critical_epsilons,
         "attacks": log.attacks, "pareto_epochs": lambda run: log.pareto_epochs([run]), "revision": log.events_revision,
