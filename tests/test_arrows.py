@@ -30,7 +30,7 @@ ARROWS = {
     "command": "config configuring",
     "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors configuring run",
-    "insight": "architecture log",
+    "insight": "architecture search log",
     "report": "errors registry architecture config configuring data attack drawing run log",
     "requests": "errors files registry command config configuring search run",
     "rerun": "errors configuring requests run",
@@ -47,7 +47,7 @@ ARROWS = {
     "cli": "errors files registry command architecture config configuring data attack search run report log "
            "requests rerun grid queueing configuration_file preflight study exchange paper api",
     "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
-           "requests rerun grid queueing preflight exchange report study",
+           "insight requests rerun grid queueing preflight exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

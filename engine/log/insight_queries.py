@@ -6,11 +6,26 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from engine.log.index import Index
+from engine.log.index import INT, NUMBER, TEXT, Index
+from engine.log.training_queries import AT_VERTEX
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+BUCKETS = 200
+OBJECTIVE_EPOCHS = {"epoch": INT, "step": INT, "objective": TEXT, "steps": INT, "loss": NUMBER, "weight": NUMBER, "norm": NUMBER,
+                    "cosine": NUMBER, "ignored": NUMBER, "alone": NUMBER, "stationarity": NUMBER}
+STATIONARITY = {"step": INT, "epoch": INT, "stationarity": NUMBER}
+PAIRS = {"step": INT, "epoch": INT, "weight": NUMBER, "first_norm": NUMBER, "second_norm": NUMBER, "cosine": NUMBER}
+
+# Norm of the weighted sum of the gradients in each step, from the weights, the norms and the cosines of all pairs.
+_COMBINED = """
+    select a.step, any_value(a.epoch) as epoch,
+           sqrt(greatest(0, sum(a.weight * a.norm * b.weight * b.norm
+                                * case when a.position = b.position then 1 else a.cosines[b.position + 1] end))) as stationarity
+    from objective a join objective b on b.number = a.number and b.step = a.step
+    where a.number = $n and b.number = $n group by a.step"""
 
 
 class AlphaHistory(NamedTuple):
@@ -59,3 +74,47 @@ class InsightQueries(Index):
         return AlphaHistory(tuple(primitives), steps, columns["epoch"].astype(np.int64),
                             stacked["alpha"].reshape(len(steps), -1, k),
                             stacked["edge_weight"].reshape(len(steps), -1) if edge_weights else None)
+
+    def objective_epochs(self, run: str) -> pd.DataFrame:
+        """Return the means of every objective over each epoch, by epoch and in the order of the objectives.
+
+        Columns:
+            epoch, step, objective, steps: the epoch, its last step, name of the objective, number of its steps with weights.
+            loss, weight, norm: means of the loss, of the weight, and of the norm of the gradient.
+            cosine: mean of the smallest cosine between the gradient and that of another objective.
+            ignored, alone: fraction of the steps in which the weight was 0, and in which it was 1.
+            stationarity: mean of the norm of the weighted sum of all gradients, as the weighting sees them.
+        """
+        return self._frame(f"""
+            with combined as ({_COMBINED})
+            select o.epoch, max(o.step) as step, objective, count(weight) as steps, avg(loss) as loss, avg(weight) as weight,
+                   avg(norm) as norm, avg(cosine) as cosine, avg((weight <= $eps)::int) as ignored,
+                   avg((weight >= 1 - $eps)::int) as alone, avg(stationarity) as stationarity
+            from objective o left join combined using (step) where number = $n
+            group by o.epoch, objective, position order by o.epoch, position""", OBJECTIVE_EPOCHS, run, eps=AT_VERTEX)
+
+    def stationarity(self, run: str, buckets: int = BUCKETS) -> pd.DataFrame:
+        """Return the norm of the weighted sum of all gradients by step, with the columns step, epoch and stationarity.
+
+        The steps are divided into `buckets` buckets of equal length, and the smallest and the largest value of each are kept.
+        """
+        return self._frame(f"""
+            with combined as ({_COMBINED}),
+            line as (select *, min(step) over () as first, max(step) over () as last from combined
+                     where stationarity is not null),
+            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line)
+            select step, epoch, stationarity from bucketed
+            qualify row_number() over (partition by bucket order by stationarity, step) = 1
+                 or row_number() over (partition by bucket order by stationarity desc, step) = 1
+            order by step""", STATIONARITY, run, buckets=buckets)
+
+    def objective_pairs(self, run: str) -> pd.DataFrame:
+        """Return weight, norms and cosine of every step with exactly two objectives.
+
+        The columns are step, epoch, weight (of the first objective), first_norm, second_norm, and cosine (of the two gradients).
+        """
+        return self._frame("""
+            select step, any_value(epoch) as epoch, min(weight) filter (position = 0) as weight,
+                   min(norm) filter (position = 0) as first_norm, min(norm) filter (position = 1) as second_norm,
+                   min(cosine) as cosine
+            from objective where number = $n group by step having count(*) = 2 order by step""", PAIRS, run)

@@ -17,7 +17,7 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 12
+VERSION = 13
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.

@@ -40,6 +40,7 @@ from engine.run.event_fields import (
     LARGEST_INTEGER,
     Array,
     Cells,
+    Column,
     GenotypeObject,
     NamedNumbers,
     Names,
@@ -176,6 +177,7 @@ class ObjectiveRow(NamedTuple):
     weight: Annotated[MaybeReal, "As in the event."]
     norm: Annotated[MaybeReal, "As in the event."]
     cosine: Annotated[MaybeReal, "Smallest cosine between its gradient and another objective's."]
+    cosines: Annotated[Sequence[float | None], Column("DOUBLE[]"), "Cosines between its gradient and each objective's, by place."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,7 @@ class Objectives(Event):
         """Return one row for each objective."""
         columns = zip(self.names, self.losses, self.weights, self.norms, self.cosines, strict=True)
         return [(name, i, loss, weight, norm,
-                 min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None))
+                 min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None), cosines)
                 for i, (name, loss, weight, norm, cosines) in enumerate(columns)]
 
 
