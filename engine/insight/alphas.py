@@ -48,8 +48,7 @@ class River:
     @cached_property
     def entropy(self) -> Numbers:
         """Entropy of the weights of each edge, in nats, 0..log k, [t, edges]."""
-        logarithms = np.log(np.maximum(self.weights, np.finfo(float).tiny))
-        return np.asarray(-(self.weights * logarithms).sum(axis=2))
+        return entropy_of(self.weights)
 
     @cached_property
     def relative_entropy(self) -> Numbers:
@@ -92,12 +91,22 @@ def river_of(history: AlphaHistory, cell: str, *, by_epoch: bool = True, most: i
     """Return the course of recorded architecture weights. The arguments are those of `river`."""
     strongest = _strongest(history)
     moments = _thinned(_ends_of_epochs(history.epochs) if by_epoch else np.arange(len(history.steps)), most)
-    alpha = history.alpha[moments].astype(np.float64)
-    weights = np.exp(alpha - alpha.max(axis=2, keepdims=True))
-    weights /= weights.sum(axis=2, keepdims=True)
+    weights = softmax(history.alpha[moments])
     edge_weights = None if history.edge_weight is None else history.edge_weight[moments].astype(np.float64)
     return River(cell, history.primitives, history.steps[moments], history.epochs[moments], weights, strongest[moments],
                  edge_weights, _flips(history, strongest))
+
+
+def softmax(alpha: npt.ArrayLike) -> Numbers:
+    """Return the softmax over the last axis, in 64 bits."""
+    numbers = np.asarray(alpha, np.float64)
+    exponentials = np.exp(numbers - numbers.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def entropy_of(weights: Numbers) -> Numbers:
+    """Return the entropy of weights over the last axis, in nats. A weight of 0 adds 0."""
+    return np.asarray(-(weights * np.log(np.maximum(weights, np.finfo(float).tiny))).sum(axis=-1))
 
 
 def _derivable(primitives: tuple[str, ...]) -> list[int]:
