@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,13 @@ BUCKETS = 200
 OBJECTIVE_EPOCHS = {"epoch": INT, "step": INT, "objective": TEXT, "steps": INT, "loss": NUMBER, "weight": NUMBER, "norm": NUMBER,
                     "cosine": NUMBER, "ignored": NUMBER, "alone": NUMBER, "stationarity": NUMBER}
 STATIONARITY = {"step": INT, "epoch": INT, "stationarity": NUMBER}
+TELEMETRY = {"t": NUMBER, "step": INT, "process_cores": NUMBER, "machine_cpu": NUMBER, "memory_bytes": NUMBER,
+             "machine_free_bytes": NUMBER, "machine_bytes": NUMBER, "disk_free_bytes": NUMBER, "unit": TEXT,
+             "units_per_s": NUMBER, "passes_per_s": NUMBER}
+GPUS = {"t": NUMBER, "step": INT, "device": TEXT, "name": TEXT, "utilisation": NUMBER, "memory_bytes": NUMBER,
+        "memory_total_bytes": NUMBER, "temperature_c": NUMBER}
+MOST_MEASUREMENTS = 2000
+THROUGHPUT_STEPS = 50
 PAIRS = {"step": INT, "epoch": INT, "weight": NUMBER, "first_norm": NUMBER, "second_norm": NUMBER, "cosine": NUMBER}
 
 # Norm of the weighted sum of the gradients in each step, from the weights, the norms and the cosines of all pairs.
@@ -118,3 +125,50 @@ class InsightQueries(Index):
                    min(norm) filter (position = 0) as first_norm, min(norm) filter (position = 1) as second_norm,
                    min(cosine) as cosine
             from objective where number = $n group by step having count(*) = 2 order by step""", PAIRS, run)
+
+    def telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
+        """Return the load of the machine over the attempts of a run, with the columns in `TELEMETRY`, oldest first.
+
+        Of more than `most` measurements, successive ones are put together: means of loads and rates, the largest memory of the
+        worker, and the least free memory and disk. `t` and `step` are those of the last one.
+        """
+        return self._frame("""
+            with line as (select *, row_number() over (order by seq) - 1 as i, count(*) over () as total
+                          from telemetry_raw where number = $n)
+            select max(t) as t, arg_max(step, seq) as step, avg(process_cores) as process_cores, avg(machine_cpu) as machine_cpu,
+                   max(memory_bytes) as memory_bytes, min(machine_free_bytes) as machine_free_bytes,
+                   max(machine_bytes) as machine_bytes, min(disk_free_bytes) as disk_free_bytes, arg_max(unit, seq) as unit,
+                   avg(units_per_s) as units_per_s, avg(passes_per_s) as passes_per_s
+            from line group by i // cast(ceil(total / $most) as bigint) order by t""", TELEMETRY, run, most=most)
+
+    def gpu_telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
+        """Return the load of the GPUs of a run, with the columns in `GPUS`, by device and oldest first.
+
+        Of more than `most` measurements of a GPU, successive ones are put together: the mean utilisation, the largest memory and
+        the highest temperature.
+        """
+        return self._frame("""
+            with line as (select *, row_number() over same - 1 as i, count(*) over (partition by device) as total
+                          from gpu_raw where number = $n window same as (partition by device order by seq))
+            select max(t) as t, arg_max(step, seq) as step, device, arg_max(name, seq) as name, avg(utilisation) as utilisation,
+                   max(memory_bytes) as memory_bytes, max(memory_total_bytes) as memory_total_bytes,
+                   max(temperature_c) as temperature_c
+            from line group by device, i // cast(ceil(total / $most) as bigint) order by device, t""", GPUS, run, most=most)
+
+    def throughput(self, run: str) -> dict[str, Any]:
+        """Return how fast a run has been recently; a number is None if it is unknown.
+
+        Returns:
+            {"unit": unit of work, such as "steps" or "image passes", "units_per_s": over the last two minutes at most,
+            "images_per_s": median of the last 50 steps, "passes_per_s": forward passes since the measurement before the last
+            one}. An attack counts an image once per pass, so its units_per_s are images times passes per second.
+        """
+        (unit, units), = self._rows("""
+            select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]
+                then (trail_done[-1] - trail_done[1]) / (trail_t[-1] - trail_t[1]) end)
+            from (select * from progress where number = $n order by attempt desc, seq desc limit 1)""", run)
+        (images,), = self._rows("""
+            select median(value) from (select value from metric_raw where number = $n and name = 'images_per_s'
+                                       order by seq desc limit $most)""", run, most=THROUGHPUT_STEPS)
+        (passes,), = self._rows("select arg_max(passes_per_s, seq) from telemetry_raw where number = $n", run)
+        return {"unit": unit, "units_per_s": units, "images_per_s": images, "passes_per_s": passes}

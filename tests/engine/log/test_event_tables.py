@@ -56,6 +56,11 @@ COLUMNS = {
                     "device": "VARCHAR", "hardware": "VARCHAR", "threads": "BIGINT"},
     "opened_raw": {"split": "VARCHAR", "images": "BIGINT", "purpose": "VARCHAR"},
     "alert_raw": {"level": "VARCHAR", "text": "VARCHAR"},
+    "telemetry_raw": {"process_cores": "DOUBLE", "machine_cpu": "DOUBLE", "memory_bytes": "BIGINT",
+                      "machine_free_bytes": "BIGINT", "machine_bytes": "BIGINT", "disk_free_bytes": "BIGINT", "unit": "VARCHAR", "units_per_s": "DOUBLE",
+                      "passes_per_s": "DOUBLE"},
+    "gpu_raw": {"device": "VARCHAR", "name": "VARCHAR", "utilisation": "DOUBLE", "memory_bytes": "BIGINT",
+                "memory_total_bytes": "BIGINT", "temperature_c": "DOUBLE"},
     "mark_raw": {"kind": "VARCHAR", "detail": "VARCHAR"},
 }
 
