@@ -35,6 +35,9 @@ FLOOR_UNTIL = 0.9  # share of the epochs; later, a search is supposed to have de
 STALLED_STEPS = 5  # a silence of this many steps, but at least `SILENT_S`
 LOW_DISK_BYTES = 2 * 2**30
 
+# Tables of the run log that decide about the alerts of a run.
+READ = ("folder", "alert", "metric", "objective", "alpha", "genotype", "resumed")
+
 # The rules in words, by kind, as in docs/alerts.md.
 RULES = {
     "collapse": f"warning: at least {MOST_PARAMETER_FREE:.0%} of the edges of a derived cell have no parameters. info: at least "
@@ -101,11 +104,39 @@ def alerts_of(log: RunLog, runs: Collection[str] | None = None) -> list[Alert]:
         runs: run ids; None for the runs that are `watched`.
     """
     chosen = list(watched(log) if runs is None else runs)
+    return _in_order([*_of_events(log, chosen), *stalled(log, chosen), *disk(log)])
+
+
+class Bell:
+    """The alerts of the watched runs. Asked again, it reads only runs with new events, so pages can ask every few seconds."""
+
+    def __init__(self, log: RunLog) -> None:
+        """Watch the runs of a log."""
+        self._log = log
+        self._known: dict[str, tuple[int, list[Alert]]] = {}
+
+    def alerts(self) -> list[Alert]:
+        """Return the same as `alerts_of(log)`."""
+        log, runs = self._log, watched(self._log)
+        revisions = {run: log.revision(READ, run) for run in runs}
+        changed = [run for run in runs if run not in self._known or self._known[run][0] != revisions[run]]
+        fresh = _of_events(log, changed)
+        of_run = {run: [alert for alert in fresh if alert.run == run] for run in changed}
+        self._known = {run: (revisions[run], of_run[run]) if run in of_run else self._known[run] for run in runs}
+        return _in_order([*(alert for _, alerts in self._known.values() for alert in alerts), *stalled(log, runs), *disk(log)])
+
+
+def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
+    """Return the alerts that follow from the events of these runs. A finding that two rules make is returned once."""
     found: dict[tuple[str, str], Alert] = {}
-    rules = (written, not_finite, overfitted, collapsed, stalled) if chosen else ()
-    for alert in (*(alert for rule in rules for alert in rule(log, chosen)), *disk(log)):
-        found.setdefault((alert.run, alert.kind if alert.kind != "run" else alert.sentence), alert)
-    return sorted(found.values(), key=lambda alert: (LEVELS.index(alert.level), -(alert.t or np.inf)))
+    for rule in (written, not_finite, overfitted, collapsed) if runs else ():
+        for alert in rule(log, runs):
+            found.setdefault((alert.run, alert.kind if alert.kind != "run" else alert.sentence), alert)
+    return list(found.values())
+
+
+def _in_order(alerts: list[Alert]) -> list[Alert]:
+    return sorted(alerts, key=lambda alert: (LEVELS.index(alert.level), -np.inf if alert.t is None else -alert.t))
 
 
 def written(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:

@@ -16,6 +16,7 @@ The early-stop rule `stop_parameter_free` counts the same edges (`Cell.parameter
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -105,10 +106,9 @@ def last_healthy_epoch(table: pd.DataFrame, cell: str | None = None) -> int | No
 
 
 def _counts(cell: Cell) -> tuple[int, int, int, float, str, float]:
-    operations = pd.Series([operation for operation, _ in cell.edges])
-    counts = operations.value_counts(sort=True)  # equal counts keep the order of their first edges
-    edges, free = len(operations), cell.parameter_free
-    return (edges, int((operations == SKIP).sum()), free, free / edges, str(counts.index[0]), float(counts.iloc[0]) / edges)
+    counts = Counter(operation for operation, _ in cell.edges)
+    (dominant, most), edges, free = counts.most_common(1)[0], len(cell.edges), cell.parameter_free
+    return edges, counts[SKIP], free, free / edges, dominant, most / edges
 
 
 def _spread(course: River, position: int) -> tuple[float, float]:

@@ -73,12 +73,12 @@ class AlertQueries(Index):
                    avg(value) filter (split = 'select' and name = 'adversarial_accuracy') as measured,
                    avg(value) filter (split = 'weights' and name = 'train_adversarial_accuracy') as trained
             from metric join folder using (number)
-            where {self._among(runs)} and kind = 'retrain' and name in ('adversarial_accuracy', 'train_adversarial_accuracy')
+            where {self._among(runs, 'retrain')} and name in ('adversarial_accuracy', 'train_adversarial_accuracy')
             group by run, epoch order by run, epoch""", RETRAINED)
 
     def latest_alphas(self, runs: Collection[str]) -> list[LatestAlphas]:
         """Return the alphas that each run recorded last of each cell kind, with the genotype derived last."""
-        among = self._among(runs)
+        among = self._among(runs, "search")
         rows = self._rows(f"""
             with latest as (select number, max(seq) as seq from alpha_raw where {among} group by number, cell),
             derived as (select number, arg_max(genotype, seq) as genotype from genotype_raw where {among} group by number)
@@ -102,10 +102,12 @@ class AlertQueries(Index):
             from progress p join folder using (number) where {self._among(runs)}
             qualify row_number() over (partition by number order by attempt desc, seq desc) = 1""", PACES)
 
-    def _among(self, runs: Collection[str]) -> str:
-        """Return the SQL condition that a row belongs to one of these runs.
+    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
+        """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
 
         The numbers are constants, because DuckDB applies only those while it scans the tables inside a view.
         """
-        numbers = [number for number, in self._rows("select number from folder where list_contains($runs, run)", runs=list(runs))]
+        numbers = [number for number, in self._rows(
+            "select number from folder where list_contains($runs, run) and ($kind is null or kind = $kind)",
+            runs=list(runs), kind=kind)]
         return f"number in ({', '.join(map(str, numbers))})" if numbers else "false"

@@ -14,8 +14,8 @@ import pytest
 from engine import files
 from engine.architecture.genotype import PRIMITIVES
 from engine.insight import alerts
-from engine.insight.alerts import RULES, Alert, alerts_of, watched
-from engine.log import RunLog
+from engine.insight.alerts import RULES, Alert, Bell, alerts_of, watched
+from engine.log import RunLog, snapshot
 from tests.engine.insight.planted import RETRAIN, SEARCH, alphas_of, write_retraining, write_search
 from tests.sample_runs import EventsFile, write_finished_chain, write_run_json
 
@@ -179,6 +179,25 @@ def test_errors_come_first_and_one_run_may_have_several_alerts(read: Read, tmp_p
     EventsFile(folder).write("alert", level="error", text="Out of memory: use fewer channels.")
     log = read()
     assert [alert.kind for alert in alerts_of(log, log.ids())] == ["run", "collapse"]
+
+
+def test_a_bell_tells_the_same_and_reads_only_runs_with_new_events(tmp_path: Path) -> None:
+    now = time.time()
+    folder = write_search(tmp_path, [alphas_of(), alphas_of(robust="skip_connect")], created=now)
+    write_retraining(tmp_path, [0.30, 0.48, 0.42, 0.40], [0.35, 0.50, 0.60, 0.75], created=now)
+    with snapshot(tmp_path) as log:
+        bell, asked = Bell(log), []
+        log.written_alerts = lambda runs: asked.append(list(runs)) or type(log).written_alerts(log, runs)
+        first = bell.alerts()
+        assert first == alerts_of(log) and {alert.kind for alert in first} == {"collapse", "robust overfitting"}
+        asked.clear()
+        assert bell.alerts() == first and asked == []
+        EventsFile(folder, t=now + 9).write("alert", level="error", text="Out of memory: use fewer channels.")
+        log.ingest()
+        assert [alert.kind for alert in bell.alerts()][0] == "run" and asked == [[SEARCH]]
+        shutil.rmtree(folder)
+        log.ingest()
+        assert [alert.kind for alert in bell.alerts()] == ["robust overfitting"]
 
 
 def test_the_document_states_every_rule_as_it_is() -> None:
