@@ -13,7 +13,7 @@ import pandas as pd
 
 from engine.architecture.capacity import differ
 from engine.config import pixels_text
-from engine.report.words import about_text, count_text, dataset_text, plural_text, rounded_text
+from engine.report.words import about_text, count_text, dataset_text, duration_text, plural_text, rounded_text
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -57,16 +57,7 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 
 def duration(seconds: float | None) -> str:
     """Return a duration in words: 75 as "1 min 15 s", 4000 as "1 h 6 min", 7200 as "2 h", and a missing value as a dash."""
-    if missing(seconds) or not math.isfinite(seconds):
-        return EMPTY
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
-    if whole < 2 * 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min".removesuffix(" 0 min")
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h".removesuffix(" 0 h")
+    return EMPTY if missing(seconds) or not math.isfinite(seconds) else duration_text(seconds)
 
 
 def rounded(seconds: float) -> str:

@@ -31,6 +31,7 @@ ARROWS = {
     "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors configuring run",
     "report": "errors registry architecture config configuring data attack drawing run log",
+    "insight": "files architecture drawing search run log report",
     "requests": "errors files registry command config configuring search run",
     "rerun": "errors configuring requests run",
     "configuration_file": "errors registry config configuring run",
@@ -46,7 +47,7 @@ ARROWS = {
     "cli": "errors files registry command architecture config configuring data attack search run report log "
            "requests rerun grid queueing configuration_file preflight study exchange paper api",
     "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
-           "requests rerun grid queueing preflight exchange report study",
+           "insight requests rerun grid queueing preflight exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

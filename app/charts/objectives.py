@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import AXIS, blank, themed
+from engine.insight.objectives import title_of as title_of
 from engine.search.registries import OBJECTIVES
 
 # Objectives that take the colour of a series in `theme.SERIES`: objective -> series.
@@ -17,14 +18,6 @@ SERIES_OF = {"natural": "natural", "adversarial": "adversarial", "trades": "adve
 COLUMNS = 3
 # Gaps between small charts, as shares of the figure's width and height. They contain axis numbers, two-line titles and "step".
 ACROSS, DOWN = 0.1, 0.42
-
-
-def title_of(name: str) -> str:
-    """Return the title of an objective for use in a sentence: "natural loss" for "natural".
-
-    If this version does not know the objective, return the name followed by "loss".
-    """
-    return OBJECTIVES[name].title if name in OBJECTIVES else f"{name.replace('_', ' ').replace('macs', 'MACs')} loss"
 
 
 def label_of(name: str) -> str:

@@ -60,6 +60,11 @@ class Cell:
         """Number of intermediate nodes."""
         return len(self.edges) // 2
 
+    @property
+    def parameter_free(self) -> int:
+        """Number of edges whose operation has no parameters: pooling, skip connection or none."""
+        return sum(operation in PARAMETER_FREE for operation, _ in self.edges)
+
     def incoming(self) -> list[tuple[str, int, int]]:
         """Return every edge as (operation, from_state, to_state), in genotype order."""
         return [(operation, state, 2 + i // 2) for i, (operation, state) in enumerate(self.edges)]
@@ -93,8 +98,7 @@ class Genotype:
     @property
     def parameter_free(self) -> tuple[int, int]:
         """The number of operations without parameters (pooling, skip connection, none), and the number of all operations."""
-        operations = [operation for _, cell in self.cells for operation, _ in cell.edges]
-        return sum(operation in PARAMETER_FREE for operation in operations), len(operations)
+        return sum(cell.parameter_free for _, cell in self.cells), sum(len(cell.edges) for _, cell in self.cells)
 
     def cell(self, kind: str) -> Cell:
         """Return the cell of a kind.

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.log.alert_queries import AlertQueries
 from engine.log.attack_queries import AttackQueries
 from engine.log.comparison_queries import ComparisonQueries
+from engine.log.insight_queries import InsightQueries
 from engine.log.run_queries import RunQueries
 from engine.log.training_queries import TrainingQueries
 
 
-class RunLog(RunQueries, TrainingQueries, AttackQueries, ComparisonQueries):
+class RunLog(RunQueries, TrainingQueries, AttackQueries, ComparisonQueries, InsightQueries, AlertQueries):
     """A database index of the run folders, with all queries that pages and commands make.
 
     Example:

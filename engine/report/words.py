@@ -74,6 +74,18 @@ def plural_text(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def duration_text(seconds: float) -> str:
+    """Return a measured duration in words: 75 as "1 min 15 s", 4000 as "1 h 6 min", 7200 as "2 h"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
+    if whole < 2 * 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min".removesuffix(" 0 min")
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h".removesuffix(" 0 h")
+
+
 def rounded_text(seconds: float) -> str:
     """Return an expected duration as text, no more exact than it can be known: 329 as "5 min", 20 as "under 1 min".
 

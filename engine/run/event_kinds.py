@@ -40,6 +40,7 @@ from engine.run.event_fields import (
     LARGEST_INTEGER,
     Array,
     Cells,
+    Column,
     GenotypeObject,
     NamedNumbers,
     Names,
@@ -176,6 +177,7 @@ class ObjectiveRow(NamedTuple):
     weight: Annotated[MaybeReal, "As in the event."]
     norm: Annotated[MaybeReal, "As in the event."]
     cosine: Annotated[MaybeReal, "Smallest cosine between its gradient and another objective's."]
+    cosines: Annotated[Sequence[float | None], Column("DOUBLE[]"), "Cosines between its gradient and each objective's, by place."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,7 @@ class Objectives(Event):
         """Return one row for each objective."""
         columns = zip(self.names, self.losses, self.weights, self.norms, self.cosines, strict=True)
         return [(name, i, loss, weight, norm,
-                 min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None))
+                 min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None), cosines)
                 for i, (name, loss, weight, norm, cosines) in enumerate(columns)]
 
 
@@ -259,6 +261,37 @@ class Alert(Event):
     table = "alert"
     level: Annotated[Level, OneOf("alert level", get_args(Level)), "Severity."]
     text: Annotated[String, "The sentence."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telemetry(Event):
+    """The load of the worker's machine, written about every ten seconds. Rates and loads are means since the previous one."""
+
+    kind = "telemetry"
+    table = "telemetry"
+    process_cores: Annotated[Real, "CPU cores that the worker used; 1.5 is one and a half."]
+    machine_cpu: Annotated[Real, "Load of all CPU cores of the machine, 0..1."]
+    memory_bytes: Annotated[Count, "Resident memory of the worker."]
+    machine_free_bytes: Annotated[Count, "Memory of the machine that is available."]
+    machine_bytes: Annotated[Count, "Memory of the machine."]
+    disk_free_bytes: Annotated[Count, "Free space on the disk of the run's folder."]
+    unit: Annotated[String, "The unit of work, as in the event progress."]
+    units_per_s: Annotated[Real, "Units of work completed per second."]
+    passes_per_s: Annotated[Real, "Forward passes per second."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuTelemetry(Event):
+    """The load of the GPU of a run, written after each telemetry event. It includes other programs on this GPU."""
+
+    kind = "gpu"
+    table = "gpu"
+    device: Annotated[String, "Device of the run, such as cuda:0."]
+    name: Annotated[String, "Name of the GPU."]
+    utilisation: Annotated[Real, "Fraction of the time in which a kernel was running, 0..1."]
+    memory_bytes: Annotated[Count, "GPU memory in use."]
+    memory_total_bytes: Annotated[Count, "GPU memory."]
+    temperature_c: Annotated[Real, "Temperature in degrees Celsius."]
 
 
 class MarkRow(NamedTuple):

@@ -23,7 +23,7 @@ LONGEST_DIFF = 200_000
 # Parts of the engine that determine the numbers in a result. The others launch, watch, list and draw runs.
 NUMERICAL_PARTS = ("architecture", "attack", "data", "search", "space", "train", "run")
 NOT_NUMERICAL = frozenset({"admission.py", "chain.py", "event_docs.py", "folder.py", "launcher.py", "lineage.py", "matching.py",
-                           "provenance.py", "queue.py", "state.py", "stop.py", "supervisor.py", "waiting.py"})
+                           "provenance.py", "queue.py", "state.py", "stop.py", "supervisor.py", "telemetry.py", "waiting.py"})
 
 
 def code_version() -> dict[str, str | None]:

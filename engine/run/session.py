@@ -18,6 +18,7 @@ from engine.run.events import EventWriter
 from engine.run.folder import RunFolder
 from engine.run.locks import Lock
 from engine.run.stop import StopPoll
+from engine.run.telemetry import AFTER_S, EVERY_S, Telemeter
 
 PROGRESS_EVERY_S = 0.4
 CHECKPOINT_EVERY_S = 10.0
@@ -68,6 +69,8 @@ class Session:
         self.gate = threading.Lock()
         self._events: EventWriter | None = None
         self._next_progress = 0.0
+        self._telemeter: Telemeter | None = None
+        self._next_telemetry = time.monotonic() + AFTER_S
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
 
     def open_events(self, from_step: int | None = None) -> None:
@@ -187,6 +190,17 @@ class Session:
         done = min(reached, self.total)  # passes of a measurement after the last step add no progress
         detail = self.describe() if self.describe and self._expected else self.activity
         self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
+        if now >= self._next_telemetry:
+            self._next_telemetry = now + EVERY_S
+            self._measure_machine(done)
+
+    def _measure_machine(self, done: float) -> None:
+        """Write the load of the machine since the last call. The first call only begins to measure."""
+        if self._telemeter is None:
+            self._telemeter = Telemeter(self.folder.path, self.device, done=done, passes=self.passes)
+            return
+        for event in self._telemeter.measure(done=done, passes=self.passes, unit=self.unit):
+            self.write(event)
 
     def checkpoint_due(self) -> bool:
         """Return True if at least `CHECKPOINT_EVERY_S` seconds have passed since the last checkpoint or the start."""

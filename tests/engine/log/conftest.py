@@ -65,7 +65,9 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
-        "ids": log.ids(), "latencies": log.latencies(),
+        "ids": log.ids(), "latencies": log.latencies(), "active_since": log.active_since(0.0),
+        "written_alerts": log.written_alerts(log.ids()), "losses_not_finite": log.losses_not_finite(log.ids()),
+        "retrained": log.retrained(log.ids()), "latest_alphas": log.latest_alphas(log.ids()), "paces": log.paces(log.ids()),
     }
     of_run: dict[str, Callable[[str], Any]] = {
         "runs": lambda run: log.runs([run]).drop(columns=list(CLOCKED)),
@@ -80,6 +82,10 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
         "alpha_matrix of epoch 1": lambda run: log.alpha_matrix(run, "robust", 1),
         "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "edge_lines": lambda run: log.edge_lines(run, "reduce"),
+        "alpha_history": lambda run: log.alpha_history(run, "robust"),
+        "objective_epochs": log.objective_epochs, "stationarity": log.stationarity,
+        "telemetry": log.telemetry, "gpu_telemetry": log.gpu_telemetry, "throughput": log.throughput,
+        "objective_pairs": log.objective_pairs,
         "genotypes": log.genotypes, "genotype": log.genotype,
         "candidates": log.candidates, "verdicts": log.verdicts, "certified": log.certified,
         "critical_epsilons": log.critical_epsilons,

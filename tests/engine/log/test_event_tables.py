@@ -26,7 +26,7 @@ COLUMNS = {
                   "edge_weight": "FLOAT[]"},
     "genotype_raw": {"genotype": "VARCHAR", "hash": "VARCHAR"},
     "objective_raw": {"objective": "VARCHAR", "position": "INTEGER", "loss": "DOUBLE", "weight": "DOUBLE", "norm": "DOUBLE",
-                      "cosine": "DOUBLE"},
+                      "cosine": "DOUBLE", "cosines": "DOUBLE[]"},
     "candidate_raw": {"candidate": "INTEGER", "genotype": "VARCHAR", "hash": "VARCHAR", "parameters": "BIGINT", "macs": "BIGINT",
                       "images": "BIGINT", "natural_correct": "BIGINT", "natural_low": "DOUBLE", "natural_high": "DOUBLE",
                       "adversarial_correct": "BIGINT", "adversarial_low": "DOUBLE", "adversarial_high": "DOUBLE",
@@ -56,6 +56,11 @@ COLUMNS = {
                     "device": "VARCHAR", "hardware": "VARCHAR", "threads": "BIGINT"},
     "opened_raw": {"split": "VARCHAR", "images": "BIGINT", "purpose": "VARCHAR"},
     "alert_raw": {"level": "VARCHAR", "text": "VARCHAR"},
+    "telemetry_raw": {"process_cores": "DOUBLE", "machine_cpu": "DOUBLE", "memory_bytes": "BIGINT",
+                      "machine_free_bytes": "BIGINT", "machine_bytes": "BIGINT", "disk_free_bytes": "BIGINT", "unit": "VARCHAR", "units_per_s": "DOUBLE",
+                      "passes_per_s": "DOUBLE"},
+    "gpu_raw": {"device": "VARCHAR", "name": "VARCHAR", "utilisation": "DOUBLE", "memory_bytes": "BIGINT",
+                "memory_total_bytes": "BIGINT", "temperature_c": "DOUBLE"},
     "mark_raw": {"kind": "VARCHAR", "detail": "VARCHAR"},
 }
 
@@ -105,4 +110,4 @@ def test_rows_that_are_computed() -> None:
     into_nodes = [weighted[4][start:end].sum() for start, end in ((0, 2), (2, 5), (5, 9), (9, 14))]
     assert into_nodes == pytest.approx([1] * 4)
     assert weighted[3].reshape(14, 7).sum(axis=1) == pytest.approx(weighted[4])
-    assert [row[-1] for row in EXAMPLES["objectives"].rows()] == [0.5, 0.5]
+    assert [row[-2:] for row in EXAMPLES["objectives"].rows()] == [(0.5, [1.0, 0.5]), (0.5, [0.5, 1.0])]

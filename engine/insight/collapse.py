@@ -1,0 +1,117 @@
+"""The collapse of a differentiable search: operations without parameters take over the cells.
+
+There are two signs. Both concern cells that keep the resolution: the reduction cells of good published networks consist of
+pooling and skip connections (DARTS_V2: 8 of 8 edges).
+
+1. The derived cell has at least `MOST_SKIPS` skip connections. At this sign DARTS+ ends a search (Liang et al. 2019, arXiv
+   1909.06035, criterion 1). Half of the published genotypes in the catalogue have it, ARNAS among them, so it is an "info".
+2. At least the share `MOST_PARAMETER_FREE` of the cell's edges has no parameters. The number is ours. Of the published genotypes,
+   it finds nine, all of E2RNAS and LRNAS. It is a "warning".
+
+Differs: there is no sign as long as the weights of a cell are almost even, because a cell derived from them is drawn by lot. Of 8
+random edges with 7 operations, two or more are skip connections with a probability of 32 %.
+
+The early-stop rule `stop_parameter_free` counts the same edges (`Cell.parameter_free`) against a share that the user sets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from engine.architecture.genotype import PARAMETER_FREE, Cell
+from engine.insight.alphas import River, rivers
+from engine.insight.genotype import Moment, moments
+from engine.log import RunLog
+
+SKIP, REDUCTION = "skip_connect", "reduce"
+MOST_SKIPS = 2
+MOST_PARAMETER_FREE = 0.75
+# The weights of a cell are almost even if their entropy, averaged over the edges, exceeds this share of its largest value.
+ALMOST_EVEN = 0.98
+
+RADAR = {"epoch": "int64", "step": "int64", "cell": "str", "edges": "int64", "skips": "int64", "parameter_free": "int64",
+         "parameter_free_share": "float64", "parameter_free_mass": "float64", "dominant": "str", "dominant_share": "float64",
+         "relative_entropy": "float64", "level": "str", "alarm": "bool"}
+Level = Literal["", "info", "warning"]
+EVERY = 10**9  # more than any search has epochs
+
+
+def radar(log: RunLog, run: str) -> pd.DataFrame:
+    """Return the signs of a collapse by epoch and cell kind; no rows for a run without genotypes.
+
+    Columns:
+        epoch, step, cell: the end of the epoch, and the cell kind.
+        edges, skips, parameter_free: numbers of edges of the derived cell, of its skip connections, and of its edges without
+            parameters.
+        parameter_free_share: parameter_free / edges, in 0..1.
+        parameter_free_mass: softmax weight of the operations without parameters, averaged over all edges of the supernet's cell,
+            in 0..1; NaN without alphas.
+        dominant, dominant_share: the most frequent operation of the derived cell, and its share of the edges.
+        relative_entropy: entropy of the weights as a share of its largest value, averaged over the edges; NaN without alphas.
+        level: "info" or "warning" for the signs of this module, "" for neither.
+        alarm: True if there is a level.
+    """
+    return radar_of(moments(log, run), rivers(log, run, most=EVERY))
+
+
+def radar_of(found: list[Moment], courses: dict[str, River]) -> pd.DataFrame:
+    """Return the table of `radar` from genotypes by epoch, and {cell kind: its architecture weights by epoch}."""
+    at = {cell: {int(epoch): position for position, epoch in enumerate(course.epochs)} for cell, course in courses.items()}
+    rows = []
+    for moment in found:
+        for kind, cell in moment.genotype.cells:
+            position = at.get(kind, {}).get(moment.epoch)
+            entropy, mass = (np.nan, np.nan) if position is None else _spread(courses[kind], position)
+            level = level_of(kind, cell, entropy)
+            rows.append((moment.epoch, moment.step, kind, *_counts(cell), entropy, mass, level, bool(level)))
+    columns = ["epoch", "step", "cell", "edges", "skips", "parameter_free", "parameter_free_share", "dominant", "dominant_share",
+               "relative_entropy", "parameter_free_mass", "level", "alarm"]
+    return pd.DataFrame(rows, columns=columns)[list(RADAR)].astype(RADAR)
+
+
+def level_of(kind: str, cell: Cell, relative_entropy: float) -> Level:
+    """Return "warning" for a cell that has collapsed, "info" for one at which DARTS+ ends a search, and "" for any other.
+
+    Args:
+        kind: the cell kind, such as "normal".
+        cell: the derived cell.
+        relative_entropy: entropy of the weights as a share of its largest value, averaged over the edges; NaN if unknown.
+    """
+    if kind == REDUCTION or relative_entropy > ALMOST_EVEN:
+        return ""
+    if cell.parameter_free >= MOST_PARAMETER_FREE * len(cell.edges):
+        return "warning"
+    return "info" if sum(operation == SKIP for operation, _ in cell.edges) >= MOST_SKIPS else ""
+
+
+def last_healthy_epoch(table: pd.DataFrame, cell: str | None = None) -> int | None:
+    """Return the last epoch before the present alarm, or None if there is no alarm in the last epoch.
+
+    Args:
+        table: table of `radar`.
+        cell: the cell kind; None for an alarm in any cell.
+
+    Returns:
+        The epoch, from 0. -1 if every recorded epoch had an alarm.
+    """
+    alarm = (table if cell is None else table[table["cell"] == cell]).groupby("epoch")["alarm"].any()
+    if alarm.empty or not alarm.iloc[-1]:
+        return None
+    healthy = alarm.index[~alarm]
+    return int(healthy[-1]) if len(healthy) else -1
+
+
+def _counts(cell: Cell) -> tuple[int, int, int, float, str, float]:
+    counts = Counter(operation for operation, _ in cell.edges)
+    (dominant, most), edges, free = counts.most_common(1)[0], len(cell.edges), cell.parameter_free
+    return edges, counts[SKIP], free, free / edges, dominant, most / edges
+
+
+def _spread(course: River, position: int) -> tuple[float, float]:
+    """Return the relative entropy, and the weight of operations without parameters, both averaged over the edges."""
+    free = [name in PARAMETER_FREE for name in course.primitives]
+    return (float(course.relative_entropy[position].mean()), float(course.weights[position][:, free].sum(axis=1).mean()))

@@ -1,0 +1,127 @@
+"""How a search weighs its objectives: weights, gradients, how often one objective decides alone, and the closed form of MGDA.
+
+MGDA chooses the weights c on the simplex that minimise |c_1 g_1 + ... + c_m g_m|. For two gradients g_1 and g_2 at the angle
+theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). It is 0 exactly when
+cos(theta) >= |g_2| / |g_1|, because then a small step along g_2 alone lowers both losses. In ARNAS, g_2 is lambda times the
+gradient of the adversarial loss. The recorded norms are those that the weighting sees, with coefficients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from engine.log import RunLog
+from engine.search.registries import OBJECTIVES, WEIGHTINGS
+
+LAST_STEPS = 500
+ALL_STEPS = 10**9
+AGREES = 1e-6  # weights that differ by less agree with the closed form
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Vertices:
+    """How often the weights were at a vertex of the simplex, where one objective decides alone.
+
+    Attributes:
+        steps: number of counted steps.
+        alone: {objective: fraction of the steps in which its weight was 1}, in the order of the objectives.
+        ignored: {objective: fraction of the steps in which its weight was 0}.
+    """
+
+    steps: int
+    alone: dict[str, float]
+    ignored: dict[str, float]
+
+    @property
+    def mixed(self) -> float:
+        """Fraction of the steps in which no objective decided alone."""
+        return max(0.0, 1.0 - sum(self.alone.values()))
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A comparison of the recorded weights of two objectives with the closed form of MGDA.
+
+    Attributes:
+        steps: number of compared steps.
+        agreeing: fraction of them in which the weights differ by less than `AGREES`.
+        largest_difference: the largest difference of the weights, in 0..1.
+    """
+
+    steps: int
+    agreeing: float
+    largest_difference: float
+
+
+def by_epoch(log: RunLog, run: str) -> pd.DataFrame:
+    """Return the table of `RunLog.objective_epochs`: weights, norms, angles, shares and stationarity of each epoch."""
+    return log.objective_epochs(run)
+
+
+def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
+    """Return how often the weights were at each vertex in the last steps of a run, by default in all steps."""
+    shares = log.share_at_vertex(run, last)
+    names = shares["objective"].tolist()
+    return Vertices(int(shares["steps"].max()) if names else 0, dict(zip(names, shares["share_alone"], strict=True)),
+                    dict(zip(names, shares["share_ignored"], strict=True)))
+
+
+def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> Numbers:
+    """Return MGDA's weight of the first of two gradients, in 0..1, from their norms and the cosine of their angle.
+
+    Equal gradients give 1/2. The arguments are arrays of one shape, or numbers.
+    """
+    mixed = first_norm * second_norm * cosine
+    distance = first_norm**2 + second_norm**2 - 2 * mixed
+    rounding = 4 * np.finfo(float).eps * (first_norm**2 + second_norm**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(distance <= rounding, 0.5, np.clip((second_norm**2 - mixed) / distance, 0.0, 1.0))
+
+
+def closed_form(log: RunLog, run: str) -> ClosedForm | None:
+    """Compare the recorded weights with the closed form; None for a run that does not weigh two objectives by MGDA."""
+    if weighting_of(log, run) != "mgda":
+        return None
+    pairs = log.objective_pairs(run).dropna()
+    if pairs.empty:
+        return None
+    first, second, cosine, weight = (pairs[name].to_numpy() for name in ("first_norm", "second_norm", "cosine", "weight"))
+    difference = np.abs(first_weight(first, second, cosine) - weight)
+    return ClosedForm(len(pairs), float((difference < AGREES).mean()), float(difference.max()))
+
+
+def weighting_of(log: RunLog, run: str) -> str:
+    """Return the name of the rule by which a search weighs its objectives, or "" if its configuration has none."""
+    return str(log.configs([run]).get(run, {}).get("weighting", ""))
+
+
+def in_words(log: RunLog, run: str, last: int = LAST_STEPS) -> str:
+    """Return one or two sentences about the weights in the last steps of a search."""
+    found, name = vertices(log, run, last), weighting_of(log, run)
+    if not found.steps:
+        return "No losses have been weighed yet."
+    if len(found.alone) == 1:
+        return f"Every step follows the {title_of(next(iter(found.alone)))} alone."
+    if name in WEIGHTINGS and not WEIGHTINGS[name].follows_gradients:
+        return WEIGHTINGS[name].words
+    span = f"the last {found.steps:,} steps" if found.steps > 1 else "the only step"
+    ignored, share = max(found.ignored.items(), key=lambda item: item[1])
+    if share == 0:
+        return f"All {len(found.alone)} losses had a weight above 0 in {'all of ' if found.steps > 1 else ''}{span}."
+    why = ": a step along the other gradient alone lowered both losses" if len(found.alone) == 2 and name == "mgda" else ""
+    return f"The {title_of(ignored)} was ignored in {100 * share:.0f} % of {span}{why}."
+
+
+def title_of(objective: str) -> str:
+    """Return the title of an objective for use in a sentence: "natural loss" for "natural".
+
+    If this version does not know the objective, return the name followed by "loss".
+    """
+    if objective in OBJECTIVES:
+        return OBJECTIVES[objective].title
+    return f"{objective.replace('_', ' ').replace('macs', 'MACs')} loss"

@@ -1,0 +1,32 @@
+"""Cells, operations, sizes and short times in words, for the sentences about runs."""
+
+from __future__ import annotations
+
+from engine.drawing.operations import cell_title, operation
+from engine.report.words import duration_text
+
+
+def cell_text(kind: str) -> str:
+    """Return a cell kind as it stands within a sentence: "robust cell" for "robust"."""
+    title = cell_title(kind)
+    return title[0].lower() + title[1:]
+
+
+def operations_text(name: str, count: int) -> str:
+    """Return the title of an operation in the number of `count`: "separable convolutions 5×5" for two or more."""
+    title = operation(name).title
+    if count == 1 or name == "none":
+        return title
+    for noun in ("convolution", "connection"):
+        title = title.replace(noun, noun + "s")
+    return title
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes in the unit that fits: "2.3 GiB", "150 MiB"."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a measured time in words, with two digits below ten seconds: 0.0234 as "0.023 s", 75 as "1 min 15 s"."""
+    return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)

@@ -1,0 +1,113 @@
+"""Queries for the rules that raise alerts. Each reads several runs at once, so that a rule costs one query."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from engine.log.index import INT, NUMBER, TEXT, Index
+
+WRITTEN = {"run": TEXT, "t": NUMBER, "step": INT, "epoch": INT, "level": TEXT, "text": TEXT}
+NOT_FINITE = {"run": TEXT, "t": NUMBER, "step": INT, "epoch": INT, "name": TEXT}
+RETRAINED = {"run": TEXT, "epoch": INT, "step": INT, "t": NUMBER, "measured": NUMBER, "trained": NUMBER}
+PACES = {"run": TEXT, "step": INT, "epoch": INT, "unit": TEXT, "seconds_per_unit": NUMBER}
+
+
+class LatestAlphas(NamedTuple):
+    """The alphas and the genotype of one cell kind that a run recorded last.
+
+    Attributes:
+        run, t, step, epoch: the run, and the time and progress of the record.
+        cell: the cell kind.
+        alpha: [edges, k] alphas before the softmax.
+        genotype: the genotype that the run derived last, as JSON; "" if there is none.
+    """
+
+    run: str
+    t: float
+    step: int
+    epoch: int
+    cell: str
+    alpha: npt.NDArray[np.float32]
+    genotype: str
+
+
+class AlertQueries(Index):
+    """An index with the queries of the rules that raise alerts. The argument `runs` of a query holds run ids."""
+
+    def active_since(self, t: float) -> dict[str, float]:
+        """Return {run id: Unix time of its latest event} of all runs whose latest event is not older than the Unix time `t`."""
+        return {run: last for run, last in self._rows(
+            "select run, last_t from folder join ingest using (number) where last_t >= $t order by last_t desc", t=t)}
+
+    def written_alerts(self, runs: Collection[str]) -> pd.DataFrame:
+        """Return the warnings and errors that workers have written, oldest first, with the columns in `WRITTEN`."""
+        return self._frame(f"""
+            select run, t, step, epoch, level, text from alert_raw join folder using (number)
+            where {self._among(runs)} and level <> 'info' order by t, seq""", WRITTEN)
+
+    def losses_not_finite(self, runs: Collection[str]) -> pd.DataFrame:
+        """Return the first loss of each run that was recorded as NaN or infinite, with the columns in `NOT_FINITE`."""
+        among = self._among(runs)
+        return self._frame(f"""
+            with missing as (
+                select number, seq, t, step, epoch, name from metric_raw where {among} and value is null and name like '%\\_loss'
+                escape '\\'
+                union all
+                select number, seq, t, step, epoch, objective || '_loss' from objective_raw where {among} and loss is null)
+            select run, t, step, epoch, name from missing join folder using (number)
+            qualify row_number() over (partition by number order by seq) = 1""", NOT_FINITE)
+
+    def retrained(self, runs: Collection[str]) -> pd.DataFrame:
+        """Return the adversarial accuracies of retrainings by run and epoch.
+
+        The columns are run, epoch, step and t (of the end of the epoch), measured (on the select split; NaN if the epoch was not
+        measured) and trained (on the training batches, mean over the epoch; NaN for natural training).
+        """
+        return self._frame(f"""
+            select run, epoch, max(step) as step, max(t) as t,
+                   avg(value) filter (split = 'select' and name = 'adversarial_accuracy') as measured,
+                   avg(value) filter (split = 'weights' and name = 'train_adversarial_accuracy') as trained
+            from metric join folder using (number)
+            where {self._among(runs, 'retrain')} and name in ('adversarial_accuracy', 'train_adversarial_accuracy')
+            group by run, epoch order by run, epoch""", RETRAINED)
+
+    def latest_alphas(self, runs: Collection[str]) -> list[LatestAlphas]:
+        """Return the alphas that each run recorded last of each cell kind, with the genotype derived last."""
+        among = self._among(runs, "search")
+        rows = self._rows(f"""
+            with latest as (select number, max(seq) as seq from alpha_raw where {among} group by number, cell),
+            derived as (select number, arg_max(genotype, seq) as genotype from genotype_raw where {among} group by number)
+            select run, t, step, epoch, cell, len(primitives), alpha, coalesce(genotype, '')
+            from alpha_raw join latest using (number, seq) join folder using (number) left join derived using (number)
+            where {among} order by run, seq""")
+        return [LatestAlphas(run, t, step, epoch, cell, np.array(alpha, np.float32).reshape(-1, k), genotype)
+                for run, t, step, epoch, cell, k, alpha, genotype in rows]
+
+    def paces(self, runs: Collection[str]) -> pd.DataFrame:
+        """Return the seconds per unit of work of each run over its last progress points, with the columns in `PACES`.
+
+        `seconds_per_unit` is NaN if the run has not completed a unit within these points.
+        """
+        return self._frame(f"""
+            select run, coalesce((select max(step) from metric_raw m where m.number = p.number), 0) as step,
+                   coalesce((select max(epoch) from metric_raw m where m.number = p.number), 0) as epoch,
+                   coalesce(unit, '') as unit,
+                   case when trail_done[-1] > trail_done[1]
+                        then (trail_t[-1] - trail_t[1]) / (trail_done[-1] - trail_done[1]) end as seconds_per_unit
+            from progress p join folder using (number) where {self._among(runs)}
+            qualify row_number() over (partition by number order by attempt desc, seq desc) = 1""", PACES)
+
+    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
+        """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
+
+        The numbers are constants, because DuckDB applies only those while it scans the tables inside a view.
+        """
+        numbers = [number for number, in self._rows(
+            "select number from folder where list_contains($runs, run) and ($kind is null or kind = $kind)",
+            runs=list(runs), kind=kind)]
+        return f"number in ({', '.join(map(str, numbers))})" if numbers else "false"

@@ -1,0 +1,174 @@
+"""Queries for a look at the inside of runs: all recorded alphas of a cell kind, and objectives by epoch."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from engine.log.index import INT, NUMBER, TEXT, Index
+from engine.log.training_queries import AT_VERTEX
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+BUCKETS = 200
+OBJECTIVE_EPOCHS = {"epoch": INT, "step": INT, "objective": TEXT, "steps": INT, "loss": NUMBER, "weight": NUMBER, "norm": NUMBER,
+                    "cosine": NUMBER, "ignored": NUMBER, "alone": NUMBER, "stationarity": NUMBER}
+STATIONARITY = {"step": INT, "epoch": INT, "stationarity": NUMBER}
+TELEMETRY = {"t": NUMBER, "step": INT, "process_cores": NUMBER, "machine_cpu": NUMBER, "memory_bytes": NUMBER,
+             "machine_free_bytes": NUMBER, "machine_bytes": NUMBER, "disk_free_bytes": NUMBER, "unit": TEXT,
+             "units_per_s": NUMBER, "passes_per_s": NUMBER}
+GPUS = {"t": NUMBER, "step": INT, "device": TEXT, "name": TEXT, "utilisation": NUMBER, "memory_bytes": NUMBER,
+        "memory_total_bytes": NUMBER, "temperature_c": NUMBER}
+MOST_MEASUREMENTS = 2000
+THROUGHPUT_STEPS = 50
+PAIRS = {"step": INT, "epoch": INT, "weight": NUMBER, "first_norm": NUMBER, "second_norm": NUMBER, "cosine": NUMBER}
+
+# Norm of the weighted sum of the gradients in each step, from the weights, the norms and the cosines of all pairs.
+_COMBINED = """
+    select a.step, any_value(a.epoch) as epoch,
+           sqrt(greatest(0, sum(a.weight * a.norm * b.weight * b.norm
+                                * case when a.position = b.position then 1 else a.cosines[b.position + 1] end))) as stationarity
+    from objective a join objective b on b.number = a.number and b.step = a.step
+    where a.number = $n and b.number = $n group by a.step"""
+
+
+class AlphaHistory(NamedTuple):
+    """All alphas that a run recorded of one cell kind, in the order of its steps.
+
+    Attributes:
+        primitives: names of the k operations.
+        steps: [t] numbers of completed steps.
+        epochs: [t] their epochs, from 1; 0 before the first step.
+        alpha: [t, edges, k] alphas before the softmax.
+        edge_weight: [t, edges] softmax over all edges into the same node; None for a method without edge weights.
+    """
+
+    primitives: tuple[str, ...]
+    steps: Integers
+    epochs: Integers
+    alpha: Floats
+    edge_weight: Floats | None
+
+
+class InsightQueries(Index):
+    """An index with the queries about the inside of runs. A query about an unknown run returns nothing."""
+
+    def alpha_history(self, run: str, cell: str) -> AlphaHistory | None:
+        """Return all alphas that a run recorded of the cell kind `cell`, or None if there are none.
+
+        If the operations of the cell changed during the run, only the records with the latest operations are returned. A million
+        alphas take about 50 ms.
+        """
+        latest = self._rows("select primitives, len(alpha), len(edge_weight) from alpha_raw where number = $n and cell = $cell "
+                            "order by seq desc limit 1", run, cell=cell)
+        if not latest:
+            return None
+        primitives, numbers, edge_weights = latest[0]
+        with self.cursor() as cursor:  # arrays, because a row per alpha would take ten times as long
+            columns = cursor.execute("""
+                select step, epoch, alpha, edge_weight from alpha_raw
+                where number = (select number from folder where run = $run) and cell = $cell and primitives = $primitives
+                      and len(alpha) = $numbers and len(edge_weight) = $edge_weights
+                      and seq in (select seq from alpha where number = (select number from folder where run = $run)
+                                                              and cell = $cell)
+                order by step""", {"run": run, "cell": cell, "primitives": primitives, "numbers": numbers,
+                                   "edge_weights": edge_weights}).fetchnumpy()
+        steps, k = columns["step"].astype(np.int64), len(primitives)
+        stacked = {name: np.concatenate(columns[name]).astype(np.float32, copy=False) for name in ("alpha", "edge_weight")}
+        return AlphaHistory(tuple(primitives), steps, columns["epoch"].astype(np.int64),
+                            stacked["alpha"].reshape(len(steps), -1, k),
+                            stacked["edge_weight"].reshape(len(steps), -1) if edge_weights else None)
+
+    def objective_epochs(self, run: str) -> pd.DataFrame:
+        """Return the means of every objective over each epoch, by epoch and in the order of the objectives.
+
+        Columns:
+            epoch, step, objective, steps: the epoch, its last step, name of the objective, number of its steps with weights.
+            loss, weight, norm: means of the loss, of the weight, and of the norm of the gradient.
+            cosine: mean of the smallest cosine between the gradient and that of another objective.
+            ignored, alone: fraction of the steps in which the weight was 0, and in which it was 1.
+            stationarity: mean of the norm of the weighted sum of all gradients, as the weighting sees them.
+        """
+        return self._frame(f"""
+            with combined as ({_COMBINED})
+            select o.epoch, max(o.step) as step, objective, count(weight) as steps, avg(loss) as loss, avg(weight) as weight,
+                   avg(norm) as norm, avg(cosine) as cosine, avg((weight <= $eps)::int) as ignored,
+                   avg((weight >= 1 - $eps)::int) as alone, avg(stationarity) as stationarity
+            from objective o left join combined using (step) where number = $n
+            group by o.epoch, objective, position order by o.epoch, position""", OBJECTIVE_EPOCHS, run, eps=AT_VERTEX)
+
+    def stationarity(self, run: str, buckets: int = BUCKETS) -> pd.DataFrame:
+        """Return the norm of the weighted sum of all gradients by step, with the columns step, epoch and stationarity.
+
+        The steps are divided into `buckets` buckets of equal length, and the smallest and the largest value of each are kept.
+        """
+        return self._frame(f"""
+            with combined as ({_COMBINED}),
+            line as (select *, min(step) over () as first, max(step) over () as last from combined
+                     where stationarity is not null),
+            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line)
+            select step, epoch, stationarity from bucketed
+            qualify row_number() over (partition by bucket order by stationarity, step) = 1
+                 or row_number() over (partition by bucket order by stationarity desc, step) = 1
+            order by step""", STATIONARITY, run, buckets=buckets)
+
+    def objective_pairs(self, run: str) -> pd.DataFrame:
+        """Return weight, norms and cosine of every step with exactly two objectives.
+
+        The columns are step, epoch, weight (of the first objective), first_norm, second_norm, and cosine (of the two gradients).
+        """
+        return self._frame("""
+            select step, any_value(epoch) as epoch, min(weight) filter (position = 0) as weight,
+                   min(norm) filter (position = 0) as first_norm, min(norm) filter (position = 1) as second_norm,
+                   min(cosine) as cosine
+            from objective where number = $n group by step having count(*) = 2 order by step""", PAIRS, run)
+
+    def telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
+        """Return the load of the machine over the attempts of a run, with the columns in `TELEMETRY`, oldest first.
+
+        Of more than `most` measurements, successive ones are put together: means of loads and rates, the largest memory of the
+        worker, and the least free memory and disk. `t` and `step` are those of the last one.
+        """
+        return self._frame("""
+            with line as (select *, row_number() over (order by seq) - 1 as i, count(*) over () as total
+                          from telemetry_raw where number = $n)
+            select max(t) as t, arg_max(step, seq) as step, avg(process_cores) as process_cores, avg(machine_cpu) as machine_cpu,
+                   max(memory_bytes) as memory_bytes, min(machine_free_bytes) as machine_free_bytes,
+                   max(machine_bytes) as machine_bytes, min(disk_free_bytes) as disk_free_bytes, arg_max(unit, seq) as unit,
+                   avg(units_per_s) as units_per_s, avg(passes_per_s) as passes_per_s
+            from line group by i // cast(ceil(total / $most) as bigint) order by t""", TELEMETRY, run, most=most)
+
+    def gpu_telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
+        """Return the load of the GPUs of a run, with the columns in `GPUS`, by device and oldest first.
+
+        Of more than `most` measurements of a GPU, successive ones are put together: the mean utilisation, the largest memory and
+        the highest temperature.
+        """
+        return self._frame("""
+            with line as (select *, row_number() over same - 1 as i, count(*) over (partition by device) as total
+                          from gpu_raw where number = $n window same as (partition by device order by seq))
+            select max(t) as t, arg_max(step, seq) as step, device, arg_max(name, seq) as name, avg(utilisation) as utilisation,
+                   max(memory_bytes) as memory_bytes, max(memory_total_bytes) as memory_total_bytes,
+                   max(temperature_c) as temperature_c
+            from line group by device, i // cast(ceil(total / $most) as bigint) order by device, t""", GPUS, run, most=most)
+
+    def throughput(self, run: str) -> dict[str, Any]:
+        """Return how fast a run has been recently; a number is None if it is unknown.
+
+        Returns:
+            {"unit": unit of work, such as "steps" or "image passes", "units_per_s": over the last two minutes at most,
+            "images_per_s": median of the last 50 steps, "passes_per_s": forward passes since the measurement before the last
+            one}. An attack counts an image once per pass, so its units_per_s are images times passes per second.
+        """
+        (unit, units), = self._rows("""
+            select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]
+                then (trail_done[-1] - trail_done[1]) / (trail_t[-1] - trail_t[1]) end)
+            from (select * from progress where number = $n order by attempt desc, seq desc limit 1)""", run)
+        (images,), = self._rows("""
+            select median(value) from (select value from metric_raw where number = $n and name = 'images_per_s'
+                                       order by seq desc limit $most)""", run, most=THROUGHPUT_STEPS)
+        (passes,), = self._rows("select arg_max(passes_per_s, seq) from telemetry_raw where number = $n", run)
+        return {"unit": unit, "units_per_s": units, "images_per_s": images, "passes_per_s": passes}

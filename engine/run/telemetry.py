@@ -1,0 +1,109 @@
+"""Measurements of the worker's process, of its machine and of its GPU. Imports no torch, and psutil and NVML only when measuring.
+
+A measurement takes less than a millisecond (`python -m benchmarks.telemetry`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.files import free_bytes
+from engine.run.event import Event
+from engine.run.event_kinds import GpuTelemetry, Telemetry
+
+# The first measurement begins this long after the start of the worker, and ends with the first event `EVERY_S` later.
+AFTER_S = 2.0
+EVERY_S = 10.0
+
+
+class Telemeter:
+    """A meter that is asked about every ten seconds, and returns means over the time since it was last asked."""
+
+    def __init__(self, folder: Path, device: str, *, done: float, passes: int) -> None:
+        """Begin to measure.
+
+        Args:
+            folder: folder of the run, whose disk is watched.
+            device: device of the run, "cpu" or "cuda:N".
+            done: units of work completed so far.
+            passes: forward passes made so far.
+        """
+        import psutil
+
+        self._psutil, self._process, self._folder = psutil, psutil.Process(os.getpid()), folder
+        self._gpu = Gpu.of(device)
+        psutil.cpu_percent()  # the next call returns the mean since this one
+        self._before = time.monotonic(), time.process_time(), done, passes
+
+    def measure(self, *, done: float, passes: int, unit: str) -> list[Event]:
+        """Return the events with the measurements since the last call; none if the machine cannot be measured.
+
+        Args:
+            done: units of work completed so far.
+            passes: forward passes made so far.
+            unit: the unit of `done`.
+        """
+        now = time.monotonic(), time.process_time(), done, passes
+        seconds, cpu, units, made = (after - before for after, before in zip(now, self._before, strict=True))
+        self._before = now
+        try:
+            memory, free = self._psutil.virtual_memory(), free_bytes(self._folder)
+            load, resident = self._psutil.cpu_percent() / 100, self._process.memory_info().rss
+        except (OSError, self._psutil.Error):  # a measurement never ends a run
+            return []
+        events: list[Event] = [Telemetry(
+            process_cores=round(cpu / seconds, 3), machine_cpu=round(load, 3), memory_bytes=int(resident),
+            machine_free_bytes=int(memory.available), machine_bytes=int(memory.total), disk_free_bytes=free, unit=unit,
+            units_per_s=round(max(units, 0.0) / seconds, 4), passes_per_s=round(max(made, 0) / seconds, 3))]
+        if self._gpu is not None and (measured := self._gpu.measure()) is not None:
+            events.append(measured)
+        return events
+
+
+class Gpu:
+    """The NVIDIA GPU of a run, as seen by NVML."""
+
+    def __init__(self, device: str, nvml: Any, handle: Any) -> None:
+        """Wrap a device of NVML. Use `of` instead."""
+        self.device, self._nvml, self._handle = device, nvml, handle
+
+    @classmethod
+    def of(cls, device: str, uuid: str | None = None) -> Gpu | None:
+        """Return the GPU, or None for a CPU, without the package nvidia-ml-py, or if NVML does not know the GPU.
+
+        Args:
+            device: device of the run, "cpu" or "cuda:N".
+            uuid: UUID of the GPU, without the prefix "GPU-"; None to ask torch, whose numbers can differ from those of NVML.
+        """
+        torch = sys.modules.get("torch")
+        if not device.startswith("cuda") or (uuid is None and torch is None):
+            return None
+        try:
+            nvml = importlib.import_module("pynvml")
+        except ImportError:
+            return None
+        try:
+            nvml.nvmlInit()
+            if uuid is None and torch is not None:
+                uuid = str(torch.cuda.get_device_properties(device).uuid)
+            return cls(device, nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+        except nvml.NVMLError:
+            return None
+
+    def measure(self) -> GpuTelemetry | None:
+        """Return utilisation, memory and temperature of the GPU, or None if it no longer answers."""
+        nvml, handle = self._nvml, self._handle
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            return GpuTelemetry(
+                device=self.device, name=str(nvml.nvmlDeviceGetName(handle)),
+                utilisation=nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100, memory_bytes=int(memory.used),
+                memory_total_bytes=int(memory.total),
+                temperature_c=float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)))
+        except nvml.NVMLError:
+            return None
