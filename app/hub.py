@@ -168,7 +168,8 @@ class Hub:
     @property
     def _facts(self) -> dict[str, Callable[[str], object]]:
         return {"loading": lambda _: self.loading, "runs": lambda _: self._list_facts(), "run": self._chain_facts,
-                "head": partial(self._chain_facts, tables=SETTLED), "series": self._series_facts,
+                "head": partial(self._chain_facts, tables=SETTLED),
+                "series": lambda run: (self.log.state(run).is_over, self.log.series(run)),
                 "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
@@ -186,11 +187,6 @@ class Hub:
 
     def _chain_facts(self, run: str, tables: Collection[str] = EVENTS) -> object:
         return [(one, self.log.revision(tables, one), _outline(self.log.state(one))) for one in self.log.family(run)]
-
-    def _series_facts(self, run: str) -> object:
-        curves = self.log.curves(run)
-        return (self.log.state(run).is_over, sorted(set(zip(curves["split"], curves["name"], strict=True))),
-                list(dict.fromkeys(self.log.objectives(run)["objective"])))
 
     def _log_facts(self, run: str) -> object:
         try:

@@ -80,6 +80,8 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
         "alpha_matrix of epoch 1": lambda run: log.alpha_matrix(run, "robust", 1),
         "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "edge_lines": lambda run: log.edge_lines(run, "reduce"),
+        "alpha_courses": lambda run: log.alpha_courses(run, "reduce"), "series": log.series,
+        "edge_courses": lambda run: log.edge_courses(run, "reduce"),
         "genotypes": log.genotypes, "genotype": log.genotype,
         "candidates": log.candidates, "verdicts": log.verdicts, "certified": log.certified,
         "critical_epsilons": log.critical_epsilons,
