@@ -10,7 +10,8 @@ change. Topics, where <id> is the id of a run:
     training:<id>: curves and MGDA weights of the run.
     series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
-    epochs:<id>: genotypes and candidates of the run, the newest epoch with alphas, and whether the run is over.
+    epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
+        is over.
     log:<id>: log.txt and alerts of the run.
     queue: the queue, and status and progress of all runs.
     studies: everything that the list of studies shows.
@@ -59,7 +60,8 @@ BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs
 ACTIVE = ("running", "stopping")
 
 TRAINING = ("metric", "objective", "candidate", "resumed")
-FOUND = ("genotype", "candidate", "resumed")
+CANDIDATES = ("candidate", "resumed")
+FOUND = ("genotype", *CANDIDATES)
 ARCHITECTURE = ("alpha", *FOUND)
 NOTES = ("alert", "faults", "folder")
 RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
@@ -169,11 +171,12 @@ class Hub:
     @property
     def _facts(self) -> dict[str, Callable[[str], object]]:
         return {"loading": lambda _: self.loading, "runs": lambda _: self._list_facts(), "run": self._chain_facts,
-                "head": partial(self._chain_facts, tables=SETTLED), "series": self._series_facts,
+                "head": partial(self._chain_facts, tables=SETTLED),
+                "series": lambda run: (self.log.state(run).is_over, self.log.series(run)),
                 "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
-                "epochs": lambda run: (self.log.state(run).is_over, self.log.revision(FOUND, run), self.log.alpha_epoch(run)),
+                "epochs": self._epoch_facts,
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
@@ -188,10 +191,9 @@ class Hub:
     def _chain_facts(self, run: str, tables: Collection[str] = EVENTS) -> object:
         return [(one, self.log.revision(tables, one), _outline(self.log.state(one))) for one in self.log.family(run)]
 
-    def _series_facts(self, run: str) -> object:
-        curves = self.log.curves(run)
-        return (self.log.state(run).is_over, sorted(set(zip(curves["split"], curves["name"], strict=True))),
-                list(dict.fromkeys(self.log.objectives(run)["objective"])))
+    def _epoch_facts(self, run: str) -> object:
+        epoch = self.log.alpha_epoch(run)
+        return self.log.state(run).is_over, epoch, self.log.revision(FOUND if epoch is None else CANDIDATES, run)
 
     def _log_facts(self, run: str) -> object:
         try:

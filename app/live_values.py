@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.utils import PlotlyJSONEncoder
+
+from app.charts.frame import PlainFigure
 
 MOST_VALUES = 256
 # A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
@@ -34,7 +38,7 @@ class Feed:
     """
 
     topic: str
-    draw: Callable[[], go.Figure | str]
+    draw: Callable[[], PlainFigure | str]
     signature: str
     about: str = ""
 
@@ -58,11 +62,21 @@ class Value:
     is_figure: bool
 
     @classmethod
-    def of(cls, drawn: go.Figure | str) -> Value:
+    def of(cls, drawn: go.Figure | PlainFigure | str) -> Value:
         """Return the value of a figure or of a piece of HTML."""
-        is_figure = not isinstance(drawn, str)
-        text = str(drawn.to_json()) if isinstance(drawn, go.Figure) else str(drawn)
-        return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], is_figure)
+        if isinstance(drawn, str):
+            text = drawn
+        elif isinstance(drawn, go.Figure):
+            text = str(drawn.to_json())
+        else:
+            text = json.dumps(drawn, cls=PlotlyJSONEncoder, separators=(",", ":"))  # which writes NaN as null
+        return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], not isinstance(drawn, str))
+
+    @cached_property
+    def figure(self) -> PlainFigure:
+        """The figure as the browser knows it."""
+        figure: PlainFigure = json.loads(self.text)
+        return figure
 
 
 @dataclass
@@ -105,7 +119,7 @@ class LiveValue:
         """Return the message that leads from a revision to the newest value."""
         if revision not in self.patches:
             base = self.before if self.before is not None and self.before.revision == revision else None
-            change = figure_change(base.text, self.value.text) if base is not None and self.value.is_figure else None
+            change = figure_change(base.figure, self.value.figure) if base is not None and self.value.is_figure else None
             content = {"text": self.value.text} if change is None else {"from": revision} | change
             self.patches[revision] = {"revision": self.value.revision} | content
         return self.patches[revision]
@@ -153,17 +167,16 @@ class LiveValues:
         return messages
 
 
-def figure_change(before: str, after: str) -> dict[str, Any] | None:
+def figure_change(old: PlainFigure, new: PlainFigure) -> dict[str, Any] | None:
     """Return what turns one figure into another, or None if their traces do not correspond.
 
     Args:
-        before, after: figures as JSON.
+        old, new: the figures.
 
     Returns:
         {"traces": {number of a trace: {attribute: [number of points to keep from the beginning, points that follow]}}}, only with
         what has changed, and the key "layout" with the whole layout if that has changed.
     """
-    old, new = json.loads(before), json.loads(after)
     if len(old["data"]) != len(new["data"]):
         return None
     traces = {}
@@ -178,6 +191,6 @@ def figure_change(before: str, after: str) -> dict[str, Any] | None:
 
 def _tail(old: list[Any], new: list[Any]) -> list[Any]:
     """Return the number of points that two lists share from the beginning, and the points of the new list that follow."""
-    shared = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other),
-                  min(len(old), len(new)))
+    longest = min(len(old), len(new))
+    shared = bisect_left(range(1, longest + 1), True, key=lambda count: old[:count] != new[:count])
     return [shared, new[shared:]]

@@ -3,13 +3,16 @@
     python -m benchmarks.idle_server                                    # this checkout; about six minutes
     python -m benchmarks.idle_server --checkout ../old --checkout .     # two versions, one after the other, in one table
     python -m benchmarks.idle_server --only watching --rounds 3         # medians of three measurements of the watched search
+    python -m benchmarks.idle_server --only architecture --steps 600    # the same, looking at the architecture of a long search
 
 The command generates run folders, starts the dashboard on them, and opens its pages in Chromium. Costs are CPU time in per cent
 of one core, because the machine may be busy with other work. Times until something is on the screen are wall-clock times, so
 they need a quiet machine; the table ends with the load average. Versions alternate from round to round.
 
 The watched search writes a progress event twice a second and a search step every 1.5 seconds, as the `quick` preset does on two
-cores. The lag is the time from the write of a step until the chart in the browser contains it.
+cores. The lag is the time from the write of a step until the chart in the browser contains it. A reader who watches the search
+sees the top of its page with the accuracies and losses; a reader who watches the architecture sees that part of the page: the
+weights at this step, the cell, and the weights over the steps.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -35,10 +39,17 @@ from tests.browser.conftest import Dashboard, start_dashboard
 ROOT = Path(__file__).resolve().parents[1]
 SETTLE_S = 6.0  # time between the last action and a measurement
 STEP_S, PROGRESS_S = 1.5, 0.5
-FIRST_STEPS = 40  # steps that the watched search has made before it is watched
 TEXT = "() => (document.querySelector('[data-testid=stMain]')?.innerText ?? '').trim().length > 0"
 LIST = "() => document.querySelector('a[href*=\"run?id=\"]') !== null"
-LAST_STEP = "() => Math.max(0, ...(document.querySelector('.rp-plot')?.data ?? []).flatMap((trace) => trace.x ?? []))"
+# The latest step on the chart whose name begins with the argument.
+LAST_STEP = """(name) => Math.max(0, ...(document.querySelector(`.rp-plot[data-feed^="${name}"]`)?.data ?? [])
+    .map((trace) => trace.x?.at(-1) ?? 0))"""
+
+# Part of the page of a search -> beginning of the name of the chart whose lag is measured, and title at the top of the screen.
+CHARTS = {"search": "run_trade_off", "architecture": "run_lines"}
+HEADINGS = {"search": "", "architecture": "Architecture"}
+SCROLL = """(title) => title && [...document.querySelectorAll("h2, h3")].find((one) => one.innerText.trim().startsWith(title))
+    .scrollIntoView()"""
 
 
 @dataclass
@@ -50,12 +61,14 @@ class Setting:
         seconds: length of one measurement.
         runs: number of runs in the large folder.
         points: number of alpha values in the large folder.
+        steps: steps that the watched search has made before it is watched.
     """
 
     browser: Browser
     seconds: float
     runs: int
     points: int
+    steps: int
 
 
 @contextlib.contextmanager
@@ -121,37 +134,39 @@ def idle(server: Dashboard, setting: Setting, name: str) -> dict[str, float]:
     return found
 
 
-def running_search(root: Path) -> tuple[str, sample_runs.EventsFile]:
-    """Write the folder of a search whose worker is this process. Return its id and the writer of its events."""
+def running_search(root: Path, steps: int) -> tuple[str, sample_runs.EventsFile]:
+    """Write the folder of a search of some steps whose worker is this process. Return its id and the writer of its events."""
     run = "20261118-0910-arnas-digits-0a01"
     folder = sample_runs.write_run_json(root, run, "search", created=time.time())
-    events = sample_runs.EventsFile(folder, t=time.time() - FIRST_STEPS * STEP_S)
+    events = sample_runs.EventsFile(folder, t=time.time() - steps * STEP_S)
     me = psutil.Process(os.getpid())
     sample_runs.write_process(folder, events, pid=me.pid, started=me.create_time())
-    sample_runs.write_search_steps(events, FIRST_STEPS)
+    sample_runs.write_search_steps(events, steps)
     return run, events
 
 
-def watched(server: Dashboard, setting: Setting, run: str, events: sample_runs.EventsFile) -> dict[str, float]:
-    """Measure the server and the browser while a tab shows a running search."""
-    process = psutil.Process(server.process.pid)
+def watched(server: Dashboard, setting: Setting, run: str, events: sample_runs.EventsFile, part: str) -> dict[str, float]:
+    """Measure the server and the browser while a tab shows a part of the page of a running search, "search" or "architecture"."""
+    process, chart = psutil.Process(server.process.pid), CHARTS[part]
     with tab(setting.browser) as page:
         page.goto(f"{server.url}/run?id={run}")
-        page.wait_for_selector(".rp-plot .main-svg", timeout=60_000)
+        page.wait_for_selector(f'.rp-plot[data-feed^="{chart}"] .main-svg', timeout=60_000)
+        page.wait_for_timeout(1000 * SETTLE_S)
+        page.evaluate(SCROLL, HEADINGS[part])
         page.wait_for_timeout(1000 * SETTLE_S)
         everything = browser_processes()
         before, started = (cpu_s(process), cpu_s(*everything)), time.monotonic()
-        lags = write_and_wait(page, events, setting.seconds)
+        lags = write_and_wait(page, events, setting.seconds, chart)
         took = time.monotonic() - started
         after = cpu_s(process), cpu_s(*everything)
     server_load, browser_load = (100 * (new - old) / took for old, new in zip(before, after, strict=True))
-    return {"watching a search: server, % of a core": server_load, "watching a search: browser, % of a core": browser_load,
-            "watching a search: lag, median, s": statistics.median(lags),
-            "watching a search: lag, 95th percentile, s": statistics.quantiles(lags, n=20)[-1]}
+    return {f"watching the {part}: server, % of a core": server_load, f"watching the {part}: browser, % of a core": browser_load,
+            f"watching the {part}: lag, median, s": statistics.median(lags),
+            f"watching the {part}: lag, 95th percentile, s": statistics.quantiles(lags, n=20)[-1]}
 
 
-def write_and_wait(page: Page, events: sample_runs.EventsFile, seconds: float) -> list[float]:
-    """Write the events of a search at a realistic rate, and return the lags in seconds after which they were on the chart."""
+def write_and_wait(page: Page, events: sample_runs.EventsFile, seconds: float, chart: str) -> list[float]:
+    """Write the events of a search at a realistic rate, and return the lags in seconds after which they were on a chart."""
     written: dict[int, float] = {}
     lags, started, steps, ticks = [], time.monotonic(), 0, 0
     while time.monotonic() - started < seconds or written:
@@ -166,7 +181,7 @@ def write_and_wait(page: Page, events: sample_runs.EventsFile, seconds: float) -
             events.t = time.time()
             events.write("progress", phase="search", done=events.step + 0.5, total=1000, unit="steps",
                          passes=42 * events.step + ticks, detail="PGD step 3 of 7")
-        shown = page.evaluate(LAST_STEP)
+        shown = page.evaluate(LAST_STEP, chart)
         for step in [step for step in written if step <= shown]:
             lags.append(time.monotonic() - written.pop(step))
         if now > seconds + 30:
@@ -189,15 +204,15 @@ def measure_idle(folder: Path, checkout: Path, setting: Setting) -> dict[str, fl
     return found
 
 
-def measure_watching(folder: Path, checkout: Path, setting: Setting) -> dict[str, float]:
-    """Measure the dashboard of one checkout while a search is watched. The arguments are those of `measure_idle`."""
-    (root := folder / "watched").mkdir()
-    run, events = running_search(root)
+def measure_watching(folder: Path, checkout: Path, setting: Setting, part: str = "search") -> dict[str, float]:
+    """Measure the dashboard of one checkout while a part of a search's page is watched. Other arguments: see `measure_idle`."""
+    (root := folder / part).mkdir()
+    run, events = running_search(root, setting.steps)
     with dashboard(root, checkout) as server:
-        return watched(server, setting, run, events)
+        return watched(server, setting, run, events, part)
 
 
-PARTS = {"idle": measure_idle, "watching": measure_watching}
+PARTS = {"idle": measure_idle, "watching": measure_watching, "architecture": partial(measure_watching, part="architecture")}
 
 
 def measure(checkout: Path, setting: Setting, parts: Sequence[str]) -> dict[str, float]:
@@ -216,7 +231,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
     parser.add_argument("--seconds", type=float, default=30, help="length of each measurement")
     parser.add_argument("--runs", type=int, default=1000, help="number of runs in the large folder")
     parser.add_argument("--points", type=int, default=1_000_000, help="number of alpha values in the large folder")
-    parser.add_argument("--only", choices=PARTS, help="the part to measure; default: both")
+    parser.add_argument("--steps", type=int, default=40, help="steps of the watched search before it is watched")
+    parser.add_argument("--only", choices=PARTS, help="the part to measure; default: all")
     parser.add_argument("--rounds", type=int, default=1, help="number of measurements; the table shows their medians")
     chosen = parser.parse_args(arguments)
     path = chromium.executable()
@@ -225,7 +241,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
     checkouts = chosen.checkout or [ROOT]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=[*chromium.FLAGS, "--disable-gpu"])
-        setting = Setting(browser, chosen.seconds, chosen.runs, chosen.points)
+        setting = Setting(browser, chosen.seconds, chosen.runs, chosen.points, chosen.steps)
         parts = [chosen.only] if chosen.only else [*PARTS]
         rounds = [[measure(one.resolve(), setting, parts) for one in checkouts] for _ in range(chosen.rounds)]
         browser.close()

@@ -1,5 +1,8 @@
 // Draws a Plotly figure into one DOM node, which keeps its zoom while the data change (components/live_plot.py). Without a rerun,
 // the server sends the points that have changed (live_values.py, live.js).
+const REST = 20; // a chart rests this many times as long as its last drawing took, because the browser may share its cores with
+const LONGEST_MS = 1800; // the search that it shows; at most this long, so that the chart stays close to the search
+
 export default function ({ data, parentElement }) {
   const node = parentElement.querySelector(".rp-plot");
   const drawn = [data.revision, data.height, data.feed].join(" ");
@@ -9,10 +12,14 @@ export default function ({ data, parentElement }) {
   node.setAttribute("role", "figure");
   node.setAttribute("aria-label", data.label);
   const plot = (node.rampart ??= {});
-  Object.assign(plot, { figure: JSON.parse(data.figure), height: data.height, name: data.name });
-  draw(node);
-  if (!data.feed) return;
   const values = (window.__rampartValues ??= new Map());
+  const shown = values.get(data.feed);
+  // A rerun often brings the figure that is drawn already, because the server has sent its points before.
+  if (shown?.node !== node || shown.revision !== data.revision || plot.height !== data.height) {
+    Object.assign(plot, { figure: JSON.parse(data.figure), height: data.height, name: data.name, rests: 0 });
+    draw(node);
+  }
+  if (!data.feed) return;
   values.set(data.feed, { node, revision: data.revision, apply: (message) => {
     plot.figure = message.text === undefined ? changed(plot.figure, message) : JSON.parse(message.text);
     draw(node);
@@ -29,19 +36,25 @@ function changed(figure, message) {
   return { ...figure, data, layout: message.layout ?? figure.layout };
 }
 
-// Draws the newest figure of a node as soon as the library is loaded and the browser has time for a frame.
+// Draws the newest figure of a node as soon as the library is loaded, the chart has rested and the browser has time for a frame.
 function draw(node) {
   const plot = node.rampart;
   window.__rampartPlotly ??= window.Plotly ? Promise.resolve() : load();
   const figure = plot.figure;
+  clearTimeout(plot.timer);
+  const wait = plot.rests - performance.now();
+  if (wait > 0) return (plot.timer = setTimeout(() => draw(node), wait));
   window.__rampartPlotly
     .then(() => {
       if (plot.figure !== figure) return; // a newer figure is on its way
       node.dataset.name = plot.name;
       window.__rampartConfig ??= config();
+      const started = performance.now();
       // Plotly changes what it is given: hidden traces and ranges. Copies keep the figure as the server knows it.
       const layout = { ...structuredClone(figure.layout), uirevision: plot.name, height: plot.height };
       window.Plotly.react(node, figure.data.map((trace) => ({ ...trace })), layout, window.__rampartConfig);
+      const took = performance.now() - started;
+      plot.rests = started + took + Math.min(LONGEST_MS, REST * took);
     })
     .catch(() => {
       node.textContent = "The chart library could not be loaded from this server. Reload the page.";

@@ -22,7 +22,7 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
         split: name of the split that both accuracies were measured on.
     """
     if candidates.empty:
-        return blank("The first point appears when a candidate has been measured")
+        return go.Figure(blank("The first point appears when a candidate has been measured"))
     figure = go.Figure()
     for name, rows, colour, symbol in (("first in rank", candidates[:1], theme.FRONT, "circle"),
                                        ("others", candidates[1:], theme.DOMINATED, "circle-open")):

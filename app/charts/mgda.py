@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import AXIS, blank, common_layout
+from app.charts.frame import AXIS, PlainFigure, blank, common_layout
 from app.charts.objectives import label_of, looks, title_of
 
 
@@ -24,7 +23,7 @@ def explained(words: str, count: int = 2) -> str:
     return f"Each step follows a weighted sum of the gradients. {words}{angle} Above 90°, gradients conflict."
 
 
-def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
+def weights_and_angle(objectives: pd.DataFrame) -> PlainFigure:
     """Return a figure with the weights of the objectives in the upper half and the angles between gradients in the lower half.
 
     For two objectives, the lower half shows the angle between the two gradients. For more, it shows one line per objective: the
@@ -42,14 +41,14 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
     traces = [{"type": "scatter", "x": points[name]["step"].tolist(), "y": points[name]["weight"].tolist(), "mode": "lines",
                "name": label_of(name), "line": line, "hovertemplate": f"{label_of(name)} weight %{{y:.3f}}<extra></extra>"}
               for name, line in lines.items()]
-    return go.Figure({"data": traces + _angles(points, lines), "layout": common_layout(margin={"l": 62, "b": 42}) | {
+    return {"data": traces + _angles(points, lines), "layout": common_layout(margin={"l": 62, "b": 42}) | {
         "xaxis": AXIS | {"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2"},
         "yaxis": AXIS | {"title": {"text": "weight", "font": {"size": 12.5}}, "domain": [0.55, 1],
                          "range": [min(0.0, objectives["weight"].min()) - 0.03, max(1.0, objectives["weight"].max()) + 0.03]},
         "yaxis2": {"title": {"text": "angle (degrees)", "font": {"size": 12.5}},
                    "domain": [0, 0.44], "range": [0, 184], "tickvals": [0, 90, 180]},
         "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 90, "y1": 90,
-                    "line": {"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"}}]}})
+                    "line": {"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"}}]}}
 
 
 def _angles(points: dict[str, pd.DataFrame], lines: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import AXIS, blank, themed
+from app.charts.frame import AXIS, PlainFigure, blank, common_layout
 from engine.insight.objectives import title_of as title_of
 from engine.search.registries import OBJECTIVES
 
@@ -57,7 +56,7 @@ def rows_of(names: Sequence[str]) -> int:
     return -(-len(names) // COLUMNS)
 
 
-def further_losses(objectives: pd.DataFrame) -> go.Figure:
+def further_losses(objectives: pd.DataFrame) -> PlainFigure:
     """Return a figure with one small chart for each objective that is neither the natural nor an adversarial loss.
 
     The charts are separate because the losses have different units and scales.
@@ -68,7 +67,9 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
     names = further(objectives)
     if not names:
         return blank("Further losses appear after the first step that has one")
-    figure, lines = themed(go.Figure(), legend=False, margin={"l": 62, "t": 40, "b": 42}), looks(objectives["objective"])
+    figure: PlainFigure = {"data": [], "layout": common_layout(legend=False, margin={"l": 62, "t": 40, "b": 42}) | {
+        "annotations": []}}
+    lines = looks(objectives["objective"])
     columns, rows = min(len(names), COLUMNS), rows_of(names)
     for i, name in enumerate(names):
         row, column = divmod(i, columns)
@@ -94,7 +95,7 @@ def _place(number: int, count: int, gap: float) -> tuple[float, float]:
     return number * (size + gap), number * (size + gap) + size
 
 
-def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[str, Any], number: str,
+def _add_chart(figure: PlainFigure, points: pd.DataFrame, name: str, line: dict[str, Any], number: str,
                across: tuple[float, float], up: tuple[float, float]) -> None:
     """Add the small chart of one objective to a figure.
 
@@ -106,11 +107,13 @@ def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[st
         across, up: (left, right) and (lower, upper) end of the chart, as fractions of the figure's width and height.
     """
     label, unit = label_of(name), f"({unit_of(name)})" if unit_of(name) else ""
-    figure.add_scatter(x=points["step"].tolist(), y=points["loss"].tolist(), mode="lines", name=label, xaxis=f"x{number}",
-                       yaxis=f"y{number}", line=line, hovertemplate=f"{label} %{{y:.4g}} {unit}<extra></extra>")
-    figure.add_annotation(text=f"{label}<br>{unit}" if unit else label, x=across[0], y=up[1], xref="paper", yref="paper",
-                          xanchor="left", yanchor="bottom", align="left", showarrow=False, font={"size": 12.5})
-    figure.update_layout({
+    figure["data"].append({
+        "type": "scatter", "x": points["step"].tolist(), "y": points["loss"].tolist(), "mode": "lines", "name": label,
+        "xaxis": f"x{number}", "yaxis": f"y{number}", "line": line, "hovertemplate": f"{label} %{{y:.4g}} {unit}<extra></extra>"})
+    figure["layout"]["annotations"].append({
+        "text": f"{label}<br>{unit}" if unit else label, "x": across[0], "y": up[1], "xref": "paper", "yref": "paper",
+        "xanchor": "left", "yanchor": "bottom", "align": "left", "showarrow": False, "font": {"size": 12.5}})
+    figure["layout"] |= {
         f"xaxis{number}": AXIS | {"domain": across, "anchor": f"y{number}", "nticks": 4, "rangemode": "tozero",
                                   "title": {"text": "step", "font": {"size": 12.5}}},
-        f"yaxis{number}": AXIS | {"domain": up, "anchor": f"x{number}", "nticks": 4, "exponentformat": "SI"}})
+        f"yaxis{number}": AXIS | {"domain": up, "anchor": f"x{number}", "nticks": 4, "exponentformat": "SI"}}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import AXIS, blank, common_layout
+from app.charts.frame import AXIS, PlainFigure, blank, common_layout
 
 # Name in the run log -> (row of the figure, series in theme.SERIES, text in the legend, dash).
 LINES = {
@@ -22,7 +21,7 @@ LINES = {
 NAMES = tuple(LINES)
 
 
-def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> go.Figure:
+def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> PlainFigure:
     """Return a figure with natural and adversarial accuracy in its upper half and the losses in its lower half.
 
     Args:
@@ -43,12 +42,11 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
         if name in means:
             where = f"{split} split, not a result, " if row == "accuracy" else ""
             traces.append(_of_epochs(means[name], row, series, text, dash, joined or name == "train_loss", where))
-    # One call with plain values is ten times faster than a call for each trace; a chart of an active run is drawn at each step.
-    return go.Figure({"data": traces, "layout": common_layout(margin={"l": 62, "b": 42}) | {
+    return {"data": traces, "layout": common_layout(margin={"l": 62, "b": 42}) | {
         "xaxis": AXIS | {"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
         "yaxis": AXIS | {"title": {"text": "accuracy", "font": {"size": 12.5}},
                          "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
-        "yaxis2": {"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"}}})
+        "yaxis2": {"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"}}}
 
 
 def _of_epochs(points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool, where: str) -> dict[str, Any]:

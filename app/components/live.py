@@ -22,11 +22,11 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import session
 from app.assets import asset
+from app.charts.frame import PlainFigure
 from app.live_values import Feed
 
 _ticker = st.components.v2.component("rampart_ticker", html="<span hidden></span>", js=asset("live.js"), isolate_styles=False)
@@ -57,7 +57,7 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
     return decorate
 
 
-def feed_of(topic: str, draw: Callable[..., go.Figure | str], *args: Any) -> Feed:
+def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> Feed:
     """Return a feed, with which a chart or text follows its data without reruns of its panel.
 
     Args:

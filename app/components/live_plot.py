@@ -16,6 +16,7 @@ import streamlit as st
 
 from app import session
 from app.assets import asset
+from app.charts.frame import PlainFigure
 from app.components.chart_table import chart_table
 from app.components.downloads import export_menu
 from app.downloads import named
@@ -25,7 +26,7 @@ _component = st.components.v2.component("rampart_live_plot", html='<div class="r
                                         isolate_styles=False)
 
 
-def live_plot(figure: go.Figure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,
+def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,
               feed: Feed | None = None, file: str = "") -> None:
     """Draw a figure from `app.charts`. The reader's zoom is kept when the data change.
 
@@ -44,7 +45,7 @@ def live_plot(figure: go.Figure, *, key: str, label: str, data: Callable[[], pd.
         session.hub().values.offer(name, feed, value)
     _component(data={"figure": value.text, "revision": value.revision, "height": height, "label": label, "name": key,
                      "feed": name}, key=key)
-    if figure.data:
+    if figure["data"]:
         chart_table(key, label)
         with st.container(key=f"rp-exportof-{key}"):
             export_menu(file or named(key.replace("_", "-")), data, key=key, chart=key)

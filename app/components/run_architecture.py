@@ -10,11 +10,11 @@ from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import session, theme
 from app.charts import alphas
+from app.charts.frame import PlainFigure
 from app.components.live import feed_of
 from app.components.live_html import live_html
 from app.components.live_plot import live_plot
@@ -23,10 +23,8 @@ from app.drawing.cell_graph import cell_graph, cell_html, changed_edges, legend,
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 from engine.log import RunLog
-from engine.log.training_queries import EVERY
 
 EARLIER_KEY, LATER_KEY = "H", "L"  # keys that select the neighbouring epochs
-LINE_BUCKETS = 100  # points per line; few, because about 100 lines share a figure
 # Explanation of the heat map for a method without edge weights, and for a method with them.
 ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
         "Each row is an edge, from → to, with its own weight, softmax(β). The numbers are softmax weights times the weight of "
@@ -81,7 +79,7 @@ def _at_epoch(run_id: str, cell: str, epoch: int, changing: bool) -> None:
             _graph(derived_cell(matrix), log.genotypes(run_id), cell, epoch)
 
 
-def _heat_map(log: RunLog, run_id: str, cell: str, epoch: int) -> go.Figure:
+def _heat_map(log: RunLog, run_id: str, cell: str, epoch: int) -> PlainFigure:
     return alphas.heat_map(log.alpha_matrix(run_id, cell, epoch))
 
 
@@ -93,12 +91,12 @@ def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
             f"{legend_of(name for name, _ in cell.edges)}</div>")
 
 
-def _lines(log: RunLog, run_id: str, cell: str) -> go.Figure:
-    return alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS))
+def _lines(log: RunLog, run_id: str, cell: str) -> PlainFigure:
+    return alphas.lines(log.alpha_courses(run_id, cell))
 
 
-def _edge_weights(log: RunLog, run_id: str, cell: str) -> go.Figure:
-    return alphas.edge_weights(log.edge_lines(run_id, cell, LINE_BUCKETS))
+def _edge_weights(log: RunLog, run_id: str, cell: str) -> PlainFigure:
+    return alphas.edge_weights(log.edge_courses(run_id, cell))
 
 
 def _over_steps(run_id: str, cell: str, changing: bool) -> None:
@@ -115,14 +113,14 @@ def _over_steps(run_id: str, cell: str, changing: bool) -> None:
             "node it ends in, its column the state it comes from.</p>")
     live_plot(_lines(log, run_id, cell), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps",
-              data=partial(log.alpha_lines, run_id, cell, EVERY), feed=courses if changing else None)
+              data=partial(log.alpha_lines, run_id, cell), feed=courses if changing else None)
     figure = _edge_weights(log, run_id, cell)
-    if figure.data:
+    if figure["data"]:
         st.html('<p class="rp-note rp-apart"><b>Edge weights over the steps.</b> Each small chart is a node: the weights of '
                 "the edges into it, softmax(β).</p>")
         live_plot(figure, key=f"run_edges_{cell}", height=240,
                   label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps",
-                  data=partial(log.edge_lines, run_id, cell, EVERY), feed=shares if changing else None)
+                  data=partial(log.edge_lines, run_id, cell), feed=shares if changing else None)
 
 
 def _choose_cell(cells: list[str]) -> str:
@@ -215,9 +213,8 @@ def derived_cell(matrix: pd.DataFrame) -> Cell:
     Args:
         matrix: table from `RunLog.alpha_matrix`.
     """
-    primitives = list(dict.fromkeys(matrix["operation"]))
-    rows = matrix.pivot(index="edge", columns="operation", values="weight")[primitives].sort_index()
-    return derive(rows.to_numpy().tolist(), primitives)
+    primitives, weights = alphas.weights_of(matrix)
+    return derive(weights.tolist(), primitives)
 
 
 def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: int = 8) -> str:

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import session
 from app.charts import mgda, objectives
+from app.charts.frame import PlainFigure
 from app.charts.training import NAMES, trade_off
 from app.components.live import feed_of
 from app.components.live_html import live_html
@@ -100,7 +100,7 @@ def _weighting(run: dict[str, Any]) -> None:
         live_html(feed_of(f"training:{run['id']}", _at_vertex, run["id"]), key="run_vertex", live=run["status"] in CHANGING)
 
 
-def _plot(run: dict[str, Any], draw: Callable[..., go.Figure], *args: Any, key: str, height: int,
+def _plot(run: dict[str, Any], draw: Callable[..., PlainFigure], *args: Any, key: str, height: int,
           data: Callable[[], pd.DataFrame], label: str) -> bool:
     """Show a chart of a run, low while it is empty. Return True if it has data.
 
@@ -112,20 +112,20 @@ def _plot(run: dict[str, Any], draw: Callable[..., go.Figure], *args: Any, key: 
     """
     feed = feed_of(f"training:{run['id']}", draw, run["id"], *args)
     figure = draw(session.run_log(), run["id"], *args)
-    live_plot(figure, key=key, height=height if figure.data else WAITING_HEIGHT, label=label, data=data,
+    live_plot(figure, key=key, height=height if figure["data"] else WAITING_HEIGHT, label=label, data=data,
               feed=feed if run["status"] in CHANGING else None)
-    return bool(figure.data)
+    return bool(figure["data"])
 
 
-def _trade_off(log: RunLog, run_id: str, split: str, one_network: bool) -> go.Figure:
+def _trade_off(log: RunLog, run_id: str, split: str, one_network: bool) -> PlainFigure:
     return trade_off(log.curves(run_id), log.steps_curve(run_id, list(NAMES)), split=split, joined=one_network)
 
 
-def _losses(log: RunLog, run_id: str) -> go.Figure:
+def _losses(log: RunLog, run_id: str) -> PlainFigure:
     return objectives.further_losses(log.objectives(run_id))
 
 
-def _weights_and_angle(log: RunLog, run_id: str) -> go.Figure:
+def _weights_and_angle(log: RunLog, run_id: str) -> PlainFigure:
     return mgda.weights_and_angle(log.objectives(run_id))
 
 

@@ -8,6 +8,7 @@ the colour, dash and width of the lines.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from html import escape
 
 from engine.architecture.genotype import Cell, state_name
@@ -67,6 +68,7 @@ def legend_html(operations: Sequence[str]) -> str:
     return f'<div class="rp-legend">{"".join(entries)}</div>'
 
 
+@lru_cache(maxsize=256)  # a page asks for the same cell at each step of a search
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
     """Compute where the states (inputs and nodes) and the edges of a cell are drawn.
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from engine.architecture.genotype import Cell, Genotype
-from engine.files import free_bytes
+from engine.files import LEAST_FREE_BYTES, free_bytes
 from engine.insight.alphas import entropy_of, softmax
 from engine.insight.collapse import MOST_PARAMETER_FREE, MOST_SKIPS, SKIP, level_of
 from engine.insight.overfitting import FALLEN, MEASUREMENTS, NEAR_ZERO, WAS_ROBUST, overfitting
@@ -22,7 +22,6 @@ from engine.insight.words import cell_text, seconds_text, size_text
 from engine.log import RunLog
 from engine.log.alert_queries import LatestAlphas
 from engine.report.words import duration_text, plural_text
-from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.state import SILENT_S
 
 Level = Literal["info", "warning", "error"]

@@ -1,20 +1,26 @@
 """Queries about the training of one run: curves, objectives and their weights, alphas, genotypes and candidates.
 
-Long series are reduced to a few hundred points by the SQL of the query, which keeps their smallest and largest values.
+Long series are reduced to a few hundred points by the SQL of the query. The steps are divided into buckets, and the smallest,
+the largest and the last value of each bucket are kept, so no peak is lost. The length of the buckets is a power of two, and grows
+only when there would be too many buckets. So a step that is added changes the points of the last bucket alone, and only these
+have to be sent to a page that shows the series.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from engine.log.index import INT, NUMBER, TEXT, Index
 
-CURVE_BUCKETS, OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 400, 120, 200
+CURVE_BUCKETS, OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 400, 120, 64
 EVERY = 10**9  # more buckets than any series has steps, so nothing is left out
+# The bucket of a step of a series from step `first` to step `last`. Its length is the smallest power of two that leads to at most
+# $buckets buckets.
+BUCKET = "(step - first) // (1::bigint << ceil(log2(greatest(1, (last - first + 1) / $buckets)))::int)"
 CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
 SCALARS = {"name": TEXT, "step": INT, "t": NUMBER, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
@@ -36,6 +42,36 @@ BEST_CANDIDATE_FIRST = """
 
 # A weight this close to 0 or 1 counts as 0 or 1. MGDA's clipping gives exactly 0 and 1, but Frank-Wolfe only comes close to them.
 AT_VERTEX = 1e-9
+
+
+class Course(NamedTuple):
+    """A weight over the steps of a search, thinned to a few hundred points.
+
+    Attributes:
+        edge: edge of the cell, 0..13.
+        operation: operation of the weight; "" for the weight of the edge itself.
+        steps: steps in increasing order.
+        weights: weight at each of the steps, with four decimals.
+    """
+
+    edge: int
+    operation: str
+    steps: list[int]
+    weights: list[float]
+
+
+def kept(what: str, *values: str) -> str:
+    """Return the SQL of a list that holds `what` at those steps of a bucket that are kept.
+
+    These are the steps at which one of the values is smallest or largest, each time the first of them, and the last step.
+
+    Args:
+        what: SQL of a value of a row.
+        values: names of columns. NULL is neither smallest nor largest.
+    """
+    extremes = [f"arg_{end}({what}, ({value}, {sign}step)) filter ({value} is not null)"
+                for value in values for end, sign in (("min", ""), ("max", "-"))]
+    return f"[{', '.join([*extremes, f'arg_max({what}, step)'])}]"
 
 
 class TrainingQueries(Index):
@@ -60,27 +96,36 @@ class TrainingQueries(Index):
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of some metrics by step. Of a long series, only a choice of the points is returned.
 
-        The steps of a series are divided into `buckets` buckets of equal length, and the smallest and the largest value of each
-        bucket are kept, so no peak is lost. A series is one metric on one split with one kind of BatchNorm statistics.
+        A series is one metric on one split with one kind of BatchNorm statistics.
 
         Args:
             run: run id.
             names: names of the metrics.
-            buckets: number of buckets of a series, which has at most twice as many points.
+            buckets: largest number of buckets of a series, which has at most three times as many points.
 
         Returns:
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
             value.
         """
-        return self._frame("""
+        return self._frame(f"""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
                           where number = $n and name in (select unnest($names))
                           window series as (partition by split, statistics, name)),
-            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line)
-            select epoch, step, split, statistics, name, value from bucketed
-            qualify row_number() over (partition by split, statistics, name, bucket order by value nulls last, step) = 1
-                 or row_number() over (partition by split, statistics, name, bucket order by value desc nulls last, step) = 1
+            point as (select split, statistics, name, value, step, {BUCKET} as bucket,
+                             {{'epoch': epoch, 'step': step, 'value': value}} as point from line),
+            kept as (select split, statistics, name, unnest(list_distinct({kept("point", "value")})) as point
+                     from point group by split, statistics, name, bucket)
+            select point.epoch as epoch, point.step as step, split, statistics, name, point.value as value from kept
             order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
+
+    def series(self, run: str) -> list[tuple[str, str]]:
+        """Return (split, name of the metric) of each metric and ("", name) of each objective that any attempt of a run recorded.
+
+        This is much cheaper than `curves` and `objectives`.
+        """
+        return [(split, name) for split, name in self._rows("""
+            select distinct split, name from metric_raw where number = $n
+            union all select distinct '', objective from objective_raw where number = $n order by all""", run)]
 
     def scalars(self, run: str) -> pd.DataFrame:
         """Return every number that a run recorded step by step, one row per number, ordered by name and step.
@@ -103,21 +148,19 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step. Of a long run, only a choice of the steps is returned.
 
-        The steps are divided into `buckets` buckets of equal length. A step is kept, for all objectives, if it has the smallest
-        or the largest weight, norm, loss or cosine of an objective in its bucket. So no peak is lost.
+        A step is kept, for all objectives, if it has the smallest or the largest weight, norm, loss or cosine of an objective in
+        its bucket, or is the last of the bucket. There are at most `buckets` buckets.
 
         The columns are step, epoch, objective (name), weight, loss and:
 
         * norm: norm of the objective's gradient.
         * cosine: smallest cosine similarity of this gradient and the gradient of any other objective.
         """
-        return self._kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame("""
+        return self._kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame(f"""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n),
-            bucketed as (select *, (step - first) * $buckets // (last - first + 1) as bucket from line),
-            kept as (
-                select unnest([arg_min(step, weight), arg_max(step, weight), arg_min(step, norm), arg_max(step, norm),
-                               arg_min(step, loss), arg_max(step, loss), arg_min(step, cosine), arg_max(step, cosine)]) as step
-                from bucketed group by objective, bucket)
+            bucketed as (select *, {BUCKET} as bucket from line),
+            kept as (select unnest({kept("step", "weight", "norm", "loss", "cosine")}) as step
+                     from bucketed group by objective, bucket)
             select step, epoch, objective, weight, norm, loss, cosine from line
             where step in (select step from kept) order by position, step""", OBJECTIVES, run, buckets=buckets))
 
@@ -177,46 +220,69 @@ class TrainingQueries(Index):
             epoch: the epoch; None for the last recorded epoch.
         """
         return self._kept(("alpha_matrix", run, cell, epoch), ("folder", "alpha", "resumed"), run, lambda: self._frame("""
-            with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
-                            where number = $n and cell = $cell and ($epoch is null or epoch = $epoch)
-                            order by step desc limit 1),
+            with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha_raw
+                            where number = $n and seq = (
+                                select arg_max(seq, step) from alpha
+                                where number = $n and cell = $cell and ($epoch is null or epoch = $epoch))),
             entry as (select k, primitives, edge_weight, unnest(alpha) as alpha, unnest(weight) as weight,
                              generate_subscripts(alpha, 1) - 1 as i from matrix)
             select i // k as edge, primitives[i % k + 1] as operation, alpha, weight, edge_weight[i // k + 1] as edge_weight
             from entry order by i""", MATRIX, run, cell=cell, epoch=epoch))
 
-    def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return the weights of all operations of the cell kind `cell` over the course of a run.
+    def alpha_lines(self, run: str, cell: str) -> pd.DataFrame:
+        """Return the weights of all operations of the cell kind `cell` at every recorded step of a run.
 
         The columns are edge, operation, step, epoch and weight. A weight is the softmax of the alphas over the operations of the
-        edge, multiplied by the edge weight if the method has edge weights. The steps of the run are divided into at most
-        `buckets` buckets of equal length, and only the last recorded step of each bucket is returned.
+        edge, multiplied by the edge weight if the method has edge weights.
         """
         return self._frame("""
-            with line as (select step, epoch, primitives, weight, len(primitives) as k, min(step) over () as first,
-                                 max(step) over () as last
-                          from alpha where number = $n and cell = $cell),
-            bucket as (select * from line qualify row_number() over (
-                           partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1),
-            entry as (select step, epoch, primitives, k, unnest(weight) as weight, generate_subscripts(weight, 1) - 1 as i
-                      from bucket)
+            with entry as (select step, epoch, primitives, len(primitives) as k, unnest(weight) as weight,
+                                  generate_subscripts(weight, 1) - 1 as i from alpha where number = $n and cell = $cell)
             select i // k as edge, primitives[i % k + 1] as operation, step, epoch, weight from entry order by i, step""",
-                           LINES, run, cell=cell, buckets=buckets)
+                           LINES, run, cell=cell)
 
-    def edge_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return the edge weights of the cell kind `cell` over the course of a run.
+    def alpha_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
+        """Return the weights of `alpha_lines` thinned, for each edge and operation.
 
-        The columns are edge, step, epoch and edge_weight. The steps of the run are divided into at most `buckets` buckets of
-        equal length, and only the last recorded step of each bucket is returned. For a method without edge weights, there are no
-        rows.
+        A course has at most `buckets` buckets and three times as many points. Lists are several times faster than a data frame.
+        """
+        rows = self._rows(f"""
+            with line as (select step, weight, min(step) over () as first, max(step) over () as last
+                          from alpha where number = $n and cell = $cell),
+            entry as (select step, {BUCKET} as bucket, unnest(weight) as weight,
+                             generate_subscripts(weight, 1) - 1 as i from line),
+            point as (select i, unnest({kept("step", "weight")}) as step, unnest({kept("weight", "weight")}) as weight
+                      from entry group by i, bucket),
+            kept as (select distinct i, step, round(weight::double, 4) as weight from point),
+            names as (select primitives from alpha where number = $n and cell = $cell limit 1)
+            select i // len(primitives), primitives[i % len(primitives) + 1], list(step order by step), list(weight order by step)
+            from kept, names group by i, primitives order by i""", run, cell=cell, buckets=buckets)
+        return [Course(*row) for row in rows]
+
+    def edge_lines(self, run: str, cell: str) -> pd.DataFrame:
+        """Return the edge weights of the cell kind `cell` at every recorded step of a run.
+
+        The columns are edge, step, epoch and edge_weight. For a method without edge weights, there are no rows.
         """
         return self._frame("""
-            with line as (select step, epoch, edge_weight, min(step) over () as first, max(step) over () as last
-                          from alpha where number = $n and cell = $cell and len(edge_weight) > 0),
-            bucket as (select * from line qualify row_number() over (
-                           partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1)
             select unnest(edge_weight) as edge_weight, generate_subscripts(edge_weight, 1) - 1 as edge, step, epoch
-            from bucket order by edge, step""", EDGE_LINES, run, cell=cell, buckets=buckets)
+            from alpha where number = $n and cell = $cell order by edge, step""", EDGE_LINES, run, cell=cell)
+
+    def edge_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
+        """Return the edge weights of `edge_lines` thinned, for each edge.
+
+        All edges have the same steps, so that their weights add up. A step is kept if one of the edges has its smallest or
+        largest weight in the bucket of the step, or if it is the last of the bucket.
+        """
+        rows = self._rows(f"""
+            with line as (select step, edge_weight, min(step) over () as first, max(step) over () as last
+                          from alpha where number = $n and cell = $cell and len(edge_weight) > 0),
+            entry as (select step, {BUCKET} as bucket, round(unnest(edge_weight)::double, 4) as weight,
+                             generate_subscripts(edge_weight, 1) - 1 as edge from line),
+            kept as (select unnest({kept("step", "weight")}) as step from entry group by edge, bucket)
+            select edge, '', list(step order by step), list(weight order by step)
+            from entry where step in (select step from kept) group by edge order by edge""", run, cell=cell, buckets=buckets)
+        return [Course(*row) for row in rows]
 
     def genotypes(self, run: str) -> pd.DataFrame:
         """Return the genotype at the end of each epoch.

@@ -14,17 +14,17 @@ import psutil
 import pytest
 
 from app import session
+from app.charts.frame import PlainFigure
 from app.live_channel import shown
 from app.live_values import Feed, LiveValues, Value, figure_change
 from tests import sample_runs
 from tests.app.pages import component_data, open_page, text_of
 
 
-def figure(*points: float, name: str = "natural", top: float = 1.0) -> go.Figure:
+def figure(*points: float | None, name: str = "natural", top: float = 1.0) -> PlainFigure:
     """Return a figure with a line through the points, and another line that never changes."""
-    drawn = go.Figure(layout={"yaxis": {"range": [0, top]}})
-    drawn.add_scatter(x=list(range(len(points))), y=list(points), name=name)
-    return drawn.add_scatter(x=[0, 1], y=[1, 2])
+    return {"data": [{"type": "scatter", "x": list(range(len(points))), "y": list(points), "name": name},
+                     {"type": "scatter", "x": [0, 1], "y": [1, 2]}], "layout": {"yaxis": {"range": [0, top]}}}
 
 
 def applied(before: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -38,18 +38,23 @@ def applied(before: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     (figure(1, 2), figure(1, 2, 3), {"traces": {"0": {"x": [2, [2]], "y": [2, [3.0]]}}}),
     (figure(1, 2, 3), figure(1, 5), {"traces": {"0": {"x": [2, []], "y": [1, [5.0]]}}}),
     (figure(1, 2), figure(1, 2), {"traces": {}}),
+    (figure(3, 2, 1), figure(4, 5, 1), {"traces": {"0": {"y": [0, [4, 5, 1]]}}}),
 ])
-def test_only_the_points_that_differ_are_sent(before: go.Figure, after: go.Figure, sent: dict[str, Any]):
-    change = figure_change(before.to_json(), after.to_json())
-    assert change == sent
-    assert applied(json.loads(before.to_json()), sent) == json.loads(after.to_json())
+def test_only_the_points_that_differ_are_sent(before: PlainFigure, after: PlainFigure, sent: dict[str, Any]):
+    assert figure_change(before, after) == sent and applied(before, sent) == after
 
 
 def test_a_layout_is_sent_whole_and_other_changes_need_the_whole_figure():
-    change = figure_change(figure(1, 2).to_json(), figure(1, 2, top=3).to_json())
+    change = figure_change(figure(1, 2), figure(1, 2, top=3))
     assert change and not change["traces"] and change["layout"]["yaxis"]["range"] == [0, 3]
-    assert figure_change(figure(1, 2).to_json(), figure(1, 2, name="adversarial").to_json()) is None
-    assert figure_change(figure(1, 2).to_json(), go.Figure().to_json()) is None
+    assert figure_change(figure(1, 2), figure(1, 2, name="adversarial")) is None
+    assert figure_change(figure(1, 2), {"data": [], "layout": {}}) is None
+
+
+def test_a_missing_value_is_a_gap_as_in_other_figures():
+    value = Value.of(figure(1.0, float("nan")))
+    assert "null" in value.text and value.figure == figure(1.0, None)
+    assert Value.of(go.Figure(figure(1.0, float("nan")))).figure["data"] == value.figure["data"]
 
 
 def test_a_page_gets_the_difference_if_it_shows_the_value_before_and_else_the_whole_value():

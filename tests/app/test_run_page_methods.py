@@ -141,7 +141,7 @@ def test_a_search_with_edge_weights_shows_them_and_derives_with_them(empty: Path
     log.ingest()
     matrix = log.alpha_matrix(run_id, "normal")
     weights = matrix.groupby("edge")["edge_weight"].first()
-    assert list(alphas.heat_map(matrix).data[0].y) == [
+    assert alphas.heat_map(matrix)["data"][0]["y"] == [
         f"{alphas.edge_title(edge)}   <b>{weight:.2f}</b>" for edge, weight in enumerate(weights)]
     genotype = Genotype.from_dict(log.genotype(run_id))
     cells = {kind: derived_cell(log.alpha_matrix(run_id, kind)) for kind in genotype.kinds}

@@ -86,6 +86,8 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "objective_epochs": log.objective_epochs, "stationarity": log.stationarity,
         "telemetry": log.telemetry, "gpu_telemetry": log.gpu_telemetry, "throughput": log.throughput,
         "objective_pairs": log.objective_pairs,
+        "alpha_courses": lambda run: log.alpha_courses(run, "reduce"), "series": log.series,
+        "edge_courses": lambda run: log.edge_courses(run, "reduce"),
         "genotypes": log.genotypes, "genotype": log.genotype,
         "candidates": log.candidates, "verdicts": log.verdicts, "certified": log.certified,
         "critical_epsilons": log.critical_epsilons,

@@ -67,4 +67,6 @@ def test_the_course_of_the_edges(log: RunLog) -> None:
         np.testing.assert_allclose(found["edge_weight"], shares(betas_at(step)), rtol=1e-6)
     assert log.edge_lines(RUN, "reduce").empty and log.edge_lines(RUN, "nobody").empty
     assert list(log.edge_lines(RUN, "reduce").dtypes) == list(lines.dtypes)
-    assert sorted(log.edge_lines(RUN, "normal", 2)["step"].unique()) == [3, 5]
+    drawn = log.edge_courses(RUN, "normal")
+    assert [one.edge for one in drawn] == list(range(len(EDGES))) and {tuple(one.steps) for one in drawn} == {(1, 2, 3, 4, 5)}
+    np.testing.assert_allclose([one.weights[-1] for one in drawn], shares(betas_at(5)), atol=1e-4)
