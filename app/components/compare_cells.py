@@ -14,7 +14,7 @@ from app.components.live_plot import live_plot
 from app.components.states import section
 from app.components.study_results import agreement_words
 from app.downloads import named
-from app.drawing.cell_graph import cell_graph, changed_edges, legend
+from app.drawing.cell_graph import cells_html, changes_between, drawing, legend, operations_of, widest_of
 from app.formats import escape, plural
 from engine.architecture.genotype import Genotype
 from engine.errors import GenotypeError
@@ -51,16 +51,13 @@ def cells(runs: Sequence[ComparedRun], genotypes: Mapping[str, Genotype]) -> Non
                    max_selections=MOST_SIDE_BY_SIDE,
                    on_change=lambda: address.choose(cells=st.session_state["compare.cells"]))
     first = genotypes[chosen[0]]
-    kinds = [kind for kind in theme.CELL_TITLES if any(kind in genotypes[run].kinds for run in chosen)]
+    widest = widest_of(genotypes[run] for run in chosen)
     for place, (column, run) in enumerate(zip(st.columns(len(chosen), gap="large"), chosen, strict=True)):
         genotype = genotypes[run]
         with column:
             st.html(f'<h3 class="rp-section">{escape(known[run])}</h3>')
-            for kind in (kind for kind in kinds if kind in genotype.kinds):
-                marked = changed_edges(first.cell(kind), genotype.cell(kind)) if place and kind in first.kinds else []
-                cell_graph(genotype.cell(kind), key=f"compare_cell_{place}_{kind}", title=theme.cell_title(kind), changed=marked)
-    legend([name for run in chosen for kind in genotypes[run].kinds for name, _ in genotypes[run].cell(kind).edges],
-           key="compare_legend")
+            drawing(cells_html(genotype, changes_between(first, genotype), widest=widest), key=f"compare_cells_{place}")
+    legend(operations_of(genotypes[run] for run in chosen), key="compare_legend")
 
 
 def votes(groups: Sequence[RunGroup], genotypes: Mapping[str, Genotype]) -> None:

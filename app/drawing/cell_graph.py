@@ -1,8 +1,10 @@
-"""Functions that show drawings of cells on a page."""
+"""Functions that show drawings of cells on a page. A reader can zoom and move every drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import streamlit as st
 
@@ -10,23 +12,45 @@ from app import theme
 from app.assets import asset
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype
-from engine.drawing.cell import cell_svg, legend_html
+from engine.drawing.cell import SMALLEST, cell_sketch, cell_svg, cell_width, legend_html
+from engine.drawing.operations import in_order
 
 _component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
                                         isolate_styles=False)
 
 
-def drawing(html: str, *, key: str) -> None:
+@dataclass(frozen=True)
+class Pick:
+    """What the reader has clicked in a drawing.
+
+    Attributes:
+        cell: name of the cell, as `cell_html` got it.
+        edge: index of the edge, in the order of `Cell.incoming`; None for a click beside the edges.
+    """
+
+    cell: str
+    edge: int | None
+
+
+def drawing(html: str, *, key: str) -> Pick | None:
     """Show a picture on the page. A redraw under the same key replaces the old picture in place.
 
     Args:
         html: picture as HTML. Its texts must be escaped already.
         key: name of the picture, unique on the page.
+
+    Returns:
+        What the reader has clicked since the last rerun, if the picture holds cells that can be picked.
     """
-    _component(data={"html": html}, key=key)
+    picked = _component(data={"html": html}, key=key, on_picked_change=_nothing).get("picked")
+    return Pick(str(picked["cell"]), int(picked["edge"]) if picked["edge"] else None) if picked else None
 
 
-def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = ()) -> None:
+def _nothing() -> None:
+    """Do nothing. Streamlit reports a value of a component only if the value has a callback."""
+
+
+def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (), widest: float = 0.0) -> None:
     """Draw one cell of a genotype on the page.
 
     Args:
@@ -34,23 +58,66 @@ def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (
         key: name of the picture, unique on the page.
         title: title in the caption and for screen readers, for example "Robust cell".
         changed: indices into `cell.edges` of the edges to mark as new, for example from `changed_edges`.
+        widest: width of the widest drawing with the same scale, from `widest_of`; 0 if this is the only drawing.
     """
-    drawing(cell_html(cell, title, changed), key=key)
+    drawing(cell_html(cell, title, changed, widest=widest), key=key)
 
 
-def cell_html(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
-    """Return the picture of a cell as HTML. The arguments are those of `cell_graph`."""
+def cell_html(cell: Cell, title: str, changed: Collection[int] = (), *, widest: float = 0.0, pick: str = "") -> str:
+    """Return the picture of a cell as HTML. Without `pick`, a click does nothing. The other arguments are those of `cell_graph`.
+
+    Args:
+        pick: name under which `drawing` reports a click on the cell or one of its edges.
+    """
     note = f" · {plural(len(changed), 'edge')} changed" if changed else ""
     caption = f"<figcaption><b>{escape(title)}</b>{note}</figcaption>"
-    return f'<figure class="rp-cell">{caption}{cell_svg(cell, title=title, changed=changed)}</figure>'
+    named = f'rp-cell rp-pickable" data-cell="{escape(pick)}' if pick else "rp-cell"
+    svg = cell_svg(cell, title=title, changed=changed, widest=widest, pickable=bool(pick))
+    return f'<figure class="{named}">{caption}{svg}</figure>'
 
 
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
     """Draw all cells of a genotype, in the order in which images pass through them, with a legend of the operations."""
-    kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
-    figures = "".join(cell_html(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
-    drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")
-    legend([operation for kind in kinds for operation, _ in genotype.cell(kind).edges], key=f"{key}_legend")
+    drawing(cells_html(genotype), key=f"{key}_cells")
+    legend(operations_of([genotype]), key=f"{key}_legend")
+
+
+def cells_html(genotype: Genotype, changed: Mapping[str, Collection[int]] = MappingProxyType({}), *, widest: float = 0.0,
+               pick: str = "") -> str:
+    """Return the pictures of all cells of a genotype as HTML, at one scale.
+
+    Args:
+        genotype: the architecture.
+        changed: {cell kind: indices of the edges to mark as new}.
+        widest: width of the widest drawing with the same scale, from `widest_of`; 0 if these are the only drawings.
+        pick: name of the genotype. A click on one of its cells is reported as "NAME.KIND". "" if clicks do nothing.
+    """
+    widest = max(widest, widest_of([genotype]))
+    figures = (cell_html(genotype.cell(kind), theme.cell_title(kind), changed.get(kind, ()), widest=widest,
+                         pick=f"{pick}.{kind}" if pick else "") for kind in in_order(genotype.kinds))
+    return f'<div class="rp-cells" style="--narrowest:{SMALLEST * widest:.0f}px">{"".join(figures)}</div>'
+
+
+def sketches_html(genotype: Genotype) -> str:
+    """Return small pictures of all cells of a genotype without labels, as HTML. They have one scale for all genotypes."""
+    rows = (f"<span>{escape(theme.cell_title(kind).removesuffix(' cell'))}</span>"
+            f"{cell_sketch(genotype.cell(kind), title=theme.cell_title(kind))}" for kind in in_order(genotype.kinds))
+    return f'<div class="rp-cell rp-sketches">{"".join(rows)}</div>'
+
+
+def widest_of(genotypes: Iterable[Genotype]) -> float:
+    """Return the width of the widest drawing of all cells of some genotypes, for `cell_svg`."""
+    return max(cell_width(cell) for genotype in genotypes for _, cell in genotype.cells)
+
+
+def operations_of(genotypes: Iterable[Genotype]) -> list[str]:
+    """Return the operations of all edges of some genotypes, for a legend."""
+    return [operation for genotype in genotypes for _, cell in genotype.cells for operation, _ in cell.edges]
+
+
+def changes_between(before: Genotype, after: Genotype) -> dict[str, list[int]]:
+    """Return {cell kind: indices of the new edges of `after`} for the cell kinds that both genotypes have."""
+    return {kind: changed_edges(before.cell(kind), cell) for kind, cell in after.cells if kind in before.kinds}
 
 
 def changed_edges(before: Cell, after: Cell) -> list[int]:

@@ -3,6 +3,9 @@
 `cell_layout` computes the positions. Nodes are placed in layers by their depth. An empty layer between two layers of nodes leaves
 space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The module `operations` defines
 the colour, dash and width of the lines.
+
+Drawings that stand together share one scale. It shrinks with the space that they have, but only as long as labels keep at least
+11 pixels. Below that, a drawing scrolls.
 """
 
 from __future__ import annotations
@@ -15,39 +18,64 @@ from engine.architecture.genotype import Cell, state_name
 from engine.drawing.cell_layout import Link, Placement, place
 from engine.drawing.operations import operation
 
-PITCH = 76  # pixels from one layer to the next; labels are on every second layer
+PITCH = 68  # pixels from one layer to the next; labels are on every second layer
+MARGIN = (34, 20)  # pixels left and right, and above and below, of the centres of the outermost nodes
+LABEL = 13  # pixels; size of the labels of edges at full scale, as in the style sheets
+SMALLEST = 0.85  # scale at which labels have 11 pixels; a drawing never becomes smaller
+SKETCH = 0.34  # scale of a sketch without labels
 NODE_RADIUS = 15
-INPUT_SIZE, OUTPUT_SIZE = (52, 28), (46, 28)
+INPUT_SIZE, OUTPUT_SIZE = (42, 28), (36, 28)
 OUTPUT = -1
 
 
-def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
-    """Return the drawing of a cell as one transparent SVG element that scales to its container.
+def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: float = 0.0, pickable: bool = False) -> str:
+    """Return the drawing of a cell as one transparent SVG element. The element around it must be a CSS container of inline size.
 
     Args:
         cell: the cell.
         title: title of the cell, for screen readers.
         changed: indices of the edges to highlight, in the order of `cell.incoming()`.
+        widest: width of the widest drawing that has the same scale, from `cell_width`; 0 if this is the only drawing.
+        pickable: True to add wide invisible lines over the edges, on which a reader can click.
     """
     placement, concat = _placed(cell)
-    width, height = (placement.layers - 1) * PITCH + 100, placement.height + 40
-
-    def at(point: tuple[float, float]) -> tuple[float, float]:
-        return 50 + point[0] * PITCH, 20 + point[1]
-
-    lines, labels = [], []
-    for state in concat:
-        lines.append(f'<path class="rp-concat" d="{_curve([at(p) for p in placement.paths[("concat", state)]])}"/>')
+    width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
+    curves = {key: _curve([_at(point) for point in path]) for key, path in placement.paths.items()}
+    lines = [f'<path class="rp-concat" d="{curves[("concat", state)]}"/>' for state in concat]
+    labels, targets = [], []
     for index, (name, _, _) in enumerate(cell.incoming()):
-        points = [at(p) for p in placement.paths[("edge", index)]]
-        lines.append(_edge(name, _curve(points), index in changed))
-        labels.append(_label(name, points[_label_point(len(points))], index in changed))
-    nodes = [_node(state, at(placement.nodes[state])) for state in sorted(placement.nodes)]
-    text = description(cell, title)
-    # In a narrow column the drawing shrinks, but only as long as its labels stay legible. Below `min-width` it scrolls.
-    size = f"max-width:{width * 1.1:.0f}px;min-width:{width * 0.58:.0f}px"
+        points = [_at(point) for point in placement.paths[("edge", index)]]
+        lines.append(_edge(name, curves[("edge", index)], index in changed))
+        labels.append(_label(index, name, points[_label_point(len(points))], index in changed))
+        targets.append(f'<path class="rp-target" data-edge="{index}" d="{curves[("edge", index)]}"/>')
+    nodes = [_node(state, _at(placement.nodes[state])) for state in sorted(placement.nodes)]
+    size = f"width:clamp({SMALLEST * width:.0f}px,calc({width / max(widest, width):.4f} * 100cqw),{width:.0f}px)"
+    drawn = "".join([*lines, *(targets if pickable else ()), *labels, *nodes])
     return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
-            f'aria-label="{escape(text)}">{"".join(lines)}{"".join(labels)}{"".join(nodes)}</svg>')
+            f'aria-label="{escape(description(cell, title))}">{drawn}</svg>')
+
+
+def cell_sketch(cell: Cell, *, title: str) -> str:
+    """Return a small drawing of a cell without labels as one transparent SVG element. All sketches have the same scale.
+
+    Args:
+        cell: the cell.
+        title: title of the cell, for screen readers.
+    """
+    placement, concat = _placed(cell)
+    width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
+    paths = {key: _curve([_at(point) for point in path]) for key, path in placement.paths.items()}
+    lines = [f'<path class="rp-concat" d="{paths[("concat", state)]}"/>' for state in concat]
+    lines += [_edge(name, paths[("edge", index)], False) for index, (name, _, _) in enumerate(cell.incoming())]
+    nodes = [f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="10"/>' for x, y in map(_at, placement.nodes.values())]
+    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{SKETCH * width:.0f}" '
+            f'height="{SKETCH * height:.0f}" role="img" aria-label="{escape(description(cell, title))}">'
+            f'{"".join(lines)}{"".join(nodes)}</svg>')
+
+
+def cell_width(cell: Cell) -> float:
+    """Return the width in pixels of the drawing of a cell at full scale."""
+    return (_placed(cell)[0].layers - 1) * PITCH + 2.0 * MARGIN[0]
 
 
 def description(cell: Cell, title: str) -> str:
@@ -68,7 +96,12 @@ def legend_html(operations: Sequence[str]) -> str:
     return f'<div class="rp-legend">{"".join(entries)}</div>'
 
 
-@lru_cache(maxsize=256)  # a page asks for the same cell at each step of a search
+def _at(point: tuple[float, float]) -> tuple[float, float]:
+    """Return the x and y in pixels of a point (number of its layer, y in pixels below the topmost point)."""
+    return MARGIN[0] + point[0] * PITCH, MARGIN[1] + point[1]
+
+
+@lru_cache(maxsize=1000)  # a page asks for the same cell at each step of a search
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
     """Compute where the states (inputs and nodes) and the edges of a cell are drawn.
 
@@ -115,9 +148,9 @@ def _edge(name: str, path: str, changed: bool) -> str:
     return f'{halo}<path d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash}/>'
 
 
-def _label(name: str, point: tuple[float, float], changed: bool) -> str:
+def _label(index: int, name: str, point: tuple[float, float], changed: bool) -> str:
     mark = '<tspan class="rp-changed-mark">✱ </tspan>' if changed else ""
-    return (f'<text class="rp-edge-label" x="{point[0]:.1f}" y="{point[1] + 4:.1f}" text-anchor="middle">'
+    return (f'<text class="rp-edge-label" data-edge="{index}" x="{point[0]:.1f}" y="{point[1] + 4:.1f}" text-anchor="middle">'
             f"{mark}{escape(operation(name).short)}</text>")
 
 

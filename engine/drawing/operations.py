@@ -6,6 +6,7 @@ as well as in colour.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 NEUTRAL = "#868D96"  # colour of an operation that is not in our search space
@@ -62,3 +63,9 @@ def operation(name: str) -> OperationStyle:
 def cell_title(kind: str) -> str:
     """Return the title of a cell kind, for example "Accurate cell" for "accurate"."""
     return CELL_TITLES.get(kind, f"{kind.capitalize()} cell")
+
+
+def in_order(kinds: Iterable[str]) -> list[str]:
+    """Return cell kinds in the order in which images pass through them."""
+    order = list(CELL_TITLES)
+    return sorted(kinds, key=lambda kind: order.index(kind) if kind in order else len(order))

@@ -25,10 +25,11 @@ from engine.architecture.genotype import Genotype
 from engine.drawing.cell import cell_svg
 from engine.drawing.dot import to_dot
 from engine.drawing.operations import cell_title
+from engine.drawing.printing import printable, svg_bytes
 from engine.errors import ConfigError, GenotypeError
 from engine.log.runlog import RunLog, snapshot
 from engine.paper.document import document, latex_methods, readme
-from engine.paper.figure import printable, svg_bytes, with_legend
+from engine.paper.figure import with_legend
 from engine.paper.methods import methods
 from engine.paper.pdf import pdf_bytes
 from engine.report.curves import chart_svg, panels, title_of, top_of

@@ -23,7 +23,7 @@ PRINTED = {"\u2212": "\u2013", "\u2731": "*"}  # characters that the font lacks,
 
 
 def pdf_bytes(drawing: Element) -> bytes:
-    """Return a printable drawing (`engine.paper.figure.printable`) as a PDF file of one page with the size of the drawing."""
+    """Return a printable drawing (`engine.drawing.printing.printable`) as a PDF file of one page with the size of the drawing."""
     width, height = (float(drawing.attrib[name]) * POINTS_PER_PIXEL for name in ("width", "height"))
     head = f"{POINTS_PER_PIXEL} 0 0 -{POINTS_PER_PIXEL} 0 {height:.2f} cm"  # the y axis of a PDF points upwards
     content = zlib.compress("\n".join([head, *_operators(drawing)]).encode("cp1252", "replace"))

@@ -23,8 +23,8 @@ from engine.architecture.network import named_network
 from engine.attack.badge import Finding, badge
 from engine.config.fields import value_words
 from engine.configuring import Difference, config_class
-from engine.drawing.cell import cell_svg, legend_html
-from engine.drawing.operations import CELL_TITLES, OPERATIONS, cell_title
+from engine.drawing.cell import cell_svg, cell_width, legend_html
+from engine.drawing.operations import OPERATIONS, cell_title, in_order
 from engine.errors import ConfigError, GenotypeError
 from engine.log.runlog import RunLog
 from engine.report.curves import training_curves
@@ -189,9 +189,10 @@ def _cells(content: Mapping[str, Any] | None, hand_made: str) -> str:
         genotype = Genotype.from_dict(content or {})
     except GenotypeError:
         return paragraph("The events of this run contain no genotype.")
-    kinds = sorted(genotype.kinds, key=lambda kind: [*CELL_TITLES, kind].index(kind))
+    kinds = in_order(genotype.kinds)
+    widest = max(cell_width(genotype.cell(kind)) for kind in kinds)
     drawings = "".join(f'<figure class="cell"><figcaption>{escape(cell_title(kind))}</figcaption>'
-                       f"{cell_svg(genotype.cell(kind), title=cell_title(kind))}</figure>" for kind in kinds)
+                       f"{cell_svg(genotype.cell(kind), title=cell_title(kind), widest=widest)}</figure>" for kind in kinds)
     used = {name for kind in kinds for name, _ in genotype.cell(kind).edges}
     legend = legend_html(sorted(used, key=lambda name: [*OPERATIONS, name].index(name)))
     return (f'<div class="side">{drawings}</div>{legend}' + paragraph(f"Genotype {genotype.hash}.", "soft")

@@ -27,9 +27,10 @@ pre { background: var(--raised); border: 1px solid var(--line); border-radius: 8
   overflow-wrap: anywhere; font-size: .82rem; }
 .green, .passed { color: var(--good); } .amber, .warning { color: var(--warn); } .red, .failed { color: var(--bad); }
 .side { display: flex; flex-wrap: wrap; gap: 1.2rem; } figure { margin: 0; }
-.cell { flex: 1 1 440px; } .cell svg { width: 100%; } svg text { fill: var(--ink); font-family: system-ui, sans-serif; }
+.cell { flex: 1 1 440px; overflow-x: auto; container-type: inline-size; }
+svg text { fill: var(--ink); font-family: system-ui, sans-serif; }
 .rp-node { fill: var(--raised); stroke: var(--soft); } .rp-concat { fill: none; stroke: var(--line); stroke-width: 1.5; }
-.rp-edge-label { font-size: 11px; paint-order: stroke; stroke: var(--surface); stroke-width: 4px; }
+.rp-edge-label { font-size: 13px; paint-order: stroke; stroke: var(--surface); stroke-width: 4px; }
 .rp-legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .85rem; } .rp-legend svg { margin-right: .4em; }
 .chart text { font-size: 11px; fill: var(--soft); } .chart .axis { stroke: var(--line); }
 .chart .line { fill: none; stroke-width: 2; }

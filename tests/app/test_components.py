@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from app import formats, theme
+from app.assets import asset
 from app.components.attack_table import attack_table_html, ordered
 from app.components.chain import step_words, steps_html
 from app.components.html_table import StaticColumn, code, html_table
@@ -19,11 +21,11 @@ from app.components.log_tail import matching, read_tail
 from app.components.progress import progress_html
 from app.components.run_architecture import change_words
 from app.components.status import status_chip_html
-from app.drawing.cell_graph import changed_edges
+from app.drawing.cell_graph import cells_html, changed_edges
 from app.formats import about, rounded
-from engine.architecture.catalogue import CATALOG
+from engine.architecture.catalogue import CATALOG, find_genotype
 from engine.architecture.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
-from engine.drawing.cell import cell_svg, description, legend_html
+from engine.drawing.cell import LABEL, SMALLEST, cell_svg, cell_width, description, legend_html
 from engine.drawing.cell_layout import Link, place
 from engine.drawing.dot import to_dot
 from tests.sample_runs import genotype_at
@@ -99,12 +101,48 @@ def test_every_published_cell_is_drawn_with_all_its_edges(name):
             assert 0 <= float(node.get("x")) <= box[2] and 0 <= float(node.get("y")) <= box[3]
 
 
-def test_labels_of_a_cell_never_overlap():
-    for _, cell in genotype_at(40).cells:
-        root = ElementTree.fromstring(cell_svg(cell, title="cell"))
-        places = [(float(n.get("x")), float(n.get("y"))) for n in root.iter("text") if n.get("class") == "rp-edge-label"]
-        for (x0, y0), (x1, y1) in itertools.combinations(places, 2):
-            assert abs(x0 - x1) > 75 or abs(y0 - y1) > 20
+def boxes_of(svg):
+    """Return (left, right, top, bottom, what) of every label and node of a drawing; letters are at most 7.4 pixels wide."""
+    boxes = []
+    for element in ElementTree.fromstring(svg).iter():
+        if element.get("class") == "rp-edge-label":
+            x, y, half = float(element.get("x")), float(element.get("y")), 3.7 * len("".join(element.itertext()))
+            boxes.append((x - half, x + half, y - 11, y + 3, "label"))
+        elif element.tag == "rect":
+            x, y, width, height = (float(element.get(name)) for name in ("x", "y", "width", "height"))
+            boxes.append((x, x + width, y, y + height, "node"))
+        elif element.tag == "circle":
+            x, y, r = (float(element.get(name)) for name in ("cx", "cy", "r"))
+            boxes.append((x - r, x + r, y - r, y + r, "node"))
+    return boxes
+
+
+def shallow_and_random_cells():
+    for operation in PRIMITIVES:  # all nodes next to the inputs, all operations equal, also on doubled edges
+        for states in ((0, 1), (0, 0)):
+            yield Cell(tuple((operation, state) for _ in range(4) for state in states), (2, 3, 4, 5))
+    draw = random.Random(1)
+    for _ in range(60):
+        yield Cell(tuple((draw.choice(PRIMITIVES), state) for node in range(2, 6) for state in draw.sample(range(node), 2)),
+                   (2, 3, 4, 5))
+
+
+def test_labels_of_a_cell_overlap_neither_each_other_nor_a_node():
+    for cell in shallow_and_random_cells():
+        for one, other in itertools.combinations(boxes_of(cell_svg(cell, title="cell")), 2):
+            apart = one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+            assert apart or one[4] == other[4] == "node", cell
+
+
+def test_all_cells_of_a_network_have_one_scale_at_which_labels_have_11_pixels():
+    found = find_genotype("ARNAS")
+    widths = [cell_width(found.cell(kind)) for kind in found.kinds]
+    assert len(set(widths)) > 1
+    sizes = re.findall(r"width:clamp\((\d+)px,calc\(([\d.]+) \* 100cqw\),(\d+)px\)", cells_html(found))
+    shares = [float(share) / float(widest) for _, share, widest in sizes]
+    assert len(sizes) == 3 and max(shares) - min(shares) < 1e-5  # equally wide containers give one scale
+    assert all(float(smallest) / float(full) == pytest.approx(SMALLEST, abs=0.002) for smallest, _, full in sizes)
+    assert SMALLEST * LABEL >= 11 and ".rp-edge-label { font-size: 13px" in asset("rampart.css")
 
 
 def test_changed_edges_are_those_their_node_did_not_have():

@@ -22,9 +22,9 @@ from engine.cli import main
 from engine.config import pixels_text
 from engine.data.catalogue import DATASETS
 from engine.drawing.cell import cell_svg
+from engine.drawing.printing import printable, svg_bytes
 from engine.errors import ConfigError, RunError
 from engine.log import snapshot
-from engine.paper.figure import printable, svg_bytes
 from engine.paper.pack import family, paper_pack
 from engine.paper.pdf import WIDTHS, pdf_bytes
 from tests.engine.run.processes import without_supervisor
