@@ -50,6 +50,11 @@ def weighs(run: Mapping[str, Any]) -> bool:
     return run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"])
 
 
+def has_weights(run: Mapping[str, Any]) -> bool:
+    """Return True if a search has weights for its losses or losses other than the natural and adversarial ones."""
+    return weighs(run) or bool(objectives.further(session.run_log().objectives(run["id"])))
+
+
 def weighting(run_id: str) -> None:
     """Draw the weights of a search's losses, the angles between their gradients, and the losses other than the two main ones."""
     run = session.run_log().run(run_id)

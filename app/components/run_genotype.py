@@ -55,6 +55,5 @@ def words(before: Genotype, after: Genotype, epoch: int, last: int, unchanged: i
     if unchanged:
         return f"Epoch {epoch} of {last}: unchanged for {plural(unchanged, 'epoch')}."
     edges = {kind: len(changed(before, after, kind)) for kind in theme.CELL_TITLES if kind in after.kinds}
-    cells = [f"{number} in the {theme.cell_title(kind).lower()}" for kind, number in edges.items() if number]
-    total = sum(edges.values())
-    return f"Epoch {epoch} of {last}: {plural(total, 'edge')} changed{', ' + ' and '.join(cells) if cells else ''}."
+    cells = ", ".join(f"{theme.cell_title(kind).lower()} {number}" for kind, number in edges.items() if number)
+    return f"Epoch {epoch} of {last}: {plural(sum(edges.values()), 'edge')} changed: {cells}."

@@ -12,7 +12,7 @@ from app.components.live import live_panel
 from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_architecture import architecture
 from app.components.run_candidates import candidates, measured_split
-from app.components.run_curves import SPLITS, curves, on_supernet, weighting
+from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
 from app.components.run_genotype import genotype_player
 from app.components.run_header import figures, header
 from app.components.run_lineage import lineage
@@ -81,7 +81,7 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
         shown["alphas"] = [("architecture", "epochs", evolution)]
     if search and on_supernet(run) and (not imported or len(session.run_log().genotypes(run["id"])) > 1):
         shown["genotype"] = [("genotype", "epochs", genotype_player)]
-    if search and not imported and on_supernet(run):
+    if search and not imported and on_supernet(run) and has_weights(run):
         shown["objectives"] = [("weights", "series", weighting)]
     if not imported:
         shown["log"] = [("log", "log", log)]
