@@ -73,3 +73,22 @@ def segmented(label: str, options: Mapping[str, str], *, name: str, key: str, la
     st.segmented_control(label, list(options), format_func=options.__getitem__, key=key, required=True, help=help,
                          label_visibility=label_visibility, on_change=lambda: choose(**{name: st.session_state[key]}))
     return str(st.session_state[key])
+
+
+def open_tab(options: Mapping[str, str], *, name: str, key: str) -> tuple[str, DeltaGenerator]:
+    """Show a row of tabs that keeps the open one in the address. Only the open tab's content needs to be drawn.
+
+    Args:
+        options: {value in the address: text on the tab}, with at least one entry. The first entry is the default.
+        name: name of the query parameter.
+        key: key of the row in the session's state.
+
+    Returns:
+        The value of the open tab.
+        The container of its content.
+    """
+    value = chosen(name, options, next(iter(options)))
+    st.session_state[key] = options[value]
+    values = {text: one for one, text in options.items()}
+    containers = st.tabs(list(options.values()), key=key, on_change=lambda: choose(**{name: values[st.session_state[key]]}))
+    return value, containers[list(options).index(value)]

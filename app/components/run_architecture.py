@@ -5,9 +5,7 @@ The reader selects a cell kind and an epoch. Charts below show the weights of al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 
 import pandas as pd
 import streamlit as st
@@ -18,13 +16,13 @@ from app.charts.frame import PlainFigure
 from app.components.live import feed_of
 from app.components.live_html import live_html
 from app.components.live_plot import live_plot
+from app.components.run_epoch import choose_cell, choose_epoch
 from app.components.states import empty_state
 from app.drawing.cell_graph import cell_graph, cell_html, changed_edges, legend, legend_of
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 from engine.log import RunLog
 
-EARLIER_KEY, LATER_KEY = "H", "L"  # keys that select the neighbouring epochs
 # Explanation of the heat map for a method without edge weights, and for a method with them.
 ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
         "Each row is an edge, from → to, with its own weight, softmax(β). The numbers are softmax weights times the weight of "
@@ -45,9 +43,9 @@ def architecture(run_id: str) -> None:
     epochs = [int(epoch) for epoch in log.alpha_epochs(run_id, cells[0])]
     left, right = st.columns([5, 7], vertical_alignment="bottom", gap="large")
     with left:
-        cell = _choose_cell(cells)
+        cell = choose_cell(cells)
     with right:
-        epoch = _choose_epoch(run_id, epochs)
+        epoch = choose_epoch(epochs)
     changing = not log.state(run_id).is_over
     _at_epoch(run_id, cell, epoch, changing and epoch == epochs[-1])
     _over_steps(run_id, cell, changing)
@@ -123,62 +121,7 @@ def _over_steps(run_id: str, cell: str, changing: bool) -> None:
                   data=partial(log.edge_lines, run_id, cell), feed=shares if changing else None)
 
 
-def _choose_cell(cells: list[str]) -> str:
-    """Show the selector of a cell kind and return the selected kind. The first of `cells` is preselected."""
-    chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
-    return chosen or cells[0]
-
-
-def _choose_epoch(run_id: str, epochs: list[int]) -> int:
-    """Show the epoch slider and return the selected epoch. If there is only one epoch, show its number instead.
-
-    The slider stays at the newest epoch of a running search unless the reader has moved it away from its right end.
-    """
-    if len(epochs) < 2:
-        st.html(f'<span class="rp-label">Epoch {epochs[0]}. A slider appears after the next one.</span>')
-        return epochs[0]
-    key = f"run.epoch.{run_id}"
-    slider = f"{key}.slider.{epochs[-1]}"
-    held = st.session_state.get(key)
-    st.session_state[slider] = held if held in epochs else epochs[-1]
-
-    def hold(epoch: int) -> None:
-        st.session_state[key] = None if epoch == epochs[-1] else epoch
-
-    place = epochs.index(st.session_state[slider])
-    with st.container(horizontal=True, vertical_alignment="bottom", key="rp-epoch"):
-        _step_button("Earlier", EARLIER_KEY, epochs[place - 1] if place else None, hold)
-        chosen = st.select_slider("Epoch", epochs, key=slider, on_change=lambda: hold(st.session_state[slider]),
-                                  help="Architecture weights and cell at the end of an epoch. At its right end, it follows the "
-                                       "search.")
-        _step_button("Later", LATER_KEY, epochs[place + 1] if place + 1 < len(epochs) else None, hold)
-    return int(chosen)
-
-
-def _step_button(label: str, shortcut: str, epoch: int | None, hold: Callable[[int], None]) -> None:
-    """Show the button, with its key, that selects a neighbouring epoch. It is disabled if `epoch` is None."""
-    st.button(label, key=f"run_epoch_{label.lower()}", shortcut=shortcut, type="tertiary", disabled=epoch is None, on_click=hold,
-              args=(epoch,))
-
-
-def genotypes_by_epoch(run_id: str) -> None:
-    """Draw a cell at a selected epoch.
-
-    This is for runs with genotypes but without architecture weights, such as imported logs.
-    """
-    genotypes = session.run_log().genotypes(run_id)
-    known = {int(row.epoch): Genotype.from_json(row.genotype) for row in genotypes.itertuples()}
-    last = known[max(known)]
-    kinds = [name for name in theme.CELL_TITLES if name in last.kinds]
-    left, right = st.columns([5, 7], vertical_alignment="bottom", gap="large")
-    with left:
-        kind = _choose_cell(kinds)
-    with right:
-        epoch = _choose_epoch(run_id, list(known))
-    _graph(known[epoch].cell(kind), genotypes, kind, epoch, {min(known): f"Epoch {min(known)}: the first in the file."})
-
-
-def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Mapping[int, str] = MappingProxyType({})) -> None:
+def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int) -> None:
     """Draw a cell at one epoch with a note and a legend. Edges that the cell did not have at the previous epoch are marked.
 
     Args:
@@ -186,11 +129,10 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Ma
         genotypes: genotypes of all epochs, from `RunLog.genotypes`.
         kind: kind of the cell.
         epoch: epoch of the cell.
-        words: {epoch: note}. At these epochs, the note replaces the usual one.
     """
     changed, said = _since_before(cell, genotypes, kind, epoch)
     cell_graph(cell, key="run_cell_graph", title=theme.cell_title(kind), changed=changed)
-    st.html(f'<p class="rp-note">{escape(words.get(epoch, said))}</p>')
+    st.html(f'<p class="rp-note">{escape(said)}</p>')
     legend([name for name, _ in cell.edges], key="run_cell_legend")
 
 

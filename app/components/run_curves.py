@@ -1,11 +1,11 @@
-"""The panel with the curves of a search or retraining: accuracies and losses, and the weights of a search's losses.
+"""Panels with the curves of a search or retraining: accuracies and losses, and the weights of a search's losses.
 
 While the run is active, the server sends new points to the charts without a rerun of the panel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,21 +41,26 @@ CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candida
 
 
 def curves(run_id: str) -> None:
-    """Draw the natural and adversarial loss and accuracy of a run.
+    """Draw the natural and adversarial loss and accuracy of a run."""
+    _accuracies_and_losses(session.run_log().run(run_id))
 
-    If the run is a search that computes weights for the losses, also draw these weights.
-    """
+
+def weighs(run: Mapping[str, Any]) -> bool:
+    """Return True if a search computes weights for its losses, or if this version does not know its method."""
+    return run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"])
+
+
+def has_weights(run: Mapping[str, Any]) -> bool:
+    """Return True if a search has weights for its losses or losses other than the natural and adversarial ones."""
+    return weighs(run) or bool(objectives.further(session.run_log().objectives(run["id"])))
+
+
+def weighting(run_id: str) -> None:
+    """Draw the weights of a search's losses, the angles between their gradients, and the losses other than the two main ones."""
     run = session.run_log().run(run_id)
-    search = run["kind"] == "search"
-    weighs = search and (run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"]))
-    left, right = st.columns([7, 5], gap="large") if weighs else (st.container(), None)
-    with left:
-        _accuracies_and_losses(run)
-        if search:
-            _further_losses(run)
-    if right:
-        with right:
-            _weighting(run)
+    if weighs(run):
+        _weighting(run)
+    _further_losses(run)
 
 
 def on_supernet(run: dict[str, Any]) -> bool:
@@ -91,7 +96,7 @@ def _weighting(run: dict[str, Any]) -> None:
     log, name = session.run_log(), run["config"].get("weighting", "mgda")
     solver = WEIGHTINGS[name].title if name in WEIGHTINGS and WEIGHTINGS[name].follows_gradients else ""
     section("Weights of the losses", f"{f'chosen by {solver}' if solver else 'fixed'}, and the angle between the gradients")
-    _plot(run, _weights_and_angle, key="run_mgda", height=352, data=partial(log.objectives, run["id"], EVERY),
+    _plot(run, _weights_and_angle, key="run_mgda", height=400, data=partial(log.objectives, run["id"], EVERY),
           label="Weights of the losses and angle between their gradients over the steps")
     count = log.objectives(run["id"])["objective"].nunique()
     explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "", count)

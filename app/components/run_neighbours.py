@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import session
 from app.address import choose
-from app.components.run_architecture import EARLIER_KEY, LATER_KEY
+from app.components.run_epoch import EARLIER_KEY, EPOCH, LATER_KEY
 
 NEWER_KEY, OLDER_KEY = "K", "J"
 
@@ -40,4 +40,4 @@ def neighbour_buttons(run_id: str) -> None:
 
 
 def _open(run_id: str) -> None:
-    choose(id=run_id)
+    choose(**{"id": run_id, EPOCH: ""})

@@ -56,13 +56,20 @@ def differences_words(kind: str, method: str | None, dataset: str, differing: in
     return f"{count} from {reference_words(kind, method, dataset)}.{_no_paper(kind, method)}"
 
 
-def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
-    """Return an HTML table of the settings in `differences`, with the value in the run and the published (or default) value."""
+def differences_html(kind: str, method: str | None, differences: Sequence[Difference], reference: str = "") -> str:
+    """Return an HTML table of the settings in `differences`, with the value in the run and the value that it differs from.
+
+    Args:
+        kind, method: kind and search method of the run.
+        differences: the settings.
+        reference: heading of the values that the run's differ from; by default "Published" or "Default".
+    """
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (
         StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),
         StaticColumn("This run", lambda one: _value(fields, one.field, one.value)),
-        StaticColumn("Published" if is_published(kind, method) else "Default", lambda one: _value(fields, one.field, one.paper)),
+        StaticColumn(reference or ("Published" if is_published(kind, method) else "Default"),
+                     lambda one: _value(fields, one.field, one.paper)),
     )
     return html_table(columns, differences, label=f"{KIND_TITLES.get(kind, kind)} settings that differ", look="rp-wrap")
 

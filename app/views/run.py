@@ -7,28 +7,37 @@ from typing import Any
 
 import streamlit as st
 
-from app import session
+from app import address, session
 from app.components.live import live_panel
 from app.components.log_tail import log_tail, matching, read_tail
-from app.components.run_architecture import architecture, genotypes_by_epoch
+from app.components.run_architecture import architecture
 from app.components.run_candidates import candidates, measured_split
-from app.components.run_curves import SPLITS, curves, on_supernet
+from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
+from app.components.run_genotype import genotype_player
 from app.components.run_header import figures, header
+from app.components.run_lineage import lineage
 from app.components.run_neighbours import neighbour_buttons
 from app.components.run_outcome import outcome
+from app.components.run_settings import settings
 from app.components.run_takeaway import take_away
-from app.components.settings import all_settings_html, differences_html, differences_words
 from app.components.states import empty_state, heading, problem, section
 from app.formats import escape
 from engine.errors import RampartError
 from engine.run.folder import RunFolder
 
 MOST_NOTES = 4
+LAST = "run.last"  # in the session's state: id of the run that was open last
+TITLES = {"overview": "Overview", "alphas": "Alphas", "candidates": "Candidates", "genotype": "Genotype",
+          "objectives": "Objectives", "log": "Log", "settings": "Settings", "lineage": "Lineage"}
+# The key of a panel, the topic after which it is redrawn ("" for one that never changes), and the function that draws it.
+Panel = tuple[str, str, Callable[[str], None]]
 
 
 def main() -> None:
     """Show the page of the run named in the address."""
     run_id = st.query_params.get("id", "")
+    if not run_id and st.session_state.get(LAST):
+        run_id = st.query_params["id"] = st.session_state[LAST]
     if not run_id:
         heading("Run")
         empty_state("No run selected", "Open one from the list of runs.",
@@ -36,25 +45,47 @@ def main() -> None:
         return
     try:
         RunFolder(session.runs_root(), run_id).read_run()
-        kind = kind_of(run_id)
+        kind_of(run_id)
     except RampartError as error:
         heading("This run cannot be shown")
         problem(str(error))
         return
+    st.session_state[LAST] = run_id
+    run = session.run_log().run(run_id)
+    st.set_page_config(page_title=f"{run['title']}, {run_id[-4:]} · Rampart")
     neighbour_buttons(run_id)
     live_panel(f"head:{run_id}", key="run_head")(guarded(top))(run_id)
     live_panel(f"log:{run_id}", key="run_notes")(guarded(notes))(run_id)
-    imported = bool(session.run_log().run(run_id)["imported"])
-    if kind in SPLITS and not imported:  # imported runs have no losses
-        live_panel(f"series:{run_id}", key="run_curves")(guarded(curves))(run_id)
-    if kind == "search":
-        panel = guarded(imported_evolution) if imported else guarded(evolution)
-        live_panel(f"epochs:{run_id}", key="run_architecture")(panel)(run_id)
-    left, right = st.columns([6, 6], gap="large")
-    with left:
-        live_panel(f"log:{run_id}", key="run_log")(guarded(log))(run_id)
-    with right:
-        guarded(configuration)(run_id)
+    shown = tabs_of(run)
+    tab, place = address.open_tab({name: TITLES[name] for name in shown}, name="tab", key="run.tab")
+    with place:
+        for key, topic, draw in shown[tab]:
+            panel = guarded(draw)
+            (live_panel(f"{topic}:{run_id}", key=f"run_{key}")(panel) if topic else panel)(run_id)
+
+
+def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
+    """Return {name of a tab: its panels} of a run, in the order of the tabs. An imported run has no losses, and no log or device.
+
+    Args:
+        run: row of the run, from `RunLog.run`.
+    """
+    imported, search = bool(run["imported"]), run["kind"] == "search"
+    overview: list[Panel] = [("outcome", "head", results)]
+    if run["kind"] in SPLITS and not imported:
+        overview.append(("curves", "series", curves))
+    shown = {"overview": overview}
+    if search and not on_supernet(run):
+        shown["candidates"] = [("candidates", "epochs", candidates_of)]
+    elif search and (not imported or session.run_log().alpha_cells(run["id"])):
+        shown["alphas"] = [("architecture", "epochs", evolution)]
+    if search and on_supernet(run) and (not imported or len(session.run_log().genotypes(run["id"])) > 1):
+        shown["genotype"] = [("genotype", "epochs", genotype_player)]
+    if search and not imported and on_supernet(run) and has_weights(run):
+        shown["objectives"] = [("weights", "series", weighting)]
+    if not imported:
+        shown["log"] = [("log", "log", log)]
+    return shown | {"settings": [("settings", "", settings)], "lineage": [("lineage", "runs", lineage)]}
 
 
 def kind_of(run_id: str) -> str:
@@ -91,10 +122,15 @@ def chain_of(run_id: str) -> list[dict[str, Any]]:
 
 
 def top(run_id: str) -> None:
-    """Show the title, buttons, chain, progress and newest numbers of a run, and the outcome of the chain once there is one."""
+    """Show the title, buttons, chain and progress of a run."""
+    chain = chain_of(run_id)
+    header(next(one for one in chain if one["id"] == run_id), chain)
+
+
+def results(run_id: str) -> None:
+    """Show the outcome of a run's chain once there is one, the files to take away, and the newest numbers of the run."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
-    header(run, chain)
     outcome(run, chain)
     take_away(run, chain)
     figures(run)
@@ -112,25 +148,17 @@ def notes(run_id: str) -> None:
     st.html("".join(f'<p class="rp-note" role="note"><b>Note</b> {escape(line)}</p>' for line in lines))
 
 
+def candidates_of(run_id: str) -> None:
+    """Draw the measured candidates of a search without a supernet."""
+    section("Candidates",
+            f"architectures drawn at random, each trained briefly and measured on the {measured_split(run_id)} split")
+    candidates(run_id)
+
+
 def evolution(run_id: str) -> None:
-    """Draw the evolution of a search: the architecture weights or, for a method without a supernet, the measured candidates."""
-    if not on_supernet(session.run_log().run(run_id)):
-        section("Candidates",
-                f"architectures drawn at random, each trained briefly and measured on the {measured_split(run_id)} split")
-        candidates(run_id)
-        return
+    """Draw the evolution of the architecture weights of a search."""
     section("Architecture", "the weight of each operation on each edge, and the cell derived from these weights")
     architecture(run_id)
-
-
-def imported_evolution(run_id: str) -> None:
-    """Draw the architecture weights of an imported search. If there are none, draw the genotype of each epoch, if known."""
-    run_log = session.run_log()
-    if run_log.alpha_cells(run_id):
-        evolution(run_id)
-    elif len(run_log.genotypes(run_id)) > 1:
-        section("Genotype", "at each epoch in the file, which holds no architecture weights")
-        genotypes_by_epoch(run_id)
 
 
 def log(run_id: str) -> None:
@@ -148,27 +176,6 @@ def log(run_id: str) -> None:
         log_tail(matching(tail.text, wanted) or "No line contains this text.", key="run_log_lines")
     else:
         empty_state("The log is empty", "The run writes here as soon as it starts.")
-
-
-def configuration(run_id: str) -> None:
-    """Show the configuration of a run.
-
-    It consists of the settings that differ from the published ones, a table of all settings, and the command that repeats the
-    run.
-    """
-    run = session.run_log().run(run_id)
-    listed = run["differences"]
-    if run["imported"]:
-        section("Settings", f"imported from {run['imported'].get('file', 'a file')}, which holds no other settings")
-    else:
-        section("Settings", differences_words(run["kind"], run["method"], run["dataset"], len(listed)))
-    if listed and not run["imported"]:
-        st.html(differences_html(run["kind"], run["method"], listed))
-    with st.expander("All settings"):
-        st.html(all_settings_html(run["kind"], run["method"], run["config"], listed))
-    verb = "repeats this import" if run["imported"] else "starts the same run"
-    section("Command", f"{verb} from a terminal in Rampart's folder")
-    st.code(run["command"], language="bash", wrap_lines=True)
 
 
 main()

@@ -24,6 +24,12 @@ class ComparisonQueries(Index):
                           runs=list(runs))
         return {run: json.loads(config) for run, config in rows}
 
+    def configs_naming(self, run: str) -> dict[str, dict[str, Any]]:
+        """Return {run id: settings} of the runs whose settings contain the id of a run, newest first."""
+        rows = self._rows("select run, config from folder where run <> $id and contains(config, $id) order by created desc, run",
+                          id=run)
+        return {one: json.loads(config) for one, config in rows}
+
     def metrics_of(self, runs: Sequence[str]) -> pd.DataFrame:
         """Return the metrics that some of these runs have recorded, with the columns in `METRICS`.
 

@@ -36,6 +36,27 @@ def open_launch(**query: str) -> AppTest:
     return open_page("launch", open="search,retrain,attack", **query)
 
 
+def run_tabs(run: str, *names: str) -> dict[str, AppTest]:
+    """Return {name: Run page with this tab open} for the named tabs of a run, or for all of them if none is named."""
+    first = open_page("run", id=run)
+    tabs = {label: label.lower() for label in (tab.label for tab in first.tabs)}
+    return {name: open_page("run", id=run, tab=name) for name in names or tabs.values()}
+
+
+class WholeRun:
+    """All tabs of a run's page, read like one page. What stands above the tabs is there once per tab."""
+
+    def __init__(self, run: str) -> None:
+        self.tabs = run_tabs(run)
+
+    @property
+    def exception(self) -> list[Any]:
+        return [one for tab in self.tabs.values() for one in tab.exception]
+
+    def get(self, kind: str) -> list[Any]:
+        return [element for tab in self.tabs.values() for element in tab.get(kind)]
+
+
 def pretend_supervisor(runs: Path) -> None:
     """Register this process as the folder's supervisor, so that a request starts no other."""
     (runs / "control").mkdir(exist_ok=True)
@@ -51,7 +72,7 @@ def table_rows(test: AppTest, key: str | None = None) -> dict[str, dict[str, str
     return rows
 
 
-def component_data(test: AppTest, name: str, key: str | None = None) -> list[dict[str, Any]]:
+def component_data(test: AppTest | WholeRun, name: str, key: str | None = None) -> list[dict[str, Any]]:
     """Return the data of each component with this name."""
     elements = [element.proto for element in test.get("bidi_component") if element.proto.component_name == name]
     return [json.loads(proto.json) for proto in elements if key is None or proto.id.endswith(f"-{key}")]
@@ -63,7 +84,7 @@ def download_labels(test: AppTest) -> list[str]:
     return [label for body in bodies for label in re.findall(r'<a class="rp-file rp-filebutton"[^>]*>([^<]*)</a>', body)]
 
 
-def text_of(test: AppTest) -> str:
+def text_of(test: AppTest | WholeRun) -> str:
     """Return all texts of the page that AppTest can read: Markdown, captions, HTML, code."""
     parts = [element.value for kind in ("markdown", "caption", "code", "text") for element in test.get(kind)]
     parts += [data["html"] for data in component_data(test, "rampart_live_html")]

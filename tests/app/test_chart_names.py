@@ -38,7 +38,8 @@ def test_no_chart_or_table_shows_the_name_of_a_setting(samples: Samples) -> None
     drawn_at_random = sample_runs.write_random_search(samples.root)
     wrong, drawn = set(), 0
     for page, query in (("pareto", {}), ("robustness", {}), ("runs", {}), ("run", {"id": ids["search"]}),
-                        ("compare", {"runs": f"{ids['search']},{drawn_at_random}"}), ("run", {"id": ids["attack"]})):
+                        ("run", {"id": ids["search"], "tab": "alphas"}), ("run", {"id": ids["search"], "tab": "objectives"}),
+                        ("run", {"id": ids["search"], "tab": "settings"}), ("compare", {"runs": f"{ids['search']},{drawn_at_random}"}), ("run", {"id": ids["attack"]})):
         test = open_page(page, **query)
         assert not test.exception
         charts = [[json.loads(data["figure"]), data["label"]] for data in component_data(test, "rampart_live_plot")]

@@ -10,7 +10,7 @@ import pytest
 from engine.architecture.catalogue import find_genotype
 from engine.drawing.cell import cell_svg
 from engine.exchange import entry
-from tests.app.pages import PAGES, component_data, open_page, table_rows, text_of
+from tests.app.pages import PAGES, component_data, open_page, run_tabs, table_rows, text_of
 from tests.engine.exchange.public_files import search_log
 
 
@@ -43,27 +43,26 @@ def test_every_page_shows_them(imported: dict[str, str]):
 
 @pytest.mark.parametrize("form", ["log", "curves", "genotype", "checkpoint"])
 def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], form: str):
-    test = open_page("run", id=imported[form])
-    words = text_of(test)
-    assert not test.exception
+    tabs = run_tabs(imported[form])
+    words = "\n".join(map(text_of, tabs.values()))
+    assert not any(test.exception for test in tabs.values())
+    assert list(tabs) == ["overview", *{"log": ["genotype"], "curves": ["alphas", "genotype"]}.get(form, []), "settings", "lineage"]
     assert ", imported" in words and "which holds no other settings" in words
     assert "the published settings" not in words and "<b>.pt" not in words
     assert "repeats this import" in words
     # The page announces no data that an import never has, and says nothing on the weighting of losses.
     assert "appear" not in words and "MGDA" not in words and "Natural versus adversarial" not in words
-    assert ("at each epoch in the file" in words) is (form == "log")
     if form == "curves":
-        assert component_data(test, "rampart_live_plot", "run_heat_normal")
+        assert component_data(tabs["alphas"], "rampart_live_plot", "run_heat_normal")
     if form != "checkpoint":  # a search's cells; those of a retraining appear with its chain
-        graphs = [data["html"] for data in component_data(test, "rampart_cell_graph")]
+        graphs = [data["html"] for data in component_data(tabs["overview"], "rampart_cell_graph")]
         assert sum(html.count("<svg viewBox") for html in graphs) >= 2
 
 
 def test_the_epochs_of_an_imported_log_can_be_played(imported: dict[str, str]):
-    test = open_page("run", id=imported["log"])
-    (shown,) = component_data(test, "rampart_cell_graph", "run_cell_graph")
-    assert "Epoch 1: " in text_of(test) and "edges of this cell changed" in text_of(test)
-    test.select_slider[0].set_value(0).run()
-    (first,) = component_data(test, "rampart_cell_graph", "run_cell_graph")
-    assert not test.exception and cell_svg(find_genotype("RACL").cell("normal"), title="Normal cell") in first["html"]
-    assert first["html"] != shown["html"] and "Epoch 0: the first in the file." in text_of(test)
+    test = open_page("run", id=imported["log"], tab="genotype")
+    (player,) = component_data(test, "rampart_time_machine")
+    first, last = (player["frames"][one["frame"]] for one in player["epochs"])
+    assert not test.exception and cell_svg(find_genotype("RACL").cell("normal"), title="Normal cell") in first
+    assert [one["words"].split(":")[0] for one in player["epochs"]] == ["Epoch 0 of 1", "Epoch 1 of 1"]
+    assert "rp-changed-halo" in last and "rp-changed-halo" not in first

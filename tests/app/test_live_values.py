@@ -18,7 +18,7 @@ from app.charts.frame import PlainFigure
 from app.live_channel import shown
 from app.live_values import Feed, LiveValues, Value, figure_change
 from tests import sample_runs
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import WholeRun, component_data, open_page, text_of
 
 
 def figure(*points: float | None, name: str = "natural", top: float = 1.0) -> PlainFigure:
@@ -105,15 +105,20 @@ def test_a_malformed_message_of_a_page_shows_nothing():
     assert shown(["runs"]) == shown({"topics": "runs", "values": ["chart"]}) == ([], {})
 
 
+def feeds(test: WholeRun) -> dict[str, str]:
+    """Return {name: revision} of the values that all tabs of a run keep up to date."""
+    drawn = component_data(test, "rampart_live_plot") + component_data(test, "rampart_live_html")
+    return {data["feed"]: data["revision"] for data in drawn if data["feed"]}
+
+
 def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path):
     folder = sample_runs.write_run_json(empty, "20261118-0910-arnas-digits-0a01", "search", created=time.time())
     events = sample_runs.EventsFile(folder, t=time.time())
     me = psutil.Process()
     sample_runs.write_process(folder, events, pid=me.pid, started=me.create_time())
     sample_runs.write_search_steps(events, 5)
-    test = open_page("run", id=folder.name)
-    drawn = component_data(test, "rampart_live_plot") + component_data(test, "rampart_live_html")
-    values = {data["feed"]: data["revision"] for data in drawn if data["feed"]}
+    test = WholeRun(folder.name)
+    values = feeds(test)
     assert {name.split()[0] for name in values} == {
         "run_progress", "run_figures", "run_trade_off", "run_mgda", "run_vertex",
         "run_heat_accurate", "run_cell_graph_live", "run_lines_accurate"}
@@ -133,6 +138,4 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     assert "6 of 40 steps" in found["run_progress"]["text"]
     # Nothing that needs a rerun of a panel has happened.
     assert [hub.signature(f"{kind}:{folder.name}") for kind in ("head", "series", "epochs")] == before
-    fresh = open_page("run", id=folder.name)
-    drawn = component_data(fresh, "rampart_live_plot") + component_data(fresh, "rampart_live_html")
-    assert {data["feed"]: data["revision"] for data in drawn if data["feed"]} == page.values
+    assert feeds(WholeRun(folder.name)) == page.values

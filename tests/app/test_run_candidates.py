@@ -14,7 +14,7 @@ from engine import requests
 from engine.architecture.genotype import Genotype
 from engine.search.methods.random_search.config import RandomSearchConfig
 from tests import sample_runs
-from tests.app.pages import component_data, open_launch, open_page, table_rows, text_of
+from tests.app.pages import WholeRun, component_data, open_launch, open_page, table_rows, text_of
 
 WEIGHTS = ("run_heat_accurate", "run_lines_accurate", "run_mgda")
 
@@ -25,9 +25,9 @@ def figure_of(test, key: str) -> dict:
 
 def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty: Path):
     run = sample_runs.write_random_search(empty)
-    test = open_page("run", id=run)
-    words = text_of(test)
-    assert not test.exception
+    whole = WholeRun(run)
+    test, words = whole.tabs["candidates"], text_of(whole)
+    assert not whole.exception and list(whole.tabs) == ["overview", "candidates", "log", "settings", "lineage"]
     assert "4 of 4 candidates measured" in words and "same 64 images" in words and "may not differ" in words
     # 31 of 64: Wilson's interval by its formula
     assert "48.4 %" in words and "36.6 to 60.4 %" in words
@@ -40,7 +40,7 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert "<th scope=\"col\">Default</th>" in words
     points = figure_of(test, "run_candidates")["data"]
     assert [point["text"] for point in points] == [["3"], ["2", "1", "4"]]
-    of_candidates = [trace for trace in figure_of(test, "run_trade_off")["data"] if trace.get("name") == "natural"]
+    of_candidates = [trace for trace in figure_of(whole, "run_trade_off")["data"] if trace.get("name") == "natural"]
     assert [trace["mode"] for trace in of_candidates] == ["markers"] * 2
     cells = {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")}
     assert test.selectbox(key=f"run_candidate.{run}").value == 3  # of equals the one of greater natural accuracy
@@ -50,7 +50,7 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
 
 def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty: Path):
     run = sample_runs.write_random_search(empty, inherit_from="20261118-0900-arnas-digits-0a04")
-    test = open_page("run", id=run)
+    test = open_page("run", id=run, tab="candidates")
     words = text_of(test)
     assert not test.exception
     assert "computed by the supernet of 20261118-0900-arnas-digits-0a04" in words and "not a result either" in words
@@ -70,13 +70,13 @@ def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty:
 
 
 def test_a_search_without_inherited_weights_shows_no_such_column_or_plot(empty: Path):
-    test = open_page("run", id=sample_runs.write_random_search(empty))
+    test = open_page("run", id=sample_runs.write_random_search(empty), tab="candidates")
     assert "nherited" not in text_of(test) and not component_data(test, "rampart_live_plot", "run_inherited")
 
 
 def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path):
     run = sample_runs.write_random_search(empty, split="alphas")
-    test = open_page("run", id=run)
+    test = open_page("run", id=run, tab="candidates")
     words = text_of(test)
     assert not test.exception and "measured on the alphas split" in words and "measured on the select split" not in words
     assert "alphas split" in json.dumps(figure_of(test, "run_candidates")["layout"])
@@ -86,7 +86,7 @@ def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path)
 
 @pytest.mark.parametrize(("measured", "ended"), [(0, ""), (2, "failed")])
 def test_a_search_that_has_not_finished_offers_no_candidate_to_retrain(empty: Path, measured: int, ended: str):
-    test = open_page("run", id=sample_runs.write_random_search(empty, measured=measured, ended=ended))
+    test = open_page("run", id=sample_runs.write_random_search(empty, measured=measured, ended=ended), tab="candidates")
     words = text_of(test)
     assert not test.exception and "candidate=" not in words
     if measured:
@@ -96,7 +96,8 @@ def test_a_search_that_has_not_finished_offers_no_candidate_to_retrain(empty: Pa
 
 
 def test_an_unranked_search_that_is_running_says_so(empty: Path):
-    words = text_of(open_page("run", id=sample_runs.write_random_search(empty, measured=2, ended="", ranking="none")))
+    run = sample_runs.write_random_search(empty, measured=2, ended="", ranking="none")
+    words = text_of(open_page("run", id=run, tab="candidates"))
     assert "Unranked: the result is the first candidate" in words and "candidate=" not in words
     assert session.run_log().runs()["accuracy_of"].tolist() == ["select split, first candidate"]
 

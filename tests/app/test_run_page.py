@@ -13,7 +13,7 @@ from app import session
 from engine import requests
 from tests import sample_runs
 from tests.app.conftest import Samples
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import component_data, open_page, run_tabs, text_of
 
 PLOTS = ("run_trade_off", "run_mgda", "run_heat_accurate", "run_lines_accurate")
 
@@ -108,18 +108,57 @@ def test_a_retrained_genotype_of_the_catalogue_shows_its_cells(samples: Samples)
 
 
 def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
-    test = open_page("run", id=samples.ids["search"])
-    words = text_of(test)
-    assert all(component_data(test, "rampart_live_plot", key) for key in PLOTS)
-    assert "alphas split, batch statistics" in words
-    assert "The natural loss was ignored in" in words
-    assert "demonstration" in words and "Alpha learning rate" in words and "1 pixel" in words and "0.0003" in words
-    assert "rampart search" in words
-    assert "Epoch 4" in words
+    tabs = run_tabs(samples.ids["search"])
+    assert list(tabs) == ["overview", "alphas", "genotype", "objectives", "log", "settings", "lineage"]
+    assert not any(tab.exception for tab in tabs.values())
+    plots = {name: [key for key in PLOTS if component_data(tab, "rampart_live_plot", key)] for name, tab in tabs.items()}
+    assert {name: keys for name, keys in plots.items() if keys} == {
+        "overview": ["run_trade_off"], "alphas": ["run_heat_accurate", "run_lines_accurate"], "objectives": ["run_mgda"]}
+    words = {name: text_of(tab) for name, tab in tabs.items()}
+    assert all("demonstration" in text for text in words.values())
+    assert "alphas split, batch statistics" in words["overview"] and "Epoch 4" in words["alphas"]
+    assert "The natural loss was ignored in" in words["objectives"]
+    assert "Alpha learning rate" in words["settings"] and "1 pixel" in words["settings"] and "0.0003" in words["settings"]
+    assert "rampart search" in words["settings"]
+    assert all(samples.ids[role] in words["lineage"] for role in ("search", "retrain", "attack"))
+
+
+def test_a_tab_that_a_run_lacks_opens_its_overview(samples: Samples) -> None:
+    test = open_page("run", id=samples.ids["attack"], tab="alphas")
+    assert not test.exception and "AutoAttack" in text_of(test)
+    assert [tab.label for tab in test.tabs] == ["Overview", "Log", "Settings", "Lineage"]
+
+
+def test_the_menu_opens_the_run_that_was_open_last(samples: Samples) -> None:
+    test = open_page("run", id=samples.ids["search"], tab="log")
+    test.query_params.clear()
+    test.switch_page("views/runs.py").run().switch_page("views/run.py").run()
+    assert samples.ids["search"] in text_of(test) and "No run selected" not in text_of(test)
+
+
+def test_genotypes_are_played_in_the_browser_and_the_chosen_epoch_is_kept_in_the_address(samples: Samples) -> None:
+    test = open_page("run", id=samples.ids["search"], tab="genotype", epoch="2")
+    (data,) = component_data(test, "rampart_time_machine")
+    assert data["held"] == 2 and [one["epoch"] for one in data["epochs"]] == [0, 1, 2, 3, 4]
+    assert data["epochs"][0]["words"] == "Epoch 0 of 4: the first genotype."
+    changed = [one["words"] for one in data["epochs"][1:] if "changed: " in one["words"]]
+    assert changed and all("rp-changed-halo" in data["frames"][one["frame"]] for one in data["epochs"] if one["words"] in changed)
+    assert component_data(open_page("run", id=samples.ids["search"], tab="genotype", epoch="9"), "rampart_time_machine")[0][
+        "held"] is None
+
+
+@pytest.mark.parametrize(("reference", "query", "expected"), [
+    ("preset", {"preset": "paper"}, "settings differ from the preset paper"),
+    ("preset", {"preset": "quick"}, "No setting differs from the preset quick"),
+    ("run", {"other": "20261118-0911-arnas-digits-0a02"}, "from ARNAS, images clipped")])
+def test_settings_are_compared_with_a_preset_or_another_run(samples: Samples, reference: str, query: dict[str, str],
+                                                            expected: str) -> None:
+    test = open_page("run", id=samples.ids["search"], tab="settings", **{"with": reference}, **query)
+    assert not test.exception and expected in text_of(test)
 
 
 def test_epoch_scrubber_moves_heat_map_and_graph_together(samples: Samples):
-    test = open_page("run", id=samples.ids["search"])
+    test = open_page("run", id=samples.ids["search"], tab="alphas")
     slider = test.select_slider[0]
     assert slider.value == 4  # follows the newest
     before = component_data(test, "rampart_live_plot", "run_heat_accurate")[0]["revision"]
@@ -129,7 +168,7 @@ def test_epoch_scrubber_moves_heat_map_and_graph_together(samples: Samples):
 
 
 def test_another_cell_kind_can_be_chosen(samples: Samples):
-    test = open_page("run", id=samples.ids["search"])
+    test = open_page("run", id=samples.ids["search"], tab="alphas")
     test.segmented_control(key="run_cell").set_value("robust").run()
     assert component_data(test, "rampart_live_plot", "run_heat_robust")
 
@@ -147,7 +186,7 @@ def test_running_search_shows_progress_and_can_be_stopped_twice(samples: Samples
 
 
 def test_failed_search_names_the_cause_pins_the_error_and_can_be_resumed(samples: Samples):
-    test = open_page("run", id=samples.ids["failed"])
+    test = open_page("run", id=samples.ids["failed"], tab="log")
     words = text_of(test)
     assert 'data-status="failed"' in words and "out of memory" in words.lower()
     assert "Last error" in words and "take a smaller batch" in words
@@ -163,10 +202,10 @@ def test_retraining_says_which_split_its_curves_are_of(samples: Samples):
 def test_run_that_has_written_nothing_yet_says_what_will_come(samples: Samples):
     run = "20261118-0950-arnas-digits-0e0e"
     sample_runs.write_run_json(samples.root, run, "search", created=time.time())
-    test = open_page("run", id=run)
-    words = text_of(test)
-    assert not test.exception
-    assert "No architecture weights yet" in words and "The log is empty" in words
+    tabs = run_tabs(run)
+    assert not any(tab.exception for tab in tabs.values())
+    assert "No architecture weights yet" in text_of(tabs["alphas"]) and "No genotype yet" in text_of(tabs["genotype"])
+    assert "The log is empty" in text_of(tabs["log"])
 
 
 def test_a_run_launched_this_very_moment_is_shown_before_the_thread_has_looked(samples: Samples):

@@ -23,7 +23,7 @@ from engine.search.methods.registry import METHODS
 from tests import sample_runs
 from tests.app import pages
 from tests.app.conftest import runs_folder
-from tests.app.pages import component_data, text_of
+from tests.app.pages import WholeRun, component_data, text_of
 from tests.engine.run.test_loops import attempt
 
 
@@ -35,10 +35,17 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @cache
-def open_page(page: str, id: str) -> AppTest:
+def open_page(page: str, id: str, tab: str = "overview") -> AppTest:
     """The page as it opens; no test of this module changes it."""
     session.hub().refresh()
-    return pages.open_page(page, id=id)
+    return pages.open_page(page, id=id, tab=tab)
+
+
+@cache
+def whole(run: str) -> WholeRun:
+    """All tabs of a run as they open."""
+    session.hub().refresh()
+    return WholeRun(run)
 
 
 @cache
@@ -63,7 +70,7 @@ def drawn(test, key: str) -> str:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_has_a_page_without_a_problem(empty: Path, method: str) -> None:
-    test = open_page("run", id=searched(empty, method))
+    test = whole(searched(empty, method))
     words = text_of(test)
     assert not test.exception and 'class="rp-problem"' not in words
     assert METHODS[method].title in words and "Derived cells" in words
@@ -78,7 +85,7 @@ def test_the_stage_of_a_running_search_is_on_the_page(empty: Path, looks: int | 
 
 
 def test_a_search_in_its_warm_up_says_so_and_draws_the_training_loss_alone(empty: Path) -> None:
-    test = open_page("run", id=searched(empty, "pcdarts", 8, epochs=4, warmup_epochs=3, steps_per_epoch=2))
+    test = whole(searched(empty, "pcdarts", 8, epochs=4, warmup_epochs=3, steps_per_epoch=2))
     words, curves = text_of(test), drawn(test, "run_trade_off")
     assert not test.exception and "Warm-up: weights only, until epoch 3." in words
     assert "training batch" in curves and "natural" not in curves
@@ -86,18 +93,19 @@ def test_a_search_in_its_warm_up_says_so_and_draws_the_training_loss_alone(empty
 
 
 def test_a_search_in_stage_one_has_nothing_to_weigh(empty: Path) -> None:
-    words = text_of(open_page("run", id=searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1)))
+    words = text_of(whole(searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1)))
     assert "followed the adversarial loss alone" in words
 
 
 def test_a_search_of_two_stages_draws_both_weights_and_their_angle(empty: Path) -> None:
-    test = open_page("run", id=searched(empty, "dsara"))
+    test = open_page("run", id=searched(empty, "dsara"), tab="objectives")
     assert all(name in drawn(test, "run_mgda") for name in ("natural", "adversarial", "angle"))
     assert "MGDA chooses the weights" in text_of(test)
 
 
 def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Path) -> None:
-    test = open_page("run", id=searched(empty, "darts"))
+    test = whole(searched(empty, "darts"))
+    assert "objectives" not in test.tabs
     words = text_of(test)
     assert "Loss and accuracy" in words and "Natural versus adversarial" not in words and "Weights of the losses" not in words
     assert not component_data(test, "rampart_live_plot", "run_mgda")
@@ -106,20 +114,21 @@ def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Pa
 
 
 def test_an_inert_size_objective_is_said_once(empty: Path) -> None:
-    words = text_of(open_page("run", id=searched(empty, "e2rnas", size_lower=1.0)))
+    words = text_of(open_page("run", id=searched(empty, "e2rnas", size_lower=1.0), tab="objectives"))
     assert words.count("size objective of the parameters is inert") == 1 and "Weights of the losses" in words
 
 
 def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pull(empty: Path) -> None:
-    test = open_page("run", id=searched(empty, "e2rnas2021"))
-    words = text_of(test)
-    assert "Natural versus adversarial" in words and "MGDA chooses the weights" in words
+    run_id = searched(empty, "e2rnas2021")
+    test = open_page("run", id=run_id)
+    words, weights = text_of(test), open_page("run", id=run_id, tab="objectives")
+    assert "Natural versus adversarial" in words and "MGDA chooses the weights" in text_of(weights)
     # Measurements of the supernet precede those of its training; the page links to the next step.
     shown = re.findall(r'<div class="rp-figure"><span class="rp-label">([^<]*)<', words)
     assert shown[-2:] == ["Training loss", "Throughput"] and "MACs loss" in shown[:-2]
-    assert f"kind=retrain&parent={test.query_params['id']}" in [link.proto.query_string for link in test.get("page_link")]
+    assert f"kind=retrain&parent={run_id}" in [link.proto.query_string for link in test.get("page_link")]
     assert "has the target 400,000: this loss asks for a larger network" in words
-    series = drawn(test, "run_mgda")
+    series = drawn(weights, "run_mgda")
     assert all(name in series for name in ("natural", "adversarial", "parameters", "MACs"))
 
 
@@ -135,7 +144,7 @@ def test_a_run_with_many_warnings_shows_the_newest(empty: Path) -> None:
 
 def test_a_search_with_edge_weights_shows_them_and_derives_with_them(empty: Path) -> None:
     run_id = searched(empty, "pcdarts", alpha_learning_rate=0.5, steps_per_epoch=2)
-    test = open_page("run", id=run_id)
+    test = open_page("run", id=run_id, tab="alphas")
     assert "softmax(β)" in text_of(test) and "into node 3" in drawn(test, "run_edges_normal")
     log = RunLog.open(empty, in_memory=True)
     log.ingest()
@@ -152,20 +161,20 @@ def test_a_search_with_edge_weights_shows_them_and_derives_with_them(empty: Path
 
 @pytest.mark.parametrize("method", ["arnas", "darts"])
 def test_a_search_without_edge_weights_shows_none(empty: Path, method: str) -> None:
-    test = open_page("run", id=searched(empty, method))
+    test = open_page("run", id=searched(empty, method), tab="alphas")
     assert "softmax(β)" not in text_of(test) and "each row adds up to 1" in text_of(test)
     assert not any(component_data(test, "rampart_live_plot", f"run_edges_{kind}") for kind in ("normal", "accurate"))
 
 
 @pytest.mark.parametrize(("weighting", "words"), [("equal", "Every loss has the same weight"), ("adversarial", "alone")])
 def test_another_weighting_is_in_the_name_and_in_the_words(empty: Path, weighting: str, words: str) -> None:
-    text = text_of(open_page("run", id=searched(empty, "arnas", weighting=weighting)))
+    text = text_of(open_page("run", id=searched(empty, "arnas", weighting=weighting), tab="objectives"))
     assert words in text and "chosen by MGDA" not in text and "was ignored in" not in text
     assert f"ARNAS, {'equal weights' if weighting == 'equal' else 'adversarial loss only'}" in text
 
 
 def test_weights_off_the_simplex_are_drawn_and_named(empty: Path) -> None:
-    test = open_page("run", id=searched(empty, "arnas", weighting="fairgrad"))
+    test = open_page("run", id=searched(empty, "arnas", weighting="fairgrad"), tab="objectives")
     text = text_of(test)
     assert "chosen by FairGrad" in text and "the Nash bargaining solution" in text and "ARNAS, FairGrad" in text
     assert all(name in drawn(test, "run_mgda") for name in ("natural", "adversarial", "angle"))
@@ -173,7 +182,7 @@ def test_weights_off_the_simplex_are_drawn_and_named(empty: Path) -> None:
 
 def test_a_search_of_four_losses_has_a_line_a_title_and_a_unit_for_each(empty: Path) -> None:
     run_id = searched(empty, "arnas", added_objectives=("out_of_distribution", "parameter_share"), second_dataset="photographs")
-    test = open_page("run", id=run_id)
+    test = whole(run_id)
     words = text_of(test)
     assert not test.exception and 'class="rp-problem"' not in words
     assert "ARNAS, plus out-of-distribution KL on Photographs, plus parameter count" in words
@@ -182,7 +191,7 @@ def test_a_search_of_four_losses_has_a_line_a_title_and_a_unit_for_each(empty: P
     for label in ("natural", "adversarial", "out-of-distribution KL", "parameter count"):
         assert label in weighed and f"{label}: largest angle" in weighed
     assert all(words in losses for words in ("out-of-distribution KL", "(nats)", "parameter count", "(share of the largest)"))
-    assert "Further losses" not in text_of(open_page("run", id=searched(empty, "arnas")))
+    assert "Further losses" not in text_of(open_page("run", id=searched(empty, "arnas"), tab="objectives"))
     # The numbers at the top include the newest values, with their units.
     assert re.search(r'Parameter count</span><span class="rp-value">0\.\d{3}</span><span class="rp-label">share of', words)
 
@@ -198,7 +207,7 @@ def test_the_numbers_of_a_retraining_say_what_was_descended(empty: Path, trainin
 
 
 def test_darts_weighs_once_something_is_added_to_it(empty: Path) -> None:
-    test = open_page("run", id=searched(empty, "darts", added_objectives=("mac_share",), weighting="upgrad"))
+    test = whole(searched(empty, "darts", added_objectives=("mac_share",), weighting="upgrad"))
     words = text_of(test)
     assert not test.exception and "DARTS, plus MAC count, UPGrad" in words and "chosen by UPGrad" in words
     assert all(label in drawn(test, "run_mgda") for label in ("natural", "MAC count", "angle"))

@@ -30,7 +30,7 @@ def test_buttons_with_keys_open_the_neighbouring_runs(samples: Samples) -> None:
 
 
 def test_epochs_step_by_button_and_stop_at_the_ends(samples: Samples) -> None:
-    test = open_page("run", id=samples.ids["search"])
+    test = open_page("run", id=samples.ids["search"], tab="alphas")
     earlier, later = test.button(key="run_epoch_earlier"), test.button(key="run_epoch_later")
     assert (earlier.proto.shortcut, later.proto.shortcut) == ("h", "l") and later.disabled
     earlier.click().run()

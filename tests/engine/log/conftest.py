@@ -75,6 +75,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
         "progress": log.progress, "alerts": log.alerts, "curves": log.curves, "scalars": log.scalars,
         "configs": lambda run: log.configs([run]), "metrics_of": lambda run: log.metrics_of([run]),
+        "configs_naming": log.configs_naming,
         "overlay": lambda run: log.overlay([run], "natural_loss", "weights", "batch", 10),
         "steps_curve": lambda run: log.steps_curve(run, ["natural_loss", "train_loss"], 10), "objectives": log.objectives,
         "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,
