@@ -37,9 +37,9 @@ def test_no_chart_or_table_shows_the_name_of_a_setting(samples: Samples) -> None
     sample_runs.write_hand_made(samples.root)
     drawn_at_random = sample_runs.write_random_search(samples.root)
     wrong, drawn = set(), 0
-    for page, query in (("pareto", {}), ("robustness", {}), ("runs", {}), ("run", {"id": ids["search"]}),
-                        ("run", {"id": ids["search"], "tab": "alphas"}), ("run", {"id": ids["search"], "tab": "objectives"}),
-                        ("run", {"id": ids["search"], "tab": "settings"}), ("compare", {"runs": f"{ids['search']},{drawn_at_random}"}), ("run", {"id": ids["attack"]})):
+    search = [("run", {"id": ids["search"], "tab": tab}) for tab in ("overview", "alphas", "objectives", "settings")]
+    for page, query in (("pareto", {}), ("robustness", {}), ("runs", {}), *search, ("run", {"id": ids["attack"]}),
+                        ("compare", {"runs": f"{ids['search']},{drawn_at_random}"})):
         test = open_page(page, **query)
         assert not test.exception
         charts = [[json.loads(data["figure"]), data["label"]] for data in component_data(test, "rampart_live_plot")]
