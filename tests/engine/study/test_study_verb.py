@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.study import actions
 from engine.study.folder import study_ids, study_named
 from engine.study.parsing import from_text
 from engine.study.power import Spread, power_of
+from engine.study.questions import recipes
 from tests.engine.run.processes import without_supervisor
 from tests.engine.study.test_planning import TWO_ARMS
 
@@ -64,6 +66,19 @@ def test_any_question_takes_a_number_of_seeds(runs: Path, said: Said) -> None:
     assert code == 0 and json.loads(words)["search_seeds"] == [0, 1, 2]
     code, words = said("new", "space", "--seeds", "0", "--print")
     assert code == 2 and words.startswith("search_seeds of a study must be 1 to 100 seeds, got 0")
+
+
+def test_the_demonstration_of_every_question_takes_every_preset(runs: Path, said: Said) -> None:
+    for name, preset in product(recipes(), ("quick", "smoke")):
+        code, words = said("new", name, "--preset", preset, "--print")
+        assert code == 0 and json.loads(words)["preset"] == preset
+
+
+@pytest.mark.parametrize(("dataset", "preset", "epochs"), [
+    ("digits", "quick", 16), ("digits", "smoke", 2), ("cifar10", "paper", 50)])
+def test_the_switch_half_way_is_half_way_with_every_preset(dataset: str, preset: str, epochs: int) -> None:
+    search = recipes()["stages"].study("full", dataset, preset=preset).settled().arm("Switch half way").settings["search"]
+    assert search["epochs"] == epochs and search["switch_epoch"] == epochs // 2 - 1, "the epochs 0 to switch_epoch are stage 1"
 
 
 @pytest.mark.parametrize(("words", "refusal"), [
