@@ -113,3 +113,4 @@ def test_files_and_numbers_that_cannot_work_are_named(runs: Path, said: Said, tm
     assert said("extend", study_id, "--seeds", "-1") == (
         2, "An extension needs 1 or more search seeds, got -1; give a larger number.\n")
     assert study_named(runs, study_id).extensions() == []
+    assert said("extend", study_id, "--seeds", "2") == (0, f"{study_id}  extended by 2 search seeds\n")
