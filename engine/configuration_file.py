@@ -208,7 +208,10 @@ def _words(problem: Exception) -> str:
     """Return the place and the cause of a syntax error in at most 160 characters."""
     if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
         mark = problem.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}"[:160]
+        # What YAML says of a line that belongs to nothing above it.
+        is_indented = any(words in str(problem.problem) for words in ("expected <block end>", "expected '<document start>'"))
+        words = "the indentation does not fit the lines above" if is_indented else problem.problem
+        return f"line {mark.line + 1}, column {mark.column + 1}: {words}"[:160]
     return " ".join(str(problem).split())[:160]
 
 

@@ -150,8 +150,9 @@ def agreement_words(votes: CellVotes) -> str:
     """Return a text that says how far the search seeds agree on a cell."""
     if votes.agreement is None or votes.beyond_chance is None:
         return "Agreement needs two search seeds."
-    return (f"Two seeds agree on {percent(votes.agreement, 0)} of the edges; random cells on {percent(votes.chance, 0)} "
-            f"(agreement beyond chance {signed_text(votes.beyond_chance, 2)}).")
+    shares = [percent(share, 0).replace(" ", "\u00a0") for share in (votes.agreement, votes.chance)]
+    return (f"Two seeds agree on {shares[0]} of the edges; random cells on {shares[1]} (agreement beyond chance "
+            f"{signed_text(votes.beyond_chance, 2)}).")
 
 
 def contrasts(overview: Overview) -> None:

@@ -203,7 +203,7 @@ def _show(options: argparse.Namespace, root: Path) -> int:
 def _run(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     actions.resume(root, folder.id)
-    return _followed(options, root, folder)
+    return _followed(options, root, folder, "continues")
 
 
 def _stop(options: argparse.Namespace, root: Path) -> int:
@@ -215,16 +215,16 @@ def _stop(options: argparse.Namespace, root: Path) -> int:
 def _extend(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     seeds = actions.extend(root, folder.id, EXTENSION if options.seeds is None else options.seeds)
+    words = f"extended by {plural_text(len(seeds), 'search seed')}"
     if folder.is_stopped:
-        return _told(options, folder, f"extended by {plural_text(len(seeds), 'search seed')}, stopped as before; "
-                                      f"`rampart study run {folder.id}` continues it")
-    return _followed(options, root, folder)
+        return _told(options, folder, f"{words}, stopped as before; `rampart study run {folder.id}` continues it")
+    return _followed(options, root, folder, words)
 
 
-def _followed(options: argparse.Namespace, root: Path, folder: StudyFolder) -> int:
+def _followed(options: argparse.Namespace, root: Path, folder: StudyFolder, words: str) -> int:
     if options.wait:
         return _wait(root, folder.id, options.json)
-    return _told(options, folder, "continues")
+    return _told(options, folder, words)
 
 
 def _told(options: argparse.Namespace, folder: StudyFolder, words: str) -> int:

@@ -245,7 +245,7 @@ def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
     for looked, seen in ((False, ""), (True, ", after results were known, which raises the rate of false claims")):
         sizes = [len(extension.seeds) for extension in extensions if extension.looked == looked]
         if sizes:
-            noun = "search seed" if sizes[-1] == 1 else "search seeds"
+            noun = "search seed" if sizes == [1] else "search seeds"
             times = "" if len(sizes) == 1 else f" {len(sizes)} times"
             notes.append(f"Extended{times} by {listed([str(size) for size in sizes])} {noun}{seen}.")
     return notes

@@ -16,13 +16,15 @@ from engine.configuration_file import read_record
 from engine.configuring import preset_values
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
+from engine.data.splits import split_sizes
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
 from engine.study.declaration import Study
 from engine.study.parsing import ENTRIES, checked, from_record
 
 FOLDER = Path(__file__).parent / "recipes"
-SOURCE = "SOURCE"  # stands for the source dataset in the recipe of a transfer
+# Values of settings of a search that depend on the study: the source dataset of a transfer, and the last epoch of the first half.
+SOURCE, HALF = "SOURCE", "HALF"
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,19 @@ def sources_for(dataset: str) -> list[str]:
 
 def _sized(arm: Mapping[str, Any], size: Size, dataset: str, preset: str, source: str) -> dict[str, Any]:
     """Return an arm of a recipe with the settings that a size adds. Settings that the arm has already are not changed."""
-    own = dict(arm.get(size.name) or {})
-    changed = {name: value for name, value in arm.items() if name not in SIZES}
+    changed = dict(arm)
     for kind, common in size.changes.items():
         if kind == "search" and not arm.get("method"):
             continue
         usual = preset_values(kind, arm.get("method") if kind == "search" else None, dataset, preset)
+        if kind == "attack":
+            usual["autoattack_images"] = split_sizes(dataset, usual["images"])["test"]  # an attack cannot have more images
         values = {name: _shorter(value, usual[name]) for name, value in common.items() if name in usual}
-        changed[kind] = values | dict(arm.get(kind) or {}) | dict(own.get(kind) or {})
-    if changed.get("search", {}).get("dataset") == SOURCE:
-        changed["search"] = {**changed["search"], "dataset": source}  # the recipe is shared and must not change
+        changed[kind] = values | dict(arm.get(kind) or {})
+    if search := changed.get("search"):
+        epochs = int(search.get("epochs") or preset_values("search", arm["method"], dataset, preset)["epochs"])
+        words = {SOURCE: source, HALF: epochs // 2 - 1}
+        changed["search"] = {name: words.get(value, value) if isinstance(value, str) else value for name, value in search.items()}
     return changed
 
 

@@ -118,12 +118,12 @@ def test_equal_ratios_and_repeated_extensions_are_said_once(runs: Path) -> None:
     actions.extend(runs, study_id, 1)
     finish_study(runs, study_id, lambda cell: Outcome(30 + cell.search_seed, macs=970 if cell.arm == "B" else 1000))
     for _ in range(2):
-        actions.extend(runs, study_id, 2)
+        actions.extend(runs, study_id, 1)
     notes = read_overview(runs, study_id).answer.notes
     assert any("the networks have 0.97 times the MACs" in note for note in notes)
     assert [note for note in notes if note.startswith("Extended")] == [
         "Extended by 1 search seed.",
-        "Extended 2 times by 2 and 2 search seeds, after results were known, which raises the rate of false claims."]
+        "Extended 2 times by 1 and 1 search seeds, after results were known, which raises the rate of false claims."]
 
 
 def test_a_headline_of_several_contrasts_has_numbers(runs: Path) -> None:

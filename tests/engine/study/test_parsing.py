@@ -171,6 +171,11 @@ def test_a_text_without_entries_is_described(text: str, words: str) -> None:
         from_text(text)
 
 
+def test_a_line_with_the_wrong_indentation_is_named() -> None:
+    with pytest.raises(ConfigError, match="line 2, column 1: the indentation does not fit the lines above"):
+        from_text(" question: Q?\ndataset: digits\n")
+
+
 def test_arms_that_are_attacked_differently_are_refused() -> None:
     arms = yaml.safe_load(SPACE)["arms"]
     arms[1]["attack"] = {"attacks": ["pgd-20"]}

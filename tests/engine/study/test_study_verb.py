@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from engine.study import actions
 from engine.study.folder import study_ids, study_named
 from engine.study.parsing import from_text
 from engine.study.power import Spread, power_of
+from engine.study.questions import recipes
 from tests.engine.run.processes import without_supervisor
 from tests.engine.study.test_planning import TWO_ARMS
 
@@ -40,7 +43,7 @@ def test_few_seeds_are_a_demonstration_and_smoke_has_a_duration(runs: Path, said
     file = tmp_path / "few.yaml"
     file.write_text(FEW)
     code, words = said("new", file)
-    assert code == 0 and "40 runs, about " in words and " min; detects nothing: demonstration, no claim." in words
+    assert code == 0 and re.search(r"40 runs, (about|under) \d+ min; detects nothing: demonstration, no claim\.", words)
     assert "at least 5 search seeds in both arms of a contrast, and here an arm has 4" in words and "points" not in words
 
 
@@ -64,6 +67,19 @@ def test_any_question_takes_a_number_of_seeds(runs: Path, said: Said) -> None:
     assert code == 0 and json.loads(words)["search_seeds"] == [0, 1, 2]
     code, words = said("new", "space", "--seeds", "0", "--print")
     assert code == 2 and words.startswith("search_seeds of a study must be 1 to 100 seeds, got 0")
+
+
+def test_the_demonstration_of_every_question_takes_every_preset(runs: Path, said: Said) -> None:
+    for name, preset in product(recipes(), ("quick", "smoke")):
+        code, words = said("new", name, "--preset", preset, "--print")
+        assert code == 0 and json.loads(words)["preset"] == preset
+
+
+@pytest.mark.parametrize(("dataset", "preset", "epochs"), [
+    ("digits", "quick", 16), ("digits", "smoke", 2), ("cifar10", "paper", 50)])
+def test_the_switch_half_way_is_half_way_with_every_preset(dataset: str, preset: str, epochs: int) -> None:
+    search = recipes()["stages"].study("full", dataset, preset=preset).settled().arm("Switch half way").settings["search"]
+    assert search["epochs"] == epochs and search["switch_epoch"] == epochs // 2 - 1, "the epochs 0 to switch_epoch are stage 1"
 
 
 @pytest.mark.parametrize(("words", "refusal"), [
@@ -98,3 +114,4 @@ def test_files_and_numbers_that_cannot_work_are_named(runs: Path, said: Said, tm
     assert said("extend", study_id, "--seeds", "-1") == (
         2, "An extension needs 1 or more search seeds, got -1; give a larger number.\n")
     assert study_named(runs, study_id).extensions() == []
+    assert said("extend", study_id, "--seeds", "2") == (0, f"{study_id}  extended by 2 search seeds\n")
