@@ -36,8 +36,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (state.plot === plot) return;
     state.plot = plot;
     plot.on("plotly_click", (event) => {
-      const run = event.points.find((one) => one.customdata)?.customdata[0];
-      if (run) state.send(run);
+      // A line has one id for all its points.
+      const id = event.points.map((one) => one.customdata?.[0] ?? one.data.meta).find(Boolean);
+      if (id) state.send(id);
     });
     plot.on("plotly_hover", (event) => event.points[0].customdata && bars(plot, event.points[0]));
     plot.on("plotly_unhover", () => clear(plot));

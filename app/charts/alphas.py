@@ -74,47 +74,6 @@ def weights_of(matrix: pd.DataFrame) -> tuple[list[str], npt.NDArray[np.float64]
     return operations, matrix["weight"].to_numpy(float).reshape(-1, len(operations))
 
 
-def lines(courses: Sequence[Course]) -> PlainFigure:
-    """Return a figure with one small chart per edge of a cell, showing the weight of each operation over the steps.
-
-    The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
-    (an input or node). The charts of a row share their vertical axis, and those of a column their horizontal axis, because a
-    browser needs much longer to draw an axis than a line.
-
-    Args:
-        courses: weights of operations, from `RunLog.alpha_courses`.
-    """
-    if not courses:
-        return blank("The architecture weights appear after the first step")
-    low, high = span(min(min(one.weights) for one in courses), max(max(one.weights) for one in courses))
-    across = [(column / COLUMNS + 0.008, column / COLUMNS + 0.182) for column in range(COLUMNS)]
-    up = [(1 - (row + 1) / ROWS + 0.03, 1 - (row + 1) / ROWS + 0.205) for row in range(ROWS)]
-    layout = common_layout(margin={"l": 56, "r": 6, "t": 22, "b": 44}) | {
-        f"xaxis{_axis(column)}": AXIS | {
-            "domain": domain, "anchor": f"y{_axis(ROWS - 1)}", "nticks": 3, "showgrid": False,
-            "title": {"text": "step", "font": {"size": 11.5}, "standoff": 4}} | ({"matches": "x"} if column else {})
-        for column, domain in enumerate(across)}
-    layout |= {f"yaxis{_axis(row)}": AXIS | {
-        "domain": domain, "anchor": "x", "nticks": 3, "range": [low, high], "tickformat": ".2f",
-        "title": {"text": "weight", "font": {"size": 11.5}, "standoff": 6}} for row, domain in enumerate(up)}
-    titles = [{"text": edge_title(edge), "x": across[source][0], "y": up[target - 2][1] + 0.002, "xref": "paper", "yref": "paper",
-               "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 11.5}}
-              for edge, (source, target) in enumerate(EDGES)]
-    layout |= {"annotations": titles, "hovermode": "closest",
-               "legend": {"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"}}
-    return {"data": [_line(one) for one in courses], "layout": layout}
-
-
-def _line(course: Course) -> dict[str, Any]:
-    source, target = EDGES[course.edge]
-    name, style = course.operation, theme.operation(course.operation)
-    return {"type": "scatter", "x": course.steps, "y": course.weights, "mode": "lines", "name": style.short,
-            "legendgroup": name, "legendrank": _rank(name), "showlegend": course.edge == 0,
-            "xaxis": f"x{_axis(source)}", "yaxis": f"y{_axis(target - 2)}",
-            "line": {"color": style.colour, "width": style.width * 0.7, "dash": style.dash},
-            "hovertemplate": f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>"}
-
-
 def edge_weights(courses: Sequence[Course]) -> PlainFigure:
     """Return a figure with one chart per node of a cell.
 
@@ -129,7 +88,7 @@ def edge_weights(courses: Sequence[Course]) -> PlainFigure:
     layout: dict[str, Any] = {}
     titles = []
     for place, node in enumerate(nodes):
-        number, left, width = _axis(place), place / len(nodes), 1 / len(nodes)
+        number, left, width = axis_of(place), place / len(nodes), 1 / len(nodes)
         layout["xaxis" + number] = AXIS | {
             "domain": [left + 0.008, left + width - 0.018], "anchor": "y" + number, "nticks": 4, "showgrid": False,
             "title": {"text": "step", "font": {"size": 11.5}, "standoff": 4}} | ({"matches": "x"} if place else {})
@@ -146,7 +105,7 @@ def edge_weights(courses: Sequence[Course]) -> PlainFigure:
 
 def _area(course: Course) -> dict[str, Any]:
     source, node = EDGES[course.edge]
-    number = _axis(node - 2)
+    number = axis_of(node - 2)
     return {"type": "scatter", "x": course.steps, "y": course.weights, "mode": "lines",
             "name": f"from {written(source)}", "legendgroup": str(source), "legendrank": source, "showlegend": node == 5,
             "xaxis": "x" + number, "yaxis": "y" + number, "stackgroup": str(node),
@@ -174,7 +133,7 @@ def _rank(operation: str) -> int:
     return list(theme.OPERATIONS).index(operation) if operation in theme.OPERATIONS else len(theme.OPERATIONS)
 
 
-def _axis(number: int) -> str:
+def axis_of(number: int) -> str:
     """Return the suffix of Plotly's name for the axis with this number, from 0."""
     return "" if number == 0 else str(number + 1)
 

@@ -1,7 +1,8 @@
 """Clicks on the points of a live plot. While the pointer is over a point, the browser also draws the intervals of its values.
 
 `live_plot` draws the figure. The first entry of each point's custom data is the id that a click reports. If more entries follow,
-they are value, lower end and upper end on the horizontal axis, and the same on the vertical axis.
+they are value, lower end and upper end on the horizontal axis, and the same on the vertical axis. A point without custom data
+reports the text `meta` of its trace.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import streamlit as st
 from app import address, session
 from app.components.live import live_panel
 from app.components.log_tail import log_tail, matching, read_tail
-from app.components.run_architecture import architecture
+from app.components.run_alphas import architecture
 from app.components.run_candidates import candidates, measured_split
 from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
 from app.components.run_genotype import genotype_player

@@ -14,8 +14,10 @@ from app import theme
 from app.charts import alphas, mgda, objectives
 from app.charts.geometry import boundary, spread
 from app.charts.labels import places_of
+from app.charts.river import river
 from app.charts.training import NAMES, trade_off
 from engine.architecture.genotype import EDGES, PRIMITIVES
+from engine.insight.alphas import river as insight_river
 from engine.log import RunLog
 from tests.sample_runs import EPOCHS, STEPS_PER_EPOCH, write_finished_chain
 
@@ -65,14 +67,16 @@ def test_heat_map_frames_the_strongest_operation_of_every_edge(chain):
     assert framed == {(row, int(z[row].argmax())) for row in range(len(EDGES))}
 
 
-def test_lines_show_every_edge_and_operation_in_the_operations_colours(chain):
+def test_river_shows_every_edge_and_operation_with_the_strongest_in_its_colour(chain):
     log, (search, _, _) = chain
-    figure = go.Figure(alphas.lines(log.alpha_courses(search, "accurate")))
-    assert len(figure.data) == len(EDGES) * len(PRIMITIVES)
-    assert {(t.name, t.line.color) for t in figure.data} == {
-        (theme.operation(name).short, theme.operation(name).colour) for name in PRIMITIVES}
-    assert sum(bool(t.showlegend) for t in figure.data) == len(PRIMITIVES)
-    assert [a.text for a in figure.layout.annotations][0] == "c<sub>k−2</sub> → 0"
+    course = insight_river(log, search, "accurate")
+    figure = go.Figure(river(log.alpha_courses(search, "accurate"), course, []))
+    strong = {trace.meta: (trace.name, trace.line.color) for trace in figure.data if trace.name}
+    styles = [theme.operation(name) for name in course.operations()]
+    assert strong == {str(edge): (style.short, style.colour) for edge, style in enumerate(styles)}
+    faint = [trace for trace in figure.data if trace.mode == "lines" and not trace.name]
+    assert [sum(step is None for step in trace.x) for trace in faint] == [len(PRIMITIVES) - 1] * len(EDGES)
+    assert [a.text for a in figure.layout.annotations][0].startswith("c<sub>k−2</sub> → 0")
 
 
 def test_mgda_weights_add_up_and_the_angle_is_in_degrees(chain):
@@ -104,7 +108,7 @@ def test_charts_of_an_empty_log_say_what_will_be_there(chain):
     log, _ = chain
     nobody = "20261118-0000-arnas-digits-0000"
     for figure in (trade_off(log.curves(nobody), log.steps_curve(nobody, list(NAMES)), split="alphas"),
-                   alphas.heat_map(log.alpha_matrix(nobody, "robust", 1)), alphas.lines(log.alpha_courses(nobody, "robust")),
+                   alphas.heat_map(log.alpha_matrix(nobody, "robust", 1)), river(log.alpha_courses(nobody, "robust"), None, []),
                    mgda.weights_and_angle(log.objectives(nobody))):
         assert not figure["data"] and "appear" in go.Figure(figure).layout.annotations[0].text
 

@@ -19,7 +19,7 @@ from app.components.chain import step_words, steps_html
 from app.components.html_table import StaticColumn, code, html_table
 from app.components.log_tail import matching, read_tail
 from app.components.progress import progress_html
-from app.components.run_architecture import change_words
+from app.components.run_alphas import change_words
 from app.components.status import status_chip_html
 from app.drawing.cell_graph import cells_html, changed_edges
 from app.formats import about, rounded

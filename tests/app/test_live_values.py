@@ -121,7 +121,7 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     values = feeds(test)
     assert {name.split()[0] for name in values} == {
         "run_progress", "run_figures", "run_trade_off", "run_mgda", "run_vertex",
-        "run_heat_accurate", "run_cell_graph_live", "run_lines_accurate"}
+        "run_heat_accurate", "run_cell_graph_live", "run_river_accurate"}
     assert "5 of 40 steps" in text_of(test)
 
     hub, inbox = session.hub(), queue.Queue[dict[str, Any]]()
@@ -130,10 +130,10 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     hub.show(page, [f"head:{folder.name}"], values)
     sample_runs.write_search_steps(events, 1)
     found: dict[str, Any] = {}
-    while not {"run_progress", "run_trade_off", "run_lines_accurate"} <= found.keys():
+    while not {"run_progress", "run_trade_off", "run_river_accurate"} <= found.keys():
         found |= {name.split()[0]: message for name, message in inbox.get(timeout=20).items()}
     hub.leave(page)
-    for chart in ("run_trade_off", "run_lines_accurate"):
+    for chart in ("run_trade_off", "run_river_accurate"):
         assert all(lists["x"][1][-1] == 6 for lists in found[chart]["traces"].values()) and "text" not in found[chart]
     assert "6 of 40 steps" in found["run_progress"]["text"]
     # Nothing that needs a rerun of a panel has happened.

@@ -16,7 +16,7 @@ from engine.search.methods.random_search.config import RandomSearchConfig
 from tests import sample_runs
 from tests.app.pages import WholeRun, component_data, open_launch, open_page, table_rows, text_of
 
-WEIGHTS = ("run_heat_accurate", "run_lines_accurate", "run_mgda")
+WEIGHTS = ("run_heat_accurate", "run_river_accurate", "run_mgda")
 
 
 def figure_of(test, key: str) -> dict:

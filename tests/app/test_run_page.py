@@ -15,7 +15,7 @@ from tests import sample_runs
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, run_tabs, text_of
 
-PLOTS = ("run_trade_off", "run_mgda", "run_heat_accurate", "run_lines_accurate")
+PLOTS = ("run_trade_off", "run_mgda", "run_heat_accurate", "run_river_accurate")
 
 
 def test_finished_chain_shows_cells_beside_the_attack_table_on_each_of_its_pages(samples: Samples):
@@ -113,7 +113,7 @@ def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
     assert not any(tab.exception for tab in tabs.values())
     plots = {name: [key for key in PLOTS if component_data(tab, "rampart_live_plot", key)] for name, tab in tabs.items()}
     assert {name: keys for name, keys in plots.items() if keys} == {
-        "overview": ["run_trade_off"], "alphas": ["run_heat_accurate", "run_lines_accurate"], "objectives": ["run_mgda"]}
+        "overview": ["run_trade_off"], "alphas": ["run_heat_accurate", "run_river_accurate"], "objectives": ["run_mgda"]}
     words = {name: text_of(tab) for name, tab in tabs.items()}
     assert all("demonstration" in text for text in words.values())
     assert "alphas split, batch statistics" in words["overview"] and "Epoch 4" in words["alphas"]

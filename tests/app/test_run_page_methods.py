@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import session
 from app.charts import alphas
-from app.components.run_architecture import derived_cell
+from app.components.run_alphas import derived_cell
 from engine import requests
 from engine.architecture.genotype import Genotype
 from engine.errors import StopRequested

@@ -1,6 +1,7 @@
 """The panel that shows how the architecture of a search evolves.
 
-The reader selects a cell kind and an epoch. Charts below show the weights of all edges of the cell over all steps.
+The reader selects a cell kind and an epoch. Charts below show the weights of all edges of the cell over all steps, and one edge
+at full size.
 """
 
 from __future__ import annotations
@@ -10,19 +11,26 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from app import session, theme
-from app.charts import alphas
+from app import address, session, theme
+from app.charts import alphas, river
 from app.charts.frame import PlainFigure
 from app.components.live import feed_of
 from app.components.live_html import live_html
 from app.components.live_plot import live_plot
+from app.components.plot_picks import picked
 from app.components.run_epoch import choose_cell, choose_epoch
-from app.components.states import empty_state
+from app.components.states import empty_state, section
 from app.drawing.cell_graph import cell_graph, cell_html, changed_edges, legend, legend_of
 from app.formats import escape, plural
-from engine.architecture.genotype import Cell, Genotype, derive
+from engine.architecture.genotype import EDGES, Cell, Genotype, derive, state_name
+from engine.insight import alphas as insight
+from engine.insight.alphas import River
 from engine.log import RunLog
 
+RIVER = ("Each small chart is an edge: its row is the node it ends in, its column the state it comes from. The operation that is "
+         "strongest now is coloured; ticks mark the steps at which another one took over. H is the entropy as a share "
+         "of its largest value, m the margin between the two strongest operations. Edges of the derived cell are bold.")
+PLAIN = str.maketrans("", "", "_{}")  # removes the markup of the names of states: "c_{k-2}" becomes "ck-2"
 # Explanation of the heat map for a method without edge weights, and for a method with them.
 ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
         "Each row is an edge, from → to, with its own weight, softmax(β). The numbers are softmax weights times the weight of "
@@ -89,8 +97,13 @@ def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
             f"{legend_of(name for name, _ in cell.edges)}</div>")
 
 
-def _lines(log: RunLog, run_id: str, cell: str) -> PlainFigure:
-    return alphas.lines(log.alpha_courses(run_id, cell))
+def _river(log: RunLog, run_id: str, cell: str) -> PlainFigure:
+    kept = derived_edges(log.alpha_matrix(run_id, cell)) if cell in log.alpha_cells(run_id) else ()
+    return river.river(log.alpha_courses(run_id, cell), course_of(log, run_id, cell), kept)
+
+
+def _edge_river(log: RunLog, run_id: str, cell: str, edge: int) -> PlainFigure:
+    return river.edge_river(course_of(log, run_id, cell, by_epoch=False), edge)
 
 
 def _edge_weights(log: RunLog, run_id: str, cell: str) -> PlainFigure:
@@ -98,27 +111,59 @@ def _edge_weights(log: RunLog, run_id: str, cell: str) -> PlainFigure:
 
 
 def _over_steps(run_id: str, cell: str, changing: bool) -> None:
-    """Draw the weights of a cell's operations over the steps. If the method has edge weights, draw these as well.
+    """Draw the weights of a cell's operations over the steps, one edge at full size, and edge weights if the method has them.
 
     Args:
         run_id: id of the run.
         cell: kind of the cell.
         changing: True unless the search is over.
     """
-    log = session.run_log()
-    courses, shares = (feed_of(f"architecture:{run_id}", draw, run_id, cell) for draw in (_lines, _edge_weights))
-    st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
-            "node it ends in, its column the state it comes from.</p>")
-    live_plot(_lines(log, run_id, cell), key=f"run_lines_{cell}", height=520,
-              label=f"{theme.cell_title(cell)}: weights of every edge over the steps",
-              data=partial(log.alpha_lines, run_id, cell), feed=courses if changing else None)
+    log, title, topic = session.run_log(), theme.cell_title(cell), f"architecture:{run_id}"
+    section("River", "the weights of every edge over the steps, in small charts that share their axes")
+    st.html(f'<p class="rp-note">{RIVER}</p>')
+    key = f"run_river_{cell}"
+    live_plot(_river(log, run_id, cell), key=key, height=640, label=f"{title}: weights of every edge over the steps",
+              data=partial(log.alpha_lines, run_id, cell), feed=feed_of(topic, _river, run_id, cell) if changing else None)
+    _one_edge(run_id, cell, picked(key), changing)
     figure = _edge_weights(log, run_id, cell)
     if figure["data"]:
-        st.html('<p class="rp-note rp-apart"><b>Edge weights over the steps.</b> Each small chart is a node: the weights of '
-                "the edges into it, softmax(β).</p>")
-        live_plot(figure, key=f"run_edges_{cell}", height=240,
-                  label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps",
-                  data=partial(log.edge_lines, run_id, cell), feed=shares if changing else None)
+        section("Edge weights", "the weights of the edges into each node over the steps, softmax(β)")
+        live_plot(figure, key=f"run_edges_{cell}", height=240, data=partial(log.edge_lines, run_id, cell),
+                  label=f"{title}: share of every edge into each node over the steps",
+                  feed=feed_of(topic, _edge_weights, run_id, cell) if changing else None)
+
+
+def _one_edge(run_id: str, cell: str, clicked: str | None, changing: bool) -> None:
+    """Draw one edge at full size: the edge that the reader has chosen or clicked.
+
+    Args:
+        run_id, cell, changing: as for `_over_steps`.
+        clicked: number of an edge in the river that has just been clicked; None without a click.
+    """
+    log, topic = session.run_log(), f"architecture:{run_id}"
+    if clicked is not None:
+        address.choose(edge=clicked)
+    names = {str(edge): f"{state_name(source)} → {state_name(target)}".translate(PLAIN)
+             for edge, (source, target) in enumerate(EDGES)}
+    section("One edge", "the shares of its operations; entropy as a share of its largest value, and margin")
+    left, _ = st.columns([1, 3])
+    edge = int(address.selectbox(left, "Edge", names, name="edge", key="run_edge", help="A click on a line of the river chooses "
+                                 "its edge."))
+    live_plot(_edge_river(log, run_id, cell, edge), key=f"run_edge_{cell}_{edge}", height=380,
+              label=f"{theme.cell_title(cell)}: weights, entropy and margin of the edge {names[str(edge)]}",
+              data=lambda: (lines := log.alpha_lines(run_id, cell))[lines["edge"] == edge],
+              feed=feed_of(topic, _edge_river, run_id, cell, edge) if changing else None)
+
+
+def course_of(log: RunLog, run_id: str, cell: str, *, by_epoch: bool = True) -> River | None:
+    """Return the course of a cell's weights by epoch or over all steps; None before the first step."""
+    return insight.river(log, run_id, cell, by_epoch=by_epoch)
+
+
+def derived_edges(matrix: pd.DataFrame) -> list[int]:
+    """Return the edges (0..13) that the derived cell keeps. The argument is that of `derived_cell`."""
+    cell = derived_cell(matrix)
+    return [EDGES.index((source, target)) for _, source, target in cell.incoming()]
 
 
 def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int) -> None:

@@ -1,0 +1,149 @@
+"""The river of a cell: the weights of its operations over the steps, edge by edge, and one edge at full size.
+
+The operation that is strongest now is drawn in its colour and named above the chart. The others are faint. Ticks below the
+lines mark the steps at which another operation became the strongest (flips).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import pandas as pd
+
+from app import theme
+from app.charts.alphas import COLUMNS, ROWS, axis_of, edge_title, span
+from app.charts.frame import AXIS, PlainFigure, blank, common_layout
+from engine.architecture.genotype import EDGES
+from engine.insight.alphas import River
+from engine.log.training_queries import Course
+
+FAINT = theme.faint(theme.SERIES["neutral"], 0.5)
+BELOW = 0.16  # space for the ticks below the lines, as a share of the range of the weights
+WAITING = "The architecture weights appear after the first step"
+SMALL, PLAIN = {"size": 11.5}, {"size": 12.5}
+
+
+def river(courses: Sequence[Course], course: River | None, kept: Collection[int]) -> PlainFigure:
+    """Return a figure with one small chart per edge of a cell.
+
+    The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
+    (an input or node). The charts of a row share their vertical axis, and those of a column their horizontal axis, because a
+    browser needs much longer to draw an axis than a line. A click on a line reports its edge (`components.plot_picks`).
+
+    Args:
+        courses: weights of operations, from `RunLog.alpha_courses`.
+        course: the same weights with their entropy, margin and flips; None before the first step.
+        kept: edges (0..13) of the derived cell, whose titles are bold.
+    """
+    if not courses or course is None:
+        return blank(WAITING)
+    low, high = span(min(min(one.weights) for one in courses), max(max(one.weights) for one in courses))
+    lowest = low - BELOW * (high - low)
+    across = [(column / COLUMNS + 0.008, column / COLUMNS + 0.182) for column in range(COLUMNS)]
+    up = [(1 - (row + 1) / ROWS + 0.03, 1 - (row + 1) / ROWS + 0.185) for row in range(ROWS)]
+    layout = common_layout(legend=False, margin={"l": 56, "r": 6, "t": 24, "b": 44}) | {
+        f"xaxis{axis_of(column)}": AXIS | {
+            "domain": domain, "anchor": f"y{axis_of(ROWS - 1)}", "nticks": 3, "showgrid": False,
+            "title": {"text": "step", "font": SMALL, "standoff": 4}} | ({"matches": "x"} if column else {})
+        for column, domain in enumerate(across)}
+    layout |= {f"yaxis{axis_of(row)}": AXIS | {
+        "domain": domain, "anchor": "x", "nticks": 3, "range": [lowest, high], "tickformat": ".2f",
+        "title": {"text": "weight", "font": SMALL, "standoff": 6}} for row, domain in enumerate(up)}
+    traces, notes = [], []
+    for edge, lines in groupby(courses, key=attrgetter("edge")):
+        source, target = EDGES[edge]
+        strongest = course.primitives[course.strongest[-1, edge]]
+        place = {"xaxis": f"x{axis_of(source)}", "yaxis": f"y{axis_of(target - 2)}", "meta": str(edge)}
+        drawn = list(lines)
+        traces += [_faint([one for one in drawn if one.operation != strongest]) | place, *(
+            _strong(one) | place for one in drawn if one.operation == strongest)]
+        traces.append(_ticks(course.flips, edge, (lowest + low) / 2) | place)
+        notes.append(_heading(edge, course, edge in kept, across[source], up[target - 2][1]))
+    return {"data": traces, "layout": layout | {"annotations": notes, "hovermode": "closest"}}
+
+
+def _faint(courses: Sequence[Course]) -> dict[str, Any]:
+    """Return one trace with the lines of several operations, which gaps separate."""
+    steps: list[int | None] = []
+    weights: list[float | None] = []
+    for one in courses:
+        steps += [*one.steps, None]
+        weights += [*one.weights, None]
+    return {"type": "scatter", "x": steps, "y": weights, "mode": "lines", "showlegend": False, "connectgaps": False,
+            "line": {"color": FAINT, "width": 1}, "hovertemplate": "%{y:.3f}, step %{x}<extra></extra>"}
+
+
+def _strong(course: Course) -> dict[str, Any]:
+    style = theme.operation(course.operation)
+    return {"type": "scatter", "x": course.steps, "y": course.weights, "mode": "lines", "name": style.short, "showlegend": False,
+            "line": {"color": style.colour, "width": 2.2},
+            "hovertemplate": f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>"}
+
+
+def _ticks(flips: pd.DataFrame, edge: int, height: float) -> dict[str, Any]:
+    """Return the ticks of an edge at the steps of its flips, each in the colour of the operation that became the strongest."""
+    of_edge = flips[flips["edge"] == edge]
+    texts = [f"{theme.operation(one.before).short} → {theme.operation(one.after).short}, epoch {one.epoch}"
+             for one in of_edge.itertuples()]
+    return {"type": "scatter", "x": of_edge["step"].tolist(), "y": [height] * len(of_edge), "mode": "markers",
+            "showlegend": False, "cliponaxis": False, "text": texts, "hovertemplate": "%{text}, step %{x}<extra>flip</extra>",
+            "marker": {"symbol": "line-ns-open", "size": 9, "line": {"width": 2},
+                       "color": [theme.operation(name).colour for name in of_edge["after"]]}}
+
+
+def _heading(edge: int, course: River, is_kept: bool, domain: tuple[float, float], top: float) -> dict[str, Any]:
+    """Return the title of a small chart: its edge, the strongest operation, and below them the newest entropy and margin."""
+    title, strongest = edge_title(edge), course.primitives[course.strongest[-1, edge]]
+    numbers = f"H {course.relative_entropy[-1, edge]:.3f} · m {course.margin[-1, edge]:.3f}"
+    return {"text": f"{f'<b>{title}</b>' if is_kept else title}  {_coloured(strongest)}<br>{numbers}", "x": domain[0],
+            "y": top + 0.002, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "align": "left",
+            "showarrow": False, "font": SMALL}
+
+
+def _coloured(operation: str) -> str:
+    """Return the short name of an operation in its colour, as markup of Plotly."""
+    style = theme.operation(operation)
+    return f'<span style="color:{style.colour}"><b>{style.short}</b></span>'
+
+
+def edge_river(course: River | None, edge: int) -> PlainFigure:
+    """Return one edge at full size: the weights of all operations as stacked areas, and entropy and margin below.
+
+    Args:
+        course: the architecture weights of the cell; None before the first step.
+        edge: the edge (0..13).
+    """
+    if course is None:
+        return blank(WAITING)
+    layout = common_layout(legend=False, margin={"l": 58, "r": 104, "t": 10, "b": 42}) | {
+        "xaxis": AXIS | {"title": {"text": "step", "font": PLAIN}, "anchor": "y2"},
+        "yaxis": AXIS | {"title": {"text": "weight", "font": PLAIN}, "domain": [0.42, 1], "tickformat": ".1f", "range": [0, 1]},
+        "yaxis2": AXIS | {"title": {"text": "share", "font": PLAIN}, "domain": [0, 0.32], "tickformat": ".2f"}}
+    steps, weights = course.steps.tolist(), course.weights[:, edge].round(4)
+    middles = weights[-1].cumsum() - weights[-1] / 2
+    notes = [_at_the_end(_coloured(name), float(middle), "y") for name, middle in zip(course.primitives, middles, strict=True)]
+    traces = [_area(name, steps, weights[:, column].tolist()) for column, name in enumerate(course.primitives)]
+    for name, values, colour in (("entropy", course.relative_entropy[:, edge], theme.SERIES["training"]),
+                                 ("margin", course.margin[:, edge], theme.SERIES["adversarial"])):
+        traces.append({"type": "scatter", "x": steps, "y": values.round(4).tolist(), "mode": "lines", "name": name, "yaxis": "y2",
+                       "line": {"color": colour, "width": 2}, "hovertemplate": f"{name} %{{y:.3f}}<extra></extra>"})
+        notes.append(_at_the_end(f'<span style="color:{colour}">{name}</span>', float(values[-1]), "y2"))
+    flips = course.flips[course.flips["edge"] == edge]
+    shapes = [{"type": "line", "xref": "x", "x0": int(one.step), "x1": int(one.step), "yref": "y domain", "y0": 0, "y1": 1,
+               "line": {"color": theme.operation(one.after).colour, "width": 1, "dash": "dot"}} for one in flips.itertuples()]
+    return {"data": traces, "layout": layout | {"annotations": notes, "shapes": shapes}}
+
+
+def _at_the_end(text: str, height: float, axis: str) -> dict[str, Any]:
+    return {"text": text, "x": 1.005, "xref": "paper", "y": height, "yref": axis, "xanchor": "left", "showarrow": False,
+            "font": SMALL}
+
+
+def _area(operation: str, steps: list[int], weights: list[float]) -> dict[str, Any]:
+    style = theme.operation(operation)
+    return {"type": "scatter", "x": steps, "y": weights, "mode": "lines", "name": style.short, "stackgroup": "edge",
+            "line": {"color": style.colour, "width": 1}, "fillcolor": theme.faint(style.colour, 0.45),
+            "hovertemplate": f"{style.short} %{{y:.3f}}<extra></extra>"}
