@@ -14,6 +14,7 @@ import duckdb
 import pandas as pd
 
 from engine.errors import RunLogError
+from engine.files import open_to_read
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
 from engine.run.folder import RunFolder
