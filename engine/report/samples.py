@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from engine.attack.catalogue import NATURAL
 from engine.errors import RunLogError
+from engine.files import open_to_read
 
 Pixels = npt.NDArray[np.float32]
 
@@ -47,7 +48,8 @@ def read_samples(path: Path) -> Samples:
         RunLogError: the file is missing or cannot be read.
     """
     try:
-        table = pq.read_table(path)
+        with open_to_read(path) as file:
+            table = pq.read_table(file)
         shape = tuple(int(side) for side in table.schema.metadata[b"shape"].split(b","))
         attacks = np.array(table["attack"].to_pylist())
         numbers = np.array(table["image"].to_pylist())

@@ -13,6 +13,7 @@ from engine.attack.protocol import Protocol, worst_case_fields
 from engine.attack.verdict import in_words
 from engine.config import AttackConfig
 from engine.errors import RunError
+from engine.files import open_to_read
 from engine.run import checkpoint
 from engine.run.attack_events import EarlyVerdict, EvaluationBegun, SplitOpened
 from engine.run.attacked_network import network_of
@@ -122,7 +123,8 @@ def worst_cases(other: RunFolder) -> dict[int, bool]:
         RunError: results/outcomes.parquet of the other run cannot be read.
     """
     try:
-        return correct_images(pd.read_parquet(other.results / "outcomes.parquet"))
+        with open_to_read(other.results / "outcomes.parquet") as file:
+            return correct_images(pd.read_parquet(file))
     except (OSError, ValueError, KeyError) as problem:
         raise RunError(f"results/outcomes.parquet of run {other.id} must be a Parquet table of outcomes and cannot be read "
                        f"({problem}); attack its network again.") from None

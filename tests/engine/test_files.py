@@ -11,7 +11,7 @@ import pytest
 
 from app.components.log_tail import read_tail
 from engine import requests
-from engine.errors import CheckpointError, RunError
+from engine.errors import CheckpointError, RunError, RunLogError
 from engine.files import (
     atomic_write_bytes,
     atomic_write_json,
@@ -22,10 +22,12 @@ from engine.files import (
     touch,
 )
 from engine.log.runlog import RunLog
+from engine.report.samples import read_samples
 from engine.run import checkpoint, marks
 from engine.run.events import EventWriter, read_events
 from engine.run.folder import RunFolder, read_json
 from engine.run.launcher import LocalLauncher, Start
+from engine.run.loop_verdict import worst_cases
 from engine.run.state import compute
 from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import without_supervisor
@@ -160,6 +162,24 @@ def test_a_pipe_in_a_run_folder_is_refused_at_once(folder: RunFolder, name: str)
 
     done: list[bool] = []
     in_time(use)
+    assert done
+
+
+@pytest.mark.parametrize("name", ["outcomes.parquet", "samples.parquet"])
+def test_a_pipe_in_place_of_results_is_refused_at_once(folder: RunFolder, name: str) -> None:
+    folder.results.mkdir()
+    os.mkfifo(folder.results / name)
+    log = RunLog.open(folder.runs, in_memory=True)
+
+    def use() -> None:
+        for read in (lambda: log.outcomes(folder.id), lambda: read_samples(folder.results / name), lambda: worst_cases(folder)):
+            with pytest.raises((RunLogError, RunError), match="cannot be read"):
+                read()
+        done.append(True)
+
+    done: list[bool] = []
+    in_time(use)
+    log.close()
     assert done
 
 
