@@ -141,7 +141,7 @@ def value_of(info: FieldInfo, text: str) -> Any:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if not types & {int, float}:
         return text
-    return int(text) if re.fullmatch(r"[+-]?\d{1,4000}", text) else parse_pixels(text)
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,400}", text) else parse_pixels(text)
 
 
 class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]

@@ -5,6 +5,7 @@ Settings that several configuration classes share are declared here as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -15,12 +16,18 @@ from pydantic.fields import FieldInfo
 
 from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 
+# A number, or a fraction of two. Its length and its exponent are bounded, because the value of a fraction is computed exactly,
+# which takes minutes for a text such as 1e30000000.
+_PART = r"[+-]?(?:[0-9]{1,32}\.?[0-9]{0,32}|\.[0-9]{1,32})(?:[eE][+-]?[0-9]{1,3})?"
+_NUMBER = re.compile(f"{_PART}(?:/{_PART})?")
+
 
 def parse_pixels(value: Any) -> Any:
     """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged."""
-    if isinstance(value, str):
+    text = "/".join(part.strip() for part in value.split("/")) if isinstance(value, str) else ""
+    if _NUMBER.fullmatch(text):
         try:
-            return float(Fraction("/".join(part.strip() for part in value.split("/"))))
+            return float(Fraction(text))
         except (ValueError, ZeroDivisionError, OverflowError):
             return value
     return value

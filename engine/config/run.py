@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from engine.config.fields import setting
+from engine.errors import ConfigError, shortened
 
+LARGEST_NUMBER = 1e15  # exact as a float, and far above every sensible value
 KINDS = ("search", "retrain", "attack")  # in the order of a chain
 PRESETS = {
     "quick": "A demonstration in minutes on two CPU cores; not a result for a paper.",
@@ -50,6 +52,16 @@ class RunConfig(BaseModel):
         None, "CPU threads, fixed at the first start.", group="Run",
         empty="automatic (all cores if no other run is active at the first start, else one)", ge=1, le=256,
     )
+
+    @model_validator(mode="after")
+    def _values_can_be_computed_with(self) -> Self:
+        """Reject numbers that overflow when something is computed with them, for settings without a bound of their own."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and abs(value) > LARGEST_NUMBER:
+                raise ConfigError(problems={name: f"{name} must be at most {LARGEST_NUMBER:g}, got {shortened(value)}; give a "
+                                                  "smaller number."})
+        return self
 
     def datasets(self) -> tuple[str, ...]:
         """Return the names of all datasets that the run reads, beginning with the setting `dataset`."""
