@@ -117,6 +117,11 @@ def in_words(log: RunLog, run: str, last: int = LAST_STEPS) -> str:
     return f"The {title_of(ignored)} was ignored in {100 * share:.0f} % of {span}{why}."
 
 
+def panel(log: RunLog, run: str) -> str:
+    """Return `in_words` for a search that weighs losses, and "" for any other run."""
+    return in_words(log, run) if weighting_of(log, run) or vertices(log, run, 1).steps else ""
+
+
 def title_of(objective: str) -> str:
     """Return the title of an objective for use in a sentence: "natural loss" for "natural".
 

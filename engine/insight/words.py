@@ -30,3 +30,8 @@ def size_text(count: float) -> str:
 def seconds_text(seconds: float) -> str:
     """Return a measured time in words, with two digits below ten seconds: 0.0234 as "0.023 s", 75 as "1 min 15 s"."""
     return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
+
+
+def accuracy_text(value: float, low: float | None = None, high: float | None = None) -> str:
+    """Return an accuracy in per cent, with its interval if that is known: "64.9 % (59.8 to 69.7)"."""
+    return f"{100 * value:.1f} %" + ("" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})")

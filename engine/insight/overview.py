@@ -1,0 +1,93 @@
+"""One sentence about a whole run: where it stands, and what it has measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.insight.words import accuracy_text
+from engine.log import RunLog
+from engine.report.words import about_text, duration_text, plural_text
+
+# How a sentence about a run begins, by status.
+BEGINNINGS = {"queued": "Waits to start", "running": "Running", "stopping": "Stopping", "stopped": "Stopped",
+              "finished": "Finished", "failed": "Failed"}
+
+
+def overview(log: RunLog, run: str) -> str:
+    """Return one or two sentences about a run in any state.
+
+    Raises:
+        RunLogError: there is no such run.
+    """
+    facts = log.run(run)
+    if facts["imported"]:
+        return _imported(log, facts)
+    measured = _measured(log, facts)
+    return " ".join(part for part in (_state(log, facts), measured) if part)
+
+
+def _state(log: RunLog, facts: dict[str, Any]) -> str:
+    """Return the state of a run with its progress, its cause and its time."""
+    status, progress = facts["status"], log.progress(facts["id"])
+    words = [BEGINNINGS[status]]
+    if status not in ("queued", "finished") and progress:
+        words.append(f"after {progress['done']:,.0f} of {progress['total']:,.0f} {progress['unit'] or 'steps'}")
+    text = " ".join(words)
+    if status == "running" and facts["seconds_left"] is not None:
+        text += f", {about_text(facts['seconds_left'])} left"
+    if status == "finished" and facts["duration_s"]:
+        text += f" in {duration_text(facts['duration_s'])}"
+    cause = str(facts["cause"] or "").rstrip(".")
+    return f"{text}: {cause[0].lower() + cause[1:]}." if cause and status in ("queued", "failed") else f"{text}."
+
+
+def _measured(log: RunLog, facts: dict[str, Any]) -> str:
+    """Return the accuracies of a run in words, or "" before the first measurement."""
+    if facts["natural_accuracy"] is None:
+        return ""
+    if facts["method"] == "random_search":
+        return _candidates(log, facts)
+    natural = accuracy_text(facts["natural_accuracy"], facts["natural_low"], facts["natural_high"])
+    adversarial = "" if facts["adversarial_accuracy"] is None else f" and {_under_attack(facts)}"
+    where = {"search": f"the supernet ({facts['accuracy_of']})", "retrain": "the selected checkpoint (select split)",
+             "attack": "the network (test split)"}.get(facts["kind"], "the network")
+    text = f"Accuracy of {where}: {natural} on natural images{adversarial}."
+    if facts["kind"] == "attack" or facts["chain_adversarial_accuracy"] is None:
+        return text
+    return f"{text} The newest attack on its network found {_under_attack(log.run(facts['chain_attack_run']))}."
+
+
+def _under_attack(facts: dict[str, Any]) -> str:
+    """Return the adversarial accuracy of a run with its interval, if known, and its attack."""
+    attack = facts["adversarial_attack"]
+    title = {"": "attack", "Worst case": "the worst case of all attacks", "one step": "an attack of one step"}.get(attack, attack)
+    return (f"{accuracy_text(facts['adversarial_accuracy'], facts['adversarial_low'], facts['adversarial_high'])} under "
+            f"{title}")
+
+
+def _candidates(log: RunLog, facts: dict[str, Any]) -> str:
+    """Return the best candidate of a random search in words, not the newest one."""
+    table = log.candidates(facts["id"])
+    if table.empty:
+        return ""
+    best = table.iloc[0]
+    number = plural_text(len(table), "candidate")
+    which = "The first" if best["ranking"] == "none" else "The best"
+    return (f"{which} of {number}{'' if facts['status'] == 'finished' else ' so far'} is candidate {best['candidate']}: "
+            f"{accuracy_text(best['natural'], best['natural_low'], best['natural_high'])} on natural images and "
+            f"{accuracy_text(best['adversarial'], best['adversarial_low'], best['adversarial_high'])} under "
+            f"{facts['adversarial_attack']}, on {plural_text(int(best['images']), 'image')}.")
+
+
+def _imported(log: RunLog, facts: dict[str, Any]) -> str:
+    """Return what an imported run holds, in words."""
+    genotypes = log.genotypes(facts["id"])
+    text = f"Imported from {facts['imported'].get('file', 'a file')} ({facts['imported'].get('as', 'file')})"
+    if len(genotypes) > 1:
+        changes = int(np.count_nonzero(genotypes["hash"].to_numpy()[1:] != genotypes["hash"].to_numpy()[:-1]))
+        text += f": {len(genotypes)} epochs, in which the genotype changed {plural_text(changes, 'time')}"
+    elif facts["natural_accuracy"] is None:
+        text += ": nothing was measured here"
+    return f"{text}."
