@@ -45,7 +45,7 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     return {"data": traces, "layout": common_layout(margin={"l": 62, "b": 42}) | {
         "xaxis": AXIS | {"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
         "yaxis": AXIS | {"title": {"text": "accuracy", "font": {"size": 12.5}},
-                         "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
+                         "domain": [0.55, 1.0], "ticksuffix": " %", "range": [0, 102]},
         "yaxis2": {"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"}}}
 
 
@@ -53,18 +53,24 @@ def _of_epochs(points: pd.DataFrame, row: str, series: str, text: str, dash: str
     """Return the trace of one quantity's means over epochs. In the hover text, `where` comes before the epoch."""
     per_cent = row == "accuracy"
     return {
-        "type": "scatter", "x": points["step"].tolist(), "y": points["value"].tolist(),
+        "type": "scatter", "x": points["step"].tolist(), "y": _drawn(points["value"], row),
         "mode": "lines+markers" if joined else "markers", "name": text, "legendgroup": series,
         "showlegend": per_cent or series == "training", "yaxis": "y" if per_cent else "y2",
         "customdata": points["epoch"].tolist(), "line": {"color": theme.SERIES[series], "width": 2.2, "dash": dash},
-        "marker": {"size": 6}, "hovertemplate": f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}")
+        "marker": {"size": 6}, "hovertemplate": f"{text} {row} " + ("%{y:.1f} %" if per_cent else "%{y:.3f}")
         + f" ({where}epoch %{{customdata}})<extra></extra>"}
 
 
 def _of_steps(steps: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the traces of values at single steps, each with at least two points."""
     lines = dict(tuple(steps.sort_values("step").groupby("name")))
-    return [{"type": "scatter", "x": lines[name]["step"].tolist(), "y": lines[name]["value"].tolist(), "mode": "lines",
+    return [{"type": "scatter", "x": lines[name]["step"].tolist(), "y": _drawn(lines[name]["value"], row), "mode": "lines",
              "legendgroup": series, "showlegend": False, "yaxis": "y" if row == "accuracy" else "y2",
              "line": {"color": theme.faint(theme.SERIES[series]), "width": 1}, "hoverinfo": "skip"}
             for name, (row, series, _, _) in LINES.items() if name in lines and len(lines[name]) > 1]
+
+
+def _drawn(values: pd.Series, row: str) -> list[float]:
+    """Return values as they are drawn: accuracies in per cent with two decimals, losses as they are."""
+    drawn: list[float] = ((100 * values).round(2) if row == "accuracy" else values).tolist()
+    return drawn

@@ -53,7 +53,8 @@ def test_a_retraining_draws_the_select_split_only(chain):
     figure = go.Figure(trade_off(curves, split="select"))
     natural = next(t for t in figure.data if t.name == "natural" and t.yaxis == "y")
     expected = curves[(curves["split"] == "select") & (curves["name"] == "natural_accuracy")].sort_values("step")["value"]
-    assert list(natural.y) == pytest.approx(expected.tolist())
+    assert list(natural.y) == pytest.approx((100 * expected).tolist(), abs=0.005)
+    assert figure.layout.yaxis.ticksuffix == " %" and "%{y:.1f} %" in natural.hovertemplate
 
 
 def test_heat_map_frames_the_strongest_operation_of_every_edge(chain):
