@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import session
 from engine.attack.catalogue import WORST
-from engine.report.robustness import Distinctions, RobustnessTable, distinctions, robustness_tables
+from engine.report.robustness import Distinctions, RobustnessTable, distinctions, letters_of, robustness_tables
 from engine.report.samples import Samples, read_samples
 from engine.report.transfers import TransferMap
 from engine.report.transfers import transfer_maps as maps_of
@@ -61,21 +61,19 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
     Raises:
         RunLogError: the outcomes of a run cannot be read.
     """
-    return _comparison(str(session.runs_root()), table.protocol, column, _recorded(table, runs), table)
+    return _comparison(str(session.runs_root()), table.protocol, column, recorded(table, runs), table)
 
 
 def letters(table: RobustnessTable) -> dict[str, str]:
     """Return {run: letters of its network} of the comparison of all networks in the worst case.
 
-    Only the letters are kept. The comparisons of all pairs of 300 networks take 20 MB.
-
     Raises:
         RunLogError: the outcomes of a run cannot be read.
     """
-    return _letters(str(session.runs_root()), table.protocol, _recorded(table, None), table)
+    return _letters(str(session.runs_root()), table.protocol, recorded(table), table)
 
 
-def _recorded(table: RobustnessTable, runs: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
+def recorded(table: RobustnessTable, runs: Sequence[str] | None = None) -> tuple[tuple[str, int], ...]:
     """Return the complete runs of a table with recorded outcomes, each with the time at which these were written."""
     compared = [row.run for row in table.rows if row.complete and (runs is None or row.run in runs)]
     stamps = {run: changed(result_file(run, OUTCOMES)) for run in compared}
@@ -120,7 +118,7 @@ def _samples(path: str, changed: int) -> Samples:
     return read_samples(Path(path))
 
 
-@st.cache_resource(show_spinner=False, max_entries=24)
+@st.cache_resource(show_spinner=False, max_entries=2)
 def _comparison(root: str, protocol: str, column: str, runs: tuple[tuple[str, int], ...],
                 _table: RobustnessTable) -> Distinctions:
     return distinctions(session.run_log(), _table, column, [run for run, _ in runs])
@@ -128,4 +126,4 @@ def _comparison(root: str, protocol: str, column: str, runs: tuple[tuple[str, in
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _letters(root: str, protocol: str, runs: tuple[tuple[str, int], ...], _table: RobustnessTable) -> dict[str, str]:
-    return dict(distinctions(session.run_log(), _table, WORST, [run for run, _ in runs]).letters)
+    return letters_of(session.run_log(), _table, [run for run, _ in runs])

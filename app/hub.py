@@ -234,6 +234,7 @@ class Hub:
                 if self._over.wait(0.001):  # lets a page read the run that it shows
                     return
         self.refresh()  # removes runs that no longer exist, and adds new ones
+        self.log.checkpoint()
         self.loading = None
         self._loaded.set()
         self._tell()

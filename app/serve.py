@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,14 +18,24 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 
 import streamlit as st  # noqa: E402
 
-from app import downloads, live_channel, session  # noqa: E402
+from app import downloads, fronts, live_channel, session  # noqa: E402
 from engine import requests  # noqa: E402
+from engine.errors import RampartError  # noqa: E402
+
+LONGEST_S = 600.0  # after so long a first reading, pages compute what they show themselves
+
+
+def read() -> None:
+    """Read the runs, then compute what the first visits of some pages would otherwise wait for."""
+    if session.hub().wait(LONGEST_S):
+        with suppress(RampartError):  # the page says what is wrong
+            fronts.prepare()
 
 
 @asynccontextmanager
 async def reading(_: st.App) -> AsyncIterator[None]:
     """Read the runs in the background while the server runs, and get ready for the first launch."""
-    threading.Thread(target=session.hub, daemon=True).start()
+    threading.Thread(target=read, daemon=True).start()
     threading.Thread(target=requests.get_ready, daemon=True).start()
     yield
 

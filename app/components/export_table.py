@@ -12,7 +12,7 @@ from engine.report.formats import FORMATS, export, openings_of
 from engine.report.frames import MIMES
 from engine.report.html import network_report
 from engine.report.records import records
-from engine.report.robustness import Distinctions, RobustnessTable
+from engine.report.robustness import Distinctions, RobustnessTable, distinctions
 
 
 def further_files(table: RobustnessTable) -> list[File]:
@@ -50,4 +50,6 @@ def _content(table: RobustnessTable, form: str) -> bytes:
 
 
 def _compared(table: RobustnessTable) -> list[Distinctions]:
-    return [evaluations.comparison(table, column.name) for column in table.columns]
+    """Compare all networks in each column. The result is not kept, because for 300 networks it takes 25 MB a column."""
+    runs = [run for run, _ in evaluations.recorded(table)]
+    return [distinctions(session.run_log(), table, column.name, runs) for column in table.columns]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, combinations, takewhile
 from math import exp, inf, lgamma, log, sqrt
 from statistics import NormalDist
@@ -228,14 +229,31 @@ def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> l
     Raises:
         ValueError: the networks have different numbers of images.
     """
-    lengths = {name: len(correct) for name, correct in outcomes.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"Networks must be compared on the same images, got {lengths}; keep the images that all of them have")
-    bits = {name: _as_bits(outcomes[name]) for name in by_accuracy(outcomes)}
-    pairs = [(first, second, _count(bits[first], bits[second], lengths[first])) for first, second in combinations(bits, 2)]
+    bits = _bits_by_accuracy(outcomes)
+    pairs = [(first, second, _count(bits[first], bits[second], len(outcomes[first]))) for first, second in combinations(bits, 2)]
     p_values = [mcnemar(counts.first_only, counts.second_only) for _, _, counts in pairs]
     return [Comparison(first, second, counts, *paired_interval(counts, level), p, adjusted_p)
             for (first, second, counts), p, adjusted_p in zip(pairs, p_values, holm(p_values), strict=True)]
+
+
+def distinct_pairs(outcomes: Mapping[str, Sequence[bool]], alpha: float = 0.05) -> list[tuple[str, str]]:
+    """Return the pairs of networks that can be told apart, as (more accurate network, other network).
+
+    These are the pairs of `tell_apart` that are `distinct`. For 300 networks, this takes less time and much less memory, because
+    it computes no intervals and keeps no counts.
+
+    Args:
+        outcomes: as for `tell_apart`.
+        alpha: significance level of the adjusted p-values.
+
+    Raises:
+        ValueError: the networks have different numbers of images.
+    """
+    bits = _bits_by_accuracy(outcomes)
+    p_value = cache(mcnemar)  # most pairs have the counts of some other pair
+    p_values = [p_value((first & ~second).bit_count(), (second & ~first).bit_count())
+                for first, second in combinations(bits.values(), 2)]
+    return [pair for pair, adjusted_p in zip(combinations(bits, 2), holm(p_values), strict=True) if adjusted_p <= alpha]
 
 
 def by_accuracy(outcomes: Mapping[str, Sequence[bool]]) -> list[str]:
@@ -295,6 +313,18 @@ def _corrected_phi(counts: PairedCounts) -> float:
     determinant = a * d - b * c
     numerator = max(determinant - counts.images / 2, 0.0) if determinant > 0 else determinant
     return numerator / sqrt(product)
+
+
+def _bits_by_accuracy(outcomes: Mapping[str, Sequence[bool]]) -> dict[str, int]:
+    """Return {name: outcomes as the bits of an integer}, the most accurate network first.
+
+    Raises:
+        ValueError: the networks have different numbers of images.
+    """
+    lengths = {name: len(correct) for name, correct in outcomes.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Networks must be compared on the same images, got {lengths}; keep the images that all of them have")
+    return {name: _as_bits(outcomes[name]) for name in by_accuracy(outcomes)}
 
 
 def _as_bits(outcomes: Sequence[bool]) -> int:

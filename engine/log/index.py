@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,6 +127,12 @@ class Index:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a new database cursor for the caller alone."""
         return self._con.cursor()
+
+    def checkpoint(self) -> None:
+        """Write all changes to the database file, so that DuckDB need not keep them in memory. Without a file, do nothing."""
+        with self._turn.lock, self.cursor() as cursor, suppress(duckdb.TransactionException):  # not now, but later
+            if self.owner:
+                cursor.execute("checkpoint")
 
     def write_copy(self, path: Path) -> None:
         """Write all tables and views to a new database file.

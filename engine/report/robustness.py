@@ -20,7 +20,7 @@ from engine.architecture.genotype import Genotype
 from engine.attack.badge import Badge, Finding, badge
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 from engine.attack.protocol import ball_text
-from engine.attack.statistics import Comparison, by_accuracy, letters, tell_apart
+from engine.attack.statistics import Comparison, by_accuracy, distinct_pairs, letters, tell_apart
 from engine.errors import GenotypeError
 from engine.log.runlog import RunLog
 from engine.report.latency import Latencies, latencies_of
@@ -265,6 +265,23 @@ def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs:
     comparisons = tell_apart(outcomes)
     by_label = letters(by_accuracy(outcomes), [(one.first, one.second) for one in comparisons if one.distinct()])
     return Distinctions(column, images, tuple(comparisons), {row.run: by_label[row.label] for row in compared})
+
+
+def letters_of(log: RunLog, table: RobustnessTable, runs: Sequence[str]) -> dict[str, str]:
+    """Return {run: letters of its network} of a comparison in the worst case, as `distinctions` does, in less time and memory.
+
+    Args:
+        log: the run log.
+        table: the table.
+        runs: ids of the attack runs whose networks are compared. Incomplete runs are left out.
+
+    Raises:
+        RunLogError: results/outcomes.parquet of a run cannot be read.
+    """
+    compared = [row for row in table.rows if row.complete and row.run in runs]
+    outcomes, _ = _shared_outcomes(log, compared, WORST)
+    by_label = letters(by_accuracy(outcomes), distinct_pairs(outcomes))
+    return {row.run: by_label[row.label] for row in compared}
 
 
 def _shared_outcomes(log: RunLog, rows: Sequence[NetworkRow], column: str) -> tuple[dict[str, list[bool]], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import evaluations, session
+from app import evaluations, fronts, session
 from app.formats import accuracy, interval, network_labels, unequal_sizes, with_interval
 from tests import sample_runs
 from tests.app.conftest import Samples
@@ -380,3 +381,17 @@ def test_many_networks_are_listed_in_part_and_found_by_search(empty: Path) -> No
     assert height < 1300 and "20 of 34 networks: tick or search in the table for others" in text_of(page)
     page.text_input(key="robustness.find").set_value("network 07").run()
     assert not page.exception and set(table_rows(page)) >= {"20261118-1000-attack-digits-0007"} and len(table_rows(page)) == 2
+
+
+def test_what_the_first_reader_sees_is_computed_before(samples: Samples) -> None:
+    """After `prepare`, a first visit reads no outcomes: letters and front are there although a file is unreadable now."""
+    attack = second_chain(samples)
+    session.run_log()
+    fronts.prepare()
+    file = samples.root / attack / "results/outcomes.parquet"
+    written = file.stat()
+    file.write_bytes(b"not Parquet")
+    os.utime(file, ns=(written.st_atime_ns, written.st_mtime_ns))
+    rows = table_rows(open_page("robustness", run=samples.ids["attack"]))
+    assert (rows[samples.ids["attack"]]["letters"], rows[attack]["letters"]) == ("a", "b")
+    assert "2 attacked networks" in text_of(open_page("pareto"))

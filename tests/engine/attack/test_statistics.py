@@ -16,6 +16,7 @@ from engine.attack.statistics import (
     PairedCounts,
     accuracy_words,
     by_accuracy,
+    distinct_pairs,
     holm,
     letters,
     mcnemar,
@@ -175,6 +176,17 @@ def test_a_table_is_compared_pair_by_pair() -> None:
     assert (a_b.low, a_b.high) == paired_interval(a_b.counts)
     apart = [(one.first, one.second) for one in (a_c, a_b, c_b) if one.distinct()]
     assert letters(["A", "C", "B"], apart) == {"A": "a", "C": "a", "B": "b"}
+
+
+def test_pairs_that_can_be_told_apart_are_those_of_the_comparisons() -> None:
+    """The fast way gives the same pairs in the same order, at any level."""
+    rng = random.Random(3)
+    outcomes = {f"N{number}": [rng.random() < 0.3 + 0.05 * number for _ in range(120)] for number in range(9)}
+    for alpha in (0.001, 0.05, 0.5):
+        expected = [(one.first, one.second) for one in tell_apart(outcomes) if one.distinct(alpha)]
+        assert distinct_pairs(outcomes, alpha) == expected and expected
+    with pytest.raises(ValueError, match="same images"):
+        distinct_pairs({"A": [True], "B": [True, False]})
 
 
 def test_a_comparison_in_words() -> None:

@@ -14,7 +14,7 @@ from engine.errors import RunLogError
 from engine.log import RunLog, reindex
 from engine.log.index import INDEX
 from tests.engine.log.conftest import assert_same, every_query, revisions, without_revisions
-from tests.sample_runs import EventsFile, write_resumed_retrain, write_search_steps
+from tests.sample_runs import EventsFile, write_finished_chain, write_resumed_retrain, write_search_steps
 
 
 def answers_of(root: Path, *, in_memory: bool = False) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def test_every_public_query_is_compared(answers: dict[str, Any]) -> None:
     queries = {name for name, _ in inspect.getmembers(RunLog, inspect.isfunction) if not name.startswith("_")}
     asked = {name.split()[0] for name in answers} | {"events_revision"}
     from_files = {"outcome_bits", "outcomes", "correct_images", "distances"}  # which the index does not hold
-    assert queries - asked - from_files == {"close", "cursor", "ingest", "revision", "write_copy"}
+    assert queries - asked - from_files == {"checkpoint", "close", "cursor", "ingest", "revision", "write_copy"}
 
 
 def test_a_deleted_index_is_rebuilt_identically(ids: dict[str, str], root: Path, answers: dict[str, Any]) -> None:
@@ -53,6 +53,25 @@ def test_reopening_reads_nothing_again(log: RunLog, root: Path, answers: dict[st
     assert again.ingest().events == 0
     assert_same(answers | before, every_query(again))
     again.close()
+
+
+def test_a_checkpoint_leaves_nothing_in_the_log_of_changes(tmp_path: Path) -> None:
+    """All changes are in the file, also while another query is open, and the index goes on."""
+    write_finished_chain(tmp_path)
+    log = RunLog.open(tmp_path)
+    log.ingest()
+    changes = tmp_path / f"{INDEX}.wal"
+    assert changes.stat().st_size > 0
+    with log.cursor() as reader:
+        reader.execute("select run from folder")
+        log.checkpoint()
+        assert reader.fetchall()
+    log.checkpoint()
+    assert not changes.exists() or changes.stat().st_size == 0
+    log.close()
+    without_file = RunLog.open(tmp_path, in_memory=True)
+    without_file.checkpoint()
+    without_file.close()
 
 
 def test_updated_rows_can_be_written_to_the_file(log: RunLog) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.log import RunLog
-from engine.report.robustness import RobustnessTable, distinctions, evaluations_of, robustness_tables
+from engine.report.robustness import RobustnessTable, distinctions, evaluations_of, letters_of, robustness_tables
 from tests import sample_runs
 from tests.sample_runs import START, write_finished_attack, write_finished_chain
 
@@ -44,7 +44,8 @@ def test_two_chains_of_different_seeds_share_a_table_and_a_group(tmp_path: Path,
     assert group.means["worst-case"] == pytest.approx((31 + 14) / 128)
     assert group.spreads["worst-case"] == pytest.approx((31 - 14) / 64 / 2 ** 0.5)
     assert not distinctions(log, table, "natural").comparisons[0].distinct()
-    assert distinctions(log, table).letters == {first: "a", second: "b"}
+    assert distinctions(log, table).letters == letters_of(log, table, [first, second]) == {first: "a", second: "b"}
+    assert letters_of(log, table, [second]) == {second: "a"}
 
 
 def test_a_network_attacked_twice_is_one_row(tmp_path: Path, read: Tables) -> None:
