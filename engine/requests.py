@@ -32,7 +32,7 @@ from engine.run.state import RunState, compute, is_alive
 from engine.search.methods.registry import METHODS
 
 MOST_DRAWS = 100
-# A supervisor that was started less than this long ago reads every request, even if it has not recorded itself yet.
+# A supervisor that was started less than this long ago, and has not recorded itself yet, will read every request.
 STARTING_S = 10.0
 
 
@@ -243,8 +243,10 @@ def ensure_supervisor(runs: Path | str) -> None:
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     _started[:] = [one for one in _started if one.process.poll() is None]
-    is_starting = any(one.runs == runs and time.monotonic() - one.at < STARTING_S for one in _started)
-    if is_starting or is_alive(_supervisor_record(runs)):
+    record = _supervisor_record(runs)
+    is_starting = any(one.runs == runs and time.monotonic() - one.at < STARTING_S and one.process.pid != record.get("pid")
+                      for one in _started)
+    if is_starting or is_alive(record):
         return
     with _log_of_supervisor(runs) as log:
         # Two processes may start two supervisors at the same time. The one that does not get the file lock exits.

@@ -29,7 +29,7 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
         amount = f"{math.floor(min(done, total)):,} of {total:,.0f} {escape(unit)}"
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else (
-        f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward passes</span>')
+        f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward pass{"" if passes == 1 else "es"}</span>')
     now = f"<span>{escape(detail)}</span>" if detail else ""
     return (f'<div class="rp-progress"><div class="rp-progress-text"><span><b>{escape(title)}</b> '
             f'<span class="rp-num">{amount}</span></span>{now}{moving}{left}</div>{_bar(title, share, tone)}</div>')

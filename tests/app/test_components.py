@@ -234,6 +234,7 @@ def test_progress_shows_a_number_that_moves():
     assert 'data-measured="12"' in html and "2 of 40 steps" in html and "about 1 min 30 s left" in html
     assert 'aria-valuenow="7"' in html
     assert "waits its turn" in progress_html(title="Attack", done=None, total=None, pending="waits its turn")
+    assert ">1 forward pass<" in progress_html(title="Search", done=0, total=40, passes=1)
 
 
 def test_a_table_is_escaped_and_says_what_its_cells_are():

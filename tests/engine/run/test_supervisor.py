@@ -17,6 +17,7 @@ import pytest
 
 from engine import requests
 from engine.files import atomic_write_json
+from engine.run import supervisor as supervisor_module
 from engine.run.folder import RunFolder, read_json
 from engine.run.launcher import Start
 from engine.run.state import identity
@@ -182,3 +183,32 @@ def test_only_one_supervisor_and_it_ends_when_idle(runs: Path) -> None:
     until(lambda: requests.supervisor_pid(runs) is None, "it is seen to be dead", 20)
     assert subprocess.run(command, timeout=60, check=False).returncode == 0  # takes over, finds nothing to do, ends
     assert not (runs / "control" / "supervisor.json").exists()
+
+
+def test_a_supervisor_that_is_dying_is_replaced_at_once(runs: Path) -> None:
+    """A killed process whose other threads still end has ended according to its record, and yet has no exit code."""
+    dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    requests._started.append(requests._Started(runs.absolute(), time.monotonic(), dying))
+    atomic_write_json(runs / "control" / "supervisor.json", identity(dying.pid) | {"create_time": 0.0})
+    requests.ensure_supervisor(runs)
+    until(lambda: requests.supervisor_pid(runs) not in (None, dying.pid), "another supervisor", 60)
+    dying.kill()
+    dying.wait(10)
+
+
+@pytest.mark.parametrize(("eager_s", "pause_s"), [(60.0, supervisor_module.EAGER_PAUSE_S), (0.0, supervisor_module.POLL_S)])
+def test_a_new_supervisor_looks_more_often_for_the_run_that_follows_the_click(
+        runs: Path, monkeypatch: pytest.MonkeyPatch, eager_s: float, pause_s: float) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise InterruptedError
+
+    monkeypatch.setattr(supervisor_module, "EAGER_S", eager_s)
+    monkeypatch.setattr(supervisor_module, "pause_after", lambda tick_s: supervisor_module.POLL_S)
+    monkeypatch.setattr(time, "sleep", sleep)
+    with pytest.raises(InterruptedError):
+        Supervisor(runs).run()
+    assert pauses == [pause_s] * 3
