@@ -65,7 +65,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
-        "ids": log.ids(), "latencies": log.latencies(),
+        "ids": log.ids(), "genotypes_of_runs": log.genotypes_of_runs(), "latencies": log.latencies(),
     }
     of_run: dict[str, Callable[[str], Any]] = {
         "runs": lambda run: log.runs([run]).drop(columns=list(CLOCKED)),
