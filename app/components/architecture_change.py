@@ -46,7 +46,7 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
         problem(" ".join(draft.problems), link=None)
     if picked is not None:
         _take(draft, picked)
-    left, right = st.columns([5, 7], gap="large")
+    left, right = st.columns([4, 8], gap="large")
     with left:
         _swap(draft)
         _parts(draft, shown)
@@ -115,8 +115,8 @@ def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
                      on_change=lambda kind=kind, key=key: address.choose(
                          part=draft.with_part(kind, st.session_state[key]),
                          swap=[str(one) for one in draft.swaps if one.kind != kind]))
-    address.segmented("A click on a cell above puts it in the place of", {
-        NOTHING: "nothing", **{kind: f"the {theme.cell_title(kind).lower()}" for kind in kinds}}, name="target",
+    address.segmented("A click on a cell above puts it in the place of cell", {
+        NOTHING: "none", **{kind: theme.cell_title(kind).removesuffix(" cell") for kind in kinds}}, name="target",
         key="architectures.target", help="Shown side by side, cells of other architectures can be taken as well.")
     ordinary = [kind for kind in kinds if kind != "reduce"]
     if len(ordinary) > 1:

@@ -51,12 +51,13 @@ def cells(shown: Sequence[Architecture]) -> Pick | None:
     widest = widest_of(genotypes)
     changes = [changes_between(first, genotype) for genotype in genotypes]
     picked = None
-    for one, column, changed in zip(shown, st.columns(len(shown), gap="large"), changes, strict=True):
-        with column:
-            _title(one)
-            html = cells_html(one.genotype, changed, widest=widest, pick=one.hash)
-            picked = drawing(html, key=f"architecture_cells_{len(shown)}_{one.hash}") or picked
-            download_buttons(files_of(one.genotype, one.title), key=f"architecture.{one.hash}")
+    with st.container(horizontal=True, gap="large", key="rp-side"):
+        for one, changed in zip(shown, changes, strict=True):
+            with st.container(key=f"rp-side-{one.hash}"):
+                _title(one)
+                html = cells_html(one.genotype, changed, widest=widest, pick=one.hash)
+                picked = drawing(html, key=f"architecture_cells_{len(shown)}_{one.hash}") or picked
+                download_buttons(files_of(one.genotype, one.title), key=f"architecture.{one.hash}")
     legend(operations_of(genotypes), key="architecture_legend")
     if len(shown) > 1:
         edges = [sum(map(len, changed.values())) for changed in changes[1:]]
@@ -69,8 +70,10 @@ def cells(shown: Sequence[Architecture]) -> Pick | None:
 
 def _title(one: Architecture) -> None:
     others = f" · also {', '.join(one.names[1:])}" if one.published and len(one.names) > 1 else ""
-    notes = "".join(f'<p class="rp-note"><b>{escape(entry.name)}</b>: {escape(entry.note)} {escape(entry.source)}</p>'
-                    for entry in one.published)
+    notes = "".join(f'<p class="rp-note"><b>{escape(entry.name)}</b>: {escape(entry.note)}</p>' for entry in one.published)
+    if one.published:
+        sources = "".join(f"<p>{escape(entry.name)}: {escape(entry.source)}</p>" for entry in one.published)
+        notes += f'<details class="rp-note"><summary>Where it was published</summary>{sources}</details>'
     st.html(f'<div class="rp-row"><h2 class="rp-section">{escape(one.title)}</h2><code>{one.hash}</code></div>'
             f'<p class="rp-note">{escape(source_words(one))}{escape(others)}</p>{notes}')
 

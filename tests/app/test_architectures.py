@@ -21,6 +21,7 @@ from engine.architecture.genotype import Genotype
 from engine.architecture.swaps import read_swap, swapped
 from engine.drawing.cell import description
 from engine.run.folder import RunFolder
+from engine.run.lineage import found_genotype
 from engine.whatif.question import Answer, Counts, Question
 from tests import sample_runs
 from tests.app.conftest import Samples
@@ -158,7 +159,7 @@ def test_a_known_answer_is_shown_with_intervals_and_as_no_result(samples: Sample
 @pytest.mark.slow
 def test_an_answer_comes_from_the_weights_of_a_real_search(empty: Path) -> None:
     search = real_search(empty)
-    found = Genotype.from_dict(json.loads((RunFolder(empty, search).results / "genotype.json").read_text(encoding="utf-8")))
+    found = found_genotype(empty, search)
     page = open_page("architectures", show=canonical(found).hash, swap="robust.1.none")
     task = page.session_state["architectures.inherited"][1]
     assert "Measuring with inherited weights" in text_of(page)

@@ -44,7 +44,8 @@ def measured(runs: Path, search: str, genotypes: tuple[Genotype, ...], limit_s: 
     return answers
 
 
-def test_a_process_of_its_own_gives_the_counts_and_they_are_kept(runs: Path, search: str, pair: tuple[Genotype, Genotype]) -> None:
+def test_a_process_of_its_own_gives_the_counts_and_they_are_kept(runs: Path, search: str,
+                                                                 pair: tuple[Genotype, Genotype]) -> None:
     asked = Question(search, pair)
     assert known(runs, asked) is None
     answer = answered(runs, asked, limit_s=60.0)
