@@ -92,3 +92,20 @@ def open_tab(options: Mapping[str, str], *, name: str, key: str) -> tuple[str, D
     values = {text: one for one, text in options.items()}
     containers = st.tabs(list(options.values()), key=key, on_change=lambda: choose(**{name: values[st.session_state[key]]}))
     return value, containers[list(options).index(value)]
+
+
+def number(where: DeltaGenerator, label: str, *, name: str, key: str, default: int, least: int, most: int,
+           help: str | None = None) -> int:
+    """Show a field for a whole number that keeps its value in the address, and return the value.
+
+    Args:
+        where, label, help: container, label and tooltip of the field.
+        name: name of the query parameter. Text that is no number in the range counts as absent.
+        key: key of the field in the session's state.
+        default, least, most: value without a choice, and range.
+    """
+    text = st.query_params.get(name, "")
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
+    st.session_state[key] = value if least <= value <= most else default
+    where.number_input(label, least, most, key=key, help=help, on_change=lambda: choose(**{name: str(st.session_state[key])}))
+    return int(st.session_state[key])

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 ABOUT = ("**Rampart**, a studio for robust neural architecture search. It runs on this machine, and nothing leaves it. "
          "`rampart --help` lists the commands; the folder `docs` explains them.")
 # Pages that create the first run, or that show why there is none yet.
-WITHOUT_RUNS = ("launch", "studies", "study", "import", "datasets")
+WITHOUT_RUNS = ("launch", "studies", "study", "architectures", "import", "datasets")
 
 
 def pages() -> dict[str, st.Page]:
@@ -44,6 +44,7 @@ def pages() -> dict[str, st.Page]:
         "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs"),
         "queue": st.Page(HERE / "views/queue.py", title="Queue", url_path="queue"),
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
+        "architectures": st.Page(HERE / "views/architectures.py", title="Architectures", url_path="architectures"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "compare": st.Page(HERE / "views/compare.py", title="Compare", url_path="compare"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),

@@ -29,7 +29,7 @@ ARROWS = {
     "configuring": "errors registry architecture config data attack search",
     "command": "config configuring",
     "run": "errors files registry architecture config configuring data attack space search train",
-    "log": "errors configuring run",
+    "log": "errors files configuring run",
     "report": "errors registry architecture config configuring data attack drawing run log",
     "insight": "files architecture drawing search run log report",
     "requests": "errors files registry command config configuring search run",
@@ -39,7 +39,9 @@ ARROWS = {
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "queueing": "errors config run requests study",
     "paper": "errors architecture attack drawing run log report study",
-    "preflight": "errors files architecture config configuring data attack run study",
+    "short_job": "errors",
+    "preflight": "errors files architecture config configuring data attack run study short_job",
+    "whatif": "errors files architecture config configuring data search run short_job",
     "background": "run study",
     "exchange": "errors files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
@@ -47,7 +49,7 @@ ARROWS = {
     "cli": "errors files registry command architecture config configuring data attack search run report log "
            "requests rerun grid queueing configuration_file preflight study exchange paper api",
     "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
-           "insight requests rerun grid queueing preflight exchange report study",
+           "insight requests rerun grid queueing preflight whatif exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
@@ -56,6 +58,7 @@ APP_MAY_IMPORT = {
             "engine.run.marks", "engine.run.matching", "engine.run.queue", "engine.run.state", "engine.run.trash"),
     "exchange": ("engine.exchange.forms",),
     "preflight": ("engine.preflight.forecast",),
+    "whatif": ("engine.whatif.question",),
 }
 
 

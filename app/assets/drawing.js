@@ -5,7 +5,7 @@ const STEP = 1.4, MOST = 6;
 // Adds the buttons and the gestures with which a reader zooms and moves one drawing.
 function zoomable(figure) {
   const svg = figure.querySelector(":scope > svg");
-  if (!svg || figure.classList.contains("rp-placement")) return;
+  if (!svg || figure.matches(".rp-placement, .rp-sketches")) return;
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
   const view = { x: 0, y: 0, zoom: 1 };
   const show = () => {

@@ -111,6 +111,24 @@ class Genotype:
                 return cell
         raise GenotypeError(unknown_name("cell kind", kind, self.kinds))
 
+    def with_operation(self, kind: str, edge: int, operation: str) -> Genotype:
+        """Return a copy of the genotype with another operation on one edge.
+
+        Args:
+            kind: kind of the cell.
+            edge: index of the edge, in the order of `Cell.incoming`.
+            operation: name of the new operation.
+
+        Raises:
+            GenotypeError: there is no such cell, edge or operation.
+        """
+        cell = self.cell(kind)
+        if not 0 <= edge < len(cell.edges):
+            raise GenotypeError(f"An edge of cell {kind!r} must be a number from 0 to {len(cell.edges) - 1}, got {edge}; choose "
+                                "one of these.")
+        edges = tuple((operation if index == edge else name, state) for index, (name, state) in enumerate(cell.edges))
+        return Genotype(tuple((name, Cell(edges, one.concat) if name == kind else one) for name, one in self.cells))
+
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the genotype as a dict of lists. This is the inverse of `from_dict`.
 

@@ -204,6 +204,19 @@ def positions(kinds: Sequence[str], layers: int, placement: str = "", width_rati
     return cells
 
 
+def cell_widths(kinds: Sequence[str], *, channels: int, layers: int, placement: str = "", width_ratio: str = "") -> list[int]:
+    """Return the width of each cell from input to output: the number of channels on which its operations work.
+
+    Args:
+        channels: C, the width of the first cells.
+        kinds, layers, placement, width_ratio: see `positions`.
+
+    Raises:
+        ConfigError: as `positions`.
+    """
+    return [channels * cell.channels_multiplier for cell in positions(kinds, layers, placement, width_ratio)]
+
+
 def halved(size: int) -> int:
     """Return a height or width after a reduction: half, rounded up."""
     return (size + 1) // 2

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from engine.log.index import INT, NUMBER, TEXT, Index
+from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 
 CURVE_BUCKETS, OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 400, 120, 64
 EVERY = 10**9  # more buckets than any series has steps, so nothing is left out
@@ -29,6 +29,7 @@ MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "ed
 LINES = {"edge": INT, "operation": TEXT, "step": INT, "epoch": INT, "weight": NUMBER}
 EDGE_LINES = {"edge": INT, "step": INT, "epoch": INT, "edge_weight": NUMBER}
 GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchanged_epochs": INT, "t": NUMBER}
+FOUND = {"run": TEXT, "imported": FLAG, "genotype": TEXT, "channels": NUMBER, "layers": NUMBER}
 CANDIDATES = {"candidate": INT, "rank": INT, "genotype": TEXT, "hash": TEXT, "parameters": INT, "macs": INT, "images": INT,
               "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "adversarial": NUMBER, "adversarial_low": NUMBER,
               "adversarial_high": NUMBER, "inherited_natural": NUMBER, "inherited_natural_low": NUMBER,
@@ -330,3 +331,17 @@ class TrainingQueries(Index):
             select coalesce(n.genotype, (select arg_max(genotype, step) from genotype g where g.number = f.number))
             from folder f left join network n using (number) where number = $n""", run)
         return json.loads(rows[0][0]) if rows and rows[0][0] else None
+
+    def genotypes_of_runs(self) -> pd.DataFrame:
+        """Return one row per run that has a genotype, newest first: that of `genotype`, as JSON.
+
+        `imported` is True if the run was imported. `channels` and `layers` are those of the network that a retraining or attack
+        built, if the run recorded them. The caller must not change the table.
+        """
+        return self._shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
+            select f.run, coalesce((document ->> 'imported') <> '{}', false) as imported,
+                   coalesce(n.genotype, d.genotype) as genotype, n.channels, n.layers
+            from folder f left join network n using (number)
+            left join (select number, arg_max(genotype, step) as genotype from genotype group by number) d using (number)
+            where coalesce(n.genotype, d.genotype) is not null
+            order by created desc nulls last, f.run desc""", FOUND))

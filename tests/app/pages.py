@@ -16,7 +16,8 @@ from engine.files import atomic_write_json
 from engine.run.state import identity
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
-PAGES = ("launch", "studies", "study", "runs", "queue", "run", "pareto", "compare", "robustness", "datasets", "sql", "imports")
+PAGES = ("launch", "studies", "study", "runs", "queue", "run", "architectures", "pareto", "compare", "robustness",
+         "datasets", "sql", "imports")
 # AppTest reads the metadata of every installed package at each run, which takes longer than most pages. They stay the same.
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 

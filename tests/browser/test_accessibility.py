@@ -15,8 +15,9 @@ from tests.browser.conftest import Dashboard, settle, start_dashboard
 CHAIN = "20261118-0906-{}-digits-7f3{}"
 SEARCH, ATTACK = CHAIN.format("arnas", "a"), CHAIN.format("attack", "c")
 FULL = ("launch", "runs", "queue", "datasets", "sql", f"run?id={SEARCH}", f"run?id={ATTACK}",
-        "run?id=20261118-0911-arnas-digits-0a02", "pareto", f"compare?runs={SEARCH},20261118-0912-arnas-digits-0a03",
-        "robustness", "import", "nowhere")
+        "run?id=20261118-0911-arnas-digits-0a02", "architectures",
+        "architectures?show=083c03c325f4,cee20e3271cf&swap=robust.2.skip_connect", "pareto",
+        f"compare?runs={SEARCH},20261118-0912-arnas-digits-0a03", "robustness", "import", "nowhere")
 EMPTY = ("runs", "studies", "study")
 # The drawings of charts hold thousands of elements and nothing that can be used; their colours have tests of their own. The rows
 # of a long table look alike. Neither is drawn by React, so they can be removed to save time.

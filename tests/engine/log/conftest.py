@@ -65,7 +65,8 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "search_times": log.search_times(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(), "statuses": log.statuses(), "waits_for_supervisor": log.waits_for_supervisor(),
-        "ids": log.ids(), "latencies": log.latencies(), "active_since": log.active_since(0.0),
+        "ids": log.ids(), "genotypes_of_runs": log.genotypes_of_runs(), "latencies": log.latencies(),
+        "active_since": log.active_since(0.0),
         "written_alerts": log.written_alerts(log.ids()), "losses_not_finite": log.losses_not_finite(log.ids()),
         "retrained": log.retrained(log.ids()), "latest_alphas": log.latest_alphas(log.ids()), "paces": log.paces(log.ids()),
     }

@@ -1,0 +1,77 @@
+"""All architectures, cached for the pages until the runs change, and their sizes at a width and depth that the reader chooses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import streamlit as st
+
+from app import session
+from engine.architecture.cost import Cost, cost
+from engine.architecture.genotype import Genotype
+from engine.architecture.placement import cell_widths
+from engine.data.catalogue import DATASETS
+from engine.report.architectures import Architecture, architectures
+
+MOST_SIDE_BY_SIDE = 3
+
+
+@dataclass(frozen=True)
+class Size:
+    """The width, depth and dataset at which the page gives sizes.
+
+    Attributes:
+        dataset: name of the dataset.
+        channels: C, the width of the first cells.
+        layers: number of cells.
+    """
+
+    dataset: str
+    channels: int
+    layers: int
+
+    @property
+    def words(self) -> str:
+        """The size in words, for example "64 channels, 20 cells, CIFAR-10"."""
+        return f"{self.channels} channels, {self.layers} cells, {DATASETS[self.dataset].title}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The size of a network.
+
+    Attributes:
+        parameters, macs: see `engine.architecture.cost.Cost`.
+        width_sum: sum of the widths of all cells in channels.
+        width_product: decimal logarithm of the product of these widths.
+    """
+
+    parameters: int
+    macs: int
+    width_sum: int
+    width_product: float
+
+
+def known() -> dict[str, Architecture]:
+    """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
+    return _known(str(session.runs_root()), session.run_log().events_revision())
+
+
+@lru_cache(maxsize=2000)
+def numbers(genotype: Genotype, size: Size) -> Numbers:
+    """Return the size of the network that is built from a genotype, without auxiliary head.
+
+    Raises:
+        ConfigError: no network can have this width and depth.
+    """
+    data = DATASETS[size.dataset]
+    total: Cost = cost(genotype, channels=size.channels, layers=size.layers, classes=data.classes, image_shape=data.image_shape)
+    widths = cell_widths(genotype.kinds, channels=size.channels, layers=size.layers)
+    return Numbers(total.parameters, total.macs, sum(widths), math.log10(math.prod(widths)))
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _known(root: str, revision: int) -> dict[str, Architecture]:
+    return {one.hash: one for one in architectures(session.run_log())}

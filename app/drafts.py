@@ -1,0 +1,86 @@
+"""Drafts of architectures: cells of shown architectures put together, and operations swapped. The page's address holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.architecture.genotype import Genotype
+from engine.architecture.swaps import Swap, read_swap, swapped
+from engine.architecture.transplant import Graft, read_graft, transplant
+from engine.errors import ConfigError, GenotypeError, RampartError
+from engine.report.architectures import Architecture
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A changed architecture.
+
+    Attributes:
+        base: the architecture that is changed.
+        parts: {cell kind: "HASH.KIND" of the cell that takes its place}, only for cells that are replaced.
+        grafted: the genotype with these cells.
+        swaps: operations that are swapped after that.
+        genotype: the result.
+        problems: one sentence about each wrong value in the address, which was left out.
+    """
+
+    base: Architecture
+    parts: Mapping[str, str]
+    grafted: Genotype
+    swaps: tuple[Swap, ...]
+    genotype: Genotype
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """True if the result differs from the base."""
+        return self.genotype != self.base.genotype
+
+    def with_part(self, target: str, source: str) -> list[str]:
+        """Return the texts of all parts after the cell "HASH.KIND" has taken the place of the cell `target`."""
+        parts = {**self.parts, target: source}
+        return [f"{cell}:{kind}" for kind, cell in parts.items() if cell != f"{self.base.hash}.{kind}"]
+
+    def with_swap(self, kind: str, edge: int, operation: str) -> list[str]:
+        """Return the texts of all swaps after an operation has been chosen for an edge."""
+        others = [str(swap) for swap in self.swaps if (swap.kind, swap.edge) != (kind, edge)]
+        is_same = self.grafted.cell(kind).edges[edge][0] == operation
+        return others if is_same else [*others, str(Swap(kind, edge, operation))]
+
+
+def draft_of(base: Architecture, known: Mapping[str, Architecture], parts: Sequence[str], swaps: Sequence[str]) -> Draft:
+    """Return the draft that the address describes.
+
+    Args:
+        base: the architecture that is changed.
+        known: {hash: architecture} of all architectures.
+        parts: texts HASH.KIND:TARGET, one for each replaced cell.
+        swaps: texts KIND.EDGE.OPERATION, one for each swapped operation.
+    """
+    problems: list[str] = []
+
+    def find(name: str) -> Genotype:
+        if name not in known:
+            raise ConfigError(f"A cell must come from an architecture of this page, got {name[:40]!r}; choose it again.")
+        return known[name].genotype
+
+    chosen: dict[str, str] = {}
+    grafts: dict[str, Graft] = {}
+    for text in parts:
+        try:
+            graft = read_graft(text, find)
+            base.genotype.cell(graft.target)
+            chosen[graft.target], grafts[graft.target] = graft.source, graft
+        except RampartError as refusal:
+            problems.append(str(refusal))
+    grafted = genotype = transplant(base.genotype, list(grafts.values()))
+    made: list[Swap] = []
+    for text in swaps:
+        try:
+            swap = read_swap(text)
+            before, genotype = genotype, swapped(genotype, [swap])
+            made += [swap] if genotype != before else []
+        except (ConfigError, GenotypeError) as refusal:
+            problems.append(str(refusal))
+    return Draft(base, chosen, grafted, tuple(made), genotype, tuple(problems))

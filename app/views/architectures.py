@@ -1,0 +1,37 @@
+"""The Architectures page: a gallery of published and found architectures, and one of them in full or several side by side.
+
+The page's address holds all choices of the reader.
+"""
+
+from __future__ import annotations
+
+from app import address, architectures
+from app.components.architecture_change import change
+from app.components.architecture_detail import cells, choose_shown, runs, sizes
+from app.components.architecture_gallery import gallery
+from app.components.architecture_size import choose_size
+from app.components.live import live_panel
+from app.components.states import heading, problem
+
+
+@live_panel("runs", key="architectures")
+def page() -> None:
+    """Show the gallery, or the architectures that the address names."""
+    known = architectures.known()
+    if asked := address.several("show"):
+        shown = choose_shown(known)
+        if missing := [one for one in asked if one not in known]:
+            problem(f"The address names architectures that are neither published nor in this folder: {', '.join(missing)}.",
+                    link=None)
+        if shown:
+            size = choose_size()
+            picked = cells(shown)
+            sizes(shown, size)
+            change(shown, known, size, picked)
+            runs(shown)
+            return
+    gallery(known, choose_size())
+
+
+heading("Architectures", "Published and found genotypes, equal ones under one name.")
+page()
