@@ -20,7 +20,6 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.errors import RunLogError
 from engine.log.index import Index
@@ -112,4 +111,6 @@ def _run(request: dict[str, object]) -> Answer:
     facts = json.loads(head)
     if "refusal" in facts:
         raise RunLogError(facts["refusal"])
+    import pyarrow.parquet as pq  # takes memory that most pages do not need
+
     return Answer(pq.read_table(io.BytesIO(content)), facts["cut"], facts["seconds"], content)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.report.records import cell_text
 
@@ -25,6 +24,8 @@ def frame_bytes(frame: pd.DataFrame, form: str) -> bytes:
             could run as a formula gets an apostrophe in front.
     """
     if form == "parquet":
+        import pyarrow.parquet as pq  # takes memory that most pages do not need
+
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pandas(_plain(frame), preserve_index=False).replace_schema_metadata(), buffer)
         return buffer.getvalue()

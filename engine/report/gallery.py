@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.errors import RunLogError
@@ -61,6 +60,8 @@ def read_samples(path: Path, outcomes: pd.DataFrame) -> list[Sample]:
     """
     if not path.is_file():
         return []
+    import pyarrow.parquet as pq  # takes memory that most pages do not need
+
     try:
         kept = pq.read_table(path)
         shape = tuple(int(side) for side in (kept.schema.metadata or {})[b"shape"].split(b","))

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.report.latency import latency_columns
 from engine.report.marks import letters_of
@@ -53,6 +52,8 @@ def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
 def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
     """Return the records as a Parquet file."""
+    import pyarrow.parquet as pq  # takes memory that most pages do not need
+
     buffer = io.BytesIO()
     pq.write_table(records(table, compared, openings), buffer)
     return buffer.getvalue()

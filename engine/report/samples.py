@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.attack.catalogue import NATURAL
-from engine.errors import RunLogError
-from engine.files import open_to_read
+from engine.log.stored_images import read_images
 
 Pixels = npt.NDArray[np.float32]
 
@@ -47,16 +44,7 @@ def read_samples(path: Path) -> Samples:
     Raises:
         RunLogError: the file is missing or cannot be read.
     """
-    try:
-        with open_to_read(path) as file:
-            table = pq.read_table(file)
-        shape = tuple(int(side) for side in table.schema.metadata[b"shape"].split(b","))
-        attacks = np.array(table["attack"].to_pylist())
-        numbers = np.array(table["image"].to_pylist())
-        content = table["pixels"].to_pylist()
-        pixels = {str(name): np.stack([np.frombuffer(content[row], "<f4").reshape(shape)
-                                       for row in np.flatnonzero(attacks == name)]) for name in dict.fromkeys(attacks.tolist())}
-        return Samples(tuple(numbers[attacks == NATURAL].tolist()), pixels)
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise RunLogError("results/samples.parquet must be a table of stored images, but it is missing or cannot be read; attack "
-                          "the network again to see its images.") from error
+    shape, rows = read_images(path)
+    pixels = {attack: np.stack([np.frombuffer(content, "<f4").reshape(shape) for _, name, content in rows if name == attack])
+              for attack in dict.fromkeys(name for _, name, _ in rows)}
+    return Samples(tuple(image for image, name, _ in rows if name == NATURAL), pixels)

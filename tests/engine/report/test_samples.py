@@ -36,7 +36,9 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path, content: bytes
         read_samples(tmp_path / "samples.parquet")
 
 
-def test_a_table_without_the_shape_is_a_sentence(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": [1], "attack": ["natural"], "pixels": [b"0000"]}), tmp_path / "samples.parquet")
+@pytest.mark.parametrize("metadata", [{}, {"shape": "2,4,5"}])
+def test_a_table_without_the_right_shape_is_a_sentence(tmp_path: Path, metadata: dict[str, str]) -> None:
+    table = pa.table({"image": [1], "attack": ["natural"], "pixels": [b"0000"]})
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "samples.parquet")
     with pytest.raises(RunLogError, match="missing or cannot be read"):
         read_samples(tmp_path / "samples.parquet")

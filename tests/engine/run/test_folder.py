@@ -9,14 +9,14 @@ import pytest
 from engine.config.run import KINDS
 from engine.errors import RunError
 from engine.files import atomic_write_json
-from engine.run import folder as folder_module
+from engine.run import documents
 from engine.run.folder import RunFolder, new_id, read_json, run_ids
 
 RUN = "20261120-0915-arnas-digits-7f3a"
 
 
 def test_a_folder_knows_the_kinds_of_run_that_can_be_configured() -> None:
-    assert folder_module.KINDS == KINDS
+    assert documents.KINDS == KINDS
 
 
 def test_ids_sort_by_time_and_read_well() -> None:
