@@ -30,7 +30,7 @@ ARROWS = {
     "command": "config configuring",
     "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors files configuring run",
-    "report": "errors files registry architecture config configuring data attack drawing run log",
+    "report": "errors registry architecture config configuring data attack drawing run log",
     "insight": "files architecture drawing search run log report",
     "requests": "errors files registry command config configuring search run",
     "rerun": "errors configuring requests run",
