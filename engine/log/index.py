@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import duckdb
 import pandas as pd
@@ -28,6 +28,7 @@ MOST_ANSWERS = 32  # answers of queries that are kept
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
+Answer = TypeVar("Answer")
 
 
 class Turn:
@@ -86,7 +87,7 @@ class Index:
         self.holder = holder
         self.trouble = ""
         self._con = con
-        self._answers: dict[object, tuple[object, pd.DataFrame]] = {}
+        self._answers: dict[object, tuple[object, Any]] = {}
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -179,7 +180,7 @@ class Index:
         """Return a copy of the answer of a query, which the caller may change. The arguments are those of `_shared`."""
         return self._shared(question, tables, run, ask).copy()
 
-    def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
         """Return the answer of a query. It is kept until the tables change, and the caller must not change it.
 
         Args:
@@ -196,7 +197,8 @@ class Index:
         self._answers[question] = known
         while len(self._answers) > MOST_ANSWERS:
             self._answers.pop(next(iter(self._answers)), None)
-        return known[1]
+        answer: Answer = known[1]
+        return answer
 
     def revision(self, tables: Iterable[str], run: str = "") -> int:
         """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.

@@ -124,9 +124,10 @@ class TrainingQueries(Index):
 
         This is much cheaper than `curves` and `objectives`.
         """
-        return [(split, name) for split, name in self._rows("""
-            select distinct split, name from metric_raw where number = $n
-            union all select distinct '', objective from objective_raw where number = $n order by all""", run)]
+        return self._shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
+            (split, name) for split, name in self._rows("""
+                select distinct split, name from metric_raw where number = $n
+                union all select distinct '', objective from objective_raw where number = $n order by all""", run)])
 
     def scalars(self, run: str) -> pd.DataFrame:
         """Return every number that a run recorded step by step, one row per number, ordered by name and step.
@@ -202,7 +203,8 @@ class TrainingQueries(Index):
 
         This is much cheaper than `alpha_epochs`.
         """
-        return next((epoch for epoch, in self._rows("select max(epoch) from alpha_raw where number = $n", run)), None)
+        return self._shared(("alpha_epoch", run), ("folder", "alpha"), run, lambda: next(
+            (epoch for epoch, in self._rows("select max(epoch) from alpha_raw where number = $n", run)), None))
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
         """Return the alphas of a cell kind that were recorded last in an epoch.
