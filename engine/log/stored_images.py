@@ -22,6 +22,8 @@ def read_images(path: Path) -> tuple[tuple[int, ...], list[tuple[int, str, bytes
     """
     with duckdb.connect(config={"threads": 1}) as con:
         try:
+            if not path.is_file():  # DuckDB would wait for the other end of a pipe
+                raise ValueError(f"{path} must be a file")
             rows = con.execute("select image, attack, pixels from read_parquet($1)", [str(path)]).fetchall()
             (text,), = con.execute("select value from parquet_kv_metadata($1) where key = 'shape'::blob", [str(path)]).fetchall()
             shape = tuple(int(side) for side in text.split(b","))
