@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,12 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path, content: bytes
     if content is not None:
         (tmp_path / "samples.parquet").write_bytes(content)
     with pytest.raises(RunLogError, match="attack the network again"):
+        read_samples(tmp_path / "samples.parquet")
+
+
+def test_a_pipe_is_a_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "samples.parquet")
+    with pytest.raises(RunLogError, match="missing or cannot be read"):
         read_samples(tmp_path / "samples.parquet")
 
 
