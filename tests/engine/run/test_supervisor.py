@@ -189,7 +189,7 @@ def test_a_supervisor_that_is_dying_is_replaced_at_once(runs: Path) -> None:
     """A killed process whose other threads still end has ended according to its record, and yet has no exit code."""
     dying = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     requests._started.append(requests._Started(runs.absolute(), time.monotonic(), dying))
-    atomic_write_json(runs / "control" / "supervisor.json", identity(dying.pid) | {"create_time": 0.0})
+    atomic_write_json(runs / "control" / "supervisor.json", identity(dying.pid) | {"start_ticks": 0})
     requests.ensure_supervisor(runs)
     until(lambda: requests.supervisor_pid(runs) not in (None, dying.pid), "another supervisor", 60)
     dying.kill()
