@@ -40,12 +40,15 @@ class TimedSession(Session):
         return length
 
 
-def measure(place: Path, epochs: int) -> tuple[TimedSession, float, float]:
-    """Run a search below the folder `place`. Return its session, and the wall-clock and CPU seconds of the search."""
+def measure(place: Path, epochs: int, **changes: object) -> tuple[TimedSession, float, float]:
+    """Run a search below the folder `place`. Return its session, and the wall-clock and CPU seconds of the search.
+
+    `changes` are further settings of the search.
+    """
     runs = place / "runs"
     (runs / "control").mkdir(parents=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))  # so that no supervisor starts the run
-    (run_id,) = requests.submit(runs, "search", {"epochs": epochs, "threads": 1}, method="arnas", preset="quick")
+    (run_id,) = requests.submit(runs, "search", {"epochs": epochs, "threads": 1, **changes}, method="arnas", preset="quick")
     folder = RunFolder(runs, run_id)
     folder.results.mkdir()
     session = TimedSession(folder, folder.read_run(), attempt=1, device="cpu", threads=1)

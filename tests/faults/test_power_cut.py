@@ -8,6 +8,7 @@ from tests.faults.power_cut import CUTS_PER_RUN, KINDS, prove, why_not
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_real_power_cuts_lose_nothing() -> None:
     if reason := why_not():
         pytest.skip(reason)
