@@ -16,6 +16,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from app.charts.frame import figure_json
+
 MOST_VALUES = 256
 # A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
 # times the processor time of a drawing, within these bounds in seconds.
@@ -61,7 +63,7 @@ class Value:
     def of(cls, drawn: go.Figure | str) -> Value:
         """Return the value of a figure or of a piece of HTML."""
         is_figure = not isinstance(drawn, str)
-        text = str(drawn.to_json()) if isinstance(drawn, go.Figure) else str(drawn)
+        text = figure_json(drawn) if isinstance(drawn, go.Figure) else str(drawn)
         return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], is_figure)
 
 

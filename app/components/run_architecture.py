@@ -20,7 +20,7 @@ from app.components.live_html import live_html
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
 from app.drawing.cell_graph import cell_graph, cell_html, changed_edges, legend, legend_of
-from app.formats import escape, plural
+from app.formats import escape, markdown, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 from engine.log import RunLog
 from engine.log.training_queries import EVERY
@@ -127,7 +127,8 @@ def _over_steps(run_id: str, cell: str, changing: bool) -> None:
 
 def _choose_cell(cells: list[str]) -> str:
     """Show the selector of a cell kind and return the selected kind. The first of `cells` is preselected."""
-    chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
+    chosen = st.segmented_control("Cell", cells, default=cells[0], key="run_cell",
+                                  format_func=lambda kind: markdown(theme.cell_title(kind)))
     return chosen or cells[0]
 
 
