@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from engine.errors import first_line
+from engine.run.leftovers import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOGGER = logging.getLogger(__name__)
@@ -119,8 +118,7 @@ class Imports:
             self.outcomes.append(outcome)
 
     def _take(self, item: Item) -> Outcome:
-        folder = Path(tempfile.mkdtemp(prefix="rampart-import-"))
-        try:
+        with scratch_folder("import") as folder:
             for name, read in item.files:
                 (folder / name).write_bytes(read())
             with self._lock:
@@ -134,8 +132,6 @@ class Imports:
                     env=os.environ | {"PYTHONPATH": str(ROOT), "RAMPART_RUNS": str(self.runs)})
             output, errors = self._process.communicate()
             return self._outcome(item, self._process.returncode, output.strip(), errors.strip())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _outcome(self, item: Item, code: int, output: str, errors: str) -> Outcome:
         if code == 0:

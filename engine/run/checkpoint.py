@@ -101,11 +101,11 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not written one yet."
                               ) from None
     except OSError as problem:
-        if problem.errno in (errno.EACCES, errno.EIO):
+        if problem.errno in (errno.EACCES, errno.EIO, errno.EINVAL):  # EINVAL: the zip directory names a place before the file
             raise CheckpointError(f"Checkpoint {path.name} cannot be read ({problem.strerror}).") from None
         raise
     except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,
-            TypeError, AttributeError, NotImplementedError) as problem:
+            TypeError, AttributeError, NotImplementedError, LookupError, ArithmeticError, RecursionError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise CheckpointError(f"Checkpoint {path.name} is corrupt and cannot be read ({reason[:120]}).") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:

@@ -19,6 +19,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import NetworkBuilt
+from engine.run.leftovers import remove_unfinished
 from engine.run.session import Session
 
 
@@ -73,6 +74,8 @@ def prepare(session: Session) -> Prepared:
     splits = splits_of(dataset, config.split_seed, config.images)
     others = map(image_source, config.datasets()[1:])
     second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
+    for written in (session.folder.checkpoint, session.folder.results):
+        remove_unfinished(written)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must record the progress of the run"):

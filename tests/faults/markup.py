@@ -15,12 +15,18 @@ from tests.app.pages import component_data
 MARKUP = ("[x](http://evil.example) ![y](http://evil.example/i.png) <img src=http://evil.example/i.png> "
           "<a href=http://evil.example>z</a> $\\latex$ :material/home: :red[z] **bold** `code`")
 RENDERED = {
-    "a link": r"(?<!\\)\[x\\?\]\(http", "an image": r"!(?<!\\)\[y\\?\]\(http",
-    "HTML": r"(?<!\\)<(img|a) (src|href)=http://evil", "a formula": r"(?<!\\)\$\\latex", "an icon": r":material/home:", "a colour": r":red\[z", "bold": r"(?<!\\)\*\*bold",
-    "a bare link": r"http://evil"}
+    "a link": r"(?<!\\)\[x\\?\]\(http",
+    "an image": r"!(?<!\\)\[y\\?\]\(http",
+    "HTML": r"(?<!\\)<(img|a) (src|href)=http://evil",
+    "a formula": r"(?<!\\)\$\\latex",
+    "an icon": r":material/home:",
+    "a colour": r":red\[z",
+    "bold": r"(?<!\\)\*\*bold",
+    "a bare link": r"http://evil",
+}
 # Fields whose text Streamlit does not read as Markdown: {name of a message or of a field in any message}.
-PLAIN = {"Html", "BidiComponent", "Code", "Text", "value", "raw_values", "raw_value", "url", "href", "query_string", "id", "form_id",
-         "default", "placeholder", "icon", "language", "page", "page_script_hash", "data", "json"}
+PLAIN = {"Html", "BidiComponent", "Code", "Text", "value", "raw_values", "raw_value", "url", "href", "query_string", "id",
+         "form_id", "default", "placeholder", "icon", "language", "page", "page_script_hash", "data", "json"}
 
 
 def markdown_of(message: Message) -> Iterator[tuple[str, str]]:
