@@ -22,6 +22,7 @@ from engine.run.leftovers import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOGGER = logging.getLogger(__name__)
+LONGEST_S = 900.0
 REFUSED = 2  # exit code of `rampart import` if it refuses the file with a message
 
 
@@ -130,7 +131,13 @@ class Imports:
                     [sys.executable, "-P", "-m", "engine", "import", *item.arguments], cwd=folder, text=True, errors="replace",
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     env=os.environ | {"PYTHONPATH": str(ROOT), "RAMPART_RUNS": str(self.runs)})
-            output, errors = self._process.communicate()
+            try:
+                output, errors = self._process.communicate(timeout=LONGEST_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+                return Outcome(item, refusal=f"The import of {item.name} took more than {LONGEST_S / 60:.0f} minutes and was "
+                                             "ended; run the command on this page in a terminal.")
             return self._outcome(item, self._process.returncode, output.strip(), errors.strip())
 
     def _outcome(self, item: Item, code: int, output: str, errors: str) -> Outcome:

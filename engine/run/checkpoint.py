@@ -94,8 +94,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     try:
         # torch does not verify the archive's checksums, so a flipped bit in a tensor would go unnoticed.
         with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+            check_archive(archive)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not written one yet."
@@ -111,6 +110,21 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise CheckpointError(f"Checkpoint {path.name} must be written by Rampart (schema {SCHEMA}) and is not.")
     return state
+
+
+def check_archive(archive: zipfile.ZipFile) -> None:
+    """Check the archive that torch has written, before torch reads it.
+
+    torch compresses nothing. A compressed entry of a few megabytes can stand for many gigabytes, which would fill the memory.
+
+    Raises:
+        zipfile.BadZipFile: an entry is compressed or has another content than when it was written.
+    """
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise zipfile.BadZipFile(f"{entry.filename[:60]} is compressed")
+    if (damaged := archive.testzip()) is not None:
+        raise zipfile.BadZipFile(f"bad checksum of {damaged[:60]}")
 
 
 @contextmanager
