@@ -52,7 +52,8 @@ ARROWS = {
 APP_MAY_IMPORT = {
     "search": ("engine.search.methods.registry", "engine.search.registries"),
     "run": ("engine.run.bulk", "engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.leftovers",
-            "engine.run.lineage", "engine.run.marks", "engine.run.matching", "engine.run.queue", "engine.run.state", "engine.run.trash"),
+            "engine.run.lineage", "engine.run.marks", "engine.run.matching", "engine.run.queue", "engine.run.state",
+            "engine.run.trash"),
     "exchange": ("engine.exchange.forms",),
     "preflight": ("engine.preflight.forecast",),
 }
