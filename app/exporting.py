@@ -9,12 +9,12 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import RunError, first_line
+from engine.run.leftovers import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 700  # characters of an error message
@@ -33,7 +33,7 @@ def exported(root: Path, words: Sequence[str], name: str) -> bytes:
     Raises:
         RunError: the process refused the export or failed. The message is a sentence.
     """
-    with tempfile.TemporaryDirectory(prefix="rampart-export-") as folder:
+    with scratch_folder("export") as folder:
         command = [sys.executable, "-P", "-m", "engine", *words, "--out", name, "--runs", str(root.absolute())]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=LONGEST_S,
@@ -43,8 +43,8 @@ def exported(root: Path, words: Sequence[str], name: str) -> bytes:
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(NOISE)]
             raise RunError(first_line(lines[0] if lines else f"The export ended with code {done.returncode}.", LONGEST))
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        return files[0].read_bytes() if len(files) == 1 and files[0].parent == Path(folder) else zipped(files, Path(folder))
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return files[0].read_bytes() if len(files) == 1 and files[0].parent == folder else zipped(files, folder)
 
 
 def zipped(files: Sequence[Path], folder: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EMPTY = "–"
 NOT_MEASURED = "not measured"
+WORD_JOINER = "\u2060"  # invisible, and no place for a line to break
 
 
 def missing(value: object) -> TypeIs[None]:
@@ -101,6 +103,16 @@ def epsilon(value: float | None) -> str:
 def escape(text: object) -> str:
     """Escape text from a file or a user, so that it is safe inside HTML."""
     return html.escape(str(text), quote=True)
+
+
+def markdown(text: object) -> str:
+    """Escape text from a file, an address or a user, so that Streamlit shows it as it is wherever it reads Markdown.
+
+    A backslash goes before each sign of Markdown and of HTML. An invisible sign goes into names of icons, colours and emojis and
+    into addresses, because Streamlit looks for these in text without regard to backslashes.
+    """
+    plain = re.sub(r"([\\`*_\[\]$<>#~|!&])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r":(?=\w|//)|(?<=\bwww)(?=\.)|@(?=\w)", lambda found: found[0] + WORD_JOINER, plain, flags=re.IGNORECASE)
 
 
 def capitalised(text: str) -> str:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from engine.errors import first_line
+from engine.run.leftovers import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOGGER = logging.getLogger(__name__)
+LONGEST_S = 900.0
 REFUSED = 2  # exit code of `rampart import` if it refuses the file with a message
 
 
@@ -119,8 +119,7 @@ class Imports:
             self.outcomes.append(outcome)
 
     def _take(self, item: Item) -> Outcome:
-        folder = Path(tempfile.mkdtemp(prefix="rampart-import-"))
-        try:
+        with scratch_folder("import") as folder:
             for name, read in item.files:
                 (folder / name).write_bytes(read())
             with self._lock:
@@ -132,10 +131,14 @@ class Imports:
                     [sys.executable, "-P", "-m", "engine", "import", *item.arguments], cwd=folder, text=True, errors="replace",
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     env=os.environ | {"PYTHONPATH": str(ROOT), "RAMPART_RUNS": str(self.runs)})
-            output, errors = self._process.communicate()
+            try:
+                output, errors = self._process.communicate(timeout=LONGEST_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+                return Outcome(item, refusal=f"The import of {item.name} took more than {LONGEST_S / 60:.0f} minutes and was "
+                                             "ended; run the command on this page in a terminal.")
             return self._outcome(item, self._process.returncode, output.strip(), errors.strip())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _outcome(self, item: Item, code: int, output: str, errors: str) -> Outcome:
         if code == 0:

@@ -16,9 +16,8 @@ from functools import cached_property, partial
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.utils import PlotlyJSONEncoder
 
-from app.charts.frame import PlainFigure
+from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
 # A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
@@ -64,12 +63,7 @@ class Value:
     @classmethod
     def of(cls, drawn: go.Figure | PlainFigure | str) -> Value:
         """Return the value of a figure or of a piece of HTML."""
-        if isinstance(drawn, str):
-            text = drawn
-        elif isinstance(drawn, go.Figure):
-            text = str(drawn.to_json())
-        else:
-            text = json.dumps(drawn, cls=PlotlyJSONEncoder, separators=(",", ":"))  # which writes NaN as null
+        text = drawn if isinstance(drawn, str) else figure_json(drawn)
         return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], not isinstance(drawn, str))
 
     @cached_property

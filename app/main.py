@@ -21,6 +21,7 @@ from app.components.connection import connection_notice  # noqa: E402
 from app.components.downloads import handle_downloads  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
+from app.formats import markdown  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 from engine.run.folder import run_ids  # noqa: E402
 from engine.run.trash import trash_of  # noqa: E402
@@ -93,7 +94,7 @@ def notice() -> None:
     """Show a notice below the page if the run log's index has a problem or is in use by another dashboard."""
     log = session.run_log()
     if log.trouble:
-        st.warning(log.trouble)
+        st.warning(markdown(log.trouble))
     elif log.holder:
         st.caption(f"Another dashboard (process {log.holder}) holds the index of these runs, so this one keeps its own in "
                    "memory. Both show the same runs.")

@@ -5,9 +5,12 @@ The style sheet sets the colours of text, grid and hover labels, so that each fi
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.utils import PlotlyJSONEncoder
 
 # A figure as plain data: {"data": traces, "layout": layout}. The charts of an active run are such, because they are drawn at each
 # step, and a `go.Figure` checks every value, which takes several times as long as all the rest.
@@ -16,6 +19,10 @@ PlainFigure = dict[str, Any]
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 MARGIN = {"l": 54, "r": 16, "t": 26, "b": 40}
 AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "automargin": False, "title": {"font": {"size": 12.5}}}
+
+# The beginning of a tag in the JSON of a figure, unless the tag is one of ours. Plotly writes signs such as < as \u003c.
+_FOREIGN_TAG = re.compile(
+    r'(?:<|\\u003c)(?!(?:/|\\u002f)?(?:b|br|extra|sub|span(?: style=(?:\\"|\\u0022)color:#[0-9a-fA-F]{6}(?:\\"|\\u0022))?)(?:>|\\u003e))')
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:
@@ -39,6 +46,16 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
     figure.update_xaxes(AXIS)
     figure.update_yaxes(AXIS)
     return figure
+
+
+def figure_json(figure: go.Figure | PlainFigure) -> str:
+    """Return a figure as JSON. In its texts, tags other than those that our charts use become plain text.
+
+    Plotly would draw a tag `a` in the title of a run as a link. Every figure passes through this function on its way to a page.
+    """
+    text = str(figure.to_json()) if isinstance(figure, go.Figure) else json.dumps(  # which writes NaN as null
+        figure, cls=PlotlyJSONEncoder, separators=(",", ":"))
+    return _FOREIGN_TAG.sub("&lt;", text)
 
 
 def blank(message: str) -> PlainFigure:

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from app import address, session
+from app.formats import markdown
 from engine import requests
 from engine.configuring import recorded, split_seed_of
 from engine.errors import RampartError
@@ -67,7 +68,7 @@ def _launch(example: dict[str, Any], parent: dict[str, Any]) -> None:
         (run,) = requests.submit(session.runs_root(), "attack", settings_under(example), preset=str(example["preset"]),
                                  parent=str(parent["id"]), key=token)
     except RampartError as refusal:
-        st.markdown(f":red[:material/error:] {refusal}")
+        st.markdown(f":red[:material/error:] {markdown(refusal)}")
         return
     del st.session_state["attack_more.token"]
     session.hub().refresh()

@@ -23,7 +23,7 @@ from app.components.compare_tables import difference_text, result_text
 from app.components.form import label_of
 from app.components.live_plot import live_plot
 from app.components.states import section
-from app.formats import capitalised, count, missing, percent, plural
+from app.formats import capitalised, count, markdown, missing, percent, plural
 from app.theme import KIND_TITLES
 from engine.log.training_queries import EVERY
 from engine.report.latency import SINGLE, latencies_of, milliseconds
@@ -80,7 +80,7 @@ def curves(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> None:
     parts = [POINTS[unit]]
     if any(run.kind == "attack" for run in runs):
         parts.append("An attack is shown by the retraining of its network.")
-    st.caption(" ".join(parts))
+    st.caption(markdown(" ".join(parts)))
 
 
 def coordinates(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], differences: Sequence[SettingDifference]) -> None:

@@ -17,6 +17,7 @@ import streamlit as st
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
+from app.formats import markdown
 from engine import requests
 from engine.attack.catalogue import ATTACKS
 from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, setting_of
@@ -294,25 +295,18 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published
     field_widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
     if name in values.problems:
-        st.markdown(f":red[:material/error: {escaped(values.problems[name])}]")
+        st.markdown(f":red[:material/error: {markdown(values.problems[name])}]")
     elif inherited and name not in values.changes:
         st.caption(f"As in the {inherited}")
     elif value != published and name not in ("seed", "split_seed", "device", "threads"):
         moved = name in values.changes and preset[name] != published
         reference = "Published" if setting_of(info).source else "Default"
         own = f" · preset: {value_text(info, preset[name])}" if moved else ""
-        st.caption(f"{reference}: {with_unit(info, published)}{own}")
+        st.caption(f"{reference}: {with_unit(info, published)}{markdown(own)}")
 
 
 def _is_required(info: FieldInfo) -> bool:
     return type(None) not in typing.get_args(info.annotation)
-
-
-def escaped(sentence: str) -> str:
-    """Escape the characters of a sentence that Markdown would read as markup."""
-    for character in "\\`*_[]$<>#~":
-        sentence = sentence.replace(character, "\\" + character)
-    return sentence
 
 
 def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "number", "text"]:

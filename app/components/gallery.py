@@ -11,7 +11,7 @@ import streamlit as st
 from app import address, evaluations
 from app.components.states import section
 from app.drawing.pictures import bytes_of, data_uri, difference
-from app.formats import epsilon, escape, missing, percent, plural
+from app.formats import epsilon, escape, markdown, missing, percent, plural
 from engine.attack.catalogue import ATTACKS, WORST
 from engine.errors import RunLogError
 from engine.report.outcomes import BROKEN, WITHSTANDS, WRONG, attacks_of, of_attack, stage_of
@@ -34,7 +34,7 @@ def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> 
     try:
         samples = evaluations.samples(row.run)
     except RunLogError as error:
-        st.caption(str(error))
+        st.caption(markdown(error))
         return
     attack, entries = filtered(table, outcomes, samples)
     if entries.empty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.components.launch_choice import Choice
-from app.formats import duration
+from app.formats import duration, markdown
 from app.measuring import Task
 from engine.data import fetching
 from engine.data.catalogue import DATASETS, image_source
@@ -38,7 +38,7 @@ def fetch_missing(names: tuple[str, ...]) -> None:
         _progress()
         return
     if held is not None and held[1].problem:
-        st.caption(f":material/error: {held[0]} was not fetched. {held[1].problem}")
+        st.caption(f":material/error: {held[0]} was not fetched. {markdown(held[1].problem)}")
     for data in map(image_source, names):
         if data.sources and absence(data):
             size = sum(source.bytes for source in data.sources)

@@ -17,7 +17,7 @@ from app.components.settings import chain_settings_html, differences_html, diffe
 from app.components.states import problem, section, small_heading
 from app.drawing.cell_graph import drawing, genotype_graphs
 from app.drawing.placement_picture import rule_figure, rules_figures
-from app.formats import count, plural
+from app.formats import count, markdown, plural
 from app.theme import KIND_TITLES
 from engine.architecture.cost import Cost, cost
 from engine.architecture.network import named_network
@@ -66,7 +66,7 @@ def exchange(choice: Choice, forms: Forms) -> None:
     if file is not None:
         right.button("Use it", key="launch.use", on_click=_import, args=(file.getvalue(),))
     if refusal := st.session_state.pop("launch.import_problem", None):
-        right.error(refusal)
+        right.error(markdown(refusal))
 
 
 def _import(content: bytes) -> None:

@@ -14,7 +14,7 @@ from app.components.launch_choice import Choice
 from app.components.launch_grid import configuration_of
 from app.components.launch_steps import steps_of
 from app.components.preflight import Fact
-from app.formats import EMPTY, about, duration, plural, rounded
+from app.formats import EMPTY, about, duration, markdown, plural, rounded
 from app.measuring import Task
 from engine.grid import Grid, Variant, variants_of
 from engine.preflight.forecast import Forecast, Total, forecast, size_text
@@ -165,7 +165,7 @@ def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast
         _progress()
         return
     if task is not None and task.problem:
-        st.caption(f":material/error: {task.problem}")
+        st.caption(f":material/error: {markdown(task.problem)}")
     missing = [chain for chain, one in zip(chains, each, strict=True) if not one.is_complete]
     if choice.source.problem or not missing:
         return

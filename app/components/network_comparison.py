@@ -16,7 +16,7 @@ from app.components.live_plot import live_plot
 from app.components.network_detail import pictures
 from app.components.settings import setting_text
 from app.components.states import section
-from app.formats import escape, missing, plural
+from app.formats import escape, markdown, missing, plural
 from app.theme import KIND_TITLES
 from engine.attack.catalogue import WORST
 from engine.attack.protocol import NORM_TITLES
@@ -53,7 +53,7 @@ def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
     try:
         result = evaluations.comparison(table, column)
     except RunLogError as error:
-        st.caption(f"The networks cannot be compared: {error}")
+        st.caption(f"The networks cannot be compared: {markdown(error)}")
         return
     labels = {row.label for row in rows}
     shown = [one for one in result.comparisons if {one.first, one.second} <= labels]
@@ -77,7 +77,7 @@ def settings(rows: Sequence[NetworkRow]) -> None:
     lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items()
                if (labels := recipes.without(rows, kind))]
     if not differences:
-        st.caption(" ".join(["No recorded setting differs.", *lacking]))
+        st.caption(markdown(" ".join(["No recorded setting differs.", *lacking])))
         return
     columns: list[StaticColumn[recipes.Difference]] = [StaticColumn("Setting", lambda one: label_of(one.name), names_row=True)]
     columns += [StaticColumn(row.label, partial(_value, number), data=partial(_data, number, row.label))

@@ -15,7 +15,7 @@ from app.components.named_network import named_network_html
 from app.components.protocol import recorded_fields_html
 from app.components.states import RUN_PAGE, page_link, section
 from app.drawing.cell_graph import genotype_graphs
-from app.formats import escape, moment, plural, with_interval
+from app.formats import escape, markdown, moment, plural, with_interval
 from engine.attack.catalogue import WORST
 from engine.attack.statistics import accuracy_words
 from engine.report.robustness import NetworkRow
@@ -105,7 +105,7 @@ def checks(row: NetworkRow) -> None:
     """Show the findings of the reliability checks of a network's attack run, most serious first."""
     found = session.run_log().checks(row.run)
     if found.empty:
-        st.caption(" ".join(row.badge.reasons) or "No check was recorded.")
+        st.caption(markdown(" ".join(row.badge.reasons)) or "No check was recorded.")
         return
     found = found.sort_values("finding", key=lambda column: column.map(list(FINDINGS).index), kind="stable")
     columns: list[StaticColumn[dict[str, str]]] = [

@@ -13,6 +13,7 @@ from app.charts.outcomes import classes_figure, confusion_figure, upset_figure, 
 from app.components.gallery import gallery
 from app.components.live_plot import live_plot
 from app.components.states import section
+from app.formats import markdown
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.errors import RunLogError
 from engine.report.outcomes import attacks_of, by_class, confusion, falls, has_predictions
@@ -27,7 +28,7 @@ def images(row: NetworkRow, table: RobustnessTable) -> None:
     try:
         outcomes = evaluations.outcomes(row.run)
     except RunLogError as error:
-        st.caption(str(error) if row.complete else "No outcome per image is recorded yet.")
+        st.caption(markdown(error) if row.complete else "No outcome per image is recorded yet.")
         return
     if outcomes.empty or not attacks_of(outcomes):
         return

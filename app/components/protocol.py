@@ -14,7 +14,7 @@ import streamlit as st
 
 from app import address
 from app.components.html_table import StaticColumn, html_table
-from app.formats import dataset_title, escape, plural
+from app.formats import dataset_title, escape, markdown, plural
 from engine.attack.catalogue import ATTACKS
 from engine.report.robustness import RobustnessTable
 
@@ -37,7 +37,8 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
     by_hash = {table.protocol: table for table in (default, *tables)}
     asked = st.query_params.get("protocol", "")
     if asked and asked not in by_hash:
-        st.caption(f"No network was attacked under the protocol {asked[:20]} of the address. Another protocol is shown.")
+        st.caption(f"No network was attacked under the protocol {markdown(asked[:20])} of the address. Another protocol is "
+                   "shown.")
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     options = {short: " · ".join((dataset_title(table.dataset) or "Unknown dataset", table.title,
                                   plural(len(table.rows), "network"))) for short, table in by_hash.items()}

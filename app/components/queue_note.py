@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import session
 from app.components.live import live_panel
-from app.formats import escape, plural
+from app.formats import escape, markdown, plural
 from engine import queueing
 from engine.errors import RampartError
 from engine.run.queue import PAUSING, Queue
@@ -54,7 +54,7 @@ def paused_note() -> None:
     try:
         decisions = queueing.decisions_of(session.runs_root())
     except RampartError as trouble:  # a damaged file must not hide the page; the Queue page tells what to do
-        st.caption(str(trouble))
+        st.caption(markdown(trouble))
         return
     if decisions.is_paused:
         st.html(pause_html(decisions, int((session.run_log().runs()["status"] == "queued").sum()), link=True))

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.formats import with_interval
+from app.formats import markdown, with_interval
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import DERIVED, Genotype
 from engine.architecture.network import FORMS, OFFERED, named_network, network_name
@@ -122,7 +122,7 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
     parent = st.selectbox(label, ids, index=index, format_func=lambda name: f"{titles[name]} · {name}",
                           key=f"{key}.parent.{kind}.{wanted}", placeholder="Choose a search")
     if wanted and wanted not in ids:
-        st.caption(f"{wanted} has not finished yet.")
+        st.caption(f"{markdown(wanted)} has not finished yet.")
     if parent is None:
         return Source(problem="Choose the search that found the genotype.")
     return Source(parent=parent, genotype=_genotype_of(parent))
@@ -194,7 +194,7 @@ def _named() -> Source:
     try:
         network = named_network(name)
     except ConfigError as refusal:
-        st.markdown(f":red[:material/error:] {refusal}")
+        st.markdown(f":red[:material/error:] {markdown(refusal)}")
         return Source(problem=str(refusal))
     st.caption(f"{network.source}. A baseline for derived networks, without cells, auxiliary head or drop path.")
     return Source(changes={"network": network.name}, network=network.name)
@@ -209,6 +209,6 @@ def _pasted(key: str) -> Source:
     try:
         genotype = Genotype.from_json(text)
     except GenotypeError as refusal:
-        st.markdown(f":red[:material/error:] {refusal}")
+        st.markdown(f":red[:material/error:] {markdown(refusal)}")
         return Source(problem=str(refusal))
     return Source(changes={"genotype": genotype.to_json()}, genotype=genotype)

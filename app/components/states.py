@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.formats import escape
+from app.formats import escape, markdown
 
 LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
@@ -63,9 +63,9 @@ def page_link(page: str, label: str, **query: str) -> None:
     If Streamlit does not know the page, show only the text of the link. This happens in tests that run a single page.
     """
     try:
-        st.page_link(page, label=label, query_params=query or None)
+        st.page_link(page, label=markdown(label), query_params=query or None)
     except (KeyError, st.errors.StreamlitAPIException):
-        st.caption(label)
+        st.caption(markdown(label))
 
 
 def first_run() -> None:

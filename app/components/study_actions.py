@@ -12,7 +12,7 @@ from app.components.run_actions import Action, answer
 from app.components.states import STUDIES_PAGE, problem
 from app.components.study_example import NOTICE, removal
 from app.components.study_questions import STARTED
-from app.formats import plural
+from app.formats import markdown, plural
 from app.studies import ACTIVE
 from engine.errors import RampartError
 from engine.study import actions
@@ -61,7 +61,7 @@ def buttons(overview: Overview) -> None:
     if refusal:
         problem(refusal, link=None)
     elif done:
-        st.caption(done)
+        st.caption(markdown(done))
 
 
 def _launching(overview: Overview) -> None:

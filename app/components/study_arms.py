@@ -11,11 +11,11 @@ import streamlit as st
 
 from app import session
 from app.components import study_text
-from app.components.form import escaped, field_widget, held_value
+from app.components.form import field_widget, held_value
 from app.components.method_choice import in_order
 from app.components.study_changes import Part, Wrong, change_list, picker, take
 from app.components.study_draft import BLANK, SOURCE_SETTINGS, SOURCES, own, source_of, with_arm, with_change, without_arm
-from app.formats import plural
+from app.formats import markdown, plural
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import Genotype
 from engine.architecture.network import FORMS, OFFERED, named_network
@@ -59,7 +59,7 @@ def _card(study: Study, index: int, arm: Arm, wrong: Wrong) -> None:
     shown = {(kind, name) for kind in arm.kinds for name in values[kind]}
     for place, sentence in wrong.items():
         if place not in shown:
-            st.markdown(f":red[:material/error: {escaped(sentence)}]")
+            st.markdown(f":red[:material/error: {markdown(sentence)}]")
 
 
 def _head(study: Study, index: int, arm: Arm) -> None:
@@ -115,7 +115,7 @@ def _genotype(study: Study, index: int, arm: Arm) -> None:
     st.text_area("Genotype as JSON", key=key, height=120, on_change=_choose, args=(index, key, with_genotype),
                  help="Choose a run to fill this field, or paste a genotype. The Run page exports every genotype in this form.")
     if sentence := st.session_state.pop(f"{NO_GENOTYPE}.{index}", ""):
-        st.markdown(f":red[:material/error: {escaped(sentence)}]")
+        st.markdown(f":red[:material/error: {markdown(sentence)}]")
 
 
 def _transplant(study: Study, index: int, arm: Arm) -> None:

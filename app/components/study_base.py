@@ -14,11 +14,11 @@ import streamlit as st
 
 from app import session
 from app.components import study_text
-from app.components.form import escaped
 from app.components.method_choice import in_order
 from app.components.study_changes import Part, change_list, picker
 from app.components.study_draft import SOURCE_SETTINGS, fields_of, shared
 from app.components.study_outlook import dataset_titles
+from app.formats import markdown
 from engine.config import PRESETS
 from engine.config.run import KINDS
 from engine.configuring import recorded
@@ -48,7 +48,7 @@ def base_controls(study: Study) -> None:
     with right:
         _run()
     if sentence := st.session_state.pop(TAKEN, ""):
-        st.markdown(f":red[:material/error: {escaped(sentence)}]")
+        st.markdown(f":red[:material/error: {markdown(sentence)}]")
     if len(study.arms) > 1:
         part, values = Part("all", tuple(range(len(study.arms))), KINDS[:2]), {kind: shared(study, kind) for kind in KINDS[:2]}
         change_list(study, part, values, {})

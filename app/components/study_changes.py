@@ -10,9 +10,9 @@ from typing import Any
 import streamlit as st
 
 from app.components import study_text
-from app.components.form import escaped, field_widget, fits_widget, held_value, label_of, with_unit
+from app.components.form import field_widget, fits_widget, held_value, label_of, with_unit
 from app.components.study_draft import fields_of, with_change, without_change
-from app.formats import dataset_title
+from app.formats import dataset_title, markdown
 from app.theme import KIND_TITLES
 from engine.architecture.genotype import DERIVED
 from engine.config import network_values
@@ -74,11 +74,11 @@ def _row(study: Study, part: Part, kind: str, name: str, value: Any, wrong: str)
         st.button("", key=study_text.key(part.name, kind, name, "remove"), icon=":material/close:", type="tertiary",
                   help=f"Take {label_of(name)} from the preset again", on_click=remove, args=(part, kind, name))
     if wrong:
-        st.markdown(f":red[:material/error: {escaped(wrong)}]")
+        st.markdown(f":red[:material/error: {markdown(wrong)}]")
     elif arm is not None:
         usual, info = usual_value(study, arm, kind, name), fields_of(arm, kind)[name]
         value_now = dataset_title(usual) if name == "dataset" else with_unit(info, usual)
-        st.caption(f"{KIND_TITLES[kind]} · preset: {value_now}")
+        st.caption(f"{KIND_TITLES[kind]} · preset: {markdown(value_now)}")
 
 
 def _widget(study: Study, arm: Arm | None, part: Part, kind: str, name: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from app.components.study_draft import change_words, fields_of, own, problems, r
 from app.components.study_form import form
 from app.components.study_outlook import absences, facts_html, launch_button
 from app.components.study_text import FILE_PROBLEM, FILLED, TEXT, keep, open_file, start, text
-from app.formats import escape
+from app.formats import escape, markdown
 from engine import requests
 from engine.config.run import KINDS
 from engine.errors import RampartError
@@ -63,7 +63,7 @@ def check(content: str) -> None:
     st.html(arms_html(study))
     st.html(f'<p class="rp-note">{escape(declared_words(study))}</p>')
     for reason in reasons:
-        st.caption(f":material/block: {reason}")
+        st.caption(f":material/block: {markdown(reason)}")
     with st.container(horizontal=True):
         launch_button(study, key="studies.launch", reasons=reasons, is_main=True)
         st.download_button("Download", content, "study.yaml", "application/yaml", icon=":material/download:", on_click="ignore",

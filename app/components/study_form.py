@@ -10,12 +10,13 @@ from typing import Any
 import streamlit as st
 
 from app.components import study_draft, study_text
-from app.components.form import escaped, title_of
+from app.components.form import title_of
 from app.components.states import problem, small_heading
 from app.components.study_arms import arm_cards
 from app.components.study_base import base_controls, set_entry
 from app.components.study_changes import Part, change_list, picker
 from app.components.study_draft import BLANK, own, problems, shared, usual_contrasts
+from app.formats import markdown
 from engine import requests
 from engine.attack.catalogue import NATURAL, WORST
 from engine.config import AttackConfig
@@ -51,7 +52,7 @@ def form() -> None:
     small_heading("Comparison", 3)
     comparison(study)
     if words := kept_words(study):
-        st.caption(f":material/info: {escaped(words)}")
+        st.caption(f":material/info: {markdown(words)}")
 
 
 def set_question(key: str) -> None:
@@ -67,7 +68,7 @@ def attack(study: Study, wrong: Sequence[dict[tuple[str, str], str]]) -> None:
     change_list(study, part, values, {place: sentence for one in wrong for place, sentence in one.items()})
     picker(study, part, values, "Change a setting of the attack")
     if differing := [arm.name for arm in study.arms if own(study, arm, "attack")]:
-        st.caption(f":material/info: {escaped(listed(differing))} change settings of the attack on their own. A change here "
+        st.caption(f":material/info: {markdown(listed(differing))} change settings of the attack on their own. A change here "
                    "applies to all arms.")
 
 
@@ -106,7 +107,7 @@ def _named_seeds(study: Study) -> None:
     st.text_input("Search seeds", key=key, on_change=set_seeds, args=(key,),
                   help="Seeds separated by commas, for example 0, 20, 21.")
     if sentence := st.session_state.pop(SEED_PROBLEM, ""):
-        st.markdown(f":red[:material/error: {escaped(sentence)}]")
+        st.markdown(f":red[:material/error: {markdown(sentence)}]")
 
 
 def set_seeds(key: str) -> None:
@@ -195,8 +196,9 @@ def contrasts(study: Study) -> None:
                         "is compared with the reference arm or, if there is none, with the first arm.")
     if set(map(frozenset, study.contrasts)) != set(map(frozenset, usual_contrasts(study))) and len(names) > 1:
         base = study.reference or names[0]
-        st.button(f"Compare every arm with {base}", key=study_text.key("usual"), type="tertiary", icon=":material/restart_alt:",
-                  on_click=study_text.change, args=(lambda one: replace(one, contrasts=usual_contrasts(one)),))
+        st.button(f"Compare every arm with {markdown(base)}", key=study_text.key("usual"), type="tertiary",
+                  icon=":material/restart_alt:", on_click=study_text.change,
+                  args=(lambda one: replace(one, contrasts=usual_contrasts(one)),))
 
 
 def set_contrasts(key: str, options: dict[str, tuple[str, str]]) -> None:

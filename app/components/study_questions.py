@@ -9,7 +9,7 @@ import streamlit as st
 from app import address, session
 from app.components.states import problem, small_heading
 from app.components.study_outlook import absences, dataset_titles, facts_html, launch_button
-from app.formats import capitalised, dataset_title, escape
+from app.formats import capitalised, dataset_title, escape, markdown
 from engine.command import line_of
 from engine.errors import RampartError
 from engine.study.answer import listed
@@ -62,7 +62,7 @@ def card(recipe: Recipe, size: str, dataset: str) -> None:
         st.button("Edit a copy", key=f"studies.edit.{recipe.name}", icon=":material/edit:", on_click=edit,
                   args=(recipe.name, size, dataset), help="Change a copy of this study and launch your own.")
     if reasons:
-        st.caption(f":material/block: {' '.join(reasons)}")
+        st.caption(f":material/block: {markdown(' '.join(reasons))}")
 
 
 def edit(recipe: str, size: str, dataset: str) -> None:

@@ -11,7 +11,7 @@ from app.charts.data import transfer_frame
 from app.charts.transfers import MOST_NETWORKS, transfer_figure, transfer_height
 from app.components.live_plot import live_plot
 from app.components.states import section
-from app.formats import plural
+from app.formats import markdown, plural
 from engine.attack.catalogue import ATTACKS, MI_FGSM
 from engine.command import NAME
 from engine.report.robustness import RobustnessTable
@@ -42,7 +42,7 @@ def transfers(chosen: RobustnessTable) -> None:
     live_plot(transfer_figure(one), key=f"robustness_transfer_{one.id}", height=transfer_height(len(one.networks)),
               label="Accuracy of each network on adversarial images made on each network, with 95 % intervals",
               file=f"transfer-{one.attack}-{one.id}", data=partial(transfer_frame, one))
-    st.caption(caption(one))
+    st.caption(markdown(caption(one)))
 
 
 def title_of(transfer_map: TransferMap) -> str:

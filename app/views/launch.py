@@ -25,6 +25,7 @@ from app.components.launch_origin import origin
 from app.components.launch_steps import folds, forms_of, reasons_of
 from app.components.queue_note import paused_note
 from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem, small_heading
+from app.formats import markdown
 from app.launching import Draft
 from engine import requests
 from engine.config.run import KINDS
@@ -81,7 +82,7 @@ def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[
     clicked = st.button(launch_label(repetition.grid, len(choice.kinds)), type="primary", icon=":material/rocket_launch:",
                         key="launch.go", disabled=bool(reasons), width="stretch", on_click=start_supervisor)
     if words := ", ".join(filter(None, (size_words(choice, repetition.grid), time_words(expected)))):
-        st.caption(words)
+        st.caption(markdown(words))
     fetch_missing(read)
     if reasons:
         st.markdown(":red[:material/block: Before you can launch:]")

@@ -16,7 +16,7 @@ from app.components.queue_note import pause_html
 from app.components.run_actions import Action, answer, perform
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, problem, section
 from app.components.table import NO_SORT, UNSORTED, CellText, Column, Row, table
-from app.formats import EMPTY, about, escape, missing, percent, plural
+from app.formats import EMPTY, about, escape, markdown, missing, percent, plural
 from engine import queueing, requests
 from engine.errors import RampartError
 from engine.queueing import Entry, View
@@ -216,7 +216,7 @@ def _answer(about: str) -> None:
     if refusal:
         problem(refusal, link=None)
     elif done:
-        st.caption(done)
+        st.caption(markdown(done))
 
 
 heading("Queue", "Runs start in this order, even while this page is closed.")

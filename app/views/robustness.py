@@ -36,7 +36,7 @@ from app.components.robustness_table import about_of, columns_of, rows_of
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, section
 from app.components.table import UNSORTED, orders_of, table
 from app.components.transfers import transfers
-from app.formats import coarse, dataset_title, escape, missing, moment, percent, plural, unequal_sizes
+from app.formats import coarse, dataset_title, escape, markdown, missing, moment, percent, plural, unequal_sizes
 from engine.errors import RunLogError
 from engine.report.robustness import NetworkRow, RobustnessTable, evaluations_of
 
@@ -182,7 +182,7 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
     try:
         letters = evaluations.letters(chosen)
     except RunLogError as error:
-        st.caption(f"The networks cannot be compared: {error}")
+        st.caption(f"The networks cannot be compared: {markdown(error)}")
         return {}
     if max(map(len, letters.values()), default=0) > MOST_LETTERS:
         st.caption("There are too many networks for letters. Tick networks to test them in pairs.")

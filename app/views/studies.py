@@ -19,7 +19,7 @@ from app.components.study_editor import editor
 from app.components.study_example import NOTICE, offer, removal
 from app.components.study_questions import questions
 from app.components.table import age_text
-from app.formats import EMPTY, dataset_title, escape, plural, rounded
+from app.formats import EMPTY, dataset_title, escape, markdown, plural, rounded
 from app.studies import ACTIVE
 from engine.study.overview import Overview
 
@@ -83,7 +83,7 @@ def launched_words(created: float) -> str:
 
 heading("Studies", "A study compares arms over several seeds and answers one question, with its statistics.")
 if notice := st.session_state.pop(NOTICE, ""):
-    st.success(notice, icon=":material/check:")
+    st.success(markdown(notice), icon=":material/check:")
 studies()
 section("New study")
 if address.segmented("New study", NEW, name="new", key="studies.new", label_visibility="collapsed") == "own":

@@ -88,7 +88,7 @@ class Pictures:
         """
         try:
             if self._archive is None:
-                return (self.place / name).read_bytes()
+                return _bytes_of(self.place / name)
             info = self._members[name]
             if info.file_size > LARGEST_MEMBER:
                 raise DataError(f"{name} in {self.place} must have at most {LARGEST_MEMBER} bytes, got {info.file_size}; "
@@ -119,7 +119,14 @@ def opened(place: Path) -> Iterator[Pictures]:
 
 
 def _of_folder(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+    return {name: _bytes_of(place / name) for name in names if (place / name).is_file()}
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Return the content of a file, unless it claims to be too large, as a sparse file can."""
+    if (size := path.stat().st_size) > LARGEST_MEMBER:
+        raise DataError(f"{path} must have at most {LARGEST_MEMBER} bytes, got {size}; restore it.")
+    return path.read_bytes()
 
 
 def _of_tar(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:

@@ -17,11 +17,15 @@ from engine.architecture.genotype import EDGES, NONE, PRIMITIVES, Genotype, deri
 from engine.errors import CheckpointError, ConfigError, first_line
 from engine.exchange.forms import CURVES
 from engine.exchange.imported import Origin, check_dataset, new_run, origin_of, write_result
+from engine.exchange.limits import bounded_memory
 from engine.exchange.reading import unreadable
 from engine.run.event_kinds import Alert, Alpha, DerivedGenotype, Finished, Progress
 
 COLUMNS = (NONE, *PRIMITIVES)
 _ROUNDING = 1e-3  # largest accepted deviation of a row's sum from 1, because the files hold single-precision numbers
+
+
+LARGEST_CURVES = 64 * 2**20  # bytes; a search of 10,000 epochs has 9 MiB
 
 
 def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
@@ -90,7 +94,8 @@ def read_weights(path: Path) -> np.ndarray:
     """
     try:
         # Memory mapping protects against a header that announces more data than the file contains, as it allocates no memory.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with bounded_memory(path, LARGEST_CURVES):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
         raise unreadable(path, problem) from None
     except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, zipfile.BadZipFile) as problem:

@@ -25,6 +25,7 @@ from engine.errors import ConfigError, GenotypeError, shortened
 from engine.registry import unknown_name
 
 LARGEST_TEXT = 64 * 2**20  # bytes
+MOST_EPOCHS = 10_000  # the most that the settings of our own searches allow
 _LONGEST_CALL = 20_000  # in characters; a genotype with three cells of four nodes has about 1,000
 _EPOCH = re.compile(r"\bepoch[\s:=]+(\d{1,6})\b", re.IGNORECASE)
 _TRAINED = re.compile(r"\btrain_acc\b", re.IGNORECASE)  # printed when the training of an epoch ends
@@ -133,6 +134,9 @@ def epochs_in(text: str) -> list[Reading]:
     if not lines:
         raise GenotypeError("A search's log must have lines such as 'genotype = Genotype(normal=[...], ...)', got none; is it "
                             "the log of a search? A retraining's log has no genotype: import its checkpoint.")
+    if len(lines) > MOST_EPOCHS:
+        raise GenotypeError(f"A log must have at most {MOST_EPOCHS:,} epochs, got {len(lines):,}; import only the last part "
+                            "of it.")
     readings: dict[int, Reading] = {}
     for place, (number, told, call) in enumerate(lines):
         epochs = place if told is None else told

@@ -25,8 +25,9 @@ from engine.architecture.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reduct
 from engine.configuring import build
 from engine.data.catalogue import DATASETS
 from engine.data.dataset import Dataset
-from engine.errors import CheckpointError, first_line
+from engine.errors import CheckpointError, first_line, shortened
 from engine.exchange.imported import Origin, new_run
+from engine.exchange.limits import bounded_memory
 from engine.exchange.reading import unreadable
 from engine.files import atomic_write_json
 from engine.run import admission, checkpoint
@@ -42,7 +43,7 @@ _OVERLAP = ("The file does not record which images this network was trained on, 
 _PICKLES = 4  # in a file of torch before 1.6: magic number, version, byte order, content
 # Exceptions that reading a damaged or foreign file can raise.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError,
-            ValueError, TypeError, AttributeError, AssertionError, OverflowError, ImportError)
+            ValueError, TypeError, AttributeError, AssertionError, OverflowError, ImportError, MemoryError)
 
 
 def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, placement: str = "",
@@ -107,6 +108,10 @@ def network_tensors(path: Path) -> dict[str, Tensor]:
             state = state[name]
             break
     tensors = {name: value for name, value in tensors_of(state, ALPHAS).items() if not name.startswith(AUXILIARY)}
+    # A tensor can claim many more entries than the file holds, by repeating one of them.
+    if large := [name for name, one in tensors.items() if one.numel() * one.element_size() > one.untyped_storage().nbytes()]:
+        raise CheckpointError(f"The tensors of {path.name} must hold all their entries, got a repeated one for "
+                              f"{shortened(large[0])}; save model.state_dict() instead.")
     if not tensors:
         raise CheckpointError(f"{path.name} must hold a network's tensors, got none; give a file written by "
                               "torch.save(model.state_dict(), ...).")
@@ -117,9 +122,8 @@ def _loaded(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(path):  # torch writes checksums but does not verify them
             with zipfile.ZipFile(path) as archive:
-                if (damaged := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        with warnings.catch_warnings():
+                checkpoint.check_archive(archive)
+        with bounded_memory(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on foreign formats would mix with our message on stderr
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:

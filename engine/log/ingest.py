@@ -27,6 +27,7 @@ from engine.run.marks import MARKS, readable_marks
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES, TAIL_BYTES = 256, 256
+LONGEST_LINE = 64 << 20  # bytes
 
 
 @dataclass
@@ -355,6 +356,7 @@ def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, byt
     """Yield a file's complete lines from byte `offset` on, as pairs (offset of the first line, bytes of one or more lines).
 
     An incomplete last line is left for a later call. The file is read `chunk_bytes` at a time, or more if one line is longer.
+    Reading ends before a line of more than `LONGEST_LINE` bytes.
     """
     with open_to_read(path) as file:
         size = chunk_bytes
@@ -366,7 +368,9 @@ def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, byt
                 yield offset, data[:end]
                 offset, size = offset + end, chunk_bytes
             elif len(data) == size:
-                size *= 2
+                if size >= LONGEST_LINE:  # nothing of ours writes such a line, and a sparse file would fill the memory
+                    return
+                size = min(2 * size, LONGEST_LINE)
             else:
                 return
 

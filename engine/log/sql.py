@@ -24,6 +24,7 @@ import pyarrow as pa
 from engine.errors import RunLogError
 from engine.log.index import Index
 from engine.log.schema import TABLES
+from engine.run.leftovers import remove_folders, scratch_prefix
 
 ROWS, SECONDS, MEGABYTES = 10_000, 10.0, 512
 LONGEST = 8000  # characters of a query, so that an address can hold it
@@ -58,7 +59,9 @@ class Console:
     def __init__(self, log: Index) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._folder = tempfile.TemporaryDirectory(prefix="rampart-sql-")  # deleted with the console, at the latest at exit
+        remove_folders(Path(tempfile.gettempdir()))
+        # deleted with the console, at the latest at exit
+        self._folder = tempfile.TemporaryDirectory(prefix=scratch_prefix("sql"))
         self._changes = -1
 
     def ask(self, sql: str, *, rows: int = ROWS, seconds: float = SECONDS, megabytes: int = MEGABYTES) -> Answer:

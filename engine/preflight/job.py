@@ -13,7 +13,6 @@ import json
 import math
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +38,7 @@ from engine.run import device, environment
 from engine.run.event import Event
 from engine.run.event_kinds import Metric
 from engine.run.folder import RunFolder
+from engine.run.leftovers import scratch_folder
 from engine.run.lineage import trained_network
 from engine.run.loop_retrain import RetrainLoop
 from engine.run.loop_search import SearchLoop
@@ -170,8 +170,8 @@ def _measured(shape: Shape, size: int, thorough: bool,
             against the whole attack, False against one of its steps.
         early: function that is called with a result after the first step of a training.
     """
-    with tempfile.TemporaryDirectory(prefix="rampart-preflight-") as place:
-        folder = RunFolder(Path(place), RUN)
+    with scratch_folder("preflight") as place:
+        folder = RunFolder(place, RUN)
         for path in (folder.results, folder.control, folder.checkpoint):
             path.mkdir(parents=True, exist_ok=True)
         # On a busy machine, threads that wait for each other take many times as long. `Clock` divides the time among them.

@@ -127,23 +127,37 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     try:
         # torch does not verify the archive's checksums, so a flipped bit in a tensor would go unnoticed.
         with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+            check_archive(archive)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not written one yet."
                               ) from None
     except OSError as problem:
-        if problem.errno in (errno.EACCES, errno.EIO, errno.EINVAL):
+        if problem.errno in (errno.EACCES, errno.EIO, errno.EINVAL):  # EINVAL: the zip directory names a place before the file
             raise CheckpointError(f"Checkpoint {path.name} cannot be read ({problem.strerror}).") from None
         raise
     except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,
-            TypeError, AttributeError, NotImplementedError) as problem:
+            TypeError, AttributeError, NotImplementedError, LookupError, ArithmeticError, RecursionError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise CheckpointError(f"Checkpoint {path.name} is corrupt and cannot be read ({reason[:120]}).") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise CheckpointError(f"Checkpoint {path.name} must be written by Rampart (schema {SCHEMA}) and is not.")
     return state
+
+
+def check_archive(archive: zipfile.ZipFile) -> None:
+    """Check the archive that torch has written, before torch reads it.
+
+    torch compresses nothing. A compressed entry of a few megabytes can stand for many gigabytes, which would fill the memory.
+
+    Raises:
+        zipfile.BadZipFile: an entry is compressed or has another content than when it was written.
+    """
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise zipfile.BadZipFile(f"{entry.filename[:60]} is compressed")
+    if (damaged := archive.testzip()) is not None:
+        raise zipfile.BadZipFile(f"bad checksum of {damaged[:60]}")
 
 
 @contextmanager

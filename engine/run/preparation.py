@@ -21,6 +21,7 @@ from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import NetworkBuilt
 from engine.run.events import has_lines_until
+from engine.run.leftovers import remove_unfinished
 from engine.run.session import Session
 
 
@@ -76,6 +77,8 @@ def prepare(session: Session) -> Prepared:
     splits = splits_of(dataset, config.split_seed, config.images)
     others = map(image_source, config.datasets()[1:])
     second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
+    for written in (session.folder.checkpoint, session.folder.results):
+        remove_unfinished(written)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(
         session.folder.checkpoint, has_events=partial(has_lines_until, session.folder.events))
     if state is not None:
