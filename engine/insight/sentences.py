@@ -9,7 +9,7 @@ import numpy as np
 from engine.errors import RunLogError
 from engine.insight import objectives
 from engine.insight.alerts import alerts_of, collapse_text
-from engine.insight.alphas import River, rivers
+from engine.insight.alphas import River, river, rivers
 from engine.insight.collapse import ALMOST_EVEN, last_healthy_epoch, radar
 from engine.insight.genotype import Moment, moments
 from engine.insight.overview import overview
@@ -87,7 +87,7 @@ def cell(log: RunLog, run: str, kind: str) -> str:
     found = [moment for moment in moments(log, run) if kind in moment.genotype.kinds]
     if not found:
         return ""
-    course = rivers(log, run).get(kind)
+    course = river(log, run, kind)
     return "; ".join([_stability(found[-1], kind), _dominant(found[-1], kind), *_trend(course)]) + "."
 
 

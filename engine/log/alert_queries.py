@@ -41,7 +41,7 @@ class AlertQueries(Index):
 
     def active_since(self, t: float) -> dict[str, float]:
         """Return {run id: Unix time of its latest event} of all runs whose latest event is not older than the Unix time `t`."""
-        return {run: last for run, last in self._rows(
+        return {str(run): float(last) for run, last in self._rows(
             "select run, last_t from folder join ingest using (number) where last_t >= $t order by last_t desc", t=t)}
 
     def written_alerts(self, runs: Collection[str]) -> pd.DataFrame:
