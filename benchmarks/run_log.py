@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import pages
 from benchmarks.large_folder import POINTS_PER_LINE, write_runs
+from engine.insight import alerts, alphas, collapse
 from engine.log import RunLog
 from tests import sample_runs
 
@@ -66,6 +67,7 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
         log.ingest(long)
 
     times["one step written and ingested, one run"] = median_ms(one_step)
+    bell = alerts.Bell(log)
     questions: dict[str, Callable[[], object]] = {
         "runs": log.runs, "run": lambda: log.run(long), "events_revision of all": log.events_revision,
         "events_revision of one": lambda: log.events_revision(long), "curves": lambda: log.curves(long),
@@ -75,6 +77,11 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
         "alpha_lines": lambda: log.alpha_lines(long, "robust"), "genotypes": lambda: log.genotypes(long),
         "chain": lambda: log.chain(long), "evaluations": log.evaluations, "search_times": log.search_times,
         "pareto_epochs": log.pareto_epochs, "test_openings": log.test_openings,
+        "objective_epochs": lambda: log.objective_epochs(long),
+        "alphas of one cell kind by epoch": lambda: alphas.river(log, long, "robust"),
+        "alphas of all cell kinds by step": lambda: alphas.rivers(log, long, by_epoch=False),
+        "signs of a collapse": lambda: collapse.radar(log, long), "alerts": lambda: alerts.alerts_of(log),
+        "alerts again": bell.alerts,
     }
     times |= {name: median_ms(question) for name, question in questions.items()}
     log.close()

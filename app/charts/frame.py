@@ -22,7 +22,8 @@ AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "auto
 
 # The beginning of a tag in the JSON of a figure, unless the tag is one of ours. Plotly writes signs such as < as \u003c.
 _FOREIGN_TAG = re.compile(
-    r'(?:<|\\u003c)(?!(?:/|\\u002f)?(?:b|br|extra|sub|span(?: style=(?:\\"|\\u0022)color:#[0-9a-fA-F]{6}(?:\\"|\\u0022))?)(?:>|\\u003e))')
+    r'(?:<|\\u003c)(?!(?:/|\\u002f)?'
+    r'(?:b|br|extra|sub|span(?: style=(?:\\"|\\u0022)color:#[0-9a-fA-F]{6}(?:\\"|\\u0022))?)(?:>|\\u003e))')
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:

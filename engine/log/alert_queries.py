@@ -41,8 +41,8 @@ class AlertQueries(Index):
 
     def active_since(self, t: float) -> dict[str, float]:
         """Return {run id: Unix time of its latest event} of all runs whose latest event is not older than the Unix time `t`."""
-        return dict(self._rows(
-            "select run, last_t from folder join ingest using (number) where last_t >= $t order by last_t desc", t=t))
+        return {str(run): float(last) for run, last in self._rows(
+            "select run, last_t from folder join ingest using (number) where last_t >= $t order by last_t desc", t=t)}
 
     def written_alerts(self, runs: Collection[str]) -> pd.DataFrame:
         """Return the warnings and errors that workers have written, oldest first, with the columns in `WRITTEN`."""

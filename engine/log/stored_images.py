@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -11,12 +12,14 @@ from engine.errors import RunLogError
 from engine.files import open_to_read
 
 
-def read_images(path: Path) -> tuple[tuple[int, ...], list[tuple[int, str, bytes]]]:
-    """Read results/samples.parquet of an attack run.
+def read_images(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Read results/samples.parquet of a run.
 
     Returns:
-        shape: (channels, height, width) of every image.
-        rows: (position of the image in the dataset, attack, pixels as float32 in little-endian order).
+        about: what the file says of all images: "shape" is their "channels,height,width". A search or retraining adds
+            "title" (the attack) and "step" (number of steps that the network had completed).
+        rows: {column: value} per image: image (its position in the dataset), label, attack, pixels (float32 in little-endian
+            order) and, in a search or retraining, prediction and confidence.
 
     Raises:
         RunLogError: the file is missing, is no table of images, or does not say their right shape.
@@ -24,12 +27,15 @@ def read_images(path: Path) -> tuple[tuple[int, ...], list[tuple[int, str, bytes
     with duckdb.connect(config={"threads": 1}) as con:
         try:
             open_to_read(path).close()  # DuckDB would wait for the other end of a pipe
-            rows = con.execute("select image, attack, pixels from read_parquet($1)", [str(path)]).fetchall()
-            (text,), = con.execute("select value from parquet_kv_metadata($1) where key = 'shape'::blob", [str(path)]).fetchall()
-            shape = tuple(int(side) for side in text.split(b","))
-            if any(len(pixels) != 4 * prod(shape) for _, _, pixels in rows):
-                raise ValueError(f"Images must have the shape {shape}")
-            return shape, rows
-        except (duckdb.Error, OSError, TypeError, ValueError) as error:
+            table = con.execute("select * from read_parquet($1)", [str(path)])
+            names = [column[0] for column in table.description]
+            rows = [dict(zip(names, row, strict=True)) for row in table.fetchall()]
+            about = {key.decode(): text.decode() for key, text in con.execute(
+                "select key, value from parquet_kv_metadata($1)", [str(path)]).fetchall()}
+            values = prod(int(side) for side in about["shape"].split(","))
+            if any(len(row["pixels"]) != 4 * values or "image" not in row or "label" not in row for row in rows):
+                raise ValueError(f"Images must have the shape {about['shape']}")
+            return about, rows
+        except (duckdb.Error, OSError, KeyError, TypeError, ValueError) as error:
             raise RunLogError("results/samples.parquet must be a table of stored images, but it is missing or cannot be read; "
                               "attack the network again to see its images.") from error

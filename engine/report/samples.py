@@ -1,10 +1,14 @@
-"""The images that an attack run stores: a few natural test images and their adversarial versions. Does not import torch."""
+"""The images that a run stores: a few natural images and their adversarial versions. Does not import torch.
+
+An attack run stores images of the test split. A search or a retraining stores those of its first batch, with predictions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +21,25 @@ Pixels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Samples:
-    """Stored images of one attack run.
+    """Stored images of one run.
 
     Attributes:
         images: positions of the images in the dataset.
-        pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}.
+        pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}. A search or retraining has the attack "training".
+        labels: classes of the images.
+        predictions: {name of an attack, or "natural": predicted classes}; empty for an attack run, whose outcomes hold them.
+        confidences: {the same: probability of the predicted class, 0..1}.
+        attack: the attack "training" in words; "" for an attack run.
+        step: number of steps that the network had completed; None for an attack run.
     """
 
     images: tuple[int, ...]
     pixels: Mapping[str, Pixels]
+    labels: tuple[int, ...] = ()
+    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    confidences: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    attack: str = ""
+    step: int | None = None
 
     def pair(self, image: int, attack: str) -> tuple[Pixels, Pixels]:
         """Return the natural and the adversarial image, each [C, H, W].
@@ -39,12 +53,25 @@ class Samples:
 
 
 def read_samples(path: Path) -> Samples:
-    """Read results/samples.parquet of an attack run.
+    """Read results/samples.parquet of a run.
 
     Raises:
         RunLogError: the file is missing or cannot be read.
     """
-    shape, rows = read_images(path)
-    pixels = {attack: np.stack([np.frombuffer(content, "<f4").reshape(shape) for _, name, content in rows if name == attack])
-              for attack in dict.fromkeys(name for _, name, _ in rows)}
-    return Samples(tuple(image for image, name, _ in rows if name == NATURAL), pixels)
+    about, rows = read_images(path)
+    shape = tuple(int(side) for side in about["shape"].split(","))
+
+    def by_attack(value: Callable[[Mapping[str, Any]], Any]) -> dict[str, list[Any]]:
+        """Return {name of an attack: value of each of its images}; {} if the file lacks the values."""
+        values: dict[str, list[Any]] = {}
+        for row in rows:
+            values.setdefault(str(row["attack"]), []).append(value(row))
+        return {} if any(one is None for each in values.values() for one in each) else values
+
+    pixels = {name: np.stack(each) for name, each in by_attack(
+        lambda row: np.frombuffer(row["pixels"], "<f4").reshape(shape)).items()}
+    return Samples(tuple(by_attack(lambda row: row["image"]).get(NATURAL, ())), pixels,
+                   tuple(by_attack(lambda row: row["label"]).get(NATURAL, ())),
+                   {name: tuple(each) for name, each in by_attack(lambda row: row.get("prediction")).items()},
+                   {name: tuple(each) for name, each in by_attack(lambda row: row.get("confidence")).items()},
+                   about.get("title", ""), int(about["step"]) if "step" in about else None)

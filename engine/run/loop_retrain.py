@@ -19,6 +19,7 @@ from engine.errors import RunError
 from engine.run import checkpoint
 from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Metric
+from engine.run.first_batch import FirstBatch
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
@@ -57,6 +58,7 @@ class RetrainLoop:
         self.training = Retraining(config, network, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         self.early = EarlyStop(config, prepared.state)
+        self.first_batch = FirstBatch(session, self.x, self.y, prepared.splits.indices("weights", "alphas"), self._order(0)[0])
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this training"):
                 self.training.load_state_dict(prepared.state["training"])
@@ -76,8 +78,11 @@ class RetrainLoop:
                     self._measure()
                     self._save()
                 if session.step == session.total or self.early.reason:
+                    self.first_batch.of_retraining(self.training)
                     break
                 self._step()
+                if not self.first_batch.is_written:
+                    self.first_batch.of_retraining(self.training)
                 self.early.after_step()
                 if session.checkpoint_due():
                     self._save()

@@ -27,6 +27,7 @@ from engine.errors import RunError
 from engine.run import checkpoint, environment
 from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
+from engine.run.first_batch import FirstBatch
 from engine.run.folder import RunFolder
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
@@ -106,6 +107,7 @@ class SearchLoop:
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
         self._order = lru_cache(maxsize=2)(self._new_order)  # one entry per split in the current epoch
+        self.first_batch = FirstBatch(session, *self.weights_split, prepared.splits.weights, self._chosen("weights", 0, 0))
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def _fix_backends(self, supernet: Supernet) -> None:
@@ -125,10 +127,13 @@ class SearchLoop:
         with at_work(session, self._save):
             while session.step < session.total and not self.early.reason:
                 self._step()
+                if not self.first_batch.is_written:
+                    self.first_batch.of_search(self.method, self.config.seed)
                 if self._is_end_of_epoch or self.early.reason or session.checkpoint_due():
                     self._save()
             if session.step < session.total:
                 session.finished_early = self.early.sentence(session.epoch, self.config.epochs)
+            self.first_batch.of_search(self.method, self.config.seed)
         session.folder.write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
 
     def _step(self) -> None:

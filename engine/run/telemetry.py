@@ -37,8 +37,8 @@ class Telemeter:
 
         self._psutil, self._process, self._folder = psutil, psutil.Process(os.getpid()), folder
         self._gpu = Gpu.of(device)
-        psutil.cpu_percent()  # the next call returns the mean since this one
         self._before = time.monotonic(), time.process_time(), done, passes
+        self._machine = self._machine_times()
 
     def measure(self, *, done: float, passes: int, unit: str) -> list[Event]:
         """Return the events with the measurements since the last call; none if the machine cannot be measured.
@@ -53,7 +53,7 @@ class Telemeter:
         self._before = now
         try:
             memory, free = self._psutil.virtual_memory(), free_bytes(self._folder)
-            load, resident = self._psutil.cpu_percent() / 100, self._process.memory_info().rss
+            load, resident = self._machine_load(), self._process.memory_info().rss
         except (OSError, self._psutil.Error):  # a measurement never ends a run
             return []
         events: list[Event] = [Telemetry(
@@ -63,6 +63,22 @@ class Telemeter:
         if self._gpu is not None and (measured := self._gpu.measure()) is not None:
             events.append(measured)
         return events
+
+    def _machine_times(self) -> tuple[float, float]:
+        """Return the seconds for which the machine's cores have been idle, and those for which they have existed."""
+        times = self._psutil.cpu_times()
+        # A guest's time is also in the user's time.
+        every = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        return times.idle + getattr(times, "iowait", 0.0), every
+
+    def _machine_load(self) -> float:
+        """Return the load of all cores since the last call, 0..1.
+
+        `psutil.cpu_percent` remembers its last call for each thread, and a step is polled from several threads.
+        """
+        before, self._machine = self._machine, self._machine_times()
+        idle, every = (after - earlier for after, earlier in zip(self._machine, before, strict=True))
+        return min(1.0, max(0.0, 1 - idle / every)) if every > 0 else 0.0
 
 
 class Gpu:

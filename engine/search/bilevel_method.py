@@ -271,6 +271,11 @@ class BilevelMethod(Generic[Config]):
             attacks["x_one_step"] = 1, self.one_step_attack()
         return attacks
 
+    @property
+    def attack_of_steps(self) -> InnerAttack | None:
+        """The settings of the first attack of a step; None if the current steps attack no images."""
+        return next((settings for _, settings in self._attacks().values()), None)
+
     def _attacked(self) -> tuple[bool, bool]:
         """Return for each of the two batches whether it is attacked.
 

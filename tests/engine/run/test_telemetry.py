@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,17 @@ def test_a_measurement_is_that_of_this_process(tmp_path: Path) -> None:
     assert found.passes_per_s == pytest.approx(10 * found.units_per_s, rel=1e-2) and found.units_per_s > 0
     later, = meter.measure(done=4.0, passes=30, unit="steps")
     assert isinstance(later, Telemetry) and later.units_per_s == 0 == later.passes_per_s
+
+
+def test_the_load_of_the_machine_does_not_depend_on_the_thread_that_asks(tmp_path: Path) -> None:
+    meter, found = Telemeter(tmp_path, "cpu", done=0.0, passes=0), []
+    busy_until = time.process_time() + 0.3
+    while time.process_time() < busy_until:
+        pass
+    thread = threading.Thread(target=lambda: found.extend(meter.measure(done=1.0, passes=1, unit="steps")))
+    thread.start()
+    thread.join()
+    assert found[0].machine_cpu > 0
 
 
 def test_a_folder_that_is_gone_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
