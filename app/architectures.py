@@ -16,6 +16,7 @@ from engine.data.catalogue import DATASETS
 from engine.report.architectures import Architecture, architectures
 
 MOST_SIDE_BY_SIDE = 3
+SHOWN = ("folder", "genotype", "network", "attack", "attack_check", "evaluation", "resumed")  # tables that the page shows
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Numbers:
 
 def known() -> dict[str, Architecture]:
     """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
-    return _known(str(session.runs_root()), session.run_log().events_revision())
+    log = session.run_log()
+    return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
 
 
 @lru_cache(maxsize=2000)
@@ -73,5 +75,5 @@ def numbers(genotype: Genotype, size: Size) -> Numbers:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _known(root: str, revision: int) -> dict[str, Architecture]:
+def _known(root: str, signature: str, revision: int) -> dict[str, Architecture]:
     return {one.hash: one for one in architectures(session.run_log())}

@@ -16,6 +16,7 @@ from app.components.downloads import download_buttons
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.states import section
 from app.downloads import File, named
+from app.drafts import edge_of
 from app.drawing.cell_graph import Pick, cells_html, changes_between, drawing, legend, operations_of, widest_of
 from app.formats import count, dataset_title, escape, interval, moment, percent
 from app.theme import KIND_TITLES, cell_title
@@ -55,7 +56,8 @@ def cells(shown: Sequence[Architecture]) -> Pick | None:
         for one, changed in zip(shown, changes, strict=True):
             with st.container(key=f"rp-side-{one.hash}"):
                 _title(one)
-                html = cells_html(one.genotype, changed, widest=widest, pick=one.hash)
+                edge = edge_of(st.query_params.get("edge", ""), one.genotype) if one is shown[0] else None
+                html = cells_html(one.genotype, changed, widest=widest, pick=one.hash, picked=edge)
                 picked = drawing(html, key=f"architecture_cells_{len(shown)}_{one.hash}") or picked
                 download_buttons(files_of(one.genotype, one.title), key=f"architecture.{one.hash}")
     legend(operations_of(genotypes), key="architecture_legend")

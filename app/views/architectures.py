@@ -14,7 +14,7 @@ from app.components.live import live_panel
 from app.components.states import heading, problem
 
 
-@live_panel("runs", key="architectures")
+@live_panel("robustness", key="architectures")
 def page() -> None:
     """Show the gallery, or the architectures that the address names."""
     known = architectures.known()
@@ -26,8 +26,8 @@ def page() -> None:
         if shown:
             size = choose_size()
             picked = cells(shown)
-            sizes(shown, size)
             change(shown, known, size, picked)
+            sizes(shown, size)
             runs(shown)
             return
     gallery(known, choose_size())

@@ -108,13 +108,15 @@ def problem_of(runs: Path, search: str, genotype: Genotype) -> str:
     """Return why the weights of a search cannot be used for an architecture, as a sentence, or "" if they can."""
     try:
         folder = RunFolder(runs, search)
+        if folder.exists() and not (folder.checkpoint / CHECKPOINT).is_file():
+            return f"{search} has no checkpoint."
         config = recorded(folder.read_run())
     except RampartError as refusal:
         return str(refusal)
     if not isinstance(config, SearchConfig) or not config.on_supernet:
         return f"{search} has no supernet."
-    if not (folder.checkpoint / CHECKPOINT).is_file() or compute(folder).status not in ("finished", "stopped"):
-        return f"{search} has no checkpoint of a search that has ended."
+    if compute(folder).status not in ("finished", "stopped"):
+        return f"{search} has not ended."
     kinds = sorted(RULES[config.placement].kinds)
     if sorted(genotype.kinds) != kinds:
         return f"{search} has the cells {', '.join(kinds)}."
