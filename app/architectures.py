@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,6 +60,18 @@ def known() -> dict[str, Architecture]:
     """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
     log = session.run_log()
     return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
+
+
+def named(known: Mapping[str, Architecture], names: Iterable[str]) -> list[Architecture]:
+    """Return the architectures with these names, without repetition. Unknown names are left out.
+
+    Args:
+        known: {hash: architecture} of all architectures.
+        names: hashes of architectures, or ids of runs that found, trained or attacked them.
+    """
+    hashes = {use.run: one.hash for one in known.values() for use in one.uses}
+    found = (known.get(name) or known.get(hashes.get(name, "")) for name in names)
+    return list({one.hash: one for one in found if one is not None}.values())
 
 
 @lru_cache(maxsize=2000)

@@ -155,7 +155,7 @@ def _result(draft: Draft, known: Mapping[str, Architecture], size: Size) -> None
     widest = widest_of([genotype])
     edge = edge_of(st.query_params.get("edge", ""), genotype) or ("", 0)
     html = "".join(cell_html(genotype.cell(kind), theme.cell_title(kind), changes[kind], widest=widest, pick=f"{OWN}.{kind}",
-                             picked=edge[1] if edge[0] == kind else None) for kind in changed)
+                             picked=edge[1] if edge[0] == kind and edge[1] not in changes[kind] else None) for kind in changed)
     if picked := drawing(f'<div class="rp-stack">{html}</div>', key="architecture_draft"):
         _take(draft, picked)
     legend([name for kind in changed for name, _ in genotype.cell(kind).edges], key="architecture_draft_legend")

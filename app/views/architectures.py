@@ -20,7 +20,7 @@ def page() -> None:
     known = architectures.known()
     if asked := address.several("show"):
         shown = choose_shown(known)
-        if missing := [one for one in asked if one not in known]:
+        if missing := [one for one in asked if not architectures.named(known, [one])]:
             problem(f"The address names architectures that are neither published nor in this folder: {', '.join(missing)}.",
                     link=None)
         if shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import Genotype
 from engine.architecture.swaps import read_swap, swapped
+from engine.cli.verbs import main
 from engine.data.catalogue import DATASETS
 from engine.data.splits import splits_of
 from engine.errors import GenotypeError, RunError
@@ -102,3 +104,17 @@ def test_questions_without_an_answer_are_refused_in_a_sentence(runs: Path, searc
     monkeypatch.setattr(question, "JOB", "engine.whatif.absent")
     with pytest.raises(RunError, match="must be measured within .* s, and it was not .*absent"):
         answered(runs, Question(search, (pair[1],)))
+
+
+def test_the_command_prints_sizes_and_accuracies(runs: Path, search: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["whatif", search, "--swap", "robust.3.none", "--runs", str(runs)]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["split"] == "select" and told["inherited"] and told["changed"]["images"] == 100
+    assert told["changed"]["parameters"] < told["unchanged"]["parameters"]
+    assert Genotype.from_dict(told["changed"]["genotype"]).cell("robust").edges[3][0] == "none"
+    assert main(words) == 0  # the kept answer
+    printed = capsys.readouterr().out
+    assert "Accuracies with inherited weights, not a result: select split of Digits" in printed and "PGD-10 " in printed
+    assert main(["whatif", search, "--swap", "robust.9", "--runs", str(runs)]) == 2
+    assert "A swap must be CELL.EDGE.OPERATION" in capsys.readouterr().err
