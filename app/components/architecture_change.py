@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import address, theme
 from app.architectures import Numbers, Size, numbers
-from app.components.architecture_inherited import inherited
+from app.components.architecture_inherited import expect_question, inherited
 from app.components.architecture_size import with_change
 from app.components.downloads import download_buttons
 from app.components.html_table import StaticColumn, html_table
@@ -148,6 +148,8 @@ def _result(draft: Draft, known: Mapping[str, Architecture], size: Size) -> None
     """Show the changed cells, the sizes before and after, the accuracy with inherited weights, and what can be done next."""
     base, genotype = draft.base.genotype, draft.genotype
     if not draft.is_changed:
+        if "edge" in st.query_params:
+            expect_question(draft)
         st.caption("Nothing is changed yet. The changed cells, sizes and accuracy with inherited weights appear here.")
         return
     changes = changes_between(base, genotype)
