@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ from engine.data.catalogue import DATASETS
 from engine.report.architectures import Architecture, architectures
 
 MOST_SIDE_BY_SIDE = 3
+SHOWN = ("folder", "genotype", "network", "attack", "attack_check", "evaluation", "resumed")  # tables that the page shows
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,20 @@ class Numbers:
 
 def known() -> dict[str, Architecture]:
     """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
-    return _known(str(session.runs_root()), session.run_log().events_revision())
+    log = session.run_log()
+    return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
+
+
+def named(known: Mapping[str, Architecture], names: Iterable[str]) -> list[Architecture]:
+    """Return the architectures with these names, without repetition. Unknown names are left out.
+
+    Args:
+        known: {hash: architecture} of all architectures.
+        names: hashes of architectures, or ids of runs that found, trained or attacked them.
+    """
+    hashes = {use.run: one.hash for one in known.values() for use in one.uses}
+    found = (known.get(name) or known.get(hashes.get(name, "")) for name in names)
+    return list({one.hash: one for one in found if one is not None}.values())
 
 
 @lru_cache(maxsize=2000)
@@ -73,5 +88,5 @@ def numbers(genotype: Genotype, size: Size) -> Numbers:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _known(root: str, revision: int) -> dict[str, Architecture]:
+def _known(root: str, signature: str, revision: int) -> dict[str, Architecture]:
     return {one.hash: one for one in architectures(session.run_log())}

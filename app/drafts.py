@@ -49,6 +49,14 @@ class Draft:
         return others if is_same else [*others, str(Swap(kind, edge, operation))]
 
 
+def edge_of(text: str, genotype: Genotype) -> tuple[str, int] | None:
+    """Return the cell kind and the index of the edge that a text KIND.EDGE names, or None if the genotype has no such edge."""
+    kind, _, edge = text.partition(".")
+    if kind not in genotype.kinds or not (edge.isascii() and edge.isdigit()) or len(edge) > 4:
+        return None
+    return (kind, int(edge)) if int(edge) < len(genotype.cell(kind).edges) else None
+
+
 def draft_of(base: Architecture, known: Mapping[str, Architecture], parts: Sequence[str], swaps: Sequence[str]) -> Draft:
     """Return the draft that the address describes.
 

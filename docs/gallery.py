@@ -94,6 +94,15 @@ def run_query(page: Page) -> None:
     expect(page.get_by_role("button", name="CSV")).to_be_visible(timeout=PATIENCE_MS)
 
 
+def swap_an_operation(page: Page) -> None:
+    """Put another operation on an edge of the robust cell, and wait for the accuracy with inherited weights."""
+    page.get_by_role("figure").filter(has_text="Robust cell").locator("text[data-edge='3']").click()
+    page.wait_for_url("**edge=robust.3**", timeout=PATIENCE_MS)
+    page.get_by_role("combobox", name="Operation").fill("average")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("table", name="Accuracy with inherited weights")).to_be_visible(timeout=PATIENCE_MS)
+
+
 def import_genotype(page: Page) -> None:
     """Import a file with the published cells of ARNAS."""
     with tempfile.TemporaryDirectory() as folder:
@@ -115,6 +124,7 @@ AFTER_CHAIN = (
     Picture("run", "run?id={search}", 1500, last="Natural versus adversarial"),
     Picture("export", "run?id={retrain}", 446, first="Take it with you", act=show_commands),
     Picture("attack", "robustness?run={attack}", 720, first="Gallery"),
+    Picture("whatif", "architectures?show={search}", 1700, last="Size", act=swap_an_operation),
 )
 OF_CHAIN = (*WHILE_RUNNING, *AFTER_CHAIN)
 PICTURES = (
@@ -130,6 +140,7 @@ PICTURES = (
     Picture("compare", f"compare?runs={SEARCHES}", 1500, last="Parallel coordinates"),
     Picture("robustness", "robustness", 1200),
     Picture("tests", f"robustness?compare={WIDE},{ADVRUSH},{ARNAS}", 1200, first="Comparison", last="Cells side by side"),
+    Picture("architectures", "architectures", 1300),
     Picture("datasets", "datasets", 1150),
     Picture("sql", f"sql?sql={quote(EXAMPLES['Mean over seeds'])}", 1240),
     Picture("import", "import", 1200, act=import_genotype),

@@ -39,15 +39,14 @@ ARROWS = {
     "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
     "queueing": "errors config run requests study",
     "paper": "errors architecture attack drawing run log report study",
-    "short_job": "errors",
-    "preflight": "errors files architecture config configuring data attack run study short_job",
-    "whatif": "errors files architecture config configuring data search run short_job",
+    "preflight": "errors files architecture config configuring data attack run study",
+    "whatif": "errors files architecture config configuring data search run",
     "background": "run study",
     "exchange": "errors files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report log "
-           "requests rerun grid queueing configuration_file preflight study exchange paper api",
+           "requests rerun grid queueing configuration_file preflight whatif study exchange paper api",
     "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
            "insight requests rerun grid queueing preflight whatif exchange report study",
 }

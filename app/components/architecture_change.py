@@ -12,13 +12,13 @@ import streamlit as st
 
 from app import address, theme
 from app.architectures import Numbers, Size, numbers
-from app.components.architecture_inherited import inherited
+from app.components.architecture_inherited import expect_question, inherited
 from app.components.architecture_size import with_change
 from app.components.downloads import download_buttons
 from app.components.html_table import StaticColumn, html_table
 from app.components.states import LAUNCH_PAGE, problem, section, small_heading
 from app.downloads import File, named
-from app.drafts import Draft, draft_of
+from app.drafts import Draft, draft_of, edge_of
 from app.drawing.cell_graph import Pick, cell_html, changes_between, drawing, legend, widest_of
 from app.formats import capitalised, count, escape
 from engine.architecture.canonical import canonical
@@ -73,11 +73,8 @@ def _swap(draft: Draft) -> None:
     small_heading("Swap an operation", 3)
     genotype = draft.genotype
     kinds = in_order(genotype.kinds)
-    asked_kind, _, asked_edge = st.query_params.get("edge", "").partition(".")
-    kind = asked_kind if asked_kind in kinds else kinds[0]
+    kind, edge = edge_of(st.query_params.get("edge", ""), genotype) or (kinds[0], 0)
     cell = genotype.cell(kind)
-    edge = int(asked_edge) if asked_edge.isascii() and asked_edge.isdigit() and len(asked_edge) < 5 else 0
-    edge = edge if edge < len(cell.edges) else 0
     state = st.session_state
     state["architectures.kind"], state["architectures.edge"] = kind, edge
     state["architectures.operation"] = cell.edges[edge][0]
@@ -151,13 +148,16 @@ def _result(draft: Draft, known: Mapping[str, Architecture], size: Size) -> None
     """Show the changed cells, the sizes before and after, the accuracy with inherited weights, and what can be done next."""
     base, genotype = draft.base.genotype, draft.genotype
     if not draft.is_changed:
+        if "edge" in st.query_params:
+            expect_question(draft)
         st.caption("Nothing is changed yet. The changed cells, sizes and accuracy with inherited weights appear here.")
         return
     changes = changes_between(base, genotype)
     changed = [kind for kind in in_order(genotype.kinds) if genotype.cell(kind) != base.cell(kind)]
     widest = widest_of([genotype])
-    html = "".join(cell_html(genotype.cell(kind), theme.cell_title(kind), changes[kind], widest=widest, pick=f"{OWN}.{kind}")
-                   for kind in changed)
+    edge = edge_of(st.query_params.get("edge", ""), genotype) or ("", 0)
+    html = "".join(cell_html(genotype.cell(kind), theme.cell_title(kind), changes[kind], widest=widest, pick=f"{OWN}.{kind}",
+                             picked=edge[1] if edge[0] == kind and edge[1] not in changes[kind] else None) for kind in changed)
     if picked := drawing(f'<div class="rp-stack">{html}</div>', key="architecture_draft"):
         _take(draft, picked)
     legend([name for kind in changed for name, _ in genotype.cell(kind).edges], key="architecture_draft_legend")

@@ -9,13 +9,15 @@ from functools import partial
 import streamlit as st
 
 from app import address
-from app.architectures import MOST_SIDE_BY_SIDE, Size
+from app.architectures import MOST_SIDE_BY_SIDE, Size, named
 from app.components.architecture_gallery import source_words
 from app.components.architecture_size import differing, size_table
 from app.components.downloads import download_buttons
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.components.states import section
-from app.downloads import File, named
+from app.downloads import File
+from app.downloads import named as file_stem
+from app.drafts import edge_of
 from app.drawing.cell_graph import Pick, cells_html, changes_between, drawing, legend, operations_of, widest_of
 from app.formats import count, dataset_title, escape, interval, moment, percent
 from app.theme import KIND_TITLES, cell_title
@@ -29,8 +31,8 @@ MOST_RUNS = 50
 
 
 def choose_shown(known: Mapping[str, Architecture]) -> list[Architecture]:
-    """Show the way back and the selector of architectures, and return those that the address names."""
-    shown = [known[one] for one in address.several("show", known)[:MOST_SIDE_BY_SIDE]]
+    """Show the way back and the selector of architectures, and return those that the address names, by hash or by run."""
+    shown = named(known, address.several("show"))[:MOST_SIDE_BY_SIDE]
     left, right = st.columns([1, 5], vertical_alignment="bottom")
     left.button("All architectures", key="architectures.back", icon=":material/arrow_back:",
                 on_click=lambda: address.choose(show="", swap="", part="", edge=""))
@@ -55,7 +57,8 @@ def cells(shown: Sequence[Architecture]) -> Pick | None:
         for one, changed in zip(shown, changes, strict=True):
             with st.container(key=f"rp-side-{one.hash}"):
                 _title(one)
-                html = cells_html(one.genotype, changed, widest=widest, pick=one.hash)
+                edge = edge_of(st.query_params.get("edge", ""), one.genotype) if one is shown[0] else None
+                html = cells_html(one.genotype, changed, widest=widest, pick=one.hash, picked=edge)
                 picked = drawing(html, key=f"architecture_cells_{len(shown)}_{one.hash}") or picked
                 download_buttons(files_of(one.genotype, one.title), key=f"architecture.{one.hash}")
     legend(operations_of(genotypes), key="architecture_legend")
@@ -83,7 +86,7 @@ def files_of(genotype: Genotype, title: str) -> list[File]:
     def content() -> bytes:
         return json.dumps(genotype.to_dict(), indent=1).encode()
 
-    stem = named(title)
+    stem = file_stem(title)
     pictures = [File(f"{cell_title(kind)} (SVG)", f"{stem}-{kind}.svg", "image/svg+xml", partial(picture, genotype, kind))
                 for kind in in_order(genotype.kinds)]
     return [File("Genotype (JSON)", f"{stem}.json", "application/json", content), *pictures]

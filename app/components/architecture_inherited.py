@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import address
+from app import address, session
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.drafts import Draft
 from app.formats import dataset_title, duration, epsilon, interval, percent
@@ -12,9 +12,15 @@ from app.inheriting import TASK, answer_or_task, searches_for
 from app.measuring import Task
 from engine.architecture.genotype import Genotype
 from engine.attack.statistics import wilson
-from engine.whatif.question import SPLIT, Answer, Counts, Question
+from engine.whatif.question import SPLIT, Answer, Counts, Question, prepare
 
 WORDS = "inherited weights, not a result"
+
+
+def expect_question(draft: Draft) -> None:
+    """Let the process with the weights start while the reader chooses an operation."""
+    if searches := searches_for(draft.base, [draft.genotype]):
+        prepare(session.runs_root(), address.chosen("weights", searches, next(iter(searches))))
 
 
 def inherited(draft: Draft, genotype: Genotype) -> None:

@@ -63,16 +63,18 @@ def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (
     drawing(cell_html(cell, title, changed, widest=widest), key=key)
 
 
-def cell_html(cell: Cell, title: str, changed: Collection[int] = (), *, widest: float = 0.0, pick: str = "") -> str:
+def cell_html(cell: Cell, title: str, changed: Collection[int] = (), *, widest: float = 0.0, pick: str = "",
+              picked: int | None = None) -> str:
     """Return the picture of a cell as HTML. Without `pick`, a click does nothing. The other arguments are those of `cell_graph`.
 
     Args:
         pick: name under which `drawing` reports a click on the cell or one of its edges.
+        picked: index of the edge that the reader has clicked; None without one.
     """
     note = f" · {plural(len(changed), 'edge')} changed" if changed else ""
     caption = f"<figcaption><b>{escape(title)}</b>{note}</figcaption>"
     named = f'rp-cell rp-pickable" data-cell="{escape(pick)}' if pick else "rp-cell"
-    svg = cell_svg(cell, title=title, changed=changed, widest=widest, pickable=bool(pick))
+    svg = cell_svg(cell, title=title, changed=changed, widest=widest, pickable=bool(pick), picked=picked)
     return f'<figure class="{named}">{caption}{svg}</figure>'
 
 
@@ -83,7 +85,7 @@ def genotype_graphs(genotype: Genotype, *, key: str) -> None:
 
 
 def cells_html(genotype: Genotype, changed: Mapping[str, Collection[int]] = MappingProxyType({}), *, widest: float = 0.0,
-               pick: str = "") -> str:
+               pick: str = "", picked: tuple[str, int] | None = None) -> str:
     """Return the pictures of all cells of a genotype as HTML, at one scale.
 
     Args:
@@ -91,10 +93,12 @@ def cells_html(genotype: Genotype, changed: Mapping[str, Collection[int]] = Mapp
         changed: {cell kind: indices of the edges to mark as new}.
         widest: width of the widest drawing with the same scale, from `widest_of`; 0 if these are the only drawings.
         pick: name of the genotype. A click on one of its cells is reported as "NAME.KIND". "" if clicks do nothing.
+        picked: cell kind and index of the edge that the reader has clicked; None without one.
     """
     widest = max(widest, widest_of([genotype]))
     figures = (cell_html(genotype.cell(kind), theme.cell_title(kind), changed.get(kind, ()), widest=widest,
-                         pick=f"{pick}.{kind}" if pick else "") for kind in in_order(genotype.kinds))
+                         pick=f"{pick}.{kind}" if pick else "",
+                         picked=picked[1] if picked and picked[0] == kind else None) for kind in in_order(genotype.kinds))
     return f'<div class="rp-cells" style="--narrowest:{SMALLEST * widest:.0f}px">{"".join(figures)}</div>'
 
 

@@ -14,20 +14,20 @@ from app.components.live import live_panel
 from app.components.states import heading, problem
 
 
-@live_panel("runs", key="architectures")
+@live_panel("robustness", key="architectures")
 def page() -> None:
     """Show the gallery, or the architectures that the address names."""
     known = architectures.known()
     if asked := address.several("show"):
         shown = choose_shown(known)
-        if missing := [one for one in asked if one not in known]:
+        if missing := [one for one in asked if not architectures.named(known, [one])]:
             problem(f"The address names architectures that are neither published nor in this folder: {', '.join(missing)}.",
                     link=None)
         if shown:
             size = choose_size()
             picked = cells(shown)
-            sizes(shown, size)
             change(shown, known, size, picked)
+            sizes(shown, size)
             runs(shown)
             return
     gallery(known, choose_size())

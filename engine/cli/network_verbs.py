@@ -79,6 +79,24 @@ def transplant(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def whatif(verb: str, arguments: list[str]) -> int:
+    """Print the size of a changed genotype, and its accuracy with the weights of a search."""
+    from engine.cli import whatif as change
+
+    parser = verb_parser(verb)
+    parser.add_argument("search", help="id of a search that has ended, whose weights are inherited")
+    parser.add_argument("--genotype", metavar="TEXT", help="a catalogue name, a genotype as JSON, or the id of a run (default: "
+                        "what the search found)")
+    parser.add_argument("--swap", action="append", default=[], metavar="CELL.EDGE.OPERATION",
+                        help="another operation on an edge, like robust.3.skip_connect; repeat it for several. Edges are counted "
+                             "from 0")
+    parser.add_argument("--channels", type=int, default=64, help="channels C of the network whose size is printed (default 64)")
+    parser.add_argument("--layers", type=int, default=20, help="its number of cells (default 20)")
+    options = parser.parse_args(arguments)
+    return change.whatif(options.search, options.genotype or options.search, options.swap, options.channels, options.layers,
+                         options.runs, options.json)
+
+
 def import_file(verb: str, arguments: list[str]) -> int:
     """Turn a file of public code into a run."""
     from engine.exchange import entry

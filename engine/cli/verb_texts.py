@@ -29,6 +29,7 @@ TEXTS: dict[str, str] = {
     "compare": "Compare results and settings of runs, and test which attacked network is more accurate.",
     "report": "Write the report of an attacked network as one HTML file.",
     "transplant": "Copy or swap cells of a genotype; print the result for retrain --genotype.",
+    "whatif": "Swap operations of a found genotype; print sizes and accuracies with the search's weights.",
     "import": "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing.",
     "dataset": "List the datasets on this machine (list); download and prepare one (fetch NAME).",
     "sql": "Run a read-only SQL query on the run log; at most 10,000 rows and 10 s.",

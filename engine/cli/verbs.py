@@ -38,6 +38,7 @@ VERBS: dict[str, Callable[[str, list[str]], int]] = {
     "compare": network_verbs.compare,
     "report": network_verbs.report,
     "transplant": network_verbs.transplant,
+    "whatif": network_verbs.whatif,
     "import": network_verbs.import_file,
     "dataset": machine_verbs.dataset,
     "sql": machine_verbs.sql,

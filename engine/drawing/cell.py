@@ -28,7 +28,8 @@ INPUT_SIZE, OUTPUT_SIZE = (42, 28), (36, 28)
 OUTPUT = -1
 
 
-def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: float = 0.0, pickable: bool = False) -> str:
+def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: float = 0.0, pickable: bool = False,
+             picked: int | None = None) -> str:
     """Return the drawing of a cell as one transparent SVG element. The element around it must be a CSS container of inline size.
 
     Args:
@@ -37,6 +38,7 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: f
         changed: indices of the edges to highlight, in the order of `cell.incoming()`.
         widest: width of the widest drawing that has the same scale, from `cell_width`; 0 if this is the only drawing.
         pickable: True to add wide invisible lines over the edges, on which a reader can click.
+        picked: index of the edge that the reader has clicked; its wide line is visible. None without one.
     """
     placement, concat = _placed(cell)
     width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
@@ -47,7 +49,8 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: f
         points = [_at(point) for point in placement.paths[("edge", index)]]
         lines.append(_edge(name, curves[("edge", index)], index in changed))
         labels.append(_label(index, name, points[_label_point(len(points))], index in changed))
-        targets.append(f'<path class="rp-target" data-edge="{index}" d="{curves[("edge", index)]}"/>')
+        look = "rp-target rp-picked" if index == picked else "rp-target"
+        targets.append(f'<path class="{look}" data-edge="{index}" d="{curves[("edge", index)]}"/>')
     nodes = [_node(state, _at(placement.nodes[state])) for state in sorted(placement.nodes)]
     size = f"width:clamp({SMALLEST * width:.0f}px,calc({width / max(widest, width):.4f} * 100cqw),{width:.0f}px)"
     drawn = "".join([*lines, *(targets if pickable else ()), *labels, *nodes])

@@ -1,9 +1,10 @@
 """A process that measures architectures with the weights of a search, and prints the counts after each batch of images.
 
-    python -m engine.whatif.job < REQUEST
+    python -m engine.whatif.job < REQUESTS
 
-Each line is a JSON object with the fields of an `Answer`, over all images so far. After the time limit, no further batch is
-begun, so a slow machine gives a wider interval instead of a long wait. A refusal is the object {"problem": sentence}.
+The first line names the runs folder and the search, each further line is a question. An answer is one or more JSON objects with
+the fields of an `Answer`, over all images so far, and then `DONE`. After the time limit, no further batch is begun, so a slow
+machine gives a wider interval instead of a long wait. A refusal is the object {"problem": sentence}.
 """
 
 from __future__ import annotations
@@ -12,85 +13,130 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from engine.architecture.genotype import Genotype
 from engine.config import SearchConfig
 from engine.configuring import recorded
 from engine.data.augmentation import generator_for
 from engine.data.catalogue import DATASETS
-from engine.data.loading import load_split
+from engine.data.loading import Images, load_split
 from engine.data.splits import splits_of
 from engine.errors import RampartError
 from engine.run import device, environment
 from engine.run.folder import RunFolder
 from engine.run.trained_supernet import trained_supernet
-from engine.search.inherited import inherited_accuracy
+from engine.search.inherited import TrainedSupernet, inherited_accuracy
+from engine.whatif.process import DONE
 from engine.whatif.question import MOST_IMAGES, SPLIT, STEPS, Answer, Counts, radius_of
 
 BATCH = 64  # most images in a batch
-NONE_YET = Counts(0, 0, 0)
 
 
-def measure(folder: RunFolder, genotypes: Sequence[Genotype], limit_s: float, report: Callable[[Answer], None]) -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """A search with its weights and the images on which architectures are measured.
+
+    Attributes:
+        trained: the supernet and its weights.
+        config: configuration of the search.
+        images, labels: the select split.
+    """
+
+    trained: TrainedSupernet
+    config: SearchConfig
+    images: Images
+    labels: Tensor
+
+
+def load(folder: RunFolder) -> Loaded:
+    """Load a search.
+
+    Raises:
+        RunError: the run is not a search on a supernet.
+        CheckpointError: its checkpoint is missing or damaged.
+        DataError: the images are not on this machine.
+    """
+    trained, config = trained_supernet(folder, torch.device("cpu")), recorded(folder.read_run())
+    assert isinstance(config, SearchConfig)  # else there is no supernet
+    dataset = DATASETS[config.dataset]
+    return Loaded(trained, config, *load_split(dataset, splits_of(dataset, config.split_seed, config.images), SPLIT))
+
+
+def measure(loaded: Loaded, genotypes: Sequence[Genotype], limit_s: float, report: Callable[[Answer], None]) -> None:
     """Measure architectures batch by batch on images of the select split, and report the counts after each batch.
 
     The images, their batches and the starting points of PGD depend on the search's split seed only.
 
     Args:
-        folder: folder of the search.
+        loaded: the search.
         genotypes: the architectures.
         limit_s: seconds after which no further batch is begun.
         report: function that is called with the answer so far.
 
     Raises:
-        RunError: the run is not a search on a supernet.
-        CheckpointError: its checkpoint is missing or damaged.
-        GenotypeError: its space does not contain an architecture.
-        DataError: the images are not on this machine.
+        GenotypeError: the search's space does not contain an architecture.
     """
-    started = time.monotonic()
-    trained, config = trained_supernet(folder, torch.device("cpu")), recorded(folder.read_run())
-    assert isinstance(config, SearchConfig)  # else there is no supernet
-    dataset = DATASETS[config.dataset]
-    images, labels = load_split(dataset, splits_of(dataset, config.split_seed, config.images), SPLIT)
+    started, config = time.monotonic(), loaded.config
     generator = generator_for(config.split_seed, "what if")
-    order = torch.randperm(len(labels), generator=generator)[:MOST_IMAGES]
-    epsilon, counts = radius_of(config), [NONE_YET] * len(genotypes)
+    order = torch.randperm(len(loaded.labels), generator=generator)[:MOST_IMAGES]
+    epsilon, counts = radius_of(config), [Counts(0, 0, 0)] * len(genotypes)
     # The supernet normalises with the statistics of a batch, and those of a small last batch would be worse.
     for chosen in order.tensor_split(math.ceil(len(order) / BATCH)):
-        x, y = images[chosen], labels[chosen]
+        x, y = loaded.images[chosen], loaded.labels[chosen]
         noise = epsilon * (2 * torch.rand(x.shape, generator=generator) - 1)
         batch = (x, y, (x + noise).clamp(0, 1) - x)
         for place, genotype in enumerate(genotypes):
-            one, before = inherited_accuracy(trained, genotype, [batch], epsilon=epsilon, steps=STEPS), counts[place]
-            counts[place] = Counts(before.images + one.images, before.natural_correct + one.natural_correct,
-                                   before.adversarial_correct + one.adversarial_correct)
+            counts[place] = _added(counts[place], loaded.trained, genotype, batch, epsilon)
         report(Answer(tuple(counts), config.dataset, epsilon, STEPS))
         if time.monotonic() - started > limit_s:
             return
 
 
-def main() -> int:
-    """Read a request from stdin, measure it, and print each answer. Return the exit code."""
-    request, lines = json.load(sys.stdin), sys.stdout
+def _added(before: Counts, trained: TrainedSupernet, genotype: Genotype, batch: tuple[Tensor, Tensor, Tensor],
+           epsilon: float) -> Counts:
+    """Return the counts after a further batch."""
+    one = inherited_accuracy(trained, genotype, [batch], epsilon=epsilon, steps=STEPS)
+    return Counts(before.images + one.images, before.natural_correct + one.natural_correct,
+                  before.adversarial_correct + one.adversarial_correct)
 
-    def report(answer: Answer) -> None:
-        print(json.dumps(asdict(answer)), file=lines, flush=True)
 
-    with redirect_stdout(sys.stderr):  # stdout carries the answers
-        environment.prepare(1 if psutil.getloadavg()[0] > device.cores() else device.cores(), "cpu")
+def answer_all(lines: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> None:
+    """Read requests line by line, and tell the answers to each. If the search cannot be loaded, answer only the first."""
+    requests = map(json.loads, lines)
+    search = next(requests)
+    environment.prepare(1 if psutil.getloadavg()[0] > device.cores() else device.cores(), "cpu")
+    loaded: Loaded | RampartError
+    try:
+        loaded = load(RunFolder(Path(search["runs"]), search["search"]))
+    except RampartError as refusal:
+        loaded = refusal
+    for request in requests:
         try:
-            genotypes = [Genotype.from_dict(one) for one in request["genotypes"]]
-            measure(RunFolder(Path(request["runs"]), request["search"]), genotypes, request["limit_s"], report)
+            if isinstance(loaded, RampartError):
+                raise loaded
+            measure(loaded, [Genotype.from_dict(one) for one in request["genotypes"]], request["limit_s"],
+                    lambda answer: tell(asdict(answer)))
         except RampartError as refusal:
-            print(json.dumps({"problem": str(refusal)}), file=lines, flush=True)
+            tell({"problem": str(refusal)})
+        tell(DONE)
+        if isinstance(loaded, RampartError):
+            return
+
+
+def main() -> int:
+    """Answer the requests on stdin until its end. Return the exit code."""
+    answers = sys.stdout
+    with redirect_stdout(sys.stderr):  # stdout carries the answers
+        answer_all(sys.stdin, lambda told: print(json.dumps(told), file=answers, flush=True))
     return 0
 
 

@@ -22,7 +22,7 @@ from engine.errors import GenotypeError, RampartError, RunError
 from engine.files import atomic_write_json
 from engine.run.folder import RunFolder, read_json
 from engine.run.state import compute
-from engine.short_job import answers_of
+from engine.whatif.process import Standby
 
 VERSION = 1  # of the way in which answers are measured; kept answers of another version do not count
 SPLIT = "select"
@@ -32,6 +32,7 @@ LIMIT_S = 8.0  # after which no further batch is begun
 LEEWAY_S = 40.0  # for loading PyTorch and the batch that has been begun, also on a busy machine
 CHECKPOINT = "last.pt"
 JOB = "engine.whatif.job"
+_standby = Standby(JOB)
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,15 @@ def problem_of(runs: Path, search: str, genotype: Genotype) -> str:
     """Return why the weights of a search cannot be used for an architecture, as a sentence, or "" if they can."""
     try:
         folder = RunFolder(runs, search)
+        if folder.exists() and not (folder.checkpoint / CHECKPOINT).is_file():
+            return f"{search} has no checkpoint."
         config = recorded(folder.read_run())
     except RampartError as refusal:
         return str(refusal)
     if not isinstance(config, SearchConfig) or not config.on_supernet:
         return f"{search} has no supernet."
-    if not (folder.checkpoint / CHECKPOINT).is_file() or compute(folder).status not in ("finished", "stopped"):
-        return f"{search} has no checkpoint of a search that has ended."
+    if compute(folder).status not in ("finished", "stopped"):
+        return f"{search} has not ended."
     kinds = sorted(RULES[config.placement].kinds)
     if sorted(genotype.kinds) != kinds:
         return f"{search} has the cells {', '.join(kinds)}."
@@ -158,8 +161,9 @@ def answered(runs: Path, question: Question, limit_s: float = LIMIT_S) -> Answer
     if (kept := known(runs, question)) is not None:
         return kept
     path = _place_of(runs, question)
-    lines, problem = answers_of(JOB, {"runs": str(runs), "search": question.search, "limit_s": limit_s,
-                                      "genotypes": [one.to_dict() for one in question.genotypes]}, limit_s + LEEWAY_S)
+    lines, problem = _standby.ask(
+        _request(runs, question.search), Question(question.search, ()).key(runs),
+        {"limit_s": limit_s, "genotypes": [one.to_dict() for one in question.genotypes]}, limit_s + LEEWAY_S)
     if not lines or "problem" in lines[-1]:
         raise RunError(lines[-1]["problem"] if lines else f"The accuracy must be measured within {limit_s + LEEWAY_S:.0f} s, and "
                        f"it was not ({problem}); try again when the machine is less busy.")
@@ -168,6 +172,21 @@ def answered(runs: Path, question: Question, limit_s: float = LIMIT_S) -> Answer
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_json(path, asdict(answer))
     return answer
+
+
+def prepare(runs: Path, search: str) -> None:
+    """Start the process that answers questions about a search, unless it has started already. Return at once.
+
+    While the reader chooses an operation, it loads PyTorch and the weights, which takes longer than the answer.
+
+    Raises:
+        RunError: the search has no checkpoint.
+    """
+    _standby.prepare(_request(runs, search), Question(search, ()).key(runs))
+
+
+def _request(runs: Path, search: str) -> dict[str, str]:
+    return {"runs": str(runs), "search": search}
 
 
 def _place_of(runs: Path, question: Question) -> Path:

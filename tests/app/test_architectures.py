@@ -79,6 +79,7 @@ def test_two_ticked_architectures_open_side_by_side_at_one_scale_with_difference
     assert asked(page, "pick") == f"{FOUND},{ARNAS}"
     page.button(key="architectures.side").click().run()
     assert not page.exception and asked(page, "show") == f"{FOUND},{ARNAS}"
+    assert open_page("architectures", show=samples.ids["retrain"]).multiselect(key="architectures.show").value == [FOUND]
     first, second = drawings(page, "architecture_cells")
     assert "rp-changed-halo" not in first and "rp-changed-halo" in second
     text = text_of(page)

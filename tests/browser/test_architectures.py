@@ -21,7 +21,7 @@ SCALES = """() => [...document.querySelectorAll(".rp-cell.rp-pickable > svg")].m
     parseFloat(getComputedStyle(svg.querySelector(".rp-edge-label")).fontSize)])"""
 
 
-def test_swap_an_operation_and_send_it_to_retrain(page: Page, dashboard: Dashboard) -> None:
+def test_take_a_cell_swap_an_operation_and_send_it_to_retrain(page: Page, dashboard: Dashboard) -> None:
     pretend_supervisor(dashboard.runs)  # the search runs in this process
     search = real_search(dashboard.runs)
     found = found_genotype(dashboard.runs, search)
@@ -39,6 +39,14 @@ def test_swap_an_operation_and_send_it_to_retrain(page: Page, dashboard: Dashboa
     assert drawn.get_attribute("viewBox") != whole
     robust.get_by_role("button", name="Show all of it: Robust cell").click()
     assert [float(one) for one in drawn.get_attribute("viewBox").split()] == [float(one) for one in whole.split()]
+
+    page.get_by_role("radio", name="Accurate", exact=True).click()
+    page.wait_for_url("**target=accurate**", timeout=LOAD_MS)
+    settle(page)
+    drawn.click(position={"x": 3, "y": 3})  # the cell, beside its edges
+    page.wait_for_url(re.compile(r"part=\w+\.robust(:|%3A)accurate"), timeout=LOAD_MS)
+    page.get_by_role("button", name="Undo all changes").click()
+    expect(page.get_by_text("Nothing is changed yet.")).to_be_visible(timeout=LOAD_MS)
 
     robust.locator("text[data-edge='3']").click()
     page.wait_for_url(re.compile(r"edge=robust\.3"), timeout=LOAD_MS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +13,22 @@ import pytest
 from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import Genotype
 from engine.architecture.swaps import read_swap, swapped
+from engine.cli.verbs import main
 from engine.data.catalogue import DATASETS
 from engine.data.splits import splits_of
 from engine.errors import GenotypeError, RunError
 from engine.run.folder import RunFolder
 from engine.run.lineage import found_genotype
 from engine.whatif import job, question
-from engine.whatif.question import MOST_IMAGES, Answer, Question, answered, known, problem_of
-from tests.engine.run.processes import without_supervisor
+from engine.whatif.question import MOST_IMAGES, Answer, Question, answered, known, prepare, problem_of
+from tests.engine.run.processes import until, without_supervisor
 from tests.engine.whatif.searches import real_search
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return without_supervisor(tmp_path_factory.mktemp("whatif") / "runs")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield without_supervisor(tmp_path_factory.mktemp("whatif") / "runs")
+    question._standby.close()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def pair(runs: Path, search: str) -> tuple[Genotype, Genotype]:
 
 def measured(runs: Path, search: str, genotypes: tuple[Genotype, ...], limit_s: float = 60.0) -> list[Answer]:
     answers: list[Answer] = []
-    job.measure(RunFolder(runs, search), genotypes, limit_s, answers.append)
+    job.measure(job.load(RunFolder(runs, search)), genotypes, limit_s, answers.append)
     return answers
 
 
@@ -99,6 +103,37 @@ def test_questions_without_an_answer_are_refused_in_a_sentence(runs: Path, searc
         answered(runs, Question(copy, pair))
     (runs / copy / "checkpoint" / "last.pt").unlink()
     assert "no checkpoint" in problem_of(runs, copy, pair[0]) and known(runs, Question(copy, pair)) is None
-    monkeypatch.setattr(question, "JOB", "engine.whatif.absent")
+    question._standby.close()
+    monkeypatch.setattr(question._standby, "module", "engine.whatif.absent")
     with pytest.raises(RunError, match="must be measured within .* s, and it was not .*absent"):
         answered(runs, Question(search, (pair[1],)))
+
+
+def test_the_command_prints_sizes_and_accuracies(runs: Path, search: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["whatif", search, "--swap", "robust.3.none", "--runs", str(runs)]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["split"] == "select" and told["inherited"] and told["changed"]["images"] == 100
+    assert told["changed"]["parameters"] < told["unchanged"]["parameters"]
+    assert Genotype.from_dict(told["changed"]["genotype"]).cell("robust").edges[3][0] == "none"
+    assert main(words) == 0  # the kept answer
+    printed = capsys.readouterr().out
+    assert "Accuracies with inherited weights, not a result: select split of Digits" in printed and "PGD-10 " in printed
+    assert main(["whatif", search, "--swap", "robust.9", "--runs", str(runs)]) == 2
+    assert "A swap must be CELL.EDGE.OPERATION" in capsys.readouterr().err
+
+
+def test_the_process_stands_by_for_further_questions_and_ends_when_idle(runs: Path, search: str,
+                                                                        pair: tuple[Genotype, Genotype],
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    standby = question._standby
+    standby.close()
+    prepare(runs, search)
+    process = standby._process
+    assert process is not None and process.is_alive
+    answers = [answered(runs, Question(search, (one, pair[1])), limit_s=60.0) for one in pair]
+    assert standby._process is process and answers[0].counts[1] == answers[1].counts[0] == answers[1].counts[1]
+    monkeypatch.setattr(standby, "idle_s", 0.05)
+    prepare(runs, search)
+    assert standby._process is process  # it was not started again
+    until(lambda: not process.is_alive, "the idle process has ended")
