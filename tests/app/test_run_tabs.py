@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -14,12 +13,16 @@ from app import session
 from app.formats import escape
 from engine.architecture.catalogue import find_genotype
 from engine.exchange import entry
+from engine.insight.collapse import last_healthy_epoch, radar
 from engine.insight.sentences import sentence
 from tests import sample_runs
 from tests.app import pages
 from tests.app.conftest import Samples, runs_folder
-from tests.app.pages import text_of
+from tests.app.pages import component_data, text_of
 from tests.engine.exchange.public_files import search_log
+from tests.engine.insight.planted import alphas_of, write_search
+
+COLLAPSED = "20261118-1000-arnas-digits-1a01"  # whose robust cell consists of skip connections from epoch 3 on
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Samples]:
         for root in runs_folder(folder / "runs", monkeypatch):
             ids = sample_runs.write_sample_runs(root) | {"random": sample_runs.write_random_search(root)}
             (folder / "a<b>.txt").write_text(search_log([find_genotype("RACL"), find_genotype("DARTS_V2")]))
-            yield Samples(root, ids | {"imported": entry.take(root, folder / "a<b>.txt")})
+            write_search(root, [alphas_of()] + [alphas_of(strength) for strength in (1.6, 1.8)]
+                         + [alphas_of(2.0 + place, robust="skip_connect") for place in range(3)], run=COLLAPSED)
+            yield Samples(root, ids | {"imported": entry.take(root, folder / "a<b>.txt"), "collapsed": COLLAPSED})
 
 
 @cache
@@ -46,7 +51,8 @@ def told(test: AppTest) -> list[str]:
 
 @pytest.mark.parametrize(("role", "tab", "panel"), [
     *((role, "overview", "overview") for role in ("search", "running", "failed", "imported", "random", "attack")),
-    ("running", "alphas", "alphas"), ("search", "settings", "settings"), ("search", "lineage", "lineage"),
+    *((role, "genotype", "genotype") for role in ("search", "running", "failed", "imported")), ("running", "alphas", "alphas"),
+    ("search", "settings", "settings"), ("search", "lineage", "lineage"),
     ("random", "candidates", "candidates")])
 def test_the_head_of_a_tab_says_what_is_seen_now(runs: Samples, role: str, tab: str, panel: str) -> None:
     test = opened(runs.ids[role], tab)
@@ -54,7 +60,7 @@ def test_the_head_of_a_tab_says_what_is_seen_now(runs: Samples, role: str, tab: 
     if role == "running" and panel == "overview":  # the time left passes between page and test
         assert words.startswith("Running after 13 of 40 steps") and told(test)[0].startswith("Running after 13 of 40 steps")
     else:
-        assert words and told(test) == [escape(words)]
+        assert words and told(test)[0] == escape(words)
     assert not test.exception
 
 
@@ -73,3 +79,27 @@ def test_the_head_of_an_imported_run_has_no_empty_pill(runs: Samples) -> None:
         tags = re.findall(r'<span class="rp-tag">([^<]*)</span>', text_of(opened(runs.ids[role], "overview")))
         assert tags and all(tag.strip() for tag in tags) and "preset" not in tags
     assert "preset quick" in tags
+
+
+def test_the_radar_names_the_planted_collapse_and_leads_back_to_the_last_healthy_epoch(runs: Samples) -> None:
+    test = pages.open_page("run", id=COLLAPSED, tab="genotype")
+    assert "The robust cell has collapsed: 8 of 8 edges have no parameters. The last epoch without a sign was 2." in told(test)
+    table = text_of(test)
+    assert re.search(r"Robust cell</th>.*?8 of 8.*?Warning.*?>2</td>", table) and table.count(">Warning<") == 1
+    (player,) = component_data(test, "rampart_time_machine")
+    assert player["held"] is None and player["epochs"][-1]["words"] == "Epoch 5 of 5: unchanged for 2 epochs."
+    assert player["epochs"][3]["words"] == ("Epoch 3 of 5: 8 edges changed: robust cell 8; accurate cell unchanged for 3 epochs; "
+                                            "reduction cell unchanged for 3 epochs.")
+    test.button(key="run_healthy_2").click().run()
+    (player,) = component_data(test, "rampart_time_machine")
+    assert test.query_params["epoch"] in ("2", ["2"]) and player["held"] == 2 and not test.exception
+
+
+@pytest.mark.parametrize("role", ["search", "running", "failed", "imported"])
+def test_the_radar_of_other_searches_offers_a_way_back_only_from_an_alarm(runs: Samples, role: str) -> None:
+    test = opened(runs.ids[role], "genotype")
+    assert not test.exception and component_data(test, "rampart_live_plot", "run_collapse")
+    alarm = radar(session.run_log(), runs.ids[role])
+    ways = {last_healthy_epoch(alarm, cell) for cell in alarm["cell"].unique()} - {None, -1}
+    keys = [button.key for button in test.button if str(button.key).startswith("run_healthy_")]
+    assert keys == [f"run_healthy_{epoch}" for epoch in sorted(ways)]
