@@ -22,6 +22,8 @@ FURTHER_SERIES = (("#0F9D76", "dash"), ("#AF33A9", "dot"), ("#A88C50", "dashdot"
                   ("#868D96", "longdashdot"))
 FRONT = "#0F9D76"
 DOMINATED = "#868D96"
+# Level of an alarm in a chart -> colour.
+ALARMS = {"info": "#A88C50", "warning": "#D6453D"}
 
 # Status -> (glyph, tone). The style sheet defines the tones (colours). The status is always written next to the glyph.
 STATUS = {

@@ -20,6 +20,7 @@ from app.components.states import empty_state
 from app.drawing.cell_graph import genotype_graphs
 from app.formats import count, escape, interval, percent
 from engine.architecture.genotype import Genotype
+from engine.log import RunLog
 
 RANKED = {"adversarial": "Ranked by adversarial accuracy; ties by natural accuracy.",
           "natural": "Ranked by natural accuracy; ties by adversarial accuracy.",
@@ -36,7 +37,7 @@ def candidates(run_id: str) -> None:
         return
     run = session.run_log().run(run_id)
     config = run["config"]
-    attack, split = f"PGD-{config.get('ranking_steps', '')}", measured_split(run_id)
+    attack, split = f"PGD-{config.get('ranking_steps', '')}", measured_split(session.run_log(), run_id)
     table = table_html(measured, run_id, attack, split, candidates=int(config.get("candidates", len(measured))),
                        finished=run["status"] == "finished", source=str(config.get("inherit_from", "")))
     wide = inherits(measured)  # its two more columns take the whole width of the page
@@ -56,12 +57,12 @@ def candidates(run_id: str) -> None:
     _cells(measured, run_id)
 
 
-def measured_split(run_id: str) -> str:
+def measured_split(log: RunLog, run_id: str) -> str:
     """Return the name of the split on which a search measured its candidates.
 
     The split is "select", or "alphas" for runs of older versions.
     """
-    return "alphas" if (session.run_log().curves(run_id)["split"] == "alphas").any() else "select"
+    return "alphas" if (log.curves(run_id)["split"] == "alphas").any() else "select"
 
 
 def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool,

@@ -71,7 +71,7 @@ def on_supernet(run: dict[str, Any]) -> bool:
 def _accuracies_and_losses(run: dict[str, Any]) -> None:
     split, words = SPLITS[run["kind"]]
     one_network = run["kind"] != "search" or on_supernet(run)
-    split = split if one_network else measured_split(run["id"])
+    split = split if one_network else measured_split(session.run_log(), run["id"])
     words = words if one_network else CANDIDATE_WORDS.format(split)
     robust = run["kind"] != "search" or not (_lacks(run, "attack_steps") and _lacks(run, "attack_epsilon"))
     section("Natural versus adversarial" if robust else "Loss and accuracy", words)

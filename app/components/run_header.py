@@ -1,32 +1,28 @@
-"""The top of a run's page: title, status, buttons, chain, progress and newest numbers.
+"""The top of a run's page: title, status, buttons, chain and progress.
 
 A chain is a search with the runs that follow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from app import session, theme
-from app.charts import objectives
 from app.components.chain import steps_html
 from app.components.live import feed_of
 from app.components.live_html import live_html
-from app.components.progress import figure_html, progress_html
+from app.components.progress import progress_html
 from app.components.run_actions import RESUME, STOP, Action, answer, kill_button, perform
 from app.components.run_memory import offer_half_batch, ran_out_of_memory
 from app.components.states import problem
 from app.components.status import status_chip_html, tag_html
-from app.formats import capitalised, count, dataset_title, escape, missing, percent, shown
+from app.formats import dataset_title, escape, missing, shown
 from engine import requests
 from engine.config import PRESETS
 from engine.log import RunLog
 from engine.run.state import SILENT_S
-from engine.search.methods.registry import METHODS
 
 TONES = {"finished": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
 ACTIVE = ("running", "stopping")
@@ -56,8 +52,10 @@ def _title(run: dict[str, Any]) -> None:
     preset = str(run["preset"])
     note = PRESETS.get(preset, "") if preset in ("quick", "smoke") else ""
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
-    tags = "".join(map(tag_html, (theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]),
-                                  f"preset {preset}", *(["example"] if run["example"] else []))))
+    # An imported run has no preset, and may have no dataset.
+    tags = "".join(map(tag_html, filter(None, (
+        theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]), f"preset {preset}" if preset else "",
+        "example" if run["example"] else ""))))
     study = run["study"] and (
         f'<span class="rp-label"><a href="study?id={escape(run["study"])}" target="_self">Part of a study</a></span>')
     failed = run["status"] == "failed"
@@ -134,103 +132,3 @@ def _progress(run: dict[str, Any], row: dict[str, Any]) -> str:
         seconds_left=run.get("seconds_left") if run["status"] == "running" else None,
         passes=row.get("passes"), tone=TONES.get(run["status"], ""),
         pending={"queued": "waiting", "running": "starting"}.get(run["status"], "not started"))
-
-
-WHERE = {"alphas": "alphas split, batch statistics", "select": "select split, running statistics",
-         "weights": "training batches"}
-FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adversarial accuracy", "natural_loss": "Natural loss",
-           "adversarial_loss": "Adversarial loss", "train_loss": "Training loss", "images_per_s": "Throughput"}
-
-OF_TRAINING = ("train_loss", "images_per_s")
-
-
-def mean_of(epochs: Sequence[int]) -> str:
-    """Return a phrase naming the epochs whose means are shown, for example "mean of epoch 3" or "means of epochs 3 and 4".
-
-    Args:
-        epochs: epoch of each mean. Repeated epochs are named once.
-    """
-    distinct = list(dict.fromkeys(map(str, epochs)))
-    return f"mean of epoch {distinct[0]}" if len(distinct) == 1 else f"means of epochs {' and '.join(distinct)}"
-
-
-def figures(run: dict[str, Any]) -> None:
-    """Show the newest accuracies, losses and throughput of a run."""
-    live_html(feed_of(f"training:{run['id']}", figures_of, run), key="run_figures", live=run["status"] in ACTIVE)
-
-
-def figures_of(log: RunLog, run: dict[str, Any]) -> str:
-    """Return the newest accuracies, losses and throughput of a run as HTML; "" if there are none.
-
-    A note names the splits on which they were measured. The numbers of a search belong to its supernet or newest candidate, not
-    to the network that the search finds.
-    """
-    latest = newest(log.curves(run["id"]))
-    further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
-    titles = FIGURES | {f"{name}_loss": capitalised(objectives.title_of(name)) for name in further}
-    # The numbers listed in OF_TRAINING, which describe the training, come last.
-    measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
-    if not measured:
-        return ""
-    notes = {f"{name}_loss": objectives.unit_of(name) for name in further}
-    notes |= _notes(log, run, {name: latest[name][0] for name in measured})
-    boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in measured)
-    on_supernet = run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
-    where = WHERE | ({} if on_supernet else {"alphas": "alphas split, running statistics"})
-    epochs: dict[str, list[int]] = {}
-    for split, _, epoch in (latest[name] for name in measured):
-        epochs.setdefault(split, []).append(epoch)
-    so_far = " so far" if run["status"] in ACTIVE else ""
-    of = "Network" if run["kind"] != "search" else "Supernet" if on_supernet else "Newest candidate"
-    note = ". ".join(f"{'Training' if split == 'weights' else of}: {where.get(split, split)}, {mean_of(numbers)}{so_far}"
-                     for split, numbers in epochs.items())
-    return f'<div class="rp-figures">{boxes}</div><p class="rp-label rp-below">{escape(note)}.</p>'
-
-
-# Description of the training loss of a retraining, by the value of its setting `training`.
-TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + β KL"}
-NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guide the run
-
-
-def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
-    """Return {name of a metric: note below its value}.
-
-    The note of an accuracy names its split and says that an accuracy on this split is not a result. The note of an adversarial
-    accuracy also names the attack. For a retraining, the note of the training loss names this loss.
-
-    Args:
-        run: row of the run, from `RunLog.runs`.
-        splits: {name of a metric: split on which it was measured}.
-    """
-    notes = {name: f"{split} split, {NO_RESULT}" for name, split in splits.items() if name.endswith("_accuracy")}
-    if "adversarial_accuracy" in notes and (attack := shown(_attack(log, run))):
-        under = f"under {attack}" if attack.startswith("PGD") else f"attacked in {attack}"
-        notes["adversarial_accuracy"] = f"{under}, {notes['adversarial_accuracy']}"
-    if run["kind"] != "retrain":
-        return notes
-    config = log.run(run["id"])["config"]
-    return notes | {"train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
-
-
-def _attack(log: RunLog, run: dict[str, Any]) -> Any:
-    """Return the name of the attack of a run's adversarial accuracy. A row from before the first accuracy does not have it."""
-    return run["adversarial_attack"] or log.run(run["id"])["adversarial_attack"]
-
-
-def _value(name: str, value: float) -> str:
-    if "accuracy" in name:
-        return percent(value)
-    if abs(value) >= 1000:
-        return count(value)
-    return f"{value:,.0f} images/s" if name == "images_per_s" else f"{value:.3f}"
-
-
-def newest(curves: pd.DataFrame) -> dict[str, tuple[str, float, int]]:
-    """Return {name of a metric: (split, value, epoch)} with the newest value of each metric.
-
-    Args:
-        curves: means over epochs, from `RunLog.curves`.
-    """
-    last = curves.sort_values("step").drop_duplicates("name", keep="last")
-    return {row.name_: (row.split_, row.value_, int(row.epoch_)) for row in
-            last.rename(columns=lambda c: f"{c}_").itertuples()}

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import session
 from app.components.html_table import Markup, StaticColumn, html_table
+from app.components.run_sentence import told
 from app.components.states import STUDY_PAGE, page_link, section
 from app.components.status import status_chip_html
 from app.formats import escape, missing, moment, with_interval
@@ -32,6 +33,7 @@ COLUMNS: tuple[StaticColumn[Relative], ...] = (
 def lineage(run_id: str) -> None:
     """Show the chain of a run, the runs that its settings name or that name it, and searches that found the same cells."""
     section("Lineage", "where this run comes from, and what was made from it")
+    told(run_id, "lineage")
     run = session.run_log().run(run_id)
     st.html(html_table(COLUMNS, relatives(session.run_log(), run_id), label="Related runs", group=lambda one: one.group,
                        row_look=lambda one: "rp-strong" if one.row["id"] == run_id else "", file=f"{run_id}-lineage",

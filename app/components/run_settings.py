@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import address, session
 from app.components.html_table import StaticColumn, html_table
+from app.components.run_sentence import told
 from app.components.settings import (
     all_settings_html,
     chain_settings_html,
@@ -32,8 +33,10 @@ def settings(run_id: str) -> None:
     run = session.run_log().run(run_id)
     if run["imported"]:
         section("Settings", f"imported from {run['imported'].get('file', 'a file')}, which holds no other settings")
+        told(run_id, "settings")
     else:
         section("Settings", "compared with a reference")
+        told(run_id, "settings")
         _differences(run)
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], run["differences"]))

@@ -13,11 +13,13 @@ from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_alphas import architecture
 from app.components.run_candidates import candidates, measured_split
 from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
+from app.components.run_figures import figures
 from app.components.run_genotype import genotype_player
-from app.components.run_header import figures, header
+from app.components.run_header import header
 from app.components.run_lineage import lineage
 from app.components.run_neighbours import neighbour_buttons
 from app.components.run_outcome import outcome
+from app.components.run_sentence import told
 from app.components.run_settings import settings
 from app.components.run_takeaway import take_away
 from app.components.states import empty_state, heading, problem, section
@@ -131,6 +133,7 @@ def results(run_id: str) -> None:
     """Show the outcome of a run's chain once there is one, the files to take away, and the newest numbers of the run."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
+    told(run_id, "overview")
     outcome(run, chain)
     take_away(run, chain)
     figures(run)
@@ -150,14 +153,16 @@ def notes(run_id: str) -> None:
 
 def candidates_of(run_id: str) -> None:
     """Draw the measured candidates of a search without a supernet."""
-    section("Candidates",
-            f"architectures drawn at random, each trained briefly and measured on the {measured_split(run_id)} split")
+    split = measured_split(session.run_log(), run_id)
+    section("Candidates", f"architectures drawn at random, each trained briefly and measured on the {split} split")
+    told(run_id, "candidates")
     candidates(run_id)
 
 
 def evolution(run_id: str) -> None:
     """Draw the evolution of the architecture weights of a search."""
     section("Architecture", "the weight of each operation on each edge, and the cell derived from these weights")
+    told(run_id, "alphas")
     architecture(run_id)
 
 

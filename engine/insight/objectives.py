@@ -31,16 +31,20 @@ class Vertices:
         steps: number of counted steps.
         alone: {objective: fraction of the steps in which its weight was 1}, in the order of the objectives.
         ignored: {objective: fraction of the steps in which its weight was 0}.
+        weighed: {objective: number of the steps in which it had a weight}. The fractions of the objective are of these steps: a
+            method may weigh an objective only in a later stage.
     """
 
     steps: int
     alone: dict[str, float]
     ignored: dict[str, float]
+    weighed: dict[str, int]
 
     @property
     def mixed(self) -> float:
         """Fraction of the steps in which no objective decided alone."""
-        return max(0.0, 1.0 - sum(self.alone.values()))
+        decided = sum(share * self.weighed[name] for name, share in self.alone.items())
+        return max(0.0, 1.0 - decided / self.steps) if self.steps else 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
     shares = log.share_at_vertex(run, last)
     names = shares["objective"].tolist()
     return Vertices(int(shares["steps"].max()) if names else 0, dict(zip(names, shares["share_alone"], strict=True)),
-                    dict(zip(names, shares["share_ignored"], strict=True)))
+                    dict(zip(names, shares["share_ignored"], strict=True)),
+                    dict(zip(names, map(int, shares["steps"]), strict=True)))
 
 
 def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> Numbers:
@@ -109,10 +114,12 @@ def in_words(log: RunLog, run: str, last: int = LAST_STEPS) -> str:
         return f"Every step follows the {title_of(next(iter(found.alone)))} alone."
     if name in WEIGHTINGS and not WEIGHTINGS[name].follows_gradients:
         return WEIGHTINGS[name].words
-    span = f"the last {found.steps:,} steps" if found.steps > 1 else "the only step"
     ignored, share = max(found.ignored.items(), key=lambda item: item[1])
+    steps = found.weighed[ignored] if share else min(found.weighed.values())
+    span = f"the last {steps:,} steps" if steps > 1 else "the only step"
     if share == 0:
-        return f"All {len(found.alone)} losses had a weight above 0 in {'all of ' if found.steps > 1 else ''}{span}."
+        losses = "Both" if len(found.alone) == 2 else f"All {len(found.alone)}"
+        return f"{losses} losses had a weight above 0 in {'all of ' if steps > 1 else ''}{span}."
     why = ": a step along the other gradient alone lowered both losses" if len(found.alone) == 2 and name == "mgda" else ""
     return f"The {title_of(ignored)} was ignored in {100 * share:.0f} % of {span}{why}."
 

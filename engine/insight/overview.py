@@ -48,7 +48,7 @@ def _measured(log: RunLog, facts: dict[str, Any]) -> str:
     if facts["natural_accuracy"] is None:
         return ""
     if facts["method"] == "random_search":
-        return _candidates(log, facts)
+        return candidates(log, facts["id"])
     natural = accuracy_text(facts["natural_accuracy"], facts["natural_low"], facts["natural_high"])
     adversarial = "" if facts["adversarial_accuracy"] is None else f" and {_under_attack(facts)}"
     where = {"search": f"the supernet ({facts['accuracy_of']})", "retrain": "the selected checkpoint (select split)",
@@ -67,12 +67,12 @@ def _under_attack(facts: dict[str, Any]) -> str:
             f"{title}")
 
 
-def _candidates(log: RunLog, facts: dict[str, Any]) -> str:
-    """Return the best candidate of a random search in words, not the newest one."""
-    table = log.candidates(facts["id"])
+def candidates(log: RunLog, run: str) -> str:
+    """Return the best candidate of a search that measures candidates in words, not the newest one; "" for any other run."""
+    table = log.candidates(run)
     if table.empty:
         return ""
-    best = table.iloc[0]
+    best, facts = table.iloc[0], log.run(run)
     number = plural_text(len(table), "candidate")
     which = "The first" if best["ranking"] == "none" else "The best"
     return (f"{which} of {number}{'' if facts['status'] == 'finished' else ' so far'} is candidate {best['candidate']}: "

@@ -12,7 +12,7 @@ from engine.insight.alerts import alerts_of, collapse_text
 from engine.insight.alphas import River, river, rivers
 from engine.insight.collapse import ALMOST_EVEN, last_healthy_epoch, radar
 from engine.insight.genotype import Moment, moments
-from engine.insight.overview import overview
+from engine.insight.overview import candidates, overview
 from engine.insight.words import accuracy_text, cell_text, operations_text, size_text
 from engine.log import RunLog
 from engine.report.samples import read_samples
@@ -222,8 +222,9 @@ def _listed(parts: list[str]) -> str:
 
 
 PANELS: Mapping[str, Callable[[RunLog, str], str]] = {
-    "overview": overview, "alphas": alphas, "genotype": genotype, "collapse": collapse, "objectives": objectives.panel,
-    "trade_off": trade_off, "samples": samples, "system": system, "alerts": alerts, "settings": settings, "lineage": lineage}
+    "overview": overview, "candidates": candidates, "alphas": alphas, "genotype": genotype, "collapse": collapse,
+    "objectives": objectives.panel, "trade_off": trade_off, "samples": samples, "system": system, "alerts": alerts,
+    "settings": settings, "lineage": lineage}
 
 
 def sentence(log: RunLog, run: str, panel: str) -> str:

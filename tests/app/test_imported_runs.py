@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.drawing.cell_graph import widest_of
 from engine.architecture.catalogue import find_genotype
 from engine.drawing.cell import cell_svg
 from engine.exchange import entry
@@ -63,7 +64,8 @@ def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], f
 def test_the_epochs_of_an_imported_log_can_be_played(imported: dict[str, str]):
     test = open_page("run", id=imported["log"], tab="genotype")
     (player,) = component_data(test, "rampart_time_machine")
+    widest = widest_of([find_genotype("RACL"), find_genotype("DARTS_V2")])
     first, last = (player["frames"][one["frame"]] for one in player["epochs"])
-    assert not test.exception and cell_svg(find_genotype("RACL").cell("normal"), title="Normal cell") in first
+    assert not test.exception and cell_svg(find_genotype("RACL").cell("normal"), title="Normal cell", widest=widest) in first
     assert [one["words"].split(":")[0] for one in player["epochs"]] == ["Epoch 0 of 1", "Epoch 1 of 1"]
     assert "rp-changed-halo" in last and "rp-changed-halo" not in first

@@ -9,7 +9,7 @@ import pytest
 
 from app import session
 from app.charts.candidates import inherited_scatter, scatter
-from app.components.run_header import mean_of
+from app.components.run_figures import mean_of
 from engine import requests
 from engine.architecture.genotype import Genotype
 from engine.search.methods.random_search.config import RandomSearchConfig

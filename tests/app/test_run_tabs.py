@@ -1,0 +1,105 @@
+"""The tabs of the Run page in every state of a run: the sentence at their head, and what the best and the imported runs say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import session
+from app.formats import escape
+from engine.architecture.catalogue import find_genotype
+from engine.exchange import entry
+from engine.insight.collapse import last_healthy_epoch, radar
+from engine.insight.sentences import sentence
+from tests import sample_runs
+from tests.app import pages
+from tests.app.conftest import Samples, runs_folder
+from tests.app.pages import component_data, text_of
+from tests.engine.exchange.public_files import search_log
+from tests.engine.insight.planted import alphas_of, write_search
+
+COLLAPSED = "20261118-1000-arnas-digits-1a01"  # whose robust cell consists of skip connections from epoch 3 on
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Samples]:
+    """One runs folder for the module, with runs in every state, an imported log and a random search."""
+    folder = tmp_path_factory.mktemp("tabs")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for root in runs_folder(folder / "runs", monkeypatch):
+            ids = sample_runs.write_sample_runs(root) | {"random": sample_runs.write_random_search(root)}
+            (folder / "a<b>.txt").write_text(search_log([find_genotype("RACL"), find_genotype("DARTS_V2")]))
+            write_search(root, [alphas_of()] + [alphas_of(strength) for strength in (1.6, 1.8)]
+                         + [alphas_of(2.0 + place, robust="skip_connect") for place in range(3)], run=COLLAPSED)
+            yield Samples(root, ids | {"imported": entry.take(root, folder / "a<b>.txt"), "collapsed": COLLAPSED})
+
+
+@cache
+def opened(run: str, tab: str) -> AppTest:
+    """A tab of a run as it opens; no test of this module changes it."""
+    return pages.open_page("run", id=run, tab=tab)
+
+
+def told(test: AppTest) -> list[str]:
+    """Return the sentences at the heads of a tab's panels, as HTML."""
+    return re.findall(r'<p class="rp-told">([^<]*)</p>', text_of(test))
+
+
+@pytest.mark.parametrize(("role", "tab", "panel"), [
+    *((role, "overview", "overview") for role in ("search", "running", "failed", "imported", "random", "attack")),
+    *((role, "genotype", "genotype") for role in ("search", "running", "failed", "imported")), ("running", "alphas", "alphas"),
+    ("search", "settings", "settings"), ("search", "lineage", "lineage"),
+    ("random", "candidates", "candidates")])
+def test_the_head_of_a_tab_says_what_is_seen_now(runs: Samples, role: str, tab: str, panel: str) -> None:
+    test = opened(runs.ids[role], tab)
+    words = sentence(session.run_log(), runs.ids[role], panel)
+    if role == "running" and panel == "overview":  # the time left passes between page and test
+        assert words.startswith("Running after 13 of 40 steps") and told(test)[0].startswith("Running after 13 of 40 steps")
+    else:
+        assert words and told(test)[0] == escape(words)
+    assert not test.exception
+
+
+def test_a_random_search_leads_with_its_best_candidate_and_its_interval(runs: Samples) -> None:
+    shown = re.search(r'<div class="rp-figures">.*', text_of(opened(runs.ids["random"], "overview")))
+    assert shown is not None
+    words = re.sub(r"<[^>]*>", " ", shown.group())
+    # Candidate 3 has 60 and 31 right of 64, and the newest one 41 and 12.
+    assert "93.8 %" in words and "48.4 %" in words and "64.1 %" not in words and "18.8 %" not in words
+    assert "36.6 to 60.4 %, under PGD-10, not a result" in words
+    assert "Best of 4 candidates: candidate 3, select split, running statistics, 64 images." in words
+
+
+def test_the_head_of_an_imported_run_has_no_empty_pill(runs: Samples) -> None:
+    for role in ("imported", "search"):
+        tags = re.findall(r'<span class="rp-tag">([^<]*)</span>', text_of(opened(runs.ids[role], "overview")))
+        assert tags and all(tag.strip() for tag in tags) and "preset" not in tags
+    assert "preset quick" in tags
+
+
+def test_the_radar_names_the_planted_collapse_and_leads_back_to_the_last_healthy_epoch(runs: Samples) -> None:
+    test = pages.open_page("run", id=COLLAPSED, tab="genotype")
+    assert "The robust cell has collapsed: 8 of 8 edges have no parameters. The last epoch without a sign was 2." in told(test)
+    table = text_of(test)
+    assert re.search(r"Robust cell</th>.*?8 of 8.*?Warning.*?>2</td>", table) and table.count(">Warning<") == 1
+    (player,) = component_data(test, "rampart_time_machine")
+    assert player["held"] is None and player["epochs"][-1]["words"] == "Epoch 5 of 5: unchanged for 2 epochs."
+    assert player["epochs"][3]["words"] == ("Epoch 3 of 5: 8 edges changed: robust cell 8; accurate cell unchanged for 3 epochs; "
+                                            "reduction cell unchanged for 3 epochs.")
+    test.button(key="run_healthy_2").click().run()
+    (player,) = component_data(test, "rampart_time_machine")
+    assert test.query_params["epoch"] in ("2", ["2"]) and player["held"] == 2 and not test.exception
+
+
+@pytest.mark.parametrize("role", ["search", "running", "failed", "imported"])
+def test_the_radar_of_other_searches_offers_a_way_back_only_from_an_alarm(runs: Samples, role: str) -> None:
+    test = opened(runs.ids[role], "genotype")
+    assert not test.exception and component_data(test, "rampart_live_plot", "run_collapse")
+    alarm = radar(session.run_log(), runs.ids[role])
+    ways = {last_healthy_epoch(alarm, cell) for cell in alarm["cell"].unique()} - {None, -1}
+    keys = [button.key for button in test.button if str(button.key).startswith("run_healthy_")]
+    assert keys == [f"run_healthy_{epoch}" for epoch in sorted(ways)]
