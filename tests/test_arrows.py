@@ -46,7 +46,7 @@ ARROWS = {
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
     "cli": "errors files registry command architecture config configuring data attack search run report log "
-           "requests rerun grid queueing configuration_file preflight whatif study exchange paper api",
+           "insight requests rerun grid queueing configuration_file preflight whatif study exchange paper api",
     "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
            "insight requests rerun grid queueing preflight whatif exchange report study",
 }

@@ -15,6 +15,7 @@ TEXTS: dict[str, str] = {
     "stop": "Stop a run within two seconds, with a checkpoint; --force kills it.",
     "resume": "Continue a stopped or failed run from its last checkpoint.",
     "runs": "List all runs, newest first; --where EXPRESSION lists some.",
+    "alerts": "List what needs attention: collapse, overfitting, losses, stalls, disk; exit code 1 on errors.",
     "tag": "Add and remove tags of runs: tag RUN +baseline -old. Without changes, print the tags.",
     "note": "Replace the note of a run; an empty text removes it.",
     "archive": "Hide runs from lists without moving them; --undo shows them again.",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from engine import __version__
-from engine.cli import machine_verbs, marks, network_verbs, run_verbs
+from engine.cli import alerts, machine_verbs, marks, network_verbs, run_verbs
 from engine.cli.verb_texts import TEXTS
 from engine.command import NAME
 from engine.errors import ConfigError, RampartError
@@ -30,6 +30,7 @@ VERBS: dict[str, Callable[[str, list[str]], int]] = {
     "stop": run_verbs.stop,
     "resume": run_verbs.resume,
     "runs": run_verbs.runs,
+    "alerts": alerts.alerts,
     **marks.VERBS,
     "describe": network_verbs.describe,
     "export": network_verbs.export,
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit codes are:
 
     * 0: the command succeeded.
-    * 1: a run failed, or the verb `doctor` found a problem.
+    * 1: a run failed, `doctor` found a problem, or one of the `alerts` is an error.
     * 2: the command was rejected with a message on stderr.
     * 130: the user interrupted a wait.
 

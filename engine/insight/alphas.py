@@ -17,6 +17,7 @@ from engine.log.insight_queries import AlphaHistory
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
 MOST_MOMENTS = 200
+LARGEST_ALPHA = 1e9  # the run log keeps alphas in 32 bits, in which larger ones of a damaged file are infinite
 FLIPS = {"step": "int64", "epoch": "int64", "edge": "int64", "before": "str", "after": "str"}
 
 
@@ -98,8 +99,8 @@ def river_of(history: AlphaHistory, cell: str, *, by_epoch: bool = True, most: i
 
 
 def softmax(alpha: npt.ArrayLike) -> Numbers:
-    """Return the softmax over the last axis, in 64 bits."""
-    numbers = np.asarray(alpha, np.float64)
+    """Return the softmax over the last axis, in 64 bits. Infinite alphas count as the largest finite ones."""
+    numbers = np.clip(np.asarray(alpha, np.float64), -LARGEST_ALPHA, LARGEST_ALPHA)
     exponentials = np.exp(numbers - numbers.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 

@@ -11,7 +11,7 @@ from engine.log import RunLog
 from engine.report.words import about_text, duration_text, plural_text
 
 # How a sentence about a run begins, by status.
-BEGINNINGS = {"queued": "Waits to start", "running": "Running", "stopping": "Stopping", "stopped": "Stopped",
+BEGINNINGS = {"queued": "Queued", "running": "Running", "stopping": "Stopping", "stopped": "Stopped",
               "finished": "Finished", "failed": "Failed"}
 
 

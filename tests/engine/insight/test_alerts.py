@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from engine import files
 from engine.architecture.genotype import PRIMITIVES
+from engine.cli import main
 from engine.insight import alerts
 from engine.insight.alerts import RULES, Alert, Bell, alerts_of, watched
 from engine.log import RunLog, snapshot
@@ -198,6 +200,19 @@ def test_a_bell_tells_the_same_and_reads_only_runs_with_new_events(tmp_path: Pat
         shutil.rmtree(folder)
         log.ingest()
         assert [alert.kind for alert in bell.alerts()] == ["robust overfitting"]
+
+
+def test_the_command_lists_alerts_and_fails_on_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_search(tmp_path, [alphas_of(), alphas_of(robust="skip_connect")])
+    assert main(["alerts", "--runs", str(tmp_path)]) == 0 and capsys.readouterr().out == "No alerts.\n"
+    assert main(["alerts", "--all", "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split("  ") == ["warning", "collapse", SEARCH, "The robust cell has collapsed: 8 of 8 edges "
+                                                   "have no parameters.\n"]
+    EventsFile(folder).write("alert", level="error", text="Out of memory: use fewer channels.")
+    assert main(["alerts", SEARCH, "--json", "--runs", str(tmp_path)]) == 1
+    assert [one["level"] for one in json.loads(capsys.readouterr().out)] == ["error", "warning"]
+    assert main(["alerts", "20260101-0000-arnas-digits-0000", "--runs", str(tmp_path)]) == 2
+    assert "There is no run" in capsys.readouterr().err
 
 
 def test_the_document_states_every_rule_as_it_is() -> None:

@@ -56,6 +56,14 @@ def test_none_is_never_the_strongest_operation() -> None:
     assert 0 < course.margin[0, 0] < 0.1
 
 
+def test_infinite_alphas_leave_every_number_finite() -> None:
+    alpha = np.zeros((1, EDGES, K))
+    alpha[0, 3, 2], alpha[0, 4, :] = np.inf, -np.inf
+    course = river_of(history(alpha), "robust")
+    assert np.isfinite(course.weights).all() and np.isfinite(course.entropy).all()
+    assert course.weights[0, 3].tolist() == [0, 0, 1, 0, 0, 0, 0] and np.allclose(course.weights[0, 4], 1 / K)
+
+
 def test_a_planted_flip_is_found_at_its_step_and_edge_and_only_there(read: Callable[[], RunLog], tmp_path: Path) -> None:
     before, after = alphas_of(), alphas_of()
     after["reduce"][5, PRIMITIVES.index("dil_conv_3x3")] = 3.0

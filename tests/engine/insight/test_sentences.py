@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine import requests
 from engine.architecture.genotype import PRIMITIVES
 from engine.errors import RunLogError
 from engine.insight import sentences
 from engine.insight.sentences import PANELS, sentence
 from engine.log import RunLog, snapshot
 from tests.engine.insight.planted import SEARCH, alphas_of, write_retraining, write_search
+from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import EventsFile, write_finished_chain, write_json, write_random_search, write_sample_runs
 
 Read = Callable[[], RunLog]
@@ -61,6 +63,15 @@ def test_a_random_search_leads_with_its_best_candidate_and_has_no_course(read: R
             in sentence(log, run, "overview"))
     assert sentence(log, run, "genotype") == "The cells are those of the best candidate so far."
     assert [sentence(log, run, panel) for panel in ("alphas", "collapse", "trade_off")] == ["", "", ""]
+
+
+def test_a_queued_run_tells_what_it_waits_for(read: Read, tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path)
+    first, second = requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",))
+    log = read()
+    assert sentence(log, first, "overview") == "Queued."
+    assert sentence(log, second, "overview") == f"Queued: waits for {first}."
+    assert sentence(log, first, "system").endswith("no measurement yet.") and sentence(log, first, "alphas") == ""
 
 
 def test_an_imported_run_tells_its_file(read: Read, tmp_path: Path) -> None:
