@@ -29,6 +29,7 @@ from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.publishing import publish
 from engine.run.state import RunState, compute, is_alive
+from engine.run.values import printable
 from engine.search.methods.registry import METHODS
 
 MOST_DRAWS = 100
@@ -422,7 +423,7 @@ def _record(runs: Path, launch: Launch, configs: Sequence[tuple[str, RunConfig]]
                          then=[other for other, _ in following] if first else (), then_changes=changed)
     return {"schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created, taken),
             "kind": kind, "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"),
-            "parent": parent, "children_of_chain": [], "created": created, "command": command}
+            "parent": parent, "children_of_chain": [], "created": created, "command": printable(command)}
 
 
 def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None, preset: str,

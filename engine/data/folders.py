@@ -146,6 +146,8 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     for place in sorted(places, key=lambda path: path.name):
         pictures = {path.relative_to(place).as_posix(): path for path in place.rglob("*")
                     if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()}
+        if place.name != (shown := place.name.encode(errors="replace").decode()):
+            raise DataError(f"The name of a class folder must be text in UTF-8, {shown} in {folder} is not; rename it.")
         classes[place.name] = [pictures[name] for name in sorted(pictures)]
     if len(classes) < 2:
         raise DataError(f"An image folder must hold at least two class folders, {folder} holds {len(classes)}; give the folder "

@@ -30,6 +30,7 @@ from engine.run.documents import SCHEMA
 from engine.run.event_kinds import Alert, DerivedGenotype, Finished, Progress
 from engine.run.events import EventWriter
 from engine.run.folder import RunFolder, free_id
+from engine.run.values import printable
 
 METHOD = PRESET = "imported"  # shown instead of the name of a method and of a preset
 _RENAMED = ("The file has the cell names of DSARA's public code: its robust cell was read as accurate (before the second "
@@ -71,7 +72,7 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
             digest = hashlib.file_digest(file, "sha256")
     except OSError as problem:
         raise unreadable(path, problem) from None
-    return Origin(path.name, digest.hexdigest(), form, command)
+    return Origin(printable(path.name), digest.hexdigest(), form, printable(command))
 
 
 def import_genotype(runs: Path, path: Path, origin: Origin, *, name: str | None = None, title: str | None = None,
@@ -202,7 +203,8 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
 def _record(run_id: str, kind: str, title: str, config: Mapping[str, Any], origin: Origin, created: float) -> dict[str, Any]:
     """Return the content of the run.json of an imported run."""
     return {
-        "schema": SCHEMA, "id": run_id, "kind": kind, "method": METHOD, "preset": PRESET, "title": f"{title}, imported",
+        "schema": SCHEMA, "id": run_id, "kind": kind, "method": METHOD, "preset": PRESET,
+        "title": f"{printable(title)}, imported",
         "config": dict(config), "parent": None, "children_of_chain": [],
         # The splits of the imported training are unknown. Retrainings and attacks that follow this run use this seed for theirs.
         "split_seed": RunConfig.model_fields["split_seed"].default,

@@ -65,7 +65,7 @@ FIELDS: dict[str, dict[str, Kind]] = {
         # the settings that are read before a worker validates the whole configuration
         "config.dataset": TEXT, "config.device": TEXT, "config.threads": COUNT, "config.seed": SEED, "config.split_seed": SEED,
         "study.id": TEXT, "study.since": TIME, "study.place": WHOLES, "study.example": FLAG, "code.version": TEXT,
-        "code.diff": TEXT, "code.numerics": TEXT, "imported.name": TEXT, "imported.hash": TEXT, "imported.form": TEXT},
+        "code.diff": TEXT, "code.numerics": TEXT, "imported.file": TEXT, "imported.sha256": TEXT, "imported.as": TEXT},
     "process.json": {
         "attempt": ATTEMPT, "pid": PID, "create_time": Kind(is_number, "a number"), "boot_id": TEXT, "started": TIME,
         "device": TEXT, "threads": COUNT},

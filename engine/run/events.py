@@ -19,7 +19,7 @@ from engine.errors import RunLogError
 from engine.files import open_to_append, open_to_read, sync
 from engine.run.event import Event, Stamp
 from engine.run.event_kinds import header
-from engine.run.values import flaw_in_json
+from engine.run.values import flaw_in_json, printable
 
 _decode = json.JSONDecoder().decode  # `json.loads` without its options, which take time on every line
 
@@ -32,7 +32,7 @@ def storable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        return printable(value)
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

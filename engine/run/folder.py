@@ -27,7 +27,7 @@ from typing import Any
 from engine.errors import RunError
 from engine.files import atomic_write_json, entry_that_is_no_plain_file, open_to_read
 from engine.run.documents import misfit
-from engine.run.values import flaw_in_json
+from engine.run.values import flaw_in_json, printable
 
 SCHEMA = 1
 ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
@@ -103,7 +103,7 @@ def _told(path: Path) -> str:
 
 def damage(run_id: str, problem: Exception) -> str:
     """Return a sentence about a run whose files have led to an unforeseen error. The other runs can then still be shown."""
-    told = f"{type(problem).__name__}: {problem}".encode(errors="replace").decode()
+    told = printable(f"{type(problem).__name__}: {problem}")
     return f"The files of run {run_id} must be as they were written, and one has changed ({told:.200}); {REMEDY}."
 
 

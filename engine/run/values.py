@@ -51,6 +51,14 @@ def flaw_in_json(data: bytes, value: Any) -> str:
     return flaw_in(value) if nested or _SUSPICIOUS.search(data) else ""
 
 
+def printable(text: str) -> str:
+    """Return text with a question mark in place of each half of a surrogate pair.
+
+    Python reads names of files that are not UTF-8 into such halves. No file or page can store them.
+    """
+    return text.encode(errors="replace").decode()
+
+
 def is_text(value: Any) -> bool:
     """Return True for text that can be written as UTF-8."""
     if not isinstance(value, str):

@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 
 from app import session
+from engine import requests
 from engine.cli import main
+from engine.data.folders import scan
+from engine.errors import DataError, RampartError
 from engine.log import RunLog
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, run_ids
 from engine.run.launcher import Start
 from engine.run.state import compute
 from engine.run.supervisor import Supervisor
 from engine.study.identity import Runs
 from tests.app.pages import open_page, pretend_supervisor, text_of
 from tests.faults.poisons import FILES, POISONS, Planter
-from tests.sample_runs import write_finished_chain
+from tests.sample_runs import genotype_at, write_finished_chain
 
 ROLES = ("search", "retrain", "attack")
 MOST_HARMFUL = ("half of a surrogate pair", "huge", "infinite", "as text", "a list", "nearly infinite")
@@ -132,7 +135,7 @@ def test_every_poison_in_every_field_of_every_file(role: str, root: Path, monkey
     planter.plant_events(POISONS)
     planter.plant_bytes((*FILES, *DATA))
     check_nobody_else_notices(root, ids, planter, before, capsys)
-    shown = dict(list(planter.planted.items())[::25])
+    shown = dict(list(planter.planted.items())[::100])
     check_pages(root, shown, monkeypatch, PAGES if role != "attack" else ())
 
 
@@ -140,3 +143,25 @@ def test_a_name_that_is_not_utf8_is_no_run(root: Path) -> None:
     ids = chain(root)
     os.mkdir(os.fsencode(root) + b"/20261118-0906-arnas-digits-\xff\xfe")
     assert set(rows_of(root)) == set(ids.values())
+
+
+def test_files_whose_names_are_not_utf8_are_imported_or_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chain(root)
+    path = root.parent / os.fsdecode(b"found\xff.json")
+    path.write_text(genotype_at(3).to_json())
+    assert main(["import", str(path), "--title", "\ud800 and more", "--runs", str(root)]) == 0
+    run = RunFolder(root, capsys.readouterr().out.strip()).read_run()
+    assert run["title"] == "? and more, imported" and run["imported"]["file"] == "found?.json"
+    assert rows_of(root)[run["id"]]["status"] == "finished"
+    for name in (b"cats", b"dogs\xff"):
+        os.makedirs(os.fsencode(root.parent) + b"/pictures/" + name)
+    with pytest.raises(DataError, match=r"The name of a class folder must be text in UTF-8, dogs\? in .* is not; rename it"):
+        scan(root.parent / "pictures")
+
+
+def test_a_launch_with_half_a_character_is_refused(root: Path) -> None:
+    root.mkdir()
+    pretend_supervisor(root)
+    with pytest.raises(RampartError, match="half of a surrogate pair, which is not a character; correct it and launch again"):
+        requests.submit(root, "search", {"threads": 1}, method="arnas", preset="smoke", study={"id": "\udcff"})
+    assert run_ids(root) == []
