@@ -10,6 +10,7 @@ from functools import lru_cache
 import streamlit as st
 
 from app import session
+from engine.architecture.canonical import canonical
 from engine.architecture.cost import Cost, cost
 from engine.architecture.genotype import Genotype
 from engine.architecture.placement import cell_widths
@@ -60,6 +61,16 @@ def known() -> dict[str, Architecture]:
     """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
     log = session.run_log()
     return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
+
+
+def pasted(text: str) -> Architecture:
+    """Return an architecture that the reader has pasted as JSON.
+
+    Raises:
+        GenotypeError: the text is not a genotype.
+    """
+    genotype = Genotype.from_json(text)
+    return Architecture(canonical(genotype).hash, genotype, (), ())
 
 
 def named(known: Mapping[str, Architecture], names: Iterable[str]) -> list[Architecture]:

@@ -42,6 +42,10 @@ class Draft:
         parts = {**self.parts, target: source}
         return [f"{cell}:{kind}" for kind, cell in parts.items() if cell != f"{self.base.hash}.{kind}"]
 
+    def swaps_outside(self, kind: str) -> list[str]:
+        """Return the texts of the swaps in other cells than that of a kind."""
+        return [str(swap) for swap in self.swaps if swap.kind != kind]
+
     def with_swap(self, kind: str, edge: int, operation: str) -> list[str]:
         """Return the texts of all swaps after an operation has been chosen for an edge."""
         others = [str(swap) for swap in self.swaps if (swap.kind, swap.edge) != (kind, edge)]
@@ -67,21 +71,7 @@ def draft_of(base: Architecture, known: Mapping[str, Architecture], parts: Seque
         swaps: texts KIND.EDGE.OPERATION, one for each swapped operation.
     """
     problems: list[str] = []
-
-    def find(name: str) -> Genotype:
-        if name not in known:
-            raise ConfigError(f"A cell must come from an architecture of this page, got {name[:40]!r}; choose it again.")
-        return known[name].genotype
-
-    chosen: dict[str, str] = {}
-    grafts: dict[str, Graft] = {}
-    for text in parts:
-        try:
-            graft = read_graft(text, find)
-            base.genotype.cell(graft.target)
-            chosen[graft.target], grafts[graft.target] = graft.source, graft
-        except RampartError as refusal:
-            problems.append(str(refusal))
+    grafts = _grafts(base, known, parts, problems)
     grafted = genotype = transplant(base.genotype, list(grafts.values()))
     made: list[Swap] = []
     for text in swaps:
@@ -91,4 +81,22 @@ def draft_of(base: Architecture, known: Mapping[str, Architecture], parts: Seque
             made += [swap] if genotype != before else []
         except (ConfigError, GenotypeError) as refusal:
             problems.append(str(refusal))
-    return Draft(base, chosen, grafted, tuple(made), genotype, tuple(problems))
+    return Draft(base, {kind: graft.source for kind, graft in grafts.items()}, grafted, tuple(made), genotype, tuple(problems))
+
+
+def _grafts(base: Architecture, known: Mapping[str, Architecture], parts: Sequence[str], problems: list[str]) -> dict[str, Graft]:
+    """Return {kind of the replaced cell: replacement}. Append a sentence to `problems` for each wrong text."""
+    def find(name: str) -> Genotype:
+        if name not in known:
+            raise ConfigError(f"A cell must come from an architecture of this page, got {name[:40]!r}; choose it again.")
+        return known[name].genotype
+
+    grafts: dict[str, Graft] = {}
+    for text in parts:
+        try:
+            graft = read_graft(text if "." in text else f"{base.hash}.{text}", find)
+            base.genotype.cell(graft.target)
+            grafts[graft.target] = graft
+        except RampartError as refusal:
+            problems.append(str(refusal))
+    return grafts

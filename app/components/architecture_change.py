@@ -23,6 +23,7 @@ from app.drawing.cell_graph import Pick, cell_html, changes_between, drawing, le
 from app.formats import capitalised, count, escape
 from engine.architecture.canonical import canonical
 from engine.architecture.genotype import PRIMITIVES, Cell, state_name
+from engine.architecture.placement import REDUCE
 from engine.drawing.operations import in_order
 from engine.report.architectures import Architecture
 
@@ -62,7 +63,7 @@ def _take(draft: Draft, picked: Pick) -> None:
     if owner in (OWN, draft.base.hash) and picked.edge is not None:
         address.choose(edge=f"{kind}.{picked.edge}")
     elif owner != OWN and target:
-        address.choose(part=draft.with_part(target, picked.cell), swap=[str(one) for one in draft.swaps if one.kind != target])
+        address.choose(part=draft.with_part(target, picked.cell), swap=draft.swaps_outside(target))
     else:
         return
     st.rerun(scope="fragment")
@@ -102,20 +103,11 @@ def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
     cells = {f"{one.hash}.{kind}": f"{theme.cell_title(kind)} of {one.title}" for one in shown
              for kind in in_order(one.genotype.kinds)}
     for kind in kinds:
-        own, key = f"{draft.base.hash}.{kind}", f"architectures.part.{kind}"
-        options = {own: "its own", **{cell: title for cell, title in cells.items() if cell != own}}
-        taken = draft.parts.get(kind, own)
-        taken = taken if "." in taken else f"{draft.base.hash}.{taken}"
-        options.setdefault(taken, taken)
-        st.session_state[key] = taken
-        st.selectbox(theme.cell_title(kind), list(options), format_func=options.__getitem__, key=key,
-                     on_change=lambda kind=kind, key=key: address.choose(
-                         part=draft.with_part(kind, st.session_state[key]),
-                         swap=[str(one) for one in draft.swaps if one.kind != kind]))
+        _part(draft, kind, cells)
     address.segmented("A click on a cell above puts it in the place of cell", {
         NOTHING: "none", **{kind: theme.cell_title(kind).removesuffix(" cell") for kind in kinds}}, name="target",
         key="architectures.target", help="Shown side by side, cells of other architectures can be taken as well.")
-    ordinary = [kind for kind in kinds if kind != "reduce"]
+    ordinary = [kind for kind in kinds if kind != REDUCE]
     if len(ordinary) > 1:
         with st.container(horizontal=True):
             for kind in ordinary:
@@ -123,6 +115,24 @@ def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
                 st.button(f"{theme.cell_title(kind)} everywhere", key=f"architectures.everywhere.{kind}",
                           help="At all positions except the reductions.", on_click=address.choose,
                           kwargs={"part": copies, "swap": ""})
+
+
+def _part(draft: Draft, kind: str, cells: Mapping[str, str]) -> None:
+    """Show the selector of the cell that takes the place of a cell of the base.
+
+    Args:
+        draft: the draft.
+        kind: kind of the cell that is replaced.
+        cells: {"HASH.KIND": title} of all cells of the shown architectures.
+    """
+    own, key = f"{draft.base.hash}.{kind}", f"architectures.part.{kind}"
+    taken = draft.parts.get(kind, own)
+    options = {own: "its own", **{cell: title for cell, title in cells.items() if cell != own}}
+    options.setdefault(taken, taken)  # from an architecture that is not shown
+    st.session_state[key] = taken
+    st.selectbox(theme.cell_title(kind), list(options), format_func=options.__getitem__, key=key,
+                 on_change=lambda: address.choose(part=draft.with_part(kind, st.session_state[key]),
+                                                  swap=draft.swaps_outside(kind)))
 
 
 def _undo(draft: Draft) -> None:
@@ -146,32 +156,40 @@ def _swap_words(draft: Draft, place: int) -> str:
 
 def _result(draft: Draft, known: Mapping[str, Architecture], size: Size) -> None:
     """Show the changed cells, the sizes before and after, the accuracy with inherited weights, and what can be done next."""
-    base, genotype = draft.base.genotype, draft.genotype
     if not draft.is_changed:
         if "edge" in st.query_params:
             expect_question(draft)
         st.caption("Nothing is changed yet. The changed cells, sizes and accuracy with inherited weights appear here.")
         return
-    changes = changes_between(base, genotype)
+    _pictures(draft)
+    if (same := known.get(canonical(draft.genotype).hash)) is not None:
+        st.caption(f"This is {same.title}" + (", with its edges or nodes in another order." if same.hash == draft.base.hash else
+                                              f", which this page lists as {same.hash}."))
+    _sizes(numbers(draft.base.genotype, size), numbers(draft.genotype, size), size)
+    inherited(draft)
+    _next(draft, size)
+
+
+def _pictures(draft: Draft) -> None:
+    """Draw the cells that the change affects, and take clicks on their edges."""
+    base, genotype = draft.base.genotype, draft.genotype
+    changes, widest = changes_between(base, genotype), widest_of([genotype])
     changed = [kind for kind in in_order(genotype.kinds) if genotype.cell(kind) != base.cell(kind)]
-    widest = widest_of([genotype])
     edge = edge_of(st.query_params.get("edge", ""), genotype) or ("", 0)
     html = "".join(cell_html(genotype.cell(kind), theme.cell_title(kind), changes[kind], widest=widest, pick=f"{OWN}.{kind}",
                              picked=edge[1] if edge[0] == kind and edge[1] not in changes[kind] else None) for kind in changed)
     if picked := drawing(f'<div class="rp-stack">{html}</div>', key="architecture_draft"):
         _take(draft, picked)
     legend([name for kind in changed for name, _ in genotype.cell(kind).edges], key="architecture_draft_legend")
-    if (same := known.get(canonical(genotype).hash)) is not None:
-        st.caption(f"This is {same.title}" + (", with its edges or nodes in another order." if same.hash == draft.base.hash else
-                                              f", which this page lists as {same.hash}."))
-    _sizes(numbers(base, size), numbers(genotype, size), size)
-    inherited(draft, genotype)
-    with st.container(horizontal=True):
-        if st.button("Send to retrain", key="architectures.retrain", type="primary", icon=":material/rocket_launch:",
-                     help="Opens the Launch page with this genotype filled in."):
-            st.switch_page(LAUNCH_PAGE, query_params={"kind": "retrain", "then": "attack", "dataset": launch_dataset(draft, size),
-                                                      "genotype": genotype.to_json()})
-    content = json.dumps(genotype.to_dict(), indent=1).encode()
+
+
+def _next(draft: Draft, size: Size) -> None:
+    """Show the button that retrains the changed architecture, and its genotype for download."""
+    if st.button("Send to retrain", key="architectures.retrain", type="primary", icon=":material/rocket_launch:",
+                 help="Opens the Launch page with this genotype filled in."):
+        st.switch_page(LAUNCH_PAGE, query_params={"kind": "retrain", "then": "attack", "dataset": launch_dataset(draft, size),
+                                                  "genotype": draft.genotype.to_json()})
+    content = json.dumps(draft.genotype.to_dict(), indent=1).encode()
     download_buttons([File("Genotype (JSON)", f"{named(draft.base.title, 'changed')}.json", "application/json", lambda: content)],
                      key="architecture.draft")
 

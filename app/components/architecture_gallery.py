@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from app import address
-from app.architectures import MOST_SIDE_BY_SIDE, Size, numbers
+from app.architectures import MOST_SIDE_BY_SIDE, Size, numbers, pasted
 from app.components.architecture_size import size_words
-from app.components.states import IMPORT_PAGE, page_link
+from app.components.source import EXAMPLE
+from app.components.states import IMPORT_PAGE, page_link, problem
 from app.drawing.cell_graph import drawing, sketches_html
 from app.formats import dataset_title, escape, interval, moment, percent, plural
+from engine.errors import GenotypeError
 from engine.report.architectures import Architecture, Use
 
 COLUMNS, FIRST = 3, 12  # cards in a row, and cards until the reader asks for more
@@ -37,7 +39,27 @@ def gallery(known: Mapping[str, Architecture], size: Size) -> None:
         st.button(f"Show all {len(found)}", key="architectures.more", on_click=lambda: address.choose(rows=ALL))
     st.caption("Equal architectures under different names are one card. The order of a node's edges and the numbering of nodes "
                "do not matter.")
+    _paste()
     page_link(IMPORT_PAGE, "Import a genotype file, or a log of public code")
+
+
+def _paste() -> None:
+    """Show the field for a genotype as JSON. A valid one is opened."""
+    state = st.session_state
+    with st.expander("Look at a genotype of your own", expanded="architectures.refused" in state):
+        st.text_area("Genotype as JSON", key="architectures.pasted", placeholder=EXAMPLE, height=120)
+        st.button("Open it", key="architectures.paste", on_click=_open_pasted)
+        if refused := state.pop("architectures.refused", ""):
+            problem(refused, link=None)
+
+
+def _open_pasted() -> None:
+    try:
+        own = pasted(str(st.session_state["architectures.pasted"] or ""))
+    except GenotypeError as refusal:
+        st.session_state["architectures.refused"] = str(refusal)
+    else:
+        address.choose(show=own.hash, genotype=own.genotype.to_json(), pick="")
 
 
 def belongs(one: Architecture, source: str) -> bool:

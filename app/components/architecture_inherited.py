@@ -7,10 +7,9 @@ import streamlit as st
 from app import address, session
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.drafts import Draft
-from app.formats import dataset_title, duration, epsilon, interval, percent
+from app.formats import dataset_title, duration, epsilon, escape, interval, percent
 from app.inheriting import TASK, answer_or_task, searches_for
 from app.measuring import Task
-from engine.architecture.genotype import Genotype
 from engine.attack.statistics import wilson
 from engine.whatif.question import SPLIT, Answer, Counts, Question, prepare
 
@@ -23,12 +22,12 @@ def expect_question(draft: Draft) -> None:
         prepare(session.runs_root(), address.chosen("weights", searches, next(iter(searches))))
 
 
-def inherited(draft: Draft, genotype: Genotype) -> None:
+def inherited(draft: Draft) -> None:
     """Show the accuracies of the unchanged and of the changed architecture with inherited weights.
 
     They are measured at once in a process of its own, which takes seconds, and remembered.
     """
-    base = draft.base.genotype
+    base, genotype = draft.base.genotype, draft.genotype
     searches = searches_for(draft.base, [base, genotype])
     if not searches:
         st.caption("No search that has ended here has weights for these cells, so no accuracy can be inherited. Retrain it to "
@@ -43,7 +42,7 @@ def inherited(draft: Draft, genotype: Genotype) -> None:
     elif answer.running:
         _waiting()
     elif answer.problem:
-        st.html(f'<p class="rp-note">The accuracy could not be measured. {answer.problem}</p>')
+        st.html(f'<p class="rp-note">The accuracy could not be measured. {escape(answer.problem)}</p>')
         st.button("Measure again", key="architectures.again", on_click=st.session_state.pop, args=(TASK, None))
 
 

@@ -10,11 +10,13 @@ from app import address
 from app.architectures import Numbers, Size, numbers
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.formats import count, plural
+from engine.architecture.capacity import CHANNELS
 from engine.architecture.genotype import Genotype
+from engine.architecture.placement import MINIMUM_LAYERS
 from engine.data.catalogue import DATASETS
 
 PUBLISHED = Size("cifar10", 64, 20)  # ARNAS's retraining
-LARGEST = (1024, 60)
+MOST_CELLS = 100  # of a network; more would slow the gallery down
 WIDTHS = "The width of a cell is the number of channels on which its operations work; sum and product are over all cells."
 COLUMNS: tuple[StaticColumn[tuple[str, Genotype, Numbers]], ...] = (
     StaticColumn("Architecture", lambda row: row[0], names_row=True),
@@ -37,9 +39,9 @@ def choose_size() -> Size:
     dataset = address.selectbox(left, "Sizes for", titles, name="dataset", key="architectures.dataset",
                                 help="The dataset gives the size of images and the number of classes.")
     channels = address.number(middle, "Channels", name="channels", key="architectures.channels", default=PUBLISHED.channels,
-                              least=2, most=LARGEST[0], help="C, the width of the first cells.")
-    layers = address.number(right, "Cells", name="layers", key="architectures.layers", default=PUBLISHED.layers, least=3,
-                            most=LARGEST[1], help="Number of cells of the network, its depth.")
+                              least=CHANNELS[0], most=CHANNELS[-1], help="C, the width of the first cells.")
+    layers = address.number(right, "Cells", name="layers", key="architectures.layers", default=PUBLISHED.layers,
+                            least=MINIMUM_LAYERS, most=MOST_CELLS, help="Number of cells of the network, its depth.")
     note.caption("Sizes on this page are those of a network with this width and depth, without auxiliary head. Cells are placed "
                  "as published for their kinds.")
     return Size(dataset, channels, layers)

@@ -13,7 +13,7 @@ import streamlit as st
 from app import session
 from app.components.html_table import StaticColumn, html_table
 from app.components.import_items import FORM_TITLES
-from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
+from app.components.states import ARCHITECTURES_PAGE, LAUNCH_PAGE, RUN_PAGE, page_link, problem
 from app.drawing.cell_graph import genotype_graphs
 from app.formats import count, escape, plural
 from app.importing import Outcome
@@ -75,6 +75,7 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
         return
     with st.expander("The cells", expanded=unfolded):
         genotype_graphs(genotype, key=f"{key}_genotype")
+        page_link(ARCHITECTURES_PAGE, "Sizes, comparison and changes of these cells", show=run["id"])
 
 
 def understood(run: dict[str, Any]) -> list[tuple[str, str]]:

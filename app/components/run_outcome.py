@@ -12,7 +12,7 @@ from app import session
 from app.components.attack_table import NOTE, attack_table_html
 from app.components.badge import badge_html, badge_of
 from app.components.named_network import named_network_html
-from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
+from app.components.states import ARCHITECTURES_PAGE, LAUNCH_PAGE, empty_state, page_link, section
 from app.drawing.cell_graph import genotype_graphs
 from app.formats import count, escape, missing, plural, shown
 from engine.architecture.genotype import Genotype
@@ -51,6 +51,7 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
         else:
             genotype_graphs(genotype, key="outcome")
             _downloads(genotype, run["id"])
+            page_link(ARCHITECTURES_PAGE, "Sizes, comparison and changes of these cells", show=run["id"])
     with right:
         _attacks(run, chain, results)
 

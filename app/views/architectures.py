@@ -5,6 +5,8 @@ The page's address holds all choices of the reader.
 
 from __future__ import annotations
 
+import streamlit as st
+
 from app import address, architectures
 from app.components.architecture_change import change
 from app.components.architecture_detail import cells, choose_shown, runs, sizes
@@ -12,12 +14,26 @@ from app.components.architecture_gallery import gallery
 from app.components.architecture_size import choose_size
 from app.components.live import live_panel
 from app.components.states import heading, problem
+from engine.errors import GenotypeError
+from engine.report.architectures import Architecture
+
+
+def with_pasted(known: dict[str, Architecture]) -> dict[str, Architecture]:
+    """Return the architectures together with the one that the address holds as JSON, unless it is known."""
+    if not (text := st.query_params.get("genotype", "")):
+        return known
+    try:
+        own = architectures.pasted(text)
+    except GenotypeError as refusal:
+        problem(str(refusal), link=None)
+        return known
+    return known if own.hash in known else {own.hash: own, **known}
 
 
 @live_panel("robustness", key="architectures")
 def page() -> None:
     """Show the gallery, or the architectures that the address names."""
-    known = architectures.known()
+    known = with_pasted(architectures.known())
     if asked := address.several("show"):
         shown = choose_shown(known)
         if missing := [one for one in asked if not architectures.named(known, [one])]:

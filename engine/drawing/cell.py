@@ -11,6 +11,7 @@ Drawings that stand together share one scale. It shrinks with the space that the
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 
@@ -18,7 +19,9 @@ from engine.architecture.genotype import Cell, state_name
 from engine.drawing.cell_layout import Link, Placement, place
 from engine.drawing.operations import operation
 
-PITCH = 68  # pixels from one layer to the next; labels are on every second layer
+LETTER, MARK = 7.2, 13.0  # pixels that a letter of a label takes, and the mark of a changed edge
+GAP = 4.0  # pixels between a label and the nodes before and after it
+TO_OUTPUT = 62.0  # pixels from the last node to the output
 MARGIN = (34, 20)  # pixels left and right, and above and below, of the centres of the outermost nodes
 LABEL = 13  # pixels; size of the labels of edges at full scale, as in the style sheets
 SMALLEST = 0.85  # scale at which labels have 11 pixels; a drawing never becomes smaller
@@ -42,16 +45,16 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: f
     """
     placement, concat = _placed(cell)
     width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
-    curves = {key: _curve([_at(point) for point in path]) for key, path in placement.paths.items()}
+    curves = {key: _curve(path) for key, path in placement.paths.items()}
     lines = [f'<path class="rp-concat" d="{curves[("concat", state)]}"/>' for state in concat]
     labels, targets = [], []
     for index, (name, _, _) in enumerate(cell.incoming()):
-        points = [_at(point) for point in placement.paths[("edge", index)]]
+        points = placement.paths[("edge", index)]
         lines.append(_edge(name, curves[("edge", index)], index in changed))
         labels.append(_label(index, name, points[_label_point(len(points))], index in changed))
         look = "rp-target rp-picked" if index == picked else "rp-target"
         targets.append(f'<path class="{look}" data-edge="{index}" d="{curves[("edge", index)]}"/>')
-    nodes = [_node(state, _at(placement.nodes[state])) for state in sorted(placement.nodes)]
+    nodes = [_node(state, placement.nodes[state]) for state in sorted(placement.nodes)]
     size = f"width:clamp({SMALLEST * width:.0f}px,calc({width / max(widest, width):.4f} * 100cqw),{width:.0f}px)"
     drawn = "".join([*lines, *(targets if pickable else ()), *labels, *nodes])
     return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
@@ -67,10 +70,10 @@ def cell_sketch(cell: Cell, *, title: str) -> str:
     """
     placement, concat = _placed(cell)
     width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
-    paths = {key: _curve([_at(point) for point in path]) for key, path in placement.paths.items()}
+    paths = {key: _curve(path) for key, path in placement.paths.items()}
     lines = [f'<path class="rp-concat" d="{paths[("concat", state)]}"/>' for state in concat]
     lines += [_edge(name, paths[("edge", index)], False) for index, (name, _, _) in enumerate(cell.incoming())]
-    nodes = [f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="10"/>' for x, y in map(_at, placement.nodes.values())]
+    nodes = [f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="10"/>' for x, y in placement.nodes.values()]
     return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{SKETCH * width:.0f}" '
             f'height="{SKETCH * height:.0f}" role="img" aria-label="{escape(description(cell, title))}">'
             f'{"".join(lines)}{"".join(nodes)}</svg>')
@@ -78,7 +81,7 @@ def cell_sketch(cell: Cell, *, title: str) -> str:
 
 def cell_width(cell: Cell) -> float:
     """Return the width in pixels of the drawing of a cell at full scale."""
-    return (_placed(cell)[0].layers - 1) * PITCH + 2.0 * MARGIN[0]
+    return _placed(cell)[0].nodes[OUTPUT][0] + MARGIN[0]
 
 
 def description(cell: Cell, title: str) -> str:
@@ -99,14 +102,9 @@ def legend_html(operations: Sequence[str]) -> str:
     return f'<div class="rp-legend">{"".join(entries)}</div>'
 
 
-def _at(point: tuple[float, float]) -> tuple[float, float]:
-    """Return the x and y in pixels of a point (number of its layer, y in pixels below the topmost point)."""
-    return MARGIN[0] + point[0] * PITCH, MARGIN[1] + point[1]
-
-
 @lru_cache(maxsize=1000)  # a page asks for the same cell at each step of a search
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Compute where the states (inputs and nodes) and the edges of a cell are drawn.
+    """Compute where the states (inputs and nodes) and the edges of a cell are drawn, in pixels.
 
     The inputs are in layer 0. A node is two layers after the latest of its inputs, so that the odd layers are free for labels.
     The output is in the last layer.
@@ -121,7 +119,32 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
     layer[OUTPUT] = max(layer.values()) + 1
     links = [Link(("edge", index), source, target, 27.0) for index, (_, source, target) in enumerate(cell.incoming())]
     links += [Link(("concat", state), state, OUTPUT, 15.0) for state in cell.concat]
-    return place(layer, links, node_gap=46.0), cell.concat
+    placement = place(layer, links, node_gap=46.0)
+    x = _columns(cell, placement)
+
+    def at(point: tuple[float, float]) -> tuple[float, float]:
+        return x[round(point[0])], MARGIN[1] + point[1]
+
+    return replace(placement, nodes={node: at(point) for node, point in placement.nodes.items()},
+                   paths={key: [at(point) for point in path] for key, path in placement.paths.items()}), cell.concat
+
+
+def _columns(cell: Cell, placement: Placement) -> list[float]:
+    """Return the x of each layer in pixels. The longest label between two layers of nodes determines their distance.
+
+    The distance has space for the mark of a changed edge, so that a drawing keeps its form when edges change.
+    """
+    widest: dict[int, float] = {}
+    for index, (name, _, _) in enumerate(cell.incoming()):
+        path = placement.paths[("edge", index)]
+        layer = round(path[_label_point(len(path))][0])
+        widest[layer] = max(widest.get(layer, 0.0), LETTER * len(operation(name).short) + MARK)
+    x = [float(MARGIN[0])]
+    for layer in range(1, placement.layers - 1, 2):
+        before = INPUT_SIZE[0] / 2 if layer == 1 else NODE_RADIUS
+        x.append(x[-1] + before + GAP + widest[layer] / 2)
+        x.append(x[-1] + widest[layer] / 2 + GAP + NODE_RADIUS)
+    return [*x, x[-1] + TO_OUTPUT]
 
 
 def _label_point(points: int) -> int:

@@ -117,6 +117,20 @@ def test_a_swap_shows_its_sizes_at_once_and_goes_to_launch(samples: Samples) -> 
     assert launch.value == "paste" and Genotype.from_json(page.text_area(key="launch.pasted").value) == changed
 
 
+def test_a_pasted_genotype_is_opened_and_stays_in_the_address(empty: Path) -> None:
+    own = swapped(find_genotype("ARNAS"), [read_swap("robust.2.skip_connect"), read_swap("reduce.0.none")])
+    page = open_page("architectures")
+    page.text_area(key="architectures.pasted").set_value('{"accurate": 1}').run()
+    page.button(key="architectures.paste").click().run()
+    assert not page.exception and "A genotype must have the cells" in text_of(page)
+    page.text_area(key="architectures.pasted").set_value(own.to_json()).run()
+    page.button(key="architectures.paste").click().run()
+    assert not page.exception and asked(page, "show") == canonical(own).hash
+    again = open_page("architectures", show=canonical(own).hash, genotype=own.to_json())
+    assert not again.exception and f"genotype {canonical(own).hash}" in text_of(again)
+    assert "A genotype must be JSON" in text_of(open_page("architectures", genotype="{"))
+
+
 def test_swaps_are_undone_one_by_one_or_all(samples: Samples) -> None:
     page = open_page("architectures", show=ARNAS, swap="robust.2.skip_connect,accurate.0.avg_pool_3x3", edge="robust.2")
     assert "Accurate cell, c(k−2) → node 0: skip is now avg pool 3×3" in text_of(page)
