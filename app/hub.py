@@ -13,6 +13,9 @@ change. Topics, where <id> is the id of a run:
     epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
         is over.
     log:<id>: log.txt and alerts of the run.
+    images:<id>: the stored images of the run, and whether it is over.
+    system:<id>: measurements of the run's machine.
+    machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
     queue: the queue, and status and progress of all runs.
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
@@ -44,6 +47,7 @@ from app.studies import Studies
 from engine import queueing, requests
 from engine.errors import RampartError
 from engine.log import RunLog
+from engine.log.ingest import stamp_of
 from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
 from engine.run.state import RunState
@@ -65,7 +69,8 @@ FOUND = ("genotype", *CANDIDATES)
 ARCHITECTURE = ("alpha", *FOUND)
 NOTES = ("alert", "faults", "folder")
 RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
-PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # a list of runs may show changes of these late
+MACHINE = ("telemetry", "gpu")
+PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective", *MACHINE)  # a list of runs may show changes of these late
 SETTLED = tuple(name for name in EVENTS if name not in PROGRESS)
 _LOGGER = logging.getLogger(__name__)
 
@@ -176,7 +181,8 @@ class Hub:
                 "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
-                "epochs": self._epoch_facts,
+                "epochs": self._epoch_facts, "machine": self._machine_facts,
+                "images": self._image_facts, "system": lambda run: self.log.revision(MACHINE, run),
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
@@ -194,6 +200,13 @@ class Hub:
     def _epoch_facts(self, run: str) -> object:
         epoch = self.log.alpha_epoch(run)
         return self.log.state(run).is_over, epoch, self.log.revision(FOUND if epoch is None else CANDIDATES, run)
+
+    def _image_facts(self, run: str) -> object:
+        return self.log.state(run).is_over, stamp_of(self.root / run / "results" / "samples.parquet")
+
+    def _machine_facts(self, run: str) -> object:
+        gpus = tuple(self.log.gpu_telemetry(run, 1)["device"])
+        return self.log.state(run).is_over, self.log.telemetry(run, 1).empty, gpus
 
     def _log_facts(self, run: str) -> object:
         try:

@@ -41,9 +41,12 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
     return figure
 
 
+BLANK_HEIGHT = 110
+
+
 def blank(message: str) -> PlainFigure:
-    """Return a figure without data that shows a message."""
+    """Return a low figure without data that shows a message."""
     hidden = AXIS | {"visible": False}
     return {"data": [], "layout": common_layout(legend=False) | {
-        "xaxis": hidden, "yaxis": hidden,
+        "height": BLANK_HEIGHT, "xaxis": hidden, "yaxis": hidden,
         "annotations": [{"text": message, "showarrow": False, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}]}}

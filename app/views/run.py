@@ -18,7 +18,9 @@ from app.components.run_header import figures, header
 from app.components.run_lineage import lineage
 from app.components.run_neighbours import neighbour_buttons
 from app.components.run_outcome import outcome
+from app.components.run_samples import samples
 from app.components.run_settings import settings
+from app.components.run_system import system
 from app.components.run_takeaway import take_away
 from app.components.states import empty_state, heading, problem, section
 from app.formats import escape
@@ -28,7 +30,8 @@ from engine.run.folder import RunFolder
 MOST_NOTES = 4
 LAST = "run.last"  # in the session's state: id of the run that was open last
 TITLES = {"overview": "Overview", "alphas": "Alphas", "candidates": "Candidates", "genotype": "Genotype",
-          "objectives": "Objectives", "log": "Log", "settings": "Settings", "lineage": "Lineage"}
+          "objectives": "Objectives", "samples": "Samples", "system": "System",
+          "log": "Log", "settings": "Settings", "lineage": "Lineage"}
 # The key of a panel, the topic after which it is redrawn ("" for one that never changes), and the function that draws it.
 Panel = tuple[str, str, Callable[[str], None]]
 
@@ -84,6 +87,8 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
     if search and not imported and on_supernet(run) and has_weights(run):
         shown["objectives"] = [("weights", "series", weighting)]
     if not imported:
+        shown["samples"] = [("samples", "images", samples)]
+        shown["system"] = [("system", "machine", system)]
         shown["log"] = [("log", "log", log)]
     return shown | {"settings": [("settings", "", settings)], "lineage": [("lineage", "runs", lineage)]}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from engine.errors import RunLogError
 from engine.insight import objectives
 from engine.insight.alerts import alerts_of, collapse_text
 from engine.insight.alphas import River, rivers
@@ -14,7 +15,9 @@ from engine.insight.genotype import Moment, moments
 from engine.insight.overview import overview
 from engine.insight.words import accuracy_text, cell_text, operations_text, size_text
 from engine.log import RunLog
+from engine.report.samples import read_samples
 from engine.report.words import plural_text
+from engine.run.folder import RunFolder
 
 LOOK_BACK = 5  # epochs over which a sentence says what has changed
 STEADY = 0.002  # change of the entropy, as a share of its largest value, that counts as none
@@ -147,6 +150,21 @@ def trade_off(log: RunLog, run: str) -> str:
             f"{accuracy_text(last['adversarial'])} under {under} (alphas split, batch statistics).")
 
 
+def samples(log: RunLog, run: str) -> str:
+    """Return a sentence about the stored images of the first batch; "" for a run that stored none, or none with predictions."""
+    try:
+        stored = read_samples(RunFolder(log.root, run).results / "samples.parquet")
+    except RunLogError:
+        return ""
+    if not stored.predictions:
+        return ""
+    right = {name: sum(one == label for one, label in zip(found, stored.labels, strict=True))
+             for name, found in stored.predictions.items()}
+    attacked = f" as they are, and {right['training']} under {stored.attack}" if "training" in right else ""
+    return (f"After {plural_text(stored.step or 0, 'step')}, {right['natural']} of the first {len(stored.images)} training "
+            f"images are classified correctly{attacked}.")
+
+
 def system(log: RunLog, run: str) -> str:
     """Return a sentence about the load of the machine and the throughput of a run."""
     table, speed = log.telemetry(run), log.throughput(run)
@@ -205,7 +223,7 @@ def _listed(parts: list[str]) -> str:
 
 PANELS: Mapping[str, Callable[[RunLog, str], str]] = {
     "overview": overview, "alphas": alphas, "genotype": genotype, "collapse": collapse, "objectives": objectives.panel,
-    "trade_off": trade_off, "system": system, "alerts": alerts, "settings": settings, "lineage": lineage}
+    "trade_off": trade_off, "samples": samples, "system": system, "alerts": alerts, "settings": settings, "lineage": lineage}
 
 
 def sentence(log: RunLog, run: str, panel: str) -> str:
