@@ -31,7 +31,7 @@ ARROWS = {
     "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors files configuring run",
     "report": "errors files registry architecture config configuring data attack drawing run log",
-    "insight": "files architecture drawing search run log report",
+    "insight": "errors files architecture drawing search run log report",
     "requests": "errors files registry command config configuring search run",
     "rerun": "errors configuring requests run",
     "configuration_file": "errors registry config configuring run",

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.architecture.genotype import PRIMITIVES
@@ -36,7 +39,7 @@ def test_every_panel_has_a_sentence_or_nothing_in_every_state(samples, role: str
         assert "nan" not in words.lower().split() and "None" not in words and "  " not in words
     of_search = {"alphas", "genotype", "collapse", "objectives", "trade_off"}
     has_alphas = role in ("search", "running", "failed", "stopped")
-    assert {panel for panel, words in told.items() if words} == set(PANELS) - (set() if has_alphas else of_search)
+    assert {panel for panel, words in told.items() if words} == set(PANELS) - {"samples"} - (set() if has_alphas else of_search)
 
 
 def test_the_overview_tells_state_and_measurements(samples) -> None:
@@ -121,6 +124,18 @@ def test_the_system_is_told_with_units(read: Read, tmp_path: Path) -> None:
         "The worker uses 1.0 CPU cores and 600 MiB of memory; NVIDIA H100 is busy 50 % of the time, with 8.0 GiB in use at 61 "
         "°C; 40.0 GiB of disk are free. Throughput: ")
     assert sentence(read(), SEARCH, "system").endswith("96 images per second.")
+
+
+def test_stored_images_are_counted(read: Read, tmp_path: Path) -> None:
+    results = write_search(tmp_path, [alphas_of()] * 2) / "results"
+    results.mkdir()
+    table = pa.table({"image": [4, 7, 4, 7], "label": [1, 2, 1, 2], "attack": ["natural", "natural", "training", "training"],
+                      "pixels": [np.zeros(4, "float32").tobytes()] * 4, "prediction": [1, 2, 1, 3],
+                      "confidence": [0.9, 0.8, 0.5, 0.6]})
+    pq.write_table(table.replace_schema_metadata({"shape": "1,2,2", "title": "PGD-7, epsilon 0.15", "step": "4"}),
+                   results / "samples.parquet")
+    assert sentence(read(), SEARCH, "samples") == ("After 4 steps, 2 of the first 2 training images are classified correctly as "
+                                                   "they are, and 1 under PGD-7, epsilon 0.15.")
 
 
 def test_family_settings_and_alerts(samples, read: Read, tmp_path: Path) -> None:
