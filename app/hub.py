@@ -13,6 +13,7 @@ change. Topics, where <id> is the id of a run:
     epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
         is over.
     log:<id>: log.txt and alerts of the run.
+    alerts: all alerts. alerts:<id>: those of the run, and problems found in its files.
     images:<id>: the stored images of the run, and whether it is over.
     system:<id>: measurements of the run's machine.
     machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
@@ -41,6 +42,7 @@ from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
+from app.alerts import Alerts
 from app.folder_watch import FolderWatch
 from app.live_values import LiveValues
 from app.studies import Studies
@@ -100,6 +102,7 @@ class Hub:
         root: the runs folder.
         log: the run log.
         studies: the studies of the runs folder.
+        alerts: the alerts of the runs folder.
         values: charts and texts of active runs, which open pages show.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
         looks: number of times that the hub has looked for changes in the runs folder.
@@ -112,6 +115,7 @@ class Hub:
         self.root = root
         self.log = RunLog.open(root)
         self.studies = Studies(self.log)
+        self.alerts = Alerts(self.log)
         self.values = LiveValues()
         self.loading: tuple[int, int] | None = (0, len(run_ids(root)))
         self._created = time.monotonic()
@@ -182,6 +186,7 @@ class Hub:
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
                 "epochs": self._epoch_facts, "machine": self._machine_facts,
+                "alerts": lambda run: (self.alerts.facts(run), self.log.revision(NOTES, run) if run else 0),
                 "images": self._image_facts, "system": lambda run: self.log.revision(MACHINE, run),
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
@@ -317,6 +322,7 @@ class Hub:
         with self._lock:
             news = self._look(everything=self._pause() == ALONE_S)
             self._keep_supervisor()
+        self.alerts.work()
         if news or woken:
             self._tell()
 
