@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # `rampart ui` starts this folder by its path
+    sys.path.insert(0, str(ROOT))
+
+from app.webhook import VARIABLE, checked  # noqa: E402
+from engine.errors import ConfigError  # noqa: E402
+
 # Makes the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB after
 # the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of which 3
 # are in use. These variables must be set before the process starts.
@@ -32,11 +39,18 @@ def main() -> None:
     parser.add_argument("--address", default="127.0.0.1",
                         help="address to listen on (default: 127.0.0.1); use 0.0.0.0 only in a container")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
+    parser.add_argument("--webhook", metavar="URL", default=os.environ.get(VARIABLE), help=(
+        "address to which new warnings and errors are posted as JSON (default: $RAMPART_WEBHOOK); see docs/alerts.md"))
     options = parser.parse_args()
     if options.runs == "":
         parser.error("argument --runs: must name a folder, got ''")
     if not 1 <= options.port <= 65535:
         parser.error(f"argument --port: must be in 1..65535, got {options.port}")
+    if options.webhook:
+        try:
+            os.environ[VARIABLE] = checked(options.webhook)
+        except ConfigError as problem:
+            _refuse(str(problem))
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

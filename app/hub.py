@@ -13,6 +13,10 @@ change. Topics, where <id> is the id of a run:
     epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
         is over.
     log:<id>: log.txt and alerts of the run.
+    alerts: all alerts. alerts:<id>: those of the run, and problems found in its files.
+    images:<id>: the stored images of the run, and whether it is over.
+    system:<id>: measurements of the run's machine.
+    machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
     queue: the queue, and status and progress of all runs.
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
@@ -38,12 +42,14 @@ from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
+from app.alerts import Alerts
 from app.folder_watch import FolderWatch
 from app.live_values import LiveValues
 from app.studies import Studies
 from engine import queueing, requests
 from engine.errors import RampartError
 from engine.log import RunLog
+from engine.log.ingest import stamp_of
 from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
 from engine.run.state import RunState
@@ -65,7 +71,8 @@ FOUND = ("genotype", *CANDIDATES)
 ARCHITECTURE = ("alpha", *FOUND)
 NOTES = ("alert", "faults", "folder")
 RESULTS = ("folder", "attack", "attack_check", "evaluation", "sweep", "critical", "certified", "verdict", "opened", "network")
-PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective")  # a list of runs may show changes of these late
+MACHINE = ("telemetry", "gpu")
+PROGRESS = ("progress", "accuracy", "metric", "alpha", "objective", *MACHINE)  # a list of runs may show changes of these late
 SETTLED = tuple(name for name in EVENTS if name not in PROGRESS)
 _LOGGER = logging.getLogger(__name__)
 
@@ -95,6 +102,7 @@ class Hub:
         root: the runs folder.
         log: the run log.
         studies: the studies of the runs folder.
+        alerts: the alerts of the runs folder.
         values: charts and texts of active runs, which open pages show.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
         looks: number of times that the hub has looked for changes in the runs folder.
@@ -107,6 +115,7 @@ class Hub:
         self.root = root
         self.log = RunLog.open(root)
         self.studies = Studies(self.log)
+        self.alerts = Alerts(self.log)
         self.values = LiveValues()
         self.loading: tuple[int, int] | None = (0, len(run_ids(root)))
         self._created = time.monotonic()
@@ -176,7 +185,9 @@ class Hub:
                 "robustness": lambda _: (self.log.revision(RESULTS), self._states), "log": self._log_facts,
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
-                "epochs": self._epoch_facts,
+                "epochs": self._epoch_facts, "machine": self._machine_facts,
+                "alerts": lambda run: (self.alerts.facts(run), self.log.revision(NOTES, run) if run else 0),
+                "images": self._image_facts, "system": lambda run: self.log.revision(MACHINE, run),
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
@@ -194,6 +205,13 @@ class Hub:
     def _epoch_facts(self, run: str) -> object:
         epoch = self.log.alpha_epoch(run)
         return self.log.state(run).is_over, epoch, self.log.revision(FOUND if epoch is None else CANDIDATES, run)
+
+    def _image_facts(self, run: str) -> object:
+        return self.log.state(run).is_over, stamp_of(self.root / run / "results" / "samples.parquet")
+
+    def _machine_facts(self, run: str) -> object:
+        gpus = tuple(self.log.gpu_telemetry(run, 1)["device"])
+        return self.log.state(run).is_over, self.log.telemetry(run, 1).empty, gpus
 
     def _log_facts(self, run: str) -> object:
         try:
@@ -304,6 +322,7 @@ class Hub:
         with self._lock:
             news = self._look(everything=self._pause() == ALONE_S)
             self._keep_supervisor()
+        self.alerts.work()
         if news or woken:
             self._tell()
 

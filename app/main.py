@@ -17,6 +17,7 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 import streamlit as st  # noqa: E402
 
 from app import session, theme  # noqa: E402
+from app.components.alert_list import bell  # noqa: E402
 from app.components.connection import connection_notice  # noqa: E402
 from app.components.downloads import handle_downloads  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
@@ -111,6 +112,8 @@ def main() -> None:
     handle_downloads()
     try:
         session.prepare_static()
+        with st.container(key="rp-bell"):
+            bell()
         if page.url_path not in WITHOUT_RUNS and not has_runs():
             welcome()
         else:

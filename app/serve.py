@@ -6,6 +6,8 @@ and downloads.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -19,17 +21,28 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 import streamlit as st  # noqa: E402
 
 from app import downloads, fronts, live_channel, session  # noqa: E402
+from app.webhook import VARIABLE, Webhook  # noqa: E402
 from engine import requests  # noqa: E402
-from engine.errors import RampartError  # noqa: E402
+from engine.errors import ConfigError, RampartError  # noqa: E402
 
 LONGEST_S = 600.0  # after so long a first reading, pages compute what they show themselves
 
 
 def read() -> None:
-    """Read the runs, then compute what the first visits of some pages would otherwise wait for."""
+    """Read the runs, begin to send alerts, and compute what the first visits of some pages would otherwise wait for."""
     if session.hub().wait(LONGEST_S):
+        send_alerts()
         with suppress(RampartError):  # the page says what is wrong
             fronts.prepare()
+
+
+def send_alerts() -> None:
+    """Send alerts to the webhook from now on, if there is one."""
+    if url := os.environ.get(VARIABLE):
+        try:
+            session.hub().alerts.send_to(Webhook(url, session.runs_root()))
+        except ConfigError as refusal:  # `rampart ui` refuses such an address itself
+            logging.getLogger(__name__).warning("%s No alert is sent.", refusal)
 
 
 @asynccontextmanager

@@ -141,6 +141,18 @@ def write_search_steps(events: EventsFile, steps: int, *, seed: int = 2) -> None
             events.write("checkpoint", path="last")
 
 
+def write_telemetry(events: EventsFile, measurements: int = 6, *, gpu: str = "", unit: str = "steps") -> None:
+    """Write measurements of the machine, ten seconds apart; of the GPU as well if its device is named, such as "cuda:0"."""
+    for number in range(measurements):
+        events.t += 10.0
+        events.write("telemetry", process_cores=1.5 + 0.1 * (number % 3), machine_cpu=0.75, memory_bytes=700 * 2**20,
+                     machine_free_bytes=14 * 2**30, machine_bytes=24 * 2**30, disk_free_bytes=41 * 2**30, unit=unit,
+                     units_per_s=2.5 + number % 2, passes_per_s=80.0 + number)
+        if gpu:
+            events.write("gpu", device=gpu, name="NVIDIA H100", utilisation=0.9, memory_bytes=8 * 2**30,
+                         memory_total_bytes=80 * 2**30, temperature_c=55.0 + number)
+
+
 def write_network(events: EventsFile, *, parameters: int = PARAMETERS, macs: int = MACS, hand_made: str = "") -> None:
     """Write the network event of a retraining or an attack; hand_made: the name of a network without cells."""
     if hand_made:
@@ -236,6 +248,19 @@ def write_samples(folder: Path, attacks: Iterable[str], *, epsilon: float = 0.15
     table = pa.concat_tables([pa.table({"image": number, "label": number % 10, "attack": [attack] * images,
                                         "pixels": [one.tobytes() for one in pixels]}) for attack, pixels in pictures.items()])
     pq.write_table(table.replace_schema_metadata({"shape": "1,8,8"}), folder / "results" / "samples.parquet")
+
+
+def write_first_batch(folder: Path, *, attacked: bool = True, images: int = 16) -> None:
+    """Write results/samples.parquet of a search or retraining: each natural image is predicted right, each attacked one wrong."""
+    (folder / "results").mkdir(exist_ok=True)
+    write_samples(folder, ["training"] if attacked else [], images=images)
+    path = folder / "results" / "samples.parquet"
+    table = pq.read_table(path)
+    wrong = np.array(table["attack"].to_pylist()) == "training"
+    table = table.append_column("prediction", pa.array((table["label"].to_numpy() + wrong) % 10))
+    table = table.append_column("confidence", pa.array(np.where(wrong, 0.62, 0.98)))
+    about = {"shape": "1,8,8", "step": "40", "title": "PGD-7, epsilon 0.15" if attacked else ""}
+    pq.write_table(table.replace_schema_metadata(about), path)
 
 
 def write_finished(folder: Path, events: EventsFile) -> None:

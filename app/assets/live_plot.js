@@ -8,15 +8,16 @@ export default function ({ data, parentElement }) {
   const drawn = [data.revision, data.height, data.feed].join(" ");
   if (node.dataset.drawn === drawn) return; // newer points may have arrived since this figure was drawn
   Object.assign(node.dataset, { drawn, feed: data.feed });
-  node.style.height = `${data.height}px`;
   node.setAttribute("role", "figure");
   node.setAttribute("aria-label", data.label);
   const plot = (node.rampart ??= {});
   const values = (window.__rampartValues ??= new Map());
+  const figure = JSON.parse(data.figure);
+  node.style.height = `${figure.layout.height ?? data.height}px`;
   const shown = values.get(data.feed);
   // A rerun often brings the figure that is drawn already, because the server has sent its points before.
   if (shown?.node !== node || shown.revision !== data.revision || plot.height !== data.height) {
-    Object.assign(plot, { figure: JSON.parse(data.figure), height: data.height, name: data.name, rests: 0 });
+    Object.assign(plot, { figure, height: data.height, name: data.name, rests: 0 });
     draw(node);
   }
   if (!data.feed) return;
@@ -51,7 +52,9 @@ function draw(node) {
       window.__rampartConfig ??= config();
       const started = performance.now();
       // Plotly changes what it is given: hidden traces and ranges. Copies keep the figure as the server knows it.
-      const layout = { ...structuredClone(figure.layout), uirevision: plot.name, height: plot.height };
+      const height = figure.layout.height ?? plot.height; // an empty chart is lower than the one that follows it
+      node.style.height = `${height}px`;
+      const layout = { ...structuredClone(figure.layout), uirevision: plot.name, height };
       window.Plotly.react(node, figure.data.map((trace) => ({ ...trace })), layout, window.__rampartConfig);
       const took = performance.now() - started;
       plot.rests = started + took + Math.min(LONGEST_MS, REST * took);

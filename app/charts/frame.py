@@ -49,6 +49,9 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
     return figure
 
 
+BLANK_HEIGHT = 110
+
+
 def figure_json(figure: go.Figure | PlainFigure) -> str:
     """Return a figure as JSON. In its texts, tags other than those that our charts use become plain text.
 
@@ -60,8 +63,8 @@ def figure_json(figure: go.Figure | PlainFigure) -> str:
 
 
 def blank(message: str) -> PlainFigure:
-    """Return a figure without data that shows a message."""
+    """Return a low figure without data that shows a message."""
     hidden = AXIS | {"visible": False}
     return {"data": [], "layout": common_layout(legend=False) | {
-        "xaxis": hidden, "yaxis": hidden,
+        "height": BLANK_HEIGHT, "xaxis": hidden, "yaxis": hidden,
         "annotations": [{"text": message, "showarrow": False, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}]}}

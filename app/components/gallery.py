@@ -5,49 +5,50 @@ For each image it shows the natural image, the amplified difference, the adversa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
 from app import address, evaluations
 from app.components.states import section
-from app.drawing.pictures import bytes_of, data_uri, difference
+from app.drawing.pictures import Bytes, bytes_of, data_uri, difference
 from app.formats import epsilon, escape, markdown, missing, percent, plural
 from engine.attack.catalogue import ATTACKS, WORST
 from engine.errors import RunLogError
 from engine.report.outcomes import BROKEN, WITHSTANDS, WRONG, attacks_of, of_attack, stage_of
-from engine.report.robustness import NetworkRow, RobustnessTable
-from engine.report.samples import Samples
+from engine.report.samples import Pixels, Samples
 
 ONLY = "only"
 PER_PAGE = 12
 
 
-def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> None:
-    """Show the gallery with its filters. The address of the page holds the reader's choices.
+def gallery(run: str, outcomes: pd.DataFrame, titles: Mapping[str, str], scale: float) -> None:
+    """Show the gallery of an attack run with its filters. The address of the page holds the reader's choices.
 
     Args:
-        row: the attacked network.
-        table: robustness table that contains the network.
+        run: id of the attack run.
         outcomes: table from `RunLog.outcomes`, with predictions.
+        titles: {name of an attack: its title}. Attacks that are left out are called by their names.
+        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of each image.
     """
     section("Gallery", "natural image, change, adversarial image")
     try:
-        samples = evaluations.samples(row.run)
+        samples = evaluations.samples(run)
     except RunLogError as error:
         st.caption(markdown(error))
         return
-    attack, entries = filtered(table, outcomes, samples)
+    attack, entries = filtered(titles, outcomes, samples)
     if entries.empty:
         st.caption("No stored image matches these filters.")
         return
     page = shown_page(len(entries))
     part = entries.iloc[page * PER_PAGE:(page + 1) * PER_PAGE]
-    scale = float(table.fields.get("epsilon") or 0) if table.fields.get("norm") == "Linf" else 0.0
     st.html(f'<div class="rp-gallery">{"".join(cards(part, outcomes, samples, attack, scale))}</div>')
     st.caption(caption(len(entries), len(samples.images), scale, "confidence" in outcomes))
 
 
-def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -> tuple[str, pd.DataFrame]:
+def filtered(titles: Mapping[str, str], outcomes: pd.DataFrame, samples: Samples) -> tuple[str, pd.DataFrame]:
     """Show the filters and apply the reader's choices.
 
     Returns:
@@ -55,7 +56,6 @@ def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -
         The stored images that match, as rows of the table from `engine.report.outcomes.of_attack`. Images whose logit margin is
             near 0 come first.
     """
-    titles = {column.name: column.title for column in table.columns}
     attacks = {name: titles.get(name, name) for name in (WORST, *attacks_of(outcomes))}
     place = st.columns(3)
     attack = address.selectbox(place[0], "Attack", attacks, name="attack", key="robustness.attack", also=first_page)
@@ -138,22 +138,34 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
         scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of the image.
         name_attack: True to show the title of the attack `stage`.
     """
-    natural, adversarial = samples.pair(int(row.name), stage)
-    change = adversarial - natural
-    full = scale or float(abs(change).max())
-    pictures = (("natural", bytes_of(natural)), ("change", difference(natural, adversarial, full)),
-                ("adversarial", bytes_of(adversarial)))
-    images = "".join(f'<img src="{data_uri(picture)}" alt="{word} image {row.name}" title="{word}">'
-                     for word, picture in pictures)
     verdict = verdict_text(row)
     name = stage.rpartition("/")[2]
     by = f"{ATTACKS[name].title if name in ATTACKS else name}, " if name_attack and row["outcome"] == BROKEN else ""
     margin = f"{row['margin']:+.2g}".replace("-", "−")
     numbers = (f"{by}{plural(int(row['iterations']), 'step')} · L∞ {row['linf']:.3g} · L2 {row['l2']:.2f} · "
                f"margin {margin}")
-    return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>class {row["label"]}: {escape(verdict)}'
-            f'<span class="rp-label">image {row.name}</span></b><span class="rp-label">{escape(numbers)}</span></figcaption>'
-            "</figure>")
+    return shot(pictures(*samples.pair(int(row.name), stage), scale), f"class {row['label']}: {verdict}", int(row.name), numbers)
+
+
+def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[str, Bytes]:
+    """Return {word: picture [H, W, 3]} of a natural image, its change and its adversarial version; without that, only the image.
+
+    Args:
+        natural, adversarial: images [C, H, W] in 0..1.
+        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of the image.
+    """
+    if adversarial is None:
+        return {"natural": bytes_of(natural)}
+    full = scale or float(abs(adversarial - natural).max())
+    return {"natural": bytes_of(natural), "change": difference(natural, adversarial, full), "adversarial": bytes_of(adversarial)}
+
+
+def shot(shown: Mapping[str, Bytes], title: str, image: int, note: str) -> str:
+    """Return pictures side by side as an HTML figure, with a title, the number of the image, and a note below."""
+    images = "".join(f'<img src="{data_uri(picture)}" alt="{word} image {image}" title="{word}">'
+                     for word, picture in shown.items())
+    return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>{escape(title)}<span class="rp-label">image {image}'
+            f'</span></b><span class="rp-label">{escape(note)}</span></figcaption></figure>')
 
 
 def verdict_text(row: pd.Series) -> str:
@@ -169,6 +181,13 @@ def verdict_text(row: pd.Series) -> str:
         return f"predicted {natural} without an attack"
     change = "" if missing(confidence) else f" ({share(row['natural_confidence'])} → {share(confidence)})"
     return f"stays {row['prediction']}{change}"
+
+
+def change_text(scale: float) -> str:
+    """Return a sentence about the colours of the picture of the change; `scale` is as for `pictures`."""
+    full = (f"amplified {1 / scale:.3g} times: full colour at {epsilon(scale)}, the radius of the ball" if scale else
+            "amplified to full colour at the largest change of the image")
+    return f"Change: blue where a pixel became darker, orange where it became brighter, {full}."
 
 
 def _in_brackets(confidence: float) -> str:
@@ -191,7 +210,6 @@ def caption(entries: int, stored: int, scale: float, confidence: bool) -> str:
     """
     brackets = ("In brackets, the confidence: the softmax probability of the predicted class. " if confidence else
                 "This run was made by an older version, which did not record the confidence of predictions. ")
-    full = f"{epsilon(scale)}, the radius of the ball" if scale else "the largest change of the image"
     return (f"{plural(entries, 'image')} of the {stored:,} test images that this run stored, the closest decisions first. "
-            f"Change: blue where a pixel became darker, orange where it became brighter, full colour at {full}. {brackets}"
+            f"{change_text(scale)} {brackets}"
             "Margin: logit of the class minus the largest other logit; below 0 the prediction is wrong.")

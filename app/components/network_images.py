@@ -37,7 +37,8 @@ def images(row: NetworkRow, table: RobustnessTable) -> None:
     by_attack(row, outcomes)
     classes(row, outcomes)
     if has_predictions(outcomes):
-        gallery(row, table, outcomes)
+        scale = float(table.fields.get("epsilon") or 0) if table.fields.get("norm") == "Linf" else 0.0
+        gallery(row.run, outcomes, {column.name: column.title for column in table.columns}, scale)
     else:
         st.caption(OLDER)
 

@@ -29,7 +29,6 @@ from engine.search.registries import WEIGHTINGS
 
 CHANGING = ("queued", "running", "stopping")
 VERTEX_STEPS = 500
-WAITING_HEIGHT = 110  # height of an empty chart in pixels
 THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines are single steps, each on one batch.",
               "retrain": "Each point is the mean over an epoch; the thin line shows single training batches; the last batch of "
                          "an epoch is smaller than the others."}
@@ -117,8 +116,7 @@ def _plot(run: dict[str, Any], draw: Callable[..., PlainFigure], *args: Any, key
     """
     feed = feed_of(f"training:{run['id']}", draw, run["id"], *args)
     figure = draw(session.run_log(), run["id"], *args)
-    live_plot(figure, key=key, height=height if figure["data"] else WAITING_HEIGHT, label=label, data=data,
-              feed=feed if run["status"] in CHANGING else None)
+    live_plot(figure, key=key, height=height, label=label, data=data, feed=feed if run["status"] in CHANGING else None)
     return bool(figure["data"])
 
 

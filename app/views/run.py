@@ -10,6 +10,7 @@ import streamlit as st
 from app import address, session
 from app.components.live import live_panel
 from app.components.log_tail import log_tail, matching, read_tail
+from app.components.run_alerts import alerts
 from app.components.run_alphas import architecture
 from app.components.run_candidates import candidates, measured_split
 from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
@@ -19,18 +20,20 @@ from app.components.run_header import header
 from app.components.run_lineage import lineage
 from app.components.run_neighbours import neighbour_buttons
 from app.components.run_outcome import outcome
+from app.components.run_samples import samples
 from app.components.run_sentence import told
 from app.components.run_settings import settings
+from app.components.run_system import system
 from app.components.run_takeaway import take_away
 from app.components.states import empty_state, heading, problem, section
 from app.formats import escape
 from engine.errors import RampartError
 from engine.run.folder import RunFolder
 
-MOST_NOTES = 4
 LAST = "run.last"  # in the session's state: id of the run that was open last
 TITLES = {"overview": "Overview", "alphas": "Alphas", "candidates": "Candidates", "genotype": "Genotype",
-          "objectives": "Objectives", "log": "Log", "settings": "Settings", "lineage": "Lineage"}
+          "objectives": "Objectives", "samples": "Samples", "system": "System",
+          "log": "Log", "settings": "Settings", "lineage": "Lineage"}
 # The key of a panel, the topic after which it is redrawn ("" for one that never changes), and the function that draws it.
 Panel = tuple[str, str, Callable[[str], None]]
 
@@ -57,7 +60,6 @@ def main() -> None:
     st.set_page_config(page_title=f"{run['title']}, {run_id[-4:]} · Rampart")
     neighbour_buttons(run_id)
     live_panel(f"head:{run_id}", key="run_head")(guarded(top))(run_id)
-    live_panel(f"log:{run_id}", key="run_notes")(guarded(notes))(run_id)
     shown = tabs_of(run)
     tab, place = address.open_tab({name: TITLES[name] for name in shown}, name="tab", key="run.tab")
     with place:
@@ -73,7 +75,7 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
         run: row of the run, from `RunLog.run`.
     """
     imported, search = bool(run["imported"]), run["kind"] == "search"
-    overview: list[Panel] = [("outcome", "head", results)]
+    overview: list[Panel] = [("alerts", "alerts", alerts), ("outcome", "head", results)]
     if run["kind"] in SPLITS and not imported:
         overview.append(("curves", "series", curves))
     shown = {"overview": overview}
@@ -86,6 +88,8 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
     if search and not imported and on_supernet(run) and has_weights(run):
         shown["objectives"] = [("weights", "series", weighting)]
     if not imported:
+        shown["samples"] = [("samples", "images", samples)]
+        shown["system"] = [("system", "machine", system)]
         shown["log"] = [("log", "log", log)]
     return shown | {"settings": [("settings", "", settings)], "lineage": [("lineage", "runs", lineage)]}
 
@@ -139,18 +143,6 @@ def results(run_id: str) -> None:
     figures(run)
 
 
-def notes(run_id: str) -> None:
-    """Show the newest warnings of a run. Errors are shown in the log panel instead."""
-    alerts = session.run_log().alerts(run_id)
-    # A resumed run repeats some warnings, so each text is shown once.
-    told = list(dict.fromkeys(str(text) for text in alerts[alerts["level"] == "warning"]["text"]))
-    if not told:
-        return
-    older = len(told) - MOST_NOTES
-    lines = told[-MOST_NOTES:] + [f"{older} earlier notes are in events.jsonl."] * (older > 0)
-    st.html("".join(f'<p class="rp-note" role="note"><b>Note</b> {escape(line)}</p>' for line in lines))
-
-
 def candidates_of(run_id: str) -> None:
     """Draw the measured candidates of a search without a supernet."""
     split = measured_split(session.run_log(), run_id)
@@ -170,8 +162,8 @@ def log(run_id: str) -> None:
     """Show the last lines of a run's log.txt, with the last error above them."""
     section("Log", "the newest lines of log.txt")
     tail = read_tail(session.runs_root() / run_id / "log.txt")
-    alerts = session.run_log().alerts(run_id)
-    errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
+    written = session.run_log().alerts(run_id)
+    errors = [str(text) for text in written[written["level"] == "error"]["text"]]
     # An error that the run has reported is clearer than an exception in log.txt, so it is preferred.
     for pinned in errors[-1:] or [tail.error] * bool(tail.error):
         st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')

@@ -109,7 +109,7 @@ def test_a_retrained_genotype_of_the_catalogue_shows_its_cells(samples: Samples)
 
 def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
     tabs = run_tabs(samples.ids["search"])
-    assert list(tabs) == ["overview", "alphas", "genotype", "objectives", "log", "settings", "lineage"]
+    assert list(tabs) == ["overview", "alphas", "genotype", "objectives", "samples", "system", "log", "settings", "lineage"]
     assert not any(tab.exception for tab in tabs.values())
     plots = {name: [key for key in PLOTS if component_data(tab, "rampart_live_plot", key)] for name, tab in tabs.items()}
     assert {name: keys for name, keys in plots.items() if keys} == {
@@ -126,7 +126,7 @@ def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
 def test_a_tab_that_a_run_lacks_opens_its_overview(samples: Samples) -> None:
     test = open_page("run", id=samples.ids["attack"], tab="alphas")
     assert not test.exception and "AutoAttack" in text_of(test)
-    assert [tab.label for tab in test.tabs] == ["Overview", "Log", "Settings", "Lineage"]
+    assert [tab.label for tab in test.tabs] == ["Overview", "Samples", "System", "Log", "Settings", "Lineage"]
 
 
 def test_the_menu_opens_the_run_that_was_open_last(samples: Samples) -> None:

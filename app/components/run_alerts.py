@@ -1,0 +1,33 @@
+"""The alerts of one run, at the top of the Overview of its page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import session
+from app.components.alert_list import list_html
+from app.components.run_header import why
+from app.formats import plural
+from engine.insight.alerts import Alert, alerts_of
+from engine.log import RunLog
+
+MOST = 4  # further alerts are behind a click
+
+
+def alerts(run_id: str) -> None:
+    """Show the alerts of a run, worst first. The reason why a run failed is not repeated: it stands above the tabs."""
+    log = session.run_log()
+    run = log.run(run_id)
+    told = why(run) if run["status"] == "failed" else ""
+    found = [alert for alert in of_run(log, run_id) if alert.sentence.rstrip(".") not in told]
+    st.html(list_html(found[:MOST]))
+    if more := found[MOST:]:
+        with st.expander(plural(len(more), "further alert")):
+            st.html(list_html(more))
+
+
+def of_run(log: RunLog, run_id: str) -> list[Alert]:
+    """Return the alerts about a run, worst first, and after them the problems that were found in its files."""
+    faults = log.alerts(run_id)
+    return [*(alert for alert in alerts_of(log, [run_id]) if alert.run),
+            *(Alert("warning", "run", run_id, None, None, str(text)) for text in faults[faults["source"] == "run log"]["text"])]
