@@ -95,6 +95,12 @@ def plural(number: int, noun: str) -> str:
     return plural_text(number, noun)
 
 
+def rate(per_s: float, unit: str) -> str:
+    """Return a rate in the time unit that fits: 2.5 and "steps" as "2.5 steps/s", 0.02 as "1.2 steps/min"."""
+    number, time_unit = (per_s, "s") if per_s >= 0.1 else (60 * per_s, "min") if per_s >= 0.1 / 60 else (3600 * per_s, "h")
+    return f"{number:,.0f} {unit}/{time_unit}" if number >= 100 else f"{number:.3g} {unit}/{time_unit}"
+
+
 def epsilon(value: float | None) -> str:
     """Return an attack radius in pixel space as text: 8/255 as "8/255", 0.15 as "0.15"."""
     return EMPTY if missing(value) else pixels_text(value)

@@ -46,7 +46,8 @@ class Chart:
     def newest(self) -> str:
         """The newest value with its unit, and the largest possible one."""
         of = "" if self.most is None or self.unit == " %" else f" of {self.most:,.{self.digits}f}"
-        return f"{self.values[-1]:,.{self.digits}f}{of}{self.unit}"
+        value = f"{self.values[-1]:.3g}" if 0 < self.values[-1] < 1 else f"{self.values[-1]:,.{self.digits}f}"
+        return f"{value}{of}{self.unit}"
 
 
 def system(load: pd.DataFrame, gpus: pd.DataFrame) -> PlainFigure:
@@ -120,7 +121,7 @@ def _line(chart: Chart) -> dict[str, Any]:
     return {"type": "scatter", "x": moments, "y": values, "mode": "lines" if len(chart.times) > 1 else "markers",
             "name": chart.title, "connectgaps": False, "showlegend": False, "line": {"color": chart.colour, "width": 1.8},
             "fill": "tozeroy", "fillcolor": theme.faint(chart.colour, 0.12), "marker": {"color": chart.colour, "size": 6},
-            "hovertemplate": f"%{{y:,.{chart.digits}f}}{chart.unit}, %{{x|%H:%M:%S}}<extra></extra>"}
+            "hovertemplate": f"%{{y:,.3~f}}{chart.unit}, %{{x|%H:%M:%S}}<extra></extra>"}
 
 
 def _axis(place: int) -> str:

@@ -13,9 +13,6 @@ from engine.insight.alerts import LEVELS, Alert
 
 LOOKS = {"error": ("✕", "bad", "Error"), "warning": ("!", "warn", "Warning"), "info": ("i", "muted", "Note")}
 MOST = 50  # alerts in the bell's list
-_SHAPE = ('<svg viewBox="0 0 24 24" width="18" height="18" fill="none" stroke="currentColor" stroke-width="1.8" '
-          'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">'
-          '<path d="M6 9.5a6 6 0 0 1 12 0c0 5 2 6.5 2 6.5H4s2-1.5 2-6.5"/><path d="M10 19.5a2.2 2.2 0 0 0 4 0"/></svg>')
 
 
 @live_panel("alerts", key="bell")
@@ -42,7 +39,7 @@ def bell_html(alerts: Sequence[Alert], titles: Mapping[str, str]) -> str:
         number = f'<span class="rp-bellcount rp-tone-{tone}"><span aria-hidden="true">{glyph}</span> {worst}</span>'
     hidden = f'<p class="rp-label">{len(alerts) - MOST} more are on the pages of their runs.</p>' if len(alerts) > MOST else ""
     return (f'<button class="rp-bell" type="button" popovertarget="rp-alerts" aria-label="Alerts: {words}" title="{words}">'
-            f'{_SHAPE}{number}</button><div id="rp-alerts" class="rp-alerts" popover="auto"><h2>{words}</h2>'
+            f'{number}</button><div id="rp-alerts" class="rp-alerts" popover="auto"><h2>{words}</h2>'
             f"{list_html(alerts[:MOST], titles)}{hidden}"
             '<p class="rp-label">Runs that are active or ended within the last day, and the disk of the runs.</p></div>')
 

@@ -5,6 +5,8 @@ A chain is a search with the runs that follow it.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -15,10 +17,11 @@ from app.components.live import feed_of
 from app.components.live_html import live_html
 from app.components.progress import progress_html
 from app.components.run_actions import RESUME, STOP, Action, answer, kill_button, perform
+from app.components.run_curves import on_supernet
 from app.components.run_memory import offer_half_batch, ran_out_of_memory
 from app.components.states import problem
 from app.components.status import status_chip_html, tag_html
-from app.formats import dataset_title, escape, missing, shown
+from app.formats import dataset_title, duration, escape, missing, rate, shown
 from engine import requests
 from engine.config import PRESETS
 from engine.log import RunLog
@@ -26,6 +29,7 @@ from engine.run.state import SILENT_S
 
 TONES = {"finished": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
 ACTIVE = ("running", "stopping")
+DEVICES = {"cpu": "CPU"}
 
 
 def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
@@ -113,7 +117,42 @@ def progress_of(log: RunLog, run: dict[str, Any], chain: list[dict[str, Any]]) -
     shown = [next((one for one in newest if one["id"] == run["id"]), run),
              *(one for one in newest if one["status"] in ACTIVE and one["id"] != run["id"])]
     bars = [_progress(one, rows[one["id"]]) for one in shown if one["status"] != "finished"]
+    bars.insert(min(1, len(bars)) if run["status"] != "finished" else 0, facts_of(log, run, rows[run["id"]]))
     return f'<div class="rp-stack">{steps_html(newest, run["id"])}{"".join(bars)}</div>'
+
+
+def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return a line about the run itself as HTML: its epoch and speed while it is active, how long it has taken, and on what.
+
+    Args:
+        log: the run log.
+        run: row of the run, from `RunLog.runs`.
+        row: its answer of `RunLog.progress`.
+    """
+    state = log.state(run["id"])
+    if state.started is None:
+        return ""
+    end = state.since if state.is_over else time.time()
+    facts = [] if state.is_over else [*_epoch(log, run, row), *_speed(log.throughput(run["id"]))]
+    if end is not None and end > state.started:
+        which = f" in attempt {state.attempt}" if state.attempt > 1 else ""
+        facts.append(f"{'Took' if state.is_over else 'Running for'} {duration(end - state.started)}{which}")
+    facts += [f"on {DEVICES.get(state.device, state.device.replace('cuda:', 'GPU '))}"] if state.device else []
+    return f'<div class="rp-runfacts rp-num">{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</div>'
+
+
+def _epoch(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    """Return the epoch of a training run in words. A search without a supernet names its candidate and epoch in its progress."""
+    epochs = log.configs([run["id"]]).get(run["id"], {}).get("epochs")
+    if not epochs or missing(row.get("fraction")) or (run["kind"] == "search" and not on_supernet(run)):
+        return []
+    return [f"Epoch {min(int(epochs), int(row['fraction'] * epochs) + 1)} of {epochs}"]
+
+
+def _speed(speed: Mapping[str, Any]) -> list[str]:
+    """Return the known rates of `RunLog.throughput` in words."""
+    rates = {"units_per_s": speed["unit"] or "units", "images_per_s": "images", "passes_per_s": "forward passes"}
+    return [rate(speed[name], unit) for name, unit in rates.items() if speed[name]]
 
 
 def _moved(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_every_quantity_has_its_own_chart_with_its_unit_and_newest_value(load: t
     figure = system(*load)
     assert [note["text"] for note in figure["layout"]["annotations"]] == [
         "Throughput, steps  <b>2.50 per s</b>", "Forward passes  <b>82.0 per s</b>", "CPU of the worker  <b>1.70 cores</b>",
-        "CPU of the machine  <b>75 %</b>", "Memory of the worker  <b>0.68 GiB</b>",
+        "CPU of the machine  <b>75 %</b>", "Memory of the worker  <b>0.684 GiB</b>",
         "Memory of the machine in use  <b>10.0 of 24.0 GiB</b>", "Free disk  <b>41.0 GiB</b>",
         "NVIDIA H100 (cuda:0), busy  <b>90 %</b>", "NVIDIA H100 (cuda:0), memory  <b>8.0 of 80.0 GiB</b>",
         "NVIDIA H100 (cuda:0), temperature  <b>57 °C</b>"]
