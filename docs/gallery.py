@@ -12,6 +12,7 @@ from playwright.sync_api import FloatRect, Page, expect
 
 from engine.architecture.catalogue import find_genotype
 from engine.log.sql_examples import EXAMPLES
+from tests.browser.conftest import settle
 from tests.engine.exchange.public_files import printed
 
 PATIENCE_MS = 60_000
@@ -98,6 +99,7 @@ def swap_an_operation(page: Page) -> None:
     """Put another operation on an edge of the robust cell, and wait for the accuracy with inherited weights."""
     page.get_by_role("figure").filter(has_text="Robust cell").locator("text[data-edge='3']").click()
     page.wait_for_url("**edge=robust.3**", timeout=PATIENCE_MS)
+    settle(page)
     page.get_by_role("combobox", name="Operation").fill("average")
     page.keyboard.press("Enter")
     expect(page.get_by_role("table", name="Accuracy with inherited weights")).to_be_visible(timeout=PATIENCE_MS)

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ class Loaded:
         trained: the supernet and its weights.
         config: configuration of the search.
         images, labels: the select split.
+        measured: {(genotype, number of a batch): counts}, so that the unchanged architecture is measured once.
     """
 
     trained: TrainedSupernet
     config: SearchConfig
     images: Images
     labels: Tensor
+    measured: dict[tuple[Genotype, int], Counts] = field(default_factory=dict)
 
 
 def load(folder: RunFolder) -> Loaded:
@@ -90,23 +92,18 @@ def measure(loaded: Loaded, genotypes: Sequence[Genotype], limit_s: float, repor
     order = torch.randperm(len(loaded.labels), generator=generator)[:MOST_IMAGES]
     epsilon, counts = radius_of(config), [Counts(0, 0, 0)] * len(genotypes)
     # The supernet normalises with the statistics of a batch, and those of a small last batch would be worse.
-    for chosen in order.tensor_split(math.ceil(len(order) / BATCH)):
+    for number, chosen in enumerate(order.tensor_split(math.ceil(len(order) / BATCH))):
         x, y = loaded.images[chosen], loaded.labels[chosen]
         noise = epsilon * (2 * torch.rand(x.shape, generator=generator) - 1)
         batch = (x, y, (x + noise).clamp(0, 1) - x)
         for place, genotype in enumerate(genotypes):
-            counts[place] = _added(counts[place], loaded.trained, genotype, batch, epsilon)
+            if (genotype, number) not in loaded.measured:
+                one = inherited_accuracy(loaded.trained, genotype, [batch], epsilon=epsilon, steps=STEPS)
+                loaded.measured[genotype, number] = Counts(one.images, one.natural_correct, one.adversarial_correct)
+            counts[place] += loaded.measured[genotype, number]
         report(Answer(tuple(counts), config.dataset, epsilon, STEPS))
         if time.monotonic() - started > limit_s:
             return
-
-
-def _added(before: Counts, trained: TrainedSupernet, genotype: Genotype, batch: tuple[Tensor, Tensor, Tensor],
-           epsilon: float) -> Counts:
-    """Return the counts after a further batch."""
-    one = inherited_accuracy(trained, genotype, [batch], epsilon=epsilon, steps=STEPS)
-    return Counts(before.images + one.images, before.natural_correct + one.natural_correct,
-                  before.adversarial_correct + one.adversarial_correct)
 
 
 def answer_all(lines: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> None:

@@ -76,6 +76,10 @@ class Counts:
     natural_correct: int
     adversarial_correct: int
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.images + other.images, self.natural_correct + other.natural_correct,
+                      self.adversarial_correct + other.adversarial_correct)
+
 
 @dataclass(frozen=True)
 class Answer:
