@@ -12,12 +12,13 @@ from app.components.live import live_panel
 from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_alphas import architecture
 from app.components.run_candidates import candidates, measured_split
-from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
+from app.components.run_curves import SPLITS, curves, on_supernet
 from app.components.run_figures import figures
 from app.components.run_genotype import genotype_player
 from app.components.run_header import header
 from app.components.run_lineage import lineage
 from app.components.run_neighbours import neighbour_buttons
+from app.components.run_objectives import has_weights, weighting
 from app.components.run_outcome import outcome
 from app.components.run_sentence import told
 from app.components.run_settings import settings

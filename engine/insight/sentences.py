@@ -138,13 +138,13 @@ def trade_off(log: RunLog, run: str) -> str:
     if table.empty:
         return ""
     first, last = table.iloc[0], table.iloc[-1]
-    under = last["attack_title"]
+    under, measured = last["attack_title"], "alphas split, batch statistics, not a result"
     if first["epoch"] == last["epoch"]:
         return (f"Epoch {last['epoch']}: {accuracy_text(last['natural'])} on natural images, "
-                f"{accuracy_text(last['adversarial'])} under {under}.")
+                f"{accuracy_text(last['adversarial'])} under {under} ({measured}).")
     return (f"From epoch {first['epoch']} to {last['epoch']}, accuracy went from {accuracy_text(first['natural'])} to "
             f"{accuracy_text(last['natural'])} on natural images, and from {accuracy_text(first['adversarial'])} to "
-            f"{accuracy_text(last['adversarial'])} under {under} (alphas split, batch statistics).")
+            f"{accuracy_text(last['adversarial'])} under {under} ({measured}).")
 
 
 def system(log: RunLog, run: str) -> str:

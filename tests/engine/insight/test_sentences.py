@@ -47,8 +47,8 @@ def test_the_overview_tells_state_and_measurements(samples) -> None:
     assert told["stopped"].startswith("Stopped after 25 of 40 steps. Accuracy")
     assert told["running"].startswith("Running after 13 of 40 steps")
     assert told["retrain"].startswith("Finished")
-    assert told["retrain"].endswith("48.4 % (36.6 to 60.4) under the worst case of all attacks.")
-    assert "96.4 % (93.9 to 97.9) on natural images and 48.4 % (36.6 to 60.4) under the worst case" in told["attack"]
+    assert told["retrain"].endswith("48.4 % (36.6 to 60.4; 64 images) under the worst case of all attacks.")
+    assert "96.4 % (93.9 to 97.9; 360 images) on natural images and 48.4 % (36.6 to 60.4; 64 images) under the worst case" in told["attack"]
 
 
 def test_a_random_search_leads_with_its_best_candidate_and_has_no_course(read: Read, tmp_path: Path) -> None:
