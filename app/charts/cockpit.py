@@ -16,7 +16,7 @@ from engine.insight.objectives import Vertices
 PLAIN = {"size": 12.5}
 PANELS = ((0.0, 0.46), (0.54, 1.0))  # the two charts of `vertices`, as shares of the width
 FEW = 12  # epochs up to which each has a tick
-NARROW = 1.7  # decades up to which a logarithmic axis has ticks within the decades
+NEAR = 50  # ratio of the largest to the smallest value up to which a logarithmic axis has ticks between powers of ten
 WIDEST = 132  # end of the horizontal axes in per cent, with space for the text of a full bar
 
 
@@ -44,9 +44,11 @@ def gradients(objectives: pd.DataFrame, stationarity: pd.DataFrame) -> PlainFigu
 
 
 def _logarithmic(values: pd.Series) -> dict[str, Any]:
-    """Return a logarithmic axis for positive values: ticks at 1, 2 and 5 within a decade or two, else at powers of ten."""
-    decades = np.log10(values.max() / values.min()) if len(values) else 0.0
-    return AXIS | {"type": "log", "dtick": "D2" if decades < NARROW else 1, "tickformat": "~g"}
+    """Return a logarithmic axis for positive values, with ticks at powers of ten, or at three values if these are near."""
+    if values.empty or values.max() / values.min() > NEAR:
+        return AXIS | {"type": "log", "dtick": 1, "tickformat": "~g"}
+    marks = {float(f"{value:.2g}") for value in np.geomspace(values.min(), values.max(), 3)}
+    return AXIS | {"type": "log", "tickvals": sorted(marks), "tickformat": "~g"}
 
 
 def _line(steps: pd.Series, values: pd.Series, name: str, line: dict[str, Any]) -> dict[str, Any]:

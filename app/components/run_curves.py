@@ -49,9 +49,8 @@ def _accuracies_and_losses(run: dict[str, Any]) -> None:
     one_network = run["kind"] != "search" or on_supernet(run)
     split = split if one_network else measured_split(session.run_log(), run["id"])
     words = words if one_network else CANDIDATE_WORDS.format(split)
-    robust = run["kind"] != "search" or not (_lacks(run, "attack_steps") and _lacks(run, "attack_epsilon"))
-    section("Natural versus adversarial" if robust else "Loss and accuracy", words)
-    label = f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}"
+    section("Natural versus adversarial" if is_attacked(run) else "Loss and accuracy", words)
+    label = f"{'Natural and adversarial' if is_attacked(run) else 'Natural'} accuracy and loss, {words}"
     if curve_plot(run, _trade_off, split, one_network, key="run_trade_off", height=400, label=label,
                   data=partial(session.run_log().scalars, run["id"])):
         st.html(f'<p class="rp-note">{THIN_LINES[run["kind"]] if one_network else CANDIDATE_POINTS.format(split)}</p>')
@@ -76,6 +75,11 @@ def curve_plot(run: dict[str, Any], draw: Callable[..., PlainFigure], *args: Any
 
 def _trade_off(log: RunLog, run_id: str, split: str, one_network: bool) -> PlainFigure:
     return trade_off(log.curves(run_id), log.steps_curve(run_id, list(NAMES)), split=split, joined=one_network)
+
+
+def is_attacked(run: dict[str, Any]) -> bool:
+    """Return True if a search or retraining attacks images while it runs, or if this version does not know its method."""
+    return run["kind"] != "search" or not (_lacks(run, "attack_steps") and _lacks(run, "attack_epsilon"))
 
 
 def _lacks(run: dict[str, Any], name: str) -> bool:

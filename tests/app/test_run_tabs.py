@@ -53,7 +53,8 @@ def told(test: AppTest) -> list[str]:
 @pytest.mark.parametrize(("role", "tab", "panel"), [
     *((role, "overview", "overview") for role in ("search", "running", "failed", "imported", "random", "attack")),
     *((role, "genotype", "genotype") for role in ("search", "running", "failed", "imported")),
-    *((role, "objectives", "objectives") for role in ("search", "running", "failed")), ("running", "alphas", "alphas"),
+    *((role, "objectives", "objectives") for role in ("search", "running", "failed")),
+    *((role, "trade-off", "trade_off") for role in ("search", "running", "failed", "retrain")), ("running", "alphas", "alphas"),
     ("search", "settings", "settings"), ("search", "lineage", "lineage"),
     ("random", "candidates", "candidates")])
 def test_the_head_of_a_tab_says_what_is_seen_now(runs: Samples, role: str, tab: str, panel: str) -> None:
@@ -117,3 +118,23 @@ def test_the_cockpit_shows_weights_vertices_gradients_and_the_closed_form(runs: 
     assert "the natural loss is ignored exactly when cos θ ≥" in words and "in 0.0 % of " in words
     live = [data["feed"] for data in component_data(test, "rampart_live_html")]
     assert any("run_closed_form" in one for one in live) == (role == "running")
+
+
+@pytest.mark.parametrize(("role", "measured"), [("running", "alphas split, batch statistics"), ("retrain", "select split")])
+def test_the_trail_of_a_run_is_that_of_its_epochs_over_runs_like_it(runs: Samples, role: str, measured: str) -> None:
+    test, kind = opened(runs.ids[role], "trade-off"), "retrain" if role == "retrain" else "search"
+    (chart,) = component_data(test, "rampart_live_plot", "run_trail")
+    traces = {trace["name"]: trace for trace in json.loads(chart["figure"])["data"]}
+    own = session.run_log().pareto_epochs([runs.ids[role]], kind)
+    assert traces["trail"]["x"] == pytest.approx(list(100 * own["natural"])) and len(own) > 1
+    assert len(traces["others"]["x"]) == session.run_log().pareto_epochs(kind=kind)["run"].nunique() - 1
+    words = text_of(test)
+    assert measured in words and "not a result" in words and "have no interval" in words
+    assert bool(chart["feed"]) == (role == "running")
+    (link,) = [one.proto for one in test.get("page_link") if "Pareto page" in one.proto.label]
+    assert (f"trails={runs.ids[role]}" in link.query_string) == (kind == "search")
+
+
+def test_runs_without_such_epochs_have_no_trade_off(runs: Samples) -> None:
+    for role in ("random", "imported", "attack"):
+        assert "Trade-off" not in [tab.label for tab in opened(runs.ids[role], "overview").tabs]
