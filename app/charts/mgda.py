@@ -9,7 +9,7 @@ import pandas as pd
 
 from app import theme
 from app.charts.frame import AXIS, PlainFigure, blank, common_layout
-from app.charts.objectives import label_of, looks, title_of
+from app.charts.objectives import label_of, looks
 
 
 def explained(words: str, count: int = 2) -> str:
@@ -70,26 +70,3 @@ def _angles(points: dict[str, pd.DataFrame], lines: dict[str, dict[str, Any]]) -
 def degrees(cosine: pd.Series) -> pd.Series:
     """Convert cosines to angles in degrees (0..180). Cosines that lie outside -1..1 because of rounding are clipped."""
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
-
-
-def in_words(shares: pd.DataFrame) -> str:
-    """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that MGDA ignored none.
-
-    Args:
-        shares: table from `RunLog.share_at_vertex` with one row per objective. Columns: objective; steps, the number of recent
-            steps in which the objective had a weight; share_ignored, the fraction of these steps in which the weight was 0;
-            share_alone, the fraction in which it was 1.
-    """
-    if shares.empty or not shares["steps"].max():
-        return "MGDA has not weighed any losses yet."
-    if len(shares) == 1:
-        return f"So far every step has followed the {title_of(shares['objective'].iloc[0])} alone."
-    row = shares.sort_values("share_ignored", ascending=False, kind="stable").iloc[0]
-    steps = int(row["steps"])
-    span = f"the last {steps:,} steps" if steps > 1 else "the only step"
-    both, all_losses, other = (("Both", "both", "the other gradient") if len(shares) == 2
-                               else ("All", "all", "the other gradients"))
-    if row["share_ignored"] > 0:
-        return (f"The {title_of(row['objective'])} was ignored in {100 * row['share_ignored']:.0f} % of {span}: following "
-                f"{other} alone lowers {all_losses} losses.")
-    return f"{both} losses had a weight above 0 in {'all of ' if steps > 1 else ''}{span}."

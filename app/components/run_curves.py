@@ -1,11 +1,11 @@
-"""Panels with the curves of a search or retraining: accuracies and losses, and the weights of a search's losses.
+"""The panel with the curves of a search or retraining: accuracies and losses.
 
 While the run is active, the server sends new points to the charts without a rerun of the panel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,22 +13,16 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.charts import mgda, objectives
 from app.charts.frame import PlainFigure
 from app.charts.training import NAMES, trade_off
 from app.components.live import feed_of
-from app.components.live_html import live_html
 from app.components.live_plot import live_plot
 from app.components.run_candidates import measured_split
 from app.components.states import section
-from app.formats import escape
 from engine.log import RunLog
-from engine.log.training_queries import EVERY
 from engine.search.methods.registry import METHODS
-from engine.search.registries import WEIGHTINGS
 
 CHANGING = ("queued", "running", "stopping")
-VERTEX_STEPS = 500
 THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines are single steps, each on one batch.",
               "retrain": "Each point is the mean over an epoch; the thin line shows single training batches; the last batch of "
                          "an epoch is smaller than the others."}
@@ -44,24 +38,6 @@ def curves(run_id: str) -> None:
     _accuracies_and_losses(session.run_log().run(run_id))
 
 
-def weighs(run: Mapping[str, Any]) -> bool:
-    """Return True if a search computes weights for its losses, or if this version does not know its method."""
-    return run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"])
-
-
-def has_weights(run: Mapping[str, Any]) -> bool:
-    """Return True if a search has weights for its losses or losses other than the natural and adversarial ones."""
-    return weighs(run) or bool(objectives.further(session.run_log().objectives(run["id"])))
-
-
-def weighting(run_id: str) -> None:
-    """Draw the weights of a search's losses, the angles between their gradients, and the losses other than the two main ones."""
-    run = session.run_log().run(run_id)
-    if weighs(run):
-        _weighting(run)
-    _further_losses(run)
-
-
 def on_supernet(run: dict[str, Any]) -> bool:
     """Return True if the search method of a run trains a supernet, or if this version does not know the method."""
     return run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
@@ -72,41 +48,16 @@ def _accuracies_and_losses(run: dict[str, Any]) -> None:
     one_network = run["kind"] != "search" or on_supernet(run)
     split = split if one_network else measured_split(session.run_log(), run["id"])
     words = words if one_network else CANDIDATE_WORDS.format(split)
-    robust = run["kind"] != "search" or not (_lacks(run, "attack_steps") and _lacks(run, "attack_epsilon"))
-    section("Natural versus adversarial" if robust else "Loss and accuracy", words)
-    label = f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}"
-    if _plot(run, _trade_off, split, one_network, key="run_trade_off", height=400, label=label,
-             data=partial(session.run_log().scalars, run["id"])):
+    section("Natural versus adversarial" if is_attacked(run) else "Loss and accuracy", words)
+    label = f"{'Natural and adversarial' if is_attacked(run) else 'Natural'} accuracy and loss, {words}"
+    if curve_plot(run, _trade_off, split, one_network, key="run_trade_off", height=400, label=label,
+                  data=partial(session.run_log().scalars, run["id"])):
         st.html(f'<p class="rp-note">{THIN_LINES[run["kind"]] if one_network else CANDIDATE_POINTS.format(split)}</p>')
 
 
-def _further_losses(run: dict[str, Any]) -> None:
-    """Draw one chart for each loss of a search other than the natural and adversarial losses."""
-    log = session.run_log()
-    if names := objectives.further(log.objectives(run["id"])):
-        section("Further losses", "alphas split, before coefficients")
-        _plot(run, _losses, key="run_further_losses", height=30 + 160 * objectives.rows_of(names),
-              label=f"Over the steps: {', '.join(map(objectives.title_of, names))}",
-              data=partial(log.objectives, run["id"], EVERY))
-
-
-def _weighting(run: dict[str, Any]) -> None:
-    """Draw the weights of a search's objectives and the angles between their gradients, with an explanation."""
-    log, name = session.run_log(), run["config"].get("weighting", "mgda")
-    solver = WEIGHTINGS[name].title if name in WEIGHTINGS and WEIGHTINGS[name].follows_gradients else ""
-    section("Weights of the losses", f"{f'chosen by {solver}' if solver else 'fixed'}, and the angle between the gradients")
-    _plot(run, _weights_and_angle, key="run_mgda", height=400, data=partial(log.objectives, run["id"], EVERY),
-          label="Weights of the losses and angle between their gradients over the steps")
-    count = log.objectives(run["id"])["objective"].nunique()
-    explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "", count)
-    st.html(f'<p class="rp-note">{escape(explained)}</p>')
-    if name == "mgda":
-        live_html(feed_of(f"training:{run['id']}", _at_vertex, run["id"]), key="run_vertex", live=run["status"] in CHANGING)
-
-
-def _plot(run: dict[str, Any], draw: Callable[..., PlainFigure], *args: Any, key: str, height: int,
-          data: Callable[[], pd.DataFrame], label: str) -> bool:
-    """Show a chart of a run, low while it is empty. Return True if it has data.
+def curve_plot(run: dict[str, Any], draw: Callable[..., PlainFigure], *args: Any, key: str, height: int,
+               data: Callable[[], pd.DataFrame], label: str) -> bool:
+    """Show a chart of a run that follows its curves and weights, low while it is empty. Return True if it has data.
 
     Args:
         run: row of the run, from `RunLog.run`.
@@ -124,18 +75,9 @@ def _trade_off(log: RunLog, run_id: str, split: str, one_network: bool) -> Plain
     return trade_off(log.curves(run_id), log.steps_curve(run_id, list(NAMES)), split=split, joined=one_network)
 
 
-def _losses(log: RunLog, run_id: str) -> PlainFigure:
-    return objectives.further_losses(log.objectives(run_id))
-
-
-def _weights_and_angle(log: RunLog, run_id: str) -> PlainFigure:
-    return mgda.weights_and_angle(log.objectives(run_id))
-
-
-def _at_vertex(log: RunLog, run_id: str) -> str:
-    """Return as HTML how often the newest steps followed one loss alone."""
-    words = mgda.in_words(log.share_at_vertex(run_id, VERTEX_STEPS))
-    return f'<p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>'
+def is_attacked(run: dict[str, Any]) -> bool:
+    """Return True if a search or retraining attacks images while it runs, or if this version does not know its method."""
+    return run["kind"] != "search" or not (_lacks(run, "attack_steps") and _lacks(run, "attack_epsilon"))
 
 
 def _lacks(run: dict[str, Any], name: str) -> bool:

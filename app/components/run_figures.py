@@ -81,7 +81,7 @@ def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
         which = "First" if best["ranking"] == "none" else "Best"
         so_far = "" if run["status"] == "finished" else " so far"
         notes = [f"{which} of {plural(len(measured), 'candidate')}{so_far}: candidate {best['candidate']}, "
-                 f"{measured_split(log, run['id'])} split, running statistics, {plural(int(best['images']), 'image')}"]
+                 f"{measured_split(log, run['id'])} split, running statistics"]
     if trained := [name for name in OF_TRAINING if name in latest]:
         boxes += [figure_html(FIGURES[name], _value(name, latest[name][1])) for name in trained]
         notes.append(f"Training: newest candidate, {WHERE['weights']}, {mean_of([latest[name][2] for name in trained])}")
@@ -90,7 +90,8 @@ def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
 
 def _accuracy(candidate: pd.Series, name: str, under: str) -> str:
     """Return an accuracy of a candidate, a row of `RunLog.candidates`, with its interval and its attack."""
-    note = ", ".join(filter(None, (interval(candidate[f"{name}_low"], candidate[f"{name}_high"]), under, NO_RESULT)))
+    note = ", ".join(filter(None, (interval(candidate[f"{name}_low"], candidate[f"{name}_high"]),
+                                   plural(int(candidate["images"]), "image"), under, NO_RESULT)))
     return figure_html(FIGURES[f"{name}_accuracy"], percent(candidate[name]), note)
 
 

@@ -13,18 +13,20 @@ from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_alerts import alerts
 from app.components.run_alphas import architecture
 from app.components.run_candidates import candidates, measured_split
-from app.components.run_curves import SPLITS, curves, has_weights, on_supernet, weighting
+from app.components.run_curves import SPLITS, curves, is_attacked, on_supernet
 from app.components.run_figures import figures
 from app.components.run_genotype import genotype_player
 from app.components.run_header import header
 from app.components.run_lineage import lineage
 from app.components.run_neighbours import neighbour_buttons
+from app.components.run_objectives import has_weights, weighting
 from app.components.run_outcome import outcome
 from app.components.run_samples import samples
 from app.components.run_sentence import told
 from app.components.run_settings import settings
 from app.components.run_system import system
 from app.components.run_takeaway import take_away
+from app.components.run_trade_off import trade_off_trail
 from app.components.states import empty_state, heading, problem, section
 from app.formats import escape
 from engine.errors import RampartError
@@ -32,8 +34,8 @@ from engine.run.folder import RunFolder
 
 LAST = "run.last"  # in the session's state: id of the run that was open last
 TITLES = {"overview": "Overview", "alphas": "Alphas", "candidates": "Candidates", "genotype": "Genotype",
-          "objectives": "Objectives", "samples": "Samples", "system": "System",
-          "log": "Log", "settings": "Settings", "lineage": "Lineage"}
+          "objectives": "Objectives", "trade-off": "Trade-off", "samples": "Samples", "system": "System", "log": "Log",
+          "settings": "Settings", "lineage": "Lineage"}
 # The key of a panel, the topic after which it is redrawn ("" for one that never changes), and the function that draws it.
 Panel = tuple[str, str, Callable[[str], None]]
 
@@ -87,6 +89,8 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
         shown["genotype"] = [("genotype", "epochs", genotype_player)]
     if search and not imported and on_supernet(run) and has_weights(run):
         shown["objectives"] = [("weights", "series", weighting)]
+    if run["kind"] in SPLITS and not imported and on_supernet(run) and is_attacked(run):
+        shown["trade-off"] = [("trade_off", "series", trade_off_trail)]
     if not imported:
         shown["samples"] = [("samples", "images", samples)]
         shown["system"] = [("system", "machine", system)]

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from engine.architecture.genotype import PARAMETER_FREE, Cell
-from engine.insight.alphas import River, rivers
+from engine.insight.alphas import River, river_of
 from engine.insight.genotype import Moment, moments
 from engine.log import RunLog
 
@@ -55,7 +55,9 @@ def radar(log: RunLog, run: str) -> pd.DataFrame:
         level: "info" or "warning" for the signs of this module, "" for neither.
         alarm: True if there is a level.
     """
-    return radar_of(moments(log, run), rivers(log, run, most=EVERY))
+    histories = {cell: log.alpha_history(run, cell, by_epoch=True) for cell in log.alpha_cells(run)}
+    return radar_of(moments(log, run), {cell: river_of(history, cell, most=EVERY) for cell, history in histories.items()
+                                        if history is not None})
 
 
 def radar_of(found: list[Moment], courses: dict[str, River]) -> pd.DataFrame:

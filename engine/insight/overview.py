@@ -49,11 +49,11 @@ def _measured(log: RunLog, facts: dict[str, Any]) -> str:
         return ""
     if facts["method"] == "random_search":
         return candidates(log, facts["id"])
-    natural = accuracy_text(facts["natural_accuracy"], facts["natural_low"], facts["natural_high"])
+    natural = accuracy_text(facts["natural_accuracy"], facts["natural_low"], facts["natural_high"], facts["natural_images"])
     adversarial = "" if facts["adversarial_accuracy"] is None else f" and {_under_attack(facts)}"
-    where = {"search": f"the supernet ({facts['accuracy_of']})", "retrain": "the selected checkpoint (select split)",
-             "attack": "the network (test split)"}.get(facts["kind"], "the network")
-    text = f"Accuracy of {where}: {natural} on natural images{adversarial}."
+    where = {"search": f"the supernet ({facts['accuracy_of']}, not a result)",
+             "retrain": "the selected checkpoint (select split, not a result)", "attack": "the network (test split)"}
+    text = f"Accuracy of {where.get(facts['kind'], 'the network')}: {natural} on natural images{adversarial}."
     if facts["kind"] == "attack" or facts["chain_adversarial_accuracy"] is None:
         return text
     return f"{text} The newest attack on its network found {_under_attack(log.run(facts['chain_attack_run']))}."
@@ -63,8 +63,8 @@ def _under_attack(facts: dict[str, Any]) -> str:
     """Return the adversarial accuracy of a run with its interval, if known, and its attack."""
     attack = facts["adversarial_attack"]
     title = {"": "attack", "Worst case": "the worst case of all attacks", "one step": "an attack of one step"}.get(attack, attack)
-    return (f"{accuracy_text(facts['adversarial_accuracy'], facts['adversarial_low'], facts['adversarial_high'])} under "
-            f"{title}")
+    accuracy = accuracy_text(*(facts[f"adversarial_{part}"] for part in ("accuracy", "low", "high", "images")))
+    return f"{accuracy} under {title}"
 
 
 def candidates(log: RunLog, run: str) -> str:

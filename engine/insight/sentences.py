@@ -136,18 +136,19 @@ def collapse(log: RunLog, run: str) -> str:
 
 
 def trade_off(log: RunLog, run: str) -> str:
-    """Return a sentence about the way of a search through natural and adversarial accuracy; "" without such accuracies."""
-    table = log.pareto_epochs([run])
-    if table.empty:
+    """Return a sentence about the way of a run through natural and adversarial accuracy; "" without such accuracies."""
+    kind = str(log.run(run)["kind"])
+    table = log.pareto_epochs([run], kind)
+    if table.empty or kind == "attack":
         return ""
     first, last = table.iloc[0], table.iloc[-1]
-    under = last["attack_title"]
+    under, measured = last["attack_title"], f"{last['measured']}, not a result"
     if first["epoch"] == last["epoch"]:
         return (f"Epoch {last['epoch']}: {accuracy_text(last['natural'])} on natural images, "
-                f"{accuracy_text(last['adversarial'])} under {under}.")
+                f"{accuracy_text(last['adversarial'])} under {under} ({measured}).")
     return (f"From epoch {first['epoch']} to {last['epoch']}, accuracy went from {accuracy_text(first['natural'])} to "
             f"{accuracy_text(last['natural'])} on natural images, and from {accuracy_text(first['adversarial'])} to "
-            f"{accuracy_text(last['adversarial'])} under {under} (alphas split, batch statistics).")
+            f"{accuracy_text(last['adversarial'])} under {under} ({measured}).")
 
 
 def samples(log: RunLog, run: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.drawing.operations import cell_title, operation
-from engine.report.words import duration_text
+from engine.report.words import duration_text, plural_text
 
 
 def cell_text(kind: str) -> str:
@@ -32,6 +32,9 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
 
 
-def accuracy_text(value: float, low: float | None = None, high: float | None = None) -> str:
-    """Return an accuracy in per cent, with its interval if that is known: "64.9 % (59.8 to 69.7)"."""
-    return f"{100 * value:.1f} %" + ("" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})")
+def accuracy_text(value: float, low: float | None = None, high: float | None = None, images: float | None = None) -> str:
+    """Return an accuracy in per cent, with its interval and images, if known: "64.9 % (59.8 to 69.7; 359 images)"."""
+    if low is None or high is None:
+        return f"{100 * value:.1f} %"
+    number = f"; {plural_text(int(images), 'image')}" if images else ""
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}{number})"

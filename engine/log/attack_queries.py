@@ -41,7 +41,8 @@ CERTIFIED = {"run": TEXT, "norm": TEXT, "epsilon": NUMBER, "images": INT, "corre
 CRITICAL = {"run": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "images": INT, "median": NUMBER, "low": NUMBER,
             "high": NUMBER, "fingerprint": TEXT}
 EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "epoch": INT, "natural": NUMBER,
-          "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
+          "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "measured": TEXT, "group": TEXT, "is_front": FLAG,
+          "is_last": FLAG,
           "genotype_hash": TEXT}
 
 LATENCIES = {"run": TEXT, "batch": INT, "median_s": NUMBER, "low_s": NUMBER, "high_s": NUMBER, "repeats": INT, "device": TEXT,
@@ -334,32 +335,36 @@ class AttackQueries(Index):
             select run, batch, median_s, low_s, high_s, repeats, device, hardware, threads
             from latency join folder using (number) order by run, batch""", LATENCIES)
 
-    def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return natural and adversarial accuracy per epoch of searches, with the columns listed in `EPOCHS`.
+    def pareto_epochs(self, runs: Sequence[str] | None = None, kind: str = "search") -> pd.DataFrame:
+        """Return natural and adversarial accuracy per epoch of searches or retrainings, with the columns listed in `EPOCHS`.
 
-        The accuracies are measured on the alphas split. Rows with the same `group` have the same dataset and attack. `is_front`
-        is True if the row is on the Pareto front of its group.
+        The accuracies are measured on the alphas split by searches, and on the select split by retrainings, as `measured` says.
+        Rows with the same `group` have the same dataset, split and attack. `is_front` is True if the row is on the Pareto front
+        of its group.
 
         Args:
             runs: ids of the runs to include; None for all runs.
+            kind: "search" or "retrain".
         """
-        question = "pareto_epochs", None if runs is None else tuple(runs)
+        question = "pareto_epochs", None if runs is None else tuple(runs), kind
+        attack = SEARCH_ATTACK if kind == "search" else "'PGD-' || coalesce(config ->> 'selection_steps', '20')"
+        split, statistics = ("alphas", "batch") if kind == "search" else ("select", "running")
         return self._kept(question, ("folder", "accuracy", "genotype", "resumed"), "", lambda: self._frame(f"""
             with last_derived as (select number, epoch, arg_max(hash, step) as hash from genotype group by number, epoch),
             point as (
                 select run, coalesce(title, run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
                        coalesce(dataset, '') as dataset, epoch, natural_accuracy as "natural",
-                       adversarial_accuracy as adversarial, {SEARCH_ATTACK} as attack_title, {EPSILON} as epsilon,
+                       adversarial_accuracy as adversarial, {attack} as attack_title, {EPSILON} as epsilon,
+                       '{split} split, {statistics} statistics' as measured,
                        coalesce(hash, '') as genotype_hash,
                        epoch = max(epoch) over (partition by number) as is_last,
-                       concat_ws(', ', dataset, {SEARCH_ATTACK}, 'epsilon ' || round({EPSILON}, 4)::varchar,
-                                 'alphas split, batch statistics') as grp
+                       concat_ws(', ', dataset, {attack}, 'epsilon ' || round({EPSILON}, 4)::varchar, measured) as grp
                 from accuracy join folder f using (number) left join last_derived using (number, epoch)
-                where kind = 'search' and split = 'alphas' and natural_accuracy is not null and adversarial_accuracy is not null
+                where kind = $kind and split = '{split}' and natural_accuracy is not null and adversarial_accuracy is not null
                   and (config ->> 'ranking_steps') is null  -- candidates are separate networks, not epochs of one
                   and ($runs is null or list_contains($runs, run)))
             select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, run, epoch""", EPOCHS,
-                           runs=None if runs is None else list(runs)))
+                           runs=None if runs is None else list(runs), kind=kind))
 
 
 def _recipe(configs: str) -> str:

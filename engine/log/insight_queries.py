@@ -56,11 +56,16 @@ class AlphaHistory(NamedTuple):
 class InsightQueries(Index):
     """An index with the queries about the inside of runs. A query about an unknown run returns nothing."""
 
-    def alpha_history(self, run: str, cell: str) -> AlphaHistory | None:
-        """Return all alphas that a run recorded of the cell kind `cell`, or None if there are none.
+    def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
+        """Return the alphas that a run recorded of the cell kind `cell`, or None if there are none.
 
         If the operations of the cell changed during the run, only the records with the latest operations are returned. A million
         alphas take about 50 ms.
+
+        Args:
+            run: run id.
+            cell: the cell kind.
+            by_epoch: True for the alphas of the last recorded step of each epoch only.
         """
         latest = self._rows("select primitives, len(alpha), len(edge_weight) from alpha_raw where number = $n and cell = $cell "
                             "order by seq desc limit 1", run, cell=cell)
@@ -73,9 +78,10 @@ class InsightQueries(Index):
                 where number = (select number from folder where run = $run) and cell = $cell and primitives = $primitives
                       and len(alpha) = $numbers and len(edge_weight) = $edge_weights
                       and seq in (select seq from alpha where number = (select number from folder where run = $run)
-                                                              and cell = $cell)
+                                                              and cell = $cell
+                                  qualify not $by_epoch or step = max(step) over (partition by epoch))
                 order by step""", {"run": run, "cell": cell, "primitives": primitives, "numbers": numbers,
-                                   "edge_weights": edge_weights}).fetchnumpy()
+                                   "edge_weights": edge_weights, "by_epoch": by_epoch}).fetchnumpy()
         steps, k = columns["step"].astype(np.int64), len(primitives)
         stacked = {name: np.concatenate(columns[name]).astype(np.float32, copy=False) for name in ("alpha", "edge_weight")}
         return AlphaHistory(tuple(primitives), steps, columns["epoch"].astype(np.int64),

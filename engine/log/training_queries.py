@@ -185,7 +185,7 @@ class TrainingQueries(Index):
             with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)
             select objective, avg((weight <= $eps)::int) as share_ignored, avg((weight >= 1 - $eps)::int) as share_alone,
                    count(weight) as steps
-            from line where back <= $last group by objective, position order by position""",
+            from line where back <= $last group by objective order by max(position)""",
                            SHARES, run, eps=AT_VERTEX, last=last)
 
     def alpha_cells(self, run: str) -> list[str]:

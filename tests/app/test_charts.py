@@ -92,19 +92,6 @@ def test_degrees_survive_rounding_errors():
     assert mgda.degrees(pd.Series([1.0000001, 0.0, -1.0000001])).tolist() == pytest.approx([0, 90, 180])
 
 
-def test_sentence_names_the_objective_that_was_ignored(chain):
-    log, (search, _, _) = chain
-    sentence = mgda.in_words(log.share_at_vertex(search, 500))
-    assert sentence.startswith("The natural loss was ignored in ") and f"of the last {STEPS} steps" in sentence
-
-
-def test_sentence_when_nothing_was_ignored_and_when_nothing_was_weighed():
-    both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0],
-                         "share_alone": [0.0, 0.0], "steps": [7, 7]})
-    assert mgda.in_words(both) == "Both losses had a weight above 0 in all of the last 7 steps."
-    assert "has not weighed any losses" in mgda.in_words(both.head(0))
-
-
 def test_charts_of_an_empty_log_say_what_will_be_there(chain):
     log, _ = chain
     nobody = "20261118-0000-arnas-digits-0000"
@@ -156,20 +143,6 @@ def test_every_further_objective_has_a_chart_a_title_and_a_look_of_its_own():
     assert all(0 <= low < high <= 1 for place in places for low, high in place)
     assert len({(trace.line.color, trace.line.dash) for trace in figure.data}) == 5
     assert not objectives.further_losses(frame[frame["objective"] == "natural"])["data"]
-
-
-def test_sentences_name_objectives_by_their_titles():
-    shares = pd.DataFrame({"objective": ["natural", "adversarial", "parameter_share"], "share_ignored": [0.0, 0.0, 0.25],
-                           "share_alone": [0.0] * 3, "steps": [8] * 3})
-    assert mgda.in_words(shares) == ("The parameter count was ignored in 25 % of the last 8 steps: following the other "
-                                     "gradients alone lowers all losses.")
-
-
-def test_one_objective_has_nothing_to_weigh_and_later_steps_count_for_what_was_weighed():
-    alone = pd.DataFrame([{"objective": "adversarial", "share_ignored": 0.0, "share_alone": 1.0, "steps": 12}])
-    assert "followed the adversarial loss alone" in mgda.in_words(alone)
-    staged = pd.concat([pd.DataFrame([{"objective": "natural", "share_ignored": 0.5, "share_alone": 0.0, "steps": 4}]), alone])
-    assert mgda.in_words(staged).startswith("The natural loss was ignored in 50 % of the last 4 steps")
 
 
 def test_labels_take_free_places_and_never_overlap() -> None:

@@ -109,7 +109,8 @@ def test_a_retrained_genotype_of_the_catalogue_shows_its_cells(samples: Samples)
 
 def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
     tabs = run_tabs(samples.ids["search"])
-    assert list(tabs) == ["overview", "alphas", "genotype", "objectives", "samples", "system", "log", "settings", "lineage"]
+    assert list(tabs) == ["overview", "alphas", "genotype", "objectives", "trade-off", "samples", "system", "log", "settings",
+                          "lineage"]
     assert not any(tab.exception for tab in tabs.values())
     plots = {name: [key for key in PLOTS if component_data(tab, "rampart_live_plot", key)] for name, tab in tabs.items()}
     assert {name: keys for name, keys in plots.items() if keys} == {

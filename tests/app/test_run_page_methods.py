@@ -94,7 +94,7 @@ def test_a_search_in_its_warm_up_says_so_and_draws_the_training_loss_alone(empty
 
 def test_a_search_in_stage_one_has_nothing_to_weigh(empty: Path) -> None:
     words = text_of(whole(searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1)))
-    assert "followed the adversarial loss alone" in words
+    assert "Every step follows the adversarial loss alone." in words
 
 
 def test_a_search_of_two_stages_draws_both_weights_and_their_angle(empty: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -51,7 +52,9 @@ def told(test: AppTest) -> list[str]:
 
 @pytest.mark.parametrize(("role", "tab", "panel"), [
     *((role, "overview", "overview") for role in ("search", "running", "failed", "imported", "random", "attack")),
-    *((role, "genotype", "genotype") for role in ("search", "running", "failed", "imported")), ("running", "alphas", "alphas"),
+    *((role, "genotype", "genotype") for role in ("search", "running", "failed", "imported")),
+    *((role, "objectives", "objectives") for role in ("search", "running", "failed")),
+    *((role, "trade-off", "trade_off") for role in ("search", "running", "failed", "retrain")), ("running", "alphas", "alphas"),
     ("search", "settings", "settings"), ("search", "lineage", "lineage"),
     ("random", "candidates", "candidates")])
 def test_the_head_of_a_tab_says_what_is_seen_now(runs: Samples, role: str, tab: str, panel: str) -> None:
@@ -70,8 +73,8 @@ def test_a_random_search_leads_with_its_best_candidate_and_its_interval(runs: Sa
     words = re.sub(r"<[^>]*>", " ", shown.group())
     # Candidate 3 has 60 and 31 right of 64, and the newest one 41 and 12.
     assert "93.8 %" in words and "48.4 %" in words and "64.1 %" not in words and "18.8 %" not in words
-    assert "36.6 to 60.4 %, under PGD-10, not a result" in words
-    assert "Best of 4 candidates: candidate 3, select split, running statistics, 64 images." in words
+    assert "36.6 to 60.4 %, 64 images, under PGD-10, not a result" in words
+    assert "Best of 4 candidates: candidate 3, select split, running statistics." in words
 
 
 def test_the_head_of_an_imported_run_has_no_empty_pill(runs: Samples) -> None:
@@ -103,3 +106,35 @@ def test_the_radar_of_other_searches_offers_a_way_back_only_from_an_alarm(runs: 
     ways = {last_healthy_epoch(alarm, cell) for cell in alarm["cell"].unique()} - {None, -1}
     keys = [button.key for button in test.button if str(button.key).startswith("run_healthy_")]
     assert keys == [f"run_healthy_{epoch}" for epoch in sorted(ways)]
+
+
+@pytest.mark.parametrize("role", ["search", "running", "failed"])
+def test_the_cockpit_shows_weights_vertices_gradients_and_the_closed_form(runs: Samples, role: str) -> None:
+    test = opened(runs.ids[role], "objectives")
+    for key in ("run_mgda", "run_vertices", "run_ignored", "run_gradients"):
+        assert json.loads(component_data(test, "rampart_live_plot", key)[0]["figure"])["data"], key
+    words = text_of(test)
+    # The samples' weights are not those of MGDA, which the page must not hide.
+    assert "the natural loss is ignored exactly when cos θ ≥" in words and "in 0.0 % of " in words
+    live = [data["feed"] for data in component_data(test, "rampart_live_html")]
+    assert any("run_closed_form" in one for one in live) == (role == "running")
+
+
+@pytest.mark.parametrize(("role", "measured"), [("running", "alphas split, batch statistics"), ("retrain", "select split")])
+def test_the_trail_of_a_run_is_that_of_its_epochs_over_runs_like_it(runs: Samples, role: str, measured: str) -> None:
+    test, kind = opened(runs.ids[role], "trade-off"), "retrain" if role == "retrain" else "search"
+    (chart,) = component_data(test, "rampart_live_plot", "run_trail")
+    traces = {trace["name"]: trace for trace in json.loads(chart["figure"])["data"]}
+    own = session.run_log().pareto_epochs([runs.ids[role]], kind)
+    assert traces["trail"]["x"] == pytest.approx(list(100 * own["natural"])) and len(own) > 1
+    assert len(traces["others"]["x"]) == session.run_log().pareto_epochs(kind=kind)["run"].nunique() - 1
+    words = text_of(test)
+    assert measured in words and "not a result" in words and "have no interval" in words
+    assert bool(chart["feed"]) == (role == "running")
+    (link,) = [one.proto for one in test.get("page_link") if "Pareto page" in one.proto.label]
+    assert (f"trails={runs.ids[role]}" in link.query_string) == (kind == "search")
+
+
+def test_runs_without_such_epochs_have_no_trade_off(runs: Samples) -> None:
+    for role in ("random", "imported", "attack"):
+        assert "Trade-off" not in [tab.label for tab in opened(runs.ids[role], "overview").tabs]

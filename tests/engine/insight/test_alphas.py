@@ -12,7 +12,7 @@ from engine.architecture.genotype import PRIMITIVES, derive
 from engine.insight.alphas import river, river_of, rivers
 from engine.log import RunLog
 from engine.log.insight_queries import AlphaHistory
-from tests.engine.insight.planted import EDGES, SEARCH, alphas_of, write_search
+from tests.engine.insight.planted import EDGES, SEARCH, alphas_of, write_alphas, write_search
 from tests.sample_runs import EventsFile, write_resumed_retrain
 
 K = len(PRIMITIVES)
@@ -104,3 +104,16 @@ def test_a_run_without_alphas_has_no_course(read: Callable[[], RunLog], tmp_path
     run = write_resumed_retrain(tmp_path)
     log = read()
     assert river(log, run, "robust") is None and rivers(log, run) == {} == rivers(log, "20260101-0000-arnas-digits-0000")
+
+
+def test_the_ends_of_epochs_are_read_alone(read: Callable[[], RunLog], tmp_path: Path) -> None:
+    write_search(tmp_path, [alphas_of(strength) for strength in (1.0, 1.5, 2.0)])
+    events = EventsFile(tmp_path / SEARCH)
+    for step in (11, 12):  # of epoch 3
+        events.step, events.epoch = step, 3
+        write_alphas(events, alphas_of(float(step)))
+    log = read()
+    whole, ends = log.alpha_history(SEARCH, "robust"), log.alpha_history(SEARCH, "robust", by_epoch=True)
+    assert whole is not None and ends is not None
+    assert (whole.steps.tolist(), ends.steps.tolist()) == ([0, 4, 8, 11, 12], [0, 4, 8, 12])
+    assert ends.epochs.tolist() == [0, 1, 2, 3] and (ends.alpha[-1] == whole.alpha[-1]).all()

@@ -52,6 +52,21 @@ def test_shares_at_each_vertex_and_the_sentence(read: Callable[[], RunLog], tmp_
     assert objectives.in_words(log, SEARCH, last=1).startswith("The natural loss was ignored in 100 % of the only step")
 
 
+def test_steps_in_which_a_loss_had_no_weight_do_not_count_for_it(read: Callable[[], RunLog], tmp_path: Path) -> None:
+    events = EventsFile(write_run_json(tmp_path, SEARCH, "search", method="dsara"))
+    for weight in (None, None, 0.0, 0.5, 0.5, 0.5):  # the first stage weighs the adversarial loss alone
+        events.step, events.epoch = events.step + 1, 1
+        if weight is None:
+            events.write("objectives", names=["adversarial"], losses=[0.25], weights=[1.0], norms=[0.4], cosines=[[1.0]])
+        else:
+            write_objectives(events, weight)
+    found = objectives.vertices(read(), SEARCH)
+    assert found.steps == 6 and found.weighed == {"natural": 4, "adversarial": 6}
+    assert found.ignored["natural"] == 1 / 4 and found.alone["adversarial"] == 1 / 2 and found.mixed == pytest.approx(1 / 2)
+    assert objectives.in_words(read(), SEARCH).startswith("The natural loss was ignored in 25 % of the last 4 steps")
+    assert objectives.in_words(read(), SEARCH, last=3) == "Both losses had a weight above 0 in all of the last 3 steps."
+
+
 def test_epochs_hold_means_shares_and_the_norm_of_the_combined_gradient(read: Callable[[], RunLog], tmp_path: Path) -> None:
     write_steps(tmp_path, [0.5, 0.5, 0.0, 0.0])
     log = read()
