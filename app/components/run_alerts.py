@@ -20,7 +20,8 @@ def alerts(run_id: str) -> None:
     run = log.run(run_id)
     told = why(run) if run["status"] == "failed" else ""
     found = [alert for alert in of_run(log, run_id) if alert.sentence.rstrip(".") not in told]
-    st.html(list_html(found[:MOST]))
+    if found:
+        st.html(list_html(found[:MOST]))
     if more := found[MOST:]:
         with st.expander(plural(len(more), "further alert")):
             st.html(list_html(more))
