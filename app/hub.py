@@ -186,7 +186,7 @@ class Hub:
                 "training": lambda run: self.log.revision(TRAINING, run),
                 "architecture": lambda run: self.log.revision(ARCHITECTURE, run),
                 "epochs": self._epoch_facts, "machine": self._machine_facts,
-                "alerts": lambda run: (self.alerts.facts(run), self.log.revision(NOTES, run) if run else 0),
+                "alerts": self._alert_facts,
                 "images": self._image_facts, "system": lambda run: self.log.revision(MACHINE, run),
                 "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
@@ -205,6 +205,10 @@ class Hub:
     def _epoch_facts(self, run: str) -> object:
         epoch = self.log.alpha_epoch(run)
         return self.log.state(run).is_over, epoch, self.log.revision(FOUND if epoch is None else CANDIDATES, run)
+
+    def _alert_facts(self, run: str) -> object:
+        alerts = None if self.loading else self.alerts.facts(run)  # the rules take half a second for hundreds of new runs
+        return alerts, self.log.revision(NOTES, run) if run else 0
 
     def _image_facts(self, run: str) -> object:
         return self.log.state(run).is_over, stamp_of(self.root / run / "results" / "samples.parquet")
@@ -255,6 +259,7 @@ class Hub:
         self.log.checkpoint()
         self.loading = None
         self._loaded.set()
+        self.alerts.now()
         self._tell()
         self.studies.all()  # answers of studies take a second to compute, so the first visitor finds them ready
 

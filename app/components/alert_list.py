@@ -18,7 +18,7 @@ MOST = 50  # alerts in the bell's list
 @live_panel("alerts", key="bell")
 def bell() -> None:
     """Show the bell with the number of alerts of the worst level. A click opens the list of all alerts."""
-    alerts = session.hub().alerts.now()
+    alerts = () if session.hub().loading else session.hub().alerts.now()
     runs = sorted({alert.run for alert in alerts[:MOST] if alert.run})
     listed = session.run_log().runs(runs) if runs else None
     titles = {} if listed is None else dict(zip(listed["id"], listed["title"], strict=True))

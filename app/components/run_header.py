@@ -122,7 +122,7 @@ def progress_of(log: RunLog, run: dict[str, Any], chain: list[dict[str, Any]]) -
 
 
 def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return a line about the run itself as HTML: its epoch and speed while it is active, how long it has taken, and on what.
+    """Return a line about the run itself as HTML: its epoch and speed while it works, how long it has taken, and on what.
 
     Args:
         log: the run log.
@@ -133,7 +133,8 @@ def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
     if state.started is None:
         return ""
     end = state.since if state.is_over else time.time()
-    facts = [] if state.is_over else [*_epoch(log, run, row), *_speed(log.throughput(run["id"]))]
+    facts = [] if state.is_over else _epoch(log, run, row)
+    facts += _speed(log.throughput(run["id"])) if state.silent_s is not None and state.silent_s < SILENT_S else []
     if end is not None and end > state.started:
         which = f" in attempt {state.attempt}" if state.attempt > 1 else ""
         facts.append(f"{'Took' if state.is_over else 'Running for'} {duration(end - state.started)}{which}")

@@ -14,10 +14,11 @@ from app import evaluations, session
 from app.components.gallery import change_text, gallery, pictures, share, shot
 from app.components.states import empty_state, section
 from app.formats import escape
-from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 from engine.errors import RunLogError
 from engine.insight.sentences import sentence
 from engine.report.outcomes import has_predictions
+from engine.report.robustness import WORST_TITLE
 from engine.report.samples import Samples
 
 MOST = 16  # images that are shown at once
@@ -53,7 +54,8 @@ def _attacked(run: dict[str, Any]) -> None:
         _pairs(run, evaluations.samples(run["id"]))
         return
     if has_predictions(outcomes):
-        gallery(run["id"], outcomes, {name: attack.header for name, attack in ATTACKS.items()}, scale_of(run))
+        titles = {WORST: WORST_TITLE} | {name: attack.header for name, attack in ATTACKS.items()}
+        gallery(run["id"], outcomes, titles, scale_of(run))
     else:
         _pairs(run, evaluations.samples(run["id"]))
 
@@ -68,13 +70,14 @@ def _first_batch(run: dict[str, Any]) -> None:
 def _pairs(run: dict[str, Any], stored: Samples) -> None:
     """Show each stored image with the version under the first attack, if there is one."""
     attack = next((name for name in stored.pixels if name != NATURAL), "")
-    cards = [_card(stored, place, attack, scale_of(run)) for place in range(min(MOST, len(stored.images)))]
+    scale = scale_of(run)
+    cards = [_card(stored, place, attack, scale) for place in range(min(MOST, len(stored.images)))]
     st.html(f'<div class="rp-gallery rp-below">{"".join(cards)}</div>')
     if not attack:
         st.caption("The method attacks no images.")
         return
     title = stored.attack or (ATTACKS[attack].title if attack in ATTACKS else attack)
-    st.caption(f"Natural image, change, and adversarial image under {title}. {change_text(scale_of(run))}"
+    st.caption(f"Natural image, change, and adversarial image under {title}. {change_text(scale)}"
                + (" In brackets, the softmax probability of the predicted class." if stored.predictions else ""))
 
 

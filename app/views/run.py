@@ -9,7 +9,6 @@ import streamlit as st
 
 from app import address, session
 from app.components.live import live_panel
-from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_alerts import alerts
 from app.components.run_alphas import architecture
 from app.components.run_candidates import candidates, measured_split
@@ -18,6 +17,7 @@ from app.components.run_figures import figures
 from app.components.run_genotype import genotype_player
 from app.components.run_header import header
 from app.components.run_lineage import lineage
+from app.components.run_log import log
 from app.components.run_neighbours import neighbour_buttons
 from app.components.run_objectives import has_weights, weighting
 from app.components.run_outcome import outcome
@@ -28,7 +28,6 @@ from app.components.run_system import system
 from app.components.run_takeaway import take_away
 from app.components.run_trade_off import trade_off_trail
 from app.components.states import empty_state, heading, problem, section
-from app.formats import escape
 from engine.errors import RampartError
 from engine.run.folder import RunFolder
 
@@ -160,23 +159,6 @@ def evolution(run_id: str) -> None:
     section("Architecture", "the weight of each operation on each edge, and the cell derived from these weights")
     told(run_id, "alphas")
     architecture(run_id)
-
-
-def log(run_id: str) -> None:
-    """Show the last lines of a run's log.txt, with the last error above them."""
-    section("Log", "the newest lines of log.txt")
-    tail = read_tail(session.runs_root() / run_id / "log.txt")
-    written = session.run_log().alerts(run_id)
-    errors = [str(text) for text in written[written["level"] == "error"]["text"]]
-    # An error that the run has reported is clearer than an exception in log.txt, so it is preferred.
-    for pinned in errors[-1:] or [tail.error] * bool(tail.error):
-        st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
-    wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain …",
-                           label_visibility="collapsed")
-    if tail.text:
-        log_tail(matching(tail.text, wanted) or "No line contains this text.", key="run_log_lines")
-    else:
-        empty_state("The log is empty", "The run writes here as soon as it starts.")
 
 
 main()

@@ -17,7 +17,7 @@ from app.assets import asset
 from app.components.attack_table import attack_table_html, ordered
 from app.components.chain import step_words, steps_html
 from app.components.html_table import StaticColumn, code, html_table
-from app.components.log_tail import matching, read_tail
+from app.components.log_tail import read_tail
 from app.components.progress import progress_html
 from app.components.run_alphas import change_words
 from app.components.status import status_chip_html
@@ -181,7 +181,7 @@ def test_log_tail_pins_the_last_error_and_survives_odd_bytes(tmp_path: Path):
     tail = read_tail(path)
     assert tail.error == "torch.OutOfMemoryError: second"
     assert tail.text.splitlines()[0] == " 50%" and not tail.cut
-    assert matching(tail.text, "LAST") == "last line"
+    assert read_tail(path, "LAST").text == "last line" and read_tail(path, "no such text").text == ""
 
 
 def test_long_log_is_cut_at_a_line(tmp_path: Path):

@@ -29,6 +29,7 @@ def test_an_attack_run_shows_the_gallery_of_the_robustness_page(samples: Samples
     test = open_page("run", id=samples.ids["attack"], tab="samples")
     assert not test.exception and "predicted" in text_of(test) and "image 0<" in text_of(test)
     assert "amplified 6.67 times: full colour at 0.15, the radius of the ball" in text_of(test)
+    assert test.selectbox(key="robustness.attack").options[0] == "Worst case"
     test.selectbox(key="robustness.attack").set_value("fgsm").run()
     assert not test.exception and test.query_params["attack"] == "fgsm"
     (samples.root / samples.ids["attack"] / "results" / "outcomes.parquet").unlink()
