@@ -120,8 +120,9 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     test = WholeRun(folder.name)
     values = feeds(test)
     assert {name.split()[0] for name in values} == {
-        "run_progress", "run_told_overview", "run_figures", "run_trade_off", "run_mgda", "run_vertex",
-        "run_heat_accurate", "run_cell_graph_live", "run_river_accurate", "run_edge_accurate_0", "run_system", "run_system_words"}
+        "run_progress", "run_told_overview", "run_figures", "run_trade_off", "run_heat_accurate", "run_cell_graph_live",
+        "run_river_accurate", "run_edge_accurate_0", "run_told_objectives", "run_mgda", "run_vertices", "run_ignored",
+        "run_gradients", "run_closed_form", "run_told_trade_off", "run_trail", "run_system", "run_system_words"}
     assert "5 of 40 steps" in text_of(test)
 
     hub, inbox = session.hub(), queue.Queue[dict[str, Any]]()
