@@ -92,13 +92,13 @@ def test_idle_page_is_left_alone_and_a_live_chart_keeps_node_and_zoom(page: Page
 
 def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Page, live: tuple[Dashboard, Writer]):
     dashboard, writer = live
-    page.goto(f"{dashboard.url}/run?id={writer.run}")
+    page.goto(f"{dashboard.url}/run?id={writer.run}&tab=objectives")
     expect(page.locator(".rp-plot .main-svg").first).to_be_visible(timeout=30_000)
     plot = page.locator(".rp-plot").first
     plot.locator(".legendtoggle").first.click()
     page.wait_for_function("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
-    label = page.locator(".rp-plot").nth(1).locator(".hoverlayer > *").first  # this chart has a point at each step
-    page.locator(".rp-plot").nth(1).locator(".nsewdrag").first.hover()
+    label = plot.locator(".hoverlayer > *").first  # this chart has a point at each step
+    plot.locator(".nsewdrag").first.hover()
     expect(label).to_be_attached(timeout=10_000)
     page.evaluate("window.drawings = []; document.querySelector('.rp-plot').on('plotly_react', () => window.drawings.push(1))")
 
@@ -120,5 +120,5 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
     page.wait_for_timeout(4_000)  # every panel is drawn
     points, texts = page.evaluate(POINTS), page.evaluate(TEXTS)
     page.reload()
-    expect(page.locator(".rp-plot .main-svg").nth(1)).to_be_visible(timeout=30_000)
+    expect(page.locator(".rp-plot .main-svg").first).to_be_visible(timeout=30_000)
     assert page.evaluate(POINTS) == points and page.evaluate(TEXTS) == texts
