@@ -10,6 +10,7 @@ from app import theme
 from app.charts.frame import AXIS, PlainFigure, blank, common_layout
 from app.charts.geometry import Range, boundary, padded
 from app.formats import epsilon, escape, percent
+from engine.report.pareto import on_front
 
 SMALL, PLAIN = {"size": 11.5}, {"size": 12.5}
 NOUNS = {"search": ("search", "searches"), "retrain": ("retraining", "retrainings")}  # kind of run -> one, several
@@ -20,23 +21,30 @@ def trail_figure(trail: pd.DataFrame, others: pd.DataFrame, kind: str) -> PlainF
 
     Args:
         trail: rows of `RunLog.pareto_epochs` of the run.
-        others: rows of all runs of the group, this one included, as of when the front was computed.
+        others: rows of the other runs of the group. Rows of this run are ignored.
         kind: kind of the runs: "search" or "retrain".
     """
     if trail.empty:
         return blank("The trail begins with the first epoch that has both accuracies")
     trail, first = trail.sort_values("epoch"), trail.iloc[0]
-    run, front = first["run"], others[others["is_front"]]
-    newest = others[others["is_last"] & (others["run"] != run)]
+    others = others[others["run"] != first["run"]]
+    front, newest = front_of(others, trail), others[others["is_last"]]
     shown = pd.concat([trail, newest, front])
     ranges = padded(list(shown["natural"] * 100)), padded(list(shown["adversarial"] * 100))
     traces = [_front(front, ranges), _others(newest), _trail(trail)]
-    notes = [*_ends(trail, kind), *_front_note(front, others["run"].nunique(), kind, ranges)]
+    notes = [*_ends(trail, kind), *_front_note(front, others["run"].nunique() + 1, kind, ranges)]
     layout = common_layout(legend=False, margin={"l": 70, "t": 24, "b": 56})
     return {"data": [one for one in traces if one["x"]], "layout": layout | {
         "hovermode": "closest", "annotations": notes,
         "xaxis": _axis(f"Natural accuracy, {first['measured']} (%)", ranges[0]),
         "yaxis": _axis(f"{first['attack_title']} accuracy,<br>{first['measured']} (%)", ranges[1])}}
+
+
+def front_of(others: pd.DataFrame, trail: pd.DataFrame) -> pd.DataFrame:
+    """Return the epochs of all runs with which no epoch compares favourably, given those of the others and the newest trail."""
+    # An epoch of another run that is not on its front has been beaten by one that is, or by one of the trail.
+    candidates = pd.concat([others[others["is_front"]], trail])
+    return candidates[on_front(list(zip(candidates["natural"], candidates["adversarial"], strict=True)), (True, True))]
 
 
 def _axis(title: str, ends: Range) -> dict[str, Any]:

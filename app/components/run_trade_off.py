@@ -48,7 +48,7 @@ def trade_off_trail(run_id: str) -> None:
 
 
 def trail_of(log: RunLog, run_id: str, kind: str, others: pd.DataFrame) -> PlainFigure:
-    """Return the figure with the newest trail of a run. The other runs and the front are those of when the panel was drawn."""
+    """Return the figure with the newest trail of a run. The other runs are those of when the panel was drawn."""
     return trail_figure(log.pareto_epochs([run_id], kind), others, kind)
 
 

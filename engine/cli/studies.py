@@ -260,8 +260,9 @@ def _writing(out: Path) -> Iterator[Path]:
 def _delete(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
     deletion = delete(root, folder.id, with_runs=options.with_runs or _wants_runs_deleted(options))
-    print(json.dumps({"id": folder.id, "runs": deletion.runs, "shared": len(deletion.shared), "users": deletion.users,
-                      "foreign": len(deletion.foreign)}) if options.json else f"{folder.id}  deleted{deletion.words}")
+    numbers = {"runs": deletion.runs, "shared": len(deletion.shared), "users": deletion.users, "foreign": len(deletion.foreign),
+               "needed": len(deletion.needed)}
+    print(json.dumps({"id": folder.id} | numbers) if options.json else f"{folder.id}  deleted{deletion.words}")
     return 0
 
 

@@ -73,6 +73,15 @@ def dependents(root: Path | str, ids: Iterable[str]) -> list[str]:
     return sorted(_above(_users(root), ids))
 
 
+def needed_by_others(root: Path | str, ids: Iterable[str]) -> list[str]:
+    """Return those of the given runs that a run outside of them needs, directly or through another of them."""
+    users, inside, needed = _users(root), set(ids), set[str]()
+    while found := {one for one in inside if users.get(one, set()) - inside}:
+        needed |= found
+        inside -= found
+    return sorted(needed)
+
+
 def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, kept: Mapping[str, str] | None = None
         ) -> list[Outcome]:
     """Move runs to the trash, and return one outcome for each.

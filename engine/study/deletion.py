@@ -15,6 +15,7 @@ from engine.errors import RunError
 from engine.report.words import plural_text
 from engine.run.folder import RunFolder
 from engine.run.state import compute
+from engine.run.trash import needed_by_others
 from engine.study.actions import users_of_runs
 from engine.study.folder import StudyFolder
 from engine.study.identity import Runs
@@ -29,6 +30,7 @@ class Deletion:
         shared: ids of its runs that stay, because other studies use them.
         users: ids of these other studies.
         foreign: ids of its runs that stay, because they were launched by hand or for another study and no study uses them now.
+        needed: ids of its runs that stay, because runs that do not belong to it need them, for example an attack by hand.
         with_runs: True if the user wanted its runs deleted.
     """
 
@@ -36,6 +38,7 @@ class Deletion:
     shared: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
     with_runs: bool = True
 
     @property
@@ -51,6 +54,9 @@ class Deletion:
         if self.foreign:
             parts.append(f"{plural_text(len(self.foreign), 'run')} {_stay(self.foreign)}, because "
                          f"{'it was' if len(self.foreign) == 1 else 'they were'} not launched for this study")
+        if self.needed:
+            parts.append(f"{plural_text(len(self.needed), 'run')} {_stay(self.needed)}, because other runs need "
+                         f"{'it' if len(self.needed) == 1 else 'them'}; delete those first, then these with `rampart trash`")
         return "; ".join(parts)
 
 
@@ -73,7 +79,7 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
         runs: folder of all runs.
         study_id: id of the study.
         with_runs: True to delete also the runs that were launched for the study or that it has inherited. A run that another
-            study uses is kept, and that study inherits it.
+            study uses is kept, and that study inherits it. A run that a run outside the study needs is kept, too.
 
     Raises:
         RunError: there is no such study, or one of its own runs has not ended.
@@ -93,11 +99,13 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
     _bequeath(runs, study_id, {run_id: others[run_id] for run_id in own})
     folder.remove()
     removed = [run_id for run_id in own if not others[run_id]]
+    needed = needed_by_others(runs, removed)
+    removed = [run_id for run_id in removed if run_id not in needed]
     for run_id in removed:
         shutil.rmtree(RunFolder(runs, run_id).path, ignore_errors=True)
     shared = sorted(run_id for run_id, studies in others.items() if studies)
     return Deletion(len(removed), tuple(shared), tuple(sorted({one for run_id in shared for one in others[run_id]})),
-                    tuple(sorted(set(others) - set(shared) - set(own))))
+                    tuple(sorted(set(others) - set(shared) - set(own))), tuple(needed))
 
 
 def _used(users: Mapping[str, set[str]], study_id: str) -> set[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,11 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     hub.show(page, [f"head:{folder.name}"], values)
     sample_runs.write_search_steps(events, 1)
     found: dict[str, Any] = {}
-    while not {"run_progress", "run_trade_off", "run_river_accurate"} <= found.keys():
+    while not {"run_progress", "run_trade_off", "run_river_accurate", "run_trail"} <= found.keys():
         found |= {name.split()[0]: message for name, message in inbox.get(timeout=20).items()}
+    with suppress(queue.Empty):  # until nothing changes any more
+        while True:
+            inbox.get(timeout=3)
     hub.leave(page)
     for chart in ("run_trade_off", "run_river_accurate"):
         arrived = [lists["x"][1] for lists in found[chart]["traces"].values() if "x" in lists]

@@ -18,6 +18,7 @@ from engine.study.overview import cells_of
 from engine.study.parsing import from_text
 from tests.engine.run.processes import without_supervisor
 from tests.engine.study.test_planning import TWO_ARMS
+from tests.sample_runs import write_finished_attack
 from tests.sample_studies import finish_study
 
 OTHER_ARM = TWO_ARMS.replace("adversarial_lambda: 1", "adversarial_lambda: 0.3")
@@ -74,3 +75,15 @@ def test_runs_that_the_user_kept_stay_when_a_later_study_is_deleted(runs: Path, 
     assert delete(runs, first, with_runs=False).words == "; its runs are kept"
     assert f"; {SHARED} runs stay, because they were not launched for this study" in delete(runs, second, with_runs=True).words
     assert len(run_ids(runs)) == everything
+
+
+def test_runs_that_a_run_launched_by_hand_needs_stay(runs: Path) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    finish_study(runs, study_id)
+    known = Runs(runs).of_study(study_id)
+    retraining = next(run for run in known if run.kind == "retrain")
+    by_hand = write_finished_attack(runs, "20261118-0906-attack-digits-7f3c", parent=retraining.id)
+    deletion = delete(runs, study_id, with_runs=True)
+    assert set(deletion.needed) == {retraining.id, retraining.parent} and deletion.runs == len(known) - 2
+    assert "2 runs stay, because other runs need them" in deletion.words
+    assert set(run_ids(runs)) == {*deletion.needed, by_hand}
