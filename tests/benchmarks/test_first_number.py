@@ -17,7 +17,7 @@ def test_the_stages_add_up_to_the_whole_time(tmp_path: Path) -> None:
     folder = sample_runs.write_run_json(tmp_path, RUN, "search")
     written = (folder / "run.json").stat().st_mtime
     events = sample_runs.EventsFile(folder, t=written + 1)
-    sample_runs.write_json(folder / "process.json", {"started": written + 0.5})
+    sample_runs.write_json(folder / "process.json", {"attempt": 1, "started": written + 0.5})
     events.write("progress", phase="search", done=0, total=1, unit="steps", passes=0, detail="starting: loading PyTorch")
     events.write("alpha", cell="accurate", primitives=sample_runs.PRIMITIVES, alpha=[])
     events.write("checkpoint", path="last")
