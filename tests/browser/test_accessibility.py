@@ -83,7 +83,7 @@ def test_chart_data_and_downloads_by_keyboard_and_the_notice_of_a_stopped_dashbo
     table.locator("summary").press("Enter")
     expect(table.get_by_role("columnheader").first).to_be_visible(timeout=30_000)
     assert table.locator("thead").inner_text().strip().split("\t") == ["Series", "Quantity", "step", "Value"]
-    assert "natural\taccuracy\t10\t0.19744" in table.locator("tbody").inner_text()
+    assert "natural\taccuracy (%)\t10\t19.74" in table.locator("tbody").inner_text()
     export = page.locator(".st-key-rp-exportof-run_trade_off")
     export.locator("summary").press("Enter")
     with page.expect_download(timeout=30_000) as download:
