@@ -46,6 +46,8 @@ ANALYSES = ("contrasts", "ranking")
 ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings", "attacks", "contrasts", "endpoint", "margin",
            "match", "reference", "analysis", "measures", "recipe", "size")
 REQUIRED = ("question", "dataset", "arms")  # the other entries have defaults
+# Control characters, and those that change the direction of the text around them. They would tear tables and sentences.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 SAVED = ("schema", "id", "created", "numerics", "example")
 ARM_ENTRIES = ("name", "method", "search", "retrain", "attack", "seeds")
 WITHOUT_RESULT = {"batch_size", "threads", "device"}  # settings of an attack that affect none of its results
@@ -74,6 +76,7 @@ def read_written(text: str | bytes) -> dict[str, Any]:
     if isinstance(arms := record.get("arms"), list):
         record["arms"] = [{name: value for name, value in arm.items() if name != "settings"} if isinstance(arm, dict) else arm
                           for arm in arms]
+    _check_schema(record)
     return {name: value for name, value in record.items() if name not in SAVED}
 
 
@@ -89,9 +92,7 @@ def from_record(record: Mapping[str, Any]) -> Study:
     for name in record:
         if name not in (*ENTRIES, *SAVED):
             raise ConfigError(unknown_name("entry of a study", name, ENTRIES))
-    if record.get("schema", SCHEMA) != SCHEMA:
-        raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
-                          "that wrote the study.")
+    _check_schema(record)
     if missing := [name for name in REQUIRED if record.get(name) is None]:
         raise ConfigError(f"A study needs {' and '.join(missing)}, which this one does not have; `rampart study new space "
                           "--print` prints a complete study.")
@@ -137,6 +138,12 @@ def exported(study: Study) -> dict[str, Any]:
     return record
 
 
+def _check_schema(record: Mapping[str, Any]) -> None:
+    if str(record.get("schema", SCHEMA)) != str(SCHEMA):  # YAML files are read as texts
+        raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
+                          "that wrote the study.")
+
+
 def _refuse(name: str, expected: str, actual: Any) -> ConfigError:
     return ConfigError(problems={name: f"{name} of a study must be {expected}, got {shortened(actual)}; {ADVICE}."})
 
@@ -145,6 +152,8 @@ def _text(record: Mapping[str, Any], name: str, default: str | None = None) -> s
     value = record.get(name, default)
     if not isinstance(value, str) or (default is None and not value.strip()):
         raise _refuse(name, "a text", value)
+    if _CONTROL.search(value.strip()):
+        raise _refuse(name, "a text on one line, without control characters", value)
     return value.strip()
 
 

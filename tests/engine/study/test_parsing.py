@@ -10,6 +10,7 @@ import yaml
 from engine.errors import ConfigError
 from engine.study.declaration import Cell
 from engine.study.parsing import exported, from_record, from_text
+from engine.study.power import ALPHA, Spread, power_of
 from engine.study.questions import recipes
 
 SPACE = """
@@ -242,3 +243,24 @@ def test_a_source_dataset_belongs_to_one_study_only() -> None:
         arms = recipe.study("full", "digits", source=source).arms
         assert [arm.search["dataset"] for arm in arms if "dataset" in arm.search] == [source]
     assert recipe.needs_source
+
+
+@pytest.mark.parametrize("name", list(recipes()))
+def test_every_full_study_that_compares_arms_can_make_a_claim(name: str) -> None:
+    """With so few seeds that no permutation test can become significant after Holm's correction, a launch would be wasted."""
+    study = recipes()[name].study("full", source="digits16" if recipes()[name].needs_source else "")
+    power = power_of(study, Spread(0.01, 0))
+    assert power is None or (power.smallest_p < ALPHA and power.claims == power.contrasts)
+
+
+@pytest.mark.parametrize("text", ["line\nbreak", "nul\0", "\u202eabc", "\u2066x"])
+def test_names_without_control_characters_only(text: str) -> None:
+    arms = [{"name": text, "method": "arnas"}, {"name": "B", "method": "arnas"}]
+    with pytest.raises(ConfigError, match="on one line, without control characters"):
+        from_text(changed(arms=arms, reference=None, match=None))
+
+
+def test_a_file_of_another_schema_is_refused() -> None:
+    with pytest.raises(ConfigError, match="schema of a study must be 1, got '9'"):
+        from_text(f"schema: 9\n{SPACE}")
+    assert from_text(f"schema: 1\n{SPACE}") == from_text(SPACE)
