@@ -28,7 +28,7 @@ from engine.study.contrasts import Contrast, Interval, p_text, points_text
 from engine.study.means import mean_of
 from engine.study.measures import further_results
 from engine.study.overview import Overview
-from engine.study.report import FORMATS, export
+from engine.study.report import FORMATS, export, has_wilson
 from engine.study.results import ArmResult, Results
 from engine.study.sizes import ratio_text
 from engine.study.votes import CellVotes, vote_map
@@ -77,9 +77,8 @@ def arms_table(results: Results) -> None:
 
 def arms_note(results: Results) -> str:
     """Return the caption of the table of the arms: the endpoint, the intervals, and the meaning of the MACs ratio."""
-    means = [mean for arm in results.arms.values() if (mean := mean_of(arm.measured("endpoint")))]
     note = f"Endpoint: {endpoint_text(results.study)}, {conditions_text(results)}. Intervals: t over search seeds"
-    if any(mean.interval == "Wilson" for mean in means):
+    if has_wilson(results):
         note += "; with one search seed, or equal means of all, the range of the networks' Wilson intervals"
     ratio = (f" MACs against {results.study.reference}: ratio of the means; below, the range over networks with equal seeds."
              if results.study.reference else "")
