@@ -23,6 +23,8 @@ MOST_VALUES = 256
 # A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
 # times the processor time of a drawing, within these bounds in seconds.
 SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 20
+# A text that takes longer than this to draw rests so long. Texts that are quick, such as the progress, never rest.
+COSTLY_S, COSTLY_REST_S = 0.025, 2.5
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,11 @@ class LiveValue:
         """Draw the value again. If that fails, the value stays until the next change."""
         self.signature, started = signature, time.thread_time()
         self.take(replace(self.feed, signature=signature), Value.of(self.feed.draw()))
+        spent = time.thread_time() - started
         if self.value.is_figure:
-            self.rests_until = now + min(LONGEST_S, max(SHORTEST_S, REST * (time.thread_time() - started)))
+            self.rests_until = now + min(LONGEST_S, max(SHORTEST_S, REST * spent))
+        elif spent > COSTLY_S:
+            self.rests_until = now + COSTLY_REST_S
 
     def since(self, revision: str) -> dict[str, Any]:
         """Return the message that leads from a revision to the newest value."""

@@ -46,7 +46,8 @@ LAST_STEP = """(name) => Math.max(0, ...(document.querySelector(`.rp-plot[data-f
     .map((trace) => trace.x?.at(-1) ?? 0))"""
 
 # Part of the page of a search -> beginning of the name of the chart whose lag is measured, and title at the top of the screen.
-CHARTS = {"search": "run_trade_off", "architecture": "run_lines"}
+CHARTS = {"search": "run_trade_off", "architecture": "run_river"}
+TABS = {"search": "overview", "architecture": "alphas"}
 HEADINGS = {"search": "", "architecture": "Architecture"}
 SCROLL = """(title) => title && [...document.querySelectorAll("h2, h3")].find((one) => one.innerText.trim().startsWith(title))
     .scrollIntoView()"""
@@ -149,7 +150,7 @@ def watched(server: Dashboard, setting: Setting, run: str, events: sample_runs.E
     """Measure the server and the browser while a tab shows a part of the page of a running search, "search" or "architecture"."""
     process, chart = psutil.Process(server.process.pid), CHARTS[part]
     with tab(setting.browser) as page:
-        page.goto(f"{server.url}/run?id={run}")
+        page.goto(f"{server.url}/run?id={run}&tab={TABS[part]}")
         page.wait_for_selector(f'.rp-plot[data-feed^="{chart}"] .main-svg', timeout=60_000)
         page.wait_for_timeout(1000 * SETTLE_S)
         page.evaluate(SCROLL, HEADINGS[part])

@@ -11,7 +11,7 @@ from engine.log import RunLog
 
 # The topic after which the sentence of a panel changes. Those of other panels change with the epoch, at which the page redraws
 # the panel: the architecture weights of a long search take too long to read at every step.
-TOPICS = {"overview": "run", "objectives": "training", "trade_off": "training"}
+TOPICS = {"overview": "training", "objectives": "training", "trade_off": "training"}
 
 
 def told(run_id: str, panel: str) -> None:
