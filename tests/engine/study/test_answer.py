@@ -17,6 +17,7 @@ from engine.study.estimate import Durations, estimate
 from engine.study.means import mean_of
 from engine.study.overview import Overview, read_overview
 from engine.study.parsing import from_text
+from engine.study.power import Spread, power_of
 from engine.study.questions import SIZES, recipes, sources_for
 from engine.study.report import FORMATS, export, headers, rows
 from tests.engine.run.processes import without_supervisor
@@ -242,6 +243,16 @@ def test_every_question_makes_a_study(name: str, size: str) -> None:
     assert study.question.endswith("?") and study.cells()
     if size == "full" and study.analysis == "contrasts":
         assert len(study.search_seeds) >= 5 and study.retrainings >= 2
+        power = power_of(study, Spread(0.02, 0))
+        assert power and power.smallest_p < 0.05 and power.difference, "so few seeds for so many contrasts can claim nothing"
+    if size == "full" and study.analysis == "ranking":
+        assert len(study.search_seeds) >= 10 and study.retrainings == 1 and "retrained once" in recipe.compares
+
+
+def test_the_words_on_the_full_size_hold_for_questions_that_compare_and_that_rank() -> None:
+    words = SIZES["full"].words
+    assert "at least five search seeds an arm, with two retrainings each" in words
+    assert "at least ten search seeds, with one retraining each" in words
 
 
 def test_a_transfer_prefers_images_of_another_origin() -> None:
