@@ -40,6 +40,8 @@ from engine.study.measures import measure_names
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
 MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
 LARGEST_SEED = 1_000_000
+# Characters that break a line of a report or change the order in which it is shown: control characters, bidi controls.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MATCHES = ("none", "macs", "params")
 ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
@@ -68,12 +70,13 @@ def read_written(text: str | bytes) -> dict[str, Any]:
     search, retrain and attack take effect.
 
     Raises:
-        ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
+        ConfigError: the text is neither JSON nor YAML, is not an object, gives a name twice, or has an unknown schema version.
     """
     record = read_record(text, REQUIRED, file="study", advice=ADVICE)
     if isinstance(arms := record.get("arms"), list):
         record["arms"] = [{name: value for name, value in arm.items() if name != "settings"} if isinstance(arm, dict) else arm
                           for arm in arms]
+    _check_schema(record)
     return {name: value for name, value in record.items() if name not in SAVED}
 
 
@@ -89,9 +92,7 @@ def from_record(record: Mapping[str, Any]) -> Study:
     for name in record:
         if name not in (*ENTRIES, *SAVED):
             raise ConfigError(unknown_name("entry of a study", name, ENTRIES))
-    if record.get("schema", SCHEMA) != SCHEMA:
-        raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
-                          "that wrote the study.")
+    _check_schema(record)
     if missing := [name for name in REQUIRED if record.get(name) is None]:
         raise ConfigError(f"A study needs {' and '.join(missing)}, which this one does not have; `rampart study new space "
                           "--print` prints a complete study.")
@@ -135,6 +136,12 @@ def exported(study: Study) -> dict[str, Any]:
     record = {name: value for name, value in study.to_dict().items() if name in ENTRIES and value not in ("", None, {})}
     record["arms"] = [{name: value for name, value in arm.items() if name in ARM_ENTRIES} for arm in record["arms"]]
     return record
+
+
+def _check_schema(record: Mapping[str, Any]) -> None:
+    if record.get("schema", SCHEMA) != SCHEMA:
+        raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
+                          "that wrote the study.")
 
 
 def _refuse(name: str, expected: str, actual: Any) -> ConfigError:
@@ -253,6 +260,9 @@ def _check_entries(study: Study) -> None:
             raise _refuse(name, expected, actual)
 
     DATASETS[study.dataset]
+    for entry, texts in {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": study.attacks}.items():
+        for text in texts:
+            check(entry, not UNPRINTABLE.search(text), "text in one line without control characters", ascii(text)[1:-1])
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
     check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
     check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)

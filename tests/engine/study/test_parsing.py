@@ -242,3 +242,20 @@ def test_a_source_dataset_belongs_to_one_study_only() -> None:
         arms = recipe.study("full", "digits", source=source).arms
         assert [arm.search["dataset"] for arm in arms if "dataset" in arm.search] == [source]
     assert recipe.needs_source
+
+
+@pytest.mark.parametrize("character", ["\n", "\0", "\u202e", "\u2066"])
+def test_a_character_that_breaks_or_reorders_a_line_is_refused(character: str) -> None:
+    name = f"ARNAS{character}space"
+    arms = [{"name": name, "method": "arnas"}, {"name": "B", "method": "dsara"}]
+    for entry, entries in {"question": {"question": name}, "attacks": {"attacks": {name: {"images": 60}}},
+                           "arms": {"arms": arms, "match": None, "reference": None}}.items():
+        with pytest.raises(ConfigError, match=f"{entry} of a study must be text in one line without control characters, got") as caught:
+            from_text(changed(**entries))
+        assert character not in str(caught.value)
+
+
+def test_a_file_of_another_schema_is_refused() -> None:
+    assert from_text(changed(schema=1)).question
+    with pytest.raises(ConfigError, match="schema of a study must be 1, got 9; use the version of Rampart that wrote"):
+        from_text(changed(schema=9))
