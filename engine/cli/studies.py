@@ -31,7 +31,7 @@ from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
 from engine.study.questions import SIZES, recipes, sources_for
-from engine.study.report import FORMATS, as_json, export, headers, rows, seconds_text
+from engine.study.report import FORMATS, as_json, export, headers, margin_text, rows, seconds_text, table_intervals
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
 # {flag: actions that it belongs to}. With any other action it would have no effect and is refused.
@@ -308,7 +308,8 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
     print(results.study.question)
     print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
     print(table_text([headers(results), *rows(results)]))
-    print("Accuracies in per cent, means over search seeds with 95 % intervals.")
+    print(f"Accuracies in per cent, means over search seeds with 95 % intervals ({table_intervals(results)})."
+          f"{margin_text(results.study)}")
     print("\n".join((*(answer.sentences if len(answer.sentences) > 1 else ()), *answer.notes)))
 
 

@@ -260,7 +260,8 @@ def _check_entries(study: Study) -> None:
             raise _refuse(name, expected, actual)
 
     DATASETS[study.dataset]
-    for entry, texts in {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": study.attacks}.items():
+    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
+    for entry, texts in named.items():
         for text in texts:
             check(entry, not UNPRINTABLE.search(text), "text in one line without control characters", ascii(text)[1:-1])
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))

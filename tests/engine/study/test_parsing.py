@@ -250,7 +250,7 @@ def test_a_character_that_breaks_or_reorders_a_line_is_refused(character: str) -
     arms = [{"name": name, "method": "arnas"}, {"name": "B", "method": "dsara"}]
     for entry, entries in {"question": {"question": name}, "attacks": {"attacks": {name: {"images": 60}}},
                            "arms": {"arms": arms, "match": None, "reference": None}}.items():
-        with pytest.raises(ConfigError, match=f"{entry} of a study must be text in one line without control characters, got") as caught:
+        with pytest.raises(ConfigError, match=f"{entry} of a study must be text in one line without control") as caught:
             from_text(changed(**entries))
         assert character not in str(caught.value)
 
