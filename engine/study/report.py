@@ -123,7 +123,8 @@ def to_latex(results: Results, answer: Answer) -> bytes:
                             *answer.notes))]
     if answer.contrasts:
         caption = f"{results.study.question} {CONTRAST_WORDS}{margin_text(results.study)}"
-        lines += _latex_table(caption, f"study-{label}-contrasts", CONTRAST_HEADERS, contrast_rows(answer.contrasts), _sentences(answer))
+        lines += _latex_table(caption, f"study-{label}-contrasts", CONTRAST_HEADERS, contrast_rows(answer.contrasts),
+                              _sentences(answer))
     return "\n".join((*lines, "")).encode()
 
 
