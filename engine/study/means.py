@@ -67,7 +67,7 @@ class Mean:
 def intervals_text(means: Iterable[Mean | None]) -> str:
     """Return a text that names the kinds of interval in a table of means. None stands for a mean that is not known yet."""
     kinds = {mean.interval for mean in means if mean}
-    wilson = ("Wilson: one search seed, or equal means of all, so that the interval over images spans those of the networks"
+    wilson = ("Wilson over images, the range of the networks' intervals, for one search seed or equal means of all"
               if "Wilson" in kinds else "")
     return "; ".join(filter(None, ("t over search seeds" if kinds != {"Wilson"} else "", wilson)))
 

@@ -98,11 +98,11 @@ def test_one_search_seed_has_the_wilson_interval_of_its_networks(
     assert mean and (mean.value, mean.low, mean.high, mean.images) == pytest.approx((0.5, low, high, 64))
     named = f"{100 * low:.1f} to {100 * high:.1f}, Wilson)"
     text = export(overview.results, overview.answer, "markdown").decode()
-    assert named in text and "95 % intervals (Wilson: one search seed" in text.replace("\\", "") and "t over" not in text
-    assert "Intervals: Wilson: one search seed" in arms_note(overview.results)
+    assert named in text and "95 % intervals (Wilson over images" in text.replace("\\", "") and "t over" not in text
+    assert "Intervals: Wilson over images" in arms_note(overview.results)
     assert main(["study", "show", overview.study.id, "--runs", str(runs)]) == 0
     shown = capsys.readouterr().out
-    assert named in shown and "with 95 % intervals (Wilson: one search seed" in shown
+    assert named in shown and "with 95 % intervals (Wilson over images" in shown
 
 
 def test_a_wilson_interval_of_natural_alone_is_explained(runs: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_wilson_interval_of_natural_alone_is_explained(runs: Path) -> None:
     arm = overview.results.arms["A"]
     endpoint, natural = (mean_of(arm.measured(name)) for name in ("endpoint", "natural"))
     assert endpoint and natural and (endpoint.interval, natural.interval) == ("t", "Wilson")
-    words = "t over search seeds; Wilson: one search seed, or equal means of all"
+    words = "t over search seeds; Wilson over images, the range of the networks"
     assert words in arms_note(overview.results) and words in table_intervals(overview.results)
 
 
