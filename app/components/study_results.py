@@ -28,7 +28,7 @@ from engine.study.contrasts import Contrast, Interval, p_text, points_text
 from engine.study.means import mean_of
 from engine.study.measures import further_results
 from engine.study.overview import Overview
-from engine.study.report import FORMATS, export, has_wilson
+from engine.study.report import FORMATS, export, margin_text, table_intervals
 from engine.study.results import ArmResult, Results
 from engine.study.sizes import ratio_text
 from engine.study.votes import CellVotes, vote_map
@@ -77,9 +77,7 @@ def arms_table(results: Results) -> None:
 
 def arms_note(results: Results) -> str:
     """Return the caption of the table of the arms: the endpoint, the intervals, and the meaning of the MACs ratio."""
-    note = f"Endpoint: {endpoint_text(results.study)}, {conditions_text(results)}. Intervals: t over search seeds"
-    if has_wilson(results):
-        note += "; with one search seed, or equal means of all, the range of the networks' Wilson intervals"
+    note = f"Endpoint: {endpoint_text(results.study)}, {conditions_text(results)}. Intervals: {table_intervals(results)}"
     ratio = (f" MACs against {results.study.reference}: ratio of the means; below, the range over networks with equal seeds."
              if results.study.reference else "")
     return f"{note}.{ratio}{latency_note(results)}"
@@ -109,7 +107,7 @@ def mean_html(name: str, arm: ArmResult) -> str:
         arm: results of the arm.
     """
     mean = mean_of(arm.measured(name))
-    return EMPTY if mean is None else with_label(f"{100 * mean.value:.1f} %", mean.ends)
+    return EMPTY if mean is None else with_label(f"{100 * mean.value:.1f} %", mean.marked_ends)
 
 
 def mean_data(name: str, arm: ArmResult) -> dict[str, object]:
@@ -165,7 +163,7 @@ def contrasts(overview: Overview) -> None:
         overview.results), note=(
         "Differences in points, first minus second arm. The unit is the search seed; its retrainings are averaged. The Welch and "
         "the hierarchical bootstrap interval are at 95 % and not adjusted; p is from the permutation test, adjusted by Holm over "
-        "all contrasts.")))
+        "all contrasts." + margin_text(overview.study))))
 
 
 def contrast_columns(results: Sequence[Contrast]) -> list[StaticColumn[Contrast]]:

@@ -20,6 +20,7 @@ from engine.errors import ConfigError
 from engine.files import atomic_write_bytes
 from engine.report.words import about_text, plural_text
 from engine.requests import runs_root
+from engine.run.folder import run_ids
 from engine.search.methods.registry import METHODS
 from engine.study import actions, archive
 from engine.study.declaration import Study
@@ -31,7 +32,7 @@ from engine.study.overview import cells_of, read_overview, status_of
 from engine.study.parsing import exported, from_text
 from engine.study.power import power_of, spread_of
 from engine.study.questions import SIZES, recipes, sources_for
-from engine.study.report import FORMATS, as_json, export, headers, rows, seconds_text, table_words
+from engine.study.report import FORMATS, as_json, export, headers, margin_text, rows, seconds_text, table_intervals
 
 ACTIONS = ("list", "new", "show", "run", "stop", "extend", "report", "delete", "questions", "pack", "unpack", "example")
 # {flag: actions that it belongs to}. With any other action it would have no effect and is refused.
@@ -208,8 +209,8 @@ def _run(options: argparse.Namespace, root: Path) -> int:
 
 def _stop(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
-    actions.stop(root, folder.id)
-    return _told(options, folder, "stopped")
+    changed = actions.stop(root, folder.id)
+    return _told(options, folder, "stopped" if changed else "was stopped already; nothing changed")
 
 
 def _extend(options: argparse.Namespace, root: Path) -> int:
@@ -284,15 +285,23 @@ def _pack(options: argparse.Namespace, root: Path) -> int:
 
 
 def _unpack(options: argparse.Namespace, root: Path) -> int:
-    return _say_added(options, archive.read_archive(root, Path(options.name)))
+    return _say_added(options, root, lambda: archive.read_archive(root, Path(options.name)))
 
 
 def _example(options: argparse.Namespace, root: Path) -> int:
-    return _say_added(options, archive.open_example(root))
+    return _say_added(options, root, lambda: archive.open_example(root))
 
 
-def _say_added(options: argparse.Namespace, ids: list[str]) -> int:
-    print(json.dumps({"ids": ids}) if options.json else "\n".join(ids))
+def _say_added(options: argparse.Namespace, root: Path, add: Callable[[], list[str]]) -> int:
+    """Add studies with `add`, which returns their ids, and print the ids. Say which were there, and how many runs were added."""
+    studies, runs = set(study_ids(root)), set(run_ids(root)) if root.exists() else set()
+    ids = add()
+    if options.json:
+        print(json.dumps({"ids": ids, "added": [one for one in ids if one not in studies]}))
+        return 0
+    count = len(set(run_ids(root)) - runs)
+    words = f"{plural_text(count, 'run')} added" if count else "nothing changed"
+    print("\n".join(f"{one}  was there already; {words}" if one in studies else one for one in ids))
     return 0
 
 
@@ -308,7 +317,8 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
     print(results.study.question)
     print(f"{'Provisional: ' if answer.provisional else ''}{answer.headline}")
     print(table_text([headers(results), *rows(results)]))
-    print(table_words(results))
+    print(f"Accuracies in per cent, means over search seeds with 95 % intervals ({table_intervals(results)})."
+          f"{margin_text(results.study)}")
     print("\n".join((*(answer.sentences if len(answer.sentences) > 1 else ()), *answer.notes)))
 
 

@@ -100,8 +100,11 @@ def _revive(runs: Path, plan: Plan) -> None:
             _without_race(requests.resume, runs, run_id)
 
 
-def stop(runs: Path | str, study_id: str) -> None:
+def stop(runs: Path | str, study_id: str) -> bool:
     """Stop a study: launch no further runs for it, and stop its own runs that have not ended.
+
+    Returns:
+        True if this changed something; False if the study and all these runs had been asked to stop before.
 
     Raises:
         RunError: there is no such study, it has ended already, or the request cannot be written.
@@ -110,10 +113,15 @@ def stop(runs: Path | str, study_id: str) -> None:
     study = folder.read()
     if all(cell.status == "finished" for cell in plan_of(runs, study).cells):
         raise RunError(f"Only a study with unfinished cells can be stopped, {study_id} is finished; nothing to do.")
-    folder.mark("stop")
+    changed = not folder.is_stopped
+    if changed:
+        folder.mark("stop")
     for known in reversed(Runs(runs).of_study(study.id)):  # the last run of a chain first, so that none starts in between
-        if compute(RunFolder(runs, known.id), with_parent=False).can_stop:
+        state = compute(RunFolder(runs, known.id), with_parent=False)
+        if state.can_stop and state.status != "stopping":
+            changed = True
             _without_race(requests.request_stop, runs, known.id)
+    return changed
 
 
 def resume(runs: Path | str, study_id: str) -> int:

@@ -100,8 +100,8 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
             if not StudyFolder(root, study_id).exists():
                 if (requested := draft / "studies" / study_id).is_dir():
                     requested.rename(root / "studies" / study_id)
+                StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
                 (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
-            StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
         sync(root)
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError) as problem:
         raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and {_named(source)} cannot be "

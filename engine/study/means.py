@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -43,6 +43,11 @@ class Mean:
         return f"{percent_text(self.low)} to {percent_text(self.high)}"
 
     @property
+    def marked_ends(self) -> str:
+        """The interval as in `ends`, with the word "Wilson" if it is one over images, for a table whose intervals differ."""
+        return f"{self.ends}, Wilson" if self.interval == "Wilson" else self.ends
+
+    @property
     def basis(self) -> str:
         """The basis of the interval, for example "5 search seeds", or "359 images of each network"."""
         if self.interval == "Wilson":
@@ -55,8 +60,16 @@ class Mean:
         return f"{percent_text(self.value)} % (95 %: {self.ends}; {self.basis})"
 
     def __str__(self) -> str:
-        """Return the mean in per cent with its interval, for example "61.2 (58.0 to 64.4)"."""
-        return f"{percent_text(self.value)} ({self.ends})"
+        """Return the mean in per cent with its interval, for example "61.2 (58.0 to 64.4)" or "61.2 (56.1 to 66.1, Wilson)"."""
+        return f"{percent_text(self.value)} ({self.marked_ends})"
+
+
+def intervals_text(means: Iterable[Mean | None]) -> str:
+    """Return a text that names the kinds of interval in a table of means. None stands for a mean that is not known yet."""
+    kinds = {mean.interval for mean in means if mean}
+    wilson = ("Wilson over images, the range of the networks' intervals, for one search seed or equal means of all"
+              if "Wilson" in kinds else "")
+    return "; ".join(filter(None, ("t over search seeds" if kinds != {"Wilson"} else "", wilson)))
 
 
 def mean_of(units: Sequence[Sequence[Measurement]], level: float = 0.95) -> Mean | None:

@@ -40,6 +40,8 @@ from engine.study.measures import measure_names
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
 MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
 LARGEST_SEED = 1_000_000
+# Characters that break a line of a report or change the order in which it is shown: control characters, bidi controls.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MATCHES = ("none", "macs", "params")
 ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
@@ -70,7 +72,7 @@ def read_written(text: str | bytes) -> dict[str, Any]:
     search, retrain and attack take effect.
 
     Raises:
-        ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
+        ConfigError: the text is neither JSON nor YAML, is not an object, gives a name twice, or has an unknown schema version.
     """
     record = read_record(text, REQUIRED, file="study", advice=ADVICE)
     if isinstance(arms := record.get("arms"), list):
@@ -139,7 +141,7 @@ def exported(study: Study) -> dict[str, Any]:
 
 
 def _check_schema(record: Mapping[str, Any]) -> None:
-    if str(record.get("schema", SCHEMA)) != str(SCHEMA):  # YAML files are read as texts
+    if record.get("schema", SCHEMA) != SCHEMA:
         raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
                           "that wrote the study.")
 
@@ -262,6 +264,10 @@ def _check_entries(study: Study) -> None:
             raise _refuse(name, expected, actual)
 
     DATASETS[study.dataset]
+    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
+    for entry, texts in named.items():
+        for text in texts:
+            check(entry, not UNPRINTABLE.search(text), "text in one line without control characters", ascii(text)[1:-1])
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
     check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
     check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)

@@ -53,8 +53,9 @@ SIZES = {
                  "cores. It makes no claim.", 2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
                         "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "checks": False, "certify": False,
                                    "sweep_radii": None}}),
-    "full": Size("full", "Full", "Enough seeds for a claim: at least five search seeds an arm. Arms that are compared have two "
-                 "retrainings each.", 5, 2, {"attack": {"sweep_radii": None, "certify": False}}),
+    "full": Size("full", "Full", "Enough seeds for a claim. Where arms are compared: at least five search seeds an arm, with "
+                 "two retrainings each. Where networks are ranked: at least ten search seeds, with one retraining each.", 5, 2,
+                 {"attack": {"sweep_radii": None, "certify": False}}),
 }
 
 

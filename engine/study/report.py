@@ -15,7 +15,8 @@ from engine.report import latex, markdown
 from engine.report.words import count_text, plural_text
 from engine.study.answer import Answer, conditions_text, endpoint_text
 from engine.study.contrasts import Contrast, p_text, points_text
-from engine.study.means import mean_of
+from engine.study.declaration import Study
+from engine.study.means import Mean, intervals_text, mean_of
 from engine.study.measures import further_results
 from engine.study.parsing import exported
 from engine.study.results import ArmResult, Results
@@ -49,8 +50,23 @@ def rows(results: Results) -> list[list[str]]:
     return [_row(results, arm) for arm in results.arms.values()]
 
 
+def arm_means(results: Results, arm: ArmResult) -> list[Mean | None]:
+    """Return the means that the table of the arms shows for one arm: of the endpoint, natural, and of each further attack."""
+    return [mean_of(arm.measured(name)) for name in ("endpoint", "natural", *further_results(results.study))]
+
+
+def table_intervals(results: Results) -> str:
+    """Return a text that names the kinds of interval in the table of the arms."""
+    return intervals_text(mean for arm in results.arms.values() for mean in arm_means(results, arm))
+
+
+def margin_text(study: Study) -> str:
+    """Return a sentence on the smallest difference that was declared to matter, with a leading space; "" if there is none."""
+    return "" if study.margin is None else f" Declared margin: {points_text(study.margin)} points."
+
+
 def _row(results: Results, arm: ArmResult) -> list[str]:
-    means = [mean_of(arm.measured(name)) for name in ("endpoint", "natural", *further_results(results.study))]
+    means = arm_means(results, arm)
     sizes = [arm.mean("parameters"), arm.mean("macs")]
     ratios = [results.arm_ratio(arm)] if results.study.reference else []
     return [arm.name, str(len(arm.units)), *(str(mean or MISSING) for mean in means),
@@ -84,7 +100,7 @@ def to_markdown(results: Results, answer: Answer) -> bytes:
              markdown.escaped(f"{table_words(results)} {_progress(results)}"), "",
              *_markdown_table(headers(results), rows(results))]
     if answer.contrasts:
-        lines += ["", markdown.escaped(CONTRAST_WORDS), "",
+        lines += ["", markdown.escaped(CONTRAST_WORDS + margin_text(results.study)), "",
                   *_markdown_table(CONTRAST_HEADERS, contrast_rows(answer.contrasts))]
     lines += ["", *(f"* {markdown.escaped(text)}" for text in (*_sentences(answer), *answer.notes)), ""]
     return "\n".join(lines).encode()
@@ -106,8 +122,9 @@ def to_latex(results: Results, answer: Answer) -> bytes:
                            (_headline(answer), _progress(results), *(() if answer.contrasts else _sentences(answer)),
                             *answer.notes))]
     if answer.contrasts:
-        lines += _latex_table(f"{results.study.question} {CONTRAST_WORDS}", f"study-{label}-contrasts", CONTRAST_HEADERS,
-                              contrast_rows(answer.contrasts), _sentences(answer))
+        caption = f"{results.study.question} {CONTRAST_WORDS}{margin_text(results.study)}"
+        lines += _latex_table(caption, f"study-{label}-contrasts", CONTRAST_HEADERS, contrast_rows(answer.contrasts),
+                              _sentences(answer))
     return "\n".join((*lines, "")).encode()
 
 
@@ -180,10 +197,8 @@ def has_wilson(results: Results) -> bool:
 
 def table_words(results: Results) -> str:
     """Return the caption of the table of the arms: which accuracies and which intervals it shows."""
-    wilson = (" With one search seed, or equal means of all, the interval spans the Wilson intervals of the networks."
-              if has_wilson(results) else "")
-    return (f"Means over search seeds in per cent, with 95 % t intervals. Endpoint: {endpoint_text(results.study)} "
-            f"({conditions_text(results)}).{wilson}")
+    return (f"Means over search seeds in per cent, with 95 % intervals ({table_intervals(results)}). Endpoint: "
+            f"{endpoint_text(results.study)} ({conditions_text(results)}).")
 
 
 def _progress(results: Results) -> str:

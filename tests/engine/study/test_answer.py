@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from app.components.study_results import arms_note
 from engine.attack.statistics import wilson
+from engine.cli import main
 from engine.run.folder import RunFolder
 from engine.study import actions
 from engine.study.estimate import Durations, estimate
 from engine.study.means import mean_of
 from engine.study.overview import Overview, read_overview
 from engine.study.parsing import from_text
+from engine.study.power import Spread, power_of
 from engine.study.questions import SIZES, recipes, sources_for
-from engine.study.report import FORMATS, export, headers, rows
+from engine.study.report import FORMATS, export, headers, rows, table_intervals
 from tests.engine.run.processes import without_supervisor
 from tests.sample_studies import Outcome, finish_study
 
@@ -85,14 +88,40 @@ def test_a_demonstration_names_its_means_with_intervals_and_protocol(runs: Path)
                                f"highest mean is that of A, {best}, and the lowest that of B, {worst}.")
 
 
-def test_one_search_seed_has_the_wilson_interval_of_its_networks(runs: Path) -> None:
+def test_one_search_seed_has_the_wilson_interval_of_its_networks(
+        runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The mean of the retrainings of one search seed spans their intervals, so no mean is without one."""
     overview = studied(runs, lambda arm, seed, index: 24 + 16 * index,
                        STUDY.replace("search_seeds: 5", "search_seeds: 1\nretrainings: 2"))
     mean = mean_of(overview.results.arms["A"].measured("endpoint"))
     low, high = wilson(24, 64)[0], wilson(40, 64)[1]
     assert mean and (mean.value, mean.low, mean.high, mean.images) == pytest.approx((0.5, low, high, 64))
-    assert "Wilson intervals" in export(overview.results, overview.answer, "markdown").decode()
+    named = f"{100 * low:.1f} to {100 * high:.1f}, Wilson)"
+    text = export(overview.results, overview.answer, "markdown").decode()
+    assert named in text and "95 % intervals (Wilson over images" in text.replace("\\", "") and "t over" not in text
+    assert "Intervals: Wilson over images" in arms_note(overview.results)
+    assert main(["study", "show", overview.study.id, "--runs", str(runs)]) == 0
+    shown = capsys.readouterr().out
+    assert named in shown and "with 95 % intervals (Wilson over images" in shown
+
+
+def test_a_wilson_interval_of_natural_alone_is_explained(runs: Path) -> None:
+    """All seeds have the same natural accuracy and different accuracies under attack."""
+    overview = studied(runs, lambda arm, seed, index: 30 + seed)
+    arm = overview.results.arms["A"]
+    endpoint, natural = (mean_of(arm.measured(name)) for name in ("endpoint", "natural"))
+    assert endpoint and natural and (endpoint.interval, natural.interval) == ("t", "Wilson")
+    words = "t over search seeds; Wilson over images, the range of the networks"
+    assert words in arms_note(overview.results) and words in table_intervals(overview.results)
+
+
+def test_the_margin_of_a_demonstration_is_in_every_report(runs: Path) -> None:
+    text = STUDY.replace("search_seeds: 5", "search_seeds: 2\nmargin: 0.03")
+    overview = studied(runs, lambda arm, seed, index: 30 + seed, text)
+    assert not overview.answer.claims
+    declared = "Declared margin: 3.0 points"
+    for form, words in {"markdown": declared, "latex": declared, "json": '"margin": 0.03'}.items():
+        assert words in export(overview.results, overview.answer, form).decode()
 
 
 def test_the_ratio_of_macs_is_one_number_everywhere(runs: Path) -> None:
@@ -245,6 +274,16 @@ def test_every_question_makes_a_study(name: str, size: str) -> None:
     assert study.question.endswith("?") and study.cells()
     if size == "full" and study.analysis == "contrasts":
         assert len(study.search_seeds) >= 5 and study.retrainings >= 2
+        power = power_of(study, Spread(0.02, 0))
+        assert power and power.smallest_p < 0.05 and power.difference, "so few seeds for so many contrasts can claim nothing"
+    if size == "full" and study.analysis == "ranking":
+        assert len(study.search_seeds) >= 10 and study.retrainings == 1 and "retrained once" in recipe.compares
+
+
+def test_the_words_on_the_full_size_hold_for_questions_that_compare_and_that_rank() -> None:
+    words = SIZES["full"].words
+    assert "at least five search seeds an arm, with two retrainings each" in words
+    assert "at least ten search seeds, with one retraining each" in words
 
 
 def test_a_transfer_prefers_images_of_another_origin() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.cli import main
 from engine.errors import RunError
 from engine.run.folder import RunFolder, run_ids
 from engine.study import actions
@@ -81,6 +83,24 @@ def test_the_example_is_marked_taken_by_nobody_and_removed_whole(runs: Path, pac
     assert not any(step.run for cell in read_overview(elsewhere, own).results.cells for step in cell.steps)
     remove_example(elsewhere)
     assert study_ids(elsewhere) == [own] and run_ids(elsewhere) == []
+
+
+def test_unpacking_again_says_what_was_there_and_what_was_added(packed: tuple[str, Path], tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    study_id, source = packed
+    elsewhere = tmp_path / "elsewhere"
+
+    def unpacked(*flags: str) -> str:
+        assert main(["study", "unpack", str(source), "--runs", str(elsewhere), *flags]) == 0
+        return capsys.readouterr().out.strip()
+
+    assert unpacked() == study_id
+    StudyFolder(elsewhere, study_id).clear("complete")  # as an extension does
+    assert unpacked() == f"{study_id}  was there already; nothing changed"
+    assert not StudyFolder(elsewhere, study_id).is_complete, "a study that is there still launches its missing runs"
+    shutil.rmtree(elsewhere / run_ids(elsewhere)[0])
+    assert unpacked() == f"{study_id}  was there already; 1 run added"
+    assert json.loads(unpacked("--json")) == {"ids": [study_id], "added": []}
 
 
 def archive_of(**files: str) -> io.BytesIO:

@@ -214,10 +214,12 @@ def test_launches_are_interleaved_over_arms(runs: Path) -> None:
     assert arms == ["A", "B", "A", "B"]
 
 
-def test_stop_and_run_again(runs: Path) -> None:
+def test_stop_and_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study_id = actions.launch(runs, from_text(TWO_ARMS))
     actions.advance(runs, study_id)
-    actions.stop(runs, study_id)
+    assert main(["study", "stop", study_id, "--runs", str(runs)]) == 0
+    assert main(["study", "stop", study_id, "--runs", str(runs)]) == 0
+    assert capsys.readouterr().out == f"{study_id}  stopped\n{study_id}  was stopped already; nothing changed\n"
     assert actions.advance(runs, study_id) == 0
     assert {cell.status for cell in cells(runs, study_id)} == {"stopped"}
     assert actions.resume(runs, study_id) == len(Runs(runs).of_study(study_id))
