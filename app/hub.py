@@ -56,7 +56,7 @@ from engine.run.state import RunState
 
 # Pauses between two looks at the runs folder in seconds, while pages are open and while no page is open. A look that takes long
 # is followed by a pause of ten times its processor time, at most `LONGEST_S`.
-OPEN_S, ALONE_S = 1.0, 30.0
+OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S = 2.0
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
 FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look

@@ -48,8 +48,6 @@ ANALYSES = ("contrasts", "ranking")
 ENTRIES = ("question", "dataset", "preset", "arms", "search_seeds", "retrainings", "attacks", "contrasts", "endpoint", "margin",
            "match", "reference", "analysis", "measures", "recipe", "size")
 REQUIRED = ("question", "dataset", "arms")  # the other entries have defaults
-# Control characters, and those that change the direction of the text around them. They would tear tables and sentences.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 SAVED = ("schema", "id", "created", "numerics", "example")
 ARM_ENTRIES = ("name", "method", "search", "retrain", "attack", "seeds")
 WITHOUT_RESULT = {"batch_size", "threads", "device"}  # settings of an attack that affect none of its results
@@ -154,8 +152,6 @@ def _text(record: Mapping[str, Any], name: str, default: str | None = None) -> s
     value = record.get(name, default)
     if not isinstance(value, str) or (default is None and not value.strip()):
         raise _refuse(name, "a text", value)
-    if _CONTROL.search(value.strip()):
-        raise _refuse(name, "a text on one line, without control characters", value)
     return value.strip()
 
 

@@ -97,7 +97,7 @@ def _contrast_row(contrast: Contrast) -> list[str]:
 def to_markdown(results: Results, answer: Answer) -> bytes:
     """Return the report in Markdown."""
     lines = [f"# {markdown.escaped(results.study.question)}", "", f"**{markdown.escaped(_headline(answer))}**", "",
-             markdown.escaped(f"{table_words(results)} {_progress(results)}"), "",
+             markdown.escaped(f"{_table_words(results)} {_progress(results)}"), "",
              *_markdown_table(headers(results), rows(results))]
     if answer.contrasts:
         lines += ["", markdown.escaped(CONTRAST_WORDS + margin_text(results.study)), "",
@@ -118,7 +118,7 @@ def to_latex(results: Results, answer: Answer) -> bytes:
     """
     label = results.study.id.rsplit("-", 1)[-1]
     lines = [r"% Needs \usepackage{booktabs} in the preamble.",
-             *_latex_table(f"{results.study.question} {table_words(results)}", f"study-{label}", headers(results), rows(results),
+             *_latex_table(f"{results.study.question} {_table_words(results)}", f"study-{label}", headers(results), rows(results),
                            (_headline(answer), _progress(results), *(() if answer.contrasts else _sentences(answer)),
                             *answer.notes))]
     if answer.contrasts:
@@ -188,14 +188,7 @@ def _sentences(answer: Answer) -> tuple[str, ...]:
     return tuple(text for text in answer.sentences if text != answer.headline)
 
 
-def has_wilson(results: Results) -> bool:
-    """Return True if a mean of the table of arms has an interval over images instead of search seeds."""
-    names = ("endpoint", "natural", *further_results(results.study))
-    means = [mean_of(arm.measured(name)) for arm in results.arms.values() for name in names]
-    return any(mean is not None and mean.interval == "Wilson" for mean in means)
-
-
-def table_words(results: Results) -> str:
+def _table_words(results: Results) -> str:
     """Return the caption of the table of the arms: which accuracies and which intervals it shows."""
     return (f"Means over search seeds in per cent, with 95 % intervals ({table_intervals(results)}). Endpoint: "
             f"{endpoint_text(results.study)} ({conditions_text(results)}).")
@@ -205,9 +198,8 @@ def _progress(results: Results) -> str:
     """Return sentences on the data of a study, its seeds and its protocol, and on how far it has come."""
     study = results.study
     started = time.strftime("%Y-%m-%d", time.gmtime(study.created))
-    margin = f", declared margin {points_text(study.margin)} points" if study.margin else ""
     return (f"Dataset {study.dataset}, preset {study.preset}, {plural_text(len(study.search_seeds), 'search seed')} with "
-            f"{plural_text(study.retrainings, 'retraining')} each{margin}, protocol {results.protocol or 'not known yet'}. "
+            f"{plural_text(study.retrainings, 'retraining')} each, protocol {results.protocol or 'not known yet'}. "
             f"{results.done} of {len(results.cells)} cells have their result. Study {study.id}, launched on {started}.")
 
 

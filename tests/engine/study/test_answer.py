@@ -196,9 +196,6 @@ def test_every_report_has_the_question_the_answer_and_every_arm(runs: Path) -> N
     for form in FORMATS:
         text = export(overview.results, overview.answer, form).decode()
         assert "Does lambda matter?" in text and "cannot be told apart" in text, form
-    margin = studied(runs, lambda arm, seed, index: 30 + seed, STUDY + "\nmargin: 0.05\n")
-    for form in ("markdown", "latex"):
-        assert "declared margin 5.0 points" in export(margin.results, margin.answer, form).decode()
     content = json.loads(export(overview.results, overview.answer, "json"))
     assert content["done"] == content["cells_total"] == 10 and set(content["arms"]) == {"A", "B"}
     assert content["cells"][0]["result"]["endpoint"]["images"] == 64

@@ -10,7 +10,6 @@ import yaml
 from engine.errors import ConfigError
 from engine.study.declaration import Cell
 from engine.study.parsing import exported, from_record, from_text
-from engine.study.power import ALPHA, Spread, power_of
 from engine.study.questions import recipes
 
 SPACE = """
