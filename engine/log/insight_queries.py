@@ -27,10 +27,12 @@ THROUGHPUT_STEPS = 50
 PAIRS = {"step": INT, "epoch": INT, "weight": NUMBER, "first_norm": NUMBER, "second_norm": NUMBER, "cosine": NUMBER}
 
 # Norm of the weighted sum of the gradients in each step, from the weights, the norms and the cosines of all pairs.
+# The terms are added up in a fixed order, because another order gives another last digit.
 _COMBINED = """
     select a.step, any_value(a.epoch) as epoch,
-           sqrt(greatest(0, sum(a.weight * a.norm * b.weight * b.norm
-                                * case when a.position = b.position then 1 else a.cosines[b.position + 1] end))) as stationarity
+           sqrt(greatest(0, list_sum(list(
+               a.weight * a.norm * b.weight * b.norm * case when a.position = b.position then 1 else a.cosines[b.position + 1] end
+               order by a.position, b.position)))) as stationarity
     from objective a join objective b on b.number = a.number and b.step = a.step
     where a.number = $n and b.number = $n group by a.step"""
 
