@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.idle_server import browser_processes, cpu_s, dashboard, tab
 from engine.run.events import read_events
@@ -109,14 +109,9 @@ def main(arguments: list[str] | None = None) -> list[list[dict[str, float]]]:
     parser.add_argument("--checkout", type=Path, action="append", help="folder of a version; repeat it to compare versions")
     parser.add_argument("--launches", type=int, default=5, help="number of launches of each version")
     chosen = parser.parse_args(arguments)
-    path = chromium.executable()
-    if path is None:
-        parser.error("Chromium is needed; `make setup` installs it.")
     checkouts = chosen.checkout or [ROOT]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*chromium.FLAGS, "--disable-gpu"])
+    with chromium.launched(parser) as browser:
         rounds = [[measure(browser, one.resolve()) for one in checkouts] for _ in range(chosen.launches)]
-        browser.close()
     found = [[one[number] for one in rounds] for number in range(len(checkouts))]
     print(f"{'median (lowest to highest)':42s}" + "".join(f"{str(one)[-24:]:>24s}" for one in checkouts))
     for title in found[0][0]:

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.large_folder import write_runs
 from tests import sample_runs
@@ -236,16 +236,11 @@ def main(arguments: list[str] | None = None) -> list[dict[str, float]]:
     parser.add_argument("--only", choices=PARTS, help="the part to measure; default: all")
     parser.add_argument("--rounds", type=int, default=1, help="number of measurements; the table shows their medians")
     chosen = parser.parse_args(arguments)
-    path = chromium.executable()
-    if path is None:
-        parser.error("Chromium is needed; `make setup` installs it.")
     checkouts = chosen.checkout or [ROOT]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*chromium.FLAGS, "--disable-gpu"])
+    with chromium.launched(parser) as browser:
         setting = Setting(browser, chosen.seconds, chosen.runs, chosen.points, chosen.steps)
         parts = [chosen.only] if chosen.only else [*PARTS]
         rounds = [[measure(one.resolve(), setting, parts) for one in checkouts] for _ in range(chosen.rounds)]
-        browser.close()
     found = [{title: statistics.median(one[number][title] for one in rounds) for title in rounds[0][number]}
              for number in range(len(checkouts))]
     print(f"{'':50s}" + "".join(f"{str(one)[-16:]:>18s}" for one in checkouts))

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from benchmarks.large_folder import LONG, write_runs
 from benchmarks.pages import megabytes, read_all
@@ -183,10 +183,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[dict[str, float]]
     parser.add_argument("--points", type=int, default=10_000_000, help="number of alpha values of a generated folder")
     parser.add_argument("--repeats", type=int, default=3, help="number of times that every server is started")
     chosen = parser.parse_args(arguments)
-    path = chromium.executable()
-    if path is None:
-        parser.error("Chromium is needed; `make setup` installs it.")
-    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as temporary, chromium.launched(parser) as browser:
         root, events = chosen.folder or Path(temporary) / "runs", chosen.events or Path(temporary) / "events"
         if not chosen.folder:
             write_runs(root, chosen.runs, chosen.points)
@@ -195,12 +192,10 @@ def main(arguments: list[str] | None = None) -> dict[str, list[dict[str, float]]
         python = chosen.python or environment(Path(temporary) / "tensorboard")
         sides = (tensorboard(python, events), dashboard(root, with_index=False), dashboard(root, with_index=True))
         found: dict[str, list[dict[str, float]]] = {one.name: [] for one in sides}
-        browser = playwright.chromium.launch(executable_path=path, args=[*chromium.FLAGS, "--disable-gpu"])
         for _ in range(chosen.repeats):
             for side in sides:
                 found[side.name].append(measure(side, browser))
                 print(side.name, found[side.name][-1], file=sys.stderr, flush=True)
-        browser.close()
     report(found)
     return found
 

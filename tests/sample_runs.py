@@ -526,13 +526,19 @@ def write_random_search(root: Path, run: str = "20261118-0914-random-search-digi
         events.write("genotype", genotype=found.to_dict(), hash=found.hash)
     if ended == "finished":
         write_json(folder / "results" / "genotype.json", genotype_at(10, seed=3).to_dict())
+    write_end(folder, events, ended)
+    return run
+
+
+def write_end(folder: Path, events: EventsFile, ended: str) -> None:
+    """Write what tells how a run has ended, "finished" or "failed"; with any other word, it runs in this process."""
+    if ended == "finished":
         write_finished(folder, events)
     elif ended == "failed":
         write_exit(folder, events, code=1, status="failed", cause="Out of memory.")
     else:
         me = psutil.Process(os.getpid())
         write_process(folder, events, pid=me.pid, started=me.create_time())
-    return run
 
 
 def write_sample_runs(root: Path) -> dict[str, str]:

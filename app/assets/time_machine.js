@@ -4,6 +4,7 @@ const STEP_MS = 700; // time of an epoch while it plays
 export default function ({ data, parentElement, setTriggerValue }) {
   const node = parentElement.querySelector(".rp-machine");
   const machine = (node.rampart ??= make(node));
+  document.addEventListener("keydown", machine.keys);
   machine.send = (epoch) => setTriggerValue("chosen", epoch);
   const followed = !machine.epochs || machine.place === machine.epochs.length - 1; // at its end, it follows the search
   const elsewhere = machine.run !== data.run || machine.held !== data.held;
@@ -36,7 +37,6 @@ function make(node) {
     const by = { h: -1, l: 1 }[event.key.toLowerCase()];
     if (by && machine.frame.isConnected) move(machine, machine.place + by, true);
   };
-  document.addEventListener("keydown", machine.keys);
   idle(machine);
   return machine;
 }

@@ -11,7 +11,7 @@ from app.formats import plural
 from engine.insight.alerts import Alert, alerts_of
 from engine.log import RunLog
 
-MOST = 4  # further alerts are behind a click
+MOST = 4  # alerts that are always shown; an expander holds the others
 
 
 def alerts(run_id: str) -> None:

@@ -24,7 +24,6 @@ from app.drawing.cell_graph import cell_graph, cell_html, changed_edges, legend,
 from app.formats import escape, plural
 from engine.architecture.genotype import EDGES, Cell, Genotype, derive, state_name
 from engine.insight import alphas as insight
-from engine.insight.alphas import River
 from engine.log import RunLog
 
 RIVER = ("Each small chart is an edge: its row is the node it ends in, its column the state it comes from. The operation that is "
@@ -99,11 +98,11 @@ def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
 
 def _river(log: RunLog, run_id: str, cell: str) -> PlainFigure:
     kept = derived_edges(log.alpha_matrix(run_id, cell)) if cell in log.alpha_cells(run_id) else ()
-    return river.river(log.alpha_courses(run_id, cell), course_of(log, run_id, cell), kept)
+    return river.river(log.alpha_courses(run_id, cell), insight.river(log, run_id, cell), kept)
 
 
 def _edge_river(log: RunLog, run_id: str, cell: str, edge: int) -> PlainFigure:
-    return river.edge_river(course_of(log, run_id, cell, by_epoch=False), edge)
+    return river.edge_river(insight.river(log, run_id, cell, by_epoch=False), edge)
 
 
 def _edge_weights(log: RunLog, run_id: str, cell: str) -> PlainFigure:
@@ -153,11 +152,6 @@ def _one_edge(run_id: str, cell: str, clicked: str | None, changing: bool) -> No
               label=f"{theme.cell_title(cell)}: weights, entropy and margin of the edge {names[str(edge)]}",
               data=lambda: (lines := log.alpha_lines(run_id, cell))[lines["edge"] == edge],
               feed=feed_of(topic, _edge_river, run_id, cell, edge) if changing else None)
-
-
-def course_of(log: RunLog, run_id: str, cell: str, *, by_epoch: bool = True) -> River | None:
-    """Return the course of a cell's weights by epoch or over all steps; None before the first step."""
-    return insight.river(log, run_id, cell, by_epoch=by_epoch)
 
 
 def derived_edges(matrix: pd.DataFrame) -> list[int]:

@@ -22,7 +22,7 @@ NOTE = (f"Epochs with a sign of a collapse are shaded. {MOST_SKIPS} skip connect
         f"there; {percent(MOST_PARAMETER_FREE, 0)} of the edges without parameters are a warning, a level of our choice. Dotted "
         "lines are these levels, a green line is the last healthy epoch. Reduction cells are not judged, because those of good "
         f"networks consist of pooling; nor are cells with almost even weights (entropy above {percent(ALMOST_EVEN, 0)} of its "
-        "largest value), because they are drawn by lot.")
+        "largest value), because they are arbitrary.")
 HEIGHT = 430
 LEVELS = {"": "none", "info": "note", "warning": "warning"}
 COLUMNS: tuple[StaticColumn[dict[str, Any]], ...] = (

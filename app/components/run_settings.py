@@ -13,12 +13,12 @@ from app.components.run_sentence import told
 from app.components.settings import (
     all_settings_html,
     chain_settings_html,
+    differ_text,
     differences_html,
     differences_words,
     is_published,
 )
 from app.components.states import section
-from app.formats import plural
 from engine.config import PRESETS
 from engine.configuring import NOT_COMPARED, Difference, config_class, preset_values, recorded
 from engine.errors import ConfigError, RunError
@@ -61,7 +61,7 @@ def _differences(run: Mapping[str, Any]) -> None:
                                    key="run.settings.preset")
         rows = differences(run["config"], preset_values(run["kind"], run["method"], run["dataset"], preset))
         title = f"Preset {preset}"
-        st.caption(f"{_differ(len(rows))} from the preset {preset}: {PRESETS[preset]}")
+        st.caption(f"{differ_text(len(rows))} from the preset {preset}: {PRESETS[preset]}")
     else:
         names = {str(row.id): f"{row.title} · {row.id}" for row in session.run_log().runs().itertuples()
                  if row.kind == run["kind"] and row.id != run["id"]}
@@ -70,7 +70,7 @@ def _differences(run: Mapping[str, Any]) -> None:
             return
         other = address.selectbox(right, "Run", names, name="other", key="run.settings.other")
         rows, title = differences(run["config"], session.run_log().configs([other]).get(other, {})), other
-        st.caption(f"{_differ(len(rows))} from {names[other]}.")
+        st.caption(f"{differ_text(len(rows))} from {names[other]}.")
     if rows:
         st.html(differences_html(run["kind"], run["method"], rows, title))
 
@@ -91,10 +91,6 @@ def differences(values: Mapping[str, Any], reference: Mapping[str, Any]) -> list
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _differ(number: int) -> str:
-    return f"{plural(number, 'setting')} {'differs' if number == 1 else 'differ'}" if number else "No setting differs"
 
 
 def _presets(run: Mapping[str, Any]) -> list[str]:

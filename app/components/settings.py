@@ -44,7 +44,7 @@ def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> 
     words = reference_words(kind, method, dataset)
     words = words[0].upper() + words[1:]
     if _is_adapted(dataset):
-        words += f", adapted to {dataset_title(dataset)}: {_differ(differing)}"
+        words += f", adapted to {dataset_title(dataset)}: {differ_text(differing)}"
     elif differing:
         words += f" with {plural(differing, 'exception')}"
     return f"{words}.{_no_paper(kind, method)}"
@@ -52,8 +52,7 @@ def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> 
 
 def differences_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
     """Return a sentence giving the number of differing settings, such as "15 settings differ from the published settings"."""
-    count = _differ(differing) if differing else "No setting differs"
-    return f"{count} from {reference_words(kind, method, dataset)}.{_no_paper(kind, method)}"
+    return f"{differ_text(differing)} from {reference_words(kind, method, dataset)}.{_no_paper(kind, method)}"
 
 
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference], reference: str = "") -> str:
@@ -118,8 +117,9 @@ def _is_adapted(dataset: str) -> bool:
     return dataset in DATASETS and not DATASETS[dataset].published
 
 
-def _differ(number: int) -> str:
-    return f"{plural(number, 'setting')} {'differs' if number == 1 else 'differ'}"
+def differ_text(number: int) -> str:
+    """Return the number of differing settings in words, for example "15 settings differ" or "No setting differs"."""
+    return f"{plural(number, 'setting')} {'differs' if number == 1 else 'differ'}" if number else "No setting differs"
 
 
 def _no_paper(kind: str, method: str | None) -> str:

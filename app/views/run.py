@@ -51,13 +51,12 @@ def main() -> None:
         return
     try:
         RunFolder(session.runs_root(), run_id).read_run()
-        kind_of(run_id)
+        run = row_of(run_id)
     except RampartError as error:
         heading("This run cannot be shown")
         problem(str(error))
         return
     st.session_state[LAST] = run_id
-    run = session.run_log().run(run_id)
     st.set_page_config(page_title=f"{run['title']}, {run_id[-4:]} · Rampart")
     neighbour_buttons(run_id)
     live_panel(f"head:{run_id}", key="run_head")(guarded(top))(run_id)
@@ -97,8 +96,8 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
     return shown | {"settings": [("settings", "", settings)], "lineage": [("lineage", "runs", lineage)]}
 
 
-def kind_of(run_id: str) -> str:
-    """Return the kind of a run whose folder exists.
+def row_of(run_id: str) -> dict[str, Any]:
+    """Return the row of a run whose folder exists, from `RunLog.run`.
 
     If the run log does not know the run yet, read new runs and events first. Normally a background thread does this, but it may
     be late on a busy machine.
@@ -108,7 +107,7 @@ def kind_of(run_id: str) -> str:
     """
     if not session.run_log().family(run_id):
         session.run_log().ingest(run_id)
-    return str(session.run_log().run(run_id)["kind"])
+    return session.run_log().run(run_id)
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ pooling and skip connections (DARTS_V2: 8 of 8 edges).
 2. At least the share `MOST_PARAMETER_FREE` of the cell's edges has no parameters. The number is ours. Of the published genotypes,
    it finds nine, all of E2RNAS and LRNAS. It is a "warning".
 
-Differs: there is no sign as long as the weights of a cell are almost even, because a cell derived from them is drawn by lot. Of 8
+Differs: there is no sign as long as the weights of a cell are almost even, because a cell derived from them is arbitrary. Of 8
 random edges with 7 operations, two or more are skip connections with a probability of 32 %.
 
 The early-stop rule `stop_parameter_free` counts the same edges (`Cell.parameter_free`) against a share that the user sets.

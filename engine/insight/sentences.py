@@ -129,7 +129,7 @@ def collapse(log: RunLog, run: str) -> str:
             " Every epoch had a sign of it." if table["epoch"].nunique() > 1 else ""
         return f"{collapse_text(worst['cell'], derived, is_collapsed=worst['level'] == 'warning')}{since}"
     if (last["relative_entropy"] > ALMOST_EVEN).all():
-        return "No sign of a collapse can be told yet: the weights are almost even, and cells derived from them are drawn by lot."
+        return "No sign of a collapse can be told yet: the weights are almost even, so the cells derived from them are arbitrary."
     most = last.sort_values("parameter_free").iloc[-1]
     return (f"No sign of a collapse: at most {most['parameter_free']} of {most['edges']} edges of a cell have no parameters, and "
             f"a cell has at most {plural_text(int(last['skips'].max()), 'skip connection')}.")

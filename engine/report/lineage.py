@@ -59,4 +59,4 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (run id, name of the setting) for each run that a configuration names."""
     for name in REFERENCES:
         if name in REASONS and (value := config.get(name)):
-            yield from ((one, name) for one in ([value] if isinstance(value, str) else value))
+            yield from ((str(one), name) for one in (value if isinstance(value, list) else [value]))

@@ -1,4 +1,4 @@
-"""The removal of what killed processes have left behind: folders for temporary files, and files that were being written.
+"""Removal of what killed processes leave: folders of temporary files, and files that were being written.
 
 Imports no torch.
 """

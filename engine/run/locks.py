@@ -1,4 +1,4 @@
-"""Locks on files. The kernel releases a lock when its process ends, however it ends, so a crash leaves nothing behind.
+"""Locks on files. The kernel releases a lock when its process ends, even if it is killed, so a crash leaves no lock.
 
 A lock is an `flock`: it holds for all processes of a machine, also for those in other containers that see the same folder, whose
 process ids mean nothing to each other. Imports no torch.

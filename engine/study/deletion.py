@@ -43,7 +43,7 @@ class Deletion:
 
     @property
     def words(self) -> str:
-        """What became of the runs, as it stands after "The study is deleted", for example ", with 30 runs"."""
+        """The fate of the runs in words that follow "The study is deleted", for example ", with 30 runs"."""
         if not self.with_runs:
             return "; its runs are kept"
         parts = [f", with {plural_text(self.runs, 'run')}"]

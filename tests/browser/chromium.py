@@ -6,11 +6,18 @@ Ubuntu, apt installs it; else Playwright downloads its own. When none of these w
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Needed on machines without a GPU and inside containers; nothing may leave the loopback interface during tests.
 FLAGS = [
@@ -60,6 +67,20 @@ def install() -> str:
         raise SystemExit("The browser tests need Chromium: none is installed, apt could not install it and Playwright could "
                          "not download it. Install the package 'chromium' and run again.")
     return path
+
+
+@contextmanager
+def launched(parser: argparse.ArgumentParser) -> Iterator[Browser]:
+    """Yield a browser for a measurement. Without Chromium, end the command with an error of its parser."""
+    from playwright.sync_api import sync_playwright
+
+    path = executable()
+    if path is None:
+        parser.error("Chromium is needed; `make setup` installs it.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
 def _answers(path: str) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from engine.architecture.genotype import PRIMITIVES, derive_genotype
-from tests.sample_runs import EventsFile, write_exit, write_finished, write_process, write_run_json
+from tests.sample_runs import EventsFile, write_end, write_run_json
 
 KINDS = ("robust", "reduce", "accurate")
 EDGES, OPERATIONS = 14, len(PRIMITIVES)
@@ -83,7 +81,7 @@ def write_search(root: Path, epochs: Sequence[Alphas], *, run: str = SEARCH, wei
             if position == STEPS - 1:
                 write_alphas(events, alphas)
                 write_genotype(events, alphas)
-    _end(folder, events, ended)
+    write_end(folder, events, ended)
     return folder
 
 
@@ -102,15 +100,5 @@ def write_retraining(root: Path, select: Sequence[float], train: Sequence[float]
                 "train_loss": loss, "train_accuracy": 0.8, "train_adversarial_accuracy": trained})
         events.write("metric", split="select", statistics="running", values={
             "natural_loss": 0.4, "natural_accuracy": 0.9, "adversarial_loss": 1.2, "adversarial_accuracy": measured})
-    _end(folder, events, ended)
+    write_end(folder, events, ended)
     return folder
-
-
-def _end(folder: Path, events: EventsFile, ended: str) -> None:
-    if ended == "finished":
-        write_finished(folder, events)
-    elif ended == "failed":
-        write_exit(folder, events, code=1, status="failed", cause="Out of memory.")
-    else:
-        me = psutil.Process(os.getpid())
-        write_process(folder, events, pid=me.pid, started=me.create_time())
