@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.data.splits import stable_seed
+from engine.data.transfer import to_device
 
 
 def generator_for(seed: int, *key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
@@ -58,7 +59,7 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
 
 def _integers(high: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Draw `count` integers from the uniform distribution over 0..high-1, as a tensor [count] on `device`."""
-    return torch.randint(high, (count,), generator=generator, device=generator.device).to(device)
+    return to_device(torch.randint(high, (count,), generator=generator, device=generator.device), device)
 
 
 def _crop(x: Tensor, generator: torch.Generator, padding: int) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from engine.data.catalogue import DATASETS
 from engine.data.dataset import ChannelStatistics, Dataset
 from engine.data.splits import Splits, steps_in_epoch
+from engine.data.transfer import to_device
 from engine.errors import ConfigError
 
 # Largest fraction of a GPU's free memory that images may take. The rest is left to the network, whose needs are not yet known.
@@ -65,7 +66,7 @@ class Images:
             chosen: positions of the images, as integers [n] on any device or as a slice; `...` for all images.
         """
         if isinstance(chosen, Tensor):
-            chosen = chosen.to(self.content.device)
+            chosen = to_device(chosen, self.content.device)
         batch = self.content[chosen] if self.resident else self._gathered(chosen)
         return batch if batch.dtype == torch.float32 else batch.to(torch.float32) / self.white
 
@@ -77,7 +78,7 @@ class Images:
         if self.device.type != "cuda":
             return self.content[chosen].to(self.device)
         if not isinstance(chosen, Tensor):
-            return self.content[chosen].pin_memory().to(self.device, non_blocking=True)
+            return to_device(self.content[chosen], self.device)
         batch = torch.empty((len(chosen), *self.shape[1:]), dtype=self.content.dtype, pin_memory=True)
         torch.index_select(self.content, 0, chosen, out=batch)
         return batch.to(self.device, non_blocking=True)  # PyTorch reuses the pinned memory only after the copy has ended

@@ -38,7 +38,7 @@ def graph_of(source: Source) -> bytes:
         network = network_of(source.retrained)[1]
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             network = source.network.build()
     buffer = io.BytesIO()
     example = torch.zeros(2, *source.network.image_shape)  # for a batch of one, the exporter would fix the batch size

@@ -15,6 +15,7 @@ from engine.config import RetrainConfig
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.splits import stable_seed, steps_in_epoch
+from engine.data.transfer import to_device
 from engine.errors import RunError
 from engine.run import checkpoint
 from engine.run.early_stop import EarlyStop
@@ -96,7 +97,8 @@ class RetrainLoop:
         session.begin_step(self.training.expected_passes, f"epoch {epoch + 1} of {config.epochs}, batch {position + 1} of "
                                                           f"{self.steps_per_epoch}")
         started = time.perf_counter()
-        report = self.training.step(self.x[chosen], self.y[chosen], epoch=epoch, step=position, poll=session.poll)
+        labels = self.y[to_device(chosen, self.device)]
+        report = self.training.step(self.x[chosen], labels, epoch=epoch, step=position, poll=session.poll)
         seconds = time.perf_counter() - started
         if not math.isfinite(report.loss):
             raise RunError(f"The training loss must be finite, got {report.loss} in step {session.step + 1} (epoch {epoch + 1}); "
@@ -110,10 +112,9 @@ class RetrainLoop:
     def _order(self, epoch: int) -> list[torch.Tensor]:
         if getattr(self, "_order_of", None) != epoch:
             self._order_of = epoch
-            # Drawn on the CPU, so that the order is the same on every device; copied once per epoch.
-            order = batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
-                            self.config.steps_per_epoch)
-            self._batches = [chosen.to(self.device) for chosen in order]
+            # Drawn on the CPU, so that the order is the same on every device.
+            self._batches = list(batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
+                                         self.config.steps_per_epoch))
         return self._batches
 
     def _measurement_due(self) -> bool:

@@ -23,6 +23,7 @@ from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.out_of_distribution import OutOfDistributionImages, restated
 from engine.data.splits import halved_in_file_order, steps_in_epoch
+from engine.data.transfer import to_device
 from engine.errors import RunError
 from engine.run import checkpoint, environment
 from engine.run.early_stop import EarlyStop
@@ -85,6 +86,7 @@ class SearchLoop:
         self.starts = [0, *accumulate(self._steps_in(epoch) for epoch in range(self.config.epochs))]
         session.total = self.starts[-1]
         self.statistics = channel_statistics(prepared.dataset, self.weights_split[0]) if self.config.normalise else None
+        self.blank = None if self.statistics is None else torch.tensor(self.statistics.mean, device=self.device)
         self.second = prepared.second and OutOfDistributionImages.of(
             *prepared.second, prepared.dataset.image_shape, batch_size=self.config.batch_size, seed=self.config.seed,
             device=self.device)
@@ -215,13 +217,13 @@ class SearchLoop:
     def _batch(self, split: str, epoch: int, position: int) -> Batch:
         """Return the images and labels of a split for one step. Images of the splits "weights" and "alphas" are augmented."""
         images, labels = self.weights_split if split == "weights" else self.other_split
-        chosen = self._chosen(split, epoch, position).to(images.device)
+        chosen = self._chosen(split, epoch, position)
+        batch_labels = labels[to_device(chosen, labels.device)]
         if split == "select":
-            return images[chosen], labels[chosen]
-        blank = None if self.statistics is None else torch.tensor(self.statistics.mean)
+            return images[chosen], batch_labels
         x = augment(images[chosen], generator_for(self.config.seed, "augment", split, epoch, position),
-                    self.config.crop_padding, self.config.flip, self.config.cutout, blank)
-        return x, labels[chosen]
+                    self.config.crop_padding, self.config.flip, self.config.cutout, self.blank)
+        return x, batch_labels
 
     def _chosen(self, split: str, epoch: int, position: int) -> Tensor:
         """Return the indices of the images of one batch. Index 0 is the first image of the split."""

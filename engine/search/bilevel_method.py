@@ -40,6 +40,7 @@ import torch
 from torch import Tensor
 
 from engine.architecture.genotype import PRIMITIVES
+from engine.data.transfer import to_device
 from engine.errors import CheckpointError
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
 from engine.search.config import BilevelConfig
@@ -319,10 +320,7 @@ class BilevelMethod(Generic[Config]):
         """
         assert generator is not None
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
-        noise = (2 * uniform - 1) * self.inner_attack().epsilon
-        if self.device.type == "cuda" and noise.device.type == "cpu":
-            noise = noise.pin_memory()  # without pinning, the copy would wait until the device is idle
-        return noise.to(self.device, non_blocking=True)
+        return to_device((2 * uniform - 1) * self.inner_attack().epsilon, self.device)
 
     def _made(self, passes: Bilevel, batches: tuple[Batch, Batch], starts: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
         """Return {name: adversarial images} of all attacks in `_attacks`, made at the current weights and alphas."""

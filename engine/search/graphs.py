@@ -7,8 +7,10 @@ order as an eager pass, and therefore gives the same numbers.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from torch import Tensor
 WARM_UP_CALLS = 3
 
 Function = Callable[..., tuple[Tensor, ...]]
+Outputs = TypeVar("Outputs")
 
 
 class Recording(Protocol):
@@ -35,7 +38,8 @@ class Recording(Protocol):
 class CudaRecording:
     """A function captured as one CUDA graph."""
 
-    def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: torch.cuda._POOL_HANDLE) -> None:
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: torch.cuda._POOL_HANDLE,
+                 stream: torch.cuda.Stream) -> None:
         """Capture a function after a few warm-up calls.
 
         Args:
@@ -43,20 +47,46 @@ class CudaRecording:
             inputs: tensors on one CUDA device, from whose memory the graph reads.
             pool: memory pool that all graphs of the search share. Only one graph may run at a time, and its outputs must be
                 copied before the next graph runs.
+            stream: stream of all captures. Captures on different streams would not reuse each other's memory in the pool.
         """
         with torch.cuda.device(inputs[0].device):
-            stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP_CALLS):
                     function(*inputs)
+                gc.collect()  # garbage with memory on the device would break the capture if it were freed inside it
+                torch.cuda.synchronize()
+                torch.cuda.empty_cache()
+                self._graph = torch.cuda.CUDAGraph()
+                self.outputs = capture(self._graph, pool, lambda: function(*inputs))
             torch.cuda.current_stream().wait_stream(stream)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool, stream=stream):
-                self.outputs = function(*inputs)
 
     def replay(self) -> None:
         self._graph.replay()
+
+
+class Capturable(Protocol):
+    """The part of `torch.cuda.CUDAGraph` that makes a capture."""
+
+    def capture_begin(self, pool: Any) -> None: ...
+    def capture_end(self) -> None: ...
+
+
+def capture(graph: Capturable, pool: Any, function: Callable[[], Outputs]) -> Outputs:
+    """Capture a call of a function on the current stream, and return its outputs.
+
+    If the call fails, its own error is raised. `torch.cuda.graph` would raise that of the broken capture instead, and would leave
+    its stream as the current one.
+    """
+    graph.capture_begin(pool)
+    try:
+        outputs = function()
+    except BaseException:
+        with suppress(RuntimeError):
+            graph.capture_end()  # ends the capture, and then reports that it is broken
+        raise
+    graph.capture_end()
+    return outputs
 
 
 class Replayed:
@@ -105,8 +135,8 @@ class Graphs:
         """Return an instance that records CUDA graphs on a CUDA device and runs passes eagerly on any other device."""
         if device.type != "cuda":
             return cls()
-        pool = torch.cuda.graph_pool_handle()
-        return cls(lambda function, inputs: CudaRecording(function, inputs, pool))
+        pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+        return cls(lambda function, inputs: CudaRecording(function, inputs, pool, stream))
 
     @property
     def record(self) -> bool:
@@ -118,6 +148,9 @@ class Graphs:
 
         The first call with a new kind, shape or dtype makes a recording. If recording fails, this call and all later calls run
         eagerly.
+
+        Raises:
+            OutOfMemoryError: the device has no memory for the recording.
 
         Args:
             kind: key of the recording. Only the first function with a key is recorded, so all functions with this key must
@@ -132,7 +165,9 @@ class Graphs:
         if key not in self._replayed:
             try:
                 self._replayed[key] = Replayed(function, inputs, self._record)
-            except RuntimeError as problem:  # torch's class for every CUDA error, out of memory included
+            except torch.OutOfMemoryError:
+                raise  # eager passes would need as much memory
+            except RuntimeError as problem:  # torch's class for every other CUDA error
                 self.refusal = ("Passes run without CUDA graphs, several times slower but with the same numbers: a capture "
                                 f"failed ({str(problem).splitlines()[0][:200]}).")
                 self._record = None

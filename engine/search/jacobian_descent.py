@@ -80,7 +80,7 @@ def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
     def from_its_own_seed(products: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(crc32(products.numpy().tobytes()))
+            torch.default_generator.manual_seed(crc32(products.numpy().tobytes()))
             return PCGradWeighting()(products)
 
     return _weighed(gramian, from_its_own_seed)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import StopRequested
-from engine.search.graphs import CudaRecording, Function, Graphs
+from engine.search.graphs import CudaRecording, Function, Graphs, capture
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.space.supernet import Supernet
@@ -25,8 +25,11 @@ class Counting:
     """A factory of recordings that counts them."""
 
     def __init__(self, record: Any) -> None:
-        pool = torch.cuda.graph_pool_handle() if record == "cuda" else None
-        self.record = (lambda function, inputs: CudaRecording(function, inputs, pool)) if pool else record
+        if record == "cuda":
+            pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(DEVICE)
+            self.record: Any = lambda function, inputs: CudaRecording(function, inputs, pool, stream)
+        else:
+            self.record = record
         self.made: list[Any] = []
 
     def __call__(self, function: Function, inputs: tuple[Tensor, ...]) -> Any:
@@ -77,6 +80,49 @@ def test_a_capture_that_fails_leaves_eager_passes_and_one_sentence() -> None:
     assert not graphs.record
     assert "without CUDA graphs" in graphs.refusal and "not permitted when stream is capturing)" in graphs.refusal
     assert "long" not in graphs.refusal
+
+
+def test_out_of_memory_is_an_error_and_no_reason_to_run_eagerly() -> None:
+    """Eager passes need as much memory and would take many times as long."""
+    def refuse(function: Function, inputs: tuple[Tensor, ...]) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    graphs = Graphs(refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        graphs.run("kind", lambda x: (x + 1,), numbers(1))
+    assert graphs.record and not graphs.refusal
+
+
+class BrokenGraph:
+    """A graph whose capture breaks if the captured function fails, as that of a CUDA graph does."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def capture_begin(self, pool: Any) -> None:
+        self.calls.append(pool)
+
+    def capture_end(self) -> None:
+        self.calls.append("end")
+        if "failed" in self.calls:
+            raise RuntimeError("the capture was invalidated")
+
+    def fail(self) -> tuple[Tensor, ...]:
+        self.calls.append("failed")
+        raise StopRequested
+
+
+def test_a_failing_capture_is_ended_and_raises_its_own_error() -> None:
+    graph = BrokenGraph()
+    with pytest.raises(StopRequested):
+        capture(graph, "pool", graph.fail)
+    assert graph.calls == ["pool", "failed", "end"]
+
+
+def test_a_capture_returns_the_outputs() -> None:
+    graph = BrokenGraph()
+    assert capture(graph, "pool", lambda: (numbers(1),))[0].tolist() == [1]
+    assert graph.calls == ["pool", "end"]
 
 
 def test_nothing_is_recorded_without_a_gpu() -> None:

@@ -1,0 +1,160 @@
+"""One step of each kind of run on a fake GPU: `python -m tests.fake_cuda.steps LIBRARY` prints what waits, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.fake_cuda import device
+
+if __name__ == "__main__":
+    device.load(Path(sys.argv[1]))
+
+import pytest
+import torch
+from torch import nn
+
+from engine.architecture.catalogue import CATALOG
+from engine.attack.catalogue import ATTACKS
+from engine.attack.declaration import AttackSettings
+from engine.attack.methods import run_attack
+from engine.configuring import build
+from engine.data.augmentation import augment
+from engine.data.loading import Images
+from engine.search import graphs
+from engine.search.construction import method_class, supernet_of
+from engine.search.methods.registry import METHODS
+from engine.space.building import with_channels_last
+from engine.space.network import Network
+from engine.train.retrain import Retraining
+from tests.fake_cuda.observer import ObservedRecording, observed
+
+GPU = torch.device("cuda:0")
+SHAPE, SEARCHED, BATCH, CLASSES = (3, 32, 32), (3, 16, 16), 2, 10
+
+
+def main() -> None:
+    """Run the named steps, or all, and print {name of the step: {event: count}}."""
+    warnings.simplefilter("ignore")
+    with _cuda_of_the_host():
+        print(json.dumps({name: STEPS[name]() for name in sys.argv[2:] or STEPS}))
+
+
+def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
+    """Take two search steps with recorded passes. Return what the observer has seen in the recordings and in the second step.
+
+    The first step fills caches, such as tables of indices.
+    """
+    short = {field: 1 for field in ("attack_steps", "ranking_steps") if field in METHODS[method].config.model_fields}
+    config = build("search", method, "cifar10", "paper", short | {"channels": 8, "layers": 4, "batch_size": BATCH} | changes)
+    with observed() as observer:
+        supernet = supernet_of(method, config, classes=CLASSES, image_shape=SEARCHED)
+        supernet.use_backends(supernet.backends("cuda"))
+        recorder = graphs.Graphs(lambda function, inputs: ObservedRecording(observer, function, inputs))
+        search = method_class(method)(config, supernet, device=GPU, dtype=torch.float32, seed=0, graphs=recorder)
+        search.begin_epoch(epoch)
+        extra = {"out_of_distribution": torch.rand(BATCH, *SEARCHED, device=GPU)} if config.out_of_distribution else {}
+        batches = [(torch.rand(BATCH, *SEARCHED, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)) for _ in range(2)]
+        take = partial(search.step, *batches, learning_rate=0.025, generator=torch.Generator().manual_seed(0), **extra)
+        take()
+        recorded = {event: count for event, count in observer.seen.items() if event.startswith("recorded")}
+        observer.seen.clear()
+        take()
+        assert not recorder.refusal, recorder.refusal
+        assert {tensor.device for tensor in (search.weights, search.alphas, search.buffers)} == {GPU}
+        return recorded | observer.seen
+
+
+def training_step(channels_last: bool = False, **changes: Any) -> dict[str, int]:
+    """Take one training step, and return what the observer has seen in it."""
+    config = build("retrain", None, "cifar10", "paper",
+                   {"channels": 8, "layers": 4, "batch_size": BATCH, "attack_steps": 2} | changes)
+    with observed() as observer:
+        network = on_gpu(Network(CATALOG["ARNAS"].genotype, channels=8, layers=4, classes=CLASSES, image_shape=SHAPE,
+                                 auxiliary=config.auxiliary_weight > 0))
+        training = Retraining(config, with_channels_last(network) if channels_last else network, 10)
+        x, y = torch.rand(BATCH, *SHAPE, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)
+        observer.seen.clear()
+        training.step(x, y, epoch=0, step=0)
+        assert {tensor.device for tensor in training.network.state_dict().values()} == {GPU}
+        return dict(observer.seen)
+
+
+def attack_batch(name: str) -> dict[str, int]:
+    """Attack one batch, and return what the observer has seen."""
+    with observed() as observer:
+        network = on_gpu(Network(CATALOG["ARNAS"].genotype, channels=8, layers=4, classes=CLASSES, image_shape=SHAPE)).eval()
+        x, y = torch.rand(BATCH, *SHAPE, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)
+        observer.seen.clear()
+        settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm=ATTACKS[name].norms[0])
+        assert run_attack(ATTACKS[name], network, x, y, settings).device == GPU
+        return dict(observer.seen)
+
+
+def loaded_batch(resident: bool) -> dict[str, int]:
+    """Load and augment one batch of a search, and return what the observer has seen.
+
+    Args:
+        resident: True if all images are on the device, False if they are in host memory.
+    """
+    with observed() as observer:
+        images = Images(torch.zeros(8, *SHAPE, dtype=torch.uint8), GPU, resident)
+        blank = torch.zeros(SHAPE[0], device=GPU)
+        observer.seen.clear()
+        x = augment(images[torch.arange(BATCH)], torch.Generator().manual_seed(0), 4, True, 16, blank)
+        assert (x.device, x.shape) == (GPU, (BATCH, *SHAPE))
+        return dict(observer.seen)
+
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "clipped and normalised": {"clip_images": True, "gradient_normalisation": "l2", "normalise": True},
+    "bfloat16 attack": {"attack_precision": "bf16"},
+    "TRADES, curvature, size": {"robust_objective": "trades", "added_objectives": ["curvature", "parameter_share"]},
+    "first order": {"unrolled": False},
+    "UPGrad": {"weighting": "upgrad"},
+}
+TRAININGS: dict[str, dict[str, Any]] = {
+    "PGD-AT": {}, "PGD-AT in bfloat16": {"precision": "bf16"}, "channels last": {"channels_last": True},
+    "TRADES": {"training": "trades"}, "Fast-AT": {"training": "fast_at"}, "natural": {"training": "natural"},
+    "normalised, averaged, drop path": {"normalise": True, "average_decay": 0.999, "drop_path": 0.2},
+}
+# The searches of attacks such as APGD depend on values, which fake tensors do not have.
+ATTACKED = ("fgsm", "pgd-20")
+EPOCHS = {"first epoch": 0, "late epoch": 49}
+STEPS: dict[str, Callable[[], dict[str, int]]] = {
+    **{f"search {name}, {title}": partial(search_step, name, epoch) for name in METHODS for title, epoch in EPOCHS.items()},
+    **{f"search arnas, {title}": partial(search_step, "arnas", 0, **changes) for title, changes in SEARCHES.items()},
+    **{f"retrain, {title}": partial(training_step, **changes) for title, changes in TRAININGS.items()},
+    "batch, images on the device": partial(loaded_batch, True), "batch, images in host memory": partial(loaded_batch, False),
+    **{f"attack, {name}": partial(attack_batch, name) for name in ATTACKED},
+}
+
+
+def on_gpu(network: nn.Module) -> nn.Module:
+    """Move a network. `Module.to` would swap the content of real and fake tensors, which torch forbids."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(parameter.detach().to(GPU), requires_grad=parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(GPU))
+    return network
+
+
+@contextmanager
+def _cuda_of_the_host() -> Iterator[None]:
+    """Replace the few functions of `torch.cuda` that a CPU build lacks."""
+    fork = torch.random.fork_rng
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.random, "fork_rng", lambda devices=None, **settings: fork(devices=[], **settings))
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda *given, **settings: True)
+        yield
+
+
+if __name__ == "__main__":
+    main()

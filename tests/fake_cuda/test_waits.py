@@ -1,0 +1,51 @@
+"""Where a GPU would wait in a step of each kind of run. `waits.json` lists every place; the list may only become shorter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from engine.search.methods.registry import METHODS
+from tests.fake_cuda import device
+
+ALLOWED: dict[str, dict[str, int]] = json.loads(Path(__file__).with_name("waits.json").read_text())
+QUICK = ("search arnas, first epoch", "retrain, PGD-AT", "retrain, PGD-AT in bfloat16", "attack, fgsm")
+SLOW = [name for name in ALLOWED if name not in QUICK]
+
+pytestmark = pytest.mark.skipif(device.COMPILER is None, reason="needs a C++ compiler (g++ or clang++) for the fake CUDA device")
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return device.compiled(tmp_path_factory.mktemp("fake_cuda"))
+
+
+def waits(library: Path, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Run the named steps in a process of their own, as the fake device stays in a process for good."""
+    run = subprocess.run([sys.executable, "-m", "tests.fake_cuda.steps", str(library), *names], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return json.loads(run.stdout)
+
+
+def test_quick_steps_wait_only_where_listed(library: Path) -> None:
+    assert waits(library, QUICK) == {name: ALLOWED[name] for name in QUICK}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_every_step_waits_only_where_listed(library: Path, name: str) -> None:
+    assert waits(library, [name]) == {name: ALLOWED[name]}
+
+
+def test_every_method_is_listed_and_search_steps_wait_once_and_never_inside_a_recording() -> None:
+    assert {name.split(",")[0].removeprefix("search ") for name in ALLOWED if name.startswith("search")} == set(METHODS)
+    bilevel = {name: seen for name, seen in ALLOWED.items() if name.startswith("search") and "random" not in name}
+    for name, seen in bilevel.items():
+        assert not [event for event in seen if event.startswith("recorded")], name
+        if "UPGrad" not in name and "e2rnas2021" not in name:  # their solvers run on the host
+            assert seen == {"wait at search/proposal.py:report": 1}, name
