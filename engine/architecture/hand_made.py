@@ -147,9 +147,9 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if the name is not of the following forms.
+    """Return the shape of the residual network with this name, or None if the name has none of the two forms.
 
-    A name is a key of `RESNETS`, or "wide-resnet-N-K". The latter has N layers and K times the usual width.
+    A name is a key of `RESNETS`, or "wide-resnet-N-K" for N layers and K times the usual width.
 
     Raises:
         ConfigError: the name is that of a WideResNet with an impossible depth or width.

@@ -43,7 +43,7 @@ class NamedNetwork(ABC):
         """Return the network with the name `text`, or None if the text is not a name of this kind of network.
 
         Raises:
-            ConfigError: the text is such a name, but asks for sizes that no network can have.
+            ConfigError: the text is such a name, but specifies sizes that no network can have.
         """
 
     @property
@@ -82,8 +82,8 @@ class NamedNetwork(ABC):
         """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean: number that the network subtracts from each image channel, for pixels in 0..1; None for 0.
-            std: number by which the network then divides each image channel; None for 1.
+            mean: one number per image channel, which the network subtracts from pixels in 0..1; None for 0.
+            std: one number per image channel, by which the network then divides; None for 1.
         """
 
     def to_dict(self) -> dict[str, Any]:

@@ -77,8 +77,8 @@ class DerivedNetwork:
         """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean: number that the network subtracts from each image channel, for pixels in 0..1; None for 0.
-            std: number by which the network then divides each image channel; None for 1.
+            mean: one number per image channel, which the network subtracts from pixels in 0..1; None for 0.
+            std: one number per image channel, by which the network then divides; None for 1.
         """
         module: nn.Module = import_module("engine.space.network").Network(
             self.genotype, **self.sizes, auxiliary=self.auxiliary, mean=mean, std=std)
