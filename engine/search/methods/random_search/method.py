@@ -100,7 +100,7 @@ class RandomSearch:
             architectures have the kinds in `supernet.kinds`, which can differ under another placement.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
-        trained: trained supernet with whose weights each candidate's architecture is measured as well; None to leave this out.
+        trained: trained supernet. Each candidate's architecture is also measured with its weights. None to skip this measurement.
     """
 
     cell_kinds = ("robust", "reduce", "accurate")
