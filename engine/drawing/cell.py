@@ -4,8 +4,8 @@
 space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The module `operations` defines
 the colour, dash and width of the lines.
 
-Drawings that stand together share one scale. It shrinks with the space that they have, but only as long as labels keep at least
-11 pixels. Below that, a drawing scrolls.
+Drawings next to each other have the same scale. In a narrow column, the drawings shrink until the labels are 11 pixels high. A
+drawing that is still too wide scrolls.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ OUTPUT = -1
 
 def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: float = 0.0, pickable: bool = False,
              picked: int | None = None) -> str:
-    """Return the drawing of a cell as one transparent SVG element. The element around it must be a CSS container of inline size.
+    """Return the drawing of a cell as one transparent SVG element. Its parent needs the CSS `container-type: inline-size`.
 
     Args:
         cell: the cell.
         title: title of the cell, for screen readers.
         changed: indices of the edges to highlight, in the order of `cell.incoming()`.
-        widest: width of the widest drawing that has the same scale, from `cell_width`; 0 if this is the only drawing.
-        pickable: True to add wide invisible lines over the edges, on which a reader can click.
-        picked: index of the edge that the reader has clicked; its wide line is visible. None without one.
+        widest: largest `cell_width` of the drawings that must have the same scale; 0 if this is the only drawing.
+        pickable: True to add a wide invisible line over each edge, which a reader can click.
+        picked: index of the edge whose wide line is visible, because the reader has clicked it; None for no edge.
     """
     placement, concat = _placed(cell)
     width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
@@ -104,7 +104,7 @@ def legend_html(operations: Sequence[str]) -> str:
 
 @lru_cache(maxsize=1000)  # a page asks for the same cell at each step of a search
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Compute where the states (inputs and nodes) and the edges of a cell are drawn, in pixels.
+    """Compute the positions, in pixels, at which the states (inputs and nodes) and the edges of a cell are drawn.
 
     The inputs are in layer 0. A node is two layers after the latest of its inputs, so that the odd layers are free for labels.
     The output is in the last layer.
@@ -130,9 +130,9 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _columns(cell: Cell, placement: Placement) -> list[float]:
-    """Return the x of each layer in pixels. The longest label between two layers of nodes determines their distance.
+    """Return the x coordinate of each layer in pixels. The longest label between two layers of nodes sets their distance.
 
-    The distance has space for the mark of a changed edge, so that a drawing keeps its form when edges change.
+    Each distance includes space for the mark of a changed edge, even if no edge has changed. Otherwise the drawing would jump.
     """
     widest: dict[int, float] = {}
     for index, (name, _, _) in enumerate(cell.incoming()):
