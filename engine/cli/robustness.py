@@ -161,7 +161,7 @@ def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -
 
 
 def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple[str, list[str]]]:
-    """Return (heading, lines) for up to three lists of a sweep's accuracies. Each line gives one accuracy.
+    """Yield (heading, lines) for up to three lists of a sweep's accuracies. Each line gives one accuracy.
 
     * Accuracy against epsilon, the attack radius.
     * Accuracies under other attacks, which are run separately at some radii. They check the first list.
