@@ -59,7 +59,7 @@ class Registry(Generic[T]):
 def unknown_name(noun: str, name: object, known: object) -> str:
     """Return the error message for an unknown name. It lists the known names and suggests the most similar one.
 
-    With a suggestion, a long list is cut, so that the message stays readable.
+    If there is a suggestion, a long list of names is cut short.
 
     Args:
         noun: word for the named thing, for example "dataset".

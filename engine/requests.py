@@ -1,7 +1,7 @@
-"""Functions with which the dashboard and the command line launch, stop and resume runs and read their state.
+"""Functions that launch, stop and resume runs and read their state, for the dashboard and the command line.
 
-Each request writes a file, which the supervisor or the worker acts on later. No function here waits for that. Most requests also
-start a supervisor if none is alive. Imports no torch.
+Each request writes a file. The supervisor (background process) or the worker of a run acts on it later, and no function here
+waits for that. Most requests also start a supervisor if none is alive. Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STARTING_S = 10.0
 
 @dataclass(frozen=True)
 class _Started:
-    """A supervisor that this process has started, for the folder `runs` at the monotonic time `at`."""
+    """A supervisor process that this process has started for the folder `runs`, at the monotonic time `at` in seconds."""
 
     runs: Path
     at: float
@@ -102,8 +102,9 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
             the ids of the first call. With None, every call launches new runs.
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
         study: membership of the run in a study, which is stored in run.json; None for a run without a study. The settings of a
-            run in a study are taken as they are. None of them comes from the parent.
-        exact: True to take the settings as they are, as for a run in a study.
+            run in a study are used as they are, as with `exact`.
+        exact: True to use the given settings as they are, as for a run in a study. If False, the run takes some settings over
+            from its parent.
 
     Returns:
         The ids of this run and of its followers, in order.
@@ -117,10 +118,12 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
 
 @dataclass(frozen=True)
 class Launch:
-    """A run and its followers, as part of a batch that is launched together. The attributes are those arguments of `submit`.
+    """A run and its followers, as one chain of a batch.
+
+    All attributes except `name` have the meaning of the arguments of `submit` with the same names.
 
     Attributes:
-        name: what distinguishes this launch from the others of its batch, for error messages: "seed 3, lambda 0.1".
+        name: text for error messages that distinguishes this launch from the others of its batch, such as "seed 3, lambda 0.1".
     """
 
     kind: str
@@ -143,7 +146,8 @@ def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = N
         runs: folder of all runs; created if it does not exist.
         launches: the chains, in the order in which they are to start.
         key: text that identifies the batch, as in `submit`.
-        exact: True to take the settings of the first run of each chain as they are, instead of some from its parent.
+        exact: True to use the given settings of the first run of each chain as they are. If False, the run takes some settings
+            over from its parent.
 
     Returns:
         The ids of the runs of each chain. The id of a shared run is in several lists.
@@ -232,7 +236,7 @@ def resume(runs: Path | str, run_id: str) -> None:
 
 
 def get_ready() -> None:
-    """Do in advance what the first launch of a process does only once. It takes up to half a second."""
+    """Read the facts about code and packages that every launch records, so that the first launch is faster. Takes up to 0.5 s."""
     provenance.describe()
 
 
@@ -258,7 +262,7 @@ def ensure_supervisor(runs: Path | str) -> None:
 
 
 def _log_of_supervisor(runs: Path) -> IO[bytes]:
-    """Open supervisor.log, or nothing if it cannot be written: a supervisor without a log is better than none."""
+    """Open supervisor.log for appending, or the null device if that fails, so that the supervisor starts in any case."""
     try:
         return (runs / "supervisor.log").open("ab")
     except OSError:
