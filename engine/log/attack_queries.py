@@ -214,10 +214,10 @@ class AttackQueries(Index):
             return None
 
     def search_times(self) -> pd.DataFrame:
-        """Return how long the search took that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+        """Return the duration of the search that found the network of each attack run, with the columns in `SEARCH_TIMES`.
 
-        The time is from the first to the last measurement of each attempt, summed over all attempts, so pauses between attempts
-        do not count. Attack runs without a recorded search are left out.
+        The duration of an attempt is the time from its first to its last measurement. The durations of all attempts are summed,
+        so pauses between attempts do not count. Attack runs without a recorded search are left out.
         """
         return self._frame("""
             with spell as (select number, max(t) - min(t) as seconds from metric_raw group by number, attempt)

@@ -177,17 +177,17 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
     def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a copy of the answer of a query, which the caller may change. The arguments are those of `_shared`."""
+        """Return a copy of the cached result of a query, which the caller may change. The arguments are those of `_shared`."""
         return self._shared(question, tables, run, ask).copy()
 
     def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
-        """Return the answer of a query. It is kept until the tables change, and the caller must not change it.
+        """Return the result of a query, cached until the tables change. The caller must not modify the result.
 
         Args:
             question: name of the query with its arguments.
             tables: names of the tables that the query reads, without the suffix `_raw`.
             run: id of the only run whose rows it reads; "" for all runs.
-            ask: function that makes the query.
+            ask: function that runs the query and returns the result.
         """
         # The revision is read before the query, so that a change during the query makes its answer out of date.
         state = self._con, self.revision(tables, run)
@@ -201,9 +201,9 @@ class Index:
         return answer
 
     def revision(self, tables: Iterable[str], run: str = "") -> int:
-        """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.
+        """Return a number that grows whenever `ingest` changes rows of a run in one of the named tables.
 
-        The number is valid for this process only, and costs no query.
+        The number has a meaning only within this process. No query is needed to compute it.
 
         Args:
             tables: names of tables, without the suffix `_raw`.
@@ -212,7 +212,7 @@ class Index:
         return max((self._turn.latest.get((run, table), 0) for table in tables), default=0)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Continue with an empty database in memory. Call this if the file cannot be written, for example on a full disk."""
+        """Continue with an empty database in memory, because the file cannot be written, for example on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()

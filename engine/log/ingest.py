@@ -59,7 +59,7 @@ class Position:
         size: size of the file in bytes when it was last read; -1 if it has not been read.
         mtime_ns: modification time of the file when it was last read.
         inode: inode of the file when it was last read.
-        head: hash of how the part already read begins and ends (`mark_of`).
+        head: hash of the beginning and the end of the part already read (`mark_of`).
         last_t: time of the latest event; None before the first event.
     """
 
@@ -214,7 +214,7 @@ class Ingester:
         self.report.faults += batch.faults
 
     def _store(self, batch: Batch, moved: dict[int, Position]) -> None:
-        """Write the rows of some runs and their positions. If rows of a run cannot be stored, only a fault is stored for it."""
+        """Write the rows and read positions of some runs. If the rows of a run cannot be stored, store a fault instead."""
         try:
             with self._transaction(batch.changes()):
                 batch.write(self.con)
@@ -237,7 +237,7 @@ class Ingester:
     def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
         """Record how far each events.jsonl has been read.
 
-        If the table `accuracy` covered all lines of a run and the new ones measure no accuracy, it now covers these as well.
+        If the table `accuracy` was up to date for a run and the new lines contain no accuracy, it is marked as still up to date.
         """
         columns = [list(values) for values in zip(*(
             (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,
@@ -306,7 +306,7 @@ def stamp_of(path: Path | str) -> str:
 
 
 def readable_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return the result of `document_row`. Whatever is wrong with the run becomes its problem, so that others are still read."""
+    """Return the result of `document_row`. Any exception becomes the column `problem`, so that the other runs are still read."""
     try:
         return document_row(folder)
     except Exception as problem:  # noqa: BLE001 - see above
@@ -341,9 +341,9 @@ def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
 
 
 def mark_of(path: Path, length: int) -> str:
-    """Return a hash of how the first `length` bytes of a file begin and end: its first line, and the last `TAIL_BYTES` bytes.
+    """Return a hash of two parts of a file's first `length` bytes: the first line, and the last `TAIL_BYTES` bytes.
 
-    Of a first line that is longer than `HEAD_BYTES`, only that many bytes count.
+    If the first line is longer than `HEAD_BYTES`, only its first `HEAD_BYTES` bytes count.
     """
     with open_to_read(path) as file:
         head = file.read(min(HEAD_BYTES, length))

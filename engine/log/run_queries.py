@@ -193,10 +193,10 @@ class RunQueries(Index):
     def runs(self, only: Collection[str] | None = None) -> pd.DataFrame:
         """Return one row per run, newest first, with the columns listed in `RUNS`.
 
-        `only` are the ids of the runs to include; None for all runs. A few runs cost much less than all.
+        `only` holds the ids of the runs to include; None for all runs. A query for a few runs is much faster than for all.
 
-        `tags` are separated by spaces. `protocol` and `protocol_title` say how an attack run attacks. `duration_s` is the time
-        that the latest attempt has taken so far.
+        In the column `tags`, tags are separated by spaces. `protocol` and `protocol_title` describe the attacks of an attack run.
+        `duration_s` is the duration of the latest attempt so far.
 
         The meaning of `natural_accuracy` and `adversarial_accuracy` depends on the kind of run:
 
@@ -315,7 +315,7 @@ class RunQueries(Index):
             from opened_raw join folder using (number) where split = 'test' order by opening""", OPENINGS)
 
     def events_revision(self, run: str | None = None) -> int:
-        """Return a whole number that changes whenever the queries about a run may have a new answer.
+        """Return a whole number that changes whenever the queries about a run may have a new result.
 
         If `run` is None, the number covers all runs. It stays the same while the run writes nothing and the status of the run
         does not change. Call `ingest` first.
@@ -328,7 +328,7 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the table of all runs, or of these runs only if `only` is not None, with the columns listed in `RUNS`."""
+        """Return the table of all runs, or of the runs with the ids `only` if given, with the columns listed in `RUNS`."""
         listed = self._listed_from_index(only)
         states = [self.state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume", "device"):
@@ -344,7 +344,7 @@ class RunQueries(Index):
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
         """Return the columns of the table of runs that are stored in the index.
 
-        The answers of the three queries are kept until what they read changes. The caller gets a new table and may change it.
+        The results of the three queries are cached until their tables change. The caller gets a new table and may modify it.
 
         Args:
             only: ids of the runs to include; None for all runs.
@@ -396,7 +396,7 @@ def _duration(state: RunState, now: float) -> float | None:
 
 
 def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs with the columns badge and badge_reasons in place of findings."""
+    """Return a table of runs in which the columns badge and badge_reasons replace the column findings."""
     badges = [None if absent else recorded_badge(findings)
               for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
     return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
@@ -404,7 +404,10 @@ def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which accuracies of searches and retrainings fill the gaps, without the columns of `_TRAINED`."""
+    """Return a table of runs in which the accuracies of searches and retrainings fill the gaps.
+
+    The columns of `_TRAINED`, which contain these accuracies, are removed.
+    """
     is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
     words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]
     return listed.assign(
