@@ -1,6 +1,6 @@
-"""The answer of a study in words, from its results. Imports no torch.
+"""The answer of a study in words, computed from its results so far. Imports no torch.
 
-The answer is computed from the results at hand. It is provisional until every repetition of every arm has its result.
+The answer is provisional until every cell (repetition of an arm) has its result.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Answer:
     """The answer of a study at one moment.
 
     Attributes:
-        parts: the answer in clauses, which make one sentence when they are joined. The first one says what was compared; there is
-            more than one if the study has several contrasts.
+        parts: clauses that form one sentence when joined. A study with several contrasts has several clauses, of which the first
+            says what was compared.
         provisional: True until every cell (one repetition of an arm) has its result.
-        claims: False for a demonstration, which makes no claim.
+        claims: False for a demonstration, which has too few search seeds for claims.
         contrasts: results of the contrasts (the declared comparisons of two arms), in the declared order; empty for a study that
             compares rankings.
         correlations: rank correlations of the measures with the endpoint, the accuracy to predict; empty for a study that
             compares arms.
-        sentences: each contrast or rank correlation in words.
+        sentences: one sentence per contrast or rank correlation.
         notes: sentences on missing cells, extensions, reused runs and doubtful accuracies.
     """
 
@@ -87,7 +87,7 @@ def conditions_text(results: Results) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return the words joined to one text, for example "a, b and c"."""
+    """Join words for a sentence, for example to "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -180,7 +180,7 @@ def _arm(arm: ArmResult, outcomes: Mapping[str, Mapping[int, bool]], shared: Seq
 
 
 def _parts(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> tuple[str, ...]:
-    """Return the answer in clauses. With many contrasts, they count those without a clear result."""
+    """Return the clauses of the answer. With many contrasts, undecided contrasts are only counted."""
     if not results.done:
         return ("No cell has its result yet",)
     if len(contrasts) == 1:
@@ -240,7 +240,7 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
 
 
 def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
-    """Return at most one sentence on the extensions that were made blind, and one on those after results were known."""
+    """Return up to two sentences: on extensions made before results were known, and on extensions made afterwards."""
     notes = []
     for looked, seen in ((False, ""), (True, ", after results were known, which raises the rate of false claims")):
         sizes = [len(extension.seeds) for extension in extensions if extension.looked == looked]
@@ -252,7 +252,7 @@ def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
 
 
 def _size_notes(results: Results) -> list[str]:
-    """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
+    """Return sentences on network sizes: how well the matched ones agree, and which arms have a fixed size."""
     study, notes = results.study, []
     fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
     ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)

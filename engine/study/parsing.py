@@ -81,7 +81,7 @@ def read_written(text: str | bytes) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Study:
-    """Return the study that a JSON object describes. The study may still be one that cannot be launched (`checked`).
+    """Return the study that a JSON object describes. Only `checked` tells whether it can be launched.
 
     Entries that are missing get their defaults. Without contrasts (pairs of arms to compare), every arm is compared with the
     reference arm or, if there is none, with the first arm.

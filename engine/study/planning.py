@@ -1,4 +1,4 @@
-"""The plan of a study: its existing runs, and those that have to be launched. Imports no torch.
+"""The plan of a study: its existing runs, and the runs that have yet to be launched. Imports no torch.
 
 A study consists of cells: one for each arm, search seed and retraining. A cell has a search, a retraining and attacks. No file
 says which run belongs to which cell. Instead, a cell looks for a run with the settings that the study declares:
@@ -96,14 +96,14 @@ class CellState:
 
 
 class Plan:
-    """The runs of a study at one moment: which exist, and which are due to be launched."""
+    """The runs of a study at one moment: those that exist, and those that are due to be launched."""
 
     def __init__(self, study: Study, runs: Runs) -> None:
         """Create a plan.
 
         Args:
-            study: the study, with the settings of its arms written down.
-            runs: all runs of the folder.
+            study: the study, whose arms hold all their settings (`Study.settled`).
+            runs: all existing runs of the runs folder.
         """
         self.study = study
         self.runs = runs
@@ -122,8 +122,8 @@ class Plan:
         """Launch runs that are due, and return their ids.
 
         A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
-        one, its retraining is due when the architectures of both are known. Runs that become due only because of runs that are
-        launched here are left to the next plan.
+        one, its retraining is due when the architectures of both are known. If a launch makes further runs due, these are left to
+        the next plan.
 
         Args:
             most: maximum number of runs to launch.
@@ -145,8 +145,8 @@ class Plan:
 
         Args:
             cell: the cell.
-            since: time in unix seconds since which the cell belongs to the study. It gives the cell's runs their turn in the
-                queue, however late they can be launched.
+            since: time in unix seconds since which the cell belongs to the study. It sets the place of the cell's runs in the
+                queue, even if they can be launched only later.
         """
         for step in self._steps(cell):
             if step.is_due:
@@ -165,9 +165,9 @@ class Plan:
             return None  # the next look at the cell tells the reason
 
     def _place(self, cell: Cell, step: Step) -> list[int]:
-        """Return the place of a run in the order of `Study.cells`: numbers of the retraining, search seed, arm and step.
+        """Return a list by which runs are ordered: the numbers of the run's retraining, search seed, arm and step.
 
-        An extension by more seeds does not change it.
+        An extension of the study by more seeds does not change the numbers of existing runs.
         """
         return [cell.index, self.study.search_seeds.index(cell.search_seed), self._ranks[cell.arm],
                 list(self._configs[cell.arm]).index(step.name)]
@@ -219,7 +219,7 @@ class Plan:
     def _config(self, cell: Cell, name: str, parent: str | None) -> RunConfig | None:
         """Return the configuration for one run of a cell (a repetition of an arm).
 
-        None if it depends on another run that is not ready yet.
+        Return None if the configuration depends on another run that is not ready yet.
 
         Args:
             cell: the cell.

@@ -4,7 +4,8 @@ All functions use one value per search seed, the mean over its retrainings (`uni
 independent. The argument names call a search seed a unit. Values are fractions in 0..1. All results hold for the study's images
 only.
 
-Distributions come from `scipy.special`. `scipy.stats` would take 50 MB of the dashboard's memory and most of a second.
+Distributions come from `scipy.special`, because importing `scipy.stats` takes 50 MB of the dashboard's memory and almost a
+second.
 """
 
 from __future__ import annotations
