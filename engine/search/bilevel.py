@@ -29,8 +29,10 @@ class InnerAttack:
     """Settings of a PGD attack on the supernet during a search.
 
     Attributes:
-        epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
-        precision: arithmetic of the forward and backward passes; see `engine.search.precision.computed_in`.
+        epsilon, step_size: L-infinity radius and length of a step, in pixel space (0..1).
+        steps: number of steps.
+        clip: True to keep pixels in 0..1. If False, they may leave this range by up to epsilon.
+        precision: arithmetic of the forward and backward passes: "float32", "tf32" or "bf16" (see `engine.search.precision`).
     """
 
     epsilon: float
@@ -55,7 +57,7 @@ class Bilevel:
 
         Args:
             poll: called once for each forward pass, never concurrently. It may raise to abandon the step. An attack that is
-                recorded as a CUDA graph makes all of its calls before it starts.
+                recorded as a CUDA graph calls `poll` for all of its passes before it starts.
             lanes: two threads for `side_by_side`; None to run everything in the calling thread.
             graphs: recorder that turns passes into CUDA graphs; None to run passes eagerly. It cannot be combined with two lanes.
         """
