@@ -261,8 +261,8 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
 def _status_above(run: Waiting, in_play: set[str]) -> str:
     """Return the status of a waiting run's parent.
 
-    It is "in play" for a parent that waits or runs, and "missing" if the parent has no folder. A run without a parent gets
-    "finished".
+    The result is "in play" for a parent that waits or runs, and "missing" for a parent without a folder. For a run without a
+    parent, the result is "finished".
     """
     if run.parent is None:
         return "finished"

@@ -175,7 +175,7 @@ def fetched(name: str, source: str | None, side: int | None, as_json: bool, as_l
 
     Args:
         name: name of the dataset.
-        source: folder of the official files, or of one folder of images per class; None to download.
+        source: folder with the official files or, for an image folder, with one subfolder of images per class; None to download.
         side: height and width in pixels to which the images of an image folder are scaled; None for the default.
         as_json: True to print JSON instead of progress bars and text.
         as_lines: True to print the progress as lines of JSON on stdout, at most five per second, instead of bars.

@@ -154,9 +154,9 @@ class Index:
                 cursor.execute("detach outgoing")
 
     def ingest(self, runs: str | Collection[str] | None = None) -> IngestReport:
-        """Read what is new in the folders of one run or of several runs, or in all run folders if `runs` is None.
+        """Read the new content of the folders of one or several runs, or of all run folders if `runs` is None.
 
-        A file that has not changed costs only one `stat` call.
+        For an unchanged file, this takes only one `stat` call.
 
         Raises:
             RunError: one of `runs` is not a valid run id.

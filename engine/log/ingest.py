@@ -1,7 +1,7 @@
 """The reader that copies each complete line of the runs' event files into the index exactly once.
 
 A transaction stores the rows of some lines and the byte offset at which the next line starts. So even if the process is killed,
-the index contains exactly the lines before the stored offset. A file that has not changed costs only one `stat` call.
+the index contains exactly the lines before the stored offset. An unchanged file takes only one `stat` call.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Ingester:
         Runs whose folders were deleted are removed from the index.
 
         Args:
-            runs: ids of the only runs to look at; None for all runs.
+            runs: ids of the runs to read; None for all runs.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if runs is None else [RunFolder(self.root, run).id for run in runs]

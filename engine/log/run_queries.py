@@ -258,7 +258,7 @@ class RunQueries(Index):
         return family
 
     def family(self, run: str) -> list[str]:
-        """Return the ids of the runs of `chain`, in the same order. The answer is kept until a run is added or removed."""
+        """Return the ids of the runs that `chain` returns, in the same order. Cached until a run is added or removed."""
         revision = self.revision(("folder",))
         if self._families[0] != revision:
             self._families = (revision, {})

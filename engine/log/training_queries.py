@@ -290,7 +290,7 @@ class TrainingQueries(Index):
     def genotypes(self, run: str) -> pd.DataFrame:
         """Return the genotype at the end of each epoch.
 
-        The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (time of the event) and unchanged_epochs
+        The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (Unix time of the record) and unchanged_epochs
         (number of epochs since the genotype last changed).
         """
         return self._kept(("genotypes", run), ("folder", "genotype", "resumed"), run, lambda: self._frame("""

@@ -39,7 +39,7 @@ class Answer:
         parts: clauses that form one sentence when joined. A study with several contrasts has several clauses, of which the first
             says what was compared.
         provisional: True until every cell (one repetition of an arm) has its result.
-        claims: False for a demonstration, which has too few search seeds for claims.
+        claims: False if the study is only a demonstration, because it has too few search seeds or networks for a claim.
         contrasts: results of the contrasts (the declared comparisons of two arms), in the declared order; empty for a study that
             compares rankings.
         correlations: rank correlations of the measures with the endpoint, the accuracy to predict; empty for a study that

@@ -58,7 +58,7 @@ def from_text(text: str | bytes) -> Study:
     """Parse and check a study that a user has written, in JSON or YAML.
 
     Raises:
-        ConfigError: the text is not a study, or the study cannot work. The message says which entry is wrong.
+        ConfigError: the text is not a study, or an entry is not allowed. The message names the wrong entry.
     """
     return checked(from_record(read_written(text)))
 
@@ -116,7 +116,7 @@ def checked(study: Study) -> Study:
     """Return `study` after checking that it can be launched.
 
     Raises:
-        ConfigError: a name is unknown or given twice, a number is out of range, or the settings of an arm cannot work.
+        ConfigError: a name is unknown or given twice, a number is out of range, or a setting of an arm is not allowed.
     """
     _check_entries(study)
     _check_arms(study)
