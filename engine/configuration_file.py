@@ -179,9 +179,9 @@ def read_record(text: str | bytes, required: Iterable[str] = REQUIRED, *, file: 
 
     Args:
         text: the text, JSON or YAML.
-        required: names of the entries that it must have, which the error message lists. They are not checked here.
-        file: kind of file, as the error message calls it.
-        advice: what the error message tells the user to do.
+        required: names of the entries that the file must have, for the error message. Missing entries are not rejected here.
+        file: name of the kind of file, for the error message.
+        advice: advice to the user, for the error message.
 
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.

@@ -98,8 +98,8 @@ def make_folder(path: Path, inside: Path) -> None:
 def entry_that_is_no_plain_file(folder: Path) -> str:
     """Look for symbolic links, pipes and devices in a folder and its direct subfolders, and describe the first one found.
 
-    The folder itself must not be a symbolic link, either. The result is a text such as "events.jsonl is a symbolic link", or ""
-    if there are only plain files and folders.
+    The result is a text such as "events.jsonl is a symbolic link", or "" if there are only plain files and folders. If the folder
+    itself is a symbolic link, the result says so.
     """
     if folder.is_symlink():
         return f"{folder.name} is a symbolic link"

@@ -272,7 +272,7 @@ class Evaluation:
                      first_block=self.first_block)
 
     def _watch(self) -> Watched:
-        """Return the wrapped network that the attacks call. Every call returns the same object.
+        """Return the wrapper of the network that all attacks of the evaluation use. The first call creates it.
 
         Call this inside `under_attack`, which puts the network into the state that attacks need.
         """

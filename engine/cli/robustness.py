@@ -133,8 +133,8 @@ def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
 def _events(root: Path, run: str) -> list[dict[str, Any]]:
     """Return the valid events of a run.
 
-    A run that was resumed from a checkpoint repeats the steps after that checkpoint. Their events from before the resumption are
-    left out.
+    A run that was resumed from a checkpoint repeats the steps after that checkpoint. For these steps, only the events of the
+    repetition are returned.
     """
     kept: list[dict[str, Any]] = []
     for event in read_events(RunFolder(root, run).events)[0]:

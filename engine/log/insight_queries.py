@@ -169,9 +169,12 @@ class InsightQueries(Index):
         """Return the recent speed of a run. Unknown numbers are None.
 
         Returns:
-            {"unit": unit of work, such as "steps" or "image passes", "units_per_s": over the last two minutes at most,
-            "images_per_s": median of the last 50 steps, "passes_per_s": forward passes since the measurement before the last
-            one}. An attack counts an image once per pass, so its units_per_s are images times passes per second.
+            A dict with these keys:
+
+            * unit: unit of work, such as "steps" or "image passes". An image pass is one forward pass of one image.
+            * units_per_s: completed units per second, over at most the last two minutes.
+            * images_per_s: images per second, as the median of the last 50 steps.
+            * passes_per_s: forward passes per second, between the last two measurements of the machine's load.
         """
         (unit, units), = self._rows("""
             select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]

@@ -251,7 +251,8 @@ class RunQueries(Index):
     def chain(self, run: str) -> pd.DataFrame:
         """Return the family of a run: the earliest ancestor of the run, and all descendants of this ancestor.
 
-        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the generations since that ancestor.
+        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the number of generations since that
+        ancestor.
         """
         family = self._frame(_FAMILY, CHAIN, id=run)
         family["status"] = pd.Series([self.state(name).status for name in family["id"]], dtype="str", index=family.index)

@@ -274,8 +274,8 @@ class TrainingQueries(Index):
     def edge_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
         """Return the edge weights of `edge_lines` for each edge, reduced to a few hundred points.
 
-        All edges have the same steps, so that their weights add up. A step is kept if one of the edges has its smallest or
-        largest weight in the bucket of the step, or if it is the last of the bucket.
+        The same steps are kept for all edges, so that a chart can stack the weights. A step is kept if any edge has its smallest
+        or largest weight of the bucket at this step, or if the step is the last of its bucket.
         """
         rows = self._rows(f"""
             with line as (select step, edge_weight, min(step) over () as first, max(step) over () as last

@@ -146,8 +146,7 @@ def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]]
     """Read which images the attacked networks of a study classified correctly, from the attack runs.
 
     Returns:
-        {run id: {image: True if it was classified correctly}}.
-        The ids of the runs for which this cannot be read.
+        {run id: {image: True if it was classified correctly}}. The ids of the runs whose outcomes cannot be read.
     """
     outcomes: dict[str, dict[int, bool]] = {}
     unread = []

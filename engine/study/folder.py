@@ -131,7 +131,7 @@ class StudyFolder:
 
         Args:
             study_id: id of the other study.
-            runs: ids of the runs of the other study that this study uses.
+            runs: ids of those runs of the other study that are kept, because this study uses them.
 
         Raises:
             RunError: the file cannot be written.
@@ -145,7 +145,7 @@ class StudyFolder:
 
     @property
     def is_complete(self) -> bool:
-        """True if all runs of the study have once finished. Runs that are deleted afterwards are not launched again."""
+        """True once all runs of the study have finished, even if some are deleted later. Deleted runs are not launched again."""
         return (self.requests / "complete").exists()
 
     def mark(self, name: str) -> None:

@@ -92,7 +92,7 @@ class Recipe:
             size: "demo" or "full".
             dataset: dataset of the runs.
             preset: preset of the runs; None for `paper` on datasets with published settings, and for `quick` on others.
-            source: dataset of the search, if the recipe has `needs_source`; ignored by other recipes.
+            source: dataset of the search; used only if `needs_source` is True.
             seeds: number of search seeds; None for that of the size.
 
         Raises:
