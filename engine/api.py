@@ -1,8 +1,8 @@
 """Functions that give scripts, tests and the command line access to the engine. Imports no torch.
 
 `stop`, `force_stop`, `resume` and `status` come from `engine.requests`, `queue` from `engine.queueing`. Their first argument is
-the folder of all runs. The other functions that need this folder take it as the keyword `runs`. Its default is $RAMPART_RUNS or,
-if that variable is not set, ./runs (`runs_root`).
+the folder of all runs. The other functions that need this folder take it as the keyword `runs`. The default of `runs` is
+$RAMPART_RUNS or, if that variable is not set, ./runs (`runs_root`).
 
 Example:
     from engine import api

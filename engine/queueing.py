@@ -112,7 +112,7 @@ def _cpu_slots(running: Sequence[Running], waiting: Sequence[Waiting], decisions
 
 
 def waiting_list(runs: Path | str) -> list[dict[str, Any]]:
-    """Return {"id", "kind", "title", "cause"} of each waiting run as a list, in the order in which the runs will start.
+    """Return one dict per waiting run, with the keys id, kind, title and cause, in the order in which the runs will start.
 
     The cause is a sentence that says what the run waits for.
     """

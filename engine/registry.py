@@ -30,7 +30,7 @@ class Registry(Generic[T]):
         """Register `entry` under `name` and return the entry.
 
         Raises:
-            ValueError: the name is taken. It is not a ConfigError, because the mistake is in the code and not in the input.
+            ValueError: the name is taken. This is not a ConfigError, because the mistake is in the code and not in the input.
         """
         if name in self._entries:
             raise ValueError(f"{self.noun} {name!r} is registered already")

@@ -140,7 +140,7 @@ def watched(bars: Bars, ids: Sequence[str], runs: Path) -> dict[str, RunState] |
     """Wait until all runs have ended, with progress bars.
 
     Returns:
-        {run id: state of the run}; None if the user interrupted the wait, after a message.
+        {run id: state of the run}; None if the user interrupted the wait. A message about the interruption has then been printed.
     """
     try:
         return api.wait(ids, runs=runs, on_event=bars.on_event)

@@ -139,8 +139,8 @@ class InsightQueries(Index):
     def telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
         """Return the load of the machine during all attempts of a run, with the columns in `TELEMETRY`, oldest first.
 
-        If there are more than `most` measurements, successive ones are merged into one row. It has the means of loads and rates,
-        the largest memory of the worker, the least free memory and disk space, and `t` and `step` of the last measurement.
+        If there are more than `most` measurements, each row merges several successive ones. The row has the means of loads and
+        rates, the largest memory of the worker, the least free memory and disk space, and `t` and `step` of the last measurement.
         """
         return self._frame("""
             with line as (select *, row_number() over (order by seq) - 1 as i, count(*) over () as total
@@ -154,7 +154,7 @@ class InsightQueries(Index):
     def gpu_telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
         """Return the load of the GPUs that a run used, with the columns in `GPUS`, ordered by device and time.
 
-        If a GPU has more than `most` measurements, successive ones are merged into one row, with the mean utilisation, the
+        If a GPU has more than `most` measurements, each row merges several successive ones. The row has the mean utilisation, the
         largest memory and the highest temperature.
         """
         return self._frame("""

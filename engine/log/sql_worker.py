@@ -2,7 +2,7 @@
 
     python -I engine/log/sql_worker.py < request.json
 
-It is a script without imports from this project, because the imports would take longer than most queries. The request is a JSON
+The script imports nothing from this project, because the imports would take longer than most queries. The request is a JSON
 object {"copy", "sql", "rows", "seconds", "megabytes"}. The answer on stdout is one line of JSON, followed by the rows as a
 Parquet file. The line is {"refusal": sentence}, or {"cut": true if rows were left out, "seconds": duration of the query}.
 

@@ -146,7 +146,8 @@ def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]]
     """Read which images the attacked networks of a study classified correctly, from the attack runs.
 
     Returns:
-        {run id: {image: True if it was classified correctly}}. The ids of the runs whose outcomes cannot be read.
+        outcomes: {run id: {image: True if it was classified correctly}}.
+        unread: ids of the runs whose outcomes cannot be read.
     """
     outcomes: dict[str, dict[int, bool]] = {}
     unread = []

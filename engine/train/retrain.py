@@ -191,7 +191,7 @@ class Retraining:
         result is True if both conditions hold:
 
         - The PGD accuracy is more than `probe_drop` below `probe.highest`.
-        - The FGSM accuracy is at least `probe.highest`. This fails on a batch that is merely hard.
+        - The FGSM accuracy is at least `probe.highest`. On a batch that is merely hard, this condition does not hold.
 
         The published early stopping of Fast-AT uses the same threshold, but compares the PGD accuracies of successive epochs and
         ignores FGSM.
