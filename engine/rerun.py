@@ -13,8 +13,8 @@ from engine.run.folder import RunFolder
 def rerun(runs: Path | str, run_id: str) -> str:
     """Launch a run with exactly the settings, the seeds and the parent of another run, and return its id.
 
-    No settings are taken over from the parent again, and no followers are launched. The new run uses the currently installed
-    code.
+    Unlike other launches, this takes no settings over from the parent. No followers are launched. The new run uses the currently
+    installed code.
 
     Raises:
         ConfigError, DataError, GenotypeError, RunError: there is no such run, it was imported, or it cannot be launched again.

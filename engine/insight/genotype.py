@@ -41,7 +41,8 @@ class Moment:
         epoch: the epoch, from 1; 0 before the first step.
         step: number of completed steps.
         genotype: the genotype.
-        changes: nodes that have changed since the previous recorded epoch, ordered by cell and node; empty for the first one.
+        changes: nodes that have changed since the previous recorded epoch, ordered by cell and node; empty for the first recorded
+            epoch.
         stable_for: {cell kind: number of epochs for which the cell has not changed}; 0 if it changed in this epoch.
     """
 

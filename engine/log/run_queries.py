@@ -405,9 +405,9 @@ def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which the accuracies of searches and retrainings fill the gaps.
+    """Return a table of runs in which the accuracy columns of searches and retrainings are filled in.
 
-    The columns of `_TRAINED`, which contain these accuracies, are removed.
+    The values come from the columns of `_TRAINED`, which are removed.
     """
     is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
     words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]

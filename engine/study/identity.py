@@ -110,11 +110,11 @@ class Runs:
         return self._by_id[run_id]
 
     def same(self, experiment: str, parent: str | None) -> list[Known]:
-        """Return the runs with given settings whose parents are the same experiment as a given parent, oldest first.
+        """Return the existing runs that equal a planned run, oldest first: equal settings, and parents with the same identity.
 
         Args:
-            experiment: hash of the settings, as `experiment_of` returns it.
-            parent: id of the parent run; None without a parent. Parents with the same identity count as the same.
+            experiment: hash of the planned run's settings, as `experiment_of` returns it.
+            parent: id of the planned run's parent; None without a parent.
         """
         return sorted(self._by_identity.get(_joined(experiment, self._identity(parent) if parent else ""), []),
                       key=lambda one: (one.created, one.id))

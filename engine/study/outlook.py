@@ -21,7 +21,7 @@ def unknown_words(time: Estimate, preset: str, title: Callable[[str], str]) -> s
     """Return a text that says which durations of a study are unknown, and how the user can make them known.
 
     Args:
-        time: the estimate, without a duration.
+        time: an estimate whose `seconds` is None.
         preset: preset of the study.
         title: function that returns the title of a search method from its name.
     """

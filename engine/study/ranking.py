@@ -158,7 +158,7 @@ def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, g
         seed: seed of the resampling.
 
     Raises:
-        KeyError: a name is no column.
+        KeyError: a name is not in `columns`.
         ValueError: the columns have different lengths, or a number is not finite.
     """
     chosen = [columns[name] for name in (first, second, *given)]

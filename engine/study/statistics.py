@@ -232,7 +232,7 @@ def _attainable_level(first_units: int, second_units: int, level: float) -> floa
 def _standard_error(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
     """Return the standard error of the difference of means and its degrees of freedom.
 
-    None if an arm has fewer than two values, or if the values vary in neither arm.
+    Return None if an arm has fewer than two values, or if the values vary in neither arm.
     """
     if min(len(first), len(second)) < 2:
         return None
