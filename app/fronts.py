@@ -1,4 +1,4 @@
-"""The networks of a robustness table, with the measures that the reader has chosen and their standing to the front.
+"""The networks of a robustness table with the measures that the reader has chosen, and their position relative to the front.
 
 The result is cached for the pages until the outcomes of an attack run change.
 """
@@ -40,12 +40,12 @@ class Front:
     lacking: int
 
     def of(self, standing: Standing) -> list[NetworkRow]:
-        """Return the networks with this standing."""
+        """Return the networks with this position relative to the front."""
         return [row for row in self.rows if self.standings[row.run] is standing]
 
 
 def front_of(table: RobustnessTable, measures: Mapping[str, Measure], objectives: Sequence[Measure]) -> Front:
-    """Return the networks of a table with their standing in the chosen objectives.
+    """Return the networks of a table with their position relative to the front in the chosen objectives.
 
     Args:
         table: the robustness table.

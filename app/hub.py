@@ -6,7 +6,7 @@ change. Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
-    head:<id>: the same without what changes all the time: progress, metrics, objectives and alphas.
+    head:<id>: the same without progress, metrics, objectives and alphas, which change all the time.
     training:<id>: curves and MGDA weights of the run.
     series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
@@ -98,14 +98,14 @@ class Hub:
     """The run log of one runs folder, with the thread that keeps it up to date for open pages.
 
     Attributes:
-        name: a random name, which only pages of this dashboard know. It is part of the address from which they get their news.
+        name: a random name, which only pages of this dashboard know. It is part of the address of their WebSocket.
         root: the runs folder.
         log: the run log.
         studies: the studies of the runs folder.
         alerts: the alerts of the runs folder.
         values: charts and texts of active runs, which open pages show.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
-        looks: number of times that the hub has looked for changes in the runs folder.
+        looks: number of times that the hub has checked the runs folder for changes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -143,13 +143,13 @@ class Hub:
     # Pages ---------------------------------------------------------------------------------------------------------
 
     def connect(self, send: Callable[[str], None]) -> OpenPage:
-        """Register a page that has been opened. It gets its news by calls of `send`."""
+        """Register a page that has been opened. The hub sends a text to the page by calling `send`."""
         page = OpenPage(send)
         self._pages.add(page)
         return page
 
     def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Set what a page shows. A hidden page shows nothing. Topics that do not exist are left out.
+        """Record what a page shows; nothing while it is hidden. Topics that do not exist are left out.
 
         Args:
             page: the page.
@@ -165,7 +165,7 @@ class Hub:
         self._pages.discard(page)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all runs have been read once, at most until the hub is some seconds old. Return True if they have."""
+        """Wait until all runs have been read once, or the hub is `seconds` seconds old. Return True if all have been read."""
         return self._loaded.wait(max(0.0, self._created + seconds - time.monotonic()))
 
     def signature(self, topic: str) -> str:

@@ -1,6 +1,6 @@
 """Drafts of a launch: the content of all controls of the Launch page, converted to and from the page's address.
 
-A draft also comes from a run, whose settings it then repeats. Wrong values in an address are reported in sentences.
+A draft can also be made from a run, to repeat it. Wrong values in an address are reported in sentences.
 """
 
 from __future__ import annotations

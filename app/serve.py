@@ -29,7 +29,7 @@ LONGEST_S = 600.0  # after so long a first reading, pages compute what they show
 
 
 def read() -> None:
-    """Read the runs, begin to send alerts, and compute what the first visits of some pages would otherwise wait for."""
+    """Read the runs, begin to send alerts, and compute in advance what some pages show first."""
     if session.hub().wait(LONGEST_S):
         send_alerts()
         with suppress(RampartError):  # the page says what is wrong

@@ -30,7 +30,7 @@ def edge_title(edge: int) -> str:
 
 
 def written(state: int) -> str:
-    """Return the chart label of a state (an input or node of a cell). The index of an input is a subscript."""
+    """Return the chart label of a state (an input or node of a cell), with the index of an input as a subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 

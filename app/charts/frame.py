@@ -63,7 +63,7 @@ def figure_json(figure: go.Figure | PlainFigure) -> str:
 
 
 def blank(message: str) -> PlainFigure:
-    """Return a low figure without data that shows a message."""
+    """Return a figure of small height without data, which shows a message."""
     hidden = AXIS | {"visible": False}
     return {"data": [], "layout": common_layout(legend=False) | {
         "height": BLANK_HEIGHT, "xaxis": hidden, "yaxis": hidden,

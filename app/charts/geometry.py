@@ -32,7 +32,7 @@ def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[R
     Args:
         points: the points.
         larger: for each axis, True if larger values are better.
-        ranges: the ranges of the axes. The line begins and ends at the worst ends of these ranges.
+        ranges: the ranges of the axes. The line begins and ends at their worst ends.
     """
     signs = [1 if one else -1 for one in larger]
     worst = [min(sign * end for end in ends) for sign, ends in zip(signs, ranges, strict=True)]

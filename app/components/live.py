@@ -12,8 +12,8 @@ all panels share one WebSocket (`live_channel`), which brings the new signatures
 panels of this topic that are on the screen rerun, one after another. The other panels rerun when the reader scrolls to them. A
 hidden browser tab shows no topic. While there is no connection, panels rerun every three seconds.
 
-What changes all the time while a run is active, such as its progress and its curves, does not need a rerun: a chart or text with
-a feed (`feed_of`) gets its changes over the same WebSocket.
+Progress and curves of an active run change all the time. They need no rerun: a chart or text with a feed (`feed_of`) receives its
+changes over the same WebSocket.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> F
 
     Args:
         topic: topic of the data.
-        draw: function of the run log and `args` that returns a figure or HTML. It must not use the page's session.
-        args: further arguments of `draw`. Texts and numbers among them may differ between pages that show the same topic.
+        draw: function that takes the run log and `args`, and returns a figure or HTML. It must not use the page's session.
+        args: further arguments of `draw`. If only texts and numbers differ, pages can show several values of the same topic.
     """
     shared = session.hub()
     about = " ".join(str(one) for one in args if isinstance(one, (str, int)))

@@ -82,7 +82,7 @@ def _first(titles: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def networks(chosen: RobustnessTable) -> Front:
-    """Show the networks of a protocol, and return them with their standing to the front."""
+    """Show the networks of a protocol, and return them with their position relative to the front."""
     measures = measures_of(chosen)
     choices = controls(measures)
     front = front_of(chosen, measures, choices.objectives)

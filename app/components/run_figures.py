@@ -122,7 +122,7 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
 
 
 def _attack(log: RunLog, run: dict[str, Any]) -> Any:
-    """Return the name of the attack of a run's adversarial accuracy. A row from before the first accuracy does not have it."""
+    """Return the name of the attack of a run's adversarial accuracy. Look it up in the run log if `run` does not have it yet."""
     return run["adversarial_attack"] or log.run(run["id"])["adversarial_attack"]
 
 

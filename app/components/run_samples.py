@@ -1,7 +1,7 @@
 """The Samples tab of the Run page: stored images, natural and attacked, with the amplified change between them.
 
-An attack run stores images of the test split, which its gallery shows. A search or retraining stores the images of its first
-batch, as its newest network sees them.
+An attack run stores images of the test split, which the gallery shows. A search or retraining stores images of its first batch,
+with the predictions of its newest network.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _first_batch(run: dict[str, Any]) -> None:
 
 
 def _pairs(run: dict[str, Any], stored: Samples) -> None:
-    """Show each stored image with the version under the first attack, if there is one."""
+    """Show each stored image and, if the run attacks images, its version under the first attack."""
     attack = next((name for name in stored.pixels if name != NATURAL), "")
     scale = scale_of(run)
     cards = [_card(stored, place, attack, scale) for place in range(min(MOST, len(stored.images)))]

@@ -71,17 +71,17 @@ def usual_contrasts(study: Study) -> tuple[tuple[str, str], ...]:
 
 
 def with_arm(study: Study, index: int, arm: Arm) -> Study:
-    """Return the study with another arm at a position. If the arm has a new name, everything that refers to it follows."""
+    """Return the study with another arm at position `index`. If the arm has a new name, references to it are updated."""
     old = study.arms[index].name
     changed = replace(study, arms=tuple(arm if place == index else one for place, one in enumerate(study.arms)))
     return changed if arm.name == old else renamed(changed, {old: arm.name})
 
 
 def renamed(study: Study, names: Mapping[str, str]) -> Study:
-    """Return the study in which everything that refers to an arm uses its new name.
+    """Return the study after replacing old names of arms in everything that refers to an arm.
 
     Args:
-        study: the study, in which the arms have their new names already.
+        study: the study. Its arms have their new names already.
         names: {old name: new name}.
     """
     def new(name: str) -> str:
@@ -219,7 +219,7 @@ def proposed_name(study: Study, arm: Arm) -> str:
 
 
 def proposed_question(study: Study) -> str:
-    """Return a question for a study: which other arms beat the reference arm or, without a reference, the first arm."""
+    """Return a question for a study: do the other arms beat the reference arm or, without a reference, the first arm?"""
     base = study.reference or (study.arms[0].name if study.arms else "")
     others = [arm.name for arm in study.arms if arm.name != base]
     if len(others) > 1:
@@ -255,7 +255,7 @@ def followed(before: Study, after: Study) -> Study:
 
 
 def _extended(before: Study, after: Study) -> tuple[tuple[str, str], ...]:
-    """Return the contrasts after an arm was added. If every arm was compared with one and the same arm, the new one is too."""
+    """Return the contrasts after an arm was added. If all arms were compared with a single arm, the new arm is as well."""
     usual = usual_contrasts(after)
     if before.contrasts == usual_contrasts(before):
         return usual
@@ -317,5 +317,5 @@ def _name_problem(arm: Arm, names: Sequence[str]) -> dict[tuple[str, str], str]:
 
 
 def _place(arm: Arm, name: str) -> tuple[str, str]:
-    """Return the kind of run in which an arm changes a setting, with the name of the setting; ("", "") if there is none."""
+    """Return (kind of run in which an arm changes a setting, name of the setting); ("", "") if the arm does not change it."""
     return next(((kind, name) for kind in KINDS if name in arm.changes(kind)), ("", ""))
