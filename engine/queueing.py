@@ -67,7 +67,7 @@ class View:
         waiting: runs that wait, in the order in which they start.
         decisions: order, pause and slots that the user has chosen.
         cpu_slots: number of runs that may use the CPU at the same time. Unless the user has chosen a number, there are as many
-            slots as cores while studies' runs with a single thread use the CPU or wait for it.
+            slots as cores while single-threaded runs of studies use the CPU or wait for it.
         runs_per_gpu: number of runs that may use a GPU at the same time.
         gpus: names of the GPUs, such as "cuda:0".
     """

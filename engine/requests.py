@@ -232,7 +232,7 @@ def resume(runs: Path | str, run_id: str) -> None:
 
 
 def get_ready() -> None:
-    """Do in advance what the first launch of a process does only once. It takes up to half a second."""
+    """Do in advance the work that only the first launch of a process needs, which takes up to half a second."""
     provenance.describe()
 
 
@@ -258,7 +258,7 @@ def ensure_supervisor(runs: Path | str) -> None:
 
 
 def _log_of_supervisor(runs: Path) -> IO[bytes]:
-    """Open supervisor.log, or nothing if it cannot be written: a supervisor without a log is better than none."""
+    """Open supervisor.log or, if it cannot be written, the null device. A supervisor without a log is better than none."""
     try:
         return (runs / "supervisor.log").open("ab")
     except OSError:

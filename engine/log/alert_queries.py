@@ -18,12 +18,12 @@ PACES = {"run": TEXT, "step": INT, "epoch": INT, "unit": TEXT, "seconds_per_unit
 
 
 class LatestAlphas(NamedTuple):
-    """The alphas and the genotype of one cell kind that a run recorded last.
+    """The latest alphas that a run recorded for one cell kind, and the latest genotype of the run.
 
     Attributes:
-        run, t, step, epoch: the run, and the time and progress of the record.
+        run, t, step, epoch: run id, Unix time of the record, and progress of the run at that time.
         cell: the cell kind.
-        alpha: [edges, k] alphas before the softmax.
+        alpha: [edges, k] alphas before the softmax, for k operations.
         genotype: the genotype that the run derived last, as JSON; "" if there is none.
     """
 
@@ -51,7 +51,7 @@ class AlertQueries(Index):
             where {self._among(runs)} and level <> 'info' order by t, seq""", WRITTEN)
 
     def losses_not_finite(self, runs: Collection[str]) -> pd.DataFrame:
-        """Return the first loss of each run that was recorded as NaN or infinite, with the columns in `NOT_FINITE`."""
+        """Return, for each run, the first loss that was recorded as NaN or infinite, with the columns in `NOT_FINITE`."""
         among = self._among(runs)
         return self._frame(f"""
             with missing as (
@@ -77,7 +77,7 @@ class AlertQueries(Index):
             group by run, epoch order by run, epoch""", RETRAINED)
 
     def latest_alphas(self, runs: Collection[str]) -> list[LatestAlphas]:
-        """Return the alphas that each run recorded last of each cell kind, with the genotype derived last."""
+        """Return the latest alphas of each cell kind of each run, with the latest genotype of the run."""
         among = self._among(runs, "search")
         rows = self._rows(f"""
             with latest as (select number, max(seq) as seq from alpha_raw where {among} group by number, cell),
@@ -89,7 +89,7 @@ class AlertQueries(Index):
                 for run, t, step, epoch, cell, k, alpha, genotype in rows]
 
     def paces(self, runs: Collection[str]) -> pd.DataFrame:
-        """Return the seconds per unit of work of each run over its last progress points, with the columns in `PACES`.
+        """Return the seconds that each run takes per unit of work, from its latest progress points, with the columns in `PACES`.
 
         `seconds_per_unit` is NaN if the run has not completed a unit within these points.
         """
@@ -103,9 +103,10 @@ class AlertQueries(Index):
             qualify row_number() over (partition by number order by attempt desc, seq desc) = 1""", PACES)
 
     def _among(self, runs: Collection[str], kind: str | None = None) -> str:
-        """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
+        """Return an SQL condition: the row belongs to one of these runs and, if `kind` is given, the run is of this kind.
 
-        The numbers are constants, because DuckDB applies only those while it scans the tables inside a view.
+        The condition lists the runs' row numbers as constants, because only constants are applied by DuckDB while it scans the
+        tables inside a view.
         """
         numbers = [number for number, in self._rows(
             "select number from folder where list_contains($runs, run) and ($kind is null or kind = $kind)",

@@ -177,11 +177,11 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
     def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a copy of the answer of a query, which the caller may change. The arguments are those of `_shared`."""
+        """Return a copy of the result of a query, which the caller may change. The arguments are those of `_shared`."""
         return self._shared(question, tables, run, ask).copy()
 
     def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
-        """Return the answer of a query. It is kept until the tables change, and the caller must not change it.
+        """Return the result of a query. It is cached until the tables change, so the caller must not change it.
 
         Args:
             question: name of the query with its arguments.

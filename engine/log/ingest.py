@@ -96,7 +96,7 @@ class Ingester:
         Runs whose folders were deleted are removed from the index.
 
         Args:
-            runs: ids of the only runs to look at; None for all runs.
+            runs: ids of the runs to read; None for all runs.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if runs is None else [RunFolder(self.root, run).id for run in runs]
@@ -237,7 +237,7 @@ class Ingester:
     def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
         """Record how far each events.jsonl has been read.
 
-        If the table `accuracy` covered all lines of a run and the new ones measure no accuracy, it now covers these as well.
+        If the table `accuracy` was up to date for a run and the new lines measure no accuracy, the table stays up to date.
         """
         columns = [list(values) for values in zip(*(
             (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,
@@ -306,7 +306,7 @@ def stamp_of(path: Path | str) -> str:
 
 
 def readable_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return the result of `document_row`. Whatever is wrong with the run becomes its problem, so that others are still read."""
+    """Return the result of `document_row`. An error becomes the value of `problem`, so that the other runs are still read."""
     try:
         return document_row(folder)
     except Exception as problem:  # noqa: BLE001 - see above

@@ -1,4 +1,4 @@
-"""Queries for a look at the inside of runs: all recorded alphas of a cell kind, and objectives by epoch."""
+"""Queries about what happens inside a run: all recorded alphas of a cell kind, objectives by epoch, and the machine's load."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AlphaHistory(NamedTuple):
 
 
 class InsightQueries(Index):
-    """An index with the queries about the inside of runs. A query about an unknown run returns nothing."""
+    """An index with the queries about alphas, objectives and machine of one run. For an unknown run, they return nothing."""
 
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
         """Return the alphas that a run recorded of the cell kind `cell`, or None if there are none.
@@ -94,11 +94,12 @@ class InsightQueries(Index):
         """Return the means of every objective over each epoch, by epoch and in the order of the objectives.
 
         Columns:
-            epoch, step, objective, steps: the epoch, its last step, name of the objective, number of its steps with weights.
+            epoch, step: the epoch and its last step.
+            objective, steps: name of the objective, and number of steps of the epoch in which it had a weight.
             loss, weight, norm: means of the loss, of the weight, and of the norm of the gradient.
             cosine: mean of the smallest cosine between the gradient and that of another objective.
             ignored, alone: fraction of the steps in which the weight was 0, and in which it was 1.
-            stationarity: mean of the norm of the weighted sum of all gradients, as the weighting sees them.
+            stationarity: mean of the norm of the weighted sum of all gradients, in the form that enters the weighting.
         """
         return self._frame(f"""
             with combined as ({_COMBINED})
@@ -164,12 +165,13 @@ class InsightQueries(Index):
             from line group by device, i // cast(ceil(total / $most) as bigint) order by device, t""", GPUS, run, most=most)
 
     def throughput(self, run: str) -> dict[str, Any]:
-        """Return how fast a run has been recently; a number is None if it is unknown.
+        """Return the recent speed of a run. A number is None if it is unknown.
 
         Returns:
-            {"unit": unit of work, such as "steps" or "image passes", "units_per_s": over the last two minutes at most,
-            "images_per_s": median of the last 50 steps, "passes_per_s": forward passes since the measurement before the last
-            one}. An attack counts an image once per pass, so its units_per_s are images times passes per second.
+            unit: unit of work, such as "steps" or "image passes".
+            units_per_s: units per second over at most the last two minutes. An attack counts each pass of each image.
+            images_per_s: images per second, the median of the last 50 steps.
+            passes_per_s: forward passes per second between the last two measurements.
         """
         (unit, units), = self._rows("""
             select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]

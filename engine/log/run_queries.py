@@ -258,7 +258,7 @@ class RunQueries(Index):
         return family
 
     def family(self, run: str) -> list[str]:
-        """Return the ids of the runs of `chain`, in the same order. The answer is kept until a run is added or removed."""
+        """Return the ids of the runs of `chain`, in the same order. The result is cached until a run is added or removed."""
         revision = self.revision(("folder",))
         if self._families[0] != revision:
             self._families = (revision, {})
@@ -344,7 +344,7 @@ class RunQueries(Index):
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
         """Return the columns of the table of runs that are stored in the index.
 
-        The answers of the three queries are kept until what they read changes. The caller gets a new table and may change it.
+        The results of the three queries are cached until their tables change. The caller gets a new table and may change it.
 
         Args:
             only: ids of the runs to include; None for all runs.
@@ -396,7 +396,7 @@ def _duration(state: RunState, now: float) -> float | None:
 
 
 def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs with the columns badge and badge_reasons in place of findings."""
+    """Return a table of runs with the columns badge and badge_reasons in place of the column findings."""
     badges = [None if absent else recorded_badge(findings)
               for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
     return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
@@ -404,7 +404,7 @@ def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which accuracies of searches and retrainings fill the gaps, without the columns of `_TRAINED`."""
+    """Return a table of runs with the accuracies of searches and retrainings filled in, without the columns of `_TRAINED`."""
     is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
     words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]
     return listed.assign(

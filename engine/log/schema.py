@@ -104,7 +104,7 @@ def version_of(con: duckdb.DuckDBPyConnection) -> int | None:
 def is_empty(con: duckdb.DuckDBPyConnection) -> bool:
     """Return True if the database has no tables.
 
-    The query is read to its end. Otherwise its transaction stays open, and as long as an older transaction is open, DuckDB does
-    not write updated rows to the file: its log of changes grows without bound, and all rows stay in memory.
+    All rows of the query are fetched. Otherwise its transaction would stay open, and as long as an older transaction is open,
+    DuckDB does not write updated rows to the file: its log of changes grows without bound, and all rows stay in memory.
     """
     return con.execute("select count(*) from duckdb_tables()").fetchall() == [(0,)]

@@ -109,7 +109,7 @@ def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
 
 
 def _further(column: str) -> str:
-    """Return the meaning of a column that a field has in addition to its first."""
+    """Return the meaning of a column that a field has in addition to its first column."""
     if column == "hash":
         return "Hash of the genotype, its permanent identifier."
     return f"{'Lower' if column.endswith('_low') else 'Upper'} end of the accuracy's 95 % Wilson interval."

@@ -47,7 +47,7 @@ class Refusal(Exception):
 def confine(seconds: float) -> None:
     """Forbid this process to write files, and limit its memory and processor time.
 
-    A pipe is no file, so the answer can still be written.
+    The answer can still be written, because it goes to a pipe.
 
     Args:
         seconds: time limit of the query.

@@ -16,13 +16,13 @@ def read_images(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Read results/samples.parquet of a run.
 
     Returns:
-        about: what the file says of all images: "shape" is their "channels,height,width". A search or retraining adds
+        about: metadata of the file: "shape" is the "channels,height,width" of an image. A search or retraining adds
             "title" (the attack) and "step" (number of steps that the network had completed).
         rows: {column: value} per image: image (its position in the dataset), label, attack, pixels (float32 in little-endian
             order) and, in a search or retraining, prediction and confidence.
 
     Raises:
-        RunLogError: the file is missing, is no table of images, or does not say their right shape.
+        RunLogError: the file is missing, is not a table of images, or states a wrong shape of the images.
     """
     with duckdb.connect(config={"threads": 1}) as con:
         try:

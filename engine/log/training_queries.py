@@ -62,9 +62,9 @@ class Course(NamedTuple):
 
 
 def kept(what: str, *values: str) -> str:
-    """Return the SQL of a list that holds `what` at those steps of a bucket that are kept.
+    """Return the SQL of a list with the values of `what` at the kept steps of a bucket.
 
-    These are the steps at which one of the values is smallest or largest, each time the first of them, and the last step.
+    Kept are the last step and, for each column in `values`, the first step with its smallest and with its largest value.
 
     Args:
         what: SQL of a value of a row.
@@ -95,7 +95,7 @@ class TrainingQueries(Index):
             order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of some metrics by step. Of a long series, only a choice of the points is returned.
+        """Return the values of some metrics by step. A long series is thinned.
 
         A series is one metric on one split with one kind of BatchNorm statistics.
 
@@ -148,7 +148,7 @@ class TrainingQueries(Index):
             order by 1, 2""", SCALARS, run)
 
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of each objective by step. Of a long run, only a choice of the steps is returned.
+        """Return the values of each objective by step. The steps of a long run are thinned.
 
         A step is kept, for all objectives, if it has the smallest or the largest weight, norm, loss or cosine of an objective in
         its bucket, or is the last of the bucket. There are at most `buckets` buckets.
@@ -245,9 +245,10 @@ class TrainingQueries(Index):
                            LINES, run, cell=cell)
 
     def alpha_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
-        """Return the weights of `alpha_lines` thinned, for each edge and operation.
+        """Return the weights of `alpha_lines`, thinned, as one course per edge and operation.
 
-        A course has at most `buckets` buckets and three times as many points. Lists are several times faster than a data frame.
+        A course has at most `buckets` buckets and three times as many points. Its lists are several times faster to make than a
+        data frame.
         """
         rows = self._rows(f"""
             with line as (select step, weight, min(step) over () as first, max(step) over () as last
@@ -272,7 +273,7 @@ class TrainingQueries(Index):
             from alpha where number = $n and cell = $cell order by edge, step""", EDGE_LINES, run, cell=cell)
 
     def edge_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
-        """Return the edge weights of `edge_lines` thinned, for each edge.
+        """Return the edge weights of `edge_lines`, thinned, as one course per edge.
 
         All edges have the same steps, so that their weights add up. A step is kept if one of the edges has its smallest or
         largest weight in the bucket of the step, or if it is the last of the bucket.
@@ -335,7 +336,7 @@ class TrainingQueries(Index):
         return json.loads(rows[0][0]) if rows and rows[0][0] else None
 
     def genotypes_of_runs(self) -> pd.DataFrame:
-        """Return one row per run that has a genotype, newest first: that of `genotype`, as JSON.
+        """Return one row per run that has a genotype, newest first. Its column genotype holds the result of `genotype` as JSON.
 
         `imported` is True if the run was imported. `channels` and `layers` are those of the network that a retraining or attack
         built, if the run recorded them. The caller must not change the table.

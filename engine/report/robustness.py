@@ -161,7 +161,7 @@ class RobustnessTable:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """{column name: fingerprint of its figures}, without columns whose figures have several or none."""
+        """{column name: fingerprint of its results}. Columns whose results have several fingerprints or none are left out."""
         found = {column.name: {row.results[column.name].fingerprint for row in self.rows if column.name in row.results}
                  for column in self.columns}
         return {name: next(iter(values)) for name, values in found.items() if len(values) == 1 and "" not in values}
@@ -228,7 +228,7 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
 
 
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
-    """Return a table in which each row has all other attack runs of its network under the protocol.
+    """Return the table with all other attack runs of each network under the protocol added to the network's row.
 
     The labels of these rows name their runs. They count neither in means nor in comparisons.
     """
@@ -268,7 +268,7 @@ def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs:
 
 
 def letters_of(log: RunLog, table: RobustnessTable, runs: Sequence[str]) -> dict[str, str]:
-    """Return {run: letters of its network} of a comparison in the worst case, as `distinctions` does, in less time and memory.
+    """Return {run: letters of its network} for the worst case. `distinctions` gives the same letters, but is slower.
 
     Args:
         log: the run log.

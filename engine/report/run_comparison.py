@@ -140,7 +140,7 @@ def _seed_words(run: ComparedRun) -> str:
 
 
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
-    """Return the settings in which the runs, or the runs that they follow, differ. Runs without a step are ignored for it."""
+    """Return the settings in which the runs, or the runs that they follow, differ. Runs without a setting's step are ignored."""
     found = []
     for kind in KINDS:
         steps = [run.steps.get(kind) for run in runs]

@@ -20,9 +20,8 @@ MOST_STEPS = 7  # between the labels of the radius axis
 def radius_chart(curves: Sequence[Curve], epsilon: float) -> str:
     """Return a chart with a legend as an HTML figure, or "" without curves.
 
-    A curve that comes from one search (`Curve.whole`) is a line with a band; others are marks with error bars. Bands and bars are
-    95 % Wilson intervals. Hovering over a mark, or over a point of a line, shows its
-    numbers.
+    A curve from an attack that gives all radii at once (`Curve.whole`) is a line with a band. Other curves are marks with error
+    bars. Bands and bars are 95 % Wilson intervals. Hovering over a mark, or over a point of a line, shows its numbers.
 
     Args:
         curves: curves over the radius, all in one norm.

@@ -129,9 +129,9 @@ def _networks(log: RunLog, hashes: Iterable[str], cells: Mapping[tuple[str, str]
 
 def _never_attacked(log: RunLog, network: str, known: Iterable[str],
                     cells: Mapping[tuple[str, str], TransferCell]) -> TransferNetwork:
-    """Return a network that only made images, so that no attack run records its name.
+    """Return a network that was used only as a source of images, so that no attack run records its name.
 
-    An attack run names the retrainings of its sources, but not which hash belongs to which. With one source, it is clear.
+    An attack run records the retrainings of its sources, but not which hash belongs to which. With one source, this is clear.
     """
     run = next(cell.run for (source, _), cell in cells.items() if source == network)
     sources = log.run(run)["config"].get("transfer_from", [])

@@ -87,9 +87,9 @@ def duration_text(seconds: float) -> str:
 
 
 def rounded_text(seconds: float) -> str:
-    """Return an expected duration as text, no more exact than it can be known: 329 as "5 min", 20 as "under 1 min".
+    """Return an expected duration as text, rounded because it is not known exactly: 329 as "5 min", 20 as "under 1 min".
 
-    From an hour on, it is rounded to ten minutes, from two months on to months. What takes a year or more is "more than a year".
+    One hour or more is rounded to ten minutes, two months or more to months. A year or more is "more than a year".
     """
     days = seconds / 86_400
     if seconds < SHORTEST_S:

@@ -129,7 +129,7 @@ def change_queue(runs: Path, change: Callable[[Queue], Queue]) -> Queue:
 
 
 def paused(queue: Queue, now: float, exempt: Sequence[str] = ()) -> Queue:
-    """Return the queue, paused. The runs in `exempt` still start. If it is paused already, the time of that pause is kept."""
+    """Return the paused queue. The runs in `exempt` still start. If already paused, the time of the pause stays the same."""
     return replace(queue, paused_at=queue.paused_at or now, exempt=tuple(exempt))
 
 
@@ -175,14 +175,14 @@ def first(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) 
 
 
 def up(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> list[str]:
-    """Return the order in which a run stands one place further ahead. A run that is first, or needs all before it, stays."""
+    """Return the order with a run one place further ahead. A run stays in place if it is first or needs all runs before it."""
     kin, here = ancestors(parents, run_id), order.index(run_id)
     ahead = [one for one in order[:here] if one not in kin]
     return moved(order, parents, run_id, ahead[-1]) if ahead else list(order)
 
 
 def down(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> list[str]:
-    """Return the order in which a run stands one place further back. A run that is last, or needed by all after it, stays."""
+    """Return the order with a run one place further back. A run stays in place if it is last or all runs after it need it."""
     here = order.index(run_id)
     behind = [place for place in range(here + 1, len(order)) if run_id not in ancestors(parents, order[place])]
     if not behind:

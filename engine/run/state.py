@@ -140,7 +140,7 @@ def is_working(folder: RunFolder, process: dict[str, Any]) -> bool:
     """Return True if a worker still computes a run.
 
     Args:
-        folder: folder of the run. Its lock tells of workers whose process ids have no meaning here, as in another container.
+        folder: folder of the run. Its lock reveals workers whose process ids are unknown here, such as those in other containers.
         process: content of process.json, which describes the latest attempt.
     """
     return locks.is_held(folder.lock) or is_alive(process)

@@ -167,7 +167,7 @@ class Supervisor:
             time.sleep(EAGER_PAUSE_S if is_eager else pause)
 
     def _register(self) -> None:
-        """Write the record by which clients find this supervisor, unless it is there. A full disk does not end the supervisor."""
+        """Write the record by which clients find this supervisor, unless it exists. A full disk does not end the supervisor."""
         if not self._record.exists():
             with trouble_is_logged("supervisor.json"):
                 atomic_write_json(self._record, identity(os.getpid()))

@@ -1,7 +1,7 @@
 """The trash of a runs folder: runs that are out of sight, can be brought back, and take up space until they are deleted.
 
 A run in the trash is its whole folder, moved from `runs/<id>` to `runs/trash/<id>`. So nothing lists, counts, resumes or compares
-it. A run that others need (its children, for example) goes only together with them. Imports no torch.
+it. A run that others need (its children, for example) can be moved only together with them. Imports no torch.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def dependents(root: Path | str, ids: Iterable[str]) -> list[str]:
 
 
 def needed_by_others(root: Path | str, ids: Iterable[str]) -> list[str]:
-    """Return those of the given runs that a run outside of them needs, directly or through another of them."""
+    """Return the ids of the given runs that another run needs, directly or through one of the given runs."""
     users, inside, needed = _users(root), set(ids), set[str]()
     while found := {one for one in inside if users.get(one, set()) - inside}:
         needed |= found

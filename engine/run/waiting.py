@@ -21,7 +21,7 @@ class Waiting:
     Attributes:
         folder: folder of the run.
         kind: "search", "retrain" or "attack".
-        asked: time in unix seconds at which the run was launched or its resumption was asked for. For a run of a study, the time
+        asked: time in unix seconds at which the run was launched or a resume was requested. For a run of a study, the time
             since which its cell belongs to the study.
         place: place of the run in its study: numbers of the retraining, the search seed, the arm and the step. Empty
             outside a study.
