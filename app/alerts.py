@@ -11,8 +11,8 @@ from app.webhook import Webhook
 from engine.insight.alerts import READ, Alert, Bell
 from engine.log import RunLog
 
-# Alerts are computed again this many seconds after events that decide about them, and without such events after the longer time,
-# because a worker falls silent and a disk fills up without an event.
+# Alerts are computed again after the first of these times in seconds if events have been read that can change them, otherwise
+# after the second, because a worker can fall silent and a disk can fill up without an event.
 SOON_S, LATE_S = 2.0, 15.0
 MOVING = ("stalled", "disk")  # kinds whose sentence counts seconds or bytes; pages follow them once a minute
 

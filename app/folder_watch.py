@@ -13,9 +13,9 @@ from pathlib import Path
 
 from engine.run.folder import run_ids
 
-AT_ONCE = 250  # runs that one look compares, in addition to the runs named by the caller
+AT_ONCE = 250  # runs that one call of `look` checks, in addition to the runs named by the caller
 # A file that has changed within this time may change again without a new modification time, because clocks of file systems are
-# coarse. Such a file counts as changed once more at the next look.
+# coarse. Such a file counts as changed once more in the next call.
 COARSE_NS = 20_000_000
 
 Stamp = tuple[int, ...]

@@ -54,12 +54,12 @@ from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
 from engine.run.state import RunState
 
-# Pauses between two looks at the runs folder in seconds, while pages are open and while no page is open. A look that takes long
-# is followed by a pause of ten times its processor time, at most `LONGEST_S`.
+# Seconds between two checks of the runs folder, while pages are open and while no page is open. A check that takes long is
+# followed by a pause of ten times its processor time, at most `LONGEST_S`.
 OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S = 2.0
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
-FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look
+FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
 BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs or bytes at a time

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import session
 
-MOST = 64  # topics of one page, and values
+MOST = 64  # most topics, and most values, of one page
 UNKNOWN = 4404  # code with which a page of an earlier server is refused
 
 

@@ -25,7 +25,7 @@ from app.webhook import VARIABLE, Webhook  # noqa: E402
 from engine import requests  # noqa: E402
 from engine.errors import ConfigError, RampartError  # noqa: E402
 
-LONGEST_S = 600.0  # after so long a first reading, pages compute what they show themselves
+LONGEST_S = 600.0  # if the first reading takes longer, nothing is computed in advance
 
 
 def read() -> None:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from engine.run.values import is_number, is_time, is_whole
 
-# The kinds of run, as in `engine.config.run`. To import that takes longer than all other imports of the supervisor, for which the
-# user waits after a click on Launch.
+# The kinds of run, as in `engine.config.run`. Importing that module would take longer than all other imports of the supervisor,
+# and the user waits for the supervisor to start after a click on Launch.
 KINDS = ("search", "retrain", "attack")
 
 SCHEMA = 1

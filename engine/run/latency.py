@@ -26,7 +26,7 @@ WARM_UP = 2  # passes that are not timed
 FEWEST, MOST = 3, 200  # timed passes
 SECONDS = 0.3  # time for all passes of one batch size
 LONGEST_S = 0.25  # a batch whose second pass takes longer is left out, except the first
-MOST_GAIN = 4  # a batch is at most so much faster than its images one by one; used before its first pass
+MOST_GAIN = 4  # largest expected speed-up of a batch over single images, assumed before its first pass
 
 
 def latencies(network: nn.Module, image_shape: tuple[int, ...], device: str) -> list[LatencyMeasured]:

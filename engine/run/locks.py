@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-PATIENCE_S = 2.0  # a reader that looks whether a lock is held holds it itself, for some microseconds
+PATIENCE_S = 2.0  # `is_held` in another process takes the lock for some microseconds
 PAUSE_S = 0.01
 
 

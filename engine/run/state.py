@@ -269,4 +269,4 @@ def _pause(folder: RunFolder) -> str:
     try:
         return in_sentence(read_queue(folder.runs).hold(folder.id))
     except RunError:
-        return ""  # the supervisor goes by the last decisions that it could read
+        return ""  # the supervisor keeps to the last decisions that it could read
