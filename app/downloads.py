@@ -68,13 +68,13 @@ def address_of(file: File, key: str) -> str:
 
 
 def file_at(address: str) -> File | None:
-    """Return the file with this address, or None if it is not remembered."""
+    """Return the file with this address, or None if no such file is registered (any more)."""
     with _lock:
         return _known.get(address.split("/")[1])
 
 
 def named(*parts: str) -> str:
-    """Return the stem of a file name: the id in the page's address, if it has one, and what the file holds.
+    """Return the stem of a file name: the id in the page's address, if there is one, and `parts`, which name the content.
 
     For example, "Votes on the edges" on the page of a study gives "20261120-space-digits-7f3a-votes-on-the-edges".
     """
@@ -83,7 +83,7 @@ def named(*parts: str) -> str:
 
 
 async def _send(request: Request) -> Response:
-    """Answer a click: the file, or with status 422 the sentence that says why there is none."""
+    """Return the requested file or, with status 422, a sentence that says why the file could not be made."""
     file = file_at(request.url.path[request.url.path.rindex("files/"):])
     if file is None:
         return PlainTextResponse(FORGOTTEN, 410)

@@ -26,7 +26,7 @@ class Front:
         measures: all measures of the protocol.
         rows: the networks.
         values: {attack run: {name of a measure: value}}, for all known measures of the protocol.
-        candidates: {attack run: network with outcomes}, for the comparison of networks.
+        candidates: {attack run: its network with the outcomes on single images}, for the comparison of networks.
         standings: {attack run: place relative to the front}.
         lacking: number of networks of the protocol without a value in some objective.
     """

@@ -24,7 +24,7 @@ change. Topics, where <id> is the id of a run:
 Charts and texts of a run that is active change without a rerun of the page: the hub draws them again and sends what has changed
 (`live_values`).
 
-While no page is open, the thread looks only twice a minute whether a supervisor is needed.
+While no page is open, the thread checks only twice a minute whether a supervisor is needed.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Hub:
         return page
 
     def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Record what a page shows; nothing while it is hidden. Topics that do not exist are left out.
+        """Record the topics and values that a page shows. A hidden page shows none. Topics that do not exist are left out.
 
         Args:
             page: the page.
@@ -227,7 +227,7 @@ class Hub:
     # Reading -------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Update the run log with everything that has changed. Tell the open pages. Call this after an action of a reader."""
+        """Update the run log with everything that has changed, and tell the open pages. Call this after a reader's action."""
         with self._lock:
             self.log.ingest()
             self.studies.refresh()
@@ -236,7 +236,7 @@ class Hub:
         self._tell()
 
     def keep_fresh(self) -> None:
-        """Look for changes if the last look was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
+        """Check for changes if the last check was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)

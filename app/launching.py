@@ -198,7 +198,7 @@ def draft_of_run(runs: Path, run_id: str, exactly: bool = False) -> Draft:
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        exactly: True to name the genotype of a candidate itself instead of the candidate's number, which only the page knows.
+        exactly: True to use the genotype of a candidate instead of the candidate's number, which only the Launch page can use.
 
     Raises:
         RunError: there is no such run, or it was imported, so that it cannot be launched.

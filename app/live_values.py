@@ -35,7 +35,7 @@ class Feed:
     Attributes:
         topic: topic of the hub; the value may have changed when the signature of the topic has changed.
         draw: function that returns the value from the run log. The hub's thread calls it, so it must not use the page's session.
-        signature: signature of the topic before the page calls `draw`.
+        signature: signature of the topic, read before the page calls `draw`.
         about: what `draw` depends on besides the run log, as a text.
     """
 
@@ -65,7 +65,7 @@ class Value:
 
     @classmethod
     def of(cls, drawn: go.Figure | PlainFigure | str) -> Value:
-        """Return the value of a figure or of a piece of HTML."""
+        """Return a figure or a piece of HTML as a `Value`."""
         text = drawn if isinstance(drawn, str) else figure_json(drawn)
         return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], not isinstance(drawn, str))
 
@@ -83,7 +83,7 @@ class LiveValue:
     Attributes:
         feed: the feed.
         value, before: the newest value, and the one that it replaced.
-        signature: signature of the feed's topic before the newest value was drawn.
+        signature: signature of the feed's topic, read before the newest value was drawn.
         rests_until: value of `time.monotonic()` before which the value is not drawn again.
         patches: {revision: message that leads from this revision to the newest value}.
     """
@@ -116,7 +116,7 @@ class LiveValue:
             self.rests_until = now + COSTLY_REST_S
 
     def since(self, revision: str) -> dict[str, Any]:
-        """Return the message that leads from a revision to the newest value."""
+        """Return the message with which a page updates a revision of the value to the newest one."""
         if revision not in self.patches:
             base = self.before if self.before is not None and self.before.revision == revision else None
             change = figure_change(base.figure, self.value.figure) if base is not None and self.value.is_figure else None

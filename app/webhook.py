@@ -112,7 +112,7 @@ class Webhook:
                 _LOGGER.warning("An alert could not be sent to %s (%s): %s", host, problem, content["text"])
 
     def _post(self, content: dict[str, Any]) -> Exception | None:
-        """Post a message. Return what went wrong, or None."""
+        """Post a message. Return the error, or None if the message was posted."""
         request = Request(self._url, json.dumps(content).encode(), {"Content-Type": "application/json", "User-Agent": "rampart"})
         try:
             with self._opener.open(request, timeout=TIMEOUT_S):

@@ -117,7 +117,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
 
 @dataclass(frozen=True)
 class Launch:
-    """A run and its followers, as part of a batch that is launched together. The attributes are those arguments of `submit`.
+    """A run and its followers, as part of a batch that is launched together. Most attributes are arguments of `submit`.
 
     Attributes:
         name: what distinguishes this launch from the others of its batch, for error messages: "seed 3, lambda 0.1".

@@ -115,7 +115,7 @@ def _area(course: Course) -> dict[str, Any]:
 
 
 def span(low: float, high: float) -> tuple[float, float]:
-    """Return the range of an axis for weights in 0..1 between `low` and `high`. It is slightly wider than these.
+    """Return the range of an axis that shows weights from `low` to `high` (0..1), with a small margin.
 
     On an axis from 0 to 1, the first epochs would look flat, because the weights start almost equal and change slowly. The axis
     is at least `NARROWEST` long, so that noise does not look like a preference.

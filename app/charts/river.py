@@ -66,7 +66,7 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
 
 
 def _faint(courses: Sequence[Course]) -> dict[str, Any]:
-    """Return one trace with the lines of several operations, which gaps separate."""
+    """Return one trace with the lines of several operations, separated by gaps."""
     steps: list[int | None] = []
     weights: list[float | None] = []
     for one in courses:

@@ -183,7 +183,7 @@ def origin_differences(choice: Choice, forms: Forms, origin: str) -> list[tuple[
 
 
 def origin_html(choice: Choice, rows: Sequence[tuple[str, Difference]], origin: str) -> str:
-    """Return an HTML table of the settings that differ from a run, with both values."""
+    """Return an HTML table of the settings that differ from those of a run, with both values."""
     def text(kind: str, name: str, value: Any) -> str:
         return setting_text(kind, choice.method if kind == "search" else None, name, value)
 

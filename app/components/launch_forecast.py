@@ -90,7 +90,7 @@ def time_words(each: Sequence[Forecast]) -> str:
 
 
 def facts(each: Sequence[Forecast]) -> list[Fact]:
-    """Return the forecast as facts: its numbers, where they come from, and what does not fit."""
+    """Return the forecast as facts: its numbers, their sources, and what does not fit this machine."""
     if not each:
         return []
     total = Total(tuple(each))

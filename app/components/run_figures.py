@@ -46,7 +46,7 @@ def figures(run: dict[str, Any]) -> None:
 def figures_of(log: RunLog, run: dict[str, Any]) -> str:
     """Return the newest accuracies, losses and throughput of a run as HTML; "" if there are none.
 
-    A note names the splits on which they were measured. The accuracies of a search belong to its supernet or its best candidate,
+    Notes name the splits of the measurements. The accuracies of a search belong to its supernet or its best candidate,
     not to the network that is retrained.
     """
     if run["kind"] == "search" and not on_supernet(run):

@@ -50,8 +50,8 @@ def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 def sources_of(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return {form of `EXPORTS`: id of the run that is exported} for all forms that the run has.
 
-    Weights are those of the run's retraining. For a search, this is the newest finished one in its chain. The report is about the
-    newest finished attack on this network.
+    Weights come from the run's retraining; for a search, from the newest finished retraining in its chain. The report is about
+    the newest finished attack on this network.
     """
     rows = {one["id"]: one for one in chain}
     retrained = trained_run(run, chain)

@@ -128,8 +128,8 @@ def source_of(arm: Arm) -> str:
 def fields_of(arm: Arm, kind: str) -> Mapping[str, Any]:
     """Return {name: field} for the settings that the form offers for a kind of run of an arm; {} if the arm has no such run.
 
-    Left out are the settings that the study fixes for all arms: the dataset, except that of a search, and, except for an attack,
-    the seeds and the sizes of networks. The settings that name the network's source are left out as well.
+    Settings that the study fixes for all arms are left out: the dataset (except for a search), and seeds and network sizes
+    (except for an attack). So are settings that name the network's source.
     """
     if kind not in arm.kinds:
         return {}

@@ -33,7 +33,7 @@ class ComparisonQueries(Index):
     def metrics_of(self, runs: Sequence[str]) -> pd.DataFrame:
         """Return the metrics that some of these runs have recorded, with the columns in `METRICS`.
 
-        `runs` is the number of these runs that recorded the metric. The metric of most runs comes first.
+        The column `runs` counts the runs that recorded the metric. The metric that most runs recorded comes first.
         """
         return self._frame("""
             select name, split, statistics, count(distinct number) as runs

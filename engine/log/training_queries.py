@@ -275,8 +275,8 @@ class TrainingQueries(Index):
     def edge_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
         """Return the edge weights of `edge_lines`, thinned, as one course per edge.
 
-        All edges have the same steps, so that their weights add up. A step is kept if one of the edges has its smallest or
-        largest weight in the bucket of the step, or if it is the last of the bucket.
+        All edges have the same steps, so that the weights of the edges into a node add up to 1. A step is kept if one of the
+        edges has its smallest or largest weight in the bucket of the step, or if it is the last step of the bucket.
         """
         rows = self._rows(f"""
             with line as (select step, edge_weight, min(step) over () as first, max(step) over () as last

@@ -77,7 +77,7 @@ class MeasuringSession(Session):
     """A session that times steps, jumps to the epochs to be measured, and then stops the loop.
 
     Attributes:
-        epochs: epochs that still have to be measured, counted from 0; the first one is being measured.
+        epochs: numbers of the epochs that still have to be measured, from 0. The first entry is the epoch being measured.
         times: seconds of each measured step, by epoch.
         selection_s: seconds of a measurement on the select split; None if there was none.
         after_first_step: function that is called with the seconds of the first step, before the others.

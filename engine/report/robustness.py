@@ -130,7 +130,7 @@ class SeedGroup:
 
     @property
     def all_rows(self) -> list[NetworkRow]:
-        """The rows, each followed by its older rows."""
+        """All rows of the group, each followed by its older rows (other attack runs on the same network)."""
         return [one for row in self.rows for one in (row, *row.older)]
 
 

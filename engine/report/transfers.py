@@ -112,7 +112,7 @@ def _measured(log: RunLog) -> pd.DataFrame:
 
 
 def _map(log: RunLog, key: str, conditions: Mapping[str, Any], cells: Mapping[tuple[str, str], TransferCell]) -> TransferMap:
-    """Return a map. White-box results of networks without any transfer result are left out."""
+    """Return the transfer map of these results. White-box results of networks without any transfer result are left out."""
     taking_part = dict.fromkeys(network for pair in cells if pair[0] != pair[1] for network in pair)
     kept = {pair: cell for pair, cell in cells.items() if pair[0] in taking_part}
     return TransferMap(key, conditions, tuple(_networks(log, taking_part, kept)), kept)

@@ -27,7 +27,7 @@ class Marks:
     Attributes:
         tags: tags in alphabetical order.
         note: text of the user; may be empty.
-        archived: True if lists of runs leave the run out unless asked.
+        archived: True if lists of runs leave the run out unless the user asks for archived runs.
     """
 
     tags: tuple[str, ...] = ()

@@ -141,8 +141,8 @@ def continued(queue: Queue) -> Queue:
 def moved(order: Sequence[str], parents: Mapping[str, str | None], run_id: str, before: str | None) -> list[str]:
     """Return an order in which a run stands before another one.
 
-    A run cannot start before its parent. A run that moves ahead therefore takes the waiting runs that it needs along, and a run
-    that moves back takes those that need it along.
+    A run cannot start before its parent. Therefore a run moves ahead together with the waiting runs that it needs, and back
+    together with those that need it.
 
     Args:
         order: ids of the waiting runs.

@@ -177,7 +177,7 @@ class Supervisor:
             self._record.unlink(missing_ok=True)
 
     def _work(self, changed: bool = False) -> bool:
-        """Call `tick` and `after_tick`, and return True if one of them did something. An error is logged and ends neither."""
+        """Call `tick` and `after_tick`, and return True if one of them did something. Errors are logged and do not propagate."""
         did = more = False
         with trouble_is_logged("supervisor"):
             did = self.tick()

@@ -70,12 +70,12 @@ def is_text(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return True for a finite number. True and False are none."""
+    """Return True for a finite number. True and False do not count as numbers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def is_whole(value: Any, low: int = -LARGEST, high: int = LARGEST - 1) -> bool:
-    """Return True for a whole number from `low` to `high`. True and False are none."""
+    """Return True for a whole number from `low` to `high`. True and False do not count as numbers."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
