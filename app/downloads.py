@@ -54,7 +54,7 @@ def address_of(file: File, key: str) -> str:
     """Register a file and return its address, relative to the page. It stays the same while the page is redrawn.
 
     Args:
-        file: the file. It replaces the one that this page has registered before under the same key and name.
+        file: the file. It replaces an earlier file of this page with the same key and name.
         key: name of the link, unique on the page.
     """
     secret = st.session_state.setdefault("downloads.secret", secrets.token_urlsafe(16))

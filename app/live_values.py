@@ -51,7 +51,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Value:
-    """A value as it was drawn once.
+    """A drawn value: a figure or a piece of HTML.
 
     Attributes:
         text: a figure as JSON, or HTML.

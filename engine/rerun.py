@@ -13,7 +13,7 @@ from engine.run.folder import RunFolder
 def rerun(runs: Path | str, run_id: str) -> str:
     """Launch a run with exactly the settings, the seeds and the parent of another run, and return its id.
 
-    Nothing is inherited anew from the parent, and no followers are launched. The new run uses the code that is installed now.
+    No setting is inherited from the parent again, and no followers are launched. The new run uses the code that is installed now.
 
     Raises:
         ConfigError, DataError, GenotypeError, RunError: there is no such run, it was imported, or it cannot be launched again.

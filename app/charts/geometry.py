@@ -59,7 +59,7 @@ def add_line(figure: go.Figure, path: Sequence[Point], colour: str, **look: obje
 
 
 def spread(points: Sequence[Point], ranges: tuple[Range, Range], size: Point) -> list[Point]:
-    """Return a place for each point, so that points with equal values stand beside each other around their common place.
+    """Return a position for each point. Points with equal values are placed side by side around their common position.
 
     The result depends only on the arguments. Points whose values no other point has stay in place.
 

@@ -1,4 +1,4 @@
-"""The accuracy of a changed architecture with the weights of a search, next to that of the unchanged one."""
+"""The accuracies of a changed architecture and of the unchanged one, both with the weights of a search."""
 
 from __future__ import annotations
 

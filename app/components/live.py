@@ -63,7 +63,7 @@ def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> F
     Args:
         topic: topic of the data.
         draw: function that takes the run log and `args`, and returns a figure or HTML. It must not use the page's session.
-        args: further arguments of `draw`. If only texts and numbers differ, pages can show several values of the same topic.
+        args: further arguments of `draw`. Calls with the same topic may differ in texts and integers only.
     """
     shared = session.hub()
     about = " ".join(str(one) for one in args if isinstance(one, (str, int)))

@@ -1,4 +1,4 @@
-"""The newest numbers of a run: accuracies with what they were measured on, losses and throughput."""
+"""The newest numbers of a run: accuracies with the splits on which they were measured, losses and throughput."""
 
 from __future__ import annotations
 

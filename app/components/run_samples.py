@@ -82,7 +82,7 @@ def _pairs(run: dict[str, Any], stored: Samples) -> None:
 
 
 def scale_of(run: dict[str, Any]) -> float:
-    """Return the radius of a run's attack in the L-infinity norm; 0 if it has another norm or none."""
+    """Return the radius of a run's attack in the L-infinity norm; 0 if the attack has another norm or the run has no attack."""
     config = run["config"]
     return float(config.get("epsilon") or 0) if config.get("norm", "Linf") == "Linf" else 0.0
 

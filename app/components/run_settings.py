@@ -1,4 +1,4 @@
-"""The settings of a run: where they differ from the published ones, a preset or another run, the environment, and the command."""
+"""The settings of a run: differences from the published settings, a preset or another run; its environment; and its command."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
     Args:
         kind, method: kind and search method of the run.
         differences: the settings.
-        reference: heading of the values that the run's differ from; by default "Published" or "Default".
+        reference: heading of the column of reference values; by default "Published" or "Default".
     """
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (

@@ -48,7 +48,7 @@ def read(text: str) -> Study:
 
 
 def _with_flags(arm: Arm) -> Arm:
-    """Return the arm with True and False in place of the texts that a file holds for settings that are on or off."""
+    """Return the arm with True and False in place of the texts "true" and "false", as which a study stores on-off settings."""
     flags = {"true": True, "false": False}
     for kind in KINDS:
         arm = _with_changes(arm, kind, {

@@ -127,7 +127,7 @@ def summary(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
 
 
 def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
-    """Return the texts that stand for ids: {id of a study: its question, id of the first run of a chain: its title and id}.
+    """Return the texts to show for ids: {id of a study: its question, id of the first run of a chain: its title and id}.
 
     A study that cannot be read is left out.
 

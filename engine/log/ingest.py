@@ -59,7 +59,7 @@ class Position:
         size: size of the file in bytes when it was last read; -1 if it has not been read.
         mtime_ns: modification time of the file when it was last read.
         inode: inode of the file when it was last read.
-        head: hash of how the part already read begins and ends (`mark_of`).
+        head: hash of the beginning and the end of the part already read (`mark_of`).
         last_t: time of the latest event; None before the first event.
     """
 
@@ -341,9 +341,9 @@ def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
 
 
 def mark_of(path: Path, length: int) -> str:
-    """Return a hash of how the first `length` bytes of a file begin and end: its first line, and the last `TAIL_BYTES` bytes.
+    """Return a hash of the beginning and the end of the first `length` bytes of a file.
 
-    Of a first line that is longer than `HEAD_BYTES`, only that many bytes count.
+    The beginning is the first line, or `HEAD_BYTES` bytes if this line is longer. The end is the last `TAIL_BYTES` bytes.
     """
     with open_to_read(path) as file:
         head = file.read(min(HEAD_BYTES, length))

@@ -138,8 +138,8 @@ class InsightQueries(Index):
     def telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
         """Return the load of the machine over the attempts of a run, with the columns in `TELEMETRY`, oldest first.
 
-        Of more than `most` measurements, successive ones are put together: means of loads and rates, the largest memory of the
-        worker, and the least free memory and disk. `t` and `step` are those of the last one.
+        If there are more than `most` measurements, successive ones are merged into means of loads and rates, the largest memory
+        of the worker, and the least free memory and disk. `t` and `step` are then those of the last merged measurement.
         """
         return self._frame("""
             with line as (select *, row_number() over (order by seq) - 1 as i, count(*) over () as total
@@ -153,8 +153,8 @@ class InsightQueries(Index):
     def gpu_telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
         """Return the load of the GPUs of a run, with the columns in `GPUS`, by device and oldest first.
 
-        Of more than `most` measurements of a GPU, successive ones are put together: the mean utilisation, the largest memory and
-        the highest temperature.
+        If there are more than `most` measurements of a GPU, successive ones are merged into the mean utilisation, the largest
+        memory and the highest temperature.
         """
         return self._frame("""
             with line as (select *, row_number() over same - 1 as i, count(*) over (partition by device) as total

@@ -102,7 +102,7 @@ def _event_table(name: str, kinds: list[type[Event]]) -> TableDoc:
 
 
 def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
-    """Yield (column, meaning) for all columns of a declaration's fields: an event, a row of one, or the stamp of all events."""
+    """Yield (column, meaning) for each column that a class declares. The class is a kind of event, a row of one, or `Stamp`."""
     for field in fields_of(declaration):
         for place, column in enumerate(field.type.columns(field.name)):
             yield column, field.meaning if place == 0 else _further(column)

@@ -61,7 +61,7 @@ def _data(rows: Iterable[Mapping[str, Any]], places: Mapping[str, Mapping[str, A
 
 
 def _trainings(rows: Sequence[Mapping[str, Any]], made: str, settings: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each set of runs that are equal in everything that the sentence mentions except their seeds."""
+    """Return one sentence for each set of runs that differ, in what the sentence mentions, only in their seeds."""
     seeds: dict[str, list[str]] = {}
     for row in rows:
         config = row["config"]

@@ -129,7 +129,7 @@ def change_queue(runs: Path, change: Callable[[Queue], Queue]) -> Queue:
 
 
 def paused(queue: Queue, now: float, exempt: Sequence[str] = ()) -> Queue:
-    """Return the paused queue. The runs in `exempt` still start. If already paused, the time of the pause stays the same."""
+    """Return the queue in its paused state, in which only the runs in `exempt` start. An existing pause keeps its time."""
     return replace(queue, paused_at=queue.paused_at or now, exempt=tuple(exempt))
 
 

@@ -57,7 +57,7 @@ def trashed_runs(runs: Path | str) -> list[Trashed]:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of all files in a folder in bytes. Files that vanish meanwhile count nothing."""
+    """Return the size of all files in a folder in bytes. Files that are deleted meanwhile are left out."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -154,7 +154,7 @@ def _take(root: Path, asked: list[str], why_not: Callable[[str], str], advice: s
 
 
 def _refusals(users: Mapping[str, set[str]], asked: list[str], why_not: Callable[[str], str], advice: str) -> dict[str, str]:
-    """Return {run id: reason} for each run that must stay. The arguments are those of `_take` and the answer of `_users`."""
+    """Return {run id: reason} for each run that must stay. `users` is from `_users`; the other arguments are those of `_take`."""
     reasons = {run_id: reason for run_id in asked if (reason := _invalid(run_id) or why_not(run_id))}
     while True:  # a run that stays keeps the runs that it needs
         going = set(asked) - set(reasons)

@@ -102,8 +102,8 @@ def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
 def cpu_slots_for(single: bool, others: Iterable[int | None], chosen: int | None, default: int) -> int:
     """Return the number of runs that may use the CPU together with a run.
 
-    Runs of studies with a single thread share the CPU cores, because many such runs at a time are faster than one run with many
-    threads. A number that the user has chosen holds for all runs.
+    Single-threaded runs of studies share the CPU cores, because many such runs side by side are faster than one run with many
+    threads. A number that the user has chosen applies to all runs.
 
     Args:
         single: True if the run belongs to a study and uses a single thread.
