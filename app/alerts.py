@@ -42,7 +42,7 @@ class Alerts:
         self._webhook: Webhook | None = None
 
     def send_to(self, webhook: Webhook) -> None:
-        """Send alerts to a webhook from now on. A webhook that was never used before gets only alerts that are new."""
+        """Send alerts to a webhook from now on. A webhook that was never used before does not get the present alerts."""
         webhook.begin(self.now())
         self._webhook = webhook
 

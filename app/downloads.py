@@ -51,7 +51,7 @@ _lock = threading.Lock()
 
 
 def address_of(file: File, key: str) -> str:
-    """Register a file and return its address, relative to the page. It stays the same while the page is redrawn.
+    """Register a file and return its address, relative to the page. The address stays the same when the page is redrawn.
 
     Args:
         file: the file. It replaces an earlier file of this page with the same key and name.
@@ -68,7 +68,7 @@ def address_of(file: File, key: str) -> str:
 
 
 def file_at(address: str) -> File | None:
-    """Return the file with this address, or None if no such file is registered (any more)."""
+    """Return the file with this address, or None if no such file is registered."""
     with _lock:
         return _known.get(address.split("/")[1])
 

@@ -65,7 +65,7 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
 
 
 def letters(table: RobustnessTable) -> dict[str, str]:
-    """Return {attack run: letters of its network}. Networks whose worst-case accuracies do not differ share a letter.
+    """Return {attack run: letters of its network}. Networks share a letter if a test finds no difference in the worst case.
 
     Raises:
         RunLogError: the outcomes of a run cannot be read.

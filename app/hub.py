@@ -172,7 +172,7 @@ class Hub:
         """Return a short text that changes when the data of a topic change, such as "runs" or "run:<id>".
 
         Call this before a panel queries the data of the topic. If the data change during the queries, the signature changes at
-        the next look, and the panel is drawn again.
+        the next check for changes, and the panel is drawn again.
         """
         kind, _, about = topic.partition(":")
         return hashlib.sha1(repr(self._facts[kind](about)).encode()).hexdigest()[:12]
@@ -305,7 +305,7 @@ class Hub:
                 page.send(json.dumps({"signatures": news, "values": values}))
 
     def _work(self) -> None:
-        """Read all runs, then look for changes again and again, until the hub is closed or the runs folder no longer exists."""
+        """Read all runs, then check for changes again and again, until the hub is closed or the runs folder no longer exists."""
         self._guarded(self._load)
         self._loaded.set()
         pause = ALONE_S

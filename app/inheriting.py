@@ -21,7 +21,7 @@ _turn = threading.Lock()
 def searches_for(base: Architecture, genotypes: Sequence[Genotype]) -> dict[str, str]:
     """Return {run id: title} of the searches whose weights all these architectures can inherit.
 
-    The searches that found the architecture that is changed come first, then the others, newest first.
+    The searches that found `base` come first, then the others, newest first.
     """
     runs = session.run_log().runs()
     runs = runs[(runs["kind"] == "search") & runs["status"].isin(["finished", "stopped"])]

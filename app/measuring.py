@@ -80,4 +80,4 @@ class Task:
 
 
 class StoppedByUser(RampartError):
-    """A task ended because the user stopped it."""
+    """An error that ends a task because the user has stopped it."""

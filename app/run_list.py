@@ -1,4 +1,4 @@
-"""The reader's view of the list of runs: which runs, in which order and groups, and on which page. No drawing.
+"""The reader's view of the list of runs: which runs, in which order and groups, and on which page. This module draws nothing.
 
 The address of the Runs page holds the whole view, so that a copied address shows the same list. A saved view is an address.
 """

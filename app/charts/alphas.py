@@ -1,7 +1,6 @@
 """Charts of the architecture weights of one cell kind.
 
-A heat map shows the weights at one epoch. Two other charts show the weights over the steps of the search. The weights of
-operations are drawn as lines, the weights of edges as areas.
+A heat map shows the weights of operations at one epoch. Stacked areas show the weights of edges over the steps of the search.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Chart:
     """One small chart.
 
     Attributes:
-        title: the quantity, for example "Machine CPU".
+        title: the quantity, for example "CPU of the machine".
         unit: unit of the values, with a leading space if it is separated from the number.
         times: Unix times of the measurements.
         values: the measurements.

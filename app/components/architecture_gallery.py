@@ -133,7 +133,7 @@ def source_words(one: Architecture) -> str:
 
 
 def _results_html(one: Architecture) -> str:
-    """Return the newest result on the test split with its protocol and the links to its runs, or what is missing, as HTML."""
+    """Return the newest result on the test split as HTML, with protocol and links to its runs, or say what is missing."""
     links = ", ".join(f'<a href="run?id={escape(use.run)}" target="_self">{LINKS.get(use.kind, use.kind)}</a>'
                       for use in one.uses[:4])
     runs = f'<p class="rp-note">Runs: {links}{f" and {len(one.uses) - 4} more" if len(one.uses) > 4 else ""}</p>' if links else ""

@@ -114,7 +114,7 @@ def settings(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
 
 
 def difference_text(place: int, difference: SettingDifference) -> str:
-    """Return the value of a differing setting in one of the runs; a dash for a run without this step."""
+    """Return the value of a differing setting in the run at position `place`; a dash for a run without this step."""
     value, method = difference.values[place], difference.methods[place]
     if difference.name == "method" and value in METHODS:
         return METHODS[value].title
@@ -123,7 +123,7 @@ def difference_text(place: int, difference: SettingDifference) -> str:
 
 
 def difference_data(place: int, label: str, difference: SettingDifference) -> dict[str, object]:
-    """Return the value of a differing setting in one of the runs, unshortened, as a column of an exported file."""
+    """Return the value of a differing setting in the run at position `place`, unshortened, as a column of an exported file."""
     return {label: difference.values[place]}
 
 

@@ -148,7 +148,9 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
 
 
 def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[str, Bytes]:
-    """Return {word: picture [H, W, 3]} of a natural image and, if there is an adversarial version, of this and of the change.
+    """Return {caption: picture [H, W, 3]} of the natural image, the change and the adversarial image.
+
+    Without an adversarial image, return only the natural image.
 
     Args:
         natural, adversarial: images [C, H, W] in 0..1.

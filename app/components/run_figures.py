@@ -89,7 +89,7 @@ def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
 
 
 def _accuracy(candidate: pd.Series, name: str, under: str) -> str:
-    """Return an accuracy of a candidate, a row of `RunLog.candidates`, with its interval and its attack."""
+    """Return an accuracy of a candidate (a row of `RunLog.candidates`) with its interval and its attack."""
     note = ", ".join(filter(None, (interval(candidate[f"{name}_low"], candidate[f"{name}_high"]),
                                    plural(int(candidate["images"]), "image"), under, NO_RESULT)))
     return figure_html(FIGURES[f"{name}_accuracy"], percent(candidate[name]), note)

@@ -18,7 +18,7 @@ from engine.files import open_to_read
 
 
 def log(run_id: str) -> None:
-    """Show the last lines of a run's log.txt, or those that contain a text, with the last error above them."""
+    """Show the last lines of a run's log.txt, with the last error above. The reader can filter the lines by a text."""
     section("Log", "the newest lines of log.txt")
     path = session.runs_root() / run_id / "log.txt"
     tail = read_tail(path)

@@ -40,12 +40,12 @@ def weighs(run: Mapping[str, Any]) -> bool:
 
 
 def has_weights(run: Mapping[str, Any]) -> bool:
-    """Return True if a search has weights for its losses or losses other than the natural and adversarial ones."""
+    """Return True if a search weighs its losses, or has losses other than the natural and adversarial ones."""
     return weighs(run) or bool(objectives.further(session.run_log().objectives(run["id"])))
 
 
 def weighting(run_id: str) -> None:
-    """Draw how a search weighs its losses, and the losses other than the natural and adversarial ones."""
+    """Draw charts of how a search weighs its losses, and of the losses other than the natural and adversarial ones."""
     run = session.run_log().run(run_id)
     if weighs(run):
         _weights(run)
@@ -75,7 +75,7 @@ def _weights(run: dict[str, Any]) -> None:
 
 
 def _vertices(run: dict[str, Any]) -> None:
-    """Draw how often one loss decided alone. This exists only for weights on the simplex that are computed from gradients."""
+    """Draw how often one loss decided alone. Show nothing unless weights are on the simplex and computed from gradients."""
     rule, log = rule_of(run), session.run_log()
     if rule is None or not (rule.follows_gradients and rule.on_simplex):
         return

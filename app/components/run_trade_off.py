@@ -26,7 +26,7 @@ CHECKPOINT = "These accuracies choose the checkpoint, so they flatter it and are
 
 
 def trade_off_trail(run_id: str) -> None:
-    """Draw the accuracies of a run over its epochs, and the front of all runs with its dataset, split and attack, with a link."""
+    """Draw the accuracies of a run over its epochs, and the front of all runs with its dataset, split and attack."""
     log = session.run_log()
     run = log.run(run_id)
     trail = log.pareto_epochs([run_id], run["kind"])

@@ -48,7 +48,7 @@ def read(text: str) -> Study:
 
 
 def _with_flags(arm: Arm) -> Arm:
-    """Return the arm with True and False in place of the texts "true" and "false", as which a study stores on-off settings."""
+    """Return the arm with the texts "true" and "false" of on-off settings replaced by True and False."""
     flags = {"true": True, "false": False}
     for kind in KINDS:
         arm = _with_changes(arm, kind, {
@@ -97,7 +97,7 @@ def renamed(study: Study, names: Mapping[str, str]) -> Study:
 
 
 def _retold(value: Any, names: Mapping[str, str]) -> Any:
-    """Return the value of a setting with the new names of arms in its references "arm:NAME"."""
+    """Return the value of a setting, with references "arm:NAME" changed to the new names of arms."""
     if isinstance(value, (list, tuple)):
         return [_retold(one, names) for one in value]
     old = mentioned({"": value})
