@@ -135,7 +135,7 @@ def stamp(runs: Path | str) -> tuple[int, int]:
 
 
 def default_cpu_slots() -> int:
-    """Return the number of CPU slots as long as the user has not chosen one."""
+    """Return the default number of CPU slots, which applies until the user chooses another number."""
     return int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS))
 
 

@@ -214,7 +214,7 @@ class AttackQueries(Index):
             return None
 
     def search_times(self) -> pd.DataFrame:
-        """Return how long the search took that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+        """Return, for each attack run, the duration of the search that found its network, with the columns in `SEARCH_TIMES`.
 
         The time is from the first to the last measurement of each attempt, summed over all attempts, so pauses between attempts
         do not count. Attack runs without a recorded search are left out.

@@ -1,7 +1,7 @@
 """Conversion of our own drawings to vector PDF. LaTeX cannot include SVG, and with this module nobody has to install a converter.
 
 It supports only what drawings of cells and charts contain: paths of moves and curves, lines, polylines, circles, rectangles, and
-texts with parts of another size. The fonts are Helvetica and Helvetica bold, which every reader has; they are not embedded.
+texts with parts of another size. The fonts are Helvetica and Helvetica bold, which every PDF viewer has; they are not embedded.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
 
 
 def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> dict[int, float]:
-    """Return {epoch to measure: share of the run's epochs that it represents}. For example, a warm-up may have other costs."""
+    """Return {epoch to measure: share of the run's epochs that it represents}. Epochs can differ, for example in a warm-up."""
     if isinstance(config, RetrainConfig):
         return {0: 1.0}
     positions = [config.training_epoch(epoch) for epoch in range(config.epochs)]

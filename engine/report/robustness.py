@@ -230,7 +230,7 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
     """Return the table with all other attack runs of each network under the protocol added to the network's row.
 
-    The labels of these rows name their runs. They count neither in means nor in comparisons.
+    The labels of the added rows name their runs. Added rows count neither in means nor in comparisons.
     """
     return replace(table, groups=tuple(
         replace(group, rows=tuple(_with_older(log, table.protocol, row) for row in group.rows)) for group in table.groups))

@@ -71,7 +71,7 @@ def _dot(curve: Curve, radius: float, one: Measurement, right: float, size: floa
 
 
 def _guides(right: float, epsilon: float) -> str:
-    """Return a line at half of the images and one at the protocol's epsilon, as SVG."""
+    """Return two lines as SVG: one at an accuracy of 50 %, and one at the protocol's epsilon."""
     place, half = _x(epsilon, right), _y(0.5)
     beside, anchor = (place - 6, "end") if place > WIDTH / 2 else (place + 6, "start")
     look = 'style="stroke:var(--soft);stroke-dasharray:3 4"'

@@ -140,7 +140,7 @@ def protocol_text(table: RobustnessTable) -> str:
 
 
 def fingerprints_text(table: RobustnessTable) -> str:
-    """Return a sentence with the fingerprint of each column's figures, or "" if none is known."""
+    """Return a sentence with the fingerprint of each column's results, or "" if none is known."""
     titles = {column.name: column.title for column in table.columns}
     listed = ", ".join(f"{titles[name]} {one}" for name, one in table.fingerprints.items())
     return f"Fingerprints: {listed}." if listed else ""

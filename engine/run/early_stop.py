@@ -16,7 +16,7 @@ from engine.config.early_stop import EARLY_STOPS
 
 
 class EarlyStop:
-    """The rules of one run.
+    """The early-stop rules of one run.
 
     Attributes:
         reason: why the run has to end, as a part of a sentence; "" as long as it need not end.
@@ -61,7 +61,7 @@ class EarlyStop:
             self.reason = self.reason or f"{free} of {operations} operations are free of parameters"
 
     def after_measurement(self, epoch: int, best_epoch: int) -> None:
-        """Apply the rule about checkpoints of a retraining.
+        """Apply the rule that ends a retraining if its best checkpoint has not improved for a number of epochs.
 
         Args:
             epoch: epoch that has just been measured.

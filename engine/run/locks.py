@@ -58,7 +58,7 @@ def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
         patience_s: number of seconds to wait for the lock.
 
     Raises:
-        OSError: the file cannot be opened or is a symbolic link, or its file system knows no locks.
+        OSError: the file cannot be opened or is a symbolic link, or its file system does not support locks.
     """
     deadline = time.monotonic() + patience_s
     while True:

@@ -97,7 +97,7 @@ def identity(pid: int) -> dict[str, Any]:
     """Return the identity of a living process, as {"pid", "create_time", "boot_id", "start_ticks"}.
 
     "create_time" is the start time in unix seconds. "start_ticks" is the start in clock ticks since the boot; None if this system
-    does not tell it.
+    does not provide it.
 
     Raises:
         psutil.NoSuchProcess: the process has ended.
@@ -265,7 +265,7 @@ def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:
 
 
 def _pause(folder: RunFolder) -> str:
-    """Return a sentence if the queue is paused, so that a run does not start; otherwise ""."""
+    """Return a sentence if the paused queue keeps a run from starting; otherwise ""."""
     try:
         return in_sentence(read_queue(folder.runs).hold(folder.id))
     except RunError:
