@@ -171,7 +171,7 @@ def _result(draft: Draft, known: Mapping[str, Architecture], size: Size) -> None
 
 
 def _pictures(draft: Draft) -> None:
-    """Draw the cells that the change affects, and take clicks on their edges."""
+    """Draw the cells that the change affects, and handle clicks on their edges."""
     base, genotype = draft.base.genotype, draft.genotype
     changes, widest = changes_between(base, genotype), widest_of([genotype])
     changed = [kind for kind in in_order(genotype.kinds) if genotype.cell(kind) != base.cell(kind)]

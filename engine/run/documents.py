@@ -81,7 +81,7 @@ REQUIRED = {"run.json": ("id", "kind", "config", "created"), "process.json": ("a
 
 
 def misfit(name: str, record: Mapping[str, Any], where: str) -> str:
-    """Return a phrase about the first wrong field of the file `name`: "FIELD in WHERE must be ..., got ..."; "" if none is wrong."""
+    """Return a phrase about the first wrong field of the file `name`: "FIELD in WHERE must be ..., got ..."; else ""."""
     for field, kind in FIELDS.get(name, {}).items():
         outer, _, inner = field.rpartition(".")
         holder = record.get(outer) if outer else record
