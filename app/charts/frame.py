@@ -40,6 +40,7 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
     """Apply the shared look to a figure and return it.
 
     Args:
+        figure: the figure, which is changed in place.
         legend: True to show a horizontal legend above the plot.
         margin: widths of the margins in pixels, keyed by side ("l", "r", "t", "b"). Sides that are left out keep their default.
     """

@@ -88,7 +88,7 @@ def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
 
 
 def first_page() -> None:
-    """Return to the first page of the gallery."""
+    """Go back to the first page of the gallery."""
     address.choose(gallery="")
 
 

@@ -58,7 +58,7 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> Feed:
-    """Return a feed, with which a chart or text follows its data without reruns of its panel.
+    """Return a feed, which keeps a chart or text up to date without reruns of its panel.
 
     Args:
         topic: topic of the data.

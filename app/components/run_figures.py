@@ -108,6 +108,7 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
     accuracy also names the attack. For a retraining, the note of the training loss names this loss.
 
     Args:
+        log: the run log.
         run: row of the run, from `RunLog.runs`.
         splits: {name of a metric: split on which it was measured}.
     """

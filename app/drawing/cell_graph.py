@@ -21,7 +21,7 @@ _component = st.components.v2.component("rampart_cell_graph", html='<div class="
 
 @dataclass(frozen=True)
 class Pick:
-    """What the reader has clicked in a drawing.
+    """A click of the reader in a drawing.
 
     Attributes:
         cell: name of the cell, as given to `cell_html` in `pick`.

@@ -182,7 +182,7 @@ EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ing
 
 
 class RunQueries(Index):
-    """The run log's queries about whole runs. The argument `run` of a query is a run id."""
+    """An index with the queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""

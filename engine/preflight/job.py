@@ -93,7 +93,7 @@ class MeasuringSession(Session):
         self._clock, self._between = Clock(shape.device, shape.threads), 0.0
 
     def begin_step(self, expected_passes: int, activity: str = "") -> None:
-        """Start a step, or stop the loop if everything has been measured."""
+        """Start a step. If everything has been measured, raise StopRequested, which ends the loop."""
         if not self.epochs:
             raise StopRequested
         self._between = self._clock.seconds()
