@@ -48,7 +48,7 @@ class Numbers:
     Attributes:
         parameters, macs: see `engine.architecture.cost.Cost`.
         width_sum: sum of the widths of all cells in channels.
-        width_product: decimal logarithm of the product of these widths.
+        width_product: decimal logarithm of the product of the widths of all cells.
     """
 
     parameters: int
@@ -58,7 +58,7 @@ class Numbers:
 
 
 def known() -> dict[str, Architecture]:
-    """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
+    """Return {hash of the canonical form: architecture}: first those of runs, newest first, then those known only from papers."""
     log = session.run_log()
     return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
 

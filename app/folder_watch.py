@@ -1,6 +1,6 @@
 """A cheap way to learn which runs have changed: file times and sizes, a few hundred runs at a time.
 
-A look at one run takes four `stat` calls, about 10 microseconds. This works on every file system, even on network folders, for
+Checking one run takes four `stat` calls, about 10 microseconds. This works on every file system, even on network folders, for
 which the operating system reports no changes.
 """
 
@@ -13,19 +13,19 @@ from pathlib import Path
 
 from engine.run.folder import run_ids
 
-AT_ONCE = 250  # runs that one look compares, in addition to the runs named by the caller
+AT_ONCE = 250  # runs that one call of `look` checks, in addition to the runs named by the caller
 # A file that has changed within this time may change again without a new modification time, because clocks of file systems are
-# coarse. Such a file counts as changed once more at the next look.
+# coarse. Such a file counts as changed once more in the next call.
 COARSE_NS = 20_000_000
 
 Stamp = tuple[int, ...]
 
 
 class FolderWatch:
-    """The state of all run folders at the last look."""
+    """The state of all run folders when they were last checked."""
 
     def __init__(self, root: Path) -> None:
-        """Create a watch of the runs folder `root`. All runs count as new at the first look."""
+        """Create a watch of the runs folder `root`. The first call of `look` reports all runs as new."""
         self.root = root
         self._stamps: dict[str, Stamp] = {}
         self._names: list[str] = []
@@ -36,8 +36,8 @@ class FolderWatch:
         """Return the ids of the runs that are new, have changed, or no longer exist.
 
         Args:
-            at_least: ids of runs to compare at this look. Of the others, each look compares the next `AT_ONCE`.
-            everything: True to compare all runs.
+            at_least: ids of runs to check in this call. Of the other runs, each call checks the next `AT_ONCE`.
+            everything: True to check all runs.
         """
         changed = self._list_again()
         for name in {*at_least, *(self._names if everything else self._slice())}.intersection(self._names):

@@ -1,6 +1,6 @@
 """Drafts of a launch: the content of all controls of the Launch page, converted to and from the page's address.
 
-A draft also comes from a run, whose settings it then repeats. Wrong values in an address are reported in sentences.
+A draft can also be made from a run, to repeat it. Wrong values in an address are reported in sentences.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def draft_of_run(runs: Path, run_id: str, exactly: bool = False) -> Draft:
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        exactly: True to name the genotype of a candidate itself instead of the candidate's number, which only the page knows.
+        exactly: True to use the genotype of a candidate instead of the candidate's number, which only the Launch page can use.
 
     Raises:
         RunError: there is no such run, or it was imported, so that it cannot be launched.

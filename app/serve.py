@@ -25,11 +25,11 @@ from app.webhook import VARIABLE, Webhook  # noqa: E402
 from engine import requests  # noqa: E402
 from engine.errors import ConfigError, RampartError  # noqa: E402
 
-LONGEST_S = 600.0  # after so long a first reading, pages compute what they show themselves
+LONGEST_S = 600.0  # if the first reading takes longer, nothing is computed in advance
 
 
 def read() -> None:
-    """Read the runs, begin to send alerts, and compute what the first visits of some pages would otherwise wait for."""
+    """Read the runs, begin to send alerts, and compute in advance what some pages show first."""
     if session.hub().wait(LONGEST_S):
         send_alerts()
         with suppress(RampartError):  # the page says what is wrong

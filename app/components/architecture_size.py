@@ -68,7 +68,7 @@ def size_words(one: Numbers) -> str:
 
 
 def power_of_ten(logarithm: float) -> Markup:
-    """Return a number, given by its decimal logarithm, as HTML."""
+    """Return the number with this decimal logarithm as HTML, in scientific notation."""
     return Markup(f"10<sup>{logarithm:.1f}</sup>")
 
 

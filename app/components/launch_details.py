@@ -158,9 +158,9 @@ def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> Non
 
 
 def origin_differences(choice: Choice, forms: Forms, origin: str) -> list[tuple[str, Difference]] | None:
-    """Return the settings in which the page differs from the run that filled it: (kind, setting with both values).
+    """Return a pair (kind of run, setting with both values) for each setting that differs from the run that filled the page.
 
-    None if a setting is invalid, or the page now launches another kind of run or another method.
+    Return None if a setting is invalid, or if the page now launches another kind of run or another method.
 
     Args:
         choice, forms: content of the page.
@@ -183,7 +183,7 @@ def origin_differences(choice: Choice, forms: Forms, origin: str) -> list[tuple[
 
 
 def origin_html(choice: Choice, rows: Sequence[tuple[str, Difference]], origin: str) -> str:
-    """Return an HTML table of the settings that differ from a run, with both values."""
+    """Return an HTML table of the settings that differ from those of a run, with both values."""
     def text(kind: str, name: str, value: Any) -> str:
         return setting_text(kind, choice.method if kind == "search" else None, name, value)
 

@@ -17,7 +17,7 @@ def live_html(feed: Feed, *, key: str, live: bool) -> None:
 
     Args:
         feed: source of the HTML. Texts in it must be escaped already.
-        key: name of the piece, unique on the page.
+        key: name of this piece of HTML, unique on the page.
         live: True to keep it up to date; False if only a rerun of the panel changes it.
     """
     if not live:

@@ -36,7 +36,7 @@ def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Ca
         label: description for screen readers, for example "Loss per epoch".
         data: function that returns the data of the chart, unsampled and at full precision. If the figure is not empty, a menu
             below the chart saves them and the figure (`export_menu`).
-        height: height in pixels, unless the layout of the figure has one. A chart that is fed takes that of its newest figure.
+        height: height in pixels. A height in the layout of the figure takes precedence; with a feed, that of its newest figure.
         feed: source of the figure, which keeps the chart up to date without reruns; None if only a rerun changes it.
         file: name of the saved files, without their ending. By default it is made from the key.
     """

@@ -155,7 +155,7 @@ def _choose(index: int, key: str, make: Callable[[Study, int, str], Study]) -> N
 
 
 def named(study: Study, index: int, name: str) -> Study:
-    """Return the study with an arm renamed. An empty name stands for the proposed one."""
+    """Return the study with an arm renamed. If the name is empty, the arm gets its proposed name."""
     return with_arm(study, index, replace(study.arms[index], name=name or BLANK))
 
 
@@ -206,7 +206,7 @@ def with_source(study: Study, index: int, source: str) -> Study:
 
 
 def _start(study: Study, arm: Arm, source: str) -> dict[str, Any]:
-    """Return the first source setting of an arm without a search: a network that no other arm has, or a genotype to fill in."""
+    """Return the initial setting of an arm without a search: a network that no other arm has, or an empty genotype to fill in."""
     taken = {one.retrain.get(name) for one in study.arms for name in ("genotype", "network")}
     if source == "network":
         return {"network": next((name for name in OFFERED if name not in taken), OFFERED[0])}

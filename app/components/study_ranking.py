@@ -73,14 +73,14 @@ def tau_column(title: str, name: str, of: Callable[[Pair], Tau]) -> StaticColumn
 
 
 def tau_html(tau: float | None, interval: Interval | None) -> str | Markup:
-    """Return a rank correlation with its interval on a second line; a dash if it is undefined, as for a constant measure."""
+    """Return a rank correlation with its interval on a second line; a dash if undefined, for example for a constant measure."""
     if tau is None:
         return EMPTY
     return with_label(signed_text(tau, 2), "" if interval is None else " to ".join(signed_text(end, 2) for end in interval))
 
 
 def verdict_words(pair: Pair) -> str | Markup:
-    """Return a text that says if a ranking predicts more than parameters and MACs do."""
+    """Return a text that says whether a ranking predicts more than parameters and MACs do."""
     partial = pair[1]
     if partial is None:
         return "is a count"

@@ -204,7 +204,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """In one transaction, write the collected rows to the database and record how far each events.jsonl has been read."""
+        """Write the collected rows to the database and record how far each events.jsonl has been read, in one transaction."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:

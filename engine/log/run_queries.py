@@ -45,8 +45,8 @@ OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset":
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 
 # The time left assumes the rate over the trail, a list of progress points from at most the last two minutes. The rate leaves out
-# the first unit of work of a trail, because the first step of an attempt also compiles. A trail of slow units, which is full
-# before one of them is done, counts completely. A trail that is shorter gives no estimate.
+# the first unit of work of a trail, because the first step of an attempt also compiles. If units are so slow that the trail is
+# full before the first of them is done, the rate is that of the whole trail. A shorter trail gives no estimate.
 _PROGRESS = f"""
     select number, attempt, phase, done, total, coalesce(unit, '') as unit, coalesce(passes, 0) as passes,
            coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
@@ -182,7 +182,7 @@ EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ing
 
 
 class RunQueries(Index):
-    """The run log's queries about whole runs. The argument `run` of a query is a run id."""
+    """An index with the queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""

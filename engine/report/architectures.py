@@ -1,4 +1,4 @@
-"""Architectures: the published genotypes and those of all runs. Equal ones under other names are one architecture.
+"""Architectures: the published genotypes and those of all runs. Equal genotypes with different names are one architecture.
 
 This module does not import torch.
 """
@@ -31,7 +31,7 @@ class Use:
         created: Unix time of the launch in seconds; 0 if unknown.
         dataset: name of the dataset.
         parameters, macs: size of the network that the run built; None for a search.
-        channels, layers: the same network's channels of the first cells and number of cells; None if unknown.
+        channels, layers: channels of the first cells of this network, and number of its cells; None if unknown.
         natural, adversarial: (accuracy, low, high, images) on the test split with the 95 % Wilson interval, natural and in the
             worst case over the attacks; None except for an attack run with results.
         protocol: title of an attack run's protocol; "" for other runs.
@@ -61,7 +61,7 @@ class Architecture:
 
     Attributes:
         hash: hash of the canonical form.
-        genotype: the genotype as it was published, or else found first.
+        genotype: the genotype as published or, if it was not published, as first found.
         published: entries of the catalogue with this genotype.
         uses: runs with this genotype, newest first.
     """
@@ -73,7 +73,7 @@ class Architecture:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The catalogue names, then the titles of the searches that found it, without repetition."""
+        """The catalogue names, then the titles of the searches that found the architecture, without repetition."""
         found = [use.title for use in reversed(self.uses) if use.kind == "search"]
         return tuple(dict.fromkeys([*(entry.name for entry in self.published), *found]))
 
@@ -87,7 +87,7 @@ class Architecture:
 
     @property
     def searches(self) -> list[Use]:
-        """The searches that found it, newest first."""
+        """The searches that found the architecture, newest first."""
         return [use for use in self.uses if use.kind == "search"]
 
     @property

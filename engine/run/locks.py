@@ -1,7 +1,7 @@
 """Locks on files. The kernel releases a lock when its process ends, even if it is killed, so a crash leaves no lock.
 
-A lock is an `flock`: it holds for all processes of a machine, also for those in other containers that see the same folder, whose
-process ids mean nothing to each other. Imports no torch.
+A lock is an `flock`. It works between all processes of a machine, even between containers that share the folder but do not know
+each other's process ids. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-PATIENCE_S = 2.0  # a reader that looks whether a lock is held holds it itself, for some microseconds
+PATIENCE_S = 2.0  # `is_held` in another process takes the lock for some microseconds
 PAUSE_S = 0.01
 
 
@@ -25,9 +25,9 @@ class Lock:
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        """Create the object for a lock that `descriptor` holds. `take` takes a new lock.
+        """Create the object for a lock that `descriptor` already holds. Use `take` to take a new lock.
 
-        A descriptor that a parent process has passed on is not passed on again.
+        The descriptor is made non-inheritable, so that child processes do not hold the lock by accident.
         """
         self.path, self.descriptor = path, descriptor
         os.set_inheritable(descriptor, False)
@@ -58,7 +58,7 @@ def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
         patience_s: number of seconds to wait for the lock.
 
     Raises:
-        OSError: the file cannot be opened or is a symbolic link, or its file system knows no locks.
+        OSError: the file cannot be opened or is a symbolic link, or its file system does not support locks.
     """
     deadline = time.monotonic() + patience_s
     while True:

@@ -167,7 +167,7 @@ class Supervisor:
             time.sleep(EAGER_PAUSE_S if is_eager else pause)
 
     def _register(self) -> None:
-        """Write the record by which clients find this supervisor, unless it is there. A full disk does not end the supervisor."""
+        """Write the record by which clients find this supervisor, unless it exists. A full disk does not end the supervisor."""
         if not self._record.exists():
             with trouble_is_logged("supervisor.json"):
                 atomic_write_json(self._record, identity(os.getpid()))
@@ -177,7 +177,7 @@ class Supervisor:
             self._record.unlink(missing_ok=True)
 
     def _work(self, changed: bool = False) -> bool:
-        """Call `tick` and `after_tick`, and return True if one of them did something. An error is logged and ends neither."""
+        """Call `tick` and `after_tick`, and return True if one of them did something. Errors are logged and do not propagate."""
         did = more = False
         with trouble_is_logged("supervisor"):
             did = self.tick()
