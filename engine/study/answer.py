@@ -254,13 +254,13 @@ def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
 def _size_notes(results: Results) -> list[str]:
     """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
     study, notes = results.study, []
-    fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
+    fixed = [] if study.matches_hand_made else [arm.name for arm in study.arms if arm.retrain.get("network")]
     ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)
               for ratio in results.arm_ratios(arm)]
     if ratios:
         matched = "MACs" if study.match == "macs" else "Parameters"
         ends = " to ".join(dict.fromkeys(f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))))
-        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks have "
+        notes.append(f"{matched} are matched to {study.reference} as closely as whole channels allow: the networks have "
                      f"{ends} times the MACs of that arm's network with the same seeds.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")
