@@ -416,10 +416,9 @@ def _record(runs: Path, launch: Launch, configs: Sequence[tuple[str, RunConfig]]
     """
     (kind, config), *following = configs
     method, preset, parent = launch.method, launch.preset, str(before["id"]) if before else None
+    config, size = matched(runs, config, parent) if isinstance(config, RetrainConfig) else (config, "")
     name, title = _name_and_title(runs, kind, config, method, preset, before)
-    if isinstance(config, RetrainConfig):
-        config, size = matched(runs, config, parent)
-        title = f"{title}, {size}" if size else title
+    title = f"{title}, {size}" if size else title
     first = kind == launch.kind
     changed = {other: {setting: value for setting, value in of_other if setting in launch.then_changes.get(other, {})}
                for other, of_other in following} if first else {}

@@ -52,7 +52,8 @@ def correlations(overview: Overview) -> None:
         StaticColumn("Beyond counting", verdict_words))
     st.html(html_table(columns, [(one, given.get(one.first)) for one in plain], label="Rank correlations", facts=study_columns(
         overview.results), note=(
-        f"Rank correlation with {target}, with 95 % bootstrap intervals over networks. The partial tau is given "
+        f"Rank correlation with {target}, with 95 % bootstrap intervals over networks. A network's accuracies are means over its "
+        f"retrainings. The partial tau is given "
         f"{' and '.join(COUNTS)}. A ranking says more than counting only if both partial intervals are above 0.")))
 
 

@@ -66,6 +66,25 @@ class NamedNetwork(ABC):
     def description(self) -> str:
         """Sentence that describes how the network is built."""
 
+    @property
+    def width(self) -> float | None:
+        """Width of the network in the unit of `widths`; None if the network has a fixed size."""
+        return None
+
+    @property
+    def widths(self) -> Sequence[float]:
+        """All widths that the network can have, ascending; empty if it has a fixed size."""
+        return ()
+
+    def at_width(self, width: float) -> Self:
+        """Return a copy of the network with another width, one of `widths`. A network of fixed size is returned unchanged."""
+        return self
+
+    @property
+    def width_setting(self) -> dict[str, Any]:
+        """{name of a setting of a retraining: value} that gives a network this width: the name says the width, too."""
+        return {"network": self.name}
+
     @abstractmethod
     def cost(self, *, auxiliary: bool = False) -> Cost:
         """Return the numbers of parameters and MACs, counted as in `engine.architecture.cost`.

@@ -119,7 +119,8 @@ def _spelled(flag: str) -> str:
 def _questions(options: argparse.Namespace, root: Path) -> int:
     known = recipes().items()
     if options.json:
-        print(json.dumps([{"name": name, "question": one.question, "compares": one.compares} for name, one in known]))
+        print(json.dumps([{"name": name, "question": one.question, "compares": one.compares, "remark": one.remark}
+                          for name, one in known]))
     else:
         print(table_text([[name, one.question] for name, one in known]))
     return 0

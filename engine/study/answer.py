@@ -23,6 +23,7 @@ from engine.study.declaration import Study
 from engine.study.folder import Extension
 from engine.study.means import mean_of
 from engine.study.measures import COUNTS, column_title, complete
+from engine.study.questions import recipes
 from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
 
@@ -117,10 +118,14 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
 
 
 def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
-    """Return the answer of a study that compares rankings of networks."""
+    """Return the answer of a study that compares rankings of networks.
+
+    The unit is the network of one arm and search seed. Its measures are means over its retrainings, and the bootstrap resamples
+    networks.
+    """
     study = results.study
     target = column_title(study.endpoint)
-    networks = [cell.measures for arm in results.arms.values() for cell in arm.cells]
+    networks = [measures for arm in results.arms.values() for measures in arm.network_measures]
     columns = complete(networks, list(dict.fromkeys((*study.measures, *COUNTS, target))))
     if len(columns[target]) < 2:
         return Answer(("Fewer than two networks have all measures yet",), not results.is_complete, False, (), (), (), notes)
@@ -236,6 +241,9 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
         notes.append(f"Left out, because they were measured under another protocol: {plural_text(len(results.apart), 'result')}.")
     if study.match != "none":
         notes += _size_notes(results)
+    known = recipes()
+    if study.recipe in known and known[study.recipe].remark:
+        notes.append(known[study.recipe].remark)
     return notes
 
 
@@ -254,13 +262,13 @@ def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
 def _size_notes(results: Results) -> list[str]:
     """Return sentences on network sizes: how well the matched ones agree, and which arms have a fixed size."""
     study, notes = results.study, []
-    fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
+    fixed = [] if study.matches_hand_made else [arm.name for arm in study.arms if arm.retrain.get("network")]
     ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)
               for ratio in results.arm_ratios(arm)]
     if ratios:
         matched = "MACs" if study.match == "macs" else "Parameters"
         ends = " to ".join(dict.fromkeys(f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))))
-        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks have "
+        notes.append(f"{matched} are matched to {study.reference} as closely as whole channels allow: the networks have "
                      f"{ends} times the MACs of that arm's network with the same seeds.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")

@@ -22,7 +22,8 @@ from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.run.chain import followers
 
-SCHEMA = 1
+SCHEMA = 2
+OLDER = (1,)  # schemas of studies that can still be read; in schema 1, hand-made networks are never matched in size
 # The seed of the retraining with index i is the seed of its search plus i times this number. So the first retraining has the same
 # seed as its search, as in a chain that is launched by hand.
 RETRAIN_SEED_STEP = 1000
@@ -121,6 +122,7 @@ class Study:
         created: time of the launch in unix seconds.
         numerics: hash of the code that determines results (`engine.run.provenance.numerics`) at the launch.
         example: True for the example study that ships with Rampart.
+        schema: version of the declaration, `SCHEMA` or one of `OLDER`.
     """
 
     question: str
@@ -143,6 +145,12 @@ class Study:
     created: float = 0.0
     numerics: str = ""
     example: bool = False
+    schema: int = SCHEMA
+
+    @property
+    def matches_hand_made(self) -> bool:
+        """True if `match` also fits the width of hand-made networks. Older versions gave these their published width."""
+        return self.schema not in OLDER
 
     def arm(self, name: str) -> Arm:
         """Return the arm with this name.
@@ -244,4 +252,4 @@ class Study:
         """Return the study as a JSON object, which `engine.study.parsing.from_record` can read."""
         entries = {name: getattr(self, name) for name in type(self).__dataclass_fields__ if name != "arms"}
         arms = [{name: value for name, value in vars(arm).items() if value} for arm in self.arms]
-        return {"schema": SCHEMA, **entries, "arms": arms}
+        return {**entries, "arms": arms}

@@ -290,8 +290,14 @@ def _keys(kind: str, method: str | None, preset: str, config: RunConfig, network
     The second key ends with the network, because a large hand-made network takes much longer than a network of cells.
     """
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in IGNORED}
-    network = str(getattr(config, "network", network))
+    network = _family(str(getattr(config, "network", network)))
+    settings |= {"network": network} if "network" in settings else {}
     return json.dumps([kind, method, settings, network], sort_keys=True), (kind, method or "", config.dataset, preset, network)
+
+
+def _family(network: str) -> str:
+    """Return the name of a network without its width, which a study may choose only when it launches the run."""
+    return network.partition("@")[0]
 
 
 def _attacked(runs: Path, run: Mapping[str, Any]) -> str:

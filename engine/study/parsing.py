@@ -34,7 +34,7 @@ from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
 from engine.run.chain import SHARED
-from engine.study.declaration import RETRAIN_SEED_STEP, SCHEMA, Arm, Study
+from engine.study.declaration import OLDER, RETRAIN_SEED_STEP, SCHEMA, Arm, Study
 from engine.study.measures import measure_names
 
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
@@ -109,7 +109,8 @@ def from_record(record: Mapping[str, Any]) -> Study:
         margin=_number(record, "margin"), match=_text(record, "match", "none"), measures=_texts(record, "measures"),
         reference=reference, analysis=analysis, recipe=_text(record, "recipe", ""),
         size=_text(record, "size", ""), id=_text(record, "id", ""), created=_number(record, "created") or 0.0,
-        numerics=_text(record, "numerics", ""), example=bool(record.get("example", False)))
+        numerics=_text(record, "numerics", ""), example=bool(record.get("example", False)),
+        schema=int(record.get("schema", SCHEMA)))
 
 
 def checked(study: Study) -> Study:
@@ -139,7 +140,7 @@ def exported(study: Study) -> dict[str, Any]:
 
 
 def _check_schema(record: Mapping[str, Any]) -> None:
-    if record.get("schema", SCHEMA) != SCHEMA:
+    if record.get("schema", SCHEMA) not in (SCHEMA, *OLDER):
         raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
                           "that wrote the study.")
 
@@ -366,9 +367,11 @@ def _check_matching(study: Study) -> None:
         return
     wanted = study.arm(study.reference).retrain.get("channels")
     for arm in study.arms:
-        own, is_derived = arm.retrain.get("channels"), str(arm.retrain.get("network") or DERIVED) == DERIVED
-        if arm.name != study.reference and is_derived and own not in (None, wanted):
-            raise ConfigError(f"channels of arm {arm.name} must be left out, because match: {study.match} gives its networks the "
+        network = str(arm.retrain.get("network") or DERIVED)
+        name, own = ("channels", arm.retrain.get("channels")) if network == DERIVED else (
+            "base channels", network.partition("@")[2] or None)
+        if arm.name != study.reference and own not in (None, wanted):
+            raise ConfigError(f"{name} of arm {arm.name} must be left out, because match: {study.match} gives its networks the "
                               f"size of those of {study.reference}, got {own}; leave it out, or match and reference.")
 
 

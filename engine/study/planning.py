@@ -17,16 +17,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.architecture.capacity import nearest_channels
+from engine.architecture.capacity import nearest_width
 from engine.architecture.genotype import DERIVED
 from engine.config import RetrainConfig, RunConfig
 from engine.configuring import validate
-from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, GenotypeError
 from engine.requests import submit
 from engine.run.admission import PARENT_KIND
 from engine.run.folder import RunFolder
-from engine.run.lineage import arrangement_of, retraining_of, trained_genotype, trained_network
+from engine.run.lineage import retraining_of, trained_network
 from engine.run.state import RunState, compute
 from engine.study.declaration import Arm, Cell, Study, kind_of, mentioned
 from engine.study.identity import Known, Runs, experiment_of
@@ -236,7 +235,7 @@ class Plan:
             reference = self._run_of(cell, self.study.reference, "retrain")
             if not (reference and self._has_genotype(reference) and (parent is None or self._has_genotype(parent))):
                 return None
-            changes["channels"] = self._matched_channels(config, parent, reference)
+            changes |= self._matched_width(config, parent, reference)
         for setting, step in REFERRING.items():
             if arms := mentioned({setting: getattr(config, setting, ())}):
                 runs = [self._run_of(cell, arm, step) for arm in arms]
@@ -245,20 +244,19 @@ class Plan:
                 changes[setting] = tuple(runs) if isinstance(getattr(config, setting), tuple) else runs[0]
         return validate(type(config), config.model_dump() | changes)
 
-    def _matched_channels(self, config: RunConfig, parent: str | None, reference: str) -> int:
-        """Return the number of channels that makes a network closest in size to the network of the retraining `reference`."""
+    def _matched_width(self, config: RunConfig, parent: str | None, reference: str) -> dict[str, Any]:
+        """Return the setting with which a network is closest in size to the network of the retraining `reference`."""
         assert isinstance(config, RetrainConfig)
-        runs, data = self.runs.root, DATASETS[config.dataset]
+        runs = self.runs.root
         target = trained_network(runs, *retraining_of(runs, reference)).cost()
-        genotype = trained_genotype(runs, config, parent)
-        return nearest_channels(genotype, target, self.study.match, layers=config.layers, classes=data.classes,
-                                image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))[0]
+        return nearest_width(trained_network(runs, config, parent), target, self.study.match)[0].width_setting
 
     def _is_matched(self, cell: Cell) -> bool:
         """Return True if the network of a cell must be as large as that of the reference arm (the arm that sets the sizes)."""
         config = self._configs[cell.arm]["retrain"]
         assert isinstance(config, RetrainConfig)
-        return self.study.match != "none" and cell.arm != self.study.reference and config.network == DERIVED
+        fixed = config.network != DERIVED and not self.study.matches_hand_made
+        return self.study.match != "none" and cell.arm != self.study.reference and not fixed
 
     def _run_of(self, cell: Cell, arm: str, step: str) -> str:
         """Return the id of the run for step `step` in the corresponding cell of another arm; "" if it does not exist yet.

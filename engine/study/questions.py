@@ -53,8 +53,8 @@ SIZES = {
                  "cores. It makes no claim.", 2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
                         "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "checks": False, "certify": False,
                                    "sweep_radii": None}}),
-    "full": Size("full", "Full", "Enough seeds for a claim. Where arms are compared: at least five search seeds an arm, with "
-                 "two retrainings each. Where networks are ranked: at least ten search seeds, with one retraining each.", 5, 2,
+    "full": Size("full", "Full", "Enough seeds for a claim: at least five search seeds an arm or, where networks are ranked, "
+                 "at least ten. Each is retrained twice.", 5, 2,
                  {"attack": {"sweep_radii": None, "certify": False}}),
 }
 
@@ -69,6 +69,7 @@ class Recipe:
         title: short title.
         question: the question, as a sentence.
         compares: one or two sentences that say what is compared.
+        remark: sentences on the arms that a reader of the answer must know; "" for none.
         record: the declaration of the study without seeds, as an object.
     """
 
@@ -77,6 +78,7 @@ class Recipe:
     title: str
     question: str
     compares: str
+    remark: str
     record: Mapping[str, Any]
 
     @property
@@ -108,7 +110,7 @@ class Recipe:
         record |= {"arms": [_sized(arm, chosen, dataset, preset, source) for arm in self.record["arms"]], "dataset": dataset,
                    "preset": preset, "recipe": self.name, "size": size,
                    "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)) if seeds is None else seeds,
-                   "retrainings": int(self.record.get("retrainings", chosen.retrainings))}
+                   "retrainings": chosen.retrainings}
         return checked(from_record(record))
 
 
@@ -148,7 +150,8 @@ def _shorter(value: Any, usual: Any) -> Any:
 
 def _read(path: Path) -> Recipe:
     record = read_record(path.read_text(encoding="utf-8"))
-    return Recipe(path.stem, int(record["number"]), record["title"], record["question"], record["compares"], record)
+    return Recipe(path.stem, int(record["number"]), record["title"], record["question"], record["compares"],
+                  record.get("remark", ""), record)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Rank correlations of measures over architectures: Kendall's tau, partial tau given other measures, and their intervals.
 
 A measure is a column with one number per architecture, such as the supernet's accuracy, the number of parameters, or the accuracy
-under AutoAttack after retraining.
+under AutoAttack, as the mean over all retrainings of the architecture.
 """
 
 from __future__ import annotations

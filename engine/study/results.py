@@ -94,6 +94,12 @@ class ArmResult:
         """
         return [[one for cell in cells if (one := cell.measured(name))] for cells in self.by_seed.values()]
 
+    @property
+    def network_measures(self) -> list[dict[str, float]]:
+        """One dict {name of a measure: mean over the retrainings} per search seed, with the names that all retrainings have."""
+        return [{name: fmean(cell.measures[name] for cell in cells) for name in cells[0].measures
+                 if all(name in cell.measures for cell in cells)} for cells in self.by_seed.values()]
+
     def mean(self, name: str) -> float | None:
         """Return the mean of the attribute `name` of the results, such as "macs", or None if it is unknown for all of them."""
         values = [value for cell in self.cells if (value := getattr(cell, name)) is not None]
