@@ -354,7 +354,7 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return the indices of some of the images x [n, C, H, W]. Any two of them are more than two radii of the ball apart."""
+    """Return indices of images in x [n, C, H, W] that are pairwise more than two radii of the ball apart. Earlier images win."""
     chosen: list[int] = []
     for number in range(len(x)):
         if all(float(distance(x[number:number + 1], x[other:other + 1], ball.norm)) > 2 * ball.epsilon + 1e-5

@@ -2,8 +2,8 @@
 
 DuckDB lets one process at a time open a database file, and the dashboard keeps `index.duckdb` open for writing, so no second
 process can read the file. A cursor in the dashboard's process would be able to write, would share its memory limit, and could not
-be killed. Therefore the index is copied to a temporary file, which takes about 0.02 s per megabyte, and only when the index has
-changed since the last query. `engine/log/sql_worker.py` reads the copy.
+be killed. Therefore the index is copied to a temporary file, and `engine/log/sql_worker.py` reads the copy. Copying takes about
+0.02 s per megabyte, and happens only if the index has changed since the last query.
 """
 
 from __future__ import annotations
