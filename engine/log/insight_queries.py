@@ -43,7 +43,7 @@ class AlphaHistory(NamedTuple):
     Attributes:
         primitives: names of the k operations.
         steps: [t] numbers of completed steps.
-        epochs: [t] epochs of these steps, from 1; 0 before the first step.
+        epochs: [t] epoch of each of these steps, from 1; 0 before the first step.
         alpha: [t, edges, k] alphas before the softmax.
         edge_weight: [t, edges] softmax over all edges into the same node; None for a method without edge weights.
     """

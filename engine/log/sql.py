@@ -2,8 +2,8 @@
 
 DuckDB lets one process at a time open a database file, and the dashboard keeps `index.duckdb` open for writing, so no second
 process can read the file. A cursor in the dashboard's process would be able to write, would share its memory limit, and could not
-be killed. Therefore the index is copied to a temporary file, and `engine/log/sql_worker.py` reads the copy. Copying takes about
-0.02 s per megabyte, and happens only if the index has changed since the last query.
+be killed. Therefore a query runs on a copy of the index in a temporary file, which `engine/log/sql_worker.py` reads. The copy is
+renewed only if the index has changed since the last query, and takes about 0.02 s per megabyte.
 """
 
 from __future__ import annotations
