@@ -149,7 +149,7 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
     alpha / contrasts, the first threshold of Holm's adjustment.
 
     Differs: with few search seeds, the permutation test can be significant only if every value of one arm exceeds every value of
-    the other. The t distribution then promises too much. The returned value is at least the difference at which normal values
+    the other. The t distribution then overstates the power. The returned value is at least the difference at which normal values
     separate in this way with the given power. In simulations with 5 to 8 seeds, the power of the permutation test at the returned
     value was 76 to 82 % instead of 80 %.
 
