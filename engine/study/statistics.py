@@ -79,8 +79,8 @@ def smallest_p(first_units: int, second_units: int) -> float:
     With five search seeds in each arm, there are 252 ways to divide the values into two groups. If the arms are equally large,
     two of these ways are always equally extreme, because the arms can be exchanged. The smallest p-value is therefore 2 / 252.
 
-    With m contrasts (comparisons of arms), Holm's adjustment multiplies it by m. If the product exceeds alpha, nothing can be
-    significant.
+    With m contrasts (comparisons of arms), Holm's adjustment multiplies the smallest p-value by m. If the product exceeds alpha,
+    nothing can be significant.
 
     Args:
         first_units, second_units: numbers of search seeds of the two arms.
