@@ -63,7 +63,7 @@ def find_genotype(text: str) -> Genotype:
 def genotype_title(text: str) -> str:
     """Return the title of the genotype that a text describes. The text is a catalogue name or the genotype as JSON.
 
-    The title of a catalogue name is the name itself. The title of JSON is "genotype" followed by the genotype's hash.
+    For a catalogue name, the title is the name itself. For JSON, the title is "genotype" followed by the genotype's hash.
 
     Raises:
         ConfigError: the name is not in the catalogue.

@@ -25,7 +25,7 @@ def write_mlflow(root: Path, ids: Sequence[str], out: Path) -> list[Path]:
     Args:
         root: folder of all runs.
         ids: ids of the runs.
-        out: folder to create, in which `mlruns` will be.
+        out: folder to create. `mlruns` is created inside it.
 
     Raises:
         ConfigError: `out` exists or cannot be written.

@@ -93,7 +93,7 @@ class AlertQueries(Index):
                 for run, t, step, epoch, cell, k, alpha, genotype in rows]
 
     def paces(self, runs: Collection[str]) -> pd.DataFrame:
-        """Return the recent seconds per unit of work (such as a step) of each run, with the columns in `PACES`.
+        """Return how many seconds each run has recently needed per unit of work, such as a step, with the columns in `PACES`.
 
         `seconds_per_unit` is computed from the last progress events of the run. It is NaN if no unit was completed between them.
         """
@@ -107,7 +107,7 @@ class AlertQueries(Index):
             qualify row_number() over (partition by number order by attempt desc, seq desc) = 1""", PACES)
 
     def _among(self, runs: Collection[str], kind: str | None = None) -> str:
-        """Return an SQL condition that is true for rows of these runs or, if `kind` is given, of those among them of this kind.
+        """Return an SQL condition that selects the rows of these runs. If `kind` is given, runs of other kinds are left out.
 
         The condition lists the row numbers of the runs as constants, because DuckDB filters the tables inside a view only by
         constants.

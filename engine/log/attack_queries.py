@@ -338,9 +338,9 @@ class AttackQueries(Index):
     def pareto_epochs(self, runs: Sequence[str] | None = None, kind: str = "search") -> pd.DataFrame:
         """Return natural and adversarial accuracy per epoch of searches or retrainings, with the columns listed in `EPOCHS`.
 
-        The accuracies are measured on the alphas split by searches, and on the select split by retrainings, as `measured` says.
-        Rows with the same `group` have the same dataset, split and attack. `is_front` is True if the row is on the Pareto front
-        of its group.
+        Searches measure the accuracies on the alphas split, and retrainings on the select split. The column `measured` names the
+        split and the kind of BatchNorm statistics. Rows with the same `group` have the same dataset, split and attack. `is_front`
+        is True if the row is on the Pareto front of its group.
 
         Args:
             runs: ids of the runs to include; None for all runs.

@@ -130,7 +130,7 @@ class Index:
         return self._con.cursor()
 
     def checkpoint(self) -> None:
-        """Write all changes to the database file, so that DuckDB need not keep them in memory. Without a file, do nothing."""
+        """Write all changes to the database file, so that DuckDB need not keep them in memory. Do nothing without a file."""
         with self._turn.lock, self.cursor() as cursor, suppress(duckdb.TransactionException):  # not now, but later
             if self.owner:
                 cursor.execute("checkpoint")

@@ -237,7 +237,8 @@ class Ingester:
     def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
         """Record how far each events.jsonl has been read.
 
-        If the table `accuracy` was up to date for a run and the new lines contain no accuracy, it is marked as still up to date.
+        If the table `accuracy` was up to date for a run, and the new lines contain no accuracy, mark the table as still up to
+        date for this run.
         """
         columns = [list(values) for values in zip(*(
             (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,

@@ -345,7 +345,8 @@ class RunQueries(Index):
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
         """Return the columns of the table of runs that are stored in the index.
 
-        The results of the three queries are cached until their tables change. The caller gets a new table and may modify it.
+        Three queries compute the columns, and their results are cached until the tables change. The caller gets a new table and
+        may modify it.
 
         Args:
             only: ids of the runs to include; None for all runs.

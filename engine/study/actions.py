@@ -146,7 +146,7 @@ def resume(runs: Path | str, study_id: str) -> int:
 def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Repeat every arm of a study for more search seeds, and return these seeds.
 
-    The extension is recorded, together with whether results of the study were known at the time.
+    The record of the extension says whether results of the study were already known.
 
     Args:
         runs: folder of all runs.
@@ -194,12 +194,12 @@ def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[
 
 
 def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False) -> list[Outcome]:
-    """Move runs to the trash, and return one outcome per run. A run that a study uses is refused.
+    """Move runs to the trash, and return one outcome per run. Runs that a study uses are not moved.
 
     Args:
         runs: folder of all runs.
         ids: ids of the runs.
-        with_dependents: True to move also all runs that need the given ones. If False, a run that others need is refused.
+        with_dependents: True to move also all runs that need the given ones. If False, a run that others need is not moved.
     """
     kept = {run_id: f"The study {min(studies)} uses {run_id}; archive the run, or delete the study first."
             for run_id, studies in users_of_runs(runs).items()}

@@ -77,7 +77,7 @@ def endpoint_text(study: Study) -> str:
 def conditions_text(results: Results) -> str:
     """Return the radius of the attacks and the number of images as text, for example "L∞ 0.15, 359 images".
 
-    A natural accuracy has no radius. The number of images is known as soon as there is a result.
+    For a study of natural accuracy, the radius is left out. Before the first result, the number of images is left out.
     """
     study = results.study
     config = study.configurations(study.arms[0])["attack"]

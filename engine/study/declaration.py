@@ -208,7 +208,7 @@ class Study:
         return chain | further
 
     def mentions(self, arm: Arm) -> list[str]:
-        """Return the names of the other arms whose runs this arm needs, as in "arm:NAME"."""
+        """Return the names of the other arms whose runs this arm needs, because its settings contain "arm:NAME"."""
         further = [changes for changes in self.attacks.values() if arm.name not in mentioned(changes)]
         return [name for changes in (arm.search, arm.retrain, arm.attack, *further) for name in mentioned(changes)]
 

@@ -255,7 +255,7 @@ def makespan(jobs: Sequence[Job], slots: int) -> float:
 
 
 def progress_of(folder: RunFolder) -> float:
-    """Return the progress of a running run, from 0 to 1; 0 if none is recorded."""
+    """Return the progress of a run that is running, in 0..1; 0 if no progress is recorded."""
     done = 0.0
     try:
         tail = max(0, folder.events.stat().st_size - 65_536)

@@ -171,7 +171,7 @@ def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _as_whole(value: Any) -> int | None:
-    """Return a value of the file as an int if it is a whole number or a text of one, otherwise None."""
+    """Return a value of the file as an int if it is a whole number or the text of a whole number, otherwise None."""
     if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value.strip()):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -285,7 +285,7 @@ def _check_seeds_apart(study: Study) -> None:
 
 
 def check_size(study: Study) -> None:
-    """Check that a study does not have too many seeds or cells (repetitions of arms). Its extensions need the same check.
+    """Check that a study does not have too many seeds or cells (repetitions of arms). Extensions must be checked, too.
 
     Raises:
         ConfigError: there are too many, or two search seeds give the same seed to a retraining.

@@ -108,7 +108,7 @@ def measure(loaded: Loaded, genotypes: Sequence[Genotype], limit_s: float, repor
 
 
 def answer_all(lines: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> None:
-    """Read the lines of the input, and call `tell` with each object to print. See the docstring of this module.
+    """Answer the questions in the lines of the input, and call `tell` with each JSON object to print.
 
     If the search cannot be loaded, the function returns after the first question.
     """

@@ -112,7 +112,9 @@ class RandomSearch:
         """Build the network of the first candidate with fresh weights.
 
         Args:
+            config: configuration of the search.
             supernet: source of the cell kinds, classes, image shape and normalisation. It is not trained.
+            device, dtype: device and dtype of the networks.
             seed: seed of all candidates.
         """
         self.config, self.supernet = config, supernet
