@@ -48,7 +48,7 @@ def inherited(draft: Draft) -> None:
 
 @st.fragment(run_every=0.5)
 def _waiting() -> None:
-    """Show the time since the measurement started. Once it has ended, rerun the page."""
+    """Show the time since the measurement started. Rerun the page when the measurement has ended."""
     entry: tuple[Question, Task] | None = st.session_state.get(TASK)
     if entry is None or not entry[1].running:
         st.rerun()

@@ -136,7 +136,7 @@ def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
 
 
 def latency_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
-    """Return [axis with the latency of one image per attacked network]; [] unless all were measured on one device."""
+    """Return [axis with the latency of one image per attacked network]; [] without latencies, or if their devices differ."""
     measured = latencies_of(session.run_log())
     latencies = [measured.get(run.id, {}).get(SINGLE) for run in runs]
     if len({one.place for one in latencies if one}) != 1:

@@ -42,7 +42,7 @@ def _label(name: str) -> str:
 
 
 def _watch(name: str) -> None:
-    """Show the progress of a fetch. Once the fetch has ended, rerun the whole page."""
+    """Show the progress of a fetch. Rerun the whole page when the fetch has ended."""
     current = fetches().get(name)
     if current is None or current.over:
         st.rerun()

@@ -148,7 +148,7 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
 
 
 def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[str, Bytes]:
-    """Return {caption: picture [H, W, 3]} of the natural image, the change and the adversarial image.
+    """Return {"natural", "change" or "adversarial": picture [H, W, 3]} of an image.
 
     Without an adversarial image, return only the natural image.
 

@@ -71,7 +71,7 @@ class Choice:
 
 
 def filled() -> dict[str, Any]:
-    """Return {"number": how often the page was filled, "draft": the last draft, "problems": sentences about its wrong values}."""
+    """Return {"number": number of the last filling, from 0, "draft": its draft, "problems": sentences about wrong values}."""
     state: dict[str, Any] = st.session_state[FILLED]
     return state
 

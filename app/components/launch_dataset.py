@@ -53,7 +53,7 @@ def _fetch(data: Dataset) -> None:
 
 @st.fragment(run_every=1.0)
 def _progress() -> None:
-    """Show the progress of the fetch. Once it has ended, redraw the page."""
+    """Show the progress of the fetch. Redraw the page when the fetch has ended."""
     title, task = st.session_state[TASK]
     if not task.running:
         st.rerun()

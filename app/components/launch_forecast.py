@@ -184,7 +184,7 @@ def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast
 
 @st.fragment(run_every=1.0)
 def _progress() -> None:
-    """Show the elapsed time of the measurement. Once it has ended, rerun the page."""
+    """Show the elapsed time of the measurement. Rerun the page when the measurement has ended."""
     task: Task = st.session_state[TASK]
     if not task.running:
         st.rerun()

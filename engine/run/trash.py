@@ -74,7 +74,7 @@ def dependents(root: Path | str, ids: Iterable[str]) -> list[str]:
 
 
 def needed_by_others(root: Path | str, ids: Iterable[str]) -> list[str]:
-    """Return the ids of the given runs that another run needs, directly or through one of the given runs."""
+    """Return the ids of those given runs that a run outside `ids` needs, directly or through another given run."""
     users, inside, needed = _users(root), set(ids), set[str]()
     while found := {one for one in inside if users.get(one, set()) - inside}:
         needed |= found
