@@ -185,9 +185,9 @@ class Ingester:
             position.inode = status.st_ino
             self._load_progress(position)
             for start, chunk in chunks(path, position.bytes_done, self.chunk_bytes):
+                head = mark_of(path, start + len(chunk))  # fails if the file has just been deleted, and then no row is kept
                 add_lines(self.batch, position.number, start, chunk)
-                position.bytes_done = start + len(chunk)
-                position.head = mark_of(path, position.bytes_done)
+                position.bytes_done, position.head = start + len(chunk), head
                 self.moved[position.number] = position
                 if self.batch.bytes >= self.chunk_bytes:
                     self._commit()
@@ -262,10 +262,15 @@ class Ingester:
     # Derived tables ------------------------------------------------------------------------------------------------
 
     def _summarise(self) -> None:
-        """Recompute the rows of the table `accuracy` for every run with new events."""
-        stale = [row[0] for row in self.con.execute("select number from ingest where summarised <> bytes_done").fetchall()]
+        """Recompute the rows of the table `accuracy` for every run with new events.
+
+        These may be other runs than those just read, if an earlier reading was cut off before this point.
+        """
+        stale = dict(self.con.execute("select number, run from ingest join folder using (number) "
+                                      "where summarised <> bytes_done").fetchall())
         if not stale:
             return
+        self.names |= stale
         # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a
         # subquery. The numbers come from this index, so it is safe to put them into the SQL text.
         chosen = f"number in ({', '.join(map(str, stale))})"
