@@ -78,6 +78,11 @@ def river(log: RunLog, run: str, cell: str, *, by_epoch: bool = True, most: int 
             first step.
         most: largest number of moments. Of more, every n-th and the last one are kept.
     """
+    question = "river", run, cell, by_epoch, most
+    return log.shared(question, ("folder", "alpha", "resumed"), run, lambda: _river(log, run, cell, by_epoch, most))
+
+
+def _river(log: RunLog, run: str, cell: str, by_epoch: bool, most: int) -> River | None:
     history = log.alpha_history(run, cell)
     return None if history is None else river_of(history, cell, by_epoch=by_epoch, most=most)
 

@@ -55,6 +55,10 @@ def radar(log: RunLog, run: str) -> pd.DataFrame:
         level: "info" or "warning" for the signs of this module, "" for neither.
         alarm: True if there is a level.
     """
+    return log.kept(("radar", run), ("folder", "alpha", "genotype", "resumed"), run, lambda: _radar(log, run))
+
+
+def _radar(log: RunLog, run: str) -> pd.DataFrame:
     histories = {cell: log.alpha_history(run, cell, by_epoch=True) for cell in log.alpha_cells(run)}
     return radar_of(moments(log, run), {cell: river_of(history, cell, most=EVERY) for cell, history in histories.items()
                                         if history is not None})
