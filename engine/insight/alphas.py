@@ -77,6 +77,11 @@ def river(log: RunLog, run: str, cell: str, *, by_epoch: bool = True, most: int 
             before the first step.
         most: largest number of moments to return. If there are more, only every n-th is kept, counted back from the last.
     """
+    question = "river", run, cell, by_epoch, most
+    return log.shared(question, ("folder", "alpha", "resumed"), run, lambda: _river(log, run, cell, by_epoch, most))
+
+
+def _river(log: RunLog, run: str, cell: str, by_epoch: bool, most: int) -> River | None:
     history = log.alpha_history(run, cell)
     return None if history is None else river_of(history, cell, by_epoch=by_epoch, most=most)
 

@@ -56,6 +56,10 @@ def radar(log: RunLog, run: str) -> pd.DataFrame:
         level: "warning" or "info" for the worst sign of a collapse; "" if the cell shows none.
         alarm: True if `level` is not "".
     """
+    return log.kept(("radar", run), ("folder", "alpha", "genotype", "resumed"), run, lambda: _radar(log, run))
+
+
+def _radar(log: RunLog, run: str) -> pd.DataFrame:
     histories = {cell: log.alpha_history(run, cell, by_epoch=True) for cell in log.alpha_cells(run)}
     return radar_of(moments(log, run), {cell: river_of(history, cell, most=EVERY) for cell, history in histories.items()
                                         if history is not None})

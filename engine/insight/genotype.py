@@ -70,6 +70,10 @@ class Moment:
 
 def moments(log: RunLog, run: str) -> list[Moment]:
     """Return the genotype of a search at the end of each epoch, oldest first. The list is empty for a run without genotypes."""
+    return list(log.shared(("moments", run), ("folder", "genotype", "resumed"), run, lambda: _moments(log, run)))
+
+
+def _moments(log: RunLog, run: str) -> list[Moment]:
     parsed: dict[str, Genotype] = {}
     found: list[Moment] = []
     for row in log.genotypes(run).itertuples():

@@ -109,7 +109,7 @@ class AttackQueries(Index):
           for the newest run.
         * recipe: hash of the settings of search and retraining, except seeds, device and number of threads.
         """
-        return self._kept("evaluations", ("folder", "attack", "evaluation", "network", "resumed"), "", self._evaluations)
+        return self.kept("evaluations", ("folder", "attack", "evaluation", "network", "resumed"), "", self._evaluations)
 
     def _evaluations(self) -> pd.DataFrame:
         evaluations = self._frame("""
@@ -349,7 +349,7 @@ class AttackQueries(Index):
         question = "pareto_epochs", None if runs is None else tuple(runs), kind
         attack = SEARCH_ATTACK if kind == "search" else "'PGD-' || coalesce(config ->> 'selection_steps', '20')"
         split, statistics = ("alphas", "batch") if kind == "search" else ("select", "running")
-        return self._kept(question, ("folder", "accuracy", "genotype", "resumed"), "", lambda: self._frame(f"""
+        return self.kept(question, ("folder", "accuracy", "genotype", "resumed"), "", lambda: self._frame(f"""
             with last_derived as (select number, epoch, arg_max(hash, step) as hash from genotype group by number, epoch),
             point as (
                 select run, coalesce(title, run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,

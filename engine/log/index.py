@@ -22,7 +22,7 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
-MOST_ANSWERS = 32  # answers of queries that are kept
+MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
@@ -88,6 +88,7 @@ class Index:
         self.trouble = ""
         self._con = con
         self._answers: dict[object, tuple[object, Any]] = {}
+        self._numbers: tuple[object, dict[str, int]] = (None, {})
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -176,11 +177,11 @@ class Index:
         with self.cursor() as cursor:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
-    def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a copy of the cached result of a query, which the caller may change. The arguments are those of `_shared`."""
-        return self._shared(question, tables, run, ask).copy()
+    def kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a copy of the cached result of a query, which the caller may change. The arguments are those of `shared`."""
+        return self.shared(question, tables, run, ask).copy()
 
-    def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
+    def shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
         """Return the result of a query, cached until the tables change. The caller must not modify the result.
 
         Args:
@@ -232,7 +233,7 @@ class Index:
         """
         with self.cursor() as cursor:
             if run is not None:
-                parameters["n"] = number_of(cursor, run)
+                parameters["n"] = self._number_of(cursor, run)
             return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -245,14 +246,19 @@ class Index:
         """
         with self.cursor() as cursor:
             if run is not None:
-                parameters["n"] = number_of(cursor, run)
+                parameters["n"] = self._number_of(cursor, run)
             return cursor.execute(sql, parameters).fetchall()
 
-
-def number_of(cursor: duckdb.DuckDBPyConnection, run: str) -> int:
-    """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
-    row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
-    return -1 if row is None else int(row[0])
+    def _number_of(self, cursor: duckdb.DuckDBPyConnection, run: str) -> int:
+        """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
+        state = self._con, self.revision(("folder",))
+        if self._numbers[0] != state:
+            self._numbers = state, {}
+        known = self._numbers[1]
+        if run not in known:
+            row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
+            known[run] = -1 if row is None else int(row[0])
+        return known[run]
 
 
 def reindex(root: Path | str) -> IngestReport:

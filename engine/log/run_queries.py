@@ -41,6 +41,11 @@ ALERTS = {"t": NUMBER, "attempt": NUMBER, "step": NUMBER, "level": TEXT, "text":
 OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset": TEXT, "split": TEXT, "images": INT,
             "purpose": TEXT, "attempt": INT, "t": NUMBER}
 
+# Columns of `RUNS` that depend on the time of the call, in the order of `_current`.
+CURRENT = ("status", "cause", "silent_s", "can_stop", "can_resume", "device", "age_s", "duration_s", "progress", "seconds_left")
+# Columns of a table of runs on which `_current` depends.
+STORED = ("created", "progress", "seconds_left")
+
 # Files that determine the state of a run whose worker process no longer exists.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 
@@ -234,11 +239,9 @@ class RunQueries(Index):
         Raises:
             RunLogError: the run does not exist.
         """
-        listed = self._listed([run])
-        if listed.empty:
+        row = self._row(run)
+        if not row:
             raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `rampart runs` list them.")
-        row = {name: None if missing else value
-               for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
         documents = self._rows("select document from folder where number = $n", run)
         document = json.loads(documents[0][0] or "{}") if documents else {}
         state = self.state(run)
@@ -331,19 +334,29 @@ class RunQueries(Index):
     def _listed(self, only: Collection[str] | None) -> pd.DataFrame:
         """Return the table of all runs, or of the runs with the ids `only` if given, with the columns listed in `RUNS`."""
         listed = self._listed_from_index(only)
-        states = [self.state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
-        for column in ("status", "cause", "silent_s", "can_stop", "can_resume", "device"):
-            listed[column] = [getattr(state, column) for state in states]
-        now = time.time()
-        listed["age_s"] = now - listed["created"]
-        listed["duration_s"] = [_duration(state, now) for state in states]
-        listed.loc[listed["status"] == "finished", "progress"] = 1.0
-        is_live = listed["status"].isin(("running", "stopping")) & ~(listed["silent_s"] >= SILENT_S)
-        listed.loc[~is_live, "seconds_left"] = None
-        return listed[list(RUNS)].astype(RUNS)
+        known = zip(listed["id"], listed["problem"], *(listed[column] for column in STORED), strict=True)
+        rows = [_current(self.state(name, problem), *stored) for name, problem, *stored in known]
+        # One column at a time, because converting the types of all columns takes ten times as long.
+        for position, column in enumerate(CURRENT):
+            listed[column] = pd.Series([row[position] for row in rows], listed.index, RUNS[column])
+        return listed[list(RUNS)]
+
+    def _row(self, run: str) -> dict[str, Any]:
+        """Return the row of a run in the table of all runs, with None for missing numbers; {} if there is no such run.
+
+        Pages ask for the row of their run a dozen times, so it is made without the table.
+        """
+        stored = self.shared(("row", run), (*LISTED, *TRAINED, *EVENTS), "", lambda: {
+            name: None if pd.isna(value) else value
+            for row in self._merged([run]).to_dict("records") for name, value in row.items()})
+        if not stored:
+            return {}
+        current = _current(self.state(run, str(stored["problem"])), *(stored[column] for column in STORED))
+        row = stored | dict(zip(CURRENT, current, strict=True))
+        return {name: row[name] for name in RUNS}
 
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that are stored in the index.
+        """Return the columns of the table of runs that are stored in the index, and `problem`, in the types of `RUNS`.
 
         Three queries compute the columns, and their results are cached until the tables change. The caller gets a new table and
         may modify it.
@@ -352,18 +365,19 @@ class RunQueries(Index):
             only: ids of the runs to include; None for all runs.
         """
         if only is None:
-            return self._merged(None)
-        # The page of a run asks for its row a dozen times, and finding it among 1,000 takes longer than the rest.
-        return self._kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
+            return self._merged(None)  # not kept, because what it merges is
+        # Finding a run among 1,000 takes longer than the rest.
+        return self.kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
 
     def _merged(self, only: Collection[str] | None) -> pd.DataFrame:
-        listed = self._shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
-        trained = self._shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
-        latest = self._shared("latest", EVENTS, "", lambda: self._table(_LATEST))
+        listed = self.shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
+        trained = self.shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
+        latest = self.shared("latest", EVENTS, "", lambda: self._table(_LATEST))
         if only is not None:
             listed, trained, latest = (one[one["id"].isin(list(only))] for one in (listed, trained, latest))
         merged = _with_trained(listed.merge(trained, on="id", how="left"))
-        return merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
+        merged = merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
+        return merged.astype({name: RUNS[name] for name in merged.columns if name in RUNS})
 
     def _table(self, sql: str) -> pd.DataFrame:
         with self.cursor() as cursor:
@@ -389,6 +403,20 @@ class RunQueries(Index):
         if state.is_over and stamps[0]:
             self._settled[run] = (stamps, state)
         return state
+
+
+def _current(state: RunState, created: float | None, progress: float | None, seconds_left: float | None) -> tuple[Any, ...]:
+    """Return the values of the columns `CURRENT` of a run.
+
+    Args:
+        state: its state.
+        created, progress, seconds_left: values of these columns in the index.
+    """
+    now = time.time()
+    is_live = state.status in ("running", "stopping") and not (state.silent_s or 0.0) >= SILENT_S
+    return (state.status, state.cause, state.silent_s, state.can_stop, state.can_resume, state.device,
+            None if created is None else now - created, _duration(state, now),
+            1.0 if state.status == "finished" else progress, seconds_left if is_live else None)
 
 
 def _duration(state: RunState, now: float) -> float | None:

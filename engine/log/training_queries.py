@@ -88,7 +88,7 @@ class TrainingQueries(Index):
         statistics is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of
         their steps, so that the means do not depend on the number of DuckDB's threads.
         """
-        return self._kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
+        return self.kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
             select epoch, max(step) as step, split, statistics, name,
                    list_sum(list(value order by step)) / count(value) as value
             from metric where number = $n group by epoch, split, statistics, name
@@ -124,7 +124,7 @@ class TrainingQueries(Index):
 
         This is much cheaper than `curves` and `objectives`.
         """
-        return self._shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
+        return self.shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
             (split, name) for split, name in self._rows("""
                 select distinct split, name from metric_raw where number = $n
                 union all select distinct '', objective from objective_raw where number = $n order by all""", run)])
@@ -158,7 +158,7 @@ class TrainingQueries(Index):
         * norm: norm of the objective's gradient.
         * cosine: smallest cosine similarity of this gradient and the gradient of any other objective.
         """
-        return self._kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame(f"""
+        return self.kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame(f"""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n),
             bucketed as (select *, {BUCKET} as bucket from line),
             kept as (select unnest({kept("step", "weight", "norm", "loss", "cosine")}) as step
@@ -203,7 +203,7 @@ class TrainingQueries(Index):
 
         This is much cheaper than `alpha_epochs`.
         """
-        return self._shared(("alpha_epoch", run), ("folder", "alpha"), run, lambda: next(
+        return self.shared(("alpha_epoch", run), ("folder", "alpha"), run, lambda: next(
             (epoch for epoch, in self._rows("select max(epoch) from alpha_raw where number = $n", run)), None))
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
@@ -222,7 +222,7 @@ class TrainingQueries(Index):
             cell: the cell kind, such as "normal".
             epoch: the epoch; None for the last recorded epoch.
         """
-        return self._kept(("alpha_matrix", run, cell, epoch), ("folder", "alpha", "resumed"), run, lambda: self._frame("""
+        return self.kept(("alpha_matrix", run, cell, epoch), ("folder", "alpha", "resumed"), run, lambda: self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha_raw
                             where number = $n and seq = (
                                 select arg_max(seq, step) from alpha
@@ -293,7 +293,7 @@ class TrainingQueries(Index):
         The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (Unix time of the record) and unchanged_epochs
         (number of epochs since the genotype last changed).
         """
-        return self._kept(("genotypes", run), ("folder", "genotype", "resumed"), run, lambda: self._frame("""
+        return self.kept(("genotypes", run), ("folder", "genotype", "resumed"), run, lambda: self._frame("""
             with last as (select * from genotype where number = $n
                           qualify row_number() over (partition by epoch order by step desc) = 1),
             changed as (select *, coalesce(hash <> lag(hash) over (order by epoch), true)::int as is_new from last),
@@ -340,7 +340,7 @@ class TrainingQueries(Index):
         `imported` is True if the run was imported. `channels` and `layers` are those of the network that a retraining or attack
         built, if the run recorded them. The caller must not change the table.
         """
-        return self._shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
+        return self.shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
             select f.run, coalesce((document ->> 'imported') <> '{}', false) as imported,
                    coalesce(n.genotype, d.genotype) as genotype, n.channels, n.layers
             from folder f left join network n using (number)
