@@ -124,9 +124,11 @@ class Webhook:
 def identity(alert: Alert) -> str:
     """Return a short text that is the same for two alerts about the same thing.
 
-    A worker that falls silent in another step, a disk that is full on another day, and another message of a worker are new.
+    A worker that falls silent in another step or fails again, a disk that is full on another day, and another message of a
+    worker are new.
     """
-    about = {"run": alert.sentence, "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")
+    about = {"run": alert.sentence, "failed": str(alert.t),
+             "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")
     return hashlib.blake2b("\n".join((alert.level, alert.kind, alert.run, about)).encode(), digest_size=10).hexdigest()
 
 
