@@ -43,7 +43,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from app.alerts import Alerts
-from app.folder_watch import FolderWatch
 from app.live_values import LiveValues
 from app.studies import Studies
 from engine import queueing, requests
@@ -52,6 +51,7 @@ from engine.log import RunLog
 from engine.log.ingest import stamp_of
 from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
+from engine.run.folder_watch import FolderWatch
 from engine.run.state import RunState
 
 # Seconds between two checks of the runs folder, while pages are open and while no page is open. A check that takes long is

@@ -124,9 +124,11 @@ class Webhook:
 def identity(alert: Alert) -> str:
     """Return a short text that is the same for two alerts about the same thing.
 
-    An alert is new if the worker falls silent at another step, the disk is full on another day, or the worker's message differs.
+    An alert is new if the worker falls silent at another step or fails again, the disk is full on another day, or the worker's
+    message differs.
     """
-    about = {"run": alert.sentence, "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")
+    about = {"run": alert.sentence, "failed": str(alert.t),
+             "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")
     return hashlib.blake2b("\n".join((alert.level, alert.kind, alert.run, about)).encode(), digest_size=10).hexdigest()
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from engine.run import supervisor
+from engine.run.trouble import trouble_is_logged
 
 EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
 # A look takes longer the more runs the studies have. The next one follows after this many times its CPU time, if nothing or if
@@ -66,7 +67,7 @@ class Studies:
         known = Runs(self.runs) if active else None
         launched = 0
         for study_id in active:
-            with supervisor.trouble_is_logged(study_id):
+            with trouble_is_logged(study_id):
                 launched += advance(self.runs, study_id, known)
         return launched, time.process_time() - before
 

@@ -21,14 +21,14 @@ from engine.configuring import build, config_class, deviations
 from engine.errors import ConfigError, RampartError, RunError
 from engine.files import make_folder, touch
 from engine.registry import unknown_name
-from engine.run import admission, provenance
+from engine.run import admission, bell, provenance, supervision
 from engine.run.chain import followers, inherited
 from engine.run.documents import SCHEMA
-from engine.run.folder import RunFolder, free_id, read_json
+from engine.run.folder import RunFolder, free_id
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.publishing import publish
-from engine.run.state import RunState, compute, is_alive
+from engine.run.state import RunState, compute
 from engine.run.values import printable
 from engine.search.methods.registry import METHODS
 
@@ -232,6 +232,7 @@ def resume(runs: Path | str, run_id: str) -> None:
     # The other requests are removed last, because the run is queued again as soon as they are gone.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)
+    bell.ring(folder.runs, folder.id)
     ensure_supervisor(runs)
 
 
@@ -248,10 +249,9 @@ def ensure_supervisor(runs: Path | str) -> None:
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     _started[:] = [one for one in _started if one.process.poll() is None]
-    record = _supervisor_record(runs)
-    is_starting = any(one.runs == runs and time.monotonic() - one.at < STARTING_S and one.process.pid != record.get("pid")
-                      for one in _started)
-    if is_starting or is_alive(record):
+    if supervision.living(runs) or any(
+            one.runs == runs and time.monotonic() - one.at < STARTING_S and one.process.pid != supervision.recorded_pid(runs)
+            for one in _started):
         return
     with _log_of_supervisor(runs) as log:
         # Two processes may start two supervisors at the same time. The one that does not get the file lock exits.
@@ -271,8 +271,8 @@ def _log_of_supervisor(runs: Path) -> IO[bytes]:
 
 def supervisor_pid(runs: Path | str) -> int | None:
     """Return the process id of the supervisor of the folder `runs`, or None if no supervisor is alive."""
-    record = _supervisor_record(Path(runs))
-    return int(record["pid"]) if is_alive(record) else None
+    record = supervision.living(Path(runs))
+    return None if record is None else int(record["pid"])
 
 
 def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
@@ -306,16 +306,10 @@ def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
             if name != "stop":
                 raise
             touch(folder.request(name), folder.path)  # an empty file is also a request and fits on a full disk
+        bell.ring(folder.runs, folder.id)
     except OSError as problem:
         raise RunError(f"The request to {name} could not be written to {folder.control} ({problem.strerror}); free some space or "
                        "make the folder writable, and try again.") from None
-
-
-def _supervisor_record(runs: Path) -> dict[str, Any]:
-    try:
-        return read_json(runs / "control" / "supervisor.json") or {}
-    except RunError:
-        return {}
 
 
 def _check(runs: Path, launch: Launch, inherits: bool) -> list[tuple[str, RunConfig]]:

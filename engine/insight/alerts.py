@@ -54,6 +54,7 @@ RULES = {
                f"least {SILENT_S:.0f} s.",
     "disk": f"warning: less than {LOW_DISK_BYTES / 2**30:.0f} GiB are free on the disk of the runs. error: less than "
             f"{LEAST_FREE_BYTES / 2**20:.0f} MiB, so that no run starts; or a run ended because the disk was full.",
+    "failed": "error: a run failed and its worker could not write why, for example because it was killed.",
     "run": "warning or error: a worker wrote it, for example the reason why a run failed.",
 }
 # Alerts of workers that belong to one of the other kinds.
@@ -103,7 +104,7 @@ def alerts_of(log: RunLog, runs: Collection[str] | None = None) -> list[Alert]:
         runs: run ids; None for the runs that `watched` returns.
     """
     chosen = list(watched(log) if runs is None else runs)
-    return _in_order([*_of_events(log, chosen), *stalled(log, chosen), *disk(log)])
+    return _all(log, chosen, _of_events(log, chosen))
 
 
 class Bell:
@@ -122,7 +123,7 @@ class Bell:
         fresh = _of_events(log, changed)
         of_run = {run: [alert for alert in fresh if alert.run == run] for run in changed}
         self._known = {run: (revisions[run], of_run[run]) if run in of_run else self._known[run] for run in runs}
-        return _in_order([*(alert for _, alerts in self._known.values() for alert in alerts), *stalled(log, runs), *disk(log)])
+        return _all(log, runs, [alert for _, alerts in self._known.values() for alert in alerts])
 
 
 def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
@@ -134,7 +135,9 @@ def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
     return list(found.values())
 
 
-def _in_order(alerts: list[Alert]) -> list[Alert]:
+def _all(log: RunLog, runs: Sequence[str], of_events: list[Alert]) -> list[Alert]:
+    """Return the alerts that follow from events and the others, errors first, then the newest first."""
+    alerts = [*of_events, *failed(log, runs, of_events), *stalled(log, runs), *disk(log)]
     return sorted(alerts, key=lambda alert: (LEVELS.index(alert.level), -np.inf if alert.t is None else -alert.t))
 
 
@@ -202,6 +205,15 @@ def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
         return f"The {cell_text(kind)} has collapsed: {cell.parameter_free} of {len(cell.edges)} edges have no parameters."
     skips = sum(operation == SKIP for operation, _ in cell.edges)
     return f"The {cell_text(kind)} has {plural_text(skips, 'skip connection')}. DARTS+ would end the search here."
+
+
+def failed(log: RunLog, runs: Sequence[str], told: Collection[Alert]) -> Iterator[Alert]:
+    """Yield an error for each failed run whose worker has not written why. `told` holds the alerts that workers have written."""
+    known = {(alert.run, alert.sentence) for alert in told}
+    for run in runs:
+        state = log.state(run)
+        if state.status == "failed" and state.attempt and (run, state.cause) not in known:
+            yield Alert("error", "failed", run, None, None, state.cause, state.since)
 
 
 def stalled(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:

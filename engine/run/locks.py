@@ -31,8 +31,7 @@ class Lock:
         """
         self.path, self.descriptor = path, descriptor
         os.set_inheritable(descriptor, False)
-        status = os.fstat(descriptor)
-        self._file = status.st_dev, status.st_ino
+        self._file = identity_of(os.fstat(descriptor))
 
     def is_in_place(self) -> bool:
         """Return True if the locked file is still the one at its path.
@@ -40,14 +39,18 @@ class Lock:
         If not, its folder has been deleted, moved or replaced, and the lock protects nothing any more.
         """
         try:
-            status = os.lstat(self.path)
+            return identity_of(os.lstat(self.path)) == self._file
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) == self._file
 
     def close(self) -> None:
         """Release the lock, unless a child process holds it as well."""
         os.close(self.descriptor)
+
+
+def identity_of(status: os.stat_result) -> list[int]:
+    """Return [device, inode] of a file, by which it differs from its copies."""
+    return [status.st_dev, status.st_ino]
 
 
 def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
