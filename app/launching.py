@@ -132,7 +132,10 @@ def from_address(address: Mapping[str, str], runs: Path) -> tuple[Draft, list[st
 
 
 def _with_controls(draft: Draft, address: Mapping[str, str], runs: Path, problems: list[str]) -> Draft:
-    """Return a draft with the values of the controls other than settings. Append a sentence to `problems` for each wrong one."""
+    """Return the draft with the values that the address gives to the page's controls. It does not read settings.
+
+    For each value that is not accepted, the control keeps its default, and a sentence is appended to `problems`.
+    """
     def known(name: str, noun: str, names: Iterable[str], default: str) -> str:
         value = address.get(name, "")
         if value and value not in (names := list(names)):

@@ -67,7 +67,8 @@ def _average_words(cells: Retrainings) -> str:
 def _value(cells: Retrainings, measure: str, share: bool) -> str:
     """Return the mean of a measure over the retrainings of a network as text.
 
-    An accuracy from an attack run has its interval. Any other accuracy is marked as one of the select split, which is no result.
+    The text of an accuracy from an attack run includes its confidence interval. Any other accuracy was measured on the select
+    split, and the text says so.
 
     Args:
         cells: the retrainings.

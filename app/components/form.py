@@ -251,7 +251,7 @@ def found_in(cls: type[RunConfig], find: str) -> int:
 
 
 def holds(info: FieldInfo, value: Any) -> bool:
-    """Return True if the widget of a field can hold a value. Text fields hold any text; the form then says what is wrong."""
+    """Return True if the widget of a field can hold a value. A text field can hold any text, even a wrong one."""
     kind = _kind(info)
     if kind == "flag":
         return isinstance(value, bool)

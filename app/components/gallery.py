@@ -186,7 +186,10 @@ def verdict_text(row: pd.Series) -> str:
 
 
 def change_text(scale: float) -> str:
-    """Return a sentence about the colours of the picture of the change; `scale` is as for `pictures`."""
+    """Return a sentence that explains the colours in the picture of the adversarial change.
+
+    `scale` is the change of a pixel that is drawn in full colour; 0 stands for the largest change of each image.
+    """
     full = (f"amplified {1 / scale:.3g} times: full colour at {epsilon(scale)}, the radius of the ball" if scale else
             "amplified to full colour at the largest change of the image")
     return f"Change: blue where a pixel became darker, orange where it became brighter, {full}."

@@ -120,7 +120,10 @@ def _derivable(primitives: tuple[str, ...]) -> list[int]:
 
 
 def _strongest(history: AlphaHistory) -> Integers:
-    """Return the column of each edge's strongest operation, [t, edges]. Of equally strong operations, the first is taken."""
+    """Return the strongest operation of each edge at each recorded step, as an index into `history.primitives`, [t, edges].
+
+    "none" is never chosen. Of equally strong operations, the first is taken.
+    """
     columns = np.array(_derivable(history.primitives))
     return np.asarray(columns[history.alpha[..., columns].argmax(axis=2)])
 
