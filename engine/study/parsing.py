@@ -255,16 +255,26 @@ def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> 
     return changes | ({"dataset": dataset} if dataset else {})
 
 
+def check_names(study: Study) -> None:
+    """Check that the question and the names of a study have one line without control characters.
+
+    Raises:
+        ConfigError: one of them contains such a character.
+    """
+    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
+    for entry, texts in named.items():
+        for text in texts:
+            if UNPRINTABLE.search(text):
+                raise _refuse(entry, "text in one line without control characters", text)
+
+
 def _check_entries(study: Study) -> None:
     def check(name: str, good: bool, expected: str, actual: Any) -> None:
         if not good:
             raise _refuse(name, expected, actual)
 
     DATASETS[study.dataset]
-    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
-    for entry, texts in named.items():
-        for text in texts:
-            check(entry, not UNPRINTABLE.search(text), "text in one line without control characters", ascii(text)[1:-1])
+    check_names(study)
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
     check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
     check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)
