@@ -314,4 +314,4 @@ def test_a_question_says_what_a_reader_must_know_about_its_arms() -> None:
         results = Results(study, (), {arm.name: ArmResult(arm.name, ()) for arm in study.arms}, "", ())
         notes = [note for note in _notes(results, ()) if note == recipe.remark]
         assert len(notes) == bool(recipe.remark)
-    assert "The transplants have an arm for accurate cells everywhere and one for robust" in recipes()["placement"].remark
+    assert "are one and the same search" in recipes()["placement"].remark
