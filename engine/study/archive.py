@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
 from engine.run.state import compute
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
-from engine.study.parsing import UNPRINTABLE, check_names
+from engine.study.names import check_names, check_run_names
 from engine.study.planning import Plan
 
 EXAMPLE = Path(__file__).parent / "example.tar.xz"
@@ -177,20 +177,13 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
     for study_id in ids:
         check_names(StudyFolder(draft, study_id).read())
     for run_id in run_ids(draft):
-        _check_title(RunFolder(draft, run_id).read_run())
+        check_run_names(RunFolder(draft, run_id).read_run())
     if example:
         for study_id in ids:
             _mark(StudyFolder(draft, study_id).file, lambda record: record | {"example": True})
         for run_id in run_ids(draft):
             _mark(RunFolder(draft, run_id).run_json, lambda run: run | {"study": {**(run.get("study") or {}), "example": True}})
     return ids
-
-
-def _check_title(run: Mapping[str, Any]) -> None:
-    """Check that the texts that name a run on pages have no control characters."""
-    for name in ("title", "method", "preset"):
-        if UNPRINTABLE.search(text := str(run.get(name) or "")):
-            raise ValueError(f"the {name} of {run['id']} must have no control characters, got {ascii(text)[1:81]}")
 
 
 def _mark(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -36,12 +36,11 @@ from engine.registry import unknown_name
 from engine.run.chain import SHARED
 from engine.study.declaration import OLDER, RETRAIN_SEED_STEP, SCHEMA, Arm, Study
 from engine.study.measures import measure_names
+from engine.study.names import check_names
 
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
 MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
 LARGEST_SEED = 1_000_000
-# Characters that break a line of a report or change the order in which it is shown: control characters, bidi controls.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MATCHES = ("none", "macs", "params")
 ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
@@ -253,19 +252,6 @@ def _changes(cls: type[Any], arm: str, kind: str, record: Mapping[str, Any]) -> 
         raise ConfigError(f"{', '.join(taken)} of arm {arm} must be left out, because the study sets the seeds of its runs and "
                           "the size of its networks (search_seeds, retrainings, match).")
     return changes | ({"dataset": dataset} if dataset else {})
-
-
-def check_names(study: Study) -> None:
-    """Check that the question and the names of a study have one line without control characters.
-
-    Raises:
-        ConfigError: one of them contains such a character.
-    """
-    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
-    for entry, texts in named.items():
-        for text in texts:
-            if UNPRINTABLE.search(text):
-                raise _refuse(entry, "text in one line without control characters", text)
 
 
 def _check_entries(study: Study) -> None:
