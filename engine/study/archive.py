@@ -86,7 +86,7 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
         example: True to mark the studies and their runs as the example.
 
     Raises:
-        RunError: the file is not such an archive, a name in it has control characters, or the disk is full. Nothing is added.
+        RunError: the file is not an archive of studies, or the disk is full. Nothing is added then.
     """
     root = Path(runs).absolute()
     root.mkdir(parents=True, exist_ok=True)

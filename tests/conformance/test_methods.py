@@ -318,8 +318,8 @@ def exchanged(method: SearchMethod, state: dict[str, Any]) -> dict[str, Any]:
     kinds = method.supernet.kinds
     order = [kinds.index({"accurate": "robust", "robust": "accurate"}.get(kind, kind)) for kind in kinds]
     size = method.alphas.numel()
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and name != "weights"}
-    of_alphas = {name for name, value in tensors.items() if value.numel() == size}
+    of_alphas = {name for name, value in state.items()
+                 if isinstance(value, Tensor) and name != "weights" and value.numel() == size}
     return {name: value.reshape(len(kinds), -1)[order].flatten() if name in of_alphas else value for name, value in state.items()}
 
 
