@@ -102,8 +102,7 @@ def _network(study: Study, index: int, arm: Arm) -> None:
         return
     with right:
         key = study_text.put(network.width, index, "width")
-        width_input(network, key, on_change=_choose, args=(index, key, with_width),
-                    disabled=study.match != "none" and arm.name != study.reference)
+        width_input(network, key, on_change=_choose, args=(index, key, with_width))
 
 
 def network_title(name: str) -> str:

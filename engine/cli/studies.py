@@ -204,8 +204,9 @@ def _show(options: argparse.Namespace, root: Path) -> int:
 
 def _run(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
+    is_finished = status_of(folder, cells_of(root, folder.id)) == "finished"
     actions.resume(root, folder.id)
-    return _followed(options, root, folder, "continues")
+    return _followed(options, root, folder, "was finished already; nothing changed" if is_finished else "continues")
 
 
 def _stop(options: argparse.Namespace, root: Path) -> int:

@@ -131,8 +131,9 @@ def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
         return Answer(("Fewer than two networks have all measures yet",), not results.is_complete, False, (), (), (), notes)
     correlations = tuple(rank_table(columns, target, COUNTS))
     beyond = [one for one in correlations if one.given and one.first in study.measures]
-    return Answer((_ranking_words(beyond, target),), not results.is_complete, all(one.interval is not None for one in beyond), (),
-                  correlations, tuple(one.sentence() for one in correlations), notes)
+    words = _ranking_words(beyond, endpoint_text(study))
+    return Answer((words,), not results.is_complete, all(one.interval is not None for one in beyond), (), correlations,
+                  tuple(one.sentence() for one in correlations), notes)
 
 
 def _ranking_words(beyond: Sequence[RankCorrelation], target: str) -> str:

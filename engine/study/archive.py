@@ -18,12 +18,13 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from engine.errors import RampartError, RunError
+from engine.errors import ConfigError, RampartError, RunError
 from engine.files import sync
 from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
 from engine.run.state import compute
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
+from engine.study.names import check_names, check_run_names
 from engine.study.planning import Plan
 
 EXAMPLE = Path(__file__).parent / "example.tar.xz"
@@ -103,6 +104,8 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
                 StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
                 (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
         sync(root)
+    except ConfigError as refusal:
+        raise RunError(f"This archive cannot be unpacked, and nothing was added. {refusal}") from None
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError) as problem:
         raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and {_named(source)} cannot be "
                        f"read ({_cause(problem)}); nothing was added.") from None
@@ -172,9 +175,9 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
     if not ids:
         raise ValueError("it contains no study")
     for study_id in ids:
-        StudyFolder(draft, study_id).read()
+        check_names(StudyFolder(draft, study_id).read())
     for run_id in run_ids(draft):
-        RunFolder(draft, run_id).read_run()
+        check_run_names(RunFolder(draft, run_id).read_run())
     if example:
         for study_id in ids:
             _mark(StudyFolder(draft, study_id).file, lambda record: record | {"example": True})

@@ -36,12 +36,11 @@ from engine.registry import unknown_name
 from engine.run.chain import SHARED
 from engine.study.declaration import OLDER, RETRAIN_SEED_STEP, SCHEMA, Arm, Study
 from engine.study.measures import measure_names
+from engine.study.names import check_names
 
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
 MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
 LARGEST_SEED = 1_000_000
-# Characters that break a line of a report or change the order in which it is shown: control characters, bidi controls.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MATCHES = ("none", "macs", "params")
 ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
@@ -261,10 +260,7 @@ def _check_entries(study: Study) -> None:
             raise _refuse(name, expected, actual)
 
     DATASETS[study.dataset]
-    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
-    for entry, texts in named.items():
-        for text in texts:
-            check(entry, not UNPRINTABLE.search(text), "text in one line without control characters", ascii(text)[1:-1])
+    check_names(study)
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
     check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
     check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)
