@@ -100,7 +100,8 @@ class AlertQueries(Index):
                    case when trail_done[-1] > trail_done[1]
                         then (trail_t[-1] - trail_t[1]) / (trail_done[-1] - trail_done[1]) end as seconds_per_unit
             from progress p join folder using (number) where {self._among(runs)}
-            qualify row_number() over (partition by number order by attempt desc, seq desc) = 1""", PACES)
+            qualify row_number() over (partition by number order by attempt desc, seq desc) = 1
+            order by run""", PACES)
 
     def _among(self, runs: Collection[str], kind: str | None = None) -> str:
         """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
