@@ -128,6 +128,7 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
     page.evaluate("window.__rampartLive.socket.close()")  # the connection is lost, and comes back
     follow()
 
+    page.locator("h1").scroll_into_view_if_needed()  # the button is below, and what is off the screen waits
     writer.finish()
     expect(page.locator("[data-status=finished]").first).to_be_visible(timeout=20_000)
     expect(page.locator(".rp-progress")).to_have_count(0, timeout=20_000)
