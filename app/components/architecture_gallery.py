@@ -127,6 +127,8 @@ def source_words(one: Architecture) -> str:
         first = searches[0]
         words.append(f"{'imported' if first.imported else f'found on {dataset_title(first.dataset)}'}, {moment(first.created)}")
         words += [f"{len(searches)} times in all"] if len(searches) > 1 else []
+    elif one.candidate:
+        words.append(f"measured by {one.candidate[0]}, not its result")
     elif one.uses:
         words.append(f"trained here, {moment(one.created)}")
     return ", ".join(words)

@@ -2,8 +2,8 @@
 
 `st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
 component creates one node per key. If the figure has changed, it updates the node with `Plotly.react`. With a feed, the server
-sends new points to the node without a rerun of the panel. The menu below the chart saves its data and the figure. The dashboard's
-own server delivers plotly.min.js, so no other server is contacted.
+sends new points to the node without a rerun of the panel, and the reader can pause the chart. The menu below the chart saves its
+data and the figure. The dashboard's own server delivers plotly.min.js, so no other server is contacted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from app.components.downloads import export_menu
 from app.downloads import named
 from app.live_values import Feed, Value
 
-_component = st.components.v2.component("rampart_live_plot", html='<div class="rp-plot"></div>', js=asset("live_plot.js"),
-                                        isolate_styles=False)
+_component = st.components.v2.component(
+    "rampart_live_plot", isolate_styles=False, js=asset("live_plot.js"),
+    html='<div class="rp-plot"></div><div class="rp-pause" hidden><span role="status"></span><button type="button"></button>'
+         "</div>")
 
 
 def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,

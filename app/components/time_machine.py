@@ -11,7 +11,7 @@ from app import address
 from app.assets import asset
 
 _component = st.components.v2.component("rampart_time_machine", html='<div class="rp-machine"></div>',
-                                        js=asset("time_machine.js"), isolate_styles=False)
+                                        js=asset("cells.js", "time_machine.js"), isolate_styles=False)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from engine.architecture.genotype import Cell, Genotype
 from engine.drawing.cell import SMALLEST, cell_sketch, cell_svg, cell_width, legend_html
 from engine.drawing.operations import in_order
 
-_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
-                                        isolate_styles=False)
+_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>',
+                                        js=asset("cells.js", "drawing.js"), isolate_styles=False)
 
 
 @dataclass(frozen=True)

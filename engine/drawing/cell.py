@@ -46,12 +46,12 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: f
     placement, concat = _placed(cell)
     width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
     curves = {key: _curve(path) for key, path in placement.paths.items()}
-    lines = [f'<path class="rp-concat" d="{curves[("concat", state)]}"/>' for state in concat]
+    lines = [f'<path class="rp-concat" data-line="{OUTPUT} {state}" d="{curves[("concat", state)]}"/>' for state in concat]
     labels, targets = [], []
-    for index, (name, _, _) in enumerate(cell.incoming()):
-        points = placement.paths[("edge", index)]
-        lines.append(_edge(name, curves[("edge", index)], index in changed))
-        labels.append(_label(index, name, points[_label_point(len(points))], index in changed))
+    for index, (name, source, target) in enumerate(cell.incoming()):
+        points, line = placement.paths[("edge", index)], f' data-line="{target} {source} {name}"'
+        lines.append(_edge(name, curves[("edge", index)], index in changed, line))
+        labels.append(_label(index, name, points[_label_point(len(points))], index in changed, line))
         look = "rp-target rp-picked" if index == picked else "rp-target"
         targets.append(f'<path class="{look}" data-edge="{index}" d="{curves[("edge", index)]}"/>')
     nodes = [_node(state, placement.nodes[state]) for state in sorted(placement.nodes)]
@@ -167,28 +167,29 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
     return path
 
 
-def _edge(name: str, path: str, changed: bool) -> str:
+def _edge(name: str, path: str, changed: bool, line: str = "") -> str:
     style = operation(name)
     halo = f'<path class="rp-changed-halo" stroke-width="{style.width + 9}" d="{path}"/>' if changed else ""
     dash = f' stroke-dasharray="{style.dash_array}"' if style.dash_array else ""
-    return f'{halo}<path d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash}/>'
+    return f'{halo}<path{line} d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash}/>'
 
 
-def _label(index: int, name: str, point: tuple[float, float], changed: bool) -> str:
+def _label(index: int, name: str, point: tuple[float, float], changed: bool, line: str) -> str:
     mark = '<tspan class="rp-changed-mark">✱ </tspan>' if changed else ""
-    return (f'<text class="rp-edge-label" data-edge="{index}" x="{point[0]:.1f}" y="{point[1] + 4:.1f}" text-anchor="middle">'
-            f"{mark}{escape(operation(name).short)}</text>")
+    return (f'<text class="rp-edge-label" data-edge="{index}"{line} x="{point[0]:.1f}" y="{point[1] + 4:.1f}" '
+            f'text-anchor="middle">{mark}{escape(operation(name).short)}</text>')
 
 
 def _node(state: int, point: tuple[float, float]) -> str:
     x, y = point
+    of = f'data-state="{state}"'  # by which a page recognises the node in another drawing
     if state >= 2:
-        return (f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
-                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">'
+        return (f'<circle {of} class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
+                f'<text {of} x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">'
                 f"{state_name(state)}</text>")
     width, height = OUTPUT_SIZE if state == OUTPUT else INPUT_SIZE
     subscript = "k" if state == OUTPUT else state_name(state)[3:-1].replace("-", "−")
-    return (f'<rect class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" '
+    return (f'<rect {of} class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" '
             f'height="{height}" rx="7"/>'
-            f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">'
+            f'<text {of} x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">'
             f'c<tspan font-size="10" dy="4">{subscript}</tspan></text>')

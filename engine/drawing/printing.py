@@ -43,7 +43,8 @@ def printable(svg: str) -> Element:
 def _restyle(element: Element, is_chart: bool) -> None:
     """Replace the class and the style of an SVG element by attributes. Existing attributes are kept."""
     looks = {name: value for one in element.attrib.pop("class", "").split() for name, value in LOOKS.get(one, {}).items()}
-    element.attrib.pop("data-edge", None)
+    for name in [name for name in element.attrib if name.startswith("data-")]:
+        del element.attrib[name]
     looks |= {name: VARIABLES.get(variable, INK) for name, variable in _VARIABLE.findall(element.attrib.pop("style", ""))}
     if element.tag == "text":
         looks = {"fill": SOFT if is_chart else INK, "font-size": "11"} | looks

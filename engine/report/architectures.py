@@ -64,12 +64,14 @@ class Architecture:
         genotype: the genotype as published or, if it was not published, as first found.
         published: entries of the catalogue with this genotype.
         uses: runs with this genotype, newest first.
+        candidate: (run id, number) if it is a candidate of a search and nothing else is known of it; None otherwise.
     """
 
     hash: str
     genotype: Genotype
     published: tuple[CatalogEntry, ...]
     uses: tuple[Use, ...]
+    candidate: tuple[str, int] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,6 +84,8 @@ class Architecture:
         """The first of the names. The title of a search is followed by the end of its run id, because many share it."""
         if self.published:
             return self.published[0].name
+        if self.candidate:
+            return f"candidate {self.candidate[1]} · {self.candidate[0].rsplit('-', 1)[-1]}"
         found = [use for use in self.uses if use.kind == "search"]
         return f"{found[-1].title} · {found[-1].run.rsplit('-', 1)[-1]}" if found else f"genotype {self.hash}"
 
