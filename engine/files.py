@@ -161,7 +161,7 @@ def _told(problem: OSError, path: Path) -> OSError:
 
 
 @contextmanager
-def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, inside: Path | None = None, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Yield a temporary file that is open for writing. When the `with` block ends, the file replaces `path`.
 
     The file is flushed to disk before it is renamed, and the folder is flushed afterwards. If the block raises an error, `path`
@@ -170,6 +170,7 @@ def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes
     Args:
         path: path of the file.
         inside: folder that contains the file, as for `open_to_append`; None to allow symbolic links on the way.
+        mode: permissions of the file before the process's umask is applied; 0o600 for a secret.
 
     Raises:
         OSError: the disk is full, the folder is not writable, or it is reached through a symbolic link. `path` is unchanged.
@@ -179,7 +180,7 @@ def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes
     try:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
+            with os.fdopen(os.open(temporary, flags, mode, dir_fd=folder), "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -193,16 +194,16 @@ def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes
         os.close(folder)
 
 
-def atomic_write_bytes(path: Path, data: bytes | memoryview, *, inside: Path | None = None) -> None:
+def atomic_write_bytes(path: Path, data: bytes | memoryview, *, inside: Path | None = None, mode: int = 0o666) -> None:
     """Replace the content of the file `path` with `data`, atomically (`atomic_write`)."""
-    with atomic_write(path, inside=inside) as file:
+    with atomic_write(path, inside=inside, mode=mode) as file:
         file.write(data)
 
 
-def atomic_write_json(path: Path, value: Any, *, inside: Path | None = None) -> None:
+def atomic_write_json(path: Path, value: Any, *, inside: Path | None = None, mode: int = 0o666) -> None:
     """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`).
 
     Half of a surrogate pair, which UTF-8 cannot store, becomes a question mark.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    atomic_write_bytes(path, text.encode(errors="replace"), inside=inside)
+    atomic_write_bytes(path, text.encode(errors="replace"), inside=inside, mode=mode)
