@@ -1,4 +1,4 @@
-# make run    set up what the dashboard needs and start it on http://127.0.0.1:8501
+# make run    set up what the dashboard needs, start it and print its link
 # make test   set up what the tests need and run everything that CI runs
 # make test-slow  the property, fault and soak tests that `make test` leaves out
 # make setup  only the set-up of both; .venv/bin/rampart is the command then

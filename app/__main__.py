@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `rampart ui` starts this folder by its path
     sys.path.insert(0, str(ROOT))
 
+from app.access import settings, token  # noqa: E402
 from app.webhook import VARIABLE, checked  # noqa: E402
-from engine.errors import ConfigError  # noqa: E402
+from engine import requests  # noqa: E402
+from engine.errors import ConfigError, RampartError  # noqa: E402
 
 # Makes the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB after
 # the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of which 3
@@ -33,12 +35,34 @@ def main() -> None:
     Raises:
         SystemExit: with code 2 if an option is invalid, or if the address or port cannot be used.
     """
+    options = _options()
+    try:
+        link = _prepare(options)
+    except RampartError as problem:
+        _refuse(str(problem))
+    _check_port(options.address, options.port)
+    os.environ.update({name: value for name, value in ALLOCATORS.items() if name not in os.environ})
+    print(f"Rampart: {link} (Ctrl-C stops the dashboard; runs continue)", flush=True)
+    # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # -P keeps Python from importing a folder named `app` or `engine` in the working folder instead of ours.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(Path(__file__).resolve().with_name("serve.py")),
+                              "--server.port", str(options.port), "--server.address", options.address,
+                              "--server.headless", "true", "--logger.level", "warning"])
+
+
+def _options() -> argparse.Namespace:
+    """Return the options of the command line, each valid by itself."""
     parser = _Parser(prog="rampart ui", allow_abbrev=False,
                      description="Start the dashboard in the browser, on this machine only.")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
-    parser.add_argument("--address", default="127.0.0.1",
-                        help="address to listen on (default: 127.0.0.1); use 0.0.0.0 only in a container")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
+    parser.add_argument("--no-token", action="store_true", help=(
+        "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
+    parser.add_argument("--allowed-host", metavar="NAME", action="append", default=[], help=(
+        "further name under which the dashboard may be opened, for example that of a reverse proxy; may be given several times "
+        "(default: $RAMPART_ALLOWED_HOSTS, names separated by commas)"))
     parser.add_argument("--webhook", metavar="URL", default=os.environ.get(VARIABLE), help=(
         "address to which new warnings and errors are posted as JSON (default: $RAMPART_WEBHOOK); see docs/alerts.md"))
     options = parser.parse_args()
@@ -46,29 +70,42 @@ def main() -> None:
         parser.error("argument --runs: must name a folder, got ''")
     if not 1 <= options.port <= 65535:
         parser.error(f"argument --port: must be in 1..65535, got {options.port}")
+    return options
+
+
+def _prepare(options: argparse.Namespace) -> str:
+    """Set the environment variables of the server, and return the link that opens the dashboard.
+
+    Raises:
+        RampartError: an option or environment variable is not valid, or the token cannot be used.
+    """
     if options.webhook:
-        try:
-            os.environ[VARIABLE] = checked(options.webhook)
-        except ConfigError as problem:
-            _refuse(str(problem))
+        os.environ[VARIABLE] = checked(options.webhook)
+    if options.runs:
+        os.environ["RAMPART_RUNS"] = options.runs
+    if options.allowed_host:
+        os.environ[settings.HOSTS] = ",".join(options.allowed_host)
+    if options.no_token:
+        os.environ[settings.MODE] = "open"
+    settings.hosts(options.address)
+    if settings.mode() == "open" and not settings.is_loopback(options.address):
+        raise ConfigError(f"Without a token, the dashboard must be at a loopback address, got {options.address}; leave out "
+                          "--no-token or --address.")
+    address = f"http://127.0.0.1:{options.port}"
+    if settings.mode() == "token":
+        return f"{address}/?token={token.token_of(requests.runs_root())}"
+    return address
+
+
+def _check_port(address: str, port: int) -> None:
+    """Refuse a port that is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((options.address, options.port))
+            probe.bind((address, port))
         except OSError as problem:
-            _refuse(f"The dashboard cannot use port {options.port} of {options.address} ({problem}); if it is running already, "
-                    f"open http://127.0.0.1:{options.port}, else choose another port with "
-                    f"'rampart ui --port {options.port + 1}'.")
-    if options.runs:
-        os.environ["RAMPART_RUNS"] = options.runs
-    os.environ.update({name: value for name, value in ALLOCATORS.items() if name not in os.environ})
-    print(f"Rampart: http://127.0.0.1:{options.port} (Ctrl-C stops the dashboard; runs continue)", flush=True)
-    # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # -P keeps Python from importing a folder named `app` or `engine` in the working folder instead of ours.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(Path(__file__).resolve().with_name("serve.py")),
-                              "--server.port", str(options.port), "--server.address", options.address,
-                              "--server.headless", "true", "--logger.level", "warning"])
+            _refuse(f"The dashboard cannot use port {port} of {address} ({problem}); if it is running already, "
+                    f"open http://127.0.0.1:{port}, else choose another port with 'rampart ui --port {port + 1}'.")
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -100,9 +100,10 @@ def number(where: DeltaGenerator, label: str, *, name: str, key: str, default: i
 
     Args:
         where, label, help: container, label and tooltip of the field.
-        name: name of the query parameter. Text that is no number in the range counts as absent.
+        name: name of the query parameter. Text that is not a number in this range counts as absent.
         key: key of the field in the session's state.
-        default, least, most: value without a choice, and range.
+        default: value until the reader chooses one.
+        least, most: smallest and largest value.
     """
     text = st.query_params.get(name, "")
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default

@@ -1,4 +1,4 @@
-"""The alerts that all pages show, kept until something changes, and handed to a webhook."""
+"""The alerts that all pages show. They are cached until the runs change, and are also sent to a webhook if there is one."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from app.webhook import Webhook
 from engine.insight.alerts import READ, Alert, Bell
 from engine.log import RunLog
 
-# Alerts are computed again this many seconds after events that decide about them, and without such events after the longer time,
-# because a worker falls silent and a disk fills up without an event.
+# Alerts are computed again after the first of these times in seconds if events have been read that can change them, otherwise
+# after the second, because a worker can fall silent and a disk can fill up without an event.
 SOON_S, LATE_S = 2.0, 15.0
 MOVING = ("stalled", "disk")  # kinds whose sentence counts seconds or bytes; pages follow them once a minute
 
 
 @dataclass(frozen=True)
 class Look:
-    """The alerts at one time.
+    """The alerts at one moment.
 
     Attributes:
-        at: time on the monotonic clock.
-        revision: state of the run log.
+        at: value of `time.monotonic()` at this moment.
+        revision: revision of the run log at this moment (`RunLog.revision`).
         alerts: the alerts, worst first.
     """
 
@@ -33,16 +33,16 @@ class Look:
 
 
 class Alerts:
-    """The alerts of a runs folder: of its runs that are active or have ended within the last day, and of its disk."""
+    """The alerts about a runs folder: about runs that are active or ended within the last day, and about the disk."""
 
     def __init__(self, log: RunLog) -> None:
-        """Watch the runs of a log."""
+        """Create an object for the alerts about the runs in a run log."""
         self._log, self._bell, self._lock = log, Bell(log), threading.Lock()
         self._look = Look(-math.inf, -1, ())
         self._webhook: Webhook | None = None
 
     def send_to(self, webhook: Webhook) -> None:
-        """Send alerts to a webhook from now on. If it has never been used, those that exist already are not sent."""
+        """Send alerts to a webhook from now on. A webhook that was never used before does not get the present alerts."""
         webhook.begin(self.now())
         self._webhook = webhook
 
@@ -57,12 +57,12 @@ class Alerts:
             return self._look.alerts
 
     def work(self) -> None:
-        """Look for alerts if they are sent to a webhook, because then they are needed while no page is open."""
+        """Update the alerts if there is a webhook, which must get them even while no page is open."""
         if self._webhook is not None:
             self.now()
 
     def facts(self, run: str) -> object:
-        """Return what changes with the alerts of a run, or with all alerts if `run` is ""."""
+        """Return values that change whenever the alerts about a run change; if `run` is "", whenever any alert changes."""
         minute = int(time.time() // 60)
         return [(one.level, one.kind, one.run, minute if one.kind in MOVING else one.sentence)
                 for one in self.now() if run in ("", one.run)]

@@ -15,6 +15,7 @@ from engine.architecture.cost import Cost, cost
 from engine.architecture.genotype import Genotype
 from engine.architecture.placement import cell_widths
 from engine.data.catalogue import DATASETS
+from engine.errors import GenotypeError
 from engine.report.architectures import Architecture, architectures
 
 MOST_SIDE_BY_SIDE = 3
@@ -48,7 +49,7 @@ class Numbers:
     Attributes:
         parameters, macs: see `engine.architecture.cost.Cost`.
         width_sum: sum of the widths of all cells in channels.
-        width_product: decimal logarithm of the product of these widths.
+        width_product: decimal logarithm of the product of the widths of all cells.
     """
 
     parameters: int
@@ -58,7 +59,7 @@ class Numbers:
 
 
 def known() -> dict[str, Architecture]:
-    """Return {hash of the canonical form: architecture}: those of runs, newest first, then those that are only published."""
+    """Return {hash of the canonical form: architecture}: first those of runs, newest first, then those known only from papers."""
     log = session.run_log()
     return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
 
@@ -71,6 +72,27 @@ def pasted(text: str) -> Architecture:
     """
     genotype = Genotype.from_json(text)
     return Architecture(canonical(genotype).hash, genotype, (), ())
+
+
+def candidate(name: str) -> Architecture | None:
+    """Return a candidate that a search measured, or None if there is none of this name or if it cannot be read.
+
+    Args:
+        name: id of the search, a dot, and the number of the candidate.
+    """
+    run, _, number = name.rpartition(".")
+    measured = session.run_log().candidates(run)
+    texts = measured[measured["candidate"].astype(str) == number]["genotype"]
+    try:
+        genotype = Genotype.from_json(str(texts.iloc[0])) if len(texts) else None
+    except GenotypeError:  # written by another version
+        genotype = None
+    return None if genotype is None else Architecture(canonical(genotype).hash, genotype, (), (), (run, int(number)))
+
+
+def address_of_candidate(run: str, number: int, genotype: Genotype) -> str:
+    """Return the address of the page that shows a candidate of a search in full."""
+    return f"architectures?show={canonical(genotype).hash}&of={run}.{number}"
 
 
 def named(known: Mapping[str, Architecture], names: Iterable[str]) -> list[Architecture]:

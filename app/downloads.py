@@ -51,10 +51,10 @@ _lock = threading.Lock()
 
 
 def address_of(file: File, key: str) -> str:
-    """Register a file and return its address, relative to the page. It stays the same while the page is redrawn.
+    """Register a file and return its address, relative to the page. The address stays the same when the page is redrawn.
 
     Args:
-        file: the file. It replaces the one that this page has registered before under the same key and name.
+        file: the file. It replaces an earlier file of this page with the same key and name.
         key: name of the link, unique on the page.
     """
     secret = st.session_state.setdefault("downloads.secret", secrets.token_urlsafe(16))
@@ -68,13 +68,13 @@ def address_of(file: File, key: str) -> str:
 
 
 def file_at(address: str) -> File | None:
-    """Return the file with this address, or None if it is not remembered."""
+    """Return the file with this address, or None if no such file is registered."""
     with _lock:
         return _known.get(address.split("/")[1])
 
 
 def named(*parts: str) -> str:
-    """Return the stem of a file name: the id in the page's address, if it has one, and what the file holds.
+    """Return the stem of a file name: the id in the page's address, if there is one, and `parts`, which name the content.
 
     For example, "Votes on the edges" on the page of a study gives "20261120-space-digits-7f3a-votes-on-the-edges".
     """
@@ -83,7 +83,7 @@ def named(*parts: str) -> str:
 
 
 async def _send(request: Request) -> Response:
-    """Answer a click: the file, or with status 422 the sentence that says why there is none."""
+    """Return the requested file or, with status 422, a sentence that says why the file could not be made."""
     file = file_at(request.url.path[request.url.path.rindex("files/"):])
     if file is None:
         return PlainTextResponse(FORGOTTEN, 410)

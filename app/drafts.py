@@ -1,4 +1,6 @@
-"""Drafts of architectures: cells of shown architectures put together, and operations swapped. The page's address holds them."""
+"""Drafts of architectures, made by combining cells of several architectures and by swapping operations on edges.
+
+The page's address holds the draft."""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ class Draft:
     Attributes:
         base: the architecture that is changed.
         parts: {cell kind: "HASH.KIND" of the cell that takes its place}, only for cells that are replaced.
-        grafted: the genotype with these cells.
-        swaps: operations that are swapped after that.
-        genotype: the result.
+        grafted: the genotype after the cells are replaced.
+        swaps: operations that are then swapped.
+        genotype: the genotype after both changes.
         problems: one sentence about each wrong value in the address, which was left out.
     """
 
@@ -38,16 +40,16 @@ class Draft:
         return self.genotype != self.base.genotype
 
     def with_part(self, target: str, source: str) -> list[str]:
-        """Return the texts of all parts after the cell "HASH.KIND" has taken the place of the cell `target`."""
+        """Return the texts of all parts, as in the address, after the cell `source` ("HASH.KIND") replaces the cell `target`."""
         parts = {**self.parts, target: source}
         return [f"{cell}:{kind}" for kind, cell in parts.items() if cell != f"{self.base.hash}.{kind}"]
 
     def swaps_outside(self, kind: str) -> list[str]:
-        """Return the texts of the swaps in other cells than that of a kind."""
+        """Return the texts of the swaps, as in the address, in all cells except the cell of this kind."""
         return [str(swap) for swap in self.swaps if swap.kind != kind]
 
     def with_swap(self, kind: str, edge: int, operation: str) -> list[str]:
-        """Return the texts of all swaps after an operation has been chosen for an edge."""
+        """Return the texts of all swaps, as in the address, after an operation is chosen for an edge of a cell."""
         others = [str(swap) for swap in self.swaps if (swap.kind, swap.edge) != (kind, edge)]
         is_same = self.grafted.cell(kind).edges[edge][0] == operation
         return others if is_same else [*others, str(Swap(kind, edge, operation))]

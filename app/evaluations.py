@@ -65,7 +65,7 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
 
 
 def letters(table: RobustnessTable) -> dict[str, str]:
-    """Return {run: letters of its network} of the comparison of all networks in the worst case.
+    """Return {attack run: letters of its network}. Networks share a letter if a test finds no difference in the worst case.
 
     Raises:
         RunLogError: the outcomes of a run cannot be read.
@@ -74,14 +74,14 @@ def letters(table: RobustnessTable) -> dict[str, str]:
 
 
 def recorded(table: RobustnessTable, runs: Sequence[str] | None = None) -> tuple[tuple[str, int], ...]:
-    """Return the complete runs of a table with recorded outcomes, each with the time at which these were written."""
+    """Return (run id, modification time of its outcomes in ns) for each complete run of a table that recorded outcomes."""
     compared = [row.run for row in table.rows if row.complete and (runs is None or row.run in runs)]
     stamps = {run: changed(result_file(run, OUTCOMES)) for run in compared}
     return tuple((run, changed) for run, changed in stamps.items() if changed)
 
 
 def transfer_maps() -> list[TransferMap]:
-    """Return one map per attack and conditions of all transfer results. The map with the most results comes first."""
+    """Return the transfer maps, one for each attack and its conditions. The map with the most results comes first."""
     return _transfer_maps(str(session.runs_root()), session.run_log().events_revision())
 
 

@@ -27,7 +27,7 @@ def exported(root: Path, words: Sequence[str], name: str) -> bytes:
 
     Args:
         root: folder of all runs.
-        words: the verb, such as "export", and what follows it, without --out.
+        words: words of the command after `rampart`: the verb, such as "export", and its arguments except --out.
         name: name of the file or folder to write, without a path.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Downloads of datasets that a button has started. Each is a process of its own, and all browser tabs show the same progress."""
+"""Downloads of datasets that a button has started. Each runs in its own process, and all browser tabs show the same progress."""
 
 from __future__ import annotations
 

@@ -114,8 +114,8 @@ def escape(text: object) -> str:
 def markdown(text: object) -> str:
     """Escape text from a file, an address or a user, so that Streamlit shows it as it is wherever it reads Markdown.
 
-    A backslash goes before each sign of Markdown and of HTML. An invisible sign goes into names of icons, colours and emojis and
-    into addresses, because Streamlit looks for these in text without regard to backslashes.
+    A backslash is put before each Markdown and HTML character. An invisible character is put into the names of icons, colours and
+    emojis and into addresses, because Streamlit recognises these in spite of a backslash.
     """
     plain = re.sub(r"([\\`*_\[\]$<>#~|!&])", r"\\\1", " ".join(str(text).split()))
     return re.sub(r":(?=\w|//)|(?<=\bwww)(?=\.)|@(?=\w)", lambda found: found[0] + WORD_JOINER, plain, flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The networks of a robustness table, with the measures that the reader has chosen and their standing to the front.
+"""The networks of a robustness table with the measures that the reader has chosen, and their position relative to the front.
 
 The result is cached for the pages until the outcomes of an attack run change.
 """
@@ -26,7 +26,7 @@ class Front:
         measures: all measures of the protocol.
         rows: the networks.
         values: {attack run: {name of a measure: value}}, for all known measures of the protocol.
-        candidates: {attack run: network with outcomes}, for the comparison of networks.
+        candidates: {attack run: its network with the outcomes on single images}, for the comparison of networks.
         standings: {attack run: place relative to the front}.
         lacking: number of networks of the protocol without a value in some objective.
     """
@@ -40,12 +40,12 @@ class Front:
     lacking: int
 
     def of(self, standing: Standing) -> list[NetworkRow]:
-        """Return the networks with this standing."""
+        """Return the networks with this position relative to the front."""
         return [row for row in self.rows if self.standings[row.run] is standing]
 
 
 def front_of(table: RobustnessTable, measures: Mapping[str, Measure], objectives: Sequence[Measure]) -> Front:
-    """Return the networks of a table with their standing in the chosen objectives.
+    """Return the networks of a table with their position relative to the front in the chosen objectives.
 
     Args:
         table: the robustness table.

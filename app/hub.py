@@ -6,7 +6,7 @@ change. Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
-    head:<id>: the same without what changes all the time: progress, metrics, objectives and alphas.
+    head:<id>: the same without progress, metrics, objectives and alphas, which change all the time.
     training:<id>: curves and MGDA weights of the run.
     series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
@@ -24,7 +24,7 @@ change. Topics, where <id> is the id of a run:
 Charts and texts of a run that is active change without a rerun of the page: the hub draws them again and sends what has changed
 (`live_values`).
 
-While no page is open, the thread looks only twice a minute whether a supervisor is needed.
+While no page is open, the thread checks only twice a minute whether a supervisor is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from app.alerts import Alerts
-from app.folder_watch import FolderWatch
 from app.live_values import LiveValues
 from app.studies import Studies
 from engine import queueing, requests
@@ -52,14 +51,15 @@ from engine.log import RunLog
 from engine.log.ingest import stamp_of
 from engine.log.run_queries import EVENTS
 from engine.run.folder import run_ids
+from engine.run.folder_watch import FolderWatch
 from engine.run.state import RunState
 
-# Pauses between two looks at the runs folder in seconds, while pages are open and while no page is open. A look that takes long
-# is followed by a pause of ten times its processor time, at most `LONGEST_S`.
+# Seconds between two checks of the runs folder, while pages are open and while no page is open. A check that takes long is
+# followed by a pause of ten times its processor time, at most `LONGEST_S`.
 OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S = 2.0
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
-FRESH_S = 2.0  # a page drawn more than this long after the last look triggers another look
+FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
 BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs or bytes at a time
@@ -98,14 +98,14 @@ class Hub:
     """The run log of one runs folder, with the thread that keeps it up to date for open pages.
 
     Attributes:
-        name: a random name, which only pages of this dashboard know. It is part of the address from which they get their news.
+        name: a random name, which only pages of this dashboard know. It is part of the address of their WebSocket.
         root: the runs folder.
         log: the run log.
         studies: the studies of the runs folder.
         alerts: the alerts of the runs folder.
         values: charts and texts of active runs, which open pages show.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
-        looks: number of times that the hub has looked for changes in the runs folder.
+        looks: number of times that the hub has checked the runs folder for changes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -143,13 +143,13 @@ class Hub:
     # Pages ---------------------------------------------------------------------------------------------------------
 
     def connect(self, send: Callable[[str], None]) -> OpenPage:
-        """Register a page that has been opened. It gets its news by calls of `send`."""
+        """Register a page that has been opened. The hub sends a text to the page by calling `send`."""
         page = OpenPage(send)
         self._pages.add(page)
         return page
 
     def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Set what a page shows. A hidden page shows nothing. Topics that do not exist are left out.
+        """Record the topics and values that a page shows. A hidden page shows none. Topics that do not exist are left out.
 
         Args:
             page: the page.
@@ -165,14 +165,14 @@ class Hub:
         self._pages.discard(page)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all runs have been read once, at most until the hub is some seconds old. Return True if they have."""
+        """Wait until all runs have been read once, or the hub is `seconds` seconds old. Return True if all have been read."""
         return self._loaded.wait(max(0.0, self._created + seconds - time.monotonic()))
 
     def signature(self, topic: str) -> str:
         """Return a short text that changes when the data of a topic change, such as "runs" or "run:<id>".
 
         Call this before a panel queries the data of the topic. If the data change during the queries, the signature changes at
-        the next look, and the panel is drawn again.
+        the next check for changes, and the panel is drawn again.
         """
         kind, _, about = topic.partition(":")
         return hashlib.sha1(repr(self._facts[kind](about)).encode()).hexdigest()[:12]
@@ -227,7 +227,7 @@ class Hub:
     # Reading -------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Update the run log with everything that has changed. Tell the open pages. Call this after an action of a reader."""
+        """Update the run log with everything that has changed, and tell the open pages. Call this after a reader's action."""
         with self._lock:
             self.log.ingest()
             self.studies.refresh()
@@ -236,7 +236,7 @@ class Hub:
         self._tell()
 
     def keep_fresh(self) -> None:
-        """Look for changes if the last look was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
+        """Check for changes if the last check was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)
@@ -305,7 +305,7 @@ class Hub:
                 page.send(json.dumps({"signatures": news, "values": values}))
 
     def _work(self) -> None:
-        """Read all runs, then look for changes again and again, until the hub is closed or the runs folder no longer exists."""
+        """Read all runs, then check for changes again and again, until the hub is closed or the runs folder no longer exists."""
         self._guarded(self._load)
         self._loaded.set()
         pause = ALONE_S

@@ -33,7 +33,7 @@ class Item:
     Attributes:
         name: the file name that the page shows.
         arguments: arguments of `rampart import`: the file, followed by flags.
-        files: (name, function that returns the content) of each uploaded file.
+        files: a pair (name, function that returns the content) for each uploaded file.
         identity: ids of the uploaded files or, for a file on this machine, its path, modification time and size.
     """
 

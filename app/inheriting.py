@@ -21,7 +21,7 @@ _turn = threading.Lock()
 def searches_for(base: Architecture, genotypes: Sequence[Genotype]) -> dict[str, str]:
     """Return {run id: title} of the searches whose weights all these architectures can inherit.
 
-    The searches that found the architecture that is changed come first, then the others, newest first.
+    The searches that found `base` come first, then the others, newest first.
     """
     runs = session.run_log().runs()
     runs = runs[(runs["kind"] == "search") & runs["status"].isin(["finished", "stopped"])]
@@ -33,9 +33,9 @@ def searches_for(base: Architecture, genotypes: Sequence[Genotype]) -> dict[str,
 
 
 def answer_or_task(question: Question) -> Answer | Task:
-    """Return the answer to a question, or the task that measures it. Ask only once per question and browser tab.
+    """Return the answer to a question, or the background task that measures the answer.
 
-    A question that the reader has left before its turn is not measured.
+    Each browser tab has at most one task. A new question stops the task of the question before.
     """
     root = session.runs_root()
     if (kept := known(root, question)) is not None:

@@ -1,6 +1,6 @@
 """Drafts of a launch: the content of all controls of the Launch page, converted to and from the page's address.
 
-A draft also comes from a run, whose settings it then repeats. Wrong values in an address are reported in sentences.
+A draft can also be made from a run, to repeat it. Wrong values in an address are reported in sentences.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ def from_address(address: Mapping[str, str], runs: Path) -> tuple[Draft, list[st
 
 
 def _with_controls(draft: Draft, address: Mapping[str, str], runs: Path, problems: list[str]) -> Draft:
-    """Return a draft with the values of the controls other than settings. Append a sentence to `problems` for each wrong one."""
+    """Return the draft with the values that the address gives to the page's controls. It does not read settings.
+
+    For each value that is not accepted, the control keeps its default, and a sentence is appended to `problems`.
+    """
     def known(name: str, noun: str, names: Iterable[str], default: str) -> str:
         value = address.get(name, "")
         if value and value not in (names := list(names)):
@@ -198,7 +201,7 @@ def draft_of_run(runs: Path, run_id: str, exactly: bool = False) -> Draft:
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        exactly: True to name the genotype of a candidate itself instead of the candidate's number, which only the page knows.
+        exactly: True to use the genotype of a candidate instead of the candidate's number, which only the Launch page can use.
 
     Raises:
         RunError: there is no such run, or it was imported, so that it cannot be launched.

@@ -1,8 +1,8 @@
 """The connection over which open pages learn that data have changed.
 
 A page opens one WebSocket at `live/<name of the hub>`. It sends what it shows as {"topics": [topic, ...], "values": {name:
-revision}}, and sends it again when that changes. The server answers with {"signatures": {topic: signature}, "values": {name:
-message}}, and sends only what has changed from then on. A message is made by `live_values.LiveValue.since`, or is null if the
+revision}}, first at once and then whenever this changes. The server answers with {"signatures": {topic: signature}, "values":
+{name: message}}, and from then on sends only changes. A message is made by `live_values.LiveValue.since`, or is null if the
 server does not know the value. The hub's random name reaches pages only through Streamlit, so no other site can connect.
 """
 
@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import session
 
-MOST = 64  # topics of one page, and values
+MOST = 64  # most topics, and most values, of one page
 UNKNOWN = 4404  # code with which a page of an earlier server is refused
 
 

@@ -1,6 +1,6 @@
 """Values that the server sends to open pages whenever they change: figures and pieces of HTML, without a rerun of the page.
 
-A page draws a value once. The hub (`hub.Hub`) draws it again when its data have changed, and sends what differs: for a figure,
+A page draws a value once. The hub (`hub.Hub`) draws it again when its data have changed, and sends the difference: for a figure,
 the new points of each trace. The same function draws the value for the page and for the hub, so both show the same.
 """
 
@@ -20,10 +20,11 @@ import plotly.graph_objects as go
 from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
-# A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
-# times the processor time of a drawing, within these bounds in seconds.
+# A figure is not drawn again for twenty times the processor time of the last drawing, within these bounds in seconds, because
+# server and browser may share their cores with the search that the figure shows.
 SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 20
-# A text that takes longer than this to draw rests so long. Texts that are quick, such as the progress, never rest.
+# A text that took longer than the first of these times is not drawn again for the second, both in seconds. Quicker texts, such as
+# the progress, are drawn at every change.
 COSTLY_S, COSTLY_REST_S = 0.025, 2.5
 
 
@@ -34,7 +35,7 @@ class Feed:
     Attributes:
         topic: topic of the hub; the value may have changed when the signature of the topic has changed.
         draw: function that returns the value from the run log. The hub's thread calls it, so it must not use the page's session.
-        signature: signature of the topic before the page calls `draw`.
+        signature: signature of the topic, read before the page calls `draw`.
         about: what `draw` depends on besides the run log, as a text.
     """
 
@@ -44,13 +45,13 @@ class Feed:
     about: str = ""
 
     def name(self, key: str) -> str:
-        """Return the name of the value, given the key of the chart or text. It stands for one function of the run log."""
+        """Return the name of the value, given the key of the chart or text. Equal names stand for the same function and data."""
         return f"{key} {self.topic} {self.about}"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value at one time.
+    """A drawn value: a figure or a piece of HTML.
 
     Attributes:
         text: a figure as JSON, or HTML.
@@ -64,26 +65,26 @@ class Value:
 
     @classmethod
     def of(cls, drawn: go.Figure | PlainFigure | str) -> Value:
-        """Return the value of a figure or of a piece of HTML."""
+        """Return a figure or a piece of HTML as a `Value`."""
         text = drawn if isinstance(drawn, str) else figure_json(drawn)
         return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], not isinstance(drawn, str))
 
     @cached_property
     def figure(self) -> PlainFigure:
-        """The figure as the browser knows it."""
+        """The figure, read from its JSON."""
         figure: PlainFigure = json.loads(self.text)
         return figure
 
 
 @dataclass
 class LiveValue:
-    """A feed with its newest value.
+    """A feed together with its newest value.
 
     Attributes:
         feed: the feed.
         value, before: the newest value, and the one that it replaced.
-        signature: signature of the feed's topic before the newest value was drawn.
-        rests_until: time until which the value is not drawn again, on the monotonic clock.
+        signature: signature of the feed's topic, read before the newest value was drawn.
+        rests_until: value of `time.monotonic()` before which the value is not drawn again.
         patches: {revision: message that leads from this revision to the newest value}.
     """
 
@@ -95,13 +96,13 @@ class LiveValue:
     patches: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def take(self, feed: Feed, value: Value) -> None:
-        """Take over a value that a page has just drawn, and its feed."""
+        """Store a value that a page has just drawn, and its feed."""
         self.feed, self.signature = feed, feed.signature
         if value.revision != self.value.revision:
             self.before, self.value, self.patches = self.value, value, {}
 
     def is_due(self, signature: str, now: float) -> bool:
-        """Return True if the value must be drawn again, given the topic's signature and the time on the monotonic clock."""
+        """Return True if the value must be drawn again, given the topic's signature and the value of `time.monotonic()`."""
         return signature != self.signature and now >= self.rests_until
 
     def draw(self, signature: str, now: float) -> None:
@@ -115,7 +116,7 @@ class LiveValue:
             self.rests_until = now + COSTLY_REST_S
 
     def since(self, revision: str) -> dict[str, Any]:
-        """Return the message that leads from a revision to the newest value."""
+        """Return the message with which a page updates a revision of the value to the newest one."""
         if revision not in self.patches:
             base = self.before if self.before is not None and self.before.revision == revision else None
             change = figure_change(base.figure, self.value.figure) if base is not None and self.value.is_figure else None
@@ -131,7 +132,7 @@ class LiveValues:
         self._known: dict[str, LiveValue] = {}
 
     def offer(self, name: str, feed: Feed, value: Value) -> None:
-        """Take over a value that a page has just drawn, so that it can be kept up to date."""
+        """Store a value that a page has just drawn, so that it can be kept up to date."""
         known = self._known.pop(name, None) or LiveValue(feed, value)
         known.take(feed, value)
         self._known[name] = known
@@ -139,7 +140,7 @@ class LiveValues:
             self._known.pop(next(iter(self._known)), None)
 
     def due(self, names: Iterable[str], signature: Callable[[str], str]) -> list[Callable[[], None]]:
-        """Return a function for each of the named values whose data have changed, which draws the value again.
+        """Return, for each of the named values whose data have changed, a function that draws the value again.
 
         Args:
             names: names of the values.
@@ -150,7 +151,7 @@ class LiveValues:
         return [partial(one.draw, current, now) for one in live if one.is_due(current := signature(one.feed.topic), now)]
 
     def news(self, shown: dict[str, str]) -> dict[str, dict[str, Any] | None]:
-        """Return {name: message} for the values that a page shows out of date, and set their newest revisions in `shown`.
+        """Return {name: message} for the outdated values on a page, and set their newest revisions in `shown`.
 
         Unknown values have None as their message, and are removed from `shown`. The page must then draw them itself.
         """
@@ -167,7 +168,7 @@ class LiveValues:
 
 
 def figure_change(old: PlainFigure, new: PlainFigure) -> dict[str, Any] | None:
-    """Return what turns one figure into another, or None if their traces do not correspond.
+    """Return the changes that turn one figure into another, or None if their traces do not correspond.
 
     Args:
         old, new: the figures.

@@ -57,7 +57,7 @@ def pages() -> dict[str, st.Page]:
 
 
 def with_unknown(known: dict[str, st.Page]) -> dict[str, st.Page]:
-    """Return the pages, with one more if the address names none of them. Otherwise Streamlit would open a dialog about it."""
+    """Return the pages and, if the address names none of them, the page `unknown`. Without it, Streamlit would open a dialog."""
     asked = urlsplit(st.context.url or "").path.strip("/")
     if not re.fullmatch(r"[\w-]+", asked) or asked in (page.url_path for page in known.values()):
         return known

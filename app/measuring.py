@@ -21,9 +21,10 @@ class Task:
     """A function that runs in a thread.
 
     Attributes:
-        work: the function. It may call `report` with what it does, the amount done and the total amount.
+        work: the function. It gets `report` as its argument, and may call it with its current activity, the amount done and the
+            total amount.
         started: value of `time.monotonic()` at the start.
-        what, done, total: the last report; "", 0 and 0 before the first.
+        what, done, total: activity, amount done and total amount of the last report; "", 0 and 0 before the first report.
         problem: one sentence that says why the work failed, or "".
     """
 
@@ -79,4 +80,4 @@ class Task:
 
 
 class StoppedByUser(RampartError):
-    """A task ended because the user stopped it."""
+    """An error that ends a task because the user has stopped it."""

@@ -20,7 +20,7 @@ TRAININGS = {"pgd_at": "PGD-{} training", "natural": "natural training", "trades
 
 @dataclass(frozen=True)
 class Step:
-    """The search or retraining that produced an attacked network.
+    """A search or retraining that led to an attacked network.
 
     Attributes:
         kind: "search" or "retrain".

@@ -1,4 +1,4 @@
-"""The reader's view of the list of runs: which runs, in which order and groups, and on which page. No drawing.
+"""The reader's view of the list of runs: which runs, in which order and groups, and on which page. This module draws nothing.
 
 The address of the Runs page holds the whole view, so that a copied address shows the same list. A saved view is an address.
 """
@@ -104,7 +104,7 @@ def selected_runs(runs: pd.DataFrame, view: View) -> pd.DataFrame:
 
 
 def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
-    """Return runs in the order of a view, with the added column `group`, the heading under which each of them stands.
+    """Return runs in the order of a view. The added column `group` holds the heading of the group that a run belongs to.
 
     Runs of a group stand together. Groups come in the order of their first runs. If the list is sorted by an accuracy, only runs
     whose accuracies can be compared follow each other, results before accuracies that only guide a run.
@@ -128,7 +128,7 @@ def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
 
 
 def comparable(run: Mapping[str, Any]) -> str:
-    """Return what a run's accuracies were measured on, in words. Only runs with equal words can be compared."""
+    """Return a text that says how a run's accuracies were measured. Only runs with equal texts can be compared."""
     if all(missing(run[column]) for column in ACCURACIES.values()):
         return NOTHING
     data = dataset_title(shown(run["dataset"]))
@@ -149,7 +149,7 @@ def split_of(run: Mapping[str, Any]) -> str:
 
 
 def page_of(kept: pd.DataFrame, view: View) -> tuple[pd.DataFrame, int, int]:
-    """Return the page of the list that a view names. A page number beyond the last page means the last page.
+    """Return the runs on the page of the list that a view names. A number beyond the last page means the last page.
 
     Returns:
         The runs on the page.
@@ -184,7 +184,7 @@ def _comparables(kept: pd.DataFrame) -> pd.Series:
 
 
 def _roots(runs: pd.DataFrame) -> pd.Series:
-    """Return the id of the earliest ancestor of each run that the list knows, indexed by run id."""
+    """Return the id of each run's earliest ancestor among these runs, indexed by run id."""
     parents = dict(zip(runs["id"], runs["parent"], strict=True))
 
     def root(run: str) -> str:
@@ -197,6 +197,6 @@ def _roots(runs: pd.DataFrame) -> pd.Series:
 
 
 def _together(runs: pd.DataFrame, key: pd.Series) -> pd.DataFrame:
-    """Return runs so that those with an equal key stand together, in the order of the first of each."""
+    """Return runs sorted so that runs with equal keys are adjacent. Groups come in the order of their first runs."""
     first = {value: place for place, value in reversed(list(enumerate(key)))}
     return runs.loc[key.map(first).sort_values(kind="stable").index]

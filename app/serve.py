@@ -1,5 +1,5 @@
 """The dashboard as a web application: Streamlit's pages, the connection that tells open pages about changes,
-and downloads.
+and downloads, behind one gate.
 
 `streamlit run app/serve.py` starts it. It begins to read the runs at once, before the first page is opened.
 """
@@ -19,17 +19,21 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+from streamlit import config  # noqa: E402
 
 from app import downloads, fronts, live_channel, session  # noqa: E402
+from app.access import settings  # noqa: E402
+from app.access.gate import Gate  # noqa: E402
 from app.webhook import VARIABLE, Webhook  # noqa: E402
 from engine import requests  # noqa: E402
 from engine.errors import ConfigError, RampartError  # noqa: E402
 
-LONGEST_S = 600.0  # after so long a first reading, pages compute what they show themselves
+LONGEST_S = 600.0  # if the first reading takes longer, nothing is computed in advance
 
 
 def read() -> None:
-    """Read the runs, begin to send alerts, and compute what the first visits of some pages would otherwise wait for."""
+    """Read the runs, begin to send alerts, and compute in advance what some pages show first."""
     if session.hub().wait(LONGEST_S):
         send_alerts()
         with suppress(RampartError):  # the page says what is wrong
@@ -53,4 +57,11 @@ async def reading(_: st.App) -> AsyncIterator[None]:
     yield
 
 
-app = st.App(Path(__file__).with_name("main.py"), routes=[*live_channel.ROUTES, *downloads.ROUTES], lifespan=reading)
+def gate() -> Middleware:
+    """Return what every request passes first."""
+    address, port = config.get_option("server.address"), config.get_option("server.port")
+    return Middleware(Gate, hosts=settings.hosts(address), door=settings.door(session.runs_root(), port))
+
+
+app = st.App(Path(__file__).with_name("main.py"), routes=[*live_channel.ROUTES, *downloads.ROUTES], middleware=[gate()],
+             lifespan=reading)

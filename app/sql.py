@@ -1,4 +1,4 @@
-"""The place where the queries of all browser tabs run. It is shared, so that the copy of the index is made once per change."""
+"""The console that runs the SQL queries of all browser tabs. It copies the index of the run log once per change, for all tabs."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Outlook:
     Attributes:
         study: the study.
         time: duration of the study on this machine.
-        power: the smallest difference that it detects; None if the study does not compare arms in pairs.
+        power: the smallest difference that the study can detect; None if it does not compare arms in pairs.
     """
 
     study: Study

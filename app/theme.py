@@ -1,6 +1,6 @@
 """The colours and line styles of the dashboard, and its style sheet.
 
-* Every colour here has a contrast of at least 3:1 against the white and against the dark background, so it serves both themes.
+* Every colour here has a contrast of at least 3:1 against both the white and the dark background, so it suits both themes.
 * A colour that must differ between themes is written `light-dark(light, dark)` in `assets/rampart.css`.
 * Pages and charts define no colours themselves.
 * Nothing is distinguished by colour alone: operations also differ by dash, and other lines also differ by label.

@@ -1,6 +1,6 @@
 """Alerts as JSON for another program: each new warning and error is posted once to an address that the user chose.
 
-A thread of its own posts, so that an address that does not answer holds nothing up. `docs/alerts.md` describes the message.
+A separate thread posts the alerts, so an address that does not answer delays nothing. `docs/alerts.md` describes the message.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def checked(url: str) -> str:
     """Return the address of a webhook if it can be used.
 
     Raises:
-        ConfigError: it is not an http or https address with a host.
+        ConfigError: `url` is not an http or https address with a host.
     """
     try:
         parts = urlsplit(url)
@@ -48,14 +48,14 @@ def checked(url: str) -> str:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """A handler that follows no redirect, because one may lead to another scheme or host."""
+    """A handler that follows no redirects, because a redirect may lead to another scheme or host."""
 
     def redirect_request(self, *_: Any) -> None:
         """Return None, which makes a redirect an error."""
 
 
 class Webhook:
-    """An address to which new warnings and errors are posted. The alerts that were sent outlive the dashboard, in a file."""
+    """An address to which new warnings and errors are posted. A file records the sent alerts, so a restart repeats none."""
 
     def __init__(self, url: str, runs: Path) -> None:
         """Create a webhook for the alerts of a runs folder.
@@ -70,14 +70,14 @@ class Webhook:
         threading.Thread(target=self._work, name="rampart-webhook", daemon=True).start()
 
     def begin(self, alerts: Iterable[Alert]) -> None:
-        """Remember the alerts that exist already as sent, unless a dashboard has used a webhook in this folder before."""
+        """Record existing alerts as sent, unless a webhook was used in this runs folder before."""
         if not self._path.exists():
             self._remember([identity(alert) for alert in alerts])
 
     def offer(self, alerts: Iterable[Alert]) -> None:
         """Send the warnings and errors among the alerts that were not sent before.
 
-        They are remembered before they are sent, so that none is ever sent twice.
+        They are recorded as sent before they are posted, so that none is ever posted twice.
         """
         new = {identity(alert): alert for alert in alerts if alert.level != "info" and identity(alert) not in self._told}
         if new:
@@ -112,7 +112,7 @@ class Webhook:
                 _LOGGER.warning("An alert could not be sent to %s (%s): %s", host, problem, content["text"])
 
     def _post(self, content: dict[str, Any]) -> Exception | None:
-        """Post a message. Return what went wrong, or None."""
+        """Post a message. Return the error, or None if the message was posted."""
         request = Request(self._url, json.dumps(content).encode(), {"Content-Type": "application/json", "User-Agent": "rampart"})
         try:
             with self._opener.open(request, timeout=TIMEOUT_S):
@@ -124,9 +124,11 @@ class Webhook:
 def identity(alert: Alert) -> str:
     """Return a short text that is the same for two alerts about the same thing.
 
-    A worker that falls silent in another step, a disk that is full on another day, and another message of a worker are new.
+    An alert is new if the worker falls silent at another step or fails again, the disk is full on another day, or the worker's
+    message differs.
     """
-    about = {"run": alert.sentence, "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")
+    about = {"run": alert.sentence, "failed": str(alert.t),
+             "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")
     return hashlib.blake2b("\n".join((alert.level, alert.kind, alert.run, about)).encode(), digest_size=10).hexdigest()
 
 

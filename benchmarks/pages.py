@@ -1,4 +1,4 @@
-"""Measure the dashboard's server on a large runs folder: first reading, every page, a live refresh, and memory.
+"""Measure the dashboard's server on a large runs folder: first reading, all pages, all tabs of a run, a live refresh, memory.
 
     python -m benchmarks.pages                                # 1,000 runs with 10 million alpha points; about three minutes
     python -m benchmarks.pages --folder DIR                   # a folder that exists; two searches are added to it
@@ -33,6 +33,7 @@ from tests import sample_runs
 from tests.browser.conftest import Dashboard, start_dashboard
 
 PAGES = ("launch", "studies", "study", "runs", "queue", "run", "pareto", "compare", "robustness", "datasets", "sql", "import")
+TABS = ("alphas", "genotype", "objectives", "trade-off", "samples", "system", "log", "settings", "lineage")  # beside the overview
 REPEATS = 5
 NEWS_S = 10.0  # longest wait for the news of one step
 QUIET_S = 3.0  # no change for so long means that all have come; longer than the rest between two drawings of a figure
@@ -68,24 +69,29 @@ def read_all(url: str, process: psutil.Process) -> tuple[float, float]:
 
 
 def every_page(server: Dashboard, process: psutil.Process, query: dict[str, str]) -> Times:
-    """Visit every page several times. Return {title: (wall-clock time, CPU time)} in milliseconds.
+    """Visit every page and every tab of the Run page several times.
 
     Args:
         server: the dashboard.
         process: its process.
         query: {page: the rest of its address}, for pages that need one.
 
+    Returns:
+        {title: (wall-clock time, CPU time)} in milliseconds.
+
     Raises:
         RuntimeError: a page shows a traceback.
     """
     times: Times = {}
-    for page in PAGES:
+    places = {page: (page, query.get(page, "")) for page in PAGES} | {
+        f"run, tab {tab}": ("run", f"{query['run']}&tab={tab}") for tab in TABS}
+    for title, (page, rest) in places.items():
         with Tab(server.url, process) as tab:
-            first, *again = [tab.visit(page, query.get(page, "")) for _ in range(1 + REPEATS)]
+            first, *again = [tab.visit(page, rest) for _ in range(1 + REPEATS)]
         if first.problems or again[-1].problems:
-            raise RuntimeError(f"The page {page} shows {first.problems or again[-1].problems}")
-        times[f"{page}: first visit"] = milliseconds([first])
-        times[f"{page}: again"] = milliseconds(again)
+            raise RuntimeError(f"{title} shows {first.problems or again[-1].problems}")
+        times[f"{title}: first visit"] = milliseconds([first])
+        times[f"{title}: again"] = milliseconds(again)
     return times
 
 

@@ -1,29 +1,38 @@
-"""Measure how much of a CPU core the supervisor (the process that starts runs) takes while many runs wait.
+"""Measure how much of a CPU core the supervisor (the process that starts runs) takes while nothing starts or ends.
 
-    python -m benchmarks.supervisor_queue                  # 500 waiting runs, 60 seconds; about three minutes
-    python -m benchmarks.supervisor_queue --runs 100
+    python -m benchmarks.supervisor_queue                            # 10,000 runs of every state; about five minutes
+    python -m benchmarks.supervisor_queue --runs 500 --states queued study
+    python -m benchmarks.supervisor_queue --checkout ../old          # the supervisor of another version, on the same folders
 
-The runs wait in a temporary folder, first as single chains, then as a study, whose runs the background process looks for as well.
-None is ever started, because the supervisor has no free device. The command prints the CPU time of the supervisor divided by the
-wall-clock time, in per cent.
+The runs are in a temporary folder and all in one state: finished, stopped after some time, stopped before the start, waiting as
+chains of three, or waiting as runs of studies, for which the background process looks as well. None is ever started, because the
+supervisor has no free device. The command prints a table. An idle supervisor's share of a core is its CPU time divided by the
+wall-clock time. The first look is what a new supervisor does before it starts anything.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from engine import requests
 from engine.background import Studies
 from engine.files import atomic_write_json
+from engine.run.folder import run_ids
 from engine.run.state import identity
 from engine.run.supervisor import Supervisor, pause_after
 from engine.study import actions
 from engine.study.parsing import from_text
 
+ROOT = Path(__file__).resolve().parents[1]
 STUDY = """
 question: How much does the supervisor cost?
 dataset: digits
@@ -33,53 +42,120 @@ arms:
   - {{name: ARNAS, method: arnas}}
   - {{name: DARTS, method: darts}}
 """
+RUNS_PER_STUDY = 300  # a published study has fewer
 SETTLE_S = 3.0  # until the files are old enough that the supervisor trusts their time stamps
 
 
-def write_chains(runs: Path, count: int) -> None:
-    """Launch at least `count` runs in groups of three: a search, its retraining and its attack."""
-    for seed in range((count + 2) // 3):
-        requests.submit(runs, "search", {"seed": seed, "threads": 1}, method="arnas", preset="smoke", then=("retrain", "attack"))
+def write_chains(runs: Path, count: int) -> list[Path]:
+    """Write `count` waiting runs: copies of a search, its retraining and its attack. Return their folders."""
+    chain = requests.submit(runs, "search", {"threads": 1}, method="arnas", preset="smoke", then=("retrain", "attack"))
+    texts = [(runs / run_id / "run.json").read_text(encoding="utf-8") for run_id in chain]
+    for number in range(count):
+        new = [f"20261101-0000-{run_id.split('-', 2)[2][:-5]}-{number // 3:04x}" for run_id in chain]
+        text = texts[number % 3]
+        for before, after in zip(chain, new):
+            text = text.replace(before, after)
+        folder = runs / new[number % 3]
+        (folder / "control").mkdir(parents=True)
+        (folder / "run.json").write_text(text, encoding="utf-8")
+    for run_id in chain:
+        shutil.rmtree(runs / run_id)
+    return [runs / run_id for run_id in run_ids(runs)]
 
 
-def write_study(runs: Path, count: int) -> None:
-    """Launch a study with at least `count` runs."""
-    study_id = actions.launch(runs, from_text(STUDY.format(seeds=(count + 5) // 6)))
-    while actions.advance(runs, study_id):
-        pass
+def write_ended(runs: Path, count: int, status: str) -> None:
+    """Write `count` runs that have ended with a status."""
+    process = {**identity(os.getpid()), "attempt": 1, "started": time.time(), "device": "cpu", "threads": 1, "start_ticks": 1}
+    ended = {"attempt": 1, "code": 0, "status": status, "cause": "", "ended": time.time(), "last_lines": []}
+    for folder in write_chains(runs, count):
+        (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
+        (folder / "exit.json").write_text(json.dumps(ended), encoding="utf-8")
+        (folder / "worker.lock").touch()
 
 
-def share_of_a_core(runs: Path, seconds: float) -> float:
-    """Return the CPU time that a supervisor without free devices takes, divided by the wall-clock time."""
-    studies = Studies(runs)
-    supervisor = Supervisor(runs, cpu_slots=0)
+def write_stopped_before_start(runs: Path, count: int) -> None:
+    """Write `count` runs that were stopped before they started."""
+    for folder in write_chains(runs, count):
+        (folder / "control" / "stop").write_text("{}", encoding="utf-8")
+
+
+def write_studies(runs: Path, count: int) -> None:
+    """Launch studies with at least `count` waiting runs."""
+    while len(run_ids(runs)) < count:
+        left = min(RUNS_PER_STUDY, count - len(run_ids(runs)))
+        study_id = actions.launch(runs, from_text(STUDY.format(seeds=(left + 5) // 6)))
+        while actions.advance(runs, study_id):
+            pass
+
+
+STATES: dict[str, Callable[[Path, int], object]] = {
+    "finished": lambda runs, count: write_ended(runs, count, "finished"),
+    "stopped": lambda runs, count: write_ended(runs, count, "stopped"),
+    "stopped-before-start": write_stopped_before_start,
+    "queued": write_chains,
+    "study": write_studies,
+}
+
+
+def measure(runs: Path, seconds: float) -> tuple[float, float, float]:
+    """Measure a supervisor without free devices.
+
+    Returns:
+        CPU time of the first look, in seconds.
+        CPU time divided by the wall-clock time, afterwards.
+        CPU time of a tick, in milliseconds.
+    """
+    studies, supervisor = Studies(runs), Supervisor(runs, cpu_slots=0)
+    start = time.process_time()
     supervisor.tick()
-    time.sleep(SETTLE_S)
-    supervisor.tick()
-    start, cpu = time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < seconds:
+    first = time.process_time() - start
+    until = time.monotonic() + SETTLE_S
+    while time.monotonic() < until:
+        supervisor.tick()
+        studies.tick(False)
+        time.sleep(0.2)
+    wall, cpu, ticks, in_ticks = time.perf_counter(), time.process_time(), 0, 0.0
+    while time.perf_counter() - wall < seconds:
         before = time.process_time()
         supervisor.tick()
-        pause = pause_after(time.process_time() - before)
+        took = time.process_time() - before
         studies.tick(False)
-        time.sleep(pause)
-    return (time.process_time() - cpu) / (time.perf_counter() - start)
+        ticks, in_ticks = ticks + 1, in_ticks + took
+        time.sleep(pause_after(took))
+    return first, (time.process_time() - cpu) / (time.perf_counter() - wall), 1000 * in_ticks / ticks
+
+
+def measure_in(checkout: Path, runs: Path, seconds: float) -> tuple[float, float, float]:
+    """Return the result of `measure` with the supervisor of the version in `checkout`, in a process of its own."""
+    told = subprocess.run([sys.executable, "-P", __file__, "--folder", str(runs), "--seconds", str(seconds)], check=True,
+                          cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, stdout=subprocess.PIPE, text=True)
+    first, share, tick = json.loads(told.stdout)
+    return first, share, tick
 
 
 def main() -> None:
-    """Parse the command line, measure and print the result."""
+    """Parse the command line, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=500, help="number of waiting runs")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the measurement")
+    parser.add_argument("--runs", type=int, default=10_000, help="number of runs")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of each measurement")
+    parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES), help="states of the runs")
+    parser.add_argument("--checkout", type=Path, action="append", help="folders of versions to measure (default: this one)")
+    parser.add_argument("--folder", type=Path, help="measure this runs folder instead, and print the numbers only")
     options = parser.parse_args()
-    for title, write in (("single chains", write_chains), ("a study", write_study)):
+    if options.folder:
+        print(json.dumps(measure(options.folder, options.seconds)))
+        return
+    print("| runs | version | first look, CPU s | idle, % of a core | a tick, CPU ms |\n|---|---|---|---|---|")
+    for state in options.states:
         with tempfile.TemporaryDirectory() as folder:
             runs = Path(folder) / "runs"
             (runs / "control").mkdir(parents=True)
             # The runs wait, because this process claims to be the supervisor (the process that starts runs) and starts none.
             atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
-            write(runs, options.runs)
-            print(f"{options.runs} waiting runs of {title}: {100 * share_of_a_core(runs, options.seconds):.1f} % of a core")
+            STATES[state](runs, options.runs)
+            for checkout in options.checkout or [ROOT]:
+                first, share, tick = measure_in(checkout.resolve(), runs, options.seconds)
+                print(f"| {options.runs} {state} | {checkout} | {first:.2f} | {100 * share:.2f} | {tick:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

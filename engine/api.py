@@ -1,8 +1,8 @@
 """Functions that give scripts, tests and the command line access to the engine. Imports no torch.
 
 `stop`, `force_stop`, `resume` and `status` come from `engine.requests`, `queue` from `engine.queueing`. Their first argument is
-the folder of all runs. The other functions that need this folder take it as the keyword `runs`. Its default is $RAMPART_RUNS or,
-if that variable is not set, ./runs (`runs_root`).
+the folder of all runs. The other functions that need this folder take it as the keyword `runs`. The default of `runs` is
+$RAMPART_RUNS or, if that variable is not set, ./runs (`runs_root`).
 
 Example:
     from engine import api
@@ -83,7 +83,9 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
 
 
 def launch_all(launches: Sequence[Launch], *, runs: Path | str | None = None, key: str | None = None) -> list[list[str]]:
-    """Launch several chains as one batch, all or none, and return the ids of each. Chains share runs with equal settings.
+    """Launch several chains as one batch, all or none, and return the run ids of each chain.
+
+    A chain is a run with its followers. Chains that begin with the same runs (equal settings, same parent) share these runs.
 
     `engine.grid.launches_of` makes the launches of a grid.
 
@@ -93,15 +95,15 @@ def launch_all(launches: Sequence[Launch], *, runs: Path | str | None = None, ke
         key: text that identifies the batch, as in `launch`.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: one of the chains cannot be launched, so none has been. The message names
-            the chain.
+        ConfigError, DataError, GenotypeError, RunError: one of the chains cannot be launched, so no run has been created. The
+            message names the chain.
     """
     return requests.submit_all(runs_root(runs), launches, key)
 
 
 def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float = 0.2,
          on_event: Callable[[str, dict[str, Any]], None] = lambda run_id, event: None) -> dict[str, RunState]:
-    """Wait until each run is over, or cannot start because an earlier run of its chain failed, was stopped or was deleted.
+    """Wait until each run has ended, or can never start because an earlier run of its chain failed, was stopped or was deleted.
 
     Args:
         ids: ids of the runs of a chain, parents first.
@@ -132,7 +134,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """Return True if each run is over, or waits for a run that will not finish."""
+    """Return True if each run has ended, or waits for a run that will never finish."""
     return all(states[run_id].is_over or (states[run_id].status == "queued" and waits_in_vain(root, run_id)) for run_id in ids)
 
 
@@ -200,7 +202,7 @@ def table(form: str = "json", *, protocol: str | None = None, older: bool = Fals
         form: one of `engine.report.formats.FORMATS`, such as "csv" or "latex".
         protocol: hash of the protocol (the conditions of the attacks), or the first digits of the hash. None if all attacked
             networks have the same protocol.
-        older: True to add the other attack runs of each network under the protocol. A row is the newest complete one.
+        older: True to add rows for older attack runs. By default, each network has one row, from its newest complete attack run.
         runs: folder of all runs; None for the default.
 
     Raises:
@@ -239,8 +241,8 @@ def newest_report(run: str, *, runs: Path | str | None = None) -> tuple[str, byt
         runs: folder of all runs.
 
     Returns:
-        The id of the attack.
-        The report as HTML.
+        attack: id of the attack.
+        report: content of the report, an HTML file.
 
     Raises:
         ConfigError, RunLogError: the run does not exist, no network of it has been attacked, or its images cannot be read.
@@ -357,7 +359,7 @@ def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] =
 
     Raises:
         ConfigError: no replacement is given, or a cell or the name of a genotype is unknown.
-        GenotypeError: the JSON text of a genotype is not valid, or a genotype does not have the named cell.
+        GenotypeError: the JSON text of a genotype is not valid, or a genotype lacks a named cell.
         RunError: a named run does not exist or has no genotype yet.
     """
     root = runs_root(runs)

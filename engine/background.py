@@ -1,9 +1,9 @@
-"""The background process of a runs folder, which starts waiting runs and launches the runs of studies.
+"""The background process (supervisor) of a runs folder, which starts waiting runs and launches the runs of studies.
 
     python -m engine.background --runs DIR
 
-A click or a command that needs this process starts it. It can be killed at any moment. Imports no torch, and the code of studies
-only where there is a study, because the user who has just launched a run waits for these imports.
+The dashboard and the command line start this process when they need it. It can be killed at any moment. It never imports torch,
+and imports the code of studies only if there is a study, because every import delays the start of a run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from engine.run import supervisor
+from engine.run.trouble import trouble_is_logged
 
 EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
 # A look takes longer the more runs the studies have. The next one follows after this many times its CPU time, if nothing or if
@@ -23,14 +24,16 @@ class Studies:
     """The part of the background process that launches the runs of studies."""
 
     def __init__(self, runs: Path) -> None:
-        """Create an object for the studies of the runs folder `runs`."""
+        """Prepare to launch runs of the studies in the runs folder `runs`."""
         self.runs = runs
         self._next = self._soonest = 0.0
         self._changed = False
         self._requests: list[tuple[str, int]] = []
 
     def tick(self, changed: bool) -> bool:
-        """Launch the runs of studies that are due, and return True if any was launched.
+        """Launch runs of studies that are due, and return True if any was launched.
+
+        The supervisor calls this at every tick. Most calls do nothing, because the studies are read only from time to time.
 
         Args:
             changed: True if a run has started or ended since the last call. Further runs may then be due.
@@ -46,7 +49,7 @@ class Studies:
         return bool(launched)
 
     def _advance(self) -> tuple[int, float]:
-        """Launch the runs of all studies that are due.
+        """Launch due runs of all studies.
 
         Returns:
             The number of runs that were launched.
@@ -64,12 +67,12 @@ class Studies:
         known = Runs(self.runs) if active else None
         launched = 0
         for study_id in active:
-            with supervisor.trouble_is_logged(study_id):
+            with trouble_is_logged(study_id):
                 launched += advance(self.runs, study_id, known)
         return launched, time.process_time() - before
 
     def _stamps(self) -> list[tuple[str, int]]:
-        """Return (name, modification time) of the folder of studies and of each study's folder of requests (stop, extend)."""
+        """Return (name, modification time in ns) of the folder of studies and of each study's folder of requests."""
         folder = self.runs / "studies"
         if not folder.is_dir():
             return []

@@ -51,7 +51,7 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         parent: id of the run that this run follows; None if it follows none.
         runs: folder of all runs. The command has no option --runs if this is None or the folder `runs` of the checkout.
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
-        axes: {name: texts of the values} of a grid (`engine.grid`).
+        axes: {name of a setting: texts of its values} of a grid, which launches every combination (see `engine.grid`).
     """
     words = [kind]
     if kind == "search" and method:
@@ -75,7 +75,7 @@ def line_of(words: Sequence[str], runs: Path | str | None = None) -> str:
     """Return the shell command that calls Rampart with these words.
 
     Args:
-        words: the verb and what follows it.
+        words: the words after `rampart`, beginning with the verb.
         runs: folder of all runs. The command has no option --runs if this is None or the folder `runs` of the checkout.
     """
     # The folder is named even if it comes from RAMPART_RUNS, because the user's shell may not have that variable.

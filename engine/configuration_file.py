@@ -73,8 +73,8 @@ def from_text(text: str | bytes) -> Configuration:
     """Parse the text of a configuration file, and check all settings that it changes.
 
     Raises:
-        ConfigError: the text is not a JSON or YAML object, an entry is unknown, missing, given twice or of the wrong type, or
-            the settings cannot work.
+        ConfigError: the text is not a JSON or YAML object, an entry is unknown, missing, given twice or of the wrong type, or the
+            settings are not allowed.
     """
     record = read_record(text)
     kind, method, dataset, preset = _names(record)
@@ -179,9 +179,9 @@ def read_record(text: str | bytes, required: Iterable[str] = REQUIRED, *, file: 
 
     Args:
         text: the text, JSON or YAML.
-        required: names of the entries that it must have, which the error message lists. They are not checked here.
-        file: kind of file, as the error message calls it.
-        advice: what the error message tells the user to do.
+        required: names of the entries that the file must have, for the error message. Missing entries are not rejected here.
+        file: name of the kind of file, for the error message.
+        advice: advice to the user, for the error message.
 
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
@@ -200,7 +200,7 @@ def read_record(text: str | bytes, required: Iterable[str] = REQUIRED, *, file: 
 
 
 def _content(record: Any) -> str:
-    """Return what a file without entries contains, in words."""
+    """Describe the content of a file that is not an object, for an error message: "an empty file", "a list" or the text."""
     return "an empty file" if record is None else "a list" if isinstance(record, list) else f"the text {shortened(record)}"
 
 

@@ -207,7 +207,7 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return phrases for the name of the run that describe its deviations from the published method.
+    """Return phrases about a run's deviations from the published method, which become part of the run's name.
 
     There are two kinds of phrases:
 
@@ -323,8 +323,9 @@ def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str
     if error["type"] == "extra_forbidden":
         return unknown_name("setting", field, cls.model_fields)
     info = cls.model_fields[field]
-    if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and 1 < value <= 255:
-        return f"{field} must be in 0..1 (pixel space), got {value}; did you mean {value:g}/255?"
+    if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
+        hint = f"did you mean {value:g}/255?" if value <= 255 else "give a part of 255 grey levels, such as 8/255."
+        return f"{field} must be in 0..1 (pixel space), got {value}; {hint}"
     if error["type"] == "greater_than" and "epsilon" in field:
         return f"{field} must be above 0, got {shortened(value)}; {_WITHOUT_BALL[issubclass(cls, AttackConfig)]}."
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")

@@ -1,4 +1,4 @@
-"""The doctor: a report on this machine that says what Rampart needs and what is missing. Imports no torch."""
+"""The report of `rampart doctor`: whether this machine has what Rampart needs, and what is missing. Imports no torch."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Finding:
 
     Attributes:
         subject: name of the thing examined, for example "disk".
-        found: state in which the thing was found, for example "12.3 GB free".
+        found: state of the subject, for example "12.3 GB free".
         good: True if Rampart can work with this state.
-        advice: advice to the user if the state is not good.
+        advice: what the user should do if the state is not good.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""The errors that Rampart raises on purpose, all derived from `RampartError`, and helpers for their messages.
+"""The errors that Rampart raises on purpose, all derived from `RampartError`, and functions that format their messages.
 
 A message has three parts: the expected value, the actual value, and advice. Pages and the command line print only `str(error)`,
 so a traceback always means a bug and never invalid input.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 
 def shortened(value: object, most: int = 60) -> str:
-    """Return `repr(value)` for a message, cut to `most` characters."""
+    """Return `repr(value)`, cut to `most` characters, for use in a message."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -22,7 +22,7 @@ def in_sentence(title: str) -> str:
 
 
 def first_line(message: object, most: int = 160) -> str:
-    """Return the first line of another program's message, cut to `most` characters. Terminal colours are removed."""
+    """Return the first line of another program's message, without terminal colours and cut to `most` characters."""
     lines = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(message)).strip().splitlines()
     return (lines[0] if lines else "")[:most]
 

@@ -1,8 +1,8 @@
 """Functions that open, create and replace files safely, and a function that measures free disk space.
 
 A folder may come from someone else, and its files may be symbolic links, pipes or devices. Functions with an argument `inside`
-write only into the folder `inside` itself, through no symbolic link, and only to plain files. The last part of `inside` must not
-be a link, either. Readers open plain files only, so that they never wait for a pipe. Imports no other module of Rampart.
+write only to plain files in the folder `inside`, and follow no symbolic link on the way. `inside` itself must not be a symbolic
+link, either. Readers open plain files only, so that they never wait for a pipe. Imports no other module of Rampart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def sync(path: Path) -> None:
 
 
 def open_to_read(path: Path) -> IO[bytes]:
-    """Open a plain file for reading. Other than `open`, it never waits for the other end of a pipe.
+    """Open a plain file for reading. Unlike `open`, this never waits for the other end of a pipe.
 
     Raises:
         OSError: the file does not exist, cannot be read, or is not a plain file.
@@ -67,7 +67,7 @@ def open_to_append(path: Path, inside: Path) -> int:
 
 
 def touch(path: Path, inside: Path) -> None:
-    """Create a file, or set the time of its last change to now. The arguments and errors are those of `open_to_append`."""
+    """Create a file, or set its modification time to now. The arguments and errors are those of `open_to_append`."""
     descriptor = open_to_append(path, inside)
     try:
         os.utime(descriptor)
@@ -76,7 +76,7 @@ def touch(path: Path, inside: Path) -> None:
 
 
 def make_folder(path: Path, inside: Path) -> None:
-    """Create a folder, unless it exists, and flush the entry of a new one to disk.
+    """Create a folder, unless it exists, and flush the parent folder to disk.
 
     Args:
         path: path of the folder. Its parent exists.
@@ -96,9 +96,10 @@ def make_folder(path: Path, inside: Path) -> None:
 
 
 def entry_that_is_no_plain_file(folder: Path) -> str:
-    """Return what is wrong with a folder or its content, down to the files of its subfolders, or "" if nothing is.
+    """Look for symbolic links, pipes and devices in a folder and its direct subfolders, and describe the first one found.
 
-    The text is like "events.jsonl is a symbolic link". The folder itself must not be a symbolic link.
+    The result is a text such as "events.jsonl is a symbolic link", or "" if there are only plain files and folders. If the folder
+    itself is a symbolic link, the result says so.
     """
     if folder.is_symlink():
         return f"{folder.name} is a symbolic link"
@@ -111,7 +112,10 @@ def entry_that_is_no_plain_file(folder: Path) -> str:
 
 
 def _entries(folder: Path | str, above: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield (path below the folder, entry) for everything in a folder and in its subfolders, but not in theirs."""
+    """Yield (relative path, entry) for everything in a folder and in its direct subfolders.
+
+    `above` is "" for the folder itself, and "NAME/" within its subfolder NAME.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             yield above + entry.name, entry
@@ -120,7 +124,7 @@ def _entries(folder: Path | str, above: str) -> Iterator[tuple[str, os.DirEntry[
 
 
 def _plain(descriptor: int, path: Path) -> int:
-    """Return the descriptor of an open file. Close it and raise OSError if the file is not a plain file."""
+    """Return `descriptor` if it belongs to a plain file. Otherwise close it and raise OSError."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a plain file", str(path))
@@ -128,7 +132,10 @@ def _plain(descriptor: int, path: Path) -> int:
 
 
 def _open_folder(path: Path, inside: Path | None) -> int:
-    """Return a descriptor of a folder. With `inside`, neither `inside` nor a part of the path below it may be a symbolic link."""
+    """Open a folder and return its descriptor.
+
+    If `inside` is given, neither `inside` nor any part of the path below it may be a symbolic link.
+    """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     if inside is None:
         return os.open(path, flags)
@@ -147,14 +154,14 @@ def _open_folder(path: Path, inside: Path | None) -> int:
 
 
 def _told(problem: OSError, path: Path) -> OSError:
-    """Return the error to raise for a path: one that names a symbolic link if there is one, which the kernel's does not."""
+    """Return a copy of an error with a path. If the path is a symbolic link, the message says so, unlike that of the kernel."""
     if path.is_symlink():
         return OSError(errno.ELOOP, f"{path.name} is a symbolic link", str(path))
     return OSError(problem.errno, problem.strerror, str(path))
 
 
 @contextmanager
-def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, inside: Path | None = None, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Yield a temporary file that is open for writing. When the `with` block ends, the file replaces `path`.
 
     The file is flushed to disk before it is renamed, and the folder is flushed afterwards. If the block raises an error, `path`
@@ -162,7 +169,8 @@ def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes
 
     Args:
         path: path of the file.
-        inside: folder that contains the file, as for `open_to_append`; None if symbolic links on the way are allowed.
+        inside: folder that contains the file, as for `open_to_append`; None to allow symbolic links on the way.
+        mode: permissions of the file before the process's umask is applied; 0o600 for a secret.
 
     Raises:
         OSError: the disk is full, the folder is not writable, or it is reached through a symbolic link. `path` is unchanged.
@@ -172,7 +180,7 @@ def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes
     try:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
+            with os.fdopen(os.open(temporary, flags, mode, dir_fd=folder), "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -186,16 +194,16 @@ def atomic_write(path: Path, *, inside: Path | None = None) -> Iterator[IO[bytes
         os.close(folder)
 
 
-def atomic_write_bytes(path: Path, data: bytes | memoryview, *, inside: Path | None = None) -> None:
+def atomic_write_bytes(path: Path, data: bytes | memoryview, *, inside: Path | None = None, mode: int = 0o666) -> None:
     """Replace the content of the file `path` with `data`, atomically (`atomic_write`)."""
-    with atomic_write(path, inside=inside) as file:
+    with atomic_write(path, inside=inside, mode=mode) as file:
         file.write(data)
 
 
-def atomic_write_json(path: Path, value: Any, *, inside: Path | None = None) -> None:
+def atomic_write_json(path: Path, value: Any, *, inside: Path | None = None, mode: int = 0o666) -> None:
     """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`).
 
     Half of a surrogate pair, which UTF-8 cannot store, becomes a question mark.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    atomic_write_bytes(path, text.encode(errors="replace"), inside=inside)
+    atomic_write_bytes(path, text.encode(errors="replace"), inside=inside, mode=mode)

@@ -1,7 +1,8 @@
 """Grids: launches of many chains that differ in their seeds, in the method, or in the values of chosen settings.
 
-An axis of a grid is a name and its values. A name is "method", "dataset", a setting of the first run ("epochs"), or a setting
-of a later run with the kind in front ("retrain.epochs"). Every combination of values gives one chain. Imports no torch.
+An axis of a grid is a name and its values. A name is "method", "dataset", a setting of the first run ("epochs"), or a setting of
+a later run with the kind in front ("retrain.epochs"). Every combination of values gives one chain, which is a run with its
+followers. Imports no torch.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ class Grid:
 
     @property
     def chains(self) -> int:
-        """The number of combinations."""
+        """The number of chains, which is the number of combinations of values."""
         number = 1
         for values in self.axes.values():
             number *= len(values)
         return number
 
     def runs_of(self, kinds: Sequence[str]) -> dict[str, int]:
-        """Return {kind of run: number of different runs}. Chains share the runs before the first one that differs.
+        """Return {kind of run: number of different runs}. Chains share all runs before the first one in which they differ.
 
         Args:
             kinds: kinds of the runs of a chain, in order.
@@ -63,18 +64,18 @@ class Grid:
 
     @property
     def words(self) -> str:
-        """The size of the grid in words, for example "5 seeds × 3 methods"."""
+        """Description of the grid's size, for example "5 seeds × 3 methods"."""
         return " × ".join(f"{len(values)} {_noun(name, len(values))}" for name, values in self.axes.items())
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The chains of a grid that differ at most in their seeds, so that they cost the same.
+    """A group of chains of a grid that differ at most in their seeds and therefore cost the same.
 
     Attributes:
-        launch: one of these chains. Its name gives the values of all axes other than seeds; "" for a grid of seeds alone.
+        launch: one of these chains. Its name lists the values of all axes except seeds; "" if all axes are seeds.
         steps: (kind, validated configuration) of each run of the chain.
-        counts: {kind: number of runs}. Runs that an earlier variant shares are counted there.
+        counts: {kind: number of runs}. Runs shared with an earlier variant count only in that variant.
     """
 
     launch: Launch
@@ -105,7 +106,7 @@ def read_values(name: str, text: str) -> tuple[str, ...]:
 
 
 def _seeds(text: str) -> list[str]:
-    """Return the seeds in a part of a list, such as "7" or "0-4"."""
+    """Return the seeds in one part of a list: a number such as "7" or a range such as "0-4"."""
     found = re.fullmatch(r"(\d{1,10})(?:\s*-\s*(\d{1,10}))?", text)
     low, high = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if low > high or high - low >= MOST_CHAINS:
@@ -119,8 +120,8 @@ def read_grid(base: Configuration, axes: Iterable[tuple[str, str]], seeds: str =
 
     Args:
         base: the configuration that all chains have in common.
-        axes: (name, values as text) of each axis. Names may have hyphens in place of underscores, and the last words of a
-            setting's name are enough if they fit only one setting, as in "lambda".
+        axes: (name, values as text) of each axis. Names may have hyphens in place of underscores. The last words of a setting's
+            name, such as "lambda", are enough if only one setting ends with them.
         seeds: text of the seeds of the first run; "" for the seed of `base` alone.
 
     Raises:
@@ -140,7 +141,7 @@ def read_grid(base: Configuration, axes: Iterable[tuple[str, str]], seeds: str =
 
 
 def full_name(base: Configuration, name: str) -> str:
-    """Return the name of the axis that the user means.
+    """Return the full name of an axis, given a name that the user may have abbreviated.
 
     Raises:
         ConfigError: there is no such setting, or several settings fit.
@@ -178,7 +179,7 @@ def launches_of(base: Configuration, grid: Grid, parent: str | None = None) -> l
 
 
 def variants_of(runs: Path, base: Configuration, grid: Grid, parent: str | None = None) -> list[Variant]:
-    """Return the chains of a grid, those that differ only in their seeds as one.
+    """Return the chains of a grid, grouped into variants that differ only in their seeds.
 
     Args:
         runs: folder of all runs.
@@ -250,7 +251,7 @@ def setting_value(cls: type[RunConfig], name: str, text: str) -> Any:
 
 
 def combination_words(chosen: Mapping[str, str]) -> str:
-    """Return a combination in words, for example "seed 0, method dsara, retrain epochs 3"."""
+    """Describe a combination of values, for example as "seed 0, method dsara, retrain epochs 3"."""
     return ", ".join(f"{name.replace('.', ' ').replace('_', ' ')} {value}" for name, value in chosen.items())
 
 

@@ -1,6 +1,6 @@
-"""The queue as pages and command line show and change it: waiting and running runs, order, pause and slots. Imports no torch.
+"""Functions that read and change the queue, for pages and the command line: runs, order, pause and slots. Imports no torch.
 
-Each change writes control/queue.json (`engine.run.queue`), which the supervisor obeys from its next tick on.
+Each change writes control/queue.json (`engine.run.queue`), which the supervisor reads at its next tick.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _over: dict[str, tuple[int, int]] = {}
 
 @dataclass(frozen=True)
 class Entry:
-    """A run in the queue, waiting or running.
+    """A run in the queue, which waits or runs.
 
     Attributes:
         id: id of the run.
@@ -66,8 +66,8 @@ class View:
         running: runs that use a device now, in the order in which they started.
         waiting: runs that wait, in the order in which they start.
         decisions: order, pause and slots that the user has chosen.
-        cpu_slots: number of runs that may use the CPU at the same time. Unless the user has chosen a number, there are as many
-            slots as cores while studies' runs with a single thread use the CPU or wait for it.
+        cpu_slots: number of runs that may use the CPU at the same time. If the user has not chosen a number, there is one slot
+            per core while single-threaded runs of studies use the CPU or wait for it, and otherwise `default_cpu_slots`.
         runs_per_gpu: number of runs that may use a GPU at the same time.
         gpus: names of the GPUs, such as "cuda:0".
     """
@@ -81,7 +81,7 @@ class View:
 
 
 def view(runs: Path | str) -> View:
-    """Return the queue of a runs folder, with the reason why each run waits and, where durations are known, its expected start.
+    """Return the queue of a runs folder. Each waiting run has the reason why it waits and, if known, its expected start.
 
     Raises:
         RunError: the folder or control/queue.json cannot be read.
@@ -105,14 +105,14 @@ def view(runs: Path | str) -> View:
 
 
 def _cpu_slots(running: Sequence[Running], waiting: Sequence[Waiting], decisions: Queue, default: int) -> int:
-    """Return how many runs may use the CPU now (see `View.cpu_slots`)."""
+    """Return how many runs may use the CPU at the same time now, as described in `View.cpu_slots`."""
     on_cpu = [one.threads for one in running if one.device == "cpu"]
     single = any(run.in_study and run.threads == 1 for run in waiting) or len(on_cpu) > default
     return cpu_slots_for(single, on_cpu, decisions.cpu_slots, default)
 
 
 def waiting_list(runs: Path | str) -> list[dict[str, Any]]:
-    """Return a list with {"id", "kind", "title", "cause"} of each queued run, in the order in which they will start.
+    """Return one dict per waiting run, with the keys id, kind, title and cause, in the order in which the runs will start.
 
     The cause is a sentence that says what the run waits for.
     """
@@ -120,7 +120,7 @@ def waiting_list(runs: Path | str) -> list[dict[str, Any]]:
 
 
 def decisions_of(runs: Path | str) -> Queue:
-    """Return order, pause and slots that the user has chosen.
+    """Return the order, pause and slots that the user has chosen.
 
     Raises:
         RunError: control/queue.json cannot be read.
@@ -129,22 +129,22 @@ def decisions_of(runs: Path | str) -> Queue:
 
 
 def stamp(runs: Path | str) -> tuple[int, int]:
-    """Return numbers that change when the user's decisions or the supervisor's answer change."""
+    """Return two numbers that change when the user's decisions or the supervisor's reasons for waiting change."""
     root = str(Path(runs).absolute())
     return changed(f"{root}/control/queue.json"), changed(f"{root}/queue.json")
 
 
 def default_cpu_slots() -> int:
-    """Return the number of CPU slots as long as the user has not chosen one."""
+    """Return the number of CPU slots to use if the user has not chosen one: $RAMPART_CPU_SLOTS or a fixed default."""
     return int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS))
 
 
 def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
-    """Pause the queue: runs that are running go on, and nothing new starts. The pause outlives all processes.
+    """Pause the queue: running runs continue, and no new runs start. The pause survives restarts of Rampart and the machine.
 
     Args:
         runs: folder of all runs.
-        after_chains: True to still start the runs that follow running ones, so that chains under way end with a result.
+        after_chains: True to still start runs that follow running ones, so that every chain that has begun also ends.
 
     Raises:
         RunError: the decision cannot be written.
@@ -162,7 +162,7 @@ def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
 
 
 def go_on(runs: Path | str) -> Queue:
-    """End the pause of the queue, and make sure that a supervisor starts the waiting runs.
+    """End the pause of the queue, and make sure that a supervisor is alive to start the waiting runs.
 
     Raises:
         RunError: the decision cannot be written.
@@ -179,10 +179,10 @@ def move(runs: Path | str, run_id: str, place: Place | None = None, *, before: s
         runs: folder of all runs.
         run_id: id of the waiting run.
         place: "first", "last", "up" (one place ahead) or "down" (one place back); None if `before` is given.
-        before: id of the waiting run before which it will stand.
+        before: id of the waiting run directly before which `run_id` is placed; None if `place` is given.
 
     Raises:
-        RunError: one of the runs does not wait, `before` must finish first, or the decision cannot be written.
+        RunError: one of the runs does not wait, the run depends on the run `before`, or the decision cannot be written.
     """
     root = Path(runs).absolute()
     for one in filter(None, (run_id, before)):
@@ -222,7 +222,7 @@ def waits_in_vain(runs: Path | str, run_id: str) -> bool:
 def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
     """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
 
-    Runs that are running go on, even if there are now more of them than slots.
+    Running runs continue, even if there are now more of them than slots.
 
     Raises:
         ConfigError: a number is too small or too large.
@@ -237,7 +237,7 @@ def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None =
 
 
 def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]:
-    """Return the waiting runs in their order, and the folders of the running ones. Runs that cannot be read are left out."""
+    """Return (waiting runs in the order of the queue, folders of the running runs). Runs that cannot be read are left out."""
     waiting, active = [], []
     for run_id in run_ids(runs):
         path = f"{runs}/{run_id}"
@@ -259,10 +259,10 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
 
 
 def _status_above(run: Waiting, in_play: set[str]) -> str:
-    """Return the status of a run's parent.
+    """Return the status of a waiting run's parent.
 
-    It is "in play" for a parent that waits or runs, and "missing" if the parent has no folder. A run without a parent gets
-    "finished".
+    The result is "in play" for a parent that waits or runs, and "missing" for a parent without a folder. For a run without a
+    parent, the result is "finished".
     """
     if run.parent is None:
         return "finished"
@@ -273,7 +273,7 @@ def _status_above(run: Waiting, in_play: set[str]) -> str:
 
 
 def _told(runs: Path) -> dict[str, str]:
-    """Return the supervisor's reasons, as {id: sentence}. The dict is empty if there are none or they cannot be read."""
+    """Return {id of a waiting run: the supervisor's reason, as a sentence}; {} if there are none or they cannot be read."""
     try:
         why = (read_json(runs / "queue.json") or {}).get("why")
     except RunError:
@@ -282,7 +282,10 @@ def _told(runs: Path) -> dict[str, str]:
 
 
 def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str]) -> str:
-    """Return why a run waits, as a sentence. Only the supervisor knows about slots and disk space; its reasons are in `told`."""
+    """Return a sentence that says why a run waits.
+
+    `above` is the status of the parent. `told` holds the supervisor's reasons, which concern slots and disk space.
+    """
     if reason := trouble_above(run.kind, above) or decisions.hold(run.folder.id):
         return reason
     if run.device.startswith("cuda:") and run.device not in device.gpus():

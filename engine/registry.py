@@ -30,7 +30,7 @@ class Registry(Generic[T]):
         """Register `entry` under `name` and return the entry.
 
         Raises:
-            ValueError: the name is taken. It is not a ConfigError, because the mistake is in the code and not in the input.
+            ValueError: the name is taken. This is not a ConfigError, because the mistake is in the code and not in the input.
         """
         if name in self._entries:
             raise ValueError(f"{self.noun} {name!r} is registered already")
@@ -59,7 +59,7 @@ class Registry(Generic[T]):
 def unknown_name(noun: str, name: object, known: object) -> str:
     """Return the error message for an unknown name. It lists the known names and suggests the most similar one.
 
-    With a suggestion, a long list is cut, so that the message stays readable.
+    If there is a suggestion, a long list of names is cut short.
 
     Args:
         noun: word for the named thing, for example "dataset".

@@ -1,7 +1,7 @@
-"""Functions with which the dashboard and the command line launch, stop and resume runs and read their state.
+"""Functions that launch, stop and resume runs and read their state, for the dashboard and the command line.
 
-Each request writes a file, which the supervisor or the worker acts on later. No function here waits for that. Most requests also
-start a supervisor if none is alive. Imports no torch.
+Each request writes a file. The supervisor (background process) or the worker of a run acts on it later, and no function here
+waits for that. Most requests also start a supervisor if none is alive. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from engine.configuring import build, config_class, deviations
 from engine.errors import ConfigError, RampartError, RunError
 from engine.files import make_folder, touch
 from engine.registry import unknown_name
-from engine.run import admission, provenance
+from engine.run import admission, bell, provenance, supervision
 from engine.run.chain import followers, inherited
 from engine.run.documents import SCHEMA
-from engine.run.folder import RunFolder, free_id, read_json
+from engine.run.folder import RunFolder, free_id
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.publishing import publish
-from engine.run.state import RunState, compute, is_alive
+from engine.run.state import RunState, compute
 from engine.run.values import printable
 from engine.search.methods.registry import METHODS
 
@@ -39,7 +39,7 @@ STARTING_S = 10.0
 
 @dataclass(frozen=True)
 class _Started:
-    """A supervisor that this process has started, for the folder `runs` at the monotonic time `at`."""
+    """A supervisor process that this process has started for the folder `runs`, at the monotonic time `at` in seconds."""
 
     runs: Path
     at: float
@@ -102,8 +102,9 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
             the ids of the first call. With None, every call launches new runs.
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
         study: membership of the run in a study, which is stored in run.json; None for a run without a study. The settings of a
-            run in a study are taken as they are. None of them comes from the parent.
-        exact: True to take the settings as they are, as for a run in a study.
+            run in a study are used as they are, as with `exact`.
+        exact: True to use the given settings as they are, as for a run in a study. If False, the run takes some settings over
+            from its parent.
 
     Returns:
         The ids of this run and of its followers, in order.
@@ -117,10 +118,12 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
 
 @dataclass(frozen=True)
 class Launch:
-    """A run and its followers, as part of a batch that is launched together. The attributes are those arguments of `submit`.
+    """A run and its followers, as one chain of a batch.
+
+    All attributes except `name` have the meaning of the arguments of `submit` with the same names.
 
     Attributes:
-        name: what distinguishes this launch from the others of its batch, for error messages: "seed 3, lambda 0.1".
+        name: text for error messages that distinguishes this launch from the others of its batch, such as "seed 3, lambda 0.1".
     """
 
     kind: str
@@ -143,7 +146,8 @@ def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = N
         runs: folder of all runs; created if it does not exist.
         launches: the chains, in the order in which they are to start.
         key: text that identifies the batch, as in `submit`.
-        exact: True to take the settings of the first run of each chain as they are, instead of some from its parent.
+        exact: True to use the given settings of the first run of each chain as they are. If False, the run takes some settings
+            over from its parent.
 
     Returns:
         The ids of the runs of each chain. The id of a shared run is in several lists.
@@ -228,11 +232,12 @@ def resume(runs: Path | str, run_id: str) -> None:
     # The other requests are removed last, because the run is queued again as soon as they are gone.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)
+    bell.ring(folder.runs, folder.id)
     ensure_supervisor(runs)
 
 
 def get_ready() -> None:
-    """Do in advance what the first launch of a process does only once. It takes up to half a second."""
+    """Read the facts about code and packages that every launch records, so that the first launch is faster. Takes up to 0.5 s."""
     provenance.describe()
 
 
@@ -244,10 +249,9 @@ def ensure_supervisor(runs: Path | str) -> None:
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     _started[:] = [one for one in _started if one.process.poll() is None]
-    record = _supervisor_record(runs)
-    is_starting = any(one.runs == runs and time.monotonic() - one.at < STARTING_S and one.process.pid != record.get("pid")
-                      for one in _started)
-    if is_starting or is_alive(record):
+    if supervision.living(runs) or any(
+            one.runs == runs and time.monotonic() - one.at < STARTING_S and one.process.pid != supervision.recorded_pid(runs)
+            for one in _started):
         return
     with _log_of_supervisor(runs) as log:
         # Two processes may start two supervisors at the same time. The one that does not get the file lock exits.
@@ -258,7 +262,7 @@ def ensure_supervisor(runs: Path | str) -> None:
 
 
 def _log_of_supervisor(runs: Path) -> IO[bytes]:
-    """Open supervisor.log, or nothing if it cannot be written: a supervisor without a log is better than none."""
+    """Open supervisor.log for appending, or the null device if that fails, so that the supervisor starts in any case."""
     try:
         return (runs / "supervisor.log").open("ab")
     except OSError:
@@ -267,8 +271,8 @@ def _log_of_supervisor(runs: Path) -> IO[bytes]:
 
 def supervisor_pid(runs: Path | str) -> int | None:
     """Return the process id of the supervisor of the folder `runs`, or None if no supervisor is alive."""
-    record = _supervisor_record(Path(runs))
-    return int(record["pid"]) if is_alive(record) else None
+    record = supervision.living(Path(runs))
+    return None if record is None else int(record["pid"])
 
 
 def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
@@ -302,16 +306,10 @@ def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
             if name != "stop":
                 raise
             touch(folder.request(name), folder.path)  # an empty file is also a request and fits on a full disk
+        bell.ring(folder.runs, folder.id)
     except OSError as problem:
         raise RunError(f"The request to {name} could not be written to {folder.control} ({problem.strerror}); free some space or "
                        "make the folder writable, and try again.") from None
-
-
-def _supervisor_record(runs: Path) -> dict[str, Any]:
-    try:
-        return read_json(runs / "control" / "supervisor.json") or {}
-    except RunError:
-        return {}
 
 
 def _check(runs: Path, launch: Launch, inherits: bool) -> list[tuple[str, RunConfig]]:
@@ -412,10 +410,9 @@ def _record(runs: Path, launch: Launch, configs: Sequence[tuple[str, RunConfig]]
     """
     (kind, config), *following = configs
     method, preset, parent = launch.method, launch.preset, str(before["id"]) if before else None
+    config, size = matched(runs, config, parent) if isinstance(config, RetrainConfig) else (config, "")
     name, title = _name_and_title(runs, kind, config, method, preset, before)
-    if isinstance(config, RetrainConfig):
-        config, size = matched(runs, config, parent)
-        title = f"{title}, {size}" if size else title
+    title = f"{title}, {size}" if size else title
     first = kind == launch.kind
     changed = {other: {setting: value for setting, value in of_other if setting in launch.then_changes.get(other, {})}
                for other, of_other in following} if first else {}

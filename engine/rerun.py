@@ -1,4 +1,4 @@
-"""The exact repetition of a run. Imports no torch."""
+"""A function that launches an exact repetition of a run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from engine.run.folder import RunFolder
 def rerun(runs: Path | str, run_id: str) -> str:
     """Launch a run with exactly the settings, the seeds and the parent of another run, and return its id.
 
-    Nothing is inherited anew from the parent, and no followers are launched. The new run uses the code that is installed now.
+    Unlike other launches, this takes no settings over from the parent. No followers are launched. The new run uses the currently
+    installed code.
 
     Raises:
         ConfigError, DataError, GenotypeError, RunError: there is no such run, it was imported, or it cannot be launched again.

@@ -53,9 +53,9 @@ ARROWS = {
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
     "search": ("engine.search.methods.registry", "engine.search.registries"),
-    "run": ("engine.run.bulk", "engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.leftovers",
-            "engine.run.lineage", "engine.run.marks", "engine.run.matching", "engine.run.queue", "engine.run.state",
-            "engine.run.trash"),
+    "run": ("engine.run.bulk", "engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.folder_watch",
+            "engine.run.leftovers", "engine.run.lineage", "engine.run.marks", "engine.run.matching", "engine.run.queue",
+            "engine.run.state", "engine.run.trash"),
     "exchange": ("engine.exchange.forms",),
     "preflight": ("engine.preflight.forecast",),
     "whatif": ("engine.whatif.question",),

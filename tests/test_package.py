@@ -146,3 +146,13 @@ def test_ui_refuses_a_bad_option_with_one_sentence(words: tuple[str, str]) -> No
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.count("\n") == 1 and "see `rampart ui --help`" in done.stderr
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--no-token", "--address", "0.0.0.0"), "must be at a loopback address"),
+    (("--allowed-host", "http://studio.example.org"), "without scheme"),
+])
+def test_ui_refuses_what_would_let_strangers_in(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    command_line = [sys.executable, "-m", "app", "--runs", str(tmp_path), *words]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

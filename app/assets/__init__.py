@@ -9,6 +9,6 @@ FOLDER = Path(__file__).parent
 
 
 @cache
-def asset(name: str) -> str:
-    """Return the text of a file in this folder, for example "table.js"."""
-    return (FOLDER / name).read_text(encoding="utf-8")
+def asset(*names: str) -> str:
+    """Return the text of a file in this folder, for example "table.js", or the texts of several files one after the other."""
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)

@@ -1,4 +1,5 @@
 // Plays the genotypes of a search epoch by epoch (components/time_machine.py). All pictures are here, so playing needs no server.
+// Edges that change glide, and cells can be zoomed, moved and saved (cells.js).
 const STEP_MS = 700; // time of an epoch while it plays
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -81,5 +82,5 @@ function show(machine, place) {
   machine.words.textContent = words;
   if (machine.frame.__html === machine.frames[frame]) return;
   machine.frame.__html = machine.frames[frame];
-  machine.frame.innerHTML = machine.frames[frame];
+  redraw(machine.frame, machine.frames[frame]);
 }

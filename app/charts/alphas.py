@@ -1,7 +1,6 @@
 """Charts of the architecture weights of one cell kind.
 
-A heat map shows the weights at one epoch. Two other charts show the weights over the steps of the search. The weights of
-operations are drawn as lines, the weights of edges as areas.
+A heat map shows the weights of operations at one epoch. Stacked areas show the weights of edges over the steps of the search.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def edge_title(edge: int) -> str:
 
 
 def written(state: int) -> str:
-    """Return the chart label of a state (an input or node of a cell). The index of an input is a subscript."""
+    """Return the chart label of a state (an input or node of a cell), with the index of an input as a subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 
@@ -115,7 +114,7 @@ def _area(course: Course) -> dict[str, Any]:
 
 
 def span(low: float, high: float) -> tuple[float, float]:
-    """Return the range of an axis for weights in 0..1 between `low` and `high`. It is slightly wider than these.
+    """Return the range of an axis that shows weights from `low` to `high` (0..1), with a small margin.
 
     On an axis from 0 to 1, the first epochs would look flat, because the weights start almost equal and change slowly. The axis
     is at least `NARROWEST` long, so that noise does not look like a preference.

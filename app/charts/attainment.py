@@ -1,4 +1,4 @@
-"""Charts of the results that methods attain with a given number of runs: bands of fronts, and hypervolume over that number."""
+"""Charts of what methods attain with a given number of runs: bands of fronts, and hypervolume over the number of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks of categories such as methods and runs: a colour with a symbol and a dash, so that nothing rests on colour alone."""
+"""Looks of categories such as methods and runs: a colour with a symbol and a dash, so that colour is not the only difference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Look:
 def looks_of(names: Iterable[str], most: int = MOST_CATEGORIES) -> dict[str, Look]:
     """Return {category: look} for the `most` most frequent categories, and one look for `OTHERS` if there are more.
 
-    The looks of a page's charts agree if all of them come from the same names.
+    Charts whose looks are made from the same names show each category in the same look.
     """
     frequent = [name for name, _ in Counter(names).most_common()]
     found = {name: Look(CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], SYMBOLS[k % len(SYMBOLS)], DASHES[k % len(DASHES)])

@@ -1,5 +1,5 @@
-"""Charts of how a search weighs its objectives, besides the weights themselves: gradients, stationarity and decisions by one
-objective alone."""
+"""Charts of how a search weighs its objectives, apart from the weights themselves: norms of gradients, stationarity, and the
+share of steps that a single objective decided."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDEST = 132  # end of the horizontal axes in per cent, with space for the text 
 
 
 def gradients(objectives: pd.DataFrame, stationarity: pd.DataFrame) -> PlainFigure:
-    """Return a figure with the norm of each objective's gradient above, and that of their weighted sum below.
+    """Return a figure with the norm of each objective's gradient above, and the norm of their weighted sum below.
 
     Args:
         objectives: table from `RunLog.objectives`.
@@ -44,7 +44,7 @@ def gradients(objectives: pd.DataFrame, stationarity: pd.DataFrame) -> PlainFigu
 
 
 def _logarithmic(values: pd.Series) -> dict[str, Any]:
-    """Return a logarithmic axis for positive values, with ticks at powers of ten, or at three values if these are near."""
+    """Return a logarithmic axis for positive values, with ticks at powers of ten, or at three values if the range is narrow."""
     if values.empty or values.max() / values.min() > NEAR:
         return AXIS | {"type": "log", "dtick": 1, "tickformat": "~g"}
     marks = {float(f"{value:.2g}") for value in np.geomspace(values.min(), values.max(), 3)}
@@ -59,7 +59,7 @@ def _line(steps: pd.Series, values: pd.Series, name: str, line: dict[str, Any]) 
 def vertices(whole: Vertices, newest: Vertices) -> PlainFigure:
     """Return a figure with the share of steps in which each objective decided alone, and in which it was ignored.
 
-    Bars are shares of all steps. A line across a bar is the share in the newest steps, if these are not all.
+    Bars show shares of all steps. A line across a bar shows the share of the newest steps, unless these are all steps.
 
     Args:
         whole: shares of all steps of the search.
@@ -92,7 +92,7 @@ def vertices(whole: Vertices, newest: Vertices) -> PlainFigure:
 
 
 def _marks(labels: list[str], values: list[float], steps: int, axis: str) -> dict[str, Any]:
-    """Return lines across the bars: the shares in the newest steps."""
+    """Return the lines across the bars, which show the shares of the newest steps."""
     return {"type": "scatter", "y": labels, "x": values, "xaxis": axis, "yaxis": "y", "mode": "markers", "showlegend": False,
             "marker": {"symbol": "line-ns-open", "size": 22, "color": theme.SERIES["neutral"], "line": {"width": 2.4}},
             "hovertemplate": f"%{{x:.1f}} % of the last {steps:,} steps<extra></extra>"}

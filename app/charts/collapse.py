@@ -27,8 +27,8 @@ SMALL = {"size": 11.5}
 def radar_figure(table: pd.DataFrame) -> PlainFigure:
     """Return a figure with a column of three small charts per cell kind.
 
-    The charts of a row share their vertical axis, and those of a column the epochs. Dotted lines mark the levels of the alarm,
-    and epochs with an alarm are shaded. A vertical line marks the last epoch before the present alarm.
+    The charts of a row share their vertical axis, and those of a column the epochs. Dotted lines mark the levels at which an
+    alarm begins, and epochs with an alarm are shaded. A vertical line marks the last epoch before the present alarm.
 
     Args:
         table: table of `engine.insight.collapse.radar`.
@@ -86,7 +86,7 @@ def _add_column(figure: PlainFigure, rows: pd.DataFrame, kind: str, column: int,
 
 
 def _line(rows: pd.DataFrame, name: str, factor: int, title: str) -> dict[str, Any]:
-    """Return the line of one chart; that of the dominant operation has a marker in its colour at each epoch."""
+    """Return the line of one chart. The line of the dominant operation has a marker at each epoch, in the operation's colour."""
     values = (rows[name] * factor).round(1)
     line = {"type": "scatter", "x": rows["epoch"].tolist(), "y": values.tolist(), "showlegend": False, "name": title,
             "mode": "lines+markers" if len(rows) == 1 else "lines",
@@ -119,7 +119,7 @@ def _alarms(rows: pd.DataFrame, x: str) -> list[dict[str, Any]]:
 
 
 def _names(rows: pd.DataFrame, x: str) -> list[dict[str, Any]]:
-    """Return the names of the operations that were dominant for long, each in its colour above its longest spell."""
+    """Return the names of operations that were dominant for many epochs, each in its colour above its longest spell."""
     longest: dict[str, list[int]] = {}
     for name, epochs in _spells(rows["epoch"], rows["dominant"]):
         longest[name] = max(longest.get(name, []), epochs, key=len)
@@ -134,13 +134,13 @@ def _names(rows: pd.DataFrame, x: str) -> list[dict[str, Any]]:
 
 
 def _spells(epochs: pd.Series, values: pd.Series) -> Iterable[tuple[str, list[int]]]:
-    """Yield each spell of epochs with one value: the value, and its epochs."""
+    """Yield (value, epochs) for each spell of consecutive epochs with the same value."""
     for value, group in groupby(zip(values, epochs, strict=True), key=lambda pair: str(pair[0])):
         yield value, [int(epoch) for _, epoch in group]
 
 
 def _standing(rows: pd.DataFrame, kind: str) -> str:
-    """Return the present state of a cell kind, with the last epoch before an alarm."""
+    """Return the present state of a cell kind in words, with the last epoch before an alarm."""
     if kind == REDUCTION:
         return "not judged"
     level, healthy = rows["level"].iloc[-1], last_healthy_epoch(rows)

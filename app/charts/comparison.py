@@ -51,7 +51,7 @@ def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[st
     Args:
         frame: table from `RunLog.overlay`.
         lines: the runs.
-        looks: {group: look of its runs}. If every run has a look of its own, its group is its label.
+        looks: {group: look of its runs}. If every run has its own look, the label of a run is its group.
         metric: name of the metric, for example "natural_accuracy". Accuracies are drawn in per cent.
         unit: column of the horizontal axis, "step" or "epoch".
     """

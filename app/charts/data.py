@@ -19,7 +19,7 @@ Groups = Mapping[str, Sequence[tuple[float, float]]]  # {method: the two accurac
 
 
 def accuracy_columns(name: str, measured: Measurement | None) -> dict[str, object]:
-    """Return an accuracy as columns: the value, the ends of its interval and the number of images; None if not measured."""
+    """Return an accuracy as columns: value, ends of its interval, number of images. They hold None if it was not measured."""
     names = (name, f"{name}_low", f"{name}_high", f"{name}_images")
     if measured is None:
         return dict.fromkeys(names)
@@ -32,7 +32,7 @@ def protocol_columns(table: RobustnessTable) -> dict[str, object]:
 
 
 def front_frame(front: Front, table: RobustnessTable) -> pd.DataFrame:
-    """Return the networks of a protocol with all measures and their standing to the front."""
+    """Return the networks of a protocol with all measures and their position relative to the front."""
     rows = [{"run": row.run, "network": row.label, "title": row.title, "standing": front.standings[row.run].value,
              "reliability": row.badge.colour} | _values(front, row.run) | protocol_columns(table) for row in front.rows]
     return pd.DataFrame(rows)
@@ -46,7 +46,7 @@ def _values(front: Front, run: str) -> dict[str, object]:
 
 
 def measure_columns(measure: Measure, value: Value | None) -> dict[str, object]:
-    """Return the value of a measure as columns, with its unit in the name; an accuracy with its interval and images."""
+    """Return the value of a measure as columns whose names give the unit. An accuracy also has interval and number of images."""
     name = measure.name.replace("-", "_") if not measure.is_accuracy else measure.name
     if not measure.is_accuracy:
         return {f"{name}_{measure.unit}" if measure.unit else name: value and value.value * measure.factor} | (
@@ -78,7 +78,7 @@ def votes_frame(votes: CellVotes, genotypes: int, cell: str) -> pd.DataFrame:
 
 
 def falls_frame(combinations: Sequence[tuple[frozenset[str], int]], attacks: Sequence[str]) -> pd.DataFrame:
-    """Return the number of images that fall to each combination of attacks, with one column of flags per attack."""
+    """Return the number of images that each combination of attacks breaks, with one column of flags per attack."""
     return pd.DataFrame([{attack: attack in fallen for attack in attacks} | {"images": number}
                          for fallen, number in combinations])
 
@@ -90,7 +90,7 @@ def classes_frame(classes: Sequence[ClassAccuracy]) -> pd.DataFrame:
 
 
 def transfer_frame(transfer: TransferMap) -> pd.DataFrame:
-    """Return the accuracy of each network on images that were made on each other network."""
+    """Return the accuracy of each network on adversarial images that were made on each network."""
     labels = {one.network: one.label for one in transfer.networks}
     conditions = {name: transfer.conditions.get(name) for name in ("dataset", "norm", "epsilon", "images_hash")}
     rows = [{"images_made_on": labels[source], "attacked": labels[target], "images_made_on_hash": source, "attacked_hash": target,

@@ -40,6 +40,7 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
     """Apply the shared look to a figure and return it.
 
     Args:
+        figure: the figure, which is changed in place.
         legend: True to show a horizontal legend above the plot.
         margin: widths of the margins in pixels, keyed by side ("l", "r", "t", "b"). Sides that are left out keep their default.
     """
@@ -63,7 +64,7 @@ def figure_json(figure: go.Figure | PlainFigure) -> str:
 
 
 def blank(message: str) -> PlainFigure:
-    """Return a low figure without data that shows a message."""
+    """Return a figure of small height without data, which shows a message."""
     hidden = AXIS | {"visible": False}
     return {"data": [], "layout": common_layout(legend=False) | {
         "height": BLANK_HEIGHT, "xaxis": hidden, "yaxis": hidden,

@@ -32,7 +32,7 @@ def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[R
     Args:
         points: the points.
         larger: for each axis, True if larger values are better.
-        ranges: the ranges of the axes. The line begins and ends at the worst ends of these ranges.
+        ranges: the ranges of the axes. The line begins and ends at their worst ends.
     """
     signs = [1 if one else -1 for one in larger]
     worst = [min(sign * end for end in ends) for sign, ends in zip(signs, ranges, strict=True)]
@@ -59,9 +59,9 @@ def add_line(figure: go.Figure, path: Sequence[Point], colour: str, **look: obje
 
 
 def spread(points: Sequence[Point], ranges: tuple[Range, Range], size: Point) -> list[Point]:
-    """Return a place for each point, so that points with equal values stand beside each other around their common place.
+    """Return a position for each point. Points with equal values are placed side by side around their common position.
 
-    The result depends only on the arguments. Points with values of their own stay in place.
+    The result depends only on the arguments. Points whose values no other point has stay in place.
 
     Args:
         points: values of the points.

@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 def places_of(points: Sequence[tuple[float, float]], labels: Sequence[str], size: tuple[float, float],
               ) -> list[str | None]:
-    """Return the text position of each label, or None for a label that finds no free place. Earlier labels go first.
+    """Return the text position of each label, or None for a label that finds no free place. Earlier labels take precedence.
 
     Args:
         points: one (x, y) in pixels per label, from the lower left corner of the plot.

@@ -58,8 +58,8 @@ class Mark:
 class View:
     """The reader's choices for the plot: the measures on its axes, a third objective, and what colour and size show.
 
-    `third` is the third objective or None. `colour` is "standing", "title" or the name of a measure. `size` is the name of a
-    measure, or "" for markers of one size.
+    `third` is the third objective or None. `colour` is "standing" (position relative to the front), "title" or the name of a
+    measure. `size` is the name of a measure, or "" for markers of one size.
     """
 
     x: Measure
@@ -255,7 +255,7 @@ def _add_labels(figure: go.Figure, marks: Sequence[Mark], places: Sequence[tuple
 
 
 def places_key(mark: Mark) -> tuple[float, ...]:
-    """Return all values of a network. Networks with equal values stand side by side."""
+    """Return all values of a network as a key, which is equal for networks that are drawn at the same point."""
     return tuple(one.value for one in mark.values.values())
 
 
@@ -265,7 +265,7 @@ def glyph_of(badge: str) -> str:
 
 
 def hover_texts(marks: Sequence[Mark], view: View) -> list[str]:
-    """Return the hover text of each network: its values with intervals, its standing and its reliability."""
+    """Return the hover text of each network: values with intervals, position relative to the front, and reliability."""
     shown = dict.fromkeys(filter(None, (view.x, view.y, view.third)))
     return ["<br>".join([
         f"<b>{escape(mark.label)}</b>", *(f"{capitalised(one.title)}: {value_text(one, mark.values.get(one.name))}"

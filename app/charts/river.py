@@ -1,7 +1,7 @@
-"""The river of a cell: the weights of its operations over the steps, edge by edge, and one edge at full size.
+"""The river of a cell: a small chart per edge with the weights of its operations over the steps, and one edge at full size.
 
-The operation that is strongest now is drawn in its colour and named above the chart. The others are faint. Ticks below the
-lines mark the steps at which another operation became the strongest (flips).
+The operation with the largest weight at the newest step is drawn in its colour and named above the chart. The others are faint.
+Ticks below the lines mark flips: steps at which another operation became the strongest.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
 
 
 def _faint(courses: Sequence[Course]) -> dict[str, Any]:
-    """Return one trace with the lines of several operations, which gaps separate."""
+    """Return one trace with the lines of several operations, separated by gaps."""
     steps: list[int | None] = []
     weights: list[float | None] = []
     for one in courses:

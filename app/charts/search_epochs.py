@@ -20,9 +20,9 @@ MOST_NAMED = 6  # searches whose name stands beside their latest epoch
 
 
 def epochs_figure(frame: pd.DataFrame, attack: str, chosen: Collection[str] = ()) -> go.Figure:
-    """Return a plot with one marker per search, its latest epoch, and the course of a few searches as lines.
+    """Return a plot with one marker per search at its latest epoch, and lines through all epochs of a few searches.
 
-    Colour and symbol show the method. The course is drawn for the chosen searches, or for the newest ones if none is chosen. The
+    Colour and symbol show the method. Lines are drawn for the chosen searches, or for the newest ones if none is chosen. The
     names of these searches are written beside their latest epoch where there is space.
 
     Args:

@@ -76,7 +76,7 @@ def seed_point(seed: int, unit: Sequence[Measurement]) -> tuple[float, str]:
 
 def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str, marker: Mapping[str, object],
                 step: float = 0.0) -> None:
-    """Add the points of an arm. Each further point of an equal value stands `step` rows below the one before."""
+    """Add the points of an arm. Each further point with the same value is drawn `step` rows below the one before."""
     values = [round(value, 6) for value, _ in points]
     heights = [height + step * values[:place].count(value) for place, value in enumerate(values)]
     figure.add_scatter(x=[100 * value for value in values], y=heights, mode="markers", marker=dict(marker), hoverinfo="text",
@@ -86,7 +86,8 @@ def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, 
 def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     """Return a plot with one point per arm: the mean endpoint (compared accuracy) over the mean natural accuracy.
 
-    Both have 95 % intervals. A dotted line joins the arms on the Pareto front of the two means.
+    Both have 95 % intervals. Arms with equal means share one point, whose name lists them. A dotted line joins the arms on the
+    Pareto front of the two means.
 
     Args:
         arms: {name of the arm: its results}.
@@ -99,17 +100,43 @@ def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     figure.add_scatter(x=[100 * natural for natural, _ in front], y=[100 * value for _, value in front], mode="lines",
                        line_shape="vh", hoverinfo="skip", line={"color": theme.FRONT, "width": 1.6, "dash": "dot"},
                        showlegend=False)
-    for name, (natural, value) in means.items():
-        colour, symbol = look[name]
-        figure.add_scatter(
-            x=[100 * natural.value], y=[100 * value.value], mode="markers", name="<br>".join(textwrap.wrap(name, 28)),
-            marker={"color": colour, "symbol": symbol, "size": 12}, error_x=bars(natural, colour), error_y=bars(value, colour),
-            hoverinfo="text", hovertext=[f"<b>{name}</b><br>natural {natural.words}<br>{endpoint.lower()} {value.words}"])
+    for names in alike({name: (natural.value, value.value) for name, (natural, value) in means.items()}):
+        _add_means(figure, {name: means[name] for name in names}, look, endpoint)
     themed(figure, margin={"l": 64, "r": 20, "t": 44, "b": 48})
     figure.update_layout(hovermode="closest", showlegend=True,
                          xaxis={"title": {"text": "Natural accuracy (%)"}, "ticksuffix": " %"},
                          yaxis={"title": {"text": f"{endpoint} (%)"}, "ticksuffix": " %"})
     return figure
+
+
+def alike(points: Mapping[str, tuple[float, float]]) -> list[list[str]]:
+    """Return groups of the names whose points are equal, in the order of the names."""
+    groups: dict[tuple[float, float], list[str]] = {}
+    for name, (x, y) in points.items():
+        groups.setdefault((round(x, 6), round(y, 6)), []).append(name)
+    return list(groups.values())
+
+
+def _add_means(figure: go.Figure, means: Mapping[str, tuple[Mean, Mean]], look: Mapping[str, tuple[str, str]],
+               endpoint: str) -> None:
+    """Add the point of arms with equal means, and the intervals of each of these arms.
+
+    Args:
+        figure: the chart.
+        means: {name of the arm: (natural mean, mean endpoint)}.
+        look: {name of the arm: (colour, symbol)}.
+        endpoint: title of the endpoint.
+    """
+    title = "<br>".join(textwrap.wrap(", ".join(means), 28))
+    hover = "<br>".join(f"<b>{name}</b><br>natural {natural.words}<br>{endpoint.lower()} {value.words}"
+                        for name, (natural, value) in means.items())
+    first, *others = means
+    for name in (*others, first):  # the visible marker is drawn last
+        (natural, value), (colour, symbol) = means[name], look[name]
+        figure.add_scatter(
+            x=[100 * natural.value], y=[100 * value.value], mode="markers", name=title, showlegend=name == first,
+            legendgroup=title, marker={"color": colour, "symbol": symbol, "size": 12, "opacity": float(name == first)},
+            error_x=bars(natural, colour), error_y=bars(value, colour), hoverinfo="text", hovertext=[hover])
 
 
 def front_of(points: Mapping[str, tuple[float, float]]) -> list[tuple[float, float]]:

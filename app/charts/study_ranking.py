@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import plotly.graph_objects as go
 
 from app.charts.frame import themed
 from app.charts.study import looks
-from app.formats import escape
+from app.formats import escape, plural
 from engine.report.words import measured_text
+from engine.study.means import mean_of
 from engine.study.results import CellResult, Results
+
+Retrainings = Sequence[CellResult]  # the results of one network: one search seed of an arm
 
 
 def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
     """Return a scatter plot with one point per network: x is a measure, y the endpoint (the accuracy to predict).
+
+    Both are means over the retrainings of the network.
 
     Args:
         results: results of the study.
@@ -24,17 +30,22 @@ def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
     figure, look = go.Figure(), looks(list(results.arms))
     shares = _is_share(results, measure)
     for name, arm in results.arms.items():
-        cells = [cell for cell in arm.cells if measure in cell.measures and endpoint in cell.measures]
+        networks = [cells for cells in arm.by_seed.values()
+                    if all(measure in cell.measures and endpoint in cell.measures for cell in cells)]
         colour, symbol = look[name]
         figure.add_scatter(
-            x=[cell.measures[measure] * (100 if shares else 1) for cell in cells],
-            y=[100 * cell.measures[endpoint] for cell in cells], name=name, mode="markers", hoverinfo="text",
-            marker={"color": colour, "symbol": symbol, "size": 10}, hovertext=_hover(cells, measure, endpoint, shares))
+            x=[_mean(cells, measure) * (100 if shares else 1) for cells in networks],
+            y=[100 * _mean(cells, endpoint) for cells in networks], name=name, mode="markers", hoverinfo="text",
+            marker={"color": colour, "symbol": symbol, "size": 10}, hovertext=_hover(networks, measure, endpoint, shares))
     themed(figure, legend=sum(bool(trace.x) for trace in figure.data) > 1)
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(title=f"{measure[:1].upper()}{measure[1:]}{' (%)' if shares else ''}", ticksuffix=" %" if shares else "")
     figure.update_yaxes(title=f"{endpoint} (%)", ticksuffix=" %")
     return figure
+
+
+def _mean(cells: Retrainings, measure: str) -> float:
+    return fmean(cell.measures[measure] for cell in cells)
 
 
 def _is_share(results: Results, measure: str) -> bool:
@@ -43,22 +54,31 @@ def _is_share(results: Results, measure: str) -> bool:
     return bool(values) and max(values) <= 1
 
 
-def _hover(cells: Sequence[CellResult], measure: str, endpoint: str, shares: bool) -> list[str]:
-    return [f"<b>{escape(cell.cell.arm)}</b>, search seed {cell.cell.search_seed}<br>{escape(measure)}: "
-            f"{_value(cell, measure, shares)}<br>{escape(endpoint)}: {_value(cell, endpoint, True)}" for cell in cells]
+def _hover(networks: Sequence[Retrainings], measure: str, endpoint: str, shares: bool) -> list[str]:
+    return [f"<b>{escape(cells[0].cell.arm)}</b>, search seed {cells[0].cell.search_seed}{_average_words(cells)}<br>"
+            f"{escape(measure)}: {_value(cells, measure, shares)}<br>{escape(endpoint)}: {_value(cells, endpoint, True)}"
+            for cells in networks]
 
 
-def _value(cell: CellResult, measure: str, share: bool) -> str:
-    """Return a measure as text.
+def _average_words(cells: Retrainings) -> str:
+    return f", mean of {plural(len(cells), 'retraining')}" if len(cells) > 1 else ""
 
-    An accuracy from an attack run has its interval. Any other accuracy is marked as one of the select split, which is no result.
+
+def _value(cells: Retrainings, measure: str, share: bool) -> str:
+    """Return the mean of a measure over the retrainings of a network as text.
+
+    The text of an accuracy from an attack run includes its confidence interval. Any other accuracy was measured on the select
+    split, and the text says so.
 
     Args:
-        cell: the repetition of an arm.
+        cells: the retrainings.
         measure: name of the measure.
         share: True if the measure is an accuracy, False if it is a count.
     """
-    if accuracy := cell.accuracies.get(measure):
-        return measured_text(accuracy)
-    value = cell.measures[measure]
+    accuracies = [accuracy for cell in cells if (accuracy := cell.accuracies.get(measure))]
+    if len(accuracies) == 1:
+        return measured_text(accuracies[0])
+    if mean := mean_of([accuracies]):
+        return mean.words
+    value = _mean(cells, measure)
     return f"{100 * value:.1f} % (select split, not a result)" if share else f"{value:,.0f}"

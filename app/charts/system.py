@@ -25,13 +25,13 @@ class Chart:
     """One small chart.
 
     Attributes:
-        title: the quantity, for example "Machine CPU".
-        unit: unit of the values, with a leading space if it stands apart from the number.
+        title: the quantity, for example "CPU of the machine".
+        unit: unit of the values, with a leading space if it is separated from the number.
         times: Unix times of the measurements.
         values: the measurements.
         colour: colour of the line.
         digits: decimals of the values.
-        most: largest possible value, which the title names and at which the axis ends; None if there is none.
+        most: largest possible value, shown in the title and at the end of the axis; None if there is none.
     """
 
     title: str
@@ -82,7 +82,7 @@ def system(load: pd.DataFrame, gpus: pd.DataFrame) -> PlainFigure:
 
 
 def _of_machine(load: pd.DataFrame) -> Iterator[Chart]:
-    """Yield the charts of the worker and its machine, in the order of reading: what the run does, then what it leaves."""
+    """Yield the charts of the worker and its machine, from throughput to free disk space."""
     natural, accent, neutral = theme.SERIES["natural"], theme.FRONT, theme.SERIES["neutral"]
     times = load["t"].tolist()
     used, memory = (load["machine_bytes"] - load["machine_free_bytes"]) / GIB, float(load["machine_bytes"].max()) / GIB

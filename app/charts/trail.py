@@ -1,4 +1,4 @@
-"""The trail of a run through natural and adversarial accuracy over its epochs, drawn over the front of all runs like it."""
+"""The trail of a run: its natural and adversarial accuracy from epoch to epoch, drawn over the front of comparable runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOUNS = {"search": ("search", "searches"), "retrain": ("retraining", "retraining
 
 
 def trail_figure(trail: pd.DataFrame, others: pd.DataFrame, kind: str) -> PlainFigure:
-    """Return a figure with the trail of a run, the newest epochs of the others, and the front of the epochs of all.
+    """Return a figure with the trail of a run, the newest epochs of the other runs, and the front of all their epochs.
 
     Args:
         trail: rows of `RunLog.pareto_epochs` of the run.
@@ -41,7 +41,7 @@ def trail_figure(trail: pd.DataFrame, others: pd.DataFrame, kind: str) -> PlainF
 
 
 def front_of(others: pd.DataFrame, trail: pd.DataFrame) -> pd.DataFrame:
-    """Return the epochs of all runs with which no epoch compares favourably, given those of the others and the newest trail."""
+    """Return the non-dominated epochs of all runs, given the epochs of the other runs and the newest trail."""
     # An epoch of another run that is not on its front has been beaten by one that is, or by one of the trail.
     candidates = pd.concat([others[others["is_front"]], trail])
     return candidates[on_front(list(zip(candidates["natural"], candidates["adversarial"], strict=True)), (True, True))]
@@ -52,7 +52,7 @@ def _axis(title: str, ends: Range) -> dict[str, Any]:
 
 
 def _points(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the places of epochs in the plot, and their hover texts."""
+    """Return the coordinates of epochs in the plot, and their hover texts."""
     texts = [f"<b>{escape(row.title)}</b><br>epoch {row.epoch}<br>natural {percent(row.natural)}<br>{row.attack_title}, epsilon "
              f"{epsilon(row.epsilon)}: {percent(row.adversarial)}<br>{row.measured}, not a result<br>{row.run}"
              for row in rows.itertuples()]
@@ -61,7 +61,7 @@ def _points(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _trail(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the trail: small markers for the epochs between, a hollow one for the first, and a large one for the newest."""
+    """Return the trail: a hollow marker for the first epoch, a large one for the newest, and small ones for those between."""
     last, colour = len(rows) - 1, theme.SERIES["accent"]
     sizes = [9 if place == 0 else 5 for place in range(last)] + [13]
     symbols = ["circle-open" if place == 0 and last else "circle" for place in range(last + 1)]

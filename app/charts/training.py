@@ -62,7 +62,7 @@ def _of_epochs(points: pd.DataFrame, row: str, series: str, text: str, dash: str
 
 
 def _of_steps(steps: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the traces of values at single steps, each with at least two points."""
+    """Return one trace per metric with its values at single steps. Metrics with fewer than two values are left out."""
     lines = dict(tuple(steps.sort_values("step").groupby("name")))
     return [{"type": "scatter", "x": lines[name]["step"].tolist(), "y": _drawn(lines[name]["value"], row), "mode": "lines",
              "legendgroup": series, "showlegend": False, "yaxis": "y" if row == "accuracy" else "y2",

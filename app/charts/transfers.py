@@ -29,7 +29,7 @@ def transfer_figure(transfers: TransferMap) -> go.Figure:
     """Return a heat map with the attacked networks as rows and the networks that made the images as columns.
 
     On the diagonal, the attack used the gradients of the attacked network itself. These cells are framed and named "white-box".
-    A pair without a result says so. At most `MOST_NETWORKS` networks are drawn.
+    A cell without a result says so. At most `MOST_NETWORKS` networks are drawn.
     """
     networks = transfers.networks[:MOST_NETWORKS]
     grid = [[transfers.cells.get((source.network, target.network)) for source in networks] for target in networks]

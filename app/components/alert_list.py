@@ -1,4 +1,4 @@
-"""Alerts as HTML: a list, each with its level as sign and word, and the bell that opens the list of all alerts."""
+"""Alerts as HTML: lists in which a sign and a word give the level of each alert, and the bell that opens the list of all."""
 
 from __future__ import annotations
 

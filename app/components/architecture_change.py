@@ -1,4 +1,4 @@
-"""Changes of an architecture: operations swapped, cells taken from others, and what that does to size and accuracy.
+"""Changes to an architecture: swapped operations, cells taken from other architectures, and the effect on size and accuracy.
 
 A click on an edge or a cell of the drawings does the same as the controls here.
 """
@@ -57,7 +57,7 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
 
 
 def _take(draft: Draft, picked: Pick) -> None:
-    """Select the edge that was clicked, or put the clicked cell in the place that the reader has chosen. Then draw again."""
+    """Select the clicked edge, or put the clicked cell into the place that the reader has chosen. Then rerun the page."""
     owner, _, kind = picked.cell.rpartition(".")
     target = address.chosen("target", draft.base.genotype.kinds)
     if owner in (OWN, draft.base.hash) and picked.edge is not None:
@@ -90,14 +90,14 @@ def _swap(draft: Draft) -> None:
 
 
 def edge_text(cell: Cell, edge: int) -> str:
-    """Return an edge in words: where it starts and ends, and its operation."""
+    """Return an edge in words: the states where it starts and ends, and its operation."""
     operation, source, target = cell.incoming()[edge]
     start = state_name(source).replace("_{k-", "(k−").replace("}", ")") if source < 2 else f"node {state_name(source)}"
     return f"{start} → node {state_name(target)}: {theme.operation(operation).short}"
 
 
 def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
-    """Show the selectors of the cells from which the draft is put together."""
+    """Show, for each cell of the draft, the selector of the cell that is used there."""
     small_heading("Take cells", 3)
     kinds = in_order(draft.base.genotype.kinds)
     cells = {f"{one.hash}.{kind}": f"{theme.cell_title(kind)} of {one.title}" for one in shown
@@ -118,7 +118,7 @@ def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
 
 
 def _part(draft: Draft, kind: str, cells: Mapping[str, str]) -> None:
-    """Show the selector of the cell that takes the place of a cell of the base.
+    """Show the selector of the cell that replaces a cell of the base.
 
     Args:
         draft: the draft.
@@ -171,7 +171,7 @@ def _result(draft: Draft, known: Mapping[str, Architecture], size: Size) -> None
 
 
 def _pictures(draft: Draft) -> None:
-    """Draw the cells that the change affects, and take clicks on their edges."""
+    """Draw the cells that the change affects, and handle clicks on their edges."""
     base, genotype = draft.base.genotype, draft.genotype
     changes, widest = changes_between(base, genotype), widest_of([genotype])
     changed = [kind for kind in in_order(genotype.kinds) if genotype.cell(kind) != base.cell(kind)]

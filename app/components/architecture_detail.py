@@ -14,7 +14,7 @@ from app.components.architecture_gallery import source_words
 from app.components.architecture_size import differing, size_table
 from app.components.downloads import download_buttons
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
-from app.components.states import section
+from app.components.states import page_link, section
 from app.downloads import File
 from app.downloads import named as file_stem
 from app.drafts import edge_of
@@ -31,7 +31,7 @@ MOST_RUNS = 50
 
 
 def choose_shown(known: Mapping[str, Architecture]) -> list[Architecture]:
-    """Show the way back and the selector of architectures, and return those that the address names, by hash or by run."""
+    """Show the link to the gallery and the selector of architectures, and return the architectures that the address names."""
     shown = named(known, address.several("show"))[:MOST_SIDE_BY_SIDE]
     left, right = st.columns([1, 5], vertical_alignment="bottom")
     left.button("All architectures", key="architectures.back", icon=":material/arrow_back:",
@@ -111,8 +111,11 @@ def runs(shown: Sequence[Architecture]) -> None:
     """Show the runs that found, trained or attacked the architectures, with the results on the test split."""
     section("Runs", "that found, trained or attacked it" if len(shown) == 1 else "that found, trained or attacked them")
     rows = [(one.title, use) for one in shown for use in one.uses]
+    for one in shown:
+        if one.candidate:
+            page_link("views/run.py", f"Measured as {one.title} of this search", id=one.candidate[0], tab="candidates")
     if not rows:
-        st.caption("No run has found or trained it yet.")
+        st.caption("No run has found it as its result, or trained it yet.")
         return
     st.html(html_table(RUN_COLUMNS, rows[:MOST_RUNS], label="Runs of architectures", note=(
         "Accuracies are those on the test split, with 95 % Wilson intervals. Compare them only under equal protocols.")

@@ -24,7 +24,7 @@ LINKS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 
 def gallery(known: Mapping[str, Architecture], size: Size) -> None:
-    """Show the controls and the cards. A card opens its architecture; ticked ones open side by side."""
+    """Show the controls and the cards. A click on a card opens its architecture. Ticked architectures open side by side."""
     ticked = address.several("pick", known)[:MOST_SIDE_BY_SIDE]
     found = ordered([one for one in known.values() if belongs(one, address.chosen("source", SOURCES)) and matches(one)], size)
     _controls(len(found), len(known), ticked)
@@ -44,7 +44,7 @@ def gallery(known: Mapping[str, Architecture], size: Size) -> None:
 
 
 def _paste() -> None:
-    """Show the field for a genotype as JSON. A valid one is opened."""
+    """Show the field for a genotype as JSON, and open the genotype if it is valid."""
     state = st.session_state
     with st.expander("Look at a genotype of your own", expanded="architectures.refused" in state):
         st.text_area("Genotype as JSON", key="architectures.pasted", placeholder=EXAMPLE, height=120)
@@ -63,7 +63,7 @@ def _open_pasted() -> None:
 
 
 def belongs(one: Architecture, source: str) -> bool:
-    """Return True if an architecture belongs to a value of the filter, a key of `SOURCES`."""
+    """Return True if an architecture comes from `source`, a key of `SOURCES`."""
     if source == "published":
         return bool(one.published)
     if source == "attacked":
@@ -72,7 +72,7 @@ def belongs(one: Architecture, source: str) -> bool:
 
 
 def matches(one: Architecture) -> bool:
-    """Return True if the words in the address occur in the names, hashes, datasets, runs or sources of an architecture."""
+    """Return True if all search words in the address occur in an architecture's names, hashes, datasets, runs or sources."""
     text = " ".join([*one.names, one.hash, one.genotype.hash, *(f"{entry.source} {entry.note}" for entry in one.published),
                      *(f"{use.run} {use.title} {use.dataset}" for use in one.uses)]).lower()
     return all(word in text for word in st.query_params.get("find", "").lower().split())
@@ -127,13 +127,15 @@ def source_words(one: Architecture) -> str:
         first = searches[0]
         words.append(f"{'imported' if first.imported else f'found on {dataset_title(first.dataset)}'}, {moment(first.created)}")
         words += [f"{len(searches)} times in all"] if len(searches) > 1 else []
+    elif one.candidate:
+        words.append(f"measured by {one.candidate[0]}, not its result")
     elif one.uses:
         words.append(f"trained here, {moment(one.created)}")
     return ", ".join(words)
 
 
 def _results_html(one: Architecture) -> str:
-    """Return the newest result on the test split with its protocol and the links to its runs, or what is missing, as HTML."""
+    """Return the newest result on the test split as HTML, with protocol and links to its runs, or say what is missing."""
     links = ", ".join(f'<a href="run?id={escape(use.run)}" target="_self">{LINKS.get(use.kind, use.kind)}</a>'
                       for use in one.uses[:4])
     runs = f'<p class="rp-note">Runs: {links}{f" and {len(one.uses) - 4} more" if len(one.uses) > 4 else ""}</p>' if links else ""

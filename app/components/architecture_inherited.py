@@ -1,4 +1,4 @@
-"""The accuracy of a changed architecture with the weights of a search, next to that of the unchanged one."""
+"""The accuracies of a changed architecture and of the unchanged one, both with the weights of a search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = "inherited weights, not a result"
 
 
 def expect_question(draft: Draft) -> None:
-    """Let the process with the weights start while the reader chooses an operation."""
+    """Start the process that loads the weights, so that it is ready when the reader has chosen an operation."""
     if searches := searches_for(draft.base, [draft.genotype]):
         prepare(session.runs_root(), address.chosen("weights", searches, next(iter(searches))))
 
@@ -25,7 +25,7 @@ def expect_question(draft: Draft) -> None:
 def inherited(draft: Draft) -> None:
     """Show the accuracies of the unchanged and of the changed architecture with inherited weights.
 
-    They are measured at once in a process of its own, which takes seconds, and remembered.
+    The measurement runs in a separate process and takes seconds. Its result is kept.
     """
     base, genotype = draft.base.genotype, draft.genotype
     searches = searches_for(draft.base, [base, genotype])
@@ -48,7 +48,7 @@ def inherited(draft: Draft) -> None:
 
 @st.fragment(run_every=0.5)
 def _waiting() -> None:
-    """Show how long the measurement takes already. Once it has ended, draw the page again."""
+    """Show the time since the measurement started. Rerun the page when the measurement has ended."""
     entry: tuple[Question, Task] | None = st.session_state.get(TASK)
     if entry is None or not entry[1].running:
         st.rerun()

@@ -10,8 +10,8 @@ from app import address
 from app.architectures import Numbers, Size, numbers
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
 from app.formats import count, plural
-from engine.architecture.capacity import CHANNELS
 from engine.architecture.genotype import Genotype
+from engine.architecture.network import CHANNELS
 from engine.architecture.placement import MINIMUM_LAYERS
 from engine.data.catalogue import DATASETS
 
@@ -68,7 +68,7 @@ def size_words(one: Numbers) -> str:
 
 
 def power_of_ten(logarithm: float) -> Markup:
-    """Return a number, given by its decimal logarithm, as HTML."""
+    """Return the number with this decimal logarithm as HTML, in scientific notation."""
     return Markup(f"10<sup>{logarithm:.1f}</sup>")
 
 

@@ -1,4 +1,4 @@
-"""The reliability badge of an attacked network: its colour as a chip (a small coloured label with a glyph), with its reasons."""
+"""The reliability badge of an attacked network: a chip (a small coloured label with a glyph) whose tooltip gives the reasons."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The points of a chart as a table below it, for readers who cannot see the chart or do not use a pointer.
 
-The table is closed until its button, named "Data", is pressed. The browser makes it from the chart that it has drawn, so it costs
-the server nothing and always agrees with the chart, even while the chart changes.
+The table is closed until its button, named "Data", is pressed. The browser makes the table from the drawn chart, so the table
+costs the server nothing and always agrees with the chart, even while the chart changes.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ RESULT_AXES = (("natural_accuracy", "Natural accuracy"), ("adversarial_accuracy"
 
 
 def lines_of(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> list[Line]:
-    """Return the runs as lines. A few runs are groups of their own; many runs share the looks of their seed groups."""
+    """Return one line per run. If there are few runs, each has its own look. Otherwise, runs of a seed group share a look."""
     if len(runs) <= MOST_LINES:
         return [Line(run.id, run.label, run.label) for run in runs]
     group_of = {run.id: group.label for group in groups for run in group.runs}
@@ -136,7 +136,7 @@ def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
 
 
 def latency_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
-    """Return an axis with the latency of one image per attacked network; [] if they were measured on several devices or none."""
+    """Return [axis with the latency of one image per attacked network]; [] without latencies, or if their devices differ."""
     measured = latencies_of(session.run_log())
     latencies = [measured.get(run.id, {}).get(SINGLE) for run in runs]
     if len({one.place for one in latencies if one}) != 1:

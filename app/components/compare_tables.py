@@ -60,7 +60,7 @@ def results(runs: Sequence[ComparedRun]) -> None:
 
 
 def latency_html(measured: Latencies) -> str | Markup:
-    """Return the latency of 1 image with its device on a second line; a dash if it was not measured."""
+    """Return the latency of one image, with the device on a second line; a dash if the latency was not measured."""
     one = measured.get(SINGLE)
     return EMPTY if one is None else with_label(milliseconds(one.median_s), one.place)
 
@@ -79,7 +79,7 @@ def result_html(run: ComparedRun, name: str) -> str | Markup:
 
 
 def result_text(run: ComparedRun, name: str) -> str:
-    """Return an accuracy of a run in words, with its interval and images, or with its split and "not a result"."""
+    """Return an accuracy as text: a result with interval and number of images, any other with its split and "not a result"."""
     if missing(run.row[f"{name}_accuracy"]):
         return EMPTY
     if missing(run.row[f"{name}_low"]):
@@ -114,7 +114,7 @@ def settings(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
 
 
 def difference_text(place: int, difference: SettingDifference) -> str:
-    """Return the value of a differing setting in one of the runs; a dash for a run without this step."""
+    """Return the value of a differing setting in the run at position `place`; a dash for a run without this step."""
     value, method = difference.values[place], difference.methods[place]
     if difference.name == "method" and value in METHODS:
         return METHODS[value].title
@@ -123,7 +123,7 @@ def difference_text(place: int, difference: SettingDifference) -> str:
 
 
 def difference_data(place: int, label: str, difference: SettingDifference) -> dict[str, object]:
-    """Return the value of a differing setting in one of the runs, unshortened, as a column of an exported file."""
+    """Return the value of a differing setting in the run at position `place`, unshortened, as a column of an exported file."""
     return {label: difference.values[place]}
 
 
@@ -149,7 +149,7 @@ def groups(found: Sequence[RunGroup]) -> None:
 def mean_data(group: RunGroup, name: str) -> dict[str, object]:
     """Return the mean of a result over a group with its standard deviation as columns of an exported file.
 
-    A single run has its 95 % interval too. The arguments are those of `mean_html`.
+    For a single run, its 95 % interval is included. The arguments are those of `mean_html`.
     """
     columns: dict[str, object] = {f"{name}_mean": group.means.get(f"{name}_accuracy"),
                                   f"{name}_standard_deviation": group.spreads.get(f"{name}_accuracy")}
@@ -159,7 +159,7 @@ def mean_data(group: RunGroup, name: str) -> dict[str, object]:
 
 
 def mean_html(group: RunGroup, name: str) -> str | Markup:
-    """Return the mean of a result over a group with its standard deviation and range, as HTML. A single run has its interval.
+    """Return the mean of a result over a group with standard deviation and range, as HTML. For a single run, show its interval.
 
     Args:
         group: the group.

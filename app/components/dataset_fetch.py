@@ -15,7 +15,7 @@ POLL_S = 0.5  # seconds between two looks at a running download
 
 
 def fetch_panel(presence: Presence) -> None:
-    """Show how to get a dataset that is not here: a button if it can be downloaded or prepared, and the command."""
+    """Show how to get a missing dataset: the command, and a button if the dataset can be downloaded or prepared."""
     name = presence.name
     package = name in DATASETS and DATASETS[name].package is not None
     current = fetches().get(name)
@@ -42,7 +42,7 @@ def _label(name: str) -> str:
 
 
 def _watch(name: str) -> None:
-    """Show the progress of a fetch. When it is over, rerun the whole page."""
+    """Show the progress of a fetch. Rerun the whole page when the fetch has ended."""
     current = fetches().get(name)
     if current is None or current.over:
         st.rerun()

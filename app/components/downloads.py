@@ -1,7 +1,7 @@
 """Links that download files: as buttons, or in the menu "Export" below a chart or table.
 
-The links are plain HTML, so they cost a page nothing. One component, which the frame of every page has, fetches the file after a
-click, says in a sentence what went wrong, and saves charts as SVG or PNG as they are zoomed at that moment.
+The links are plain HTML, so they need no widget. One component, which is part of every page, fetches the file after a click, says
+in a sentence if something went wrong, and saves charts as SVG or PNG with the reader's zoom.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _component = st.components.v2.component("rampart_downloads", html="<span hidden>
 
 
 def handle_downloads() -> None:
-    """Add the component that handles the clicks to the frame of a page."""
+    """Add the component that handles clicks on download links to the page."""
     with st.container(key="rp-downloads"):
         _component(key="downloads")
 
@@ -47,7 +47,7 @@ def menu_html(files: Sequence[File], *, key: str, chart: str = "", name: str = "
     Args:
         files: files with the data.
         key: key of the menu, unique on the page.
-        chart: key of the chart above the menu, as `live_plot` got it; "" for a table. Its buttons save the figure.
+        chart: key of the chart above the menu, as given to `live_plot`, so that the menu can save the figure; "" for a table.
         name: name of the files with the figure, without their ending.
     """
     links = "".join(_link_html(file, key, "") for file in files)

@@ -41,7 +41,7 @@ def report_file(run: str) -> File:
 
 
 def table_frame(table: RobustnessTable) -> pd.DataFrame:
-    """Return a robustness table with one row per network, as its files hold it, with the paired comparisons."""
+    """Return a robustness table as a data frame for export: one row per network, with the paired comparisons."""
     return records(table, _compared(table), openings_of(session.run_log(), table)).to_pandas()
 
 
@@ -50,6 +50,6 @@ def _content(table: RobustnessTable, form: str) -> bytes:
 
 
 def _compared(table: RobustnessTable) -> list[Distinctions]:
-    """Compare all networks in each column. The result is not kept, because for 300 networks it takes 25 MB a column."""
+    """Compare all networks in each column. The result is not cached, because 300 networks take 25 MB per column."""
     runs = [run for run, _ in evaluations.recorded(table)]
     return [distinctions(session.run_log(), table, column.name, runs) for column in table.columns]

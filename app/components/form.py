@@ -183,7 +183,7 @@ def form_values(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def follow(cls: type[RunConfig], inherited: Mapping[str, Any], key: str) -> None:
-    """Give every field of a form that still holds its inherited value the value that it inherits now.
+    """Update the fields of a form that still hold their inherited values to the values that they inherit now.
 
     Call this before `form_values`. Fields that the user has changed keep their values.
 
@@ -246,12 +246,12 @@ def is_found(cls: type[RunConfig], name: str, find: str) -> bool:
 
 
 def found_in(cls: type[RunConfig], find: str) -> int:
-    """Return the number of fields of a form that `find` shows."""
+    """Return the number of fields of a form that match the words of `find`, as in `is_found`."""
     return sum(is_found(cls, name, find) for names in groups_of(cls).values() for name in names)
 
 
 def holds(info: FieldInfo, value: Any) -> bool:
-    """Return True if the widget of a field can hold a value. Text fields hold any text; the form then says what is wrong."""
+    """Return True if the widget of a field can hold a value. A text field can hold any text, even a wrong one."""
     kind = _kind(info)
     if kind == "flag":
         return isinstance(value, bool)
@@ -360,7 +360,7 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
 def field_widget(name: str, info: FieldInfo, published: Any, key: str, on_change: Callable[[], None] | None = None) -> None:
     """Show the widget of a field. The session keeps the widget's value under `key`, even while another page is open.
 
-    Call `held_value` before, which gives the widget its initial value.
+    Call `held_value` first. It gives the widget its initial value.
 
     Args:
         name, info: name and declaration of the field.

@@ -29,7 +29,7 @@ def gallery(run: str, outcomes: pd.DataFrame, titles: Mapping[str, str], scale: 
     Args:
         run: id of the attack run.
         outcomes: table from `RunLog.outcomes`, with predictions.
-        titles: {name of an attack: its title}. Attacks that are left out are called by their names.
+        titles: {name of an attack: its title}. An attack without a title is shown by its name.
         scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of each image.
     """
     section("Gallery", "natural image, change, adversarial image")
@@ -88,7 +88,7 @@ def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
 
 
 def first_page() -> None:
-    """Return to the first page of the gallery."""
+    """Go back to the first page of the gallery."""
     address.choose(gallery="")
 
 
@@ -148,7 +148,9 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
 
 
 def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[str, Bytes]:
-    """Return {word: picture [H, W, 3]} of a natural image, its change and its adversarial version; without that, only the image.
+    """Return {"natural", "change" or "adversarial": picture [H, W, 3]} of an image.
+
+    Without an adversarial image, return only the natural image.
 
     Args:
         natural, adversarial: images [C, H, W] in 0..1.
@@ -161,7 +163,7 @@ def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[
 
 
 def shot(shown: Mapping[str, Bytes], title: str, image: int, note: str) -> str:
-    """Return pictures side by side as an HTML figure, with a title, the number of the image, and a note below."""
+    """Return pictures side by side as an HTML figure, with a title, the image's number and a note below."""
     images = "".join(f'<img src="{data_uri(picture)}" alt="{word} image {image}" title="{word}">'
                      for word, picture in shown.items())
     return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>{escape(title)}<span class="rp-label">image {image}'
@@ -184,7 +186,10 @@ def verdict_text(row: pd.Series) -> str:
 
 
 def change_text(scale: float) -> str:
-    """Return a sentence about the colours of the picture of the change; `scale` is as for `pictures`."""
+    """Return a sentence that explains the colours in the picture of the adversarial change.
+
+    `scale` is the change of a pixel that is drawn in full colour; 0 stands for the largest change of each image.
+    """
     full = (f"amplified {1 / scale:.3g} times: full colour at {epsilon(scale)}, the radius of the ball" if scale else
             "amplified to full colour at the largest change of the image")
     return f"Change: blue where a pixel became darker, orange where it became brighter, {full}."

@@ -32,8 +32,8 @@ class StaticColumn(Generic[Item]):
         right: True to align the column to the right, as for numbers.
         names_row: True if the cells of this column are the headings of their rows.
         look: CSS class of the cells of this column.
-        data: function that takes a row and returns what the exported file holds in place of the text, at full precision: {name of
-            a column, with its unit: value}. Without it, the file holds the text of the cell. Columns of numbers need it.
+        data: function that takes a row and returns {name of a column of the exported file, with its unit: value at full
+            precision}. None to export the text of the cell, which is not suitable for numbers.
     """
 
     title: str
@@ -72,7 +72,7 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
 
 def exported(columns: list[StaticColumn[Any]], rows: list[Any], group: Callable[[Any], str] | None,
              facts: Mapping[str, object]) -> Callable[[], pd.DataFrame]:
-    """Return a function that returns a table for its exported files. It holds values only, none of the row objects."""
+    """Return a function that returns the content of the exported files. The function does not keep the row objects in memory."""
     lines = [({"group": group(row)} if group else {}) | _values(columns, row) | dict(facts) for row in rows]
     return lambda: pd.DataFrame(lines)
 
@@ -85,7 +85,7 @@ def _values(columns: list[StaticColumn[Any]], row: Any) -> dict[str, object]:
 
 
 def plain(text: object) -> str:
-    """Return the content of a cell as plain text: tags left out, lines joined by commas."""
+    """Return the content of a cell as plain text, without tags and with commas between lines."""
     if not isinstance(text, Markup):
         return str(text)
     lines = re.sub(r"<br>|</div>", "\n", re.sub(r'<span[^>]*aria-hidden="true">[^<]*</span>', "", text))

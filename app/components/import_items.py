@@ -1,6 +1,6 @@
 """The inputs of the Import page: the choice of files, and the questions about the files.
 
-In this module, a form is a kind of file that can be imported, such as a checkpoint or a log. Each form has its own questions.
+In this module, a form is a kind of importable file, such as a checkpoint or a log. Each form has its own questions.
 """
 
 from __future__ import annotations

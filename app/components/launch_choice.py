@@ -1,7 +1,7 @@
 """The controls at the top of the Launch page, and their place in the page's address.
 
 The address holds every control and every changed setting, so that a reload or a copied address opens the same page. An address
-from elsewhere fills the page once. After that, the page writes the address itself.
+that the page did not write itself fills the page once. After that, the page updates the address.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Choice:
 
 
 def filled() -> dict[str, Any]:
-    """Return {"number": number of the latest filling, from 0, "draft": what filled the page, "problems": its wrong values}."""
+    """Return {"number": number of the last filling, from 0, "draft": its draft, "problems": sentences about wrong values}."""
     state: dict[str, Any] = st.session_state[FILLED]
     return state
 
@@ -104,7 +104,7 @@ def _signature(address: dict[str, str]) -> str:
 
 
 def fill(draft: Draft, problems: Sequence[str] = ()) -> None:
-    """Set all controls of the page, and begin new forms with the changes of a draft.
+    """Set all controls of the page to a draft, and replace the forms by new ones with the draft's settings.
 
     Args:
         draft: content of the controls.

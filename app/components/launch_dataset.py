@@ -1,4 +1,4 @@
-"""Datasets on the Launch page: the published one for the preset `paper`, and a button that fetches one that is not here."""
+"""Datasets on the Launch page: the published dataset for the preset `paper`, and a button that fetches a missing dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _choose() -> None:
 
 
 def fetch_missing(names: tuple[str, ...]) -> None:
-    """For each dataset that is not here, show a button that fetches it, or the progress of the fetch.
+    """Show, for each missing dataset, a button that fetches it or the progress of the fetch.
 
     Args:
         names: names of the datasets that the launch reads.
@@ -53,7 +53,7 @@ def _fetch(data: Dataset) -> None:
 
 @st.fragment(run_every=1.0)
 def _progress() -> None:
-    """Show the progress of the fetch. Once it has ended, redraw the page."""
+    """Show the progress of the fetch. Redraw the page when the fetch has ended."""
     title, task = st.session_state[TASK]
     if not task.running:
         st.rerun()

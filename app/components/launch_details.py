@@ -99,12 +99,11 @@ def size_text(size: Cost) -> str:
 def network(choice: Choice, forms: Forms) -> None:
     """Draw the cells of the chosen genotype, and show the size of the network. For a hand-made network, show only the size."""
     genotype, data = choice.source.genotype, DATASETS[choice.dataset]
+    config: RunConfig | None = forms[choice.kind].config
     if choice.source.network:
-        named = named_network(choice.source.network, data.classes, data.image_shape)
-        section(named.title, size_text(named.cost()))
+        _hand_made(choice, config)
     if genotype is None:
         return
-    config: RunConfig | None = forms[choice.kind].config
     size = ""
     if isinstance(config, RetrainConfig):
         runs, parent = session.runs_root(), choice.source.parent
@@ -119,6 +118,19 @@ def network(choice: Choice, forms: Forms) -> None:
         size = f"{size_text(total)} at {config.channels} channels and {config.layers} cells, without auxiliary head"
     section("The network", size)
     genotype_graphs(genotype, key="launch.genotype")
+
+
+def _hand_made(choice: Choice, config: RunConfig | None) -> None:
+    """Show the name and the size of the chosen hand-made network, at the width that matching gives it."""
+    data, name = DATASETS[choice.dataset], choice.source.network
+    if isinstance(config, RetrainConfig):
+        try:
+            name = matched(session.runs_root(), config, None)[0].network
+        except RampartError as refusal:
+            problem(str(refusal), link=None)
+            return
+    named = named_network(name, data.classes, data.image_shape)
+    section(named.title, size_text(named.cost()))
 
 
 def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> RunConfig:
@@ -158,9 +170,9 @@ def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> Non
 
 
 def origin_differences(choice: Choice, forms: Forms, origin: str) -> list[tuple[str, Difference]] | None:
-    """Return the settings in which the page differs from the run that filled it: (kind, setting with both values).
+    """Return a pair (kind of run, setting with both values) for each setting that differs from the run that filled the page.
 
-    None if a setting is invalid, or the page now launches another kind of run or another method.
+    Return None if a setting is invalid, or if the page now launches another kind of run or another method.
 
     Args:
         choice, forms: content of the page.
@@ -183,7 +195,7 @@ def origin_differences(choice: Choice, forms: Forms, origin: str) -> list[tuple[
 
 
 def origin_html(choice: Choice, rows: Sequence[tuple[str, Difference]], origin: str) -> str:
-    """Return an HTML table of the settings that differ from a run, with both values."""
+    """Return an HTML table of the settings that differ from those of a run, with both values."""
     def text(kind: str, name: str, value: Any) -> str:
         return setting_text(kind, choice.method if kind == "search" else None, name, value)
 

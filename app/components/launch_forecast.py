@@ -29,12 +29,12 @@ MOST_ROWS = 12  # rows of the table of chains
 
 @dataclass(frozen=True)
 class Row:
-    """Chains that cost the same.
+    """The chains of a launch that cost the same.
 
     Attributes:
-        name: values of the axes that distinguish the first of them.
-        forecast: their forecast.
-        sets: number of sets of chains with this forecast.
+        name: axis values of the first of these chains.
+        forecast: the forecast that all of them share.
+        sets: number of sets of chains with this forecast. The chains of a set differ only in their seeds.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Row:
 
     @property
     def work_s(self) -> float | None:
-        """Durations of all their runs, summed; None if one is unknown."""
+        """Total duration in seconds of all runs of these chains; None if a duration is unknown."""
         return None if self.forecast.work_s is None else self.sets * self.forecast.work_s
 
     def runs(self, kind: str) -> int:
-        """Return their number of runs of a kind."""
+        """Return the number of runs of this kind in all these chains."""
         return self.sets * self.forecast.counts[kind]
 
 
@@ -58,7 +58,7 @@ def durations(runs: str) -> Durations:
 
 
 def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> list[Variant]:
-    """Return the chains of the launch, those that differ only in their seeds as one. While a setting is invalid, return [].
+    """Return the chains of the launch. Chains that differ only in their seeds are one entry. If a setting is invalid, return [].
 
     Raises:
         ConfigError: a combination of the grid's values is not possible.
@@ -69,7 +69,7 @@ def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> li
 
 
 def forecasts(chains: Sequence[Variant]) -> list[Forecast]:
-    """Return the forecast for each of the chains, from what is known."""
+    """Return the forecast for each of the chains, based on finished runs and earlier measurements."""
     return [_forecast(one, measure=False) for one in chains]
 
 
@@ -90,7 +90,7 @@ def time_words(each: Sequence[Forecast]) -> str:
 
 
 def facts(each: Sequence[Forecast]) -> list[Fact]:
-    """Return the forecast as facts: its numbers, where they come from, and what does not fit."""
+    """Return the forecast as facts: its numbers, their sources, and what does not fit this machine."""
     if not each:
         return []
     total = Total(tuple(each))
@@ -107,7 +107,7 @@ def facts(each: Sequence[Forecast]) -> list[Fact]:
 
 
 def chain_table(chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
-    """Show the cost of each chain of a launch whose chains do not all cost the same."""
+    """Show a table of the cost of each chain, if the chains do not all cost the same."""
     rows = distinct(chains, each)
     if len(rows) < 2:
         return
@@ -131,7 +131,7 @@ def parts_words(row: Row) -> str:
 
 
 def row_data(row: Row) -> dict[str, object]:
-    """Return chains that cost the same as columns of an exported file: seconds of one run and number of runs of each kind."""
+    """Return a row of the cost table as columns of an exported file: seconds per run and number of runs of each kind."""
     values: dict[str, object] = {"chain": row.name}
     for kind, cost in row.forecast.costs.items():
         values |= {f"{kind}_s": cost.seconds, f"{kind}_runs": row.runs(kind), f"{kind}_from": cost.source}
@@ -139,15 +139,12 @@ def row_data(row: Row) -> dict[str, object]:
 
 
 def _unbroken(text: str) -> str:
-    """Return a text that is not broken into lines."""
+    """Return a text with non-breaking spaces, so that it stays on one line."""
     return text.replace(" ", "\u00a0")
 
 
 def distinct(chains: Sequence[Variant], each: Sequence[Forecast]) -> list[Row]:
-    """Return the forecasts of chains that do not cost the same, each with the values that its chains have.
-
-    Chains with equal costs and numbers of runs are one row, which names the first of them and their number.
-    """
+    """Group the chains by cost. Chains with equal costs and numbers of runs form one row, named after the first of them."""
     rows: dict[object, list[Variant]] = {}
     costs: dict[object, Forecast] = {}
     for chain, one in zip(chains, each, strict=True):
@@ -187,7 +184,7 @@ def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast
 
 @st.fragment(run_every=1.0)
 def _progress() -> None:
-    """Show the elapsed time of the measurement. Once it has ended, rerun the page."""
+    """Show the elapsed time of the measurement. Rerun the page when the measurement has ended."""
     task: Task = st.session_state[TASK]
     if not task.running:
         st.rerun()

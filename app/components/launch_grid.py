@@ -26,7 +26,7 @@ class Repetition:
     """The seeds, methods and values with which a chain is repeated.
 
     Attributes:
-        grid: the axes; without any, one chain is launched.
+        grid: the axes. If there are none, one chain is launched.
         seeds: text of the seeds.
         methods: further search methods.
         axes: {name of a setting: text of its values}.

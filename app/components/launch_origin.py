@@ -21,7 +21,7 @@ from engine.run.folder import RunFolder
 
 
 def origin(choice: Choice, forms: Mapping[str, FormValues]) -> None:
-    """If a run filled the page, show its name, the settings that differ from it, and the button that repeats it exactly."""
+    """Show the run that filled the page, if any: name, settings that now differ, and the button that repeats it exactly."""
     run_id = filled()["draft"].origin
     if not run_id:
         return

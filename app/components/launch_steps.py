@@ -28,7 +28,7 @@ Below = Mapping[str, Callable[[FormValues], None]]
 
 
 def forms_of(choice: Choice) -> dict[str, FormValues]:
-    """Return {kind: content of its form} for every run of the chain. The first form also holds problems of the whole chain."""
+    """Return {kind: content of its form} for every run of the chain. Problems of the chain as a whole are in the first form."""
     forms = {choice.kind: _first_form(choice)}
     for kind in choice.then:
         base = inherited_values(choice, forms, kind)

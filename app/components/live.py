@@ -12,8 +12,8 @@ all panels share one WebSocket (`live_channel`), which brings the new signatures
 panels of this topic that are on the screen rerun, one after another. The other panels rerun when the reader scrolls to them. A
 hidden browser tab shows no topic. While there is no connection, panels rerun every three seconds.
 
-What changes all the time while a run is active, such as its progress and its curves, does not need a rerun: a chart or text with
-a feed (`feed_of`) gets its changes over the same WebSocket.
+Progress and curves of an active run change all the time. They need no rerun: a chart or text with a feed (`feed_of`) receives its
+changes over the same WebSocket.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> Feed:
-    """Return a feed, with which a chart or text follows its data without reruns of its panel.
+    """Return a feed, which keeps a chart or text up to date without reruns of its panel.
 
     Args:
         topic: topic of the data.
-        draw: function of the run log and `args` that returns a figure or HTML. It must not use the page's session.
-        args: further arguments of `draw`. Texts and numbers among them may differ between pages that show the same topic.
+        draw: function that takes the run log and `args`, and returns a figure or HTML. It must not use the page's session.
+        args: further arguments of `draw`. Calls with the same topic may differ in texts and integers only.
     """
     shared = session.hub()
     about = " ".join(str(one) for one in args if isinstance(one, (str, int)))

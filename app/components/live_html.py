@@ -8,8 +8,8 @@ from app import session
 from app.assets import asset
 from app.live_values import Feed, Value
 
-_component = st.components.v2.component("rampart_live_html", html='<div class="rp-live"></div>', js=asset("live_html.js"),
-                                        isolate_styles=False)
+_component = st.components.v2.component("rampart_live_html", html='<div class="rp-live"></div>',
+                                        js=asset("cells.js", "live_html.js"), isolate_styles=False)
 
 
 def live_html(feed: Feed, *, key: str, live: bool) -> None:
@@ -17,7 +17,7 @@ def live_html(feed: Feed, *, key: str, live: bool) -> None:
 
     Args:
         feed: source of the HTML. Texts in it must be escaped already.
-        key: name of the piece, unique on the page.
+        key: name of this piece of HTML, unique on the page.
         live: True to keep it up to date; False if only a rerun of the panel changes it.
     """
     if not live:

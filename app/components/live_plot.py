@@ -2,8 +2,8 @@
 
 `st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
 component creates one node per key. If the figure has changed, it updates the node with `Plotly.react`. With a feed, the server
-sends new points to the node without a rerun of the panel. The menu below the chart saves its data and the figure. The dashboard's
-own server delivers plotly.min.js, so no other server is contacted.
+sends new points to the node without a rerun of the panel, and the reader can pause the chart. The menu below the chart saves its
+data and the figure. The dashboard's own server delivers plotly.min.js, so no other server is contacted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from app.components.downloads import export_menu
 from app.downloads import named
 from app.live_values import Feed, Value
 
-_component = st.components.v2.component("rampart_live_plot", html='<div class="rp-plot"></div>', js=asset("live_plot.js"),
-                                        isolate_styles=False)
+_component = st.components.v2.component(
+    "rampart_live_plot", isolate_styles=False, js=asset("live_plot.js"),
+    html='<div class="rp-plot"></div><div class="rp-pause" hidden><span role="status"></span><button type="button"></button>'
+         "</div>")
 
 
 def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,
@@ -36,7 +38,7 @@ def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Ca
         label: description for screen readers, for example "Loss per epoch".
         data: function that returns the data of the chart, unsampled and at full precision. If the figure is not empty, a menu
             below the chart saves them and the figure (`export_menu`).
-        height: height in pixels, unless the layout of the figure has one. A chart that is fed takes that of its newest figure.
+        height: height in pixels. A height in the layout of the figure takes precedence; with a feed, that of its newest figure.
         feed: source of the figure, which keeps the chart up to date without reruns; None if only a rerun changes it.
         file: name of the saved files, without their ending. By default it is made from the key.
     """

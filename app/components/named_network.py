@@ -1,8 +1,13 @@
-"""The paragraph that describes a hand-made network, for example a WideResNet, which has no cells to draw."""
+"""The description of a hand-made network, for example a WideResNet, which has no cells to draw, and the input for its width."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import streamlit as st
+
 from app.formats import escape
+from engine.architecture.named import NamedNetwork
 from engine.architecture.network import named_network
 from engine.errors import ConfigError
 
@@ -19,3 +24,20 @@ def named_network_html(name: str) -> str:
         return f'<p class="rp-note">{escape(name)} is a baseline, without cells to draw.</p>'
     return (f'<p class="rp-note"><b>{escape(network.title)}</b> is hand-made: a baseline for derived networks, without cells to '
             f"draw. {escape(network.description)} {escape(network.source)}.</p>")
+
+
+def width_input(network: NamedNetwork, key: str, **options: Any) -> float | None:
+    """Show the number input for the width of a hand-made network, and return its value; None for a network of fixed size.
+
+    Args:
+        network: the network. Its width is shown first.
+        key: key of the widget.
+        options: further arguments of `st.number_input`.
+    """
+    if not network.widths:
+        return None
+    st.session_state.setdefault(key, float(network.width or network.widths[0]))
+    width: float = st.number_input("Base channels", network.widths[0], network.widths[-1], step=0.1, format="%g", key=key, help=(
+        "Width of the network: the channels of its stem. Each stage has a multiple of them, rounded to whole channels. Matching "
+        "to another network's size chooses it."), **options)
+    return width

@@ -22,7 +22,7 @@ def visible(rows: Sequence[NetworkRow], *, first: int, keep: Collection[str], ke
     Args:
         rows: all networks.
         first: number of networks that are listed until the reader asks for more.
-        keep: ids of attack runs that stay in the list.
+        keep: ids of attack runs whose networks are always listed.
         key: prefix of the names of widgets.
     """
     if len(rows) <= first:

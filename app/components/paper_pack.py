@@ -10,7 +10,7 @@ from app.downloads import File
 
 
 def paper_file(names: Sequence[str]) -> File:
-    """Return the file.
+    """Return the file with the paper pack.
 
     Args:
         names: the id of a study, or the ids of at least one run.

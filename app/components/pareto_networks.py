@@ -82,7 +82,7 @@ def _first(titles: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def networks(chosen: RobustnessTable) -> Front:
-    """Show the networks of a protocol, and return them with their standing to the front."""
+    """Show the networks of a protocol, and return them with their position relative to the front."""
     measures = measures_of(chosen)
     choices = controls(measures)
     front = front_of(chosen, measures, choices.objectives)
@@ -174,7 +174,7 @@ def networks_table(rows: Sequence[NetworkRow], front: Front, selected: Sequence[
 
 
 def measures_shown(front: Front) -> list[Measure]:
-    """Return the measures in the table beside the objectives: the sizes and the search time, if any network has them."""
+    """Return the measures that the table shows besides the objectives: sizes and search time, if any network has them."""
     known = {name for values in front.values.values() for name in values}
     return [one for one in front.measures if not one.is_accuracy and one.name in known]
 

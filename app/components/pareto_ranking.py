@@ -46,7 +46,7 @@ def ranking(front: Front, measure: Measure) -> None:
 
 @lru_cache(maxsize=8)
 def _correlation(supernets: tuple[float, ...], values: tuple[float, ...], phrase: str) -> RankCorrelation:
-    """Return the rank correlation of both accuracies. It is kept, because its interval takes most of a second at 300 networks."""
+    """Return the rank correlation of both accuracies. It is cached, because its interval takes up to a second (300 networks)."""
     return correlate({"supernet accuracy": supernets, phrase: values}, "supernet accuracy", phrase)
 
 

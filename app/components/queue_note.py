@@ -46,10 +46,10 @@ def queue_note() -> None:
 
 
 def paused_note() -> None:
-    """Show the notice as it is now. Unlike `queue_note`, it does not follow later changes.
+    """Show the notice in its present state. Unlike `queue_note`, do not update it later.
 
-    The Launch page shows this one: a launch changes the queue, and a panel that reran then would disturb the change to the page
-    of the new run.
+    The Launch page uses this function. A launch changes the queue, and a live panel that reran at that moment would disturb the
+    switch to the page of the new run.
     """
     try:
         decisions = queueing.decisions_of(session.runs_root())

@@ -53,7 +53,7 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
         states: {run: state of its evaluation, for example "attack running"}, with an entry for each incomplete evaluation.
         compared: runs whose checkbox is set.
         folded: ids of the headings whose rows are hidden, from `heading_id`.
-        listed: runs of the networks to list; None for all. The means of a heading are those of all its networks.
+        listed: runs of the networks to list; None for all. The means in a heading include all its networks, listed or not.
     """
     rows = []
     for group in table.groups:

@@ -15,7 +15,7 @@ MOST = 4  # alerts that are always shown; an expander holds the others
 
 
 def alerts(run_id: str) -> None:
-    """Show the alerts of a run, worst first. The reason why a run failed is not repeated: it stands above the tabs."""
+    """Show the alerts of a run, worst first, except the reason why the run failed, which is shown above the tabs."""
     log = session.run_log()
     run = log.run(run_id)
     told = why(run) if run["status"] == "failed" else ""

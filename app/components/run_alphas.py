@@ -65,7 +65,7 @@ def _at_epoch(run_id: str, cell: str, epoch: int, changing: bool) -> None:
         run_id: id of the run.
         cell: kind of the cell.
         epoch: the epoch.
-        changing: True if the search is in this epoch.
+        changing: True if the search is still in this epoch.
     """
     log = session.run_log()
     heat, graph = (feed_of(f"architecture:{run_id}", draw, run_id, cell, epoch) for draw in (_heat_map, _graph_html))
@@ -89,7 +89,7 @@ def _heat_map(log: RunLog, run_id: str, cell: str, epoch: int) -> PlainFigure:
 
 
 def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
-    """Return what `_graph` shows as HTML, for the epoch that a search is in."""
+    """Return the drawing of `_graph` as HTML, for the epoch in which the search is now."""
     cell = derived_cell(log.alpha_matrix(run_id, kind, epoch))
     changed, words = _since_before(cell, log.genotypes(run_id), kind, epoch)
     return (f'<div class="rp-stack">{cell_html(cell, theme.cell_title(kind), changed)}<p class="rp-note">{escape(words)}</p>'
@@ -137,7 +137,7 @@ def _one_edge(run_id: str, cell: str, clicked: str | None, changing: bool) -> No
 
     Args:
         run_id, cell, changing: as for `_over_steps`.
-        clicked: number of an edge in the river that has just been clicked; None without a click.
+        clicked: edge (0..13) on which the reader has just clicked in the river, as text; None without a click.
     """
     log, topic = session.run_log(), f"architecture:{run_id}"
     if clicked is not None:

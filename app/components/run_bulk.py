@@ -1,4 +1,4 @@
-"""The box above the list of runs: the selection, and the actions on it. Each run accepts or refuses an action on its own.
+"""The box above the list of runs, with actions on the selected runs. Each run accepts or refuses an action independently.
 
 Every action is also a verb of the command line; the tooltip of its button names the verb.
 """
@@ -34,7 +34,7 @@ class Answer:
     """The result of an action on the selected runs.
 
     Attributes:
-        words: what the action did, for example "Moved to the trash".
+        words: past participle that names the action, for example "Moved to the trash".
         outcomes: one outcome for each run.
         undo: function that takes the ids of the changed runs and undoes the action; None if it cannot be undone.
     """
@@ -50,14 +50,14 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """The number of runs that the action changed, and what happened to each if they are few."""
+        """A sentence with the number of runs that the action changed and, if they are few, what happened to each of them."""
         details = [f"{one.run}: {one.done}" for one in self.outcomes if one.done]
         few = f" ({'; '.join(details)})" if len(details) <= MOST_DETAILS else ""
         return f"{self.words}: {plural(len(details), 'run')}{few}."
 
 
 def selection_box(picked: pd.DataFrame, matching: pd.DataFrame) -> None:
-    """Show the box. It has the same buttons whatever is selected, so that the list below does not move.
+    """Show the box. Its buttons are the same for every selection, so that the list below does not move.
 
     Args:
         picked: the selected runs, as rows of `RunLog.runs`.
@@ -143,7 +143,7 @@ def _opening(picked: pd.DataFrame) -> None:
 
 
 def _attacks(picked: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Find the attack runs that stand for the selected runs.
+    """Find the attack runs that give the results of the selected runs.
 
     Returns:
         Ids of the attack runs; empty for fewer than two selected runs.

@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
+from app.architectures import address_of_candidate
 from app.charts.candidates import inherited_scatter, scatter
 from app.components.html_table import Markup, StaticColumn, code, html_table, with_label
 from app.components.live_plot import live_plot
@@ -103,7 +104,7 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
         StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True,
                      data=lambda row: {"parameters": row["parameters"]}),
         StaticColumn("MACs", lambda row: count(row["macs"]), right=True, data=lambda row: {"macs": row["macs"]}),
-        StaticColumn("Genotype", lambda row: code(row["hash"])),
+        StaticColumn("Genotype", lambda row: _detail_link(row, run_id)),
     ]
     if finished:
         columns.append(StaticColumn("Next", lambda row: _retrain_link(row, run_id)))
@@ -131,6 +132,13 @@ def _accuracy(row: dict[str, Any], name: str) -> Markup:
 
 def _columns(name: str, row: dict[str, Any]) -> dict[str, object]:
     return {part: row[part] for part in (name, f"{name}_low", f"{name}_high")}
+
+
+def _detail_link(row: dict[str, Any], run_id: str) -> Markup:
+    """Return the hash of a candidate's genotype with a link to its cells, sizes and changes."""
+    address = address_of_candidate(run_id, row["candidate"], Genotype.from_json(row["genotype"]))
+    return Markup(f'<a href="{escape(address)}" target="_self" title="Cells, sizes and changes of candidate {row["candidate"]}">'
+                  f'{code(row["hash"])}</a>')
 
 
 def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:

@@ -1,4 +1,4 @@
-"""The collapse radar of a search: the signs of a collapse of each cell kind over the epochs, and ways back to healthy epochs."""
+"""The collapse radar of a search: signs of a collapse of each cell kind over the epochs, and buttons that open healthy epochs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def newest(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ways_back(table: pd.DataFrame) -> None:
-    """Show one button per last healthy epoch of the cells with an alarm, which opens this epoch above."""
+    """Show, for the cells with an alarm, buttons that open their last healthy epochs in the player above."""
     ways: dict[int, list[str]] = {}
     for row in newest(table).itertuples():
         if not missing(row.healthy) and row.healthy >= 0:

@@ -51,7 +51,7 @@ def run_rows(runs: pd.DataFrame, columns: Sequence[Column], picked: Sequence[str
 
     Args:
         runs: runs of the page in order, with the column `group` of `app.run_list.ordered`.
-        columns: the columns that are shown.
+        columns: the columns of the table.
         picked: ids of the selected runs.
         titles: {id of a study: its question, id of the first run of a chain: its title and id}.
         folded: ids of the headings whose runs are hidden (`group_id`).
@@ -90,7 +90,7 @@ def row_of(run: Mapping[str, Any], columns: Sequence[Column], picked: bool, titl
 
 
 def group_id(heading: str) -> str:
-    """Return the id of the heading row of a group, which fits into an address."""
+    """Return the id of the heading row of a group, a short text that can be part of an address."""
     return "group-" + hashlib.sha256(heading.encode()).hexdigest()[:8]
 
 

@@ -1,4 +1,4 @@
-"""The newest numbers of a run: accuracies with what they were measured on, losses and throughput."""
+"""The newest numbers of a run: accuracies with the splits on which they were measured, losses and throughput."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def figures(run: dict[str, Any]) -> None:
 def figures_of(log: RunLog, run: dict[str, Any]) -> str:
     """Return the newest accuracies, losses and throughput of a run as HTML; "" if there are none.
 
-    A note names the splits on which they were measured. The accuracies of a search belong to its supernet or its best candidate,
+    Notes name the splits of the measurements. The accuracies of a search belong to its supernet or its best candidate,
     not to the network that is retrained.
     """
     if run["kind"] == "search" and not on_supernet(run):
@@ -89,7 +89,7 @@ def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
 
 
 def _accuracy(candidate: pd.Series, name: str, under: str) -> str:
-    """Return an accuracy of a candidate, a row of `RunLog.candidates`, with its interval and its attack."""
+    """Return an accuracy of a candidate (a row of `RunLog.candidates`) with its interval and its attack."""
     note = ", ".join(filter(None, (interval(candidate[f"{name}_low"], candidate[f"{name}_high"]),
                                    plural(int(candidate["images"]), "image"), under, NO_RESULT)))
     return figure_html(FIGURES[f"{name}_accuracy"], percent(candidate[name]), note)
@@ -108,6 +108,7 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
     accuracy also names the attack. For a retraining, the note of the training loss names this loss.
 
     Args:
+        log: the run log.
         run: row of the run, from `RunLog.runs`.
         splits: {name of a metric: split on which it was measured}.
     """
@@ -122,7 +123,7 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
 
 
 def _attack(log: RunLog, run: dict[str, Any]) -> Any:
-    """Return the name of the attack of a run's adversarial accuracy. A row from before the first accuracy does not have it."""
+    """Return the name of the attack of a run's adversarial accuracy. Look it up in the run log if `run` does not have it yet."""
     return run["adversarial_attack"] or log.run(run["id"])["adversarial_attack"]
 
 

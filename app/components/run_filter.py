@@ -25,7 +25,7 @@ EXPRESSION_HELP = ("List only the runs for which this is true, for example\n\n" 
 
 
 def filter_controls(counts: dict[str, int]) -> None:
-    """Show the controls of the list.
+    """Show the controls above the list.
 
     Args:
         counts: {"active", "archived" or "trash": number of runs there}.

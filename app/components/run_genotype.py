@@ -1,4 +1,4 @@
-"""The genotypes of a search over its epochs: all its cells at an epoch, with the edges that changed marked."""
+"""The genotypes of a search over its epochs: all cells at one epoch, in which edges that changed are marked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pictures(moment: Moment, widest: float) -> str:
 
 
 def words(moment: Moment, last: int) -> str:
-    """Return a sentence about what changed in the genotype, and which cells are stable. `last` is the newest epoch."""
+    """Return a sentence that says what changed in the genotype, and which cells are stable. `last` is the newest epoch."""
     begin = f"Epoch {moment.epoch} of {last}"
     kinds = in_order(moment.genotype.kinds)
     if moment.all_stable_for:

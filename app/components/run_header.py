@@ -122,12 +122,12 @@ def progress_of(log: RunLog, run: dict[str, Any], chain: list[dict[str, Any]]) -
 
 
 def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return a line about the run itself as HTML: its epoch and speed while it works, how long it has taken, and on what.
+    """Return a line about a run as HTML: epoch and speed while it is active, its duration so far, and its device.
 
     Args:
         log: the run log.
         run: row of the run, from `RunLog.runs`.
-        row: its answer of `RunLog.progress`.
+        row: what `RunLog.progress` returned for the run.
     """
     state = log.state(run["id"])
     if state.started is None:
@@ -143,7 +143,7 @@ def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _epoch(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Return the epoch of a training run in words. A search without a supernet names its candidate and epoch in its progress."""
+    """Return [epoch of a training run in words]; [] for a search without a supernet, whose progress bar names its epoch."""
     epochs = log.configs([run["id"]]).get(run["id"], {}).get("epochs")
     if not epochs or missing(row.get("fraction")) or (run["kind"] == "search" and not on_supernet(run)):
         return []
@@ -157,14 +157,14 @@ def _speed(speed: Mapping[str, Any]) -> list[str]:
 
 
 def _moved(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """Return the newest progress and time left of an active run, under their names in `RunLog.runs`."""
+    """Return the newest progress and time left of an active run, keyed by their columns in `RunLog.runs`."""
     silent = log.state(run["id"]).silent_s
     known = silent is None or silent < SILENT_S
     return {"progress": row.get("fraction"), "seconds_left": row.get("seconds_left") if known else None}
 
 
 def _progress(run: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return the progress bar of a run as HTML, given its row of `RunLog.runs` and its answer of `RunLog.progress`."""
+    """Return the progress bar of a run as HTML, given its rows from `RunLog.runs` and `RunLog.progress`."""
     live = run["status"] in ACTIVE
     return progress_html(
         title=str(run["kind"]).capitalize(), done=row.get("done"), total=row.get("total"), unit=row.get("unit") or "steps",

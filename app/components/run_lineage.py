@@ -31,7 +31,7 @@ COLUMNS: tuple[StaticColumn[Relative], ...] = (
 
 
 def lineage(run_id: str) -> None:
-    """Show the chain of a run, the runs that its settings name or that name it, and searches that found the same cells."""
+    """Show the chain of a run, runs connected to it by a setting of either run, and searches that found the same cells."""
     section("Lineage", "where this run comes from, and what was made from it")
     told(run_id, "lineage")
     run = session.run_log().run(run_id)

@@ -18,7 +18,7 @@ from engine.files import open_to_read
 
 
 def log(run_id: str) -> None:
-    """Show the last lines of a run's log.txt, or those that contain a text, with the last error above them."""
+    """Show the last lines of a run's log.txt, with the last error above. The reader can filter the lines by a text."""
     section("Log", "the newest lines of log.txt")
     path = session.runs_root() / run_id / "log.txt"
     tail = read_tail(path)
@@ -38,7 +38,7 @@ def log(run_id: str) -> None:
 
 
 def _last_error(run_id: str, in_log: str) -> None:
-    """Show the last error of a run. One that it has reported is clearer than `in_log`, an exception in log.txt."""
+    """Show the last error that a run has reported or, if there is none, `in_log`, the last exception in log.txt."""
     written = session.run_log().alerts(run_id)
     errors = [str(text) for text in written[written["level"] == "error"]["text"]]
     for pinned in errors[-1:] or [in_log] * bool(in_log):
@@ -49,7 +49,7 @@ def content(path: Path) -> bytes:
     """Return a log file.
 
     Raises:
-        RunLogError: it cannot be read.
+        RunLogError: the file cannot be read.
     """
     try:
         with open_to_read(path) as file:

@@ -20,7 +20,7 @@ def ran_out_of_memory(why: str) -> bool:
 
 
 def batch_size(run: dict[str, Any]) -> tuple[int, bool]:
-    """Return (batch size of a run, True if its settings allow half of it); (0, False) if unknown."""
+    """Return (batch size of a run, True if half of it is a valid setting), or (0, False) if the batch size is unknown."""
     size = session.run_log().run(run["id"])["config"].get("batch_size")
     method = run["method"] if run["kind"] == "search" else None
     if not isinstance(size, int) or (method and method not in METHODS):

@@ -40,12 +40,12 @@ def weighs(run: Mapping[str, Any]) -> bool:
 
 
 def has_weights(run: Mapping[str, Any]) -> bool:
-    """Return True if a search has weights for its losses or losses other than the natural and adversarial ones."""
+    """Return True if a search weighs its losses, or has losses other than the natural and adversarial ones."""
     return weighs(run) or bool(objectives.further(session.run_log().objectives(run["id"])))
 
 
 def weighting(run_id: str) -> None:
-    """Draw how a search weighs its losses, and the losses other than the natural and adversarial ones."""
+    """Draw charts of how a search weighs its losses, and of the losses other than the natural and adversarial ones."""
     run = session.run_log().run(run_id)
     if weighs(run):
         _weights(run)
@@ -75,7 +75,7 @@ def _weights(run: dict[str, Any]) -> None:
 
 
 def _vertices(run: dict[str, Any]) -> None:
-    """Draw how often one loss decided alone, for weights on the simplex that follow the gradients."""
+    """Draw how often one loss decided alone. Show nothing unless weights are on the simplex and computed from gradients."""
     rule, log = rule_of(run), session.run_log()
     if rule is None or not (rule.follows_gradients and rule.on_simplex):
         return
@@ -112,7 +112,7 @@ def _further_losses(run: dict[str, Any]) -> None:
 
 
 def closed_form_html(log: RunLog, run_id: str) -> str:
-    """Return as HTML whether the recorded weights are those of the closed form; "" without two losses weighed by MGDA."""
+    """Return HTML that says whether the recorded weights equal the closed form of MGDA; "" unless MGDA weighs two losses."""
     found = closed_form(log, run_id)
     if found is None:
         return ""
@@ -122,7 +122,7 @@ def closed_form_html(log: RunLog, run_id: str) -> str:
 
 
 def agreement(found: ClosedForm) -> str:
-    """Return a sentence about how far the recorded weights agree with the closed form."""
+    """Return a sentence that says how closely the recorded weights agree with the closed form."""
     near = f"to within {AGREES:.6f}"
     if found.agreeing == 1:
         steps = f"all {found.steps:,} steps" if found.steps > 1 else "the only step"

@@ -78,8 +78,7 @@ def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None
 def _attacks(run: dict[str, Any], chain: list[dict[str, Any]], results: pd.DataFrame) -> None:
     """Show the attack table of a run, and those of the chain's other attack runs on demand.
 
-    The table of a retraining is that of the newest attack on its network, and the table of a search that of the newest attack in
-    the chain.
+    For a retraining, this is the newest attack on its network; for a search, the newest attack in the chain.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.

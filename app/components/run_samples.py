@@ -1,7 +1,7 @@
 """The Samples tab of the Run page: stored images, natural and attacked, with the amplified change between them.
 
-An attack run stores images of the test split, which its gallery shows. A search or retraining stores the images of its first
-batch, as its newest network sees them.
+An attack run stores images of the test split, which the gallery shows. A search or retraining stores images of its first batch,
+with the predictions of its newest network.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _first_batch(run: dict[str, Any]) -> None:
 
 
 def _pairs(run: dict[str, Any], stored: Samples) -> None:
-    """Show each stored image with the version under the first attack, if there is one."""
+    """Show each stored image and, if the run attacks images, its version under the first attack."""
     attack = next((name for name in stored.pixels if name != NATURAL), "")
     scale = scale_of(run)
     cards = [_card(stored, place, attack, scale) for place in range(min(MOST, len(stored.images)))]
@@ -82,7 +82,7 @@ def _pairs(run: dict[str, Any], stored: Samples) -> None:
 
 
 def scale_of(run: dict[str, Any]) -> float:
-    """Return the radius of a run's attack in the L-infinity norm; 0 if it has another norm or none."""
+    """Return the radius of a run's attack in the L-infinity norm; 0 if the attack has another norm or the run has no attack."""
     config = run["config"]
     return float(config.get("epsilon") or 0) if config.get("norm", "Linf") == "Linf" else 0.0
 

@@ -1,4 +1,4 @@
-"""The sentence at the head of each tab of a run's page, which says what is seen there now (`engine.insight.sentences`)."""
+"""The sentence at the top of each tab of the Run page. It sums up what the tab shows now (`engine.insight.sentences`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a run: where they differ from the published ones, a preset or another run, the environment, and the command."""
+"""The settings of a run: differences from the published settings, a preset or another run; its environment; and its command."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 def _presets(run: Mapping[str, Any]) -> list[str]:
-    """Return the presets of a run's kind and method, its own first; [] if this version does not know them."""
+    """Return the presets for a run's kind and method, the run's own preset first; [] if this version knows none."""
     try:
         known = list(config_class(run["kind"], run["method"]).presets)
     except ConfigError:
@@ -103,7 +103,7 @@ def _presets(run: Mapping[str, Any]) -> list[str]:
 
 
 def _along_the_chain(run: Mapping[str, Any]) -> None:
-    """Show the settings that the runs of a chain share, if the chain has several runs whose settings can be read."""
+    """Show the settings that runs of a chain inherit, if the chain has several runs whose settings can be read."""
     steps = []
     for one in session.run_log().family(run["id"]):
         try:

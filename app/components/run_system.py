@@ -21,7 +21,7 @@ from engine.log.training_queries import EVERY
 
 
 def system(run_id: str) -> None:
-    """Show what a run says of its machine: one sentence, and the measurements over time."""
+    """Show the load of a run's machine: one sentence, and charts of the measurements over time."""
     log = session.run_log()
     section("System", "the load of the machine, measured by the worker every ten seconds")
     is_over = log.state(run_id).is_over
@@ -49,7 +49,7 @@ def figure(log: RunLog, run_id: str) -> PlainFigure:
 
 
 def data(log: RunLog, run_id: str) -> pd.DataFrame:
-    """Return all measurements of the machine, with those of its GPUs in the same rows as their time."""
+    """Return all measurements of the machine, one row per time, with those of its GPUs in further columns."""
     load, gpus = log.telemetry(run_id, EVERY), log.gpu_telemetry(run_id, EVERY)
     if gpus.empty:
         return load

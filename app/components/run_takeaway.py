@@ -1,6 +1,6 @@
 """The part of the Run page with downloads of a finished run and links to the next steps.
 
-Buttons download the network in every form. Links attack or retrain the network again, clone the run, or compare it.
+Buttons download the network in several forms. Links lead to another attack or retraining, to a clone of the run, and to Compare.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 def sources_of(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return {form of `EXPORTS`: id of the run that is exported} for all forms that the run has.
 
-    Weights are those of the run's retraining. For a search, this is the newest finished one in its chain. The report is about the
-    newest finished attack on this network.
+    Weights come from the run's retraining; for a search, from the newest finished retraining in its chain. The report is about
+    the newest finished attack on this network.
     """
     rows = {one["id"]: one for one in chain}
     retrained = trained_run(run, chain)
@@ -74,7 +74,7 @@ def trained_run(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
 
 
 def explained(run: dict[str, Any], sources: dict[str, str]) -> str:
-    """Return the note beside the section's title: which run's network the files hold."""
+    """Return the note beside the section's title, which says from which runs the files come."""
     if "weights" not in sources:
         return "no retraining of this network has finished, so there are no weights yet"
     if sources["weights"] == run["id"]:
@@ -95,7 +95,7 @@ def links_html(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
 
 
 def _file(form: str, source: str) -> File:
-    """Return the file of one form."""
+    """Return the file to download in one form."""
     facts = EXPORTS[form]
     name = facts.name_for(source)
     shown = f"{name.removesuffix('.py')}.zip" if facts.mime == "application/zip" else name

@@ -1,4 +1,4 @@
-"""The trade-off of a search or retraining: its trail through natural and adversarial accuracy over the front of runs like it."""
+"""The trade-off of a search or retraining: natural and adversarial accuracy over its epochs, and the front of comparable runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECKPOINT = "These accuracies choose the checkpoint, so they flatter it and are
 
 
 def trade_off_trail(run_id: str) -> None:
-    """Draw the trail of a run over the front of all runs that share its dataset, split and attack, with a link to all of them."""
+    """Draw the accuracies of a run over its epochs, and the front of all runs with its dataset, split and attack."""
     log = session.run_log()
     run = log.run(run_id)
     trail = log.pareto_epochs([run_id], run["kind"])
@@ -48,7 +48,7 @@ def trade_off_trail(run_id: str) -> None:
 
 
 def trail_of(log: RunLog, run_id: str, kind: str, others: pd.DataFrame) -> PlainFigure:
-    """Return the figure with the newest trail of a run. The other runs are those of when the panel was drawn."""
+    """Return the figure with the newest trail of a run. `others` are the rows of the other runs when the panel was drawn."""
     return trail_figure(log.pareto_epochs([run_id], kind), others, kind)
 
 

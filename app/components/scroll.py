@@ -1,4 +1,4 @@
-"""A place on the page to which the browser scrolls by itself, for example to an editor that a button has filled."""
+"""A place on the page to which the browser scrolls, for example to an editor that a button has filled."""
 
 from __future__ import annotations
 

@@ -56,12 +56,12 @@ def differences_words(kind: str, method: str | None, dataset: str, differing: in
 
 
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference], reference: str = "") -> str:
-    """Return an HTML table of the settings in `differences`, with the value in the run and the value that it differs from.
+    """Return an HTML table of the settings in `differences`, with the value in the run and the reference value.
 
     Args:
         kind, method: kind and search method of the run.
         differences: the settings.
-        reference: heading of the values that the run's differ from; by default "Published" or "Default".
+        reference: heading of the column of reference values; by default "Published" or "Default".
     """
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
+from app.components.named_network import width_input
 from app.formats import markdown, with_interval
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import DERIVED, Genotype
@@ -196,6 +197,8 @@ def _named() -> Source:
     except ConfigError as refusal:
         st.markdown(f":red[:material/error:] {markdown(refusal)}")
         return Source(problem=str(refusal))
+    if width := width_input(network, f"launch.network.width.{network.name}", persist_state="session"):
+        network = network.at_width(width)
     st.caption(f"{network.source}. A baseline for derived networks, without cells, auxiliary head or drop path.")
     return Source(changes={"network": network.name}, network=network.name)
 

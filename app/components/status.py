@@ -12,7 +12,7 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
 
     Args:
         status: status of the run: queued, running, stopping, stopped, finished or failed.
-        cause: short reason for the status, which is shown after the chip, or None.
+        cause: short reason for the status, shown after the chip; None for no reason.
         silent_s: seconds since the last event of the run. For a running or stopping run, 60 s or more add a note such as "no news
             for 4 min".
     """

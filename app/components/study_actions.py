@@ -30,7 +30,7 @@ MOST_SEEDS = 20
 
 
 def perform(action: Action, study_id: str) -> None:
-    """Make a request about a study, and let the pages read its runs again.
+    """Request an action for a study, and make the pages read its runs again.
 
     Args:
         action: the function that makes the request, such as `stop`.
@@ -100,7 +100,7 @@ def _extended(seeds: int, runs: object, study_id: str) -> None:
 
 
 def _own_runs(overview: Overview) -> int:
-    """Return the number of runs that a study uses and that were launched for it or inherited from a deleted study."""
+    """Return the number of runs of a study that were launched for it or taken over from a deleted study."""
     inherited = set(StudyFolder(session.runs_root(), overview.study.id).inherited())
     return len({step.run for cell in overview.results.cells for step in cell.steps
                 if step.run and (not step.reused or step.run in inherited)})

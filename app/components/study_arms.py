@@ -13,6 +13,7 @@ from app import session
 from app.components import study_text
 from app.components.form import field_widget, held_value
 from app.components.method_choice import in_order
+from app.components.named_network import width_input
 from app.components.study_changes import Part, Wrong, change_list, picker, take
 from app.components.study_draft import BLANK, SOURCE_SETTINGS, SOURCES, own, source_of, with_arm, with_change, without_arm
 from app.formats import markdown, plural
@@ -89,10 +90,19 @@ def _catalogue(study: Study, index: int, arm: Arm) -> None:
 
 def _network(study: Study, index: int, arm: Arm) -> None:
     name = str(arm.retrain["network"])
-    key = study_text.put(name, index, "network")
-    st.selectbox("Hand-made network", list(dict.fromkeys((*OFFERED, name))), format_func=network_title, key=key,
-                 accept_new_options=True, on_change=_choose, args=(index, key, with_network),
-                 help=f"A baseline without cells. Other sizes can be typed: {FORMS}.")
+    family = name.partition("@")[0]
+    left, right = st.columns([3, 2])
+    key = study_text.put(family, index, "network")
+    left.selectbox("Hand-made network", list(dict.fromkeys((*OFFERED, family))), format_func=network_title, key=key,
+                   accept_new_options=True, on_change=_choose, args=(index, key, with_network),
+                   help=f"A baseline without cells. Other sizes can be typed: {FORMS}.")
+    try:
+        network = named_network(name)
+    except RampartError:  # shown below the arm
+        return
+    with right:
+        key = study_text.put(network.width, index, "width")
+        width_input(network, key, on_change=_choose, args=(index, key, with_width))
 
 
 def network_title(name: str) -> str:
@@ -155,7 +165,7 @@ def _choose(index: int, key: str, make: Callable[[Study, int, str], Study]) -> N
 
 
 def named(study: Study, index: int, name: str) -> Study:
-    """Return the study with an arm renamed. An empty name stands for the proposed one."""
+    """Return the study with an arm renamed. If the name is empty, the arm gets its proposed name."""
     return with_arm(study, index, replace(study.arms[index], name=name or BLANK))
 
 
@@ -172,6 +182,11 @@ def with_genotype(study: Study, index: int, genotype: str) -> Study:
 def with_network(study: Study, index: int, name: str) -> Study:
     """Return the study in which an arm trains another hand-made network."""
     return with_arm(study, index, with_change(study.arms[index], "retrain", "network", name))
+
+
+def with_width(study: Study, index: int, width: str) -> Study:
+    """Return the study in which the hand-made network of an arm has another width, given as a text."""
+    return with_network(study, index, named_network(str(study.arms[index].retrain["network"])).at_width(float(width)).name)
 
 
 def with_donor(study: Study, index: int, donor: str) -> Study:
@@ -206,7 +221,7 @@ def with_source(study: Study, index: int, source: str) -> Study:
 
 
 def _start(study: Study, arm: Arm, source: str) -> dict[str, Any]:
-    """Return the first source setting of an arm without a search: a network that no other arm has, or a genotype to fill in."""
+    """Return the initial setting of an arm without a search: a network that no other arm has, or an empty genotype to fill in."""
     taken = {one.retrain.get(name) for one in study.arms for name in ("genotype", "network")}
     if source == "network":
         return {"network": next((name for name in OFFERED if name not in taken), OFFERED[0])}

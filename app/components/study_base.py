@@ -161,7 +161,7 @@ def chain_changes(study: Study, method: str | None, chain: list[Mapping[str, Any
 
 
 def _based(arm: Arm, changes: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> Arm:
-    """Return an arm on another base: its own changes stay, and `changes` replace those that all arms shared before."""
+    """Return an arm in which `changes` replace the settings `before` that all arms shared. The arm's own changes stay."""
     values: dict[str, Any] = {}
     for kind in changes:
         mine = {name: value for name, value in arm.changes(kind).items() if name not in before[kind]}

@@ -45,7 +45,7 @@ class Part:
         return next((study.arms[index] for index in self.arms if setting in fields_of(study.arms[index], kind)), None)
 
     def offered(self, study: Study, least: int = 1) -> list[tuple[str, str]]:
-        """Return (kind of run, name) of the settings that at least `least` of the arms have."""
+        """Return (kind of run, name) of each setting that at least `least` of the arms have."""
         names = [(kind, name) for index in self.arms for kind in self.kinds for name in fields_of(study.arms[index], kind)]
         return [one for one in dict.fromkeys(names) if names.count(one) >= least]
 

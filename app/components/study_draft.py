@@ -48,7 +48,7 @@ def read(text: str) -> Study:
 
 
 def _with_flags(arm: Arm) -> Arm:
-    """Return the arm with True and False in place of the texts that a file holds for settings that are on or off."""
+    """Return the arm with the texts "true" and "false" of on-off settings replaced by True and False."""
     flags = {"true": True, "false": False}
     for kind in KINDS:
         arm = _with_changes(arm, kind, {
@@ -71,17 +71,17 @@ def usual_contrasts(study: Study) -> tuple[tuple[str, str], ...]:
 
 
 def with_arm(study: Study, index: int, arm: Arm) -> Study:
-    """Return the study with another arm at a position. If the arm has a new name, everything that refers to it follows."""
+    """Return the study with another arm at position `index`. If the arm has a new name, references to it are updated."""
     old = study.arms[index].name
     changed = replace(study, arms=tuple(arm if place == index else one for place, one in enumerate(study.arms)))
     return changed if arm.name == old else renamed(changed, {old: arm.name})
 
 
 def renamed(study: Study, names: Mapping[str, str]) -> Study:
-    """Return the study in which everything that refers to an arm uses its new name.
+    """Return the study after replacing old names of arms in everything that refers to an arm.
 
     Args:
-        study: the study, in which the arms have their new names already.
+        study: the study. Its arms have their new names already.
         names: {old name: new name}.
     """
     def new(name: str) -> str:
@@ -97,7 +97,7 @@ def renamed(study: Study, names: Mapping[str, str]) -> Study:
 
 
 def _retold(value: Any, names: Mapping[str, str]) -> Any:
-    """Return the value of a setting with the new names of arms in its references "arm:NAME"."""
+    """Return the value of a setting, with references "arm:NAME" changed to the new names of arms."""
     if isinstance(value, (list, tuple)):
         return [_retold(one, names) for one in value]
     old = mentioned({"": value})
@@ -128,8 +128,8 @@ def source_of(arm: Arm) -> str:
 def fields_of(arm: Arm, kind: str) -> Mapping[str, Any]:
     """Return {name: field} for the settings that the form offers for a kind of run of an arm; {} if the arm has no such run.
 
-    Left out are the settings that the study fixes for all arms: the dataset, except that of a search, and, except for an attack,
-    the seeds and the sizes of networks. The settings that name the network's source are left out as well.
+    Settings that the study fixes for all arms are left out: the dataset (except for a search), and seeds and network sizes
+    (except for an attack). So are settings that name the network's source.
     """
     if kind not in arm.kinds:
         return {}
@@ -219,7 +219,7 @@ def proposed_name(study: Study, arm: Arm) -> str:
 
 
 def proposed_question(study: Study) -> str:
-    """Return a question for a study: which other arms beat the reference arm or, without a reference, the first arm."""
+    """Return a question for a study: do the other arms beat the reference arm or, without a reference, the first arm?"""
     base = study.reference or (study.arms[0].name if study.arms else "")
     others = [arm.name for arm in study.arms if arm.name != base]
     if len(others) > 1:
@@ -255,7 +255,7 @@ def followed(before: Study, after: Study) -> Study:
 
 
 def _extended(before: Study, after: Study) -> tuple[tuple[str, str], ...]:
-    """Return the contrasts after an arm was added. If every arm was compared with one and the same arm, the new one is too."""
+    """Return the contrasts after an arm was added. If all arms were compared with a single arm, the new arm is as well."""
     usual = usual_contrasts(after)
     if before.contrasts == usual_contrasts(before):
         return usual
@@ -317,5 +317,5 @@ def _name_problem(arm: Arm, names: Sequence[str]) -> dict[tuple[str, str], str]:
 
 
 def _place(arm: Arm, name: str) -> tuple[str, str]:
-    """Return the kind of run in which an arm changes a setting, with the name of the setting; ("", "") if there is none."""
+    """Return (kind of run in which an arm changes a setting, name of the setting); ("", "") if the arm does not change it."""
     return next(((kind, name) for kind in KINDS if name in arm.changes(kind)), ("", ""))

@@ -56,7 +56,7 @@ def form() -> None:
 
 
 def set_question(key: str) -> None:
-    """Store the question. An empty one stands for the proposed question."""
+    """Store the question. If it is empty, the proposed question is used."""
     question = str(st.session_state.get(key) or "").strip() or BLANK
     study_text.change(lambda study: replace(study, question=question), restart=False)
 
@@ -90,7 +90,7 @@ def seeds(study: Study) -> None:
 
 
 def number(study: Study, label: str, name: str, value: int, about: str) -> None:
-    """Show the field for a whole number of the study."""
+    """Show a field for an integer entry of the study, such as the number of retrainings."""
     key = study_text.put(value, name)
     st.number_input(label, min_value=min(1, value), step=1, key=key, help=about, on_change=set_number, args=(name, key))
 
@@ -174,7 +174,7 @@ def set_reference(key: str) -> None:
 
 
 def with_reference(study: Study, reference: str) -> Study:
-    """Return the study with another reference arm. If every arm was compared with the old one, all now are with the new one."""
+    """Return the study with another reference arm. If all arms were compared with the old one, compare them with the new one."""
     usual = study.contrasts == usual_contrasts(study)
     changed = replace(study, reference=reference)
     return replace(changed, contrasts=usual_contrasts(changed)) if usual else changed

@@ -45,7 +45,7 @@ def matrix_html(overview: Overview, progress: Mapping[str, float | None]) -> str
 
 
 def caption_words(results: Results) -> str:
-    """Return a text that says which accuracy the cells show, with which intervals."""
+    """Return a text that says which accuracy the cells show, and which intervals."""
     words = f"{capitalised(endpoint_text(results.study))}, {conditions_text(results)}, with 95 % Wilson intervals."
     return f"{words} MACs relative to {results.study.reference}." if results.study.reference else words
 

@@ -42,8 +42,9 @@ def questions() -> None:
 
 def card(recipe: Recipe, size: str, dataset: str) -> None:
     """Show one question: what it compares, its size, its duration, the smallest difference it can detect, and its buttons."""
+    words = f"{capitalised(recipe.compares)} {recipe.remark}".strip()
     st.html(f'<div class="rp-question"><span class="rp-label">Question {recipe.number} · {escape(recipe.title)}</span>'
-            f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(capitalised(recipe.compares))}</p></div>')
+            f'<h3>{escape(recipe.question)}</h3><p class="rp-note">{escape(words)}</p></div>')
     source = ""
     if recipe.needs_source:
         titles = {name: dataset_title(name) for name in sources_for(dataset)}

@@ -52,7 +52,8 @@ def correlations(overview: Overview) -> None:
         StaticColumn("Beyond counting", verdict_words))
     st.html(html_table(columns, [(one, given.get(one.first)) for one in plain], label="Rank correlations", facts=study_columns(
         overview.results), note=(
-        f"Rank correlation with {target}, with 95 % bootstrap intervals over networks. The partial tau is given "
+        f"Rank correlation with {target}, with 95 % bootstrap intervals over networks. A network's accuracies are means over its "
+        f"retrainings. The partial tau is given "
         f"{' and '.join(COUNTS)}. A ranking says more than counting only if both partial intervals are above 0.")))
 
 
@@ -73,14 +74,14 @@ def tau_column(title: str, name: str, of: Callable[[Pair], Tau]) -> StaticColumn
 
 
 def tau_html(tau: float | None, interval: Interval | None) -> str | Markup:
-    """Return a rank correlation with its interval on a second line; a dash if it is undefined, as for a constant measure."""
+    """Return a rank correlation with its interval on a second line; a dash if undefined, for example for a constant measure."""
     if tau is None:
         return EMPTY
     return with_label(signed_text(tau, 2), "" if interval is None else " to ".join(signed_text(end, 2) for end in interval))
 
 
 def verdict_words(pair: Pair) -> str | Markup:
-    """Return a text that says if a ranking predicts more than parameters and MACs do."""
+    """Return a text that says whether a ranking predicts more than parameters and MACs do."""
     partial = pair[1]
     if partial is None:
         return "is a count"

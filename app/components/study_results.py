@@ -116,7 +116,7 @@ def mean_data(name: str, arm: ArmResult) -> dict[str, object]:
 
 
 def ratio_words(results: Results, arm: ArmResult) -> str:
-    """Return the MACs of an arm relative to those of the reference arm, with the range over networks with equal seeds."""
+    """Return the ratio of an arm's MACs to those of the reference arm, with the range over pairs of networks with equal seeds."""
     ratio, ratios = results.arm_ratio(arm), results.arm_ratios(arm)
     if ratio is None:
         return EMPTY

@@ -1,7 +1,7 @@
-"""The text of a user's own study. It is the only record of the study before its launch: form and text field both show it.
+"""The text of a user's own study. Before the launch, it is the only record of the study: form and text field both show it.
 
-The session keeps the text while the user visits other pages. The address keeps a compressed copy, so that it survives a reload of
-the page and can be sent to somebody.
+The session keeps the text while the user visits other pages. The address keeps a compressed copy, so that the study survives a
+reload of the page and can be shared by its address.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def unpacked(written: str) -> str:
 
 
 def start_text(asked: str) -> str:
-    """Return the text with which the editor starts: that of a study, of a question that ships with Rampart, or of the example.
+    """Return the initial text of the editor: that of a study, of a question that ships with Rampart, or of the example.
 
     Args:
         asked: id of the study or name of the question; "" for the example.
@@ -118,7 +118,7 @@ def open_file() -> None:
 
 
 def number() -> int:
-    """Return the number of the form. All widgets of a form with a new number start with the values of the text."""
+    """Return the number of the form. When it changes, all widgets of the form start again with the values of the text."""
     count, shown = st.session_state.get(FORM, (0, ""))
     if shown != text():
         count += 1

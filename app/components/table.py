@@ -140,9 +140,9 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
         sort: order of the rows, as in `TableAction.sort`. An unknown column leaves the rows unsorted. None lets the browser keep
             the order that the reader chooses.
         presorted: True if the rows are in the order `sort` already, so that the browser leaves them as they are.
-        selectable: True for a table in which the reader ticks many rows: by checkbox, with Shift a range, by a click on a row
-            that row alone, with the space bar the focused row. `TableAction.picks` then reports all ticked rows at once, so that
-            no click is lost if the reader is faster than the page.
+        selectable: True for a table in which the reader ticks many rows. A checkbox ticks its row, a click with Shift a range, a
+            click on a row only that row, and the space bar the focused row. `TableAction.picks` then reports all ticked rows at
+            once, so that no click is lost if the reader is faster than the page.
         file: name of the exported files, without their ending.
         data: function that returns the table at full precision, with every row. See `export_menu`.
         further: exported files in other formats.
@@ -162,7 +162,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
 
 
 def _picks(sent: Any, key: str, known: set[str]) -> tuple[str, ...] | None:
-    """Return the ids of the rows that the browser reports as ticked, and store the number of the report, which answers it."""
+    """Return the ids of the rows that the browser reports as ticked, and store the report's number to acknowledge it."""
     if not isinstance(sent, dict) or sent.get("number", 0) <= st.session_state.get(f"{key}.seen", 0):
         return None
     st.session_state[f"{key}.seen"] = sent["number"]

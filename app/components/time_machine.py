@@ -11,12 +11,12 @@ from app import address
 from app.assets import asset
 
 _component = st.components.v2.component("rampart_time_machine", html='<div class="rp-machine"></div>',
-                                        js=asset("time_machine.js"), isolate_styles=False)
+                                        js=asset("cells.js", "time_machine.js"), isolate_styles=False)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the player shows for one epoch.
+    """The content of the player for one epoch.
 
     Attributes:
         epoch: the epoch.
@@ -30,7 +30,7 @@ class Frame:
 
 
 def time_machine(frames: Sequence[Frame], run_id: str, *, name: str, key: str) -> None:
-    """Show a player of epochs. The epoch that the reader chooses is kept in the address; without one, it follows the newest.
+    """Show a player of epochs. The address keeps the epoch that the reader chooses. Until then, the newest epoch is shown.
 
     Args:
         frames: at least one frame, in the order of the epochs. Equal pictures are sent once.

@@ -19,7 +19,7 @@ from engine.report.transfers import TransferMap
 
 
 def transfers(chosen: RobustnessTable) -> None:
-    """Show the map of all transfer results on the images and within the ball of a protocol, if there are any.
+    """Show the map of all transfer results on a protocol's images and within its epsilon ball, if there are any.
 
     If there are several maps, for example because two attacks made images, the reader selects one.
 

@@ -15,16 +15,16 @@ from engine.architecture.genotype import Cell, Genotype
 from engine.drawing.cell import SMALLEST, cell_sketch, cell_svg, cell_width, legend_html
 from engine.drawing.operations import in_order
 
-_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
-                                        isolate_styles=False)
+_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>',
+                                        js=asset("cells.js", "drawing.js"), isolate_styles=False)
 
 
 @dataclass(frozen=True)
 class Pick:
-    """What the reader has clicked in a drawing.
+    """A click of the reader in a drawing.
 
     Attributes:
-        cell: name of the cell, as `cell_html` got it.
+        cell: name of the cell, as given to `cell_html` in `pick`.
         edge: index of the edge, in the order of `Cell.incoming`; None for a click beside the edges.
     """
 
@@ -33,7 +33,7 @@ class Pick:
 
 
 def drawing(html: str, *, key: str) -> Pick | None:
-    """Show a picture on the page. A redraw under the same key replaces the old picture in place.
+    """Show a picture on the page. Another picture under the same key replaces it in place.
 
     Args:
         html: picture as HTML. Its texts must be escaped already.
@@ -103,19 +103,19 @@ def cells_html(genotype: Genotype, changed: Mapping[str, Collection[int]] = Mapp
 
 
 def sketches_html(genotype: Genotype) -> str:
-    """Return small pictures of all cells of a genotype without labels, as HTML. They have one scale for all genotypes."""
+    """Return small pictures of all cells of a genotype without labels, as HTML. The scale is the same for all genotypes."""
     rows = (f"<span>{escape(theme.cell_title(kind).removesuffix(' cell'))}</span>"
             f"{cell_sketch(genotype.cell(kind), title=theme.cell_title(kind))}" for kind in in_order(genotype.kinds))
     return f'<div class="rp-cell rp-sketches">{"".join(rows)}</div>'
 
 
 def widest_of(genotypes: Iterable[Genotype]) -> float:
-    """Return the width of the widest drawing of all cells of some genotypes, for `cell_svg`."""
+    """Return the width of the widest drawing of a cell of these genotypes, for the argument `widest` of `cell_html`."""
     return max(cell_width(cell) for genotype in genotypes for _, cell in genotype.cells)
 
 
 def operations_of(genotypes: Iterable[Genotype]) -> list[str]:
-    """Return the operations of all edges of some genotypes, for a legend."""
+    """Return the operations on the edges of these genotypes, for a legend."""
     return [operation for genotype in genotypes for _, cell in genotype.cells for operation, _ in cell.edges]
 
 

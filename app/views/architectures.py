@@ -30,10 +30,16 @@ def with_pasted(known: dict[str, Architecture]) -> dict[str, Architecture]:
     return known if own.hash in known else {own.hash: own, **known}
 
 
+def with_candidates(known: dict[str, Architecture]) -> dict[str, Architecture]:
+    """Return the architectures together with the candidates of searches that the address names, unless they are known."""
+    found = [architectures.candidate(name) for name in address.several("of")]
+    return {one.hash: one for one in found if one and one.hash not in known} | known
+
+
 @live_panel("robustness", key="architectures")
 def page() -> None:
     """Show the gallery, or the architectures that the address names."""
-    known = with_pasted(architectures.known())
+    known = with_pasted(with_candidates(architectures.known()))
     if asked := address.several("show"):
         shown = choose_shown(known)
         if missing := [one for one in asked if not architectures.named(known, [one])]:

@@ -27,7 +27,7 @@ def described(name: str) -> Dataset | None:
 
 
 def state_html(one: Presence) -> Markup:
-    """Return a chip that says that a dataset is here, or what is needed to get it."""
+    """Return a chip that says that a dataset is on this machine, or what is needed to get it."""
     if one.present:
         return Markup('<span class="rp-chip rp-tone-good">✓ here</span>')
     running = fetches().get(one.name)

@@ -159,7 +159,7 @@ def row_of(number: int, entry: Entry) -> Row:
 
 
 def selection(chosen: Entry | None) -> None:
-    """Show the selected run with its buttons, or the same buttons without effect while no run is selected."""
+    """Show the selected run with its buttons. While no run is selected, the buttons are disabled."""
     words = (f'<b>{escape(chosen.title)}</b><span class="rp-label">{escape(chosen.id)}</span>' if chosen else
              '<span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or a name to open its page.'
              "</span>")

@@ -166,7 +166,7 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkR
 
 
 def toggled(values: list[str], one: str | None) -> list[str]:
-    """Return the values with `one` removed if they contain `one`, and otherwise appended. None changes nothing."""
+    """Return the values without `one` if they contain it; otherwise with `one` appended. None leaves them unchanged."""
     if one is None:
         return values
     return [value for value in values if value != one] if one in values else [*values, one]

@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
-    """Return {name of a tab: its panels} of a run, in the order of the tabs. An imported run has no losses, and no log or device.
+    """Return {name of a tab: its panels} for a run, in the order of the tabs. Imported runs lack those on training and machine.
 
     Args:
         run: row of the run, from `RunLog.run`.
@@ -122,7 +122,7 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
 
 
 def chain_of(run_id: str) -> list[dict[str, Any]]:
-    """Return the rows of all runs in the chain of a run, earliest first. The rows are those of `RunLog.runs`."""
+    """Return the rows of `RunLog.runs` for all runs in the chain of a run, earliest first."""
     run_log = session.run_log()
     family = run_log.family(run_id)
     rows = {row["id"]: row for row in run_log.runs(family).to_dict("records")}
@@ -136,7 +136,7 @@ def top(run_id: str) -> None:
 
 
 def results(run_id: str) -> None:
-    """Show the outcome of a run's chain once there is one, the files to take away, and the newest numbers of the run."""
+    """Show the outcome of a run's chain once there is one, the downloads, and the newest numbers of the run."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     told(run_id, "overview")

@@ -1,4 +1,4 @@
-"""The Runs page: the list of all runs that users work in. They filter, sort and group it, and act on the runs they select.
+"""The Runs page: the list of all runs. Users filter, sort and group the list, and act on the runs that they select.
 
 The page's address holds the whole view. Each browser tab has its own selection.
 """
@@ -116,7 +116,7 @@ def store(action: TableAction) -> None:
 
 
 def summary(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
-    """Show how many runs the list has, and what its order means."""
+    """Show the number of runs in the list, and a sentence about their order."""
     running = int((runs["status"] == "running").sum())
     words = [f"{len(kept):,} of {plural(len(runs), 'run')}" + (f", {running} running" if running else "")]
     if view.compares_accuracies:
@@ -127,7 +127,7 @@ def summary(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
 
 
 def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
-    """Return the texts that stand for ids: {id of a study: its question, id of the first run of a chain: its title and id}.
+    """Return the texts to show for ids: {id of a study: its question, id of the first run of a chain: its title and id}.
 
     A study that cannot be read is left out.
 

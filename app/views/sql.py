@@ -1,4 +1,4 @@
-"""The SQL page. It runs the reader's queries on the run log, which they cannot change, and shows the tables beside the editor."""
+"""The SQL page. It runs the reader's queries on the run log, without changing it, and describes its tables beside the editor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def asked() -> str:
 
 
 def take(sql: str) -> None:
-    """Put a query into the editor and into the address, from where it is run. Forget the earlier result."""
+    """Put a query into the editor and into the address, and discard the earlier result. The page then runs the query."""
     st.session_state[TEXT] = sql
     address.choose(sql=sql[:LONGEST + 1].strip())
     st.session_state.pop(RESULT, None)

@@ -1,8 +1,8 @@
 """The canonical form of a genotype, which is equal for genotypes that describe the same network. Does not import torch.
 
-A node sums its two edges, so their order does not matter. Nodes that are numbered differently are the same nodes: the output of a
-cell holds the same channels in another order, and what follows is trained from scratch. `Genotype.hash` distinguishes both,
-because the names in a state dict do.
+A node sums its two edges, so the order of the edges does not matter. The numbering of the nodes only determines the order of the
+channels in the cell's output, which does not matter either, because all later layers are trained from scratch. `Genotype.hash`
+depends on both orders, because the names in a state dict do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_NODES = 7  # larger cells have too many orders of their nodes; only the ord
 
 @lru_cache(maxsize=2000)
 def canonical(genotype: Genotype) -> Genotype:
-    """Return the genotype in its canonical form: of all equivalent forms, the one whose edges come first in the alphabet.
+    """Return the genotype in its canonical form: of all equivalent forms, the one whose list of edges sorts first.
 
     Example:
         canonical(one).hash == canonical(other).hash  # one and other are the same network
@@ -32,7 +32,7 @@ def _canonical_cell(cell: Cell) -> Cell:
 
 
 def _orders(cell: Cell, begun: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield every order of the nodes that begins with `begun` and in which the inputs of a node come before it."""
+    """Yield every order of the nodes that begins with `begun` and has each node after its inputs."""
     if len(begun) == cell.nodes:
         yield begun
     for node in range(2, 2 + cell.nodes):

@@ -1,4 +1,4 @@
-"""Capacity matching: the number of channels at which a network has as many parameters or MACs as another. Does not import torch.
+"""Capacity matching: the width at which a network has as many parameters or MACs as another. Does not import torch.
 
 Sizes are computed by arithmetic, without building a network. They exclude the auxiliary head, which only training uses.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from engine.architecture.cost import Cost, cost
-from engine.architecture.genotype import Genotype
-from engine.architecture.placement import needs_even_channels
+from engine.architecture.cost import Cost
+from engine.architecture.network import Network
 
 TOLERANCE = 0.05  # capacities are equal if they differ by at most this share of the larger one
 QUANTITIES = {"params": "parameters", "macs": "macs"}  # values of RetrainConfig.match and the fields of Cost
-CHANNELS = range(2, 1025)  # values of RetrainConfig.channels; derived networks may have odd numbers
 
 
 def differ(sizes: Sequence[float]) -> bool:
@@ -25,37 +23,36 @@ def differ(sizes: Sequence[float]) -> bool:
     return len(sizes) > 1 and apart(*sizes) > TOLERANCE
 
 
-def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: int, classes: int,
-                     image_shape: Sequence[int], placement: str = "", width_ratio: str = "") -> tuple[int, int]:
-    """Find the number of channels at which a network's size is closest to a target.
+def nearest_width(network: Network, target: Cost, match: str) -> tuple[Network, int]:
+    """Find the width at which a network's size is closest to a target.
 
-    The size is the number of parameters or of MACs. The distance is relative to the larger of size and target.
+    The width is the number of channels of a network from a genotype, or the base channels of a hand-made network. The size is the
+    number of parameters or of MACs. The distance is relative to the larger of size and target.
 
     Args:
-        genotype: the architecture of the network.
+        network: the network, at any width.
         target: the cost to match.
         match: "params" or "macs".
-        layers, classes, image_shape, placement, width_ratio: see `engine.architecture.cost.breakdown`.
 
     Returns:
-        channels: number of channels.
-        size: size of the network with this number of channels.
+        The network with the width found. A network of fixed size is returned unchanged.
+        Its size.
 
     Raises:
         ConfigError: no network can have these sizes.
     """
     quantity = QUANTITIES[match]
 
-    def size(channels: int) -> int:
-        total = cost(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape, placement=placement,
-                     width_ratio=width_ratio)
-        return int(getattr(total, quantity))
+    def size(width: float) -> int:
+        return int(getattr(network.at_width(width).cost(), quantity))
 
-    wanted = getattr(target, quantity)
-    allowed = CHANNELS[::2] if width_ratio and needs_even_channels(width_ratio) else CHANNELS
-    above = bisect_left(allowed, wanted, key=size)  # both quantities grow with the channels
+    wanted, allowed = getattr(target, quantity), network.widths
+    if not allowed:
+        return network, int(getattr(network.cost(), quantity))
+    above = bisect_left(allowed, wanted, key=size)  # neither quantity falls when the width grows
     around = allowed[max(0, above - 1):above + 1]
-    return min(((channels, size(channels)) for channels in around), key=lambda pair: apart(pair[1], wanted))
+    width, found = min(((width, size(width)) for width in around), key=lambda pair: apart(pair[1], wanted))
+    return network.at_width(width), found
 
 
 def apart(*sizes: float) -> float:

@@ -41,7 +41,7 @@ CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
 
 
 def find_genotype(text: str) -> Genotype:
-    """Return the genotype that a text gives, as a catalogue name or as JSON.
+    """Return the genotype that a text describes. The text is a catalogue name or the genotype as JSON.
 
     Example:
         find_genotype("ARNAS").hash
@@ -61,7 +61,9 @@ def find_genotype(text: str) -> Genotype:
 
 
 def genotype_title(text: str) -> str:
-    """Return the title of the genotype that a text gives: its catalogue name if the text is one, else "genotype" and its hash.
+    """Return the title of the genotype that a text describes. The text is a catalogue name or the genotype as JSON.
+
+    For a catalogue name, the title is the name itself. For JSON, the title is "genotype" followed by the genotype's hash.
 
     Raises:
         ConfigError: the name is not in the catalogue.

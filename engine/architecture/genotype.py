@@ -194,7 +194,7 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
         their order. Of equally strong operations, the first is chosen. The cell's output concatenates all nodes.
 
     Raises:
-        GenotypeError: the number of rows fits no number of nodes, a row has the wrong length, or a weight is not finite.
+        GenotypeError: no cell has this number of edges (2, 5, 9, 14, ...), a row has the wrong length, or a weight is not finite.
     """
     rows = [[float(w) for w in row] for row in weights]
     nodes = _nodes_of(len(rows))

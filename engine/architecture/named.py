@@ -43,7 +43,7 @@ class NamedNetwork(ABC):
         """Return the network with the name `text`, or None if the text is not a name of this kind of network.
 
         Raises:
-            ConfigError: the text is such a name, but asks for sizes that no network can have.
+            ConfigError: the text is such a name, but specifies sizes that no network can have.
         """
 
     @property
@@ -66,6 +66,25 @@ class NamedNetwork(ABC):
     def description(self) -> str:
         """Sentence that describes how the network is built."""
 
+    @property
+    def width(self) -> float | None:
+        """Width of the network in the unit of `widths`; None if the network has a fixed size."""
+        return None
+
+    @property
+    def widths(self) -> Sequence[float]:
+        """All widths that the network can have, ascending; empty if it has a fixed size."""
+        return ()
+
+    def at_width(self, width: float) -> Self:
+        """Return a copy of the network with another width, one of `widths`. A network of fixed size is returned unchanged."""
+        return self
+
+    @property
+    def width_setting(self) -> dict[str, Any]:
+        """{name of a setting of a retraining: value} that gives a network this width: the name says the width, too."""
+        return {"network": self.name}
+
     @abstractmethod
     def cost(self, *, auxiliary: bool = False) -> Cost:
         """Return the numbers of parameters and MACs, counted as in `engine.architecture.cost`.
@@ -82,8 +101,8 @@ class NamedNetwork(ABC):
         """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean: number that the network subtracts from each image channel, for pixels in 0..1; None for 0.
-            std: number by which the network then divides each image channel; None for 1.
+            mean: one number per image channel, which the network subtracts from pixels in 0..1; None for 0.
+            std: one number per image channel, by which the network then divides; None for 1.
         """
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,11 +16,14 @@ from engine.architecture.cost import Cost, cost
 from engine.architecture.genotype import DERIVED, Genotype
 from engine.architecture.hand_made import HandMadeNetwork
 from engine.architecture.named import NAME_KEY, NamedNetwork
+from engine.architecture.placement import needs_even_channels
 from engine.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from torch import nn
 
+
+CHANNELS = range(2, 1025)  # values of RetrainConfig.channels; derived networks may have odd numbers
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,20 @@ class DerivedNetwork:
         return {"channels": self.channels, "layers": self.layers, "classes": self.classes, "image_shape": self.image_shape,
                 "placement": self.placement, "width_ratio": self.width_ratio}
 
+    @property
+    def widths(self) -> Sequence[int]:
+        """All numbers of channels that the network can have, ascending."""
+        return CHANNELS[::2] if self.width_ratio and needs_even_channels(self.width_ratio) else CHANNELS
+
+    def at_width(self, width: float) -> DerivedNetwork:
+        """Return a copy of the network with another number of channels, one of `widths`."""
+        return replace(self, channels=int(width))
+
+    @property
+    def width_setting(self) -> dict[str, Any]:
+        """{name of a setting of a retraining: value} that gives a network this width."""
+        return {"channels": self.channels}
+
     def cost(self, *, auxiliary: bool = False) -> Cost:
         """Return the numbers of parameters and MACs.
 
@@ -77,8 +94,8 @@ class DerivedNetwork:
         """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean: number that the network subtracts from each image channel, for pixels in 0..1; None for 0.
-            std: number by which the network then divides each image channel; None for 1.
+            mean: one number per image channel, which the network subtracts from pixels in 0..1; None for 0.
+            std: one number per image channel, by which the network then divides; None for 1.
         """
         module: nn.Module = import_module("engine.space.network").Network(
             self.genotype, **self.sizes, auxiliary=self.auxiliary, mean=mean, std=std)

@@ -34,7 +34,7 @@ class PositionRule:
 
     Attributes:
         name: name in settings and files.
-        title: display name. It is part of the name of a run that does not use the rule published with its method.
+        title: display name. The name of a run contains it if the run does not use the rule published with its method.
         text: one sentence describing the rule and its purpose.
         kinds: cell kinds of the genotype, in the order in which a search concatenates their alphas.
         thirds: cell kinds of the first, middle and last third, without the reduction cells. If a third has several kinds, they

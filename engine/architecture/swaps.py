@@ -11,7 +11,7 @@ from engine.errors import ConfigError
 
 @dataclass(frozen=True)
 class Swap:
-    """Another operation on one edge.
+    """The replacement of the operation on one edge of a cell.
 
     Attributes:
         kind: kind of the cell.

@@ -24,7 +24,8 @@ class Graft:
     """The replacement of one cell by another.
 
     Attributes:
-        source: kind of the new cell. If the cell is from another genotype, the name precedes the kind, as in "ADVRUSH.normal".
+        source: kind of the new cell. If the cell is from another genotype, the name of that genotype precedes the kind, as in
+            "ADVRUSH.normal".
         target: kind of the cell that is replaced.
         cell: the new cell if it is from another genotype; None if it is from the genotype that is changed.
     """

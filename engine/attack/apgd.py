@@ -94,7 +94,7 @@ class APGD(Walk):
     def _check(self, state: State, window: Tensor, gradient: Tensor) -> Tensor:
         """Check the progress of the images that are at a checkpoint of algorithm 1.
 
-        If condition 1 or 2 of the paper holds for an image, its step size is halved and its point set back to the best point so
+        If condition 1 or 2 of the paper holds for an image, its step size is halved, and its point is reset to the best point so
         far. Return the gradients at the resulting points.
 
         Args:

@@ -71,7 +71,7 @@ def badge(findings: Iterable[Finding]) -> Badge:
 
 
 def _not_made(findings: Iterable[Finding]) -> list[str]:
-    """Return one reason for each essential check that was skipped, and one for those without any finding."""
+    """Return a sentence per skipped essential check, and a sentence that lists the essential checks without a finding."""
     skipped = {one.check_name: one for one in findings if one.finding == "skipped" and one.check_name in ESSENTIAL}
     absent = [title for name, title in ESSENTIAL.items() if name not in {one.check_name for one in findings}]
     return ([f"{one.title} was skipped: {one.measured}" for one in skipped.values()]

@@ -43,7 +43,7 @@ class Certification:
 
     @staticmethod
     def applies(evaluation: Evaluation) -> bool:
-        """Return True if the configuration asks for a certified bound and the norm of the evaluation is L-infinity."""
+        """Return True if the configuration requests a certified bound and the norm of the evaluation is L-infinity."""
         return evaluation.config.certify and evaluation.protocol.settings.norm == LINF
 
     @property

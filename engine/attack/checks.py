@@ -56,8 +56,8 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
 def above_chance(it: Inspection) -> tuple[Verdict, str]:
     """Compare the natural accuracy on all images of the evaluation with that of a constant prediction.
 
-    A network that has learned nothing withstands attacks as well as it classifies natural images, and too few of its predictions
-    are correct for the checks of the attacks.
+    A network that always predicts the same class has the same accuracy with and without attacks, so its accuracy under attack
+    means nothing. Also, it classifies too few images correctly for the other checks.
     """
     correct, labels = it.evaluation.outcomes[NATURAL].correct == CORRECT, it.evaluation.y
     right, images = int(correct.sum()), len(labels)

@@ -112,7 +112,7 @@ class PairedEvaluation:
 
     @property
     def counts(self) -> PairedCounts:
-        """Numbers of images that both networks withstand, that only one of them withstands, and that neither withstands.
+        """Numbers of images on which both networks, only the first, only the second, or neither network withstands all attacks.
 
         Only the images of complete chunks count.
         """

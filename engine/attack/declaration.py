@@ -48,7 +48,10 @@ class Passes:
 
 
 def one_gradient_per_step(steps: int, targets: int) -> Passes:
-    """Return the cost of an attack with one gradient per step: `steps` forward and `steps` backward passes for any `targets`."""
+    """Return the cost of an attack with one gradient per step: `steps` forward and `steps` backward passes.
+
+    `targets`, the number of targets, has no effect. All cost functions have this argument.
+    """
     return Passes(steps, steps)
 
 

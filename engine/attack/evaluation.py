@@ -2,7 +2,7 @@
 
 Natural predictions come first: an image that the network misclassifies without an attack counts as wrong under every attack. Then
 each attack runs on its images. A suite such as AutoAttack is a cascade: each part attacks only the images that are still
-classified correctly. If the protocol asks only for the worst case, all its attacks together are one cascade.
+classified correctly. If the protocol measures only the worst case, all its attacks together are one cascade.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ class Evaluation:
                      first_block=self.first_block)
 
     def _watch(self) -> Watched:
-        """Return the wrapped network that the attacks call. Every call returns the same object.
+        """Return the wrapper of the network that all attacks of the evaluation use. The first call creates it.
 
         Call this inside `under_attack`, which puts the network into the state that attacks need.
         """

@@ -62,7 +62,7 @@ class FAB(Walk):
         return bool(2 * state["stepped"].sum() <= len(state["stepped"]))
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one iteration, changing `state` in place. Without a gradient, only find out which points are misclassified."""
+        """Take one iteration, changing `state` in place. If `gradient` is None, only record which points are misclassified."""
         over = state["stepped"] & (state["steps"] >= self.iterations)
         back = state["stepped"] & (logits.argmax(1) != state["y"])
         x, point = state["x"], state["point"]

@@ -354,7 +354,10 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return the indices of some of the images x [n, C, H, W]. Any two of them are more than two radii of the ball apart."""
+    """Return the indices of some of the images x [n, C, H, W], such that no two of them are within two radii of the ball.
+
+    The images are chosen in order: an image is left out if it is too close to an image that was chosen before.
+    """
     chosen: list[int] = []
     for number in range(len(x)):
         if all(float(distance(x[number:number + 1], x[other:other + 1], ball.norm)) > 2 * ball.epsilon + 1e-5

@@ -53,7 +53,7 @@ def accuracy_words(correct: int, images: int) -> str:
 def share_words(correct: int, images: int) -> str:
     """Return an accuracy and its 95 % Wilson interval in per cent: "97.2 % (94.9 to 98.5)".
 
-    The number of images must stand beside it, for example above a table.
+    The text leaves out the number of images, which must therefore be shown nearby, for example above a table.
 
     Args:
         correct: number of correctly classified images.

@@ -347,11 +347,11 @@ def pgd_walk(network: nn.Module, attack: Attack, settings: AttackSettings) -> Gr
 
 
 def radii(distances: Sequence[float], count: int, epsilon: float) -> list[float]:
-    """Return `count` radii of a curve in ascending order: 0, `epsilon`, and evenly spaced ones between and above.
+    """Return `count` radii for a curve in ascending order: 0, evenly spaced radii, and `epsilon`.
 
     The evenly spaced radii reach at least to the radius at which the accuracy has fallen to `LAST_STANDING`. If it never falls
     that far, they reach to the largest finite distance or, if no distance is finite, to twice epsilon. The spacing is rounded up
-    to two digits. If `epsilon` is one of the evenly spaced radii, there is one more of them.
+    to two digits. If `epsilon` is itself one of the evenly spaced radii, one more of them is returned.
 
     Args:
         distances: critical epsilon of each image; infinite for images without an adversarial image.

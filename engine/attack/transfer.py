@@ -21,7 +21,7 @@ from engine.errors import ConfigError
 
 
 def transfer(network: nn.Module, attack: Attack, settings: AttackSettings) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build a transfer attack. The attacked network is never evaluated. It only passes on requests to stop.
+    """Build a transfer attack. The attacked network is never evaluated. Only its `poll` is called, so that the attack can stop.
 
     Raises:
         ConfigError: `settings.sources` has no network with the hash that the attack names.

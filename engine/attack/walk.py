@@ -256,8 +256,9 @@ class Pool:
     def _confirmed(self, wrong: Tensor) -> Tensor:
         """Return one bool per run of the attack: True if `wrong` is True and the network itself misclassifies the run's point.
 
-        `wrong` comes from the function `logits`, which may differ from the network by rounding. In a search for the nearest
-        adversarial image, True also means that the point is nearer than all earlier adversarial points of the run.
+        `wrong` was computed with the function `logits`, which may differ from the network by rounding. In a search for the
+        nearest adversarial image, the point must also be nearer to the image than all earlier adversarial points of the run, and
+        the new distance is recorded.
         """
         point, y = self.state["point"], self.state["y"]
         far = distance(point, self.state["x"], self.walk.ball.norm) if self.nearest else torch.zeros_like(self._ledger["nearest"])

@@ -1,4 +1,4 @@
-"""The verb `alerts`: what a user should know of runs."""
+"""The verb `alerts`, which prints warnings and errors about runs and about the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from engine.requests import runs_root
 
 
 def alerts(verb: str, arguments: list[str]) -> int:
-    """Print the alerts of some runs, or of the runs that are active or have ended within a day; 1 if one is an error."""
+    """Print the alerts of the given runs, or of all runs that are active or have ended within a day.
+
+    Return the exit code: 1 if one of the alerts is an error, otherwise 0.
+    """
     from engine.insight.alerts import alerts_of  # imports pandas and DuckDB
     from engine.log import snapshot
 

@@ -26,11 +26,14 @@ Forecasts a launch without launching it. The options are those of `rampart searc
 
 
 def estimate(verb: str, arguments: Sequence[str]) -> int:
-    """Forecast a launch, print the forecast, and return the exit code.
+    """Print a forecast of the time, memory and disk space of a launch, and return the exit code.
 
     Args:
         verb: name of the verb.
         arguments: kind of run, followed by the options of the launch.
+
+    Returns:
+        Exit code: 1 if the forecast has warnings, for example too little disk space; 2 without arguments; otherwise 0.
 
     Raises:
         ConfigError, RunError: the launch is not possible, or a batch cannot be measured.
@@ -63,7 +66,7 @@ def estimate(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _text(names: Sequence[str], each: Sequence[Forecast], counts: Mapping[str, int], seconds: float | None) -> str:
-    """Return the forecast as a table with one row for each kind of run of each chain, and a line for the whole launch."""
+    """Format the forecast as a table with one row for each kind of run of each chain, and a line for the whole launch."""
     rows = [["chain", "run", "number", "time of one", "memory", "disk", "from"]]
     for name, one in zip(names, each, strict=True):
         rows += [[name, kind, str(one.counts[kind]), *_cost_texts(cost)] for kind, cost in one.costs.items()]
@@ -74,7 +77,7 @@ def _text(names: Sequence[str], each: Sequence[Forecast], counts: Mapping[str, i
 
 
 def _cost_texts(cost: Cost) -> list[str]:
-    """Return time, memory, disk space and source of the cost of a run as texts."""
+    """Return four texts for the cost of a run: time, memory, disk space, and the source of these numbers."""
     certainty = ", at most" if cost.upper else ", rough" if cost.rough else ""
     return ["unknown" if cost.seconds is None else rounded_text(cost.seconds),
             size_text(cost.memory) if cost.memory else "unknown", size_text(cost.disk) if cost.disk else "unknown",

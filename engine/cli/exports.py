@@ -1,4 +1,4 @@
-"""The verb `export`, which writes a network or runs to files: weights, modules, genotypes, reports, other trackers' folders."""
+"""The verb `export`, which writes networks or runs to files: weights, modules, genotypes, reports, folders for other trackers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _parsed(parser: Parser, arguments: list[str]) -> argparse.Namespace:
 
 
 def _network(options: argparse.Namespace, root: Path) -> tuple[list[Path], dict[str, str | None]]:
-    """Write the files of a network, and return (their paths, further entries of the JSON output)."""
+    """Write the files of a network. Return (paths of the files, further entries for the JSON output)."""
     found = source.find(options.what[0], root, channels=options.channels, layers=options.layers, classes=options.classes,
                         image_shape=options.image_shape, placement=options.placement, width_ratio=options.width_ratio)
     out = options.out or Path(EXPORTS[options.form].name_for(found.title))
@@ -69,7 +69,7 @@ def _network(options: argparse.Namespace, root: Path) -> tuple[list[Path], dict[
 
 
 def _report(options: argparse.Namespace, root: Path) -> tuple[list[Path], dict[str, str | None]]:
-    """Write the report of the newest attack on a run's network, and return ([its path], {"attack": id of the attack})."""
+    """Write the report of the newest attack on a run's network. Return ([path of the report], {"attack": id of the attack})."""
     attack, content = api.newest_report(options.what[0], runs=root)
     out = options.out or Path(EXPORTS[options.form].name_for(attack))
     try:

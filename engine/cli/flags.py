@@ -1,8 +1,8 @@
 """Command-line options of the verbs that launch a run (search, retrain and attack).
 
 Every setting of the run's configuration class becomes an option. The default of the option is the value in the chosen preset.
-Options are read as text, and the configuration class checks the values. So a wrong value gets the same error message on the
-command line and on the Launch page.
+Options are read as text, and the configuration class checks the values. A wrong value therefore gets the same error message on
+the command line and on the Launch page.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class RunRequest(Configuration):
     Attributes:
         parent: id of the run that the launched run follows; None if it follows none.
         runs: folder of all runs; None for the default folder.
-        wait: True if the command is to wait until all launched runs are over.
-        json: True if the command is to print JSON.
-        grid: seeds and settings with several values; every combination gives one chain.
+        wait: True to wait until all launched runs have ended.
+        json: True to print JSON.
+        grid: the seeds and settings that have several values. Every combination of values gives one chain of runs.
     """
 
     parent: str | None = None

@@ -24,8 +24,8 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 def accuracy_text(row: dict[str, Any], name: str) -> str:
     """Format the accuracy of a run.
 
-    A test accuracy gets its interval and number of images. An accuracy on another split gets the name of the split and the words
-    "not a result".
+    An accuracy on the test split is followed by its interval and number of images. An accuracy on another split is followed by
+    the name of the split and the words "not a result".
 
     Args:
         row: row of the run, from `RunLog.runs`.
@@ -58,7 +58,7 @@ def answer_text(table: pa.Table, form: str, **facts: Any) -> str:
     Args:
         table: the rows.
         form: "text", "json" or "csv". JSON has the keys columns and rows (a list of objects), and `facts`.
-        facts: further entries of the JSON.
+        facts: further entries of the JSON object, for example the duration of the query.
     """
     if form == "csv":
         from engine.report.records import csv_of  # imports pyarrow, which most verbs do not need

@@ -19,13 +19,13 @@ from engine.config.run import KINDS
 
 
 def ui(verb: str, arguments: list[str]) -> int:
-    """Start the dashboard."""
+    """Replace this process by the dashboard."""
     # The dashboard is started by its path, because the working folder may contain another folder called `app`.
     os.execv(sys.executable, [sys.executable, str(ROOT / "app"), *arguments])
 
 
 def doctor(verb: str, arguments: list[str]) -> int:
-    """Report what this machine offers."""
+    """Print a report on the packages, devices, datasets and disk space of this machine. Return 1 if something is missing."""
     options = verb_parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
     if options.json:
@@ -37,7 +37,7 @@ def doctor(verb: str, arguments: list[str]) -> int:
 
 
 def reindex(verb: str, arguments: list[str]) -> int:
-    """Build the index of the run log again."""
+    """Delete the index of the run log, build it again, and print the numbers of runs and events read."""
     options = verb_parser(verb).parse_args(arguments)
     report = api.reindex(runs=options.runs)
     counts = {name: value for name, value in dataclasses.asdict(report).items() if isinstance(value, int)}
@@ -47,7 +47,7 @@ def reindex(verb: str, arguments: list[str]) -> int:
 
 
 def schema(verb: str, arguments: list[str]) -> int:
-    """Print the JSON schema of a kind's settings."""
+    """Print the JSON schema of the settings of one kind of run."""
     parser = verb_parser(verb)
     parser.add_argument("kind", nargs="?", choices=KINDS, default="search", help="kind of run (default search)")
     parser.add_argument("--method", help="search method (default arnas)")
@@ -58,7 +58,7 @@ def schema(verb: str, arguments: list[str]) -> int:
 
 
 def presets(verb: str, arguments: list[str]) -> int:
-    """Compare the presets."""
+    """Print tables that compare the presets."""
     from engine.cli.presets import presets_text
 
     parser = verb_parser(verb)
@@ -72,7 +72,7 @@ def presets(verb: str, arguments: list[str]) -> int:
 
 
 def sql(verb: str, arguments: list[str]) -> int:
-    """Run a query on the run log."""
+    """Run an SQL query on the run log, and print the result."""
     parser = verb_parser(verb)
     parser.add_argument("query", help="one statement that only reads, such as \"select * from folder\"; - reads it from stdin")
     parser.add_argument("--csv", action="store_true", help="print CSV")
@@ -88,7 +88,7 @@ def sql(verb: str, arguments: list[str]) -> int:
 
 
 def dataset(verb: str, arguments: list[str]) -> int:
-    """List or fetch datasets."""
+    """Print the list of datasets, or download and prepare one dataset."""
     parser = Parser(verb, TEXTS[verb], epilog="Data folder: $RAMPART_DATA, else ~/.cache/rampart/data. An image folder with "
                     "one folder per class becomes a dataset by: dataset fetch NAME --from DIR --side 32")
     parser.add_argument("action", choices=("list", "fetch"), help="list: all datasets; fetch: download and prepare one")

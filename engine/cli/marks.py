@@ -1,6 +1,6 @@
-"""The verbs that mark runs and clear them away: tag, note, archive, trash, restore, delete, and rerun.
+"""The verbs that act on existing runs: tag, note, archive, trash, restore, delete, and rerun.
 
-Each takes several runs, reports what happened to each, and continues if one refuses.
+Most take several runs. They report the outcome for each run, and continue with the next run after a refusal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHANGE = re.compile(r"[+-][A-Za-z0-9].*")
 
 
 def _report(outcomes: Sequence[Outcome], as_json: bool) -> int:
-    """Print one line for each run, and return the exit code."""
+    """Print the outcome for each run, and return the exit code: 2 if an action was refused for a run, otherwise 0."""
     if as_json:
         print(json.dumps([dataclasses.asdict(one) for one in outcomes]))
     else:

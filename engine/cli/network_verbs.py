@@ -18,7 +18,7 @@ from engine.errors import ConfigError
 
 
 def describe(verb: str, arguments: list[str]) -> int:
-    """Print the size of a network."""
+    """Print the number of parameters and of multiply-adds (MACs) of a network."""
     parser = verb_parser(verb)
     parser.add_argument("genotype", help="a catalogue name, a genotype as JSON, or a hand-made network like resnet-18")
     parser.add_argument("--channels", type=int, help="channels C of the first cells (default 64)")
@@ -58,14 +58,14 @@ def export(verb: str, arguments: list[str]) -> int:
 
 
 def paper(verb: str, arguments: list[str]) -> int:
-    """Write a paper pack."""
+    """Write a paper pack, an archive with the tables and figures of a study or of runs."""
     from engine.cli import paper as pack
 
     return pack.paper(verb_parser(verb), arguments)
 
 
 def transplant(verb: str, arguments: list[str]) -> int:
-    """Print a genotype with cells copied or swapped."""
+    """Print a copy of a genotype in which cells are replaced or swapped."""
     parser = verb_parser(verb)
     parser.add_argument("genotype", help="a catalogue name, a genotype as JSON, or the id of a run")
     parser.add_argument("--copy", action="append", default=[], metavar="SOURCE:TARGET",
@@ -98,7 +98,7 @@ def whatif(verb: str, arguments: list[str]) -> int:
 
 
 def import_file(verb: str, arguments: list[str]) -> int:
-    """Turn a file of public code into a run."""
+    """Import a file written by public code as a finished run."""
     from engine.exchange import entry
     from engine.exchange.forms import FORMS
 
@@ -124,7 +124,7 @@ def import_file(verb: str, arguments: list[str]) -> int:
 
 
 def compare(verb: str, arguments: list[str]) -> int:
-    """Compare runs."""
+    """Print a comparison of the results and settings of runs."""
     from engine.cli import results
 
     parser = verb_parser(verb)
@@ -136,7 +136,7 @@ def compare(verb: str, arguments: list[str]) -> int:
 
 
 def robustness_table(verb: str, arguments: list[str]) -> int:
-    """Print or write the table of a protocol."""
+    """Print the robustness table of a protocol, or write it to a file."""
     from engine.cli import results
 
     parser = verb_parser(verb)

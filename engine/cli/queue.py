@@ -77,7 +77,7 @@ def _list(options: argparse.Namespace, root: Path) -> None:
 
 
 def _state_text(shown: queueing.View) -> str:
-    """Return one line that gives the number of runs and the slots, and says whether the queue is paused."""
+    """Return one line with the numbers of runs and slots, which also says whether the queue is paused."""
     paused = f"{shown.decisions.hold('')} " if shown.decisions.is_paused else ""
     slots = f"CPU: {plural_text(shown.cpu_slots, 'slot')}" + (
         f", {plural_text(len(shown.gpus), 'GPU')}: {plural_text(shown.runs_per_gpu, 'run')} each" if shown.gpus else "")
@@ -85,14 +85,14 @@ def _state_text(shown: queueing.View) -> str:
 
 
 def starts_text(seconds: float | None) -> str:
-    """Return when a run starts, for example "in about 12 min"; "" if it is unknown."""
+    """Format the seconds until a run starts, for example as "in about 12 min"; "" if they are unknown."""
     if seconds is None:
         return ""
     return "next" if seconds < 1 else f"in about {seconds_text(seconds)}"
 
 
 def _record(shown: queueing.View) -> dict[str, Any]:
-    """Return the queue as an object for JSON."""
+    """Return the queue as a dict for JSON."""
     return {"paused": shown.decisions.is_paused, "paused_at": shown.decisions.paused_at, "exempt": list(shown.decisions.exempt),
             "slots": {"cpu": shown.cpu_slots, "per_gpu": shown.runs_per_gpu, "gpus": list(shown.gpus)},
             "running": [dataclasses.asdict(one) for one in shown.running],
@@ -124,7 +124,7 @@ def _slots(options: argparse.Namespace, root: Path) -> None:
 
 
 def _number(name: str, text: str | None, chosen: int | None) -> int | None:
-    """Return the number in a text, None for "auto", and the number chosen so far if there is no text."""
+    """Parse a number of slots. "auto" gives None. Without a text, return `chosen`, the number chosen so far."""
     if text is None:
         return chosen
     if text != "auto" and not text.isdecimal():

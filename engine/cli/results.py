@@ -24,7 +24,7 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 
 
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
-    """Print the comparison of runs: results, and the settings that differ. Attack runs also get paired tests.
+    """Print a comparison of runs. It contains the results and the settings that differ. Attack runs also get paired tests.
 
     The tests give one line per network, and then one sentence per pair of networks. The line of a network gives its accuracy, its
     letters and its reliability badge. Networks that share a letter do not differ significantly.
@@ -44,7 +44,7 @@ def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) ->
 
 
 def _has_other_kind(ids: Sequence[str], runs: str | None) -> bool:
-    """Return True if at least two runs are given, all of them exist, and one of them is no attack."""
+    """Return True if at least two runs are given, all of them exist, and at least one is not an attack."""
     try:
         kinds = [RunFolder(api.runs_root(runs), one).read_run()["kind"] for one in ids]
     except RunError:  # the paired test names the unknown run

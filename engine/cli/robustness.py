@@ -133,8 +133,8 @@ def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
 def _events(root: Path, run: str) -> list[dict[str, Any]]:
     """Return the valid events of a run.
 
-    A run that was resumed from a checkpoint repeats the steps after that checkpoint. Their events from before the resumption are
-    left out.
+    A run that was resumed from a checkpoint repeats the steps after that checkpoint. For these steps, only the events of the
+    repetition are returned.
     """
     kept: list[dict[str, Any]] = []
     for event in read_events(RunFolder(root, run).events)[0]:
@@ -161,7 +161,7 @@ def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -
 
 
 def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple[str, list[str]]]:
-    """Return (heading, lines) for up to three lists of a sweep's accuracies. Each line gives one accuracy.
+    """Yield (heading, lines) for up to three lists of a sweep's accuracies. Each line gives one accuracy.
 
     * Accuracy against epsilon, the attack radius.
     * Accuracies under other attacks, which are run separately at some radii. They check the first list.

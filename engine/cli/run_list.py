@@ -14,7 +14,7 @@ HEAD = ["id", "kind", "title", "preset", "status", "done", "natural", "adversari
 
 
 def runs(verb: str, arguments: list[str]) -> int:
-    """Run the verb `runs`, and return the exit code.
+    """Print the list of runs, and return the exit code.
 
     Raises:
         ConfigError: the expression after --where is not valid.

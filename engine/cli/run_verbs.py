@@ -17,7 +17,7 @@ from engine.grid import launches_of, runs_in
 
 
 def launch(verb: str, arguments: list[str]) -> int:
-    """Launch a run with its followers, or every combination of a grid."""
+    """Launch a run with its followers, or one such chain for every combination of a grid."""
     request = flags.parse(verb, arguments)
     root = api.runs_root(request.runs)
     launches = launches_of(request, request.grid, request.parent)
@@ -37,14 +37,14 @@ def launch(verb: str, arguments: list[str]) -> int:
 
 
 def estimate(verb: str, arguments: list[str]) -> int:
-    """Forecast a launch."""
+    """Print a forecast of the time, memory and disk space of a launch."""
     from engine.cli import estimates  # imports pandas, which most verbs do not need
 
     return estimates.estimate(verb, arguments)
 
 
 def stop(verb: str, arguments: list[str]) -> int:
-    """Stop a run."""
+    """Request that a run stops, and print the state of the run."""
     parser = verb_parser(verb)
     parser.add_argument("id", help="id of the run")
     parser.add_argument("--force", action="store_true", help="kill the process group; steps since the last checkpoint are lost")
@@ -54,7 +54,7 @@ def stop(verb: str, arguments: list[str]) -> int:
 
 
 def resume(verb: str, arguments: list[str]) -> int:
-    """Continue a run from its last checkpoint."""
+    """Put a run back into the queue, to continue from its last checkpoint, and print the state of the run."""
     parser = verb_parser(verb)
     parser.add_argument("id", help="id of the run")
     parser.add_argument("--wait", action="store_true", help="stay and show progress until it is over")
@@ -74,21 +74,21 @@ def _say_state(options: argparse.Namespace) -> int:
 
 
 def queue(verb: str, arguments: list[str]) -> int:
-    """List or change the queue."""
+    """Print the queue, or change it."""
     from engine.cli import queue as waiting  # imports pandas, which most verbs do not need
 
     return waiting.queue(verb, arguments)
 
 
 def runs(verb: str, arguments: list[str]) -> int:
-    """List the runs."""
+    """Print the list of runs."""
     from engine.cli import run_list  # imports pandas, which most verbs do not need
 
     return run_list.runs(verb, arguments)
 
 
 def sweep(verb: str, arguments: list[str]) -> int:
-    """Launch a sweep over radii or steps."""
+    """Launch an attack run that measures the accuracy of a network at several radii and numbers of steps."""
     from engine.cli import robustness
 
     parser = verb_parser(verb)
@@ -100,7 +100,7 @@ def sweep(verb: str, arguments: list[str]) -> int:
 
 
 def transfer(verb: str, arguments: list[str]) -> int:
-    """Launch attacks with the images of other networks."""
+    """Attack each network with images made on each network, and print the matrix of accuracies."""
     from engine.cli import robustness
 
     parser = verb_parser(verb)
@@ -112,7 +112,7 @@ def transfer(verb: str, arguments: list[str]) -> int:
 
 
 def study(verb: str, arguments: list[str]) -> int:
-    """Launch, follow or read studies."""
+    """Run one action on studies, for example launch a study or print its answer."""
     from engine.cli import studies  # imports pandas and scipy, which most verbs do not need
 
     return studies.study(verb, arguments)

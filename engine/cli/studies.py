@@ -119,7 +119,8 @@ def _spelled(flag: str) -> str:
 def _questions(options: argparse.Namespace, root: Path) -> int:
     known = recipes().items()
     if options.json:
-        print(json.dumps([{"name": name, "question": one.question, "compares": one.compares} for name, one in known]))
+        print(json.dumps([{"name": name, "question": one.question, "compares": one.compares, "remark": one.remark}
+                          for name, one in known]))
     else:
         print(table_text([[name, one.question] for name, one in known]))
     return 0
@@ -153,9 +154,9 @@ def _new(options: argparse.Namespace, root: Path) -> int:
 
 
 def _outlook(declared: Study, root: Path, study_id: str) -> str:
-    """Return how long a study that was just launched takes and how small a difference it detects, in one line.
+    """Return a line about a newly launched study: its expected duration, and the smallest difference that it can detect.
 
-    Runs that exist already take no time.
+    Runs that exist already add no time.
     """
     time_needed = estimate(declared, Durations(root), cells_of(root, study_id), root)
     power = power_of(declared, spread_of(declared, ()))
@@ -168,7 +169,7 @@ def _outlook(declared: Study, root: Path, study_id: str) -> str:
 
 
 def _declared(options: argparse.Namespace) -> Study:
-    """Return the study that the user has named, either by a question that ships with Rampart or by a file.
+    """Return the declaration that the user has named: a question that ships with Rampart, or a file.
 
     Raises:
         ConfigError: there is neither a question nor a file of this name, the file is not a study, or a flag does not fit.
@@ -203,8 +204,9 @@ def _show(options: argparse.Namespace, root: Path) -> int:
 
 def _run(options: argparse.Namespace, root: Path) -> int:
     folder = study_named(root, options.name)
+    is_finished = status_of(folder, cells_of(root, folder.id)) == "finished"
     actions.resume(root, folder.id)
-    return _followed(options, root, folder, "continues")
+    return _followed(options, root, folder, "was finished already; nothing changed" if is_finished else "continues")
 
 
 def _stop(options: argparse.Namespace, root: Path) -> int:
@@ -229,7 +231,7 @@ def _followed(options: argparse.Namespace, root: Path, folder: StudyFolder, word
 
 
 def _told(options: argparse.Namespace, folder: StudyFolder, words: str) -> int:
-    """Print what has become of a study, or its id as JSON, and return exit code 0."""
+    """Print the id of a study followed by `words`, or with --json the id alone, and return exit code 0."""
     print(json.dumps({"id": folder.id}) if options.json else f"{folder.id}  {words}")
     return 0
 
@@ -250,7 +252,7 @@ def _report(options: argparse.Namespace, root: Path) -> int:
 
 @contextmanager
 def _writing(out: Path) -> Iterator[Path]:
-    """Yield the file that the user wants written, and blame it, not the runs folder, if the system refuses to write."""
+    """Yield the file to write. Turn an OSError of the `with` block into a ConfigError that names this file."""
     try:
         yield out
     except OSError as problem:
@@ -268,7 +270,7 @@ def _delete(options: argparse.Namespace, root: Path) -> int:
 
 
 def _wants_runs_deleted(options: argparse.Namespace) -> bool:
-    """Ask the user whether the runs of a study are deleted with it. Without a terminal, and with --json, they are kept."""
+    """Ask the user whether to delete the runs of a study as well. Without a terminal or with --json, return False."""
     if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     return input("Delete the runs that were launched for this study too? [y/N] ").strip().lower() in ("y", "yes")
@@ -293,7 +295,10 @@ def _example(options: argparse.Namespace, root: Path) -> int:
 
 
 def _say_added(options: argparse.Namespace, root: Path, add: Callable[[], list[str]]) -> int:
-    """Add studies with `add`, which returns their ids, and print the ids. Say which were there, and how many runs were added."""
+    """Call `add`, which adds studies and returns their ids, and print the ids.
+
+    The output also says which studies existed before, and how many runs were added for them.
+    """
     studies, runs = set(study_ids(root)), set(run_ids(root)) if root.exists() else set()
     ids = add()
     if options.json:
@@ -323,7 +328,7 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
 
 
 def _wait(root: Path, study_id: str, quiet: bool) -> int:
-    """Wait until every cell (repetition of an arm) has ended, show a progress bar meanwhile, and print the answer.
+    """Wait with a progress bar until every cell (repetition of an arm) has ended, then print the answer.
 
     Returns:
         Exit code: 0 if every cell has its result, 1 if not, 130 if the user interrupted the wait.

@@ -1,4 +1,4 @@
-"""One line of help for each verb of the command line, in the order of the help."""
+"""One line of help for each verb of the command line, in the order in which `rampart --help` lists them."""
 
 from __future__ import annotations
 

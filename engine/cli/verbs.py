@@ -1,6 +1,6 @@
 """The verbs of the command line: the table `VERBS` of the functions that run them, and `main`, which runs one.
 
-The functions are in `run_verbs`, `network_verbs` and `machine_verbs`, by subject.
+The functions are in `run_verbs`, `network_verbs` and `machine_verbs`, grouped by subject.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit codes are:
 
     * 0: the command succeeded.
-    * 1: a run failed, `doctor` found a problem, or one of the `alerts` is an error.
-    * 2: the command was rejected with a message on stderr.
+    * 1: a run failed, `doctor` found a problem, `estimate` printed a warning, or one of the `alerts` is an error.
+    * 2: the command was rejected, or refused for some of the named runs, with a message on stderr.
     * 130: the user interrupted a wait.
 
     Args:

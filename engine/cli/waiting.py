@@ -140,7 +140,7 @@ def watched(bars: Bars, ids: Sequence[str], runs: Path) -> dict[str, RunState] |
     """Wait until all runs have ended, with progress bars.
 
     Returns:
-        {run id: state of the run}; None if the user interrupted the wait, after a message.
+        {run id: state of the run}; None if the user interrupted the wait. A message about the interruption has then been printed.
     """
     try:
         return api.wait(ids, runs=runs, on_event=bars.on_event)
@@ -158,13 +158,13 @@ def _title(runs: Path, run_id: str) -> str:
 
 
 class ProgressLines:
-    """A printer of progress as lines of JSON, [activity, done, total], at most five a second."""
+    """A callable that prints progress as lines of JSON, [activity, done, total], at most five per second."""
 
     def __init__(self) -> None:
         self._latest = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Print the progress, unless a line was printed just before. The end of an activity is always printed."""
+        """Print the progress, unless a line was printed within the last 0.2 s. The end of an activity is always printed."""
         if done >= total or time.monotonic() - self._latest > 0.2:
             self._latest = time.monotonic()
             print(json.dumps([what, done, total]), flush=True)
@@ -175,10 +175,10 @@ def fetched(name: str, source: str | None, side: int | None, as_json: bool, as_l
 
     Args:
         name: name of the dataset.
-        source: folder of the official files, or of one folder of images per class; None to download.
+        source: folder with the official files or, for an image folder, with one subfolder of images per class; None to download.
         side: height and width in pixels to which the images of an image folder are scaled; None for the default.
         as_json: True to print JSON instead of progress bars and text.
-        as_lines: True to print the progress as lines of JSON on stdout, at most five a second, instead of bars.
+        as_lines: True to print the progress as lines of JSON on stdout, at most five per second, instead of bars.
 
     Returns:
         Exit code: 0, or 130 if the user interrupted the download.

@@ -1,4 +1,4 @@
-"""The verb `whatif`: operations of a genotype swapped, what that does to its size, and its accuracy with inherited weights."""
+"""The verb `whatif`, which swaps operations of a genotype and prints how its size and its inherited accuracy change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whatif(search: str, genotype: str, swaps: Sequence[str], channels: int, laye
     Args:
         search: id of the search whose weights are inherited.
         genotype: a catalogue name, a genotype as JSON, or the id of a run.
-        swaps: texts CELL.EDGE.OPERATION; without any, only the genotype itself is measured.
+        swaps: changes of operations, as texts CELL.EDGE.OPERATION; if empty, only the genotype itself is measured.
         channels, layers: size of the networks whose parameters and MACs are printed.
         runs: folder of all runs; None for the default.
         as_json: True to print one JSON object.

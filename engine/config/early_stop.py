@@ -1,4 +1,4 @@
-"""Settings that end a search or a retraining before its last epoch. Off by default. A run that they end counts as finished."""
+"""Settings that end a search or a retraining before its last epoch. Off by default. A run that ends early counts as finished."""
 
 from __future__ import annotations
 

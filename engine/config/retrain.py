@@ -65,7 +65,8 @@ class RetrainConfig(RunConfig):
 
     network: Annotated[str, AfterValidator(network_name)] = setting(
         DERIVED, f"The network to train. {DERIVED}: built from a genotype; or a baseline by name: {FORMS}, for example "
-        f"{OFFERED[-1]}. A baseline has a fixed size (channels and layers have no effect), no auxiliary head and no drop path.",
+        f"{OFFERED[-1]}. The name of a baseline gives its size (channels and layers have no effect). It has no auxiliary head "
+        "and no drop path.",
         group="Network", silent=True)
     genotype: str | None = setting(
         None, "The architecture to train: a catalogue name or a genotype as JSON.", empty="the result of the parent search",
@@ -85,8 +86,9 @@ class RetrainConfig(RunConfig):
                             ge=2, le=1024)
     layers: int = setting(20, "Number of cells.", group="Network", silent=True, source="ARNAS code", ge=3, le=128)
     match: Literal["none", "params", "macs"] = setting(
-        "none", "Matches the size of another network. params, macs: overrides channels so that parameters or MACs are within 5 % "
-        "of those of match_to, counted without auxiliary heads; none: keeps channels.", group="Network", silent=True)
+        "none", "Matches the size of another network. params, macs: overrides channels, or the base channels of a baseline, so "
+        "that parameters or MACs are within 5 % of those of match_to, counted without auxiliary heads; none: keeps them.",
+        group="Network", silent=True)
     match_to: str = setting(
         "", f"The network to match: GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a hand-made one like {OFFERED[0]}, or the id of a "
         "retraining or attack.", empty="none", group="Network", silent=True)
@@ -242,7 +244,7 @@ class RetrainConfig(RunConfig):
 
 
 # Settings that only networks derived from a genotype use, with the values that they must have for a hand-made network.
-OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement": "", "width_ratio": "", "match": "none",
+OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement": "", "width_ratio": "",
                                  "auxiliary_weight": 0.0, "drop_path": 0.0}
 
 

@@ -55,7 +55,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _values_can_be_computed_with(self) -> Self:
-        """Reject numbers that overflow when something is computed with them, for settings without a bound of their own."""
+        """Reject numbers larger than `LARGEST_NUMBER`, which would overflow in computations."""
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, (int, float)) and abs(value) > LARGEST_NUMBER:

@@ -123,7 +123,7 @@ def _of_folder(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _bytes_of(path: Path) -> bytes:
-    """Return the content of a file, unless it claims to be too large, as a sparse file can."""
+    """Return the content of a file. Raise DataError if it has more than `LARGEST_MEMBER` bytes, as a sparse file may."""
     if (size := path.stat().st_size) > LARGEST_MEMBER:
         raise DataError(f"{path} must have at most {LARGEST_MEMBER} bytes, got {size}; restore it.")
     return path.read_bytes()

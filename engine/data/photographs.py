@@ -3,7 +3,7 @@
 The photographs show a garden temple and a flower, and are by the Flickr users danielbuechele and vultilion (CC BY 2.0).
 
 The dataset is for searches that need images outside the classes of their own dataset. It is not a classification dataset. The
-label of a patch, 0 or 1, is its photograph. It only ensures that every split contains patches of both photographs.
+label of a patch, 0 or 1, is the number of its photograph. Labels only ensure that every split contains patches of both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def load() -> tuple[Any, Any]:
 
     Returns:
         patches: uint8 [520, 3, 32, 32].
-        labels: photograph of each patch, 0 or 1, int64 [520].
+        labels: number of the photograph of each patch, 0 or 1, int64 [520].
 
     Raises:
         DataError: scikit-learn, which contains the photographs, is not installed.

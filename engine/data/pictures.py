@@ -22,7 +22,7 @@ def square(content: bytes, side: int, told: str) -> Any:
     Args:
         content: content of the file.
         side: height and width of the result in pixels. A picture that already has this size is not resampled.
-        told: name of the file in error messages.
+        told: name of the file, for error messages.
 
     Raises:
         DataError: the file cannot be decoded as a picture.

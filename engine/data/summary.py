@@ -40,8 +40,8 @@ class Summary:
         data_hash: hash of all images and labels, which every run records.
         split_hash: hash of all four splits together, which every run records.
         splits: the four splits.
-        samples: images of the weights split, uint8 [classes, images, C, H, W], of the first ten classes at most. A class with too
-            few images repeats them.
+        samples: images of the weights split to show on pages, uint8 [classes, images, C, H, W], for at most the first ten
+            classes. If a class has too few images, they are repeated.
     """
 
     data_hash: str
@@ -63,7 +63,7 @@ def summary(dataset: Dataset, split_seed: int = 0) -> Summary:
 
     Args:
         dataset: description of the dataset, which must be on this machine.
-        split_seed: seed that draws the splits.
+        split_seed: seed that divides the images into splits.
 
     Raises:
         DataError: the dataset is not on this machine, or cannot be read.

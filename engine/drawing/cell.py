@@ -4,8 +4,8 @@
 space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The module `operations` defines
 the colour, dash and width of the lines.
 
-Drawings that stand together share one scale. It shrinks with the space that they have, but only as long as labels keep at least
-11 pixels. Below that, a drawing scrolls.
+Drawings next to each other have the same scale. In a narrow column, the drawings shrink until the labels are 11 pixels high. A
+drawing that is still too wide scrolls.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ OUTPUT = -1
 
 def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = (), widest: float = 0.0, pickable: bool = False,
              picked: int | None = None) -> str:
-    """Return the drawing of a cell as one transparent SVG element. The element around it must be a CSS container of inline size.
+    """Return the drawing of a cell as one transparent SVG element. Its parent needs the CSS `container-type: inline-size`.
 
     Args:
         cell: the cell.
         title: title of the cell, for screen readers.
         changed: indices of the edges to highlight, in the order of `cell.incoming()`.
-        widest: width of the widest drawing that has the same scale, from `cell_width`; 0 if this is the only drawing.
-        pickable: True to add wide invisible lines over the edges, on which a reader can click.
-        picked: index of the edge that the reader has clicked; its wide line is visible. None without one.
+        widest: largest `cell_width` of the drawings that must have the same scale; 0 if this is the only drawing.
+        pickable: True to add a wide invisible line over each edge, which a reader can click.
+        picked: index of the edge whose wide line is visible, because the reader has clicked it; None for no edge.
     """
     placement, concat = _placed(cell)
     width, height = cell_width(cell), placement.height + 2 * MARGIN[1]
     curves = {key: _curve(path) for key, path in placement.paths.items()}
-    lines = [f'<path class="rp-concat" d="{curves[("concat", state)]}"/>' for state in concat]
+    lines = [f'<path class="rp-concat" data-line="{OUTPUT} {state}" d="{curves[("concat", state)]}"/>' for state in concat]
     labels, targets = [], []
-    for index, (name, _, _) in enumerate(cell.incoming()):
-        points = placement.paths[("edge", index)]
-        lines.append(_edge(name, curves[("edge", index)], index in changed))
-        labels.append(_label(index, name, points[_label_point(len(points))], index in changed))
+    for index, (name, source, target) in enumerate(cell.incoming()):
+        points, line = placement.paths[("edge", index)], f' data-line="{target} {source} {name}"'
+        lines.append(_edge(name, curves[("edge", index)], index in changed, line))
+        labels.append(_label(index, name, points[_label_point(len(points))], index in changed, line))
         look = "rp-target rp-picked" if index == picked else "rp-target"
         targets.append(f'<path class="{look}" data-edge="{index}" d="{curves[("edge", index)]}"/>')
     nodes = [_node(state, placement.nodes[state]) for state in sorted(placement.nodes)]
@@ -104,7 +104,7 @@ def legend_html(operations: Sequence[str]) -> str:
 
 @lru_cache(maxsize=1000)  # a page asks for the same cell at each step of a search
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Compute where the states (inputs and nodes) and the edges of a cell are drawn, in pixels.
+    """Compute the positions, in pixels, at which the states (inputs and nodes) and the edges of a cell are drawn.
 
     The inputs are in layer 0. A node is two layers after the latest of its inputs, so that the odd layers are free for labels.
     The output is in the last layer.
@@ -130,9 +130,9 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _columns(cell: Cell, placement: Placement) -> list[float]:
-    """Return the x of each layer in pixels. The longest label between two layers of nodes determines their distance.
+    """Return the x coordinate of each layer in pixels. The longest label between two layers of nodes sets their distance.
 
-    The distance has space for the mark of a changed edge, so that a drawing keeps its form when edges change.
+    Each distance includes space for the mark of a changed edge, even if no edge has changed. Otherwise the drawing would jump.
     """
     widest: dict[int, float] = {}
     for index, (name, _, _) in enumerate(cell.incoming()):
@@ -167,28 +167,29 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
     return path
 
 
-def _edge(name: str, path: str, changed: bool) -> str:
+def _edge(name: str, path: str, changed: bool, line: str = "") -> str:
     style = operation(name)
     halo = f'<path class="rp-changed-halo" stroke-width="{style.width + 9}" d="{path}"/>' if changed else ""
     dash = f' stroke-dasharray="{style.dash_array}"' if style.dash_array else ""
-    return f'{halo}<path d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash}/>'
+    return f'{halo}<path{line} d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash}/>'
 
 
-def _label(index: int, name: str, point: tuple[float, float], changed: bool) -> str:
+def _label(index: int, name: str, point: tuple[float, float], changed: bool, line: str) -> str:
     mark = '<tspan class="rp-changed-mark">✱ </tspan>' if changed else ""
-    return (f'<text class="rp-edge-label" data-edge="{index}" x="{point[0]:.1f}" y="{point[1] + 4:.1f}" text-anchor="middle">'
-            f"{mark}{escape(operation(name).short)}</text>")
+    return (f'<text class="rp-edge-label" data-edge="{index}"{line} x="{point[0]:.1f}" y="{point[1] + 4:.1f}" '
+            f'text-anchor="middle">{mark}{escape(operation(name).short)}</text>')
 
 
 def _node(state: int, point: tuple[float, float]) -> str:
     x, y = point
+    of = f'data-state="{state}"'  # by which a page recognises the node in another drawing
     if state >= 2:
-        return (f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
-                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">'
+        return (f'<circle {of} class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
+                f'<text {of} x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">'
                 f"{state_name(state)}</text>")
     width, height = OUTPUT_SIZE if state == OUTPUT else INPUT_SIZE
     subscript = "k" if state == OUTPUT else state_name(state)[3:-1].replace("-", "−")
-    return (f'<rect class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" '
+    return (f'<rect {of} class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" '
             f'height="{height}" rx="7"/>'
-            f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">'
+            f'<text {of} x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">'
             f'c<tspan font-size="10" dy="4">{subscript}</tspan></text>')

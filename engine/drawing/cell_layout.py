@@ -1,7 +1,7 @@
 """Layout of a small directed graph whose nodes are already assigned to layers, after Sugiyama, Tagawa and Toda 1981.
 
-An edge that spans several layers passes through an additional point in each layer between its ends, and so goes around the nodes
-there. The layout has two steps:
+An edge that spans several layers gets an additional point in each layer between its ends, so that it goes around the nodes there.
+The layout has two steps:
 1. Barycentre sweeps improve the order within each layer. A sweep sorts nodes and points by the mean position of their neighbours.
    The order with the fewest crossings is kept.
 2. The pool-adjacent-violators algorithm chooses the y coordinates. Each y is as near to the mean y of the neighbours as the

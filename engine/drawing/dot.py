@@ -1,4 +1,4 @@
-"""A cell as source text for Graphviz, to draw or change elsewhere."""
+"""Export of a cell as source text for Graphviz, which other programs can draw or change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from engine.drawing.operations import operation
 
 
 def to_dot(genotype: Genotype, kind: str) -> str:
-    """Return one cell of a genotype as DOT source for Graphviz. The colours are those of the page."""
+    """Return one cell of a genotype as DOT source for Graphviz, with the colours that pages use."""
     from graphviz import Digraph
 
     cell = genotype.cell(kind)

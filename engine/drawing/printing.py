@@ -1,4 +1,4 @@
-"""Drawings for print: the SVG of cells and charts with the print colours written into it, so that it needs no style sheet."""
+"""Drawings for print: SVG of cells and charts in which every colour is written out, so that no style sheet is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"(stroke|fill):var\(--(\w+)\)")
 
 
 def printable(svg: str) -> Element:
-    """Return a drawing as an element whose look does not depend on a style sheet.
+    """Return a copy of a drawing that looks the same without a style sheet, in the colours for print.
 
     Args:
         svg: text of one SVG element, as `engine.drawing.cell.cell_svg` and `engine.report.curves.chart_svg` return it.
@@ -41,9 +41,10 @@ def printable(svg: str) -> Element:
 
 
 def _restyle(element: Element, is_chart: bool) -> None:
-    """Replace the classes and the style of an element by attributes. Attributes that it has already are kept."""
+    """Replace the class and the style of an SVG element by attributes. Existing attributes are kept."""
     looks = {name: value for one in element.attrib.pop("class", "").split() for name, value in LOOKS.get(one, {}).items()}
-    element.attrib.pop("data-edge", None)
+    for name in [name for name in element.attrib if name.startswith("data-")]:
+        del element.attrib[name]
     looks |= {name: VARIABLES.get(variable, INK) for name, variable in _VARIABLE.findall(element.attrib.pop("style", ""))}
     if element.tag == "text":
         looks = {"fill": SOFT if is_chart else INK, "font-size": "11"} | looks

@@ -1,4 +1,4 @@
-"""Import of a file of any supported form: genotype, search log, alphas of a search, or checkpoint.
+"""Import of a file in any supported form: genotype, search log, alphas of a search, or checkpoint.
 
 This module loads torch only if the file is a checkpoint.
 """

@@ -46,7 +46,7 @@ class Export:
     of_run: bool = False
 
     def name_for(self, what: str) -> str:
-        """Return a file name for the export of a network or run called `what`. Python can import the name of a module."""
+        """Return a file name for the export of a network or run called `what`. The name of a Python module is importable."""
         if self.ending == ".py":
             return f"network_{re.sub('[^A-Za-z0-9]+', '_', what).strip('_')}.py"
         return f"{re.sub('[^A-Za-z0-9.-]+', '-', what).strip('-.')}{self.ending or f'-{self.title.lower()}'}"

@@ -18,14 +18,14 @@ SPARE = 2**30  # bytes of address space that reading may take, besides twice the
 
 @contextmanager
 def bounded_memory(path: Path, largest: int = LARGEST_FILE) -> Iterator[None]:
-    """Limit the memory of this process while the `with` block reads the file `path`. The block gets a MemoryError beyond that.
+    """Limit the memory of this process while the `with` block reads the file `path`. More memory raises a MemoryError.
 
     Args:
         path: the file.
-        largest: largest size of the file in bytes. A sparse file can claim a size that is not on the disk.
+        largest: maximum size of the file in bytes. The check matters because a sparse file can be huge without using disk space.
 
     Raises:
-        CheckpointError: the file is larger.
+        CheckpointError: the file is larger than `largest`.
         ConfigError: the file does not exist or cannot be read.
     """
     try:

@@ -25,7 +25,7 @@ def write_mlflow(root: Path, ids: Sequence[str], out: Path) -> list[Path]:
     Args:
         root: folder of all runs.
         ids: ids of the runs.
-        out: folder to create, in which `mlruns` will be.
+        out: folder to create. `mlruns` is created inside it.
 
     Raises:
         ConfigError: `out` exists or cannot be written.
@@ -42,7 +42,7 @@ def write_mlflow(root: Path, ids: Sequence[str], out: Path) -> list[Path]:
 
 
 def _number(dataset: str) -> str:
-    """Return the id of a dataset's experiment: 18 digits that are the same in every export."""
+    """Return the id of a dataset's experiment: 18 digits, which are the same in every export."""
     return str(10**17 + int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:7], "big") % (9 * 10**17))
 
 

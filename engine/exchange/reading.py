@@ -123,7 +123,7 @@ def epochs_in(text: str) -> list[Reading]:
 
     In each epoch E, public code prints "epoch E lr ..." and the current genotype. After the training, it prints "train_acc".
     * A genotype before the line with "train_acc" has E completed epochs, and a genotype after this line has E + 1.
-    * If no line before a genotype names an epoch, the genotype's position among all genotypes, from 0, counts as this number.
+    * If no line before a genotype names an epoch, its number of completed epochs is its position among all genotypes, from 0.
     * If several genotypes have the same number of completed epochs, only the last one is returned.
 
     Raises:

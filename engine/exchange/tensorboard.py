@@ -1,8 +1,8 @@
-"""Runs as TensorBoard's event files, one folder per run, for `tensorboard --logdir FOLDER`.
+"""Export of runs as TensorBoard's event files, one folder per run. View them with `tensorboard --logdir FOLDER`.
 
-Every number that a run recorded step by step becomes a point of a scalar, with its own time. Accuracies under attack and their
-intervals are points at step 0. The settings and tags are one text. Architecture weights are left out: there are too many
-for a list of scalars.
+Every number that a run recorded step by step becomes a point of a scalar, with the time of its record. Accuracies under attack
+and their intervals are points at step 0. The settings and tags become texts. Architecture weights are left out, because there are
+too many of them for scalars.
 """
 
 from __future__ import annotations
@@ -45,6 +45,6 @@ def _write(run: TrackedRun, folder: Path) -> None:
 
 
 def _table(values: dict[str, str]) -> str:
-    """Return names and values as a Markdown table."""
+    """Format {name: value} as a Markdown table."""
     rows = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in values.items()]
     return "\n".join(["| name | value |", "|---|---|", *rows])

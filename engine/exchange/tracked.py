@@ -28,9 +28,9 @@ class TrackedRun:
         status: for example "finished".
         start, end: Unix times in seconds of the launch and of the last event.
         settings: {name of the setting: value as text}; lists are JSON.
-        scalars: table with the columns name, step, t (Unix time in seconds) and value.
+        scalars: table of all numbers recorded step by step, with the columns name, step, t (Unix time in seconds) and value.
         tags: further facts as {name: text}, among them the fingerprint of every accuracy under attack.
-        genotype: the genotype as JSON, or "".
+        genotype: the genotype of the run as JSON; "" if it has none.
     """
 
     id: str
@@ -93,11 +93,11 @@ def _tags(log: RunLog, run: str) -> dict[str, str]:
 
 
 def written_folder(out: Path, fill: Callable[[Path], None]) -> list[Path]:
-    """Create the folder `out` in one step, and return the paths of its files.
+    """Create the folder `out` with all of its files, or nothing if writing fails. Return the paths of the files.
 
     Args:
         out: folder that does not exist yet.
-        fill: function that writes the files into the folder that it is given.
+        fill: function that takes a folder and writes the files into it.
 
     Raises:
         ConfigError: `out` exists or cannot be written.

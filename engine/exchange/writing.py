@@ -1,4 +1,4 @@
-"""Export of a genotype as JSON, of weights, and of a network as a stand-alone PyTorch module or as ONNX.
+"""Export of genotypes as JSON, of trained weights, and of networks as stand-alone PyTorch modules or as ONNX.
 
 Functions that need torch import it when they are called.
 """

@@ -1,1 +1,1 @@
-"""What a run shows from the inside, computed from the run log: alphas, genotypes, collapse, objectives, alerts and sentences."""
+"""Analyses of runs, computed from the run log: alphas, genotypes, collapse, objectives, overfitting, alerts, and sentences."""

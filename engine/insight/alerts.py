@@ -1,6 +1,6 @@
-"""Alerts: what a user should know of runs that are active or have recently ended. `docs/alerts.md` lists the rules.
+"""Alerts: messages about problems of runs that are active or have recently ended. `docs/alerts.md` lists the rules.
 
-Every rule is one query over all these runs, so that a bell on every page costs little.
+Each rule makes one query for all these runs together, because every page shows the number of alerts.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ RULES = {
                f"least {SILENT_S:.0f} s.",
     "disk": f"warning: less than {LOW_DISK_BYTES / 2**30:.0f} GiB are free on the disk of the runs. error: less than "
             f"{LEAST_FREE_BYTES / 2**20:.0f} MiB, so that no run starts; or a run ended because the disk was full.",
+    "failed": "error: a run failed and its worker could not write why, for example because it was killed.",
     "run": "warning or error: a worker wrote it, for example the reason why a run failed.",
 }
 # Alerts of workers that belong to one of the other kinds.
@@ -69,7 +70,7 @@ class Alert:
         level: "info", "warning" or "error".
         kind: name of the rule, one of `RULES`.
         run: run id; "" for the machine.
-        step, epoch: progress of the run to which the message refers; None if it refers to none.
+        step, epoch: step and epoch of the run to which the message refers; None for a message about the machine.
         sentence: the message.
         t: Unix time to which the message refers; None for now.
     """
@@ -96,37 +97,37 @@ def watched(log: RunLog, now: float | None = None) -> list[str]:
 
 
 def alerts_of(log: RunLog, runs: Collection[str] | None = None) -> list[Alert]:
-    """Return the alerts of these runs and of the machine, errors first, then the newest first.
+    """Return the alerts of these runs and of the machine: errors, warnings, then infos, and the newest first within each level.
 
     Args:
         log: the run log, after `ingest`.
-        runs: run ids; None for the runs that are `watched`.
+        runs: run ids; None for the runs that `watched` returns.
     """
     chosen = list(watched(log) if runs is None else runs)
-    return _in_order([*_of_events(log, chosen), *stalled(log, chosen), *disk(log)])
+    return _all(log, chosen, _of_events(log, chosen))
 
 
 class Bell:
-    """The alerts of the watched runs. Asked again, it reads only runs with new events, so pages can ask every few seconds."""
+    """A cache of the alerts of the watched runs, from which pages can read every few seconds."""
 
     def __init__(self, log: RunLog) -> None:
-        """Watch the runs of a log."""
+        """Create an empty cache for the runs of a run log."""
         self._log = log
         self._known: dict[str, tuple[int, list[Alert]]] = {}
 
     def alerts(self) -> list[Alert]:
-        """Return the same as `alerts_of(log)`."""
+        """Return the same alerts as `alerts_of(log)`. Only runs with new events are read again."""
         log, runs = self._log, watched(self._log)
         revisions = {run: log.revision(READ, run) for run in runs}
         changed = [run for run in runs if run not in self._known or self._known[run][0] != revisions[run]]
         fresh = _of_events(log, changed)
         of_run = {run: [alert for alert in fresh if alert.run == run] for run in changed}
         self._known = {run: (revisions[run], of_run[run]) if run in of_run else self._known[run] for run in runs}
-        return _in_order([*(alert for _, alerts in self._known.values() for alert in alerts), *stalled(log, runs), *disk(log)])
+        return _all(log, runs, [alert for _, alerts in self._known.values() for alert in alerts])
 
 
 def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
-    """Return the alerts that follow from the events of these runs. A finding that two rules make is returned once."""
+    """Return the alerts that the events of these runs raise. If two rules find the same problem, only one alert is returned."""
     found: dict[tuple[str, str], Alert] = {}
     for rule in (written, not_finite, overfitted, collapsed) if runs else ():
         for alert in rule(log, runs):
@@ -134,19 +135,21 @@ def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
     return list(found.values())
 
 
-def _in_order(alerts: list[Alert]) -> list[Alert]:
+def _all(log: RunLog, runs: Sequence[str], of_events: list[Alert]) -> list[Alert]:
+    """Return the alerts that follow from events and the others, errors first, then the newest first."""
+    alerts = [*of_events, *failed(log, runs, of_events), *stalled(log, runs), *disk(log)]
     return sorted(alerts, key=lambda alert: (LEVELS.index(alert.level), -np.inf if alert.t is None else -alert.t))
 
 
 def written(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield the warnings and errors that workers have written."""
+    """Yield the warnings and errors that the workers of these runs have written as events."""
     for row in log.written_alerts(runs).itertuples():
         kind = next((kind for kind, pattern in _WRITTEN.items() if pattern.search(row.text)), "run")
         yield Alert(row.level, kind, row.run, int(row.step), int(row.epoch), row.text, float(row.t))
 
 
 def not_finite(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield an error for each run with a loss that was NaN or infinite."""
+    """Yield an error for each run in which a loss was NaN or infinite, about the first such loss."""
     for row in log.losses_not_finite(runs).itertuples():
         name = str(row.name).removesuffix("_loss").replace("_", " ").replace("train", "training")
         yield Alert("error", "not finite", row.run, int(row.step), int(row.epoch),
@@ -154,14 +157,14 @@ def not_finite(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
 
 
 def overfitted(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield a warning for each retraining that overfits."""
+    """Yield a warning for each retraining that shows robust or catastrophic overfitting."""
     for run, rows in log.retrained(runs).groupby("run", sort=False):
         if (found := overfitting(rows)) is not None:
             yield Alert("warning", found.kind, str(run), found.step, found.epoch, found.sentence, float(rows["t"].iloc[-1]))
 
 
 def collapsed(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield alerts about the collapse and the entropy of searches. There is one of each kind per run, about its worst cell."""
+    """Yield at most two alerts per search: one about a collapse, and one about low entropy, each about the worst cell."""
     latest = log.latest_alphas(runs)
     configs = log.configs(runs)
     for run in dict.fromkeys(one.run for one in latest):
@@ -177,7 +180,10 @@ def collapsed(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
 
 
 def _collapse(cells: Sequence[tuple[LatestAlphas, float]]) -> Iterator[Alert]:
-    """Yield the worst sign of a collapse among the cells of one run, each given with its relative entropy."""
+    """Yield one alert about the cell with the worst sign of a collapse, or none.
+
+    `cells` are the cells of one run, as (latest alphas, relative entropy).
+    """
     signs = []
     for one, entropy in cells:
         derived = dict(Genotype.from_json(one.genotype).cells) if one.genotype else {}
@@ -190,15 +196,28 @@ def _collapse(cells: Sequence[tuple[LatestAlphas, float]]) -> Iterator[Alert]:
 
 
 def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
-    """Return a sign of a collapse in words: of a collapsed cell, or else of one at which DARTS+ ends a search."""
+    """Return sentences about the sign of a collapse in a cell.
+
+    If `is_collapsed` is True, they count the edges without parameters. Otherwise, they count the skip connections, because of
+    which DARTS+ would end the search.
+    """
     if is_collapsed:
         return f"The {cell_text(kind)} has collapsed: {cell.parameter_free} of {len(cell.edges)} edges have no parameters."
     skips = sum(operation == SKIP for operation, _ in cell.edges)
     return f"The {cell_text(kind)} has {plural_text(skips, 'skip connection')}. DARTS+ would end the search here."
 
 
+def failed(log: RunLog, runs: Sequence[str], told: Collection[Alert]) -> Iterator[Alert]:
+    """Yield an error for each failed run whose worker has not written why. `told` holds the alerts that workers have written."""
+    known = {(alert.run, alert.sentence) for alert in told}
+    for run in runs:
+        state = log.state(run)
+        if state.status == "failed" and state.attempt and (run, state.cause) not in known:
+            yield Alert("error", "failed", run, None, None, state.cause, state.since)
+
+
 def stalled(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield a warning for each living worker that has been silent for long compared with its own steps."""
+    """Yield a warning for each living worker that has written nothing for at least `STALLED_STEPS` of its usual steps."""
     silent = {run: seconds for run in runs if (seconds := log.state(run).silent_s) is not None and seconds >= SILENT_S}
     if not silent:
         return
@@ -222,11 +241,11 @@ def disk(log: RunLog) -> Iterator[Alert]:
 
 
 def _relative_entropy(one: LatestAlphas) -> float:
-    """Return the entropy of the weights of a cell as a share of its largest value, averaged over the edges."""
+    """Return the entropy of a cell's operation weights, averaged over the edges, as a fraction (0..1) of the largest entropy."""
     return float(entropy_of(softmax(one.alpha)).mean() / np.log(max(one.alpha.shape[1], 2)))
 
 
 def _one(unit: str) -> str:
-    """Return "a step" for "steps", and "an image pass" for "image passes"."""
+    """Return a unit in the singular with its article: "a step" for "steps", "an image pass" for "image passes"."""
     singular = unit.removesuffix("es") if unit.endswith("passes") else unit.removesuffix("s") or "unit"
     return f"{'an' if singular[0] in 'aeiou' else 'a'} {singular}"

@@ -1,5 +1,4 @@
-"""The course of the architecture weights of one cell kind: softmax weights, entropy, margins, and changes of the strongest
-operation."""
+"""The architecture weights of one cell kind over a run: softmax, entropy, margins, and changes of the strongest operation."""
 
 from __future__ import annotations
 
@@ -30,11 +29,11 @@ class River:
         primitives: names of the k operations.
         steps: [t] numbers of completed steps, increasing.
         epochs: [t] their epochs, from 1; 0 before the first step.
-        weights: [t, edges, k] softmax of the alphas over the operations of an edge, in 0..1. Edge weights are not in it.
-        strongest: [t, edges] column of the operation that the derived cell would have on the edge. It is never "none".
+        weights: [t, edges, k] softmax of the alphas over the operations of an edge, in 0..1, not multiplied by edge weights.
+        strongest: [t, edges] column of the strongest operation of the edge other than "none".
         edge_weights: [t, edges] softmax over the edges into a node, in 0..1; None for a method without edge weights.
-        flips: changes of the strongest operation, over every recorded step and not only the t moments. One row per change, with
-            the columns step, epoch, edge, before and after (names of operations).
+        flips: table with one row for each change of an edge's strongest operation, at any recorded step. The columns are step,
+            epoch, edge, before and after (names of the old and the new operation).
     """
 
     cell: str
@@ -48,17 +47,17 @@ class River:
 
     @cached_property
     def entropy(self) -> Numbers:
-        """Entropy of the weights of each edge, in nats, 0..log k, [t, edges]."""
+        """Entropy of the operation weights of each edge, [t, edges], in nats (0..log k)."""
         return entropy_of(self.weights)
 
     @cached_property
     def relative_entropy(self) -> Numbers:
-        """Entropy as a share of log k, its largest value, 0..1, [t, edges]. It is 0 for an edge with a single operation."""
+        """Entropy divided by log k, its largest value, [t, edges], in 0..1. With a single operation (k = 1) it is 0."""
         return np.asarray(self.entropy / np.log(max(len(self.primitives), 2)))
 
     @cached_property
     def margin(self) -> Numbers:
-        """Weight of the strongest operation minus the second largest weight, without "none", 0..1, [t, edges]."""
+        """Weight of the strongest operation minus that of the second strongest, [t, edges], in 0..1. "none" is left out."""
         largest = np.sort(self.weights[..., _derivable(self.primitives)], axis=2)
         return np.asarray(largest[..., -1] - (largest[..., -2] if largest.shape[2] > 1 else 0.0))
 
@@ -68,28 +67,33 @@ class River:
 
 
 def river(log: RunLog, run: str, cell: str, *, by_epoch: bool = True, most: int = MOST_MOMENTS) -> River | None:
-    """Return the course of the architecture weights of a cell kind, or None if the run recorded none.
+    """Return the architecture weights of a cell kind over the run, or None if the run recorded none.
 
     Args:
         log: the run log.
         run: run id.
         cell: the cell kind, one of `log.alpha_cells(run)`.
-        by_epoch: True for the last recorded step of each epoch; False for all recorded steps. Epoch 0 is the time before the
-            first step.
-        most: largest number of moments. Of more, every n-th and the last one are kept.
+        by_epoch: True to keep only the last recorded step of each epoch; False to keep all recorded steps. Epoch 0 is the state
+            before the first step.
+        most: largest number of moments to return. If there are more, only every n-th is kept, counted back from the last.
     """
+    question = "river", run, cell, by_epoch, most
+    return log.shared(question, ("folder", "alpha", "resumed"), run, lambda: _river(log, run, cell, by_epoch, most))
+
+
+def _river(log: RunLog, run: str, cell: str, by_epoch: bool, most: int) -> River | None:
     history = log.alpha_history(run, cell)
     return None if history is None else river_of(history, cell, by_epoch=by_epoch, most=most)
 
 
 def rivers(log: RunLog, run: str, *, by_epoch: bool = True, most: int = MOST_MOMENTS) -> dict[str, River]:
-    """Return {cell kind: course of its architecture weights}, in the order of `RunLog.alpha_cells`."""
+    """Return {cell kind: its architecture weights over the run}, in the order of `RunLog.alpha_cells`. See `river`."""
     found = {cell: river(log, run, cell, by_epoch=by_epoch, most=most) for cell in log.alpha_cells(run)}
     return {cell: one for cell, one in found.items() if one is not None}
 
 
 def river_of(history: AlphaHistory, cell: str, *, by_epoch: bool = True, most: int = MOST_MOMENTS) -> River:
-    """Return the course of recorded architecture weights. The arguments are those of `river`."""
+    """Return the `River` of a cell kind from its recorded alphas. The arguments `by_epoch` and `most` are those of `river`."""
     strongest = _strongest(history)
     moments = _thinned(_ends_of_epochs(history.epochs) if by_epoch else np.arange(len(history.steps)), most)
     weights = softmax(history.alpha[moments])
@@ -99,24 +103,27 @@ def river_of(history: AlphaHistory, cell: str, *, by_epoch: bool = True, most: i
 
 
 def softmax(alpha: npt.ArrayLike) -> Numbers:
-    """Return the softmax over the last axis, in 64 bits. Infinite alphas count as the largest finite ones."""
+    """Return the softmax over the last axis, in float64. Alphas are clipped to +-`LARGEST_ALPHA`, so they may be infinite."""
     numbers = np.clip(np.asarray(alpha, np.float64), -LARGEST_ALPHA, LARGEST_ALPHA)
     exponentials = np.exp(numbers - numbers.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def entropy_of(weights: Numbers) -> Numbers:
-    """Return the entropy of weights over the last axis, in nats. A weight of 0 adds 0."""
+    """Return the entropy, in nats, of weights over the last axis. A weight of 0 contributes 0."""
     return np.asarray(-(weights * np.log(np.maximum(weights, np.finfo(float).tiny))).sum(axis=-1))
 
 
 def _derivable(primitives: tuple[str, ...]) -> list[int]:
-    """Return the columns of the operations that a derived cell can have, which are all but "none"."""
+    """Return the columns of all operations except "none", which no derived cell has."""
     return [column for column, name in enumerate(primitives) if name != NONE] or [0]
 
 
 def _strongest(history: AlphaHistory) -> Integers:
-    """Return the column of the strongest operation, [t, edges]. Of equal ones, it is the first, as in `genotype.derive`."""
+    """Return the strongest operation of each edge at each recorded step, as an index into `history.primitives`, [t, edges].
+
+    "none" is never chosen. Of equally strong operations, the first is taken.
+    """
     columns = np.array(_derivable(history.primitives))
     return np.asarray(columns[history.alpha[..., columns].argmax(axis=2)])
 
@@ -133,6 +140,6 @@ def _ends_of_epochs(epochs: Integers) -> Integers:
 
 
 def _thinned(moments: Integers, most: int) -> Integers:
-    """Return every n-th moment counted from the last one, such that at most `most` remain."""
+    """Return every n-th moment, counted back from the last, with the smallest n that leaves at most `most` moments."""
     every = -(-len(moments) // max(most, 1))
     return moments[::-1][::every][::-1]

@@ -1,17 +1,17 @@
 """The collapse of a differentiable search: operations without parameters take over the cells.
 
-There are two signs. Both concern cells that keep the resolution: the reduction cells of good published networks consist of
-pooling and skip connections (DARTS_V2: 8 of 8 edges).
+There are two signs of a collapse. Reduction cells are ignored, because those of good published networks consist of pooling and
+skip connections (DARTS_V2: 8 of 8 edges).
 
-1. The derived cell has at least `MOST_SKIPS` skip connections. At this sign DARTS+ ends a search (Liang et al. 2019, arXiv
-   1909.06035, criterion 1). Half of the published genotypes in the catalogue have it, ARNAS among them, so it is an "info".
-2. At least the share `MOST_PARAMETER_FREE` of the cell's edges has no parameters. The number is ours. Of the published genotypes,
-   it finds nine, all of E2RNAS and LRNAS. It is a "warning".
+1. The derived cell has at least `MOST_SKIPS` skip connections. DARTS+ then ends a search (Liang et al. 2019, arXiv 1909.06035,
+   criterion 1). Half of the published genotypes in the catalogue show this sign, including ARNAS, so its level is only "info".
+2. At least the fraction `MOST_PARAMETER_FREE` of the cell's edges has no parameters. We chose this threshold. Nine published
+   genotypes exceed it, all of them from E2RNAS and LRNAS. The level of this sign is "warning".
 
-Differs: there is no sign as long as the weights of a cell are almost even, because a cell derived from them is arbitrary. Of 8
-random edges with 7 operations, two or more are skip connections with a probability of 32 %.
+Differs: a cell shows no sign while its weights are almost even, because the cell derived from them is then arbitrary. For
+example, 8 edges with random operations (7 to choose from) have at least two skip connections with a probability of 32 %.
 
-The early-stop rule `stop_parameter_free` counts the same edges (`Cell.parameter_free`) against a share that the user sets.
+The setting `stop_parameter_free` also counts the edges without parameters, but with a threshold that the user sets.
 """
 
 from __future__ import annotations
@@ -41,27 +41,37 @@ EVERY = 10**9  # more than any search has epochs
 
 
 def radar(log: RunLog, run: str) -> pd.DataFrame:
-    """Return the signs of a collapse by epoch and cell kind; no rows for a run without genotypes.
+    """Return the signs of a collapse, in one row per epoch and cell kind. A run without genotypes has no rows.
 
     Columns:
-        epoch, step, cell: the end of the epoch, and the cell kind.
-        edges, skips, parameter_free: numbers of edges of the derived cell, of its skip connections, and of its edges without
+        epoch, step, cell: the epoch (0 before the first step), number of completed steps at its end, and the cell kind.
+        edges, skips, parameter_free: numbers of all edges of the derived cell, of its skip connections, and of its edges without
             parameters.
         parameter_free_share: parameter_free / edges, in 0..1.
         parameter_free_mass: softmax weight of the operations without parameters, averaged over all edges of the supernet's cell,
             in 0..1; NaN without alphas.
         dominant, dominant_share: the most frequent operation of the derived cell, and its share of the edges.
-        relative_entropy: entropy of the weights as a share of its largest value, averaged over the edges; NaN without alphas.
-        level: "info" or "warning" for the signs of this module, "" for neither.
-        alarm: True if there is a level.
+        relative_entropy: entropy of the operation weights, averaged over the edges, as a fraction (0..1) of the largest entropy;
+            NaN without alphas.
+        level: "warning" or "info" for the worst sign of a collapse; "" if the cell shows none.
+        alarm: True if `level` is not "".
     """
+    return log.kept(("radar", run), ("folder", "alpha", "genotype", "resumed"), run, lambda: _radar(log, run))
+
+
+def _radar(log: RunLog, run: str) -> pd.DataFrame:
     histories = {cell: log.alpha_history(run, cell, by_epoch=True) for cell in log.alpha_cells(run)}
     return radar_of(moments(log, run), {cell: river_of(history, cell, most=EVERY) for cell, history in histories.items()
                                         if history is not None})
 
 
 def radar_of(found: list[Moment], courses: dict[str, River]) -> pd.DataFrame:
-    """Return the table of `radar` from genotypes by epoch, and {cell kind: its architecture weights by epoch}."""
+    """Return the table of `radar`.
+
+    Args:
+        found: the genotypes by epoch.
+        courses: {cell kind: its architecture weights by epoch}.
+    """
     at = {cell: {int(epoch): position for position, epoch in enumerate(course.epochs)} for cell, course in courses.items()}
     rows = []
     for moment in found:
@@ -76,12 +86,13 @@ def radar_of(found: list[Moment], courses: dict[str, River]) -> pd.DataFrame:
 
 
 def level_of(kind: str, cell: Cell, relative_entropy: float) -> Level:
-    """Return "warning" for a cell that has collapsed, "info" for one at which DARTS+ ends a search, and "" for any other.
+    """Return the level of the worst sign of a collapse in a cell: "warning", "info", or "" for no sign.
 
     Args:
         kind: the cell kind, such as "normal".
         cell: the derived cell.
-        relative_entropy: entropy of the weights as a share of its largest value, averaged over the edges; NaN if unknown.
+        relative_entropy: entropy of the operation weights, averaged over the edges, as a fraction (0..1) of the largest entropy;
+            NaN if unknown.
     """
     if kind == REDUCTION or relative_entropy > ALMOST_EVEN:
         return ""
@@ -91,14 +102,14 @@ def level_of(kind: str, cell: Cell, relative_entropy: float) -> Level:
 
 
 def last_healthy_epoch(table: pd.DataFrame, cell: str | None = None) -> int | None:
-    """Return the last epoch before the present alarm, or None if there is no alarm in the last epoch.
+    """Return the last epoch without an alarm, or None if the latest epoch has no alarm.
 
     Args:
         table: table of `radar`.
-        cell: the cell kind; None for an alarm in any cell.
+        cell: the cell kind whose alarms count; None for all cell kinds.
 
     Returns:
-        The epoch, from 0. -1 if every recorded epoch had an alarm.
+        The epoch, where 0 is the state before the first step; -1 if every recorded epoch had an alarm.
     """
     alarm = (table if cell is None else table[table["cell"] == cell]).groupby("epoch")["alarm"].any()
     if alarm.empty or not alarm.iloc[-1]:
@@ -114,6 +125,6 @@ def _counts(cell: Cell) -> tuple[int, int, int, float, str, float]:
 
 
 def _spread(course: River, position: int) -> tuple[float, float]:
-    """Return the relative entropy, and the weight of operations without parameters, both averaged over the edges."""
+    """Return (relative entropy, weight of the operations without parameters) at one moment, both averaged over the edges."""
     free = [name in PARAMETER_FREE for name in course.primitives]
     return (float(course.relative_entropy[position].mean()), float(course.weights[position][:, free].sum(axis=1).mean()))

@@ -1,7 +1,7 @@
-"""The genotypes of a search by epoch: which edges changed against the epoch before, and for how long each cell has been stable.
+"""The genotypes of a search by epoch: the edges that changed since the epoch before, and how long each cell has been stable.
 
-Two cells count as equal if every node has the same two edges. A change of their order alone changes the hash of the genotype but
-not the network, so it is no change here.
+Two cells count as equal if every node has the same two edges, in any order. The order changes the hash of a genotype, but not the
+network.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class NodeChange:
     Attributes:
         cell: the cell kind, such as "robust".
         node: number of the node, from 0.
-        before: (operation, input state) of each edge that the node had and no longer has.
-        after: (operation, input state) of each edge that the node has and did not have.
+        before: (operation, input state) of each edge that the node has lost.
+        after: (operation, input state) of each edge that the node has gained.
     """
 
     cell: str
@@ -41,7 +41,8 @@ class Moment:
         epoch: the epoch, from 1; 0 before the first step.
         step: number of completed steps.
         genotype: the genotype.
-        changes: the nodes that changed against the epoch before, in the order of cells and nodes; empty in the first moment.
+        changes: nodes that have changed since the previous recorded epoch, ordered by cell and node; empty for the first recorded
+            epoch.
         stable_for: {cell kind: number of epochs for which the cell has not changed}; 0 if it changed in this epoch.
     """
 
@@ -57,7 +58,7 @@ class Moment:
         return min(self.stable_for.values())
 
     def changed_edges(self, cell: str) -> list[int]:
-        """Return the positions in `genotype.cell(cell).edges` of the edges that the cell did not have at the epoch before."""
+        """Return the positions, in `genotype.cell(cell).edges`, of the edges that are new since the previous recorded epoch."""
         new = Counter((change.node, edge) for change in self.changes if change.cell == cell for edge in change.after)
         positions = []
         for position, edge in enumerate(self.genotype.cell(cell).edges):
@@ -69,6 +70,10 @@ class Moment:
 
 def moments(log: RunLog, run: str) -> list[Moment]:
     """Return the genotype of a search at the end of each epoch, oldest first. The list is empty for a run without genotypes."""
+    return list(log.shared(("moments", run), ("folder", "genotype", "resumed"), run, lambda: _moments(log, run)))
+
+
+def _moments(log: RunLog, run: str) -> list[Moment]:
     parsed: dict[str, Genotype] = {}
     found: list[Moment] = []
     for row in log.genotypes(run).itertuples():
@@ -89,7 +94,7 @@ def _moment(epoch: int, step: int, genotype: Genotype, before: Moment | None) ->
 
 
 def changes_between(first: Genotype, second: Genotype) -> tuple[NodeChange, ...]:
-    """Return the nodes in which the second genotype differs from the first, for the cell kinds that both have."""
+    """Return the nodes that differ between two genotypes, in the cell kinds that both have. `first` is the older genotype."""
     return tuple(change for kind, cell in second.cells if kind in first.kinds
                  for change in _changed_nodes(kind, first.cell(kind), cell))
 

@@ -1,9 +1,10 @@
-"""How a search weighs its objectives: weights, gradients, how often one objective decides alone, and the closed form of MGDA.
+"""Analysis of how a search weighs its objectives: how often one decides alone, and a check against the closed form of MGDA.
 
 MGDA chooses the weights c on the simplex that minimise |c_1 g_1 + ... + c_m g_m|. For two gradients g_1 and g_2 at the angle
-theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). It is 0 exactly when
-cos(theta) >= |g_2| / |g_1|, because then a small step along g_2 alone lowers both losses. In ARNAS, g_2 is lambda times the
-gradient of the adversarial loss. The recorded norms are those that the weighting sees, with coefficients.
+theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). It is 0 exactly when cos(theta) >= |g_2|
+/ |g_1|, because then a small step along g_2 alone lowers both losses. In ARNAS, g_2 is lambda times the gradient of the
+adversarial loss. The recorded norms are those of the gradients that the weighting gets, which are already multiplied by
+coefficients such as lambda.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Vertices:
-    """How often the weights were at a vertex of the simplex, where one objective decides alone.
+    """The frequencies with which the weights were at a vertex of the simplex, where a single objective has the weight 1.
 
     Attributes:
         steps: number of counted steps.
         alone: {objective: fraction of the steps in which its weight was 1}, in the order of the objectives.
         ignored: {objective: fraction of the steps in which its weight was 0}.
-        weighed: {objective: number of the steps in which it had a weight}. The fractions of the objective are of these steps: a
-            method may weigh an objective only in a later stage.
+        weighed: {objective: number of steps in which the objective took part}, the denominators of the fractions above. A method
+            may use an objective only in a later stage.
     """
 
     steps: int
@@ -42,7 +43,7 @@ class Vertices:
 
     @property
     def mixed(self) -> float:
-        """Fraction of the steps in which no objective decided alone."""
+        """Fraction of the steps, in 0..1, in which no objective had the weight 1."""
         decided = sum(share * self.weighed[name] for name, share in self.alone.items())
         return max(0.0, 1.0 - decided / self.steps) if self.steps else 0.0
 
@@ -53,8 +54,8 @@ class ClosedForm:
 
     Attributes:
         steps: number of compared steps.
-        agreeing: fraction of them in which the weights differ by less than `AGREES`.
-        largest_difference: the largest difference of the weights, in 0..1.
+        agreeing: fraction of these steps in which the two weights differ by less than `AGREES`.
+        largest_difference: largest absolute difference between the recorded weight and the closed form, in 0..1.
     """
 
     steps: int
@@ -63,12 +64,12 @@ class ClosedForm:
 
 
 def by_epoch(log: RunLog, run: str) -> pd.DataFrame:
-    """Return the table of `RunLog.objective_epochs`: weights, norms, angles, shares and stationarity of each epoch."""
+    """Return the table of `RunLog.objective_epochs`, with weights, norms, angles and stationarity of each objective by epoch."""
     return log.objective_epochs(run)
 
 
 def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
-    """Return how often the weights were at each vertex in the last steps of a run, by default in all steps."""
+    """Return how often each objective decided alone in the last `last` steps of a run, by default in all steps."""
     shares = log.share_at_vertex(run, last)
     names = shares["objective"].tolist()
     return Vertices(int(shares["steps"].max()) if names else 0, dict(zip(names, shares["share_alone"], strict=True)),
@@ -89,7 +90,7 @@ def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> 
 
 
 def closed_form(log: RunLog, run: str) -> ClosedForm | None:
-    """Compare the recorded weights with the closed form; None for a run that does not weigh two objectives by MGDA."""
+    """Compare the recorded weights with the closed form. Return None unless the run weighs two objectives by MGDA."""
     if weighting_of(log, run) != "mgda":
         return None
     pairs = log.objective_pairs(run).dropna()
@@ -106,7 +107,7 @@ def weighting_of(log: RunLog, run: str) -> str:
 
 
 def in_words(log: RunLog, run: str, last: int = LAST_STEPS) -> str:
-    """Return one or two sentences about the weights in the last steps of a search."""
+    """Return one or two sentences about the weights of the objectives in the last `last` steps of a search."""
     found, name = vertices(log, run, last), weighting_of(log, run)
     if not found.steps:
         return "No losses have been weighed yet."
@@ -125,7 +126,7 @@ def in_words(log: RunLog, run: str, last: int = LAST_STEPS) -> str:
 
 
 def panel(log: RunLog, run: str) -> str:
-    """Return `in_words` for a search that weighs losses, and "" for any other run."""
+    """Return the sentences of `in_words` for a search that weighs several losses, and "" for any other run."""
     return in_words(log, run) if weighting_of(log, run) or vertices(log, run, 1).steps else ""
 
 

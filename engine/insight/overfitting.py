@@ -3,11 +3,11 @@
 Robust overfitting (Rice, Wong and Kolter 2020, arXiv 2002.11569): after some epoch, adversarial accuracy falls on images held out
 of training, while it still rises on the training images.
 
-Catastrophic overfitting (Wong, Rice and Kolter 2020, arXiv 2001.03994): the network withstands the attack of its training better
-and better, and a stronger attack hardly at all. A Fast-AT training also checks this within an epoch, on a training batch
+Catastrophic overfitting (Wong, Rice and Kolter 2020, arXiv 2001.03994): the accuracy under the training attack rises, while the
+accuracy under a stronger attack falls to almost 0. A Fast-AT training also checks for this within an epoch, on a training batch
 (`engine.train.retrain.Retraining.is_collapse`).
 
-The numbers are ours; the papers describe curves, not thresholds.
+We chose the thresholds. The papers describe curves and give no thresholds.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ WAS_ROBUST = 0.2  # accuracy that the network must have had before
 
 
 class Finding(NamedTuple):
-    """The overfitting of a training, with adversarial accuracies in 0..1.
+    """An instance of overfitting found in a training. All accuracies are adversarial, in 0..1.
 
     Attributes:
         kind: "robust overfitting" or "catastrophic overfitting".
         best_epoch: epoch of the highest accuracy on held-out images.
         epoch, step: the latest measured epoch and its last step.
-        best, now: accuracy on held-out images, at `best_epoch` and now.
-        trained_then, trained_now: accuracy on training batches, at `best_epoch` and now.
+        best, now: accuracy on held-out images, at `best_epoch` and at the end (for robust overfitting, a mean over the last
+            `MEASUREMENTS` measurements).
+        trained_then, trained_now: accuracy on training batches, at `best_epoch` and at `epoch`.
     """
 
     kind: str
@@ -44,7 +45,7 @@ class Finding(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The finding in words."""
+        """Description of the finding in two sentences."""
         percent = {name: f"{100 * value:.1f} %" for name, value in self._asdict().items() if isinstance(value, float)}
         return (f"{self.kind.capitalize()}: adversarial accuracy on the select split fell from {percent['best']} in epoch "
                 f"{self.best_epoch} to {percent['now']}, while on training batches it rose from {percent['trained_then']} to "
@@ -52,7 +53,7 @@ class Finding(NamedTuple):
 
 
 def overfitting(table: pd.DataFrame) -> Finding | None:
-    """Return the overfitting of one training, or None.
+    """Return the overfitting that one training shows, or None if it shows none.
 
     Args:
         table: rows of `RunLog.retrained` of one run.

@@ -1,4 +1,4 @@
-"""One sentence about a whole run: where it stands, and what it has measured."""
+"""A summary of a run in one or two sentences: its state and its measured accuracies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEGINNINGS = {"queued": "Queued", "running": "Running", "stopping": "Stopping", 
 
 
 def overview(log: RunLog, run: str) -> str:
-    """Return one or two sentences about a run in any state.
+    """Return one or two sentences about a run: its state and, once measured, its accuracies. The run may be in any state.
 
     Raises:
         RunLogError: there is no such run.
@@ -29,7 +29,7 @@ def overview(log: RunLog, run: str) -> str:
 
 
 def _state(log: RunLog, facts: dict[str, Any]) -> str:
-    """Return the state of a run with its progress, its cause and its time."""
+    """Return a sentence about the state of a run, with the progress, the cause and the duration, where they apply."""
     status, progress = facts["status"], log.progress(facts["id"])
     words = [BEGINNINGS[status]]
     if status not in ("queued", "finished") and progress:
@@ -44,7 +44,7 @@ def _state(log: RunLog, facts: dict[str, Any]) -> str:
 
 
 def _measured(log: RunLog, facts: dict[str, Any]) -> str:
-    """Return the accuracies of a run in words, or "" before the first measurement."""
+    """Return sentences about the accuracies of a run, or "" before the first measurement."""
     if facts["natural_accuracy"] is None:
         return ""
     if facts["method"] == "random_search":
@@ -60,7 +60,7 @@ def _measured(log: RunLog, facts: dict[str, Any]) -> str:
 
 
 def _under_attack(facts: dict[str, Any]) -> str:
-    """Return the adversarial accuracy of a run with its interval, if known, and its attack."""
+    """Return a phrase with the adversarial accuracy of a run, its interval if known, and the attack."""
     attack = facts["adversarial_attack"]
     title = {"": "attack", "Worst case": "the worst case of all attacks", "one step": "an attack of one step"}.get(attack, attack)
     accuracy = accuracy_text(*(facts[f"adversarial_{part}"] for part in ("accuracy", "low", "high", "images")))
@@ -68,7 +68,7 @@ def _under_attack(facts: dict[str, Any]) -> str:
 
 
 def candidates(log: RunLog, run: str) -> str:
-    """Return the best candidate of a search that measures candidates in words, not the newest one; "" for any other run."""
+    """Return a sentence about the best candidate of a search that trains and measures candidates; "" for any other run."""
     table = log.candidates(run)
     if table.empty:
         return ""
@@ -82,7 +82,7 @@ def candidates(log: RunLog, run: str) -> str:
 
 
 def _imported(log: RunLog, facts: dict[str, Any]) -> str:
-    """Return what an imported run holds, in words."""
+    """Return a sentence about an imported run: its file, and what was read from the file."""
     genotypes = log.genotypes(facts["id"])
     text = f"Imported from {facts['imported'].get('file', 'a file')} ({facts['imported'].get('as', 'file')})"
     if len(genotypes) > 1:

@@ -1,4 +1,4 @@
-"""One sentence for each panel of the page of a run, computed from the run log. A panel that a run does not have gets ""."""
+"""One sentence for each panel of a run's page, computed from the run log. A panel without content gets ""."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ STEADY = 0.002  # change of the entropy, as a share of its largest value, that c
 
 
 def alphas(log: RunLog, run: str) -> str:
-    """Return a sentence about entropy and flips of the architecture weights; "" for a run without them."""
+    """Return a sentence about the entropy of the architecture weights and changes of the strongest operations.
+
+    The result is "" for a run without architecture weights.
+    """
     courses = rivers(log, run)
     if not courses:
         return ""
@@ -43,7 +46,10 @@ def alphas(log: RunLog, run: str) -> str:
 
 
 def _entropies(courses: list[River]) -> tuple[float, float, int]:
-    """Return the mean relative entropy over all edges now, that some epochs ago, and the number of these epochs."""
+    """Return (relative entropy now, relative entropy n epochs ago, n), where the entropies are means over all edges.
+
+    n is `LOOK_BACK`, or less if fewer epochs are recorded.
+    """
     epochs = courses[0].epochs
     position = max(0, int(np.searchsorted(epochs, epochs[-1] - LOOK_BACK)))
     now, before = (float(np.mean([one.relative_entropy[at].mean() for one in courses if len(one.epochs) == len(epochs)]))
@@ -52,7 +58,7 @@ def _entropies(courses: list[River]) -> tuple[float, float, int]:
 
 
 def genotype(log: RunLog, run: str) -> str:
-    """Return a sentence about what changed last in the genotype; "" for a run without genotypes by epoch."""
+    """Return a sentence about the latest changes of the genotype; "" for a run without genotypes."""
     found = moments(log, run)
     if not found:
         return ""
@@ -72,7 +78,7 @@ def genotype(log: RunLog, run: str) -> str:
 
 
 def _samples_candidates(log: RunLog, run: str) -> bool:
-    """Return True if a search draws and trains candidates one by one, so that its genotypes are no course of epochs."""
+    """Return True if a search draws and trains candidates one by one. Its genotypes then do not develop from epoch to epoch."""
     return not log.candidates(run).empty
 
 
@@ -116,7 +122,10 @@ def _trend(course: River | None) -> list[str]:
 
 
 def collapse(log: RunLog, run: str) -> str:
-    """Return a sentence about the signs of a collapse; "" for a run without genotypes, or with candidates drawn one by one."""
+    """Return a sentence about the signs of a collapse.
+
+    The result is "" for a run without genotypes, and for a search that draws candidates one by one.
+    """
     table = radar(log, run)
     if table.empty or _samples_candidates(log, run):
         return ""
@@ -136,7 +145,7 @@ def collapse(log: RunLog, run: str) -> str:
 
 
 def trade_off(log: RunLog, run: str) -> str:
-    """Return a sentence about the way of a run through natural and adversarial accuracy; "" without such accuracies."""
+    """Return a sentence about natural and adversarial accuracy in the first and the latest epoch; "" without such accuracies."""
     kind = str(log.run(run)["kind"])
     table = log.pareto_epochs([run], kind)
     if table.empty or kind == "attack":
@@ -152,7 +161,7 @@ def trade_off(log: RunLog, run: str) -> str:
 
 
 def samples(log: RunLog, run: str) -> str:
-    """Return a sentence about the stored images of the first batch; "" for a run that stored none, or none with predictions."""
+    """Return a sentence about the predictions on the stored images of the first batch; "" for a run without such predictions."""
     try:
         stored = read_samples(RunFolder(log.root, run).results / "samples.parquet")
     except RunLogError:
@@ -184,7 +193,7 @@ def system(log: RunLog, run: str) -> str:
 
 
 def alerts(log: RunLog, run: str) -> str:
-    """Return a sentence about the alerts of a run; the worst one if there are several."""
+    """Return the text of a run's worst alert, with the number of alerts if there are several, or "No alerts."."""
     found = [alert for alert in alerts_of(log, [run]) if alert.run]
     if not found:
         return "No alerts."
@@ -205,7 +214,7 @@ def settings(log: RunLog, run: str) -> str:
 
 
 def lineage(log: RunLog, run: str) -> str:
-    """Return a sentence about the family of a run: its earliest ancestor and what descends from it."""
+    """Return sentences about the family of a run, which is its earliest ancestor with all descendants."""
     family = log.chain(run)
     if len(family) < 2:
         return "This run has no parent and no followers."
@@ -218,7 +227,7 @@ def lineage(log: RunLog, run: str) -> str:
 
 
 def _listed(parts: list[str]) -> str:
-    """Return parts joined for a sentence: "a", "a and b", "a, b and c"."""
+    """Join the parts of a list for a sentence: "a", "a and b", or "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -229,7 +238,7 @@ PANELS: Mapping[str, Callable[[RunLog, str], str]] = {
 
 
 def sentence(log: RunLog, run: str, panel: str) -> str:
-    """Return the sentence of one panel, one of `PANELS`.
+    """Return the sentence for the panel `panel`, a key of `PANELS`.
 
     Raises:
         RunLogError: there is no such run.

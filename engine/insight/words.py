@@ -1,4 +1,4 @@
-"""Cells, operations, sizes and short times in words, for the sentences about runs."""
+"""Formatting of cell kinds, operations, sizes, times and accuracies, for the sentences about runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from engine.report.words import duration_text, plural_text
 
 
 def cell_text(kind: str) -> str:
-    """Return a cell kind as it stands within a sentence: "robust cell" for "robust"."""
+    """Return the name of a cell kind for use within a sentence: "robust cell" for "robust"."""
     title = cell_title(kind)
     return title[0].lower() + title[1:]
 
 
 def operations_text(name: str, count: int) -> str:
-    """Return the title of an operation in the number of `count`: "separable convolutions 5×5" for two or more."""
+    """Return the title of an operation, in the plural unless `count` is 1: "separable convolutions 5×5" for 2."""
     title = operation(name).title
     if count == 1 or name == "none":
         return title
@@ -23,17 +23,20 @@ def operations_text(name: str, count: int) -> str:
 
 
 def size_text(count: float) -> str:
-    """Return a number of bytes in the unit that fits: "2.3 GiB", "150 MiB"."""
+    """Format a number of bytes in GiB or MiB: "2.3 GiB", "150 MiB"."""
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a measured time in words, with two digits below ten seconds: 0.0234 as "0.023 s", 75 as "1 min 15 s"."""
+    """Format a duration: 0.0234 as "0.023 s", 75 as "1 min 15 s". Durations below ten seconds get two significant digits."""
     return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
 
 
 def accuracy_text(value: float, low: float | None = None, high: float | None = None, images: float | None = None) -> str:
-    """Return an accuracy in per cent, with its interval and images, if known: "64.9 % (59.8 to 69.7; 359 images)"."""
+    """Format an accuracy (0..1) in per cent, with its interval and number of images if known.
+
+    Example: "64.9 % (59.8 to 69.7; 359 images)".
+    """
     if low is None or high is None:
         return f"{100 * value:.1f} %"
     number = f"; {plural_text(int(images), 'image')}" if images else ""

@@ -1,4 +1,4 @@
-"""The run log: a database index of the run folders, and all queries on it that pages and commands make."""
+"""The run log: a database index of the run folders, and all queries on the index that pages and commands make."""
 
 from __future__ import annotations
 

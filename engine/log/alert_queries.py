@@ -1,4 +1,4 @@
-"""Queries for the rules that raise alerts. Each reads several runs at once, so that a rule costs one query."""
+"""Queries for the rules that raise alerts. Each reads several runs at once, so that a rule needs only one query."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PACES = {"run": TEXT, "step": INT, "epoch": INT, "unit": TEXT, "seconds_per_unit
 
 
 class LatestAlphas(NamedTuple):
-    """The alphas and the genotype of one cell kind that a run recorded last.
+    """The latest alphas that a run recorded for one cell kind, and the run's latest genotype.
 
     Attributes:
-        run, t, step, epoch: the run, and the time and progress of the record.
+        run, t, step, epoch: id of the run, and Unix time, step and epoch at which the alphas were recorded.
         cell: the cell kind.
-        alpha: [edges, k] alphas before the softmax.
-        genotype: the genotype that the run derived last, as JSON; "" if there is none.
+        alpha: [edges, k] alphas before the softmax, for k operations.
+        genotype: latest genotype of the run, as JSON; "" if there is none.
     """
 
     run: str
@@ -51,7 +51,7 @@ class AlertQueries(Index):
             where {self._among(runs)} and level <> 'info' order by t, seq""", WRITTEN)
 
     def losses_not_finite(self, runs: Collection[str]) -> pd.DataFrame:
-        """Return the first loss of each run that was recorded as NaN or infinite, with the columns in `NOT_FINITE`."""
+        """Return, for each run with a loss that was NaN or infinite, the first such loss, with the columns in `NOT_FINITE`."""
         among = self._among(runs)
         return self._frame(f"""
             with missing as (
@@ -65,8 +65,12 @@ class AlertQueries(Index):
     def retrained(self, runs: Collection[str]) -> pd.DataFrame:
         """Return the adversarial accuracies of retrainings by run and epoch.
 
-        The columns are run, epoch, step and t (of the end of the epoch), measured (on the select split; NaN if the epoch was not
-        measured) and trained (on the training batches, mean over the epoch; NaN for natural training).
+        The columns are:
+
+        * run, epoch: id of the run, and number of the epoch.
+        * step, t: number of completed steps and Unix time at the end of the epoch.
+        * measured: accuracy on the select split, in 0..1; NaN if it was not measured in this epoch.
+        * trained: mean accuracy on the training batches of the epoch, in 0..1; NaN for natural training.
         """
         return self._frame(f"""
             select run, epoch, max(step) as step, max(t) as t,
@@ -77,7 +81,7 @@ class AlertQueries(Index):
             group by run, epoch order by run, epoch""", RETRAINED)
 
     def latest_alphas(self, runs: Collection[str]) -> list[LatestAlphas]:
-        """Return the alphas that each run recorded last of each cell kind, with the genotype derived last."""
+        """Return the latest alphas of each run and cell kind, with the latest genotype of the run."""
         among = self._among(runs, "search")
         rows = self._rows(f"""
             with latest as (select number, max(seq) as seq from alpha_raw where {among} group by number, cell),
@@ -89,9 +93,9 @@ class AlertQueries(Index):
                 for run, t, step, epoch, cell, k, alpha, genotype in rows]
 
     def paces(self, runs: Collection[str]) -> pd.DataFrame:
-        """Return the seconds per unit of work of each run over its last progress points, with the columns in `PACES`.
+        """Return how many seconds each run has recently needed per unit of work, such as a step, with the columns in `PACES`.
 
-        `seconds_per_unit` is NaN if the run has not completed a unit within these points.
+        `seconds_per_unit` is computed from the last progress events of the run. It is NaN if no unit was completed between them.
         """
         return self._frame(f"""
             select run, coalesce((select max(step) from metric_raw m where m.number = p.number), 0) as step,
@@ -100,12 +104,14 @@ class AlertQueries(Index):
                    case when trail_done[-1] > trail_done[1]
                         then (trail_t[-1] - trail_t[1]) / (trail_done[-1] - trail_done[1]) end as seconds_per_unit
             from progress p join folder using (number) where {self._among(runs)}
-            qualify row_number() over (partition by number order by attempt desc, seq desc) = 1""", PACES)
+            qualify row_number() over (partition by number order by attempt desc, seq desc) = 1
+            order by run""", PACES)
 
     def _among(self, runs: Collection[str], kind: str | None = None) -> str:
-        """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
+        """Return an SQL condition that selects the rows of these runs. If `kind` is given, runs of other kinds are left out.
 
-        The numbers are constants, because DuckDB applies only those while it scans the tables inside a view.
+        The condition lists the row numbers of the runs as constants, because DuckDB filters the tables inside a view only by
+        constants.
         """
         numbers = [number for number, in self._rows(
             "select number from folder where list_contains($runs, run) and ($kind is null or kind = $kind)",

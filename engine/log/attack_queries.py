@@ -109,7 +109,7 @@ class AttackQueries(Index):
           for the newest run.
         * recipe: hash of the settings of search and retraining, except seeds, device and number of threads.
         """
-        return self._kept("evaluations", ("folder", "attack", "evaluation", "network", "resumed"), "", self._evaluations)
+        return self.kept("evaluations", ("folder", "attack", "evaluation", "network", "resumed"), "", self._evaluations)
 
     def _evaluations(self) -> pd.DataFrame:
         evaluations = self._frame("""
@@ -214,10 +214,10 @@ class AttackQueries(Index):
             return None
 
     def search_times(self) -> pd.DataFrame:
-        """Return how long the search took that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+        """Return the duration of the search that found the network of each attack run, with the columns in `SEARCH_TIMES`.
 
-        The time is from the first to the last measurement of each attempt, summed over all attempts, so pauses between attempts
-        do not count. Attack runs without a recorded search are left out.
+        The duration of an attempt is the time from its first to its last measurement. The durations of all attempts are summed,
+        so pauses between attempts do not count. Attack runs without a recorded search are left out.
         """
         return self._frame("""
             with spell as (select number, max(t) - min(t) as seconds from metric_raw group by number, attempt)
@@ -338,9 +338,9 @@ class AttackQueries(Index):
     def pareto_epochs(self, runs: Sequence[str] | None = None, kind: str = "search") -> pd.DataFrame:
         """Return natural and adversarial accuracy per epoch of searches or retrainings, with the columns listed in `EPOCHS`.
 
-        The accuracies are measured on the alphas split by searches, and on the select split by retrainings, as `measured` says.
-        Rows with the same `group` have the same dataset, split and attack. `is_front` is True if the row is on the Pareto front
-        of its group.
+        Searches measure the accuracies on the alphas split, and retrainings on the select split. The column `measured` names the
+        split and the kind of BatchNorm statistics. Rows with the same `group` have the same dataset, split and attack. `is_front`
+        is True if the row is on the Pareto front of its group.
 
         Args:
             runs: ids of the runs to include; None for all runs.
@@ -349,7 +349,7 @@ class AttackQueries(Index):
         question = "pareto_epochs", None if runs is None else tuple(runs), kind
         attack = SEARCH_ATTACK if kind == "search" else "'PGD-' || coalesce(config ->> 'selection_steps', '20')"
         split, statistics = ("alphas", "batch") if kind == "search" else ("select", "running")
-        return self._kept(question, ("folder", "accuracy", "genotype", "resumed"), "", lambda: self._frame(f"""
+        return self.kept(question, ("folder", "accuracy", "genotype", "resumed"), "", lambda: self._frame(f"""
             with last_derived as (select number, epoch, arg_max(hash, step) as hash from genotype group by number, epoch),
             point as (
                 select run, coalesce(title, run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,

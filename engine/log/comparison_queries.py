@@ -1,4 +1,4 @@
-"""Queries about several runs at once, for their comparison: settings, and the course of one metric in all of them."""
+"""Queries that compare several runs: their settings, and the values of one metric over the steps of each run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class ComparisonQueries(Index):
         return {one: json.loads(config) for one, config in rows}
 
     def metrics_of(self, runs: Sequence[str]) -> pd.DataFrame:
-        """Return the metrics that some of these runs have recorded, with the columns in `METRICS`.
+        """Return the metrics that at least one of these runs has recorded, with the columns in `METRICS`.
 
-        `runs` is the number of these runs that recorded the metric. The metric of most runs comes first.
+        The column `runs` is the number of these runs that recorded the metric. Metrics of more runs come first.
         """
         return self._frame("""
             select name, split, statistics, count(distinct number) as runs
@@ -42,7 +42,7 @@ class ComparisonQueries(Index):
 
     def overlay(self, runs: Sequence[str], name: str, split: str, statistics: str, most: int = MOST_POINTS, *,
                 by_epoch: bool = False) -> pd.DataFrame:
-        """Return the course of one metric in several runs, with the columns in `OVERLAY`.
+        """Return the values of one metric over the steps of several runs, with the columns in `OVERLAY`.
 
         Each run has at most `most` points. The steps of a run are divided into half as many buckets of equal length, and the
         smallest and the largest value of each bucket are kept, so no peak is lost.

@@ -52,9 +52,9 @@ _ALLOWED = (ast.BoolOp, ast.BinOp, ast.Compare, ast.UnaryOp, ast.Constant, ast.N
 
 
 def matching_words(runs: pd.DataFrame, text: str) -> pd.Series:
-    """Return True for each run that contains every word of a text, ignoring upper and lower case.
+    """Return a boolean per run: True if the run's texts contain every word of a text, ignoring upper and lower case.
 
-    The words are searched for in the id, title, preset, dataset, study, tags and note.
+    The searched texts are the id, title, preset, dataset, study, tags and note.
 
     Args:
         runs: table of runs, from `RunLog.runs`.
@@ -70,11 +70,12 @@ def matching_words(runs: pd.DataFrame, text: str) -> pd.Series:
 
 
 def matching(runs: pd.DataFrame, expression: str) -> pd.Series:
-    """Return True for each run for which an expression is true. An empty expression is true for every run.
+    """Return a boolean per run: the value of an expression. An empty expression is true for every run.
 
     Args:
         runs: table of runs, from `RunLog.runs`.
-        expression: for example `method == "arnas" and robust > 0.4`. A number that a run lacks fails every comparison but `!=`.
+        expression: for example `method == "arnas" and robust > 0.4`. If a run lacks a number, every comparison of this number is
+            false except `!=`.
 
     Raises:
         ConfigError: the expression cannot be read, uses an unknown name, or compares values that cannot be compared.
@@ -121,7 +122,7 @@ def _words_of(node: ast.AST) -> str:
 
 
 def _values(runs: pd.DataFrame, name: str) -> list[Any]:
-    """Return the values that a name has for each run. Numbers that are missing are NaN."""
+    """Return the value of a name for each run. Missing numbers are NaN."""
     column, factor = NAMES[name][0], FACTORS.get(name)
     values = runs[column]
     if name == "tags":

@@ -22,7 +22,7 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
-MOST_ANSWERS = 32  # answers of queries that are kept
+MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
@@ -88,6 +88,7 @@ class Index:
         self.trouble = ""
         self._con = con
         self._answers: dict[object, tuple[object, Any]] = {}
+        self._numbers: tuple[object, dict[str, int]] = (None, {})
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -130,7 +131,7 @@ class Index:
         return self._con.cursor()
 
     def checkpoint(self) -> None:
-        """Write all changes to the database file, so that DuckDB need not keep them in memory. Without a file, do nothing."""
+        """Write all changes to the database file, so that DuckDB need not keep them in memory. Do nothing without a file."""
         with self._turn.lock, self.cursor() as cursor, suppress(duckdb.TransactionException):  # not now, but later
             if self.owner:
                 cursor.execute("checkpoint")
@@ -154,9 +155,9 @@ class Index:
                 cursor.execute("detach outgoing")
 
     def ingest(self, runs: str | Collection[str] | None = None) -> IngestReport:
-        """Read what is new in the folders of one run or of several runs, or in all run folders if `runs` is None.
+        """Read the new content of the folders of one or several runs, or of all run folders if `runs` is None.
 
-        A file that has not changed costs only one `stat` call.
+        For an unchanged file, this takes only one `stat` call.
 
         Raises:
             RunError: one of `runs` is not a valid run id.
@@ -176,18 +177,18 @@ class Index:
         with self.cursor() as cursor:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
-    def _kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a copy of the answer of a query, which the caller may change. The arguments are those of `_shared`."""
-        return self._shared(question, tables, run, ask).copy()
+    def kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a copy of the cached result of a query, which the caller may change. The arguments are those of `shared`."""
+        return self.shared(question, tables, run, ask).copy()
 
-    def _shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
-        """Return the answer of a query. It is kept until the tables change, and the caller must not change it.
+    def shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
+        """Return the result of a query, cached until the tables change. The caller must not modify the result.
 
         Args:
             question: name of the query with its arguments.
             tables: names of the tables that the query reads, without the suffix `_raw`.
             run: id of the only run whose rows it reads; "" for all runs.
-            ask: function that makes the query.
+            ask: function that runs the query and returns the result.
         """
         # The revision is read before the query, so that a change during the query makes its answer out of date.
         state = self._con, self.revision(tables, run)
@@ -201,9 +202,9 @@ class Index:
         return answer
 
     def revision(self, tables: Iterable[str], run: str = "") -> int:
-        """Return a number that grows whenever `ingest` changes rows of a run in one of these tables.
+        """Return a number that grows whenever `ingest` changes rows of a run in one of the named tables.
 
-        The number is valid for this process only, and costs no query.
+        The number has a meaning only within this process. No query is needed to compute it.
 
         Args:
             tables: names of tables, without the suffix `_raw`.
@@ -212,7 +213,7 @@ class Index:
         return max((self._turn.latest.get((run, table), 0) for table in tables), default=0)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Continue with an empty database in memory. Call this if the file cannot be written, for example on a full disk."""
+        """Continue with an empty database in memory, because the file cannot be written, for example on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
@@ -232,7 +233,7 @@ class Index:
         """
         with self.cursor() as cursor:
             if run is not None:
-                parameters["n"] = number_of(cursor, run)
+                parameters["n"] = self._number_of(cursor, run)
             return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -245,14 +246,19 @@ class Index:
         """
         with self.cursor() as cursor:
             if run is not None:
-                parameters["n"] = number_of(cursor, run)
+                parameters["n"] = self._number_of(cursor, run)
             return cursor.execute(sql, parameters).fetchall()
 
-
-def number_of(cursor: duckdb.DuckDBPyConnection, run: str) -> int:
-    """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
-    row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
-    return -1 if row is None else int(row[0])
+    def _number_of(self, cursor: duckdb.DuckDBPyConnection, run: str) -> int:
+        """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
+        state = self._con, self.revision(("folder",))
+        if self._numbers[0] != state:
+            self._numbers = state, {}
+        known = self._numbers[1]
+        if run not in known:
+            row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
+            known[run] = -1 if row is None else int(row[0])
+        return known[run]
 
 
 def reindex(root: Path | str) -> IngestReport:

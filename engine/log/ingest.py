@@ -1,7 +1,7 @@
 """The reader that copies each complete line of the runs' event files into the index exactly once.
 
 A transaction stores the rows of some lines and the byte offset at which the next line starts. So even if the process is killed,
-the index contains exactly the lines before the stored offset. A file that has not changed costs only one `stat` call.
+the index contains exactly the lines before the stored offset. An unchanged file takes only one `stat` call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Position:
         size: size of the file in bytes when it was last read; -1 if it has not been read.
         mtime_ns: modification time of the file when it was last read.
         inode: inode of the file when it was last read.
-        head: hash of how the part already read begins and ends (`mark_of`).
+        head: hash of the beginning and the end of the part already read (`mark_of`).
         last_t: time of the latest event; None before the first event.
     """
 
@@ -96,7 +96,7 @@ class Ingester:
         Runs whose folders were deleted are removed from the index.
 
         Args:
-            runs: ids of the only runs to look at; None for all runs.
+            runs: ids of the runs to read; None for all runs.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if runs is None else [RunFolder(self.root, run).id for run in runs]
@@ -185,9 +185,9 @@ class Ingester:
             position.inode = status.st_ino
             self._load_progress(position)
             for start, chunk in chunks(path, position.bytes_done, self.chunk_bytes):
+                head = mark_of(path, start + len(chunk))  # fails if the file has just been deleted, and then no row is kept
                 add_lines(self.batch, position.number, start, chunk)
-                position.bytes_done = start + len(chunk)
-                position.head = mark_of(path, position.bytes_done)
+                position.bytes_done, position.head = start + len(chunk), head
                 self.moved[position.number] = position
                 if self.batch.bytes >= self.chunk_bytes:
                     self._commit()
@@ -204,7 +204,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """In one transaction, write the collected rows to the database and record how far each events.jsonl has been read."""
+        """Write the collected rows to the database and record how far each events.jsonl has been read, in one transaction."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:
@@ -214,7 +214,7 @@ class Ingester:
         self.report.faults += batch.faults
 
     def _store(self, batch: Batch, moved: dict[int, Position]) -> None:
-        """Write the rows of some runs and their positions. If rows of a run cannot be stored, only a fault is stored for it."""
+        """Write the rows and read positions of some runs. If the rows of a run cannot be stored, store a fault instead."""
         try:
             with self._transaction(batch.changes()):
                 batch.write(self.con)
@@ -237,7 +237,8 @@ class Ingester:
     def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
         """Record how far each events.jsonl has been read.
 
-        If the table `accuracy` covered all lines of a run and the new ones measure no accuracy, it now covers these as well.
+        If the table `accuracy` was up to date for a run, and the new lines contain no accuracy, mark the table as still up to
+        date for this run.
         """
         columns = [list(values) for values in zip(*(
             (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,
@@ -261,10 +262,15 @@ class Ingester:
     # Derived tables ------------------------------------------------------------------------------------------------
 
     def _summarise(self) -> None:
-        """Recompute the rows of the table `accuracy` for every run with new events."""
-        stale = [row[0] for row in self.con.execute("select number from ingest where summarised <> bytes_done").fetchall()]
+        """Recompute the rows of the table `accuracy` for every run with new events.
+
+        These may be other runs than those just read, if an earlier reading was cut off before this point.
+        """
+        stale = dict(self.con.execute("select number, run from ingest join folder using (number) "
+                                      "where summarised <> bytes_done").fetchall())
         if not stale:
             return
+        self.names |= stale
         # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a
         # subquery. The numbers come from this index, so it is safe to put them into the SQL text.
         chosen = f"number in ({', '.join(map(str, stale))})"
@@ -306,7 +312,7 @@ def stamp_of(path: Path | str) -> str:
 
 
 def readable_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return the result of `document_row`. Whatever is wrong with the run becomes its problem, so that others are still read."""
+    """Return the result of `document_row`. Any exception becomes the column `problem`, so that the other runs are still read."""
     try:
         return document_row(folder)
     except Exception as problem:  # noqa: BLE001 - see above
@@ -341,9 +347,9 @@ def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
 
 
 def mark_of(path: Path, length: int) -> str:
-    """Return a hash of how the first `length` bytes of a file begin and end: its first line, and the last `TAIL_BYTES` bytes.
+    """Return a hash of two parts of a file's first `length` bytes: the first line, and the last `TAIL_BYTES` bytes.
 
-    Of a first line that is longer than `HEAD_BYTES`, only that many bytes count.
+    If the first line is longer than `HEAD_BYTES`, only its first `HEAD_BYTES` bytes count.
     """
     with open_to_read(path) as file:
         head = file.read(min(HEAD_BYTES, length))

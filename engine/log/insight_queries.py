@@ -1,4 +1,4 @@
-"""Queries for a look at the inside of runs: all recorded alphas of a cell kind, and objectives by epoch."""
+"""Queries for the analyses of `engine.insight`: alphas of a cell kind, objectives by epoch, load of the machine, throughput."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _COMBINED = """
 
 
 class AlphaHistory(NamedTuple):
-    """All alphas that a run recorded of one cell kind, in the order of its steps.
+    """All alphas that a run recorded for one cell kind, in the order of the steps.
 
     Attributes:
         primitives: names of the k operations.
         steps: [t] numbers of completed steps.
-        epochs: [t] their epochs, from 1; 0 before the first step.
+        epochs: [t] epoch of each of these steps, from 1; 0 before the first step.
         alpha: [t, edges, k] alphas before the softmax.
         edge_weight: [t, edges] softmax over all edges into the same node; None for a method without edge weights.
     """
@@ -56,10 +56,10 @@ class AlphaHistory(NamedTuple):
 
 
 class InsightQueries(Index):
-    """An index with the queries about the inside of runs. A query about an unknown run returns nothing."""
+    """An index with the queries of this module. A query about an unknown run returns an empty table, {} or None."""
 
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
-        """Return the alphas that a run recorded of the cell kind `cell`, or None if there are none.
+        """Return the alphas that a run recorded for the cell kind `cell`, or None if there are none.
 
         If the operations of the cell changed during the run, only the records with the latest operations are returned. A million
         alphas take about 50 ms.
@@ -67,7 +67,7 @@ class InsightQueries(Index):
         Args:
             run: run id.
             cell: the cell kind.
-            by_epoch: True for the alphas of the last recorded step of each epoch only.
+            by_epoch: True to return only the alphas of the last recorded step of each epoch.
         """
         latest = self._rows("select primitives, len(alpha), len(edge_weight) from alpha_raw where number = $n and cell = $cell "
                             "order by seq desc limit 1", run, cell=cell)
@@ -91,14 +91,16 @@ class InsightQueries(Index):
                             stacked["edge_weight"].reshape(len(steps), -1) if edge_weights else None)
 
     def objective_epochs(self, run: str) -> pd.DataFrame:
-        """Return the means of every objective over each epoch, by epoch and in the order of the objectives.
+        """Return means over each epoch for every objective, ordered by epoch and objective.
 
         Columns:
-            epoch, step, objective, steps: the epoch, its last step, name of the objective, number of its steps with weights.
-            loss, weight, norm: means of the loss, of the weight, and of the norm of the gradient.
-            cosine: mean of the smallest cosine between the gradient and that of another objective.
-            ignored, alone: fraction of the steps in which the weight was 0, and in which it was 1.
-            stationarity: mean of the norm of the weighted sum of all gradients, as the weighting sees them.
+            epoch, step, objective, steps: the epoch, its last step, name of the objective, number of steps with weights in the
+                epoch.
+            loss, weight, norm: means of the objective's loss, its weight, and the norm of its gradient.
+            cosine: mean, over the steps, of the smallest cosine between its gradient and the gradient of another objective.
+            ignored, alone: fraction of the steps in which its weight was 0, and in which its weight was 1.
+            stationarity: mean norm of the weighted sum of all gradients, in the form (coefficients, normalisation) that the
+                weighting gets.
         """
         return self._frame(f"""
             with combined as ({_COMBINED})
@@ -124,7 +126,7 @@ class InsightQueries(Index):
             order by step""", STATIONARITY, run, buckets=buckets)
 
     def objective_pairs(self, run: str) -> pd.DataFrame:
-        """Return weight, norms and cosine of every step with exactly two objectives.
+        """Return the weight, norms and cosine in every step that has exactly two objectives.
 
         The columns are step, epoch, weight (of the first objective), first_norm, second_norm, and cosine (of the two gradients).
         """
@@ -135,10 +137,10 @@ class InsightQueries(Index):
             from objective where number = $n group by step having count(*) = 2 order by step""", PAIRS, run)
 
     def telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
-        """Return the load of the machine over the attempts of a run, with the columns in `TELEMETRY`, oldest first.
+        """Return the load of the machine during all attempts of a run, with the columns in `TELEMETRY`, oldest first.
 
-        Of more than `most` measurements, successive ones are put together: means of loads and rates, the largest memory of the
-        worker, and the least free memory and disk. `t` and `step` are those of the last one.
+        If there are more than `most` measurements, each row merges several successive ones. The row has the means of loads and
+        rates, the largest memory of the worker, the least free memory and disk space, and `t` and `step` of the last measurement.
         """
         return self._frame("""
             with line as (select *, row_number() over (order by seq) - 1 as i, count(*) over () as total
@@ -150,10 +152,10 @@ class InsightQueries(Index):
             from line group by i // cast(ceil(total / $most) as bigint) order by t""", TELEMETRY, run, most=most)
 
     def gpu_telemetry(self, run: str, most: int = MOST_MEASUREMENTS) -> pd.DataFrame:
-        """Return the load of the GPUs of a run, with the columns in `GPUS`, by device and oldest first.
+        """Return the load of the GPUs that a run used, with the columns in `GPUS`, ordered by device and time.
 
-        Of more than `most` measurements of a GPU, successive ones are put together: the mean utilisation, the largest memory and
-        the highest temperature.
+        If a GPU has more than `most` measurements, each row merges several successive ones. The row has the mean utilisation, the
+        largest memory and the highest temperature.
         """
         return self._frame("""
             with line as (select *, row_number() over same - 1 as i, count(*) over (partition by device) as total
@@ -164,12 +166,15 @@ class InsightQueries(Index):
             from line group by device, i // cast(ceil(total / $most) as bigint) order by device, t""", GPUS, run, most=most)
 
     def throughput(self, run: str) -> dict[str, Any]:
-        """Return how fast a run has been recently; a number is None if it is unknown.
+        """Return the recent speed of a run. Unknown numbers are None.
 
         Returns:
-            {"unit": unit of work, such as "steps" or "image passes", "units_per_s": over the last two minutes at most,
-            "images_per_s": median of the last 50 steps, "passes_per_s": forward passes since the measurement before the last
-            one}. An attack counts an image once per pass, so its units_per_s are images times passes per second.
+            A dict with these keys:
+
+            * unit: unit of work, such as "steps" or "image passes". An image pass is one forward pass of one image.
+            * units_per_s: completed units per second, over at most the last two minutes.
+            * images_per_s: images per second, as the median of the last 50 steps.
+            * passes_per_s: forward passes per second, between the last two measurements of the machine's load.
         """
         (unit, units), = self._rows("""
             select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]

@@ -41,12 +41,17 @@ ALERTS = {"t": NUMBER, "attempt": NUMBER, "step": NUMBER, "level": TEXT, "text":
 OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset": TEXT, "split": TEXT, "images": INT,
             "purpose": TEXT, "attempt": INT, "t": NUMBER}
 
+# Columns of `RUNS` that depend on the time of the call, in the order of `_current`.
+CURRENT = ("status", "cause", "silent_s", "can_stop", "can_resume", "device", "age_s", "duration_s", "progress", "seconds_left")
+# Columns of a table of runs on which `_current` depends.
+STORED = ("created", "progress", "seconds_left")
+
 # Files that determine the state of a run whose worker process no longer exists.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 
 # The time left assumes the rate over the trail, a list of progress points from at most the last two minutes. The rate leaves out
-# the first unit of work of a trail, because the first step of an attempt also compiles. A trail of slow units, which is full
-# before one of them is done, counts completely. A trail that is shorter gives no estimate.
+# the first unit of work of a trail, because the first step of an attempt also compiles. If units are so slow that the trail is
+# full before the first of them is done, the rate is that of the whole trail. A shorter trail gives no estimate.
 _PROGRESS = f"""
     select number, attempt, phase, done, total, coalesce(unit, '') as unit, coalesce(passes, 0) as passes,
            coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
@@ -182,7 +187,7 @@ EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ing
 
 
 class RunQueries(Index):
-    """The run log's queries about whole runs. The argument `run` of a query is a run id."""
+    """An index with the queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""
@@ -193,10 +198,10 @@ class RunQueries(Index):
     def runs(self, only: Collection[str] | None = None) -> pd.DataFrame:
         """Return one row per run, newest first, with the columns listed in `RUNS`.
 
-        `only` are the ids of the runs to include; None for all runs. A few runs cost much less than all.
+        `only` holds the ids of the runs to include; None for all runs. A query for a few runs is much faster than for all.
 
-        `tags` are separated by spaces. `protocol` and `protocol_title` say how an attack run attacks. `duration_s` is the time
-        that the latest attempt has taken so far.
+        In the column `tags`, tags are separated by spaces. `protocol` and `protocol_title` describe the attacks of an attack run.
+        `duration_s` is the duration of the latest attempt so far.
 
         The meaning of `natural_accuracy` and `adversarial_accuracy` depends on the kind of run:
 
@@ -234,11 +239,9 @@ class RunQueries(Index):
         Raises:
             RunLogError: the run does not exist.
         """
-        listed = self._listed([run])
-        if listed.empty:
+        row = self._row(run)
+        if not row:
             raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `rampart runs` list them.")
-        row = {name: None if missing else value
-               for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
         documents = self._rows("select document from folder where number = $n", run)
         document = json.loads(documents[0][0] or "{}") if documents else {}
         state = self.state(run)
@@ -251,14 +254,15 @@ class RunQueries(Index):
     def chain(self, run: str) -> pd.DataFrame:
         """Return the family of a run: the earliest ancestor of the run, and all descendants of this ancestor.
 
-        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the generations since that ancestor.
+        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the number of generations since that
+        ancestor.
         """
         family = self._frame(_FAMILY, CHAIN, id=run)
         family["status"] = pd.Series([self.state(name).status for name in family["id"]], dtype="str", index=family.index)
         return family
 
     def family(self, run: str) -> list[str]:
-        """Return the ids of the runs of `chain`, in the same order. The answer is kept until a run is added or removed."""
+        """Return the ids of the runs that `chain` returns, in the same order. Cached until a run is added or removed."""
         revision = self.revision(("folder",))
         if self._families[0] != revision:
             self._families = (revision, {})
@@ -315,7 +319,7 @@ class RunQueries(Index):
             from opened_raw join folder using (number) where split = 'test' order by opening""", OPENINGS)
 
     def events_revision(self, run: str | None = None) -> int:
-        """Return a whole number that changes whenever the queries about a run may have a new answer.
+        """Return a whole number that changes whenever the queries about a run may have a new result.
 
         If `run` is None, the number covers all runs. It stays the same while the run writes nothing and the status of the run
         does not change. Call `ingest` first.
@@ -328,40 +332,52 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the table of all runs, or of these runs only if `only` is not None, with the columns listed in `RUNS`."""
+        """Return the table of all runs, or of the runs with the ids `only` if given, with the columns listed in `RUNS`."""
         listed = self._listed_from_index(only)
-        states = [self.state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
-        for column in ("status", "cause", "silent_s", "can_stop", "can_resume", "device"):
-            listed[column] = [getattr(state, column) for state in states]
-        now = time.time()
-        listed["age_s"] = now - listed["created"]
-        listed["duration_s"] = [_duration(state, now) for state in states]
-        listed.loc[listed["status"] == "finished", "progress"] = 1.0
-        is_live = listed["status"].isin(("running", "stopping")) & ~(listed["silent_s"] >= SILENT_S)
-        listed.loc[~is_live, "seconds_left"] = None
-        return listed[list(RUNS)].astype(RUNS)
+        known = zip(listed["id"], listed["problem"], *(listed[column] for column in STORED), strict=True)
+        rows = [_current(self.state(name, problem), *stored) for name, problem, *stored in known]
+        # One column at a time, because converting the types of all columns takes ten times as long.
+        for position, column in enumerate(CURRENT):
+            listed[column] = pd.Series([row[position] for row in rows], listed.index, RUNS[column])
+        return listed[list(RUNS)]
+
+    def _row(self, run: str) -> dict[str, Any]:
+        """Return the row of a run in the table of all runs, with None for missing numbers; {} if there is no such run.
+
+        Pages ask for the row of their run a dozen times, so it is made without the table.
+        """
+        stored = self.shared(("row", run), (*LISTED, *TRAINED, *EVENTS), "", lambda: {
+            name: None if pd.isna(value) else value
+            for row in self._merged([run]).to_dict("records") for name, value in row.items()})
+        if not stored:
+            return {}
+        current = _current(self.state(run, str(stored["problem"])), *(stored[column] for column in STORED))
+        row = stored | dict(zip(CURRENT, current, strict=True))
+        return {name: row[name] for name in RUNS}
 
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that are stored in the index.
+        """Return the columns of the table of runs that are stored in the index, and `problem`, in the types of `RUNS`.
 
-        The answers of the three queries are kept until what they read changes. The caller gets a new table and may change it.
+        Three queries compute the columns, and their results are cached until the tables change. The caller gets a new table and
+        may modify it.
 
         Args:
             only: ids of the runs to include; None for all runs.
         """
         if only is None:
-            return self._merged(None)
-        # The page of a run asks for its row a dozen times, and finding it among 1,000 takes longer than the rest.
-        return self._kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
+            return self._merged(None)  # not kept, because what it merges is
+        # Finding a run among 1,000 takes longer than the rest.
+        return self.kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
 
     def _merged(self, only: Collection[str] | None) -> pd.DataFrame:
-        listed = self._shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
-        trained = self._shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
-        latest = self._shared("latest", EVENTS, "", lambda: self._table(_LATEST))
+        listed = self.shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
+        trained = self.shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
+        latest = self.shared("latest", EVENTS, "", lambda: self._table(_LATEST))
         if only is not None:
             listed, trained, latest = (one[one["id"].isin(list(only))] for one in (listed, trained, latest))
         merged = _with_trained(listed.merge(trained, on="id", how="left"))
-        return merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
+        merged = merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
+        return merged.astype({name: RUNS[name] for name in merged.columns if name in RUNS})
 
     def _table(self, sql: str) -> pd.DataFrame:
         with self.cursor() as cursor:
@@ -389,6 +405,20 @@ class RunQueries(Index):
         return state
 
 
+def _current(state: RunState, created: float | None, progress: float | None, seconds_left: float | None) -> tuple[Any, ...]:
+    """Return the values of the columns `CURRENT` of a run.
+
+    Args:
+        state: its state.
+        created, progress, seconds_left: values of these columns in the index.
+    """
+    now = time.time()
+    is_live = state.status in ("running", "stopping") and not (state.silent_s or 0.0) >= SILENT_S
+    return (state.status, state.cause, state.silent_s, state.can_stop, state.can_resume, state.device,
+            None if created is None else now - created, _duration(state, now),
+            1.0 if state.status == "finished" else progress, seconds_left if is_live else None)
+
+
 def _duration(state: RunState, now: float) -> float | None:
     """Return the seconds that the latest attempt of a run has taken until now or until its end, or None if they are unknown."""
     end = state.since if state.is_over else now
@@ -396,7 +426,7 @@ def _duration(state: RunState, now: float) -> float | None:
 
 
 def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs with the columns badge and badge_reasons in place of findings."""
+    """Return a table of runs in which the columns badge and badge_reasons replace the column findings."""
     badges = [None if absent else recorded_badge(findings)
               for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
     return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
@@ -404,7 +434,10 @@ def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which accuracies of searches and retrainings fill the gaps, without the columns of `_TRAINED`."""
+    """Return a table of runs in which the accuracy columns of searches and retrainings are filled in.
+
+    The values come from the columns of `_TRAINED`, which are removed.
+    """
     is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
     words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]
     return listed.assign(

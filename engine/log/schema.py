@@ -104,7 +104,7 @@ def version_of(con: duckdb.DuckDBPyConnection) -> int | None:
 def is_empty(con: duckdb.DuckDBPyConnection) -> bool:
     """Return True if the database has no tables.
 
-    The query is read to its end. Otherwise its transaction stays open, and as long as an older transaction is open, DuckDB does
-    not write updated rows to the file: its log of changes grows without bound, and all rows stay in memory.
+    All rows of the query are fetched, because otherwise its transaction would stay open. While an older transaction is open,
+    DuckDB does not write updated rows to the file, so the log of changes and the memory grow without bound.
     """
     return con.execute("select count(*) from duckdb_tables()").fetchall() == [(0,)]

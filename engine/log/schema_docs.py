@@ -1,6 +1,6 @@
-"""The meaning of the run log's tables, for users who write queries: a sentence for each table and column.
+"""Documentation of the run log's tables, for users who write queries: one sentence for each table and column.
 
-The texts about events come from their declarations (`engine.run.event_kinds`), the others are here.
+The texts about events come from the declarations of the events (`engine.run.event_kinds`). All other texts are in this module.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class TableDoc(NamedTuple):
 
 
 def tables() -> list[TableDoc]:
-    """Return all tables that are useful in queries: runs first, then their events, then the bookkeeping.
+    """Return all tables that are useful in queries: first those about runs, then those about events, then bookkeeping.
 
-    If a table of events has a view, which holds each step once, the view is returned in its place.
+    If a table of events has a view, in which each step occurs once, the view is returned in place of the table.
     """
     events = [_event_table(name, [kind for kind in KINDS.values() if kind.table == name and kind is not Progress])
               for name in dict.fromkeys(kind.table for kind in KINDS.values() if kind is not Progress)]
@@ -102,14 +102,17 @@ def _event_table(name: str, kinds: list[type[Event]]) -> TableDoc:
 
 
 def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
-    """Yield (column, meaning) for all columns of a declaration's fields: an event, a row of one, or the stamp of all events."""
+    """Yield (column, meaning) for all columns of a declaration.
+
+    A declaration is an event, a row in a list of an event, or the fields that all events share.
+    """
     for field in fields_of(declaration):
         for place, column in enumerate(field.type.columns(field.name)):
             yield column, field.meaning if place == 0 else _further(column)
 
 
 def _further(column: str) -> str:
-    """Return the meaning of a column that a field has in addition to its first."""
+    """Return the meaning of a further column of a field that has several columns."""
     if column == "hash":
         return "Hash of the genotype, its permanent identifier."
     return f"{'Lower' if column.endswith('_low') else 'Upper'} end of the accuracy's 95 % Wilson interval."

@@ -1,9 +1,9 @@
-"""Queries that users write themselves. They run in a process of their own, on a copy of the index that they cannot change.
+"""Queries written by users. Each runs in a separate process, on a read-only copy of the index.
 
 DuckDB lets one process at a time open a database file, and the dashboard keeps `index.duckdb` open for writing, so no second
 process can read the file. A cursor in the dashboard's process would be able to write, would share its memory limit, and could not
-be killed. Therefore the index is copied to a temporary file, which takes about 0.02 s per megabyte, and only when the index has
-changed since the last query. `engine/log/sql_worker.py` reads the copy.
+be killed. Therefore a query runs on a copy of the index in a temporary file, which `engine/log/sql_worker.py` reads. The copy is
+renewed only if the index has changed since the last query, and takes about 0.02 s per megabyte.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Answer:
 
 
 class Console:
-    """A place to run queries on the current content of a run log. Queries of several threads run one after another.
+    """A runner of users' queries on the current content of a run log. Queries of several threads run one after another.
 
     Example:
         Console(log).ask("select count(*) from folder").table
@@ -82,7 +82,7 @@ class Console:
             return _run({"copy": str(self._copy()), "sql": sql, "rows": rows, "seconds": seconds, "megabytes": megabytes})
 
     def _copy(self) -> Path:
-        """Return the file with the copy of the index. It is made again if the index has changed."""
+        """Return the path of the copy of the index, after renewing the copy if the index has changed."""
         path = Path(self._folder.name) / "runs.duckdb"
         changes = self._log.revision(name.removesuffix("_raw") for name in TABLES)
         if changes != self._changes:

@@ -1,4 +1,4 @@
-"""Queries to begin with, which the SQL page offers by title."""
+"""Example queries, which the SQL page offers by title."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
     python -I engine/log/sql_worker.py < request.json
 
-It is a script without imports from this project, because the imports would take longer than most queries. The request is a JSON
+The script imports nothing from this project, because the imports would take longer than most queries. The request is a JSON
 object {"copy", "sql", "rows", "seconds", "megabytes"}. The answer on stdout is one line of JSON, followed by the rows as a
 Parquet file. The line is {"refusal": sentence}, or {"cut": true if rows were left out, "seconds": duration of the query}.
 
 Six barriers keep a query from doing harm. Each works without the others:
 
-* It runs in a process of its own, on a copy of the index. The process can be killed without harm to the dashboard.
+* The query runs in a separate process, on a copy of the index. The process can be killed without harm to the dashboard.
 * DuckDB opens the copy for reading only.
 * DuckDB may open no other file, attach no database and load no extension, and these options are locked.
 * Only one statement is accepted, which must be a query.
@@ -41,13 +41,13 @@ BATCH = 2048
 
 
 class Refusal(Exception):
-    """A query that is not run or not finished. The text is a sentence for the user."""
+    """An error that says why a query was rejected or not finished. The text is a sentence for the user."""
 
 
 def confine(seconds: float) -> None:
     """Forbid this process to write files, and limit its memory and processor time.
 
-    A pipe is no file, so the answer can still be written.
+    The answer can still be written, because it goes to a pipe.
 
     Args:
         seconds: time limit of the query.
@@ -59,7 +59,7 @@ def confine(seconds: float) -> None:
 
 
 def connect(copy: str, megabytes: int) -> duckdb.DuckDBPyConnection:
-    """Open the copy of the index for reading, without access to anything else."""
+    """Open the copy of the index read-only, with at most `megabytes` of memory and without access to other files."""
     con = duckdb.connect(copy, read_only=True, config={
         "enable_external_access": "false", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
         "allow_community_extensions": "false", "python_enable_replacements": "false", "memory_limit": f"{megabytes}MB",
@@ -107,7 +107,7 @@ def rows_of(con: duckdb.DuckDBPyConnection, sql: str, most: int) -> tuple[pa.Tab
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Run the query of a request and return (first line of the answer, rows as a Parquet file)."""
+    """Run the query of a request and return (object for the first line of the answer, rows as the content of a Parquet file)."""
     started = time.monotonic()
     try:
         con = connect(request["copy"], request["megabytes"])
@@ -134,7 +134,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 def sentence(message: str) -> str:
-    """Return a message of DuckDB in one line, ending with a full stop. The excerpt of the query with its caret is left out."""
+    """Convert a message of DuckDB to one line that ends with a full stop. The excerpt of the query is left out."""
     text, _, place = message.partition("\n\nLINE ")
     line = place.partition(":")[0]
     text = " ".join(text.split()).rstrip(".")
@@ -142,7 +142,7 @@ def sentence(message: str) -> str:
 
 
 def main() -> None:
-    """Answer the request on stdin."""
+    """Read one request from stdin and write the answer to stdout."""
     request = json.load(sys.stdin)
     confine(request["seconds"])
     head, content = answer(request)

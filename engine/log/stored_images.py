@@ -1,4 +1,4 @@
-"""Images that a run has stored, read by DuckDB: pyarrow's reader of Parquet files would add 20 MB to the dashboard's memory."""
+"""A reader of the images that a run has stored. It uses DuckDB, because pyarrow would take 20 MB of the dashboard's memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def read_images(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Read results/samples.parquet of a run.
 
     Returns:
-        about: what the file says of all images: "shape" is their "channels,height,width". A search or retraining adds
-            "title" (the attack) and "step" (number of steps that the network had completed).
-        rows: {column: value} per image: image (its position in the dataset), label, attack, pixels (float32 in little-endian
-            order) and, in a search or retraining, prediction and confidence.
+        about: {name: text} for facts about all images. "shape" is "channels,height,width". A search or retraining adds "title"
+            (name of the attack) and "step" (number of completed steps of the training).
+        rows: one {column: value} per image, with the columns image (position in the dataset), label, attack, pixels (bytes of
+            little-endian float32 numbers) and, in a search or retraining, prediction and confidence.
 
     Raises:
-        RunLogError: the file is missing, is no table of images, or does not say their right shape.
+        RunLogError: the file is missing, is not a table of images, or has a wrong "shape".
     """
     with duckdb.connect(config={"threads": 1}) as con:
         try:

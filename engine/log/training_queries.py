@@ -1,9 +1,9 @@
 """Queries about the training of one run: curves, objectives and their weights, alphas, genotypes and candidates.
 
-Long series are reduced to a few hundred points by the SQL of the query. The steps are divided into buckets, and the smallest,
-the largest and the last value of each bucket are kept, so no peak is lost. The length of the buckets is a power of two, and grows
-only when there would be too many buckets. So a step that is added changes the points of the last bucket alone, and only these
-have to be sent to a page that shows the series.
+Long series are reduced to a few hundred points by the SQL of the query. The steps are divided into buckets, and the smallest, the
+largest and the last value of each bucket are kept, so no peak is lost. The length of the buckets is a power of two, and grows
+only when there would be too many buckets. A new step therefore changes only the points of the last bucket, and only these have to
+be sent to a page that shows the series.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ AT_VERTEX = 1e-9
 
 
 class Course(NamedTuple):
-    """A weight over the steps of a search, thinned to a few hundred points.
+    """The values of one weight over the steps of a search, reduced to a few hundred points.
 
     Attributes:
         edge: edge of the cell, 0..13.
-        operation: operation of the weight; "" for the weight of the edge itself.
+        operation: operation to which the weight belongs; "" for the weight of the edge itself.
         steps: steps in increasing order.
-        weights: weight at each of the steps, with four decimals.
+        weights: weight at each of the steps, in 0..1, rounded to four decimals.
     """
 
     edge: int
@@ -62,13 +62,13 @@ class Course(NamedTuple):
 
 
 def kept(what: str, *values: str) -> str:
-    """Return the SQL of a list that holds `what` at those steps of a bucket that are kept.
+    """Return the SQL of a list with the value of `what` at each step of a bucket that is kept.
 
-    These are the steps at which one of the values is smallest or largest, each time the first of them, and the last step.
+    The kept steps are those at which one of `values` is smallest or largest (the first such step), and the last step.
 
     Args:
-        what: SQL of a value of a row.
-        values: names of columns. NULL is neither smallest nor largest.
+        what: SQL expression for a value of a row.
+        values: names of columns. NULLs are ignored.
     """
     extremes = [f"arg_{end}({what}, ({value}, {sign}step)) filter ({value} is not null)"
                 for value in values for end, sign in (("min", ""), ("max", "-"))]
@@ -85,24 +85,24 @@ class TrainingQueries(Index):
         """Return the mean of every metric over each epoch.
 
         The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. The column
-        statistics is "batch" or "running", depending on the statistics that BatchNorm used. Values are added in the order of
-        their steps, so that the means are the same each time, however many threads DuckDB uses.
+        statistics is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of
+        their steps, so that the means do not depend on the number of DuckDB's threads.
         """
-        return self._kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
+        return self.kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
             select epoch, max(step) as step, split, statistics, name,
                    list_sum(list(value order by step)) / count(value) as value
             from metric where number = $n group by epoch, split, statistics, name
             order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of some metrics by step. Of a long series, only a choice of the points is returned.
+        """Return the values of some metrics by step. A long series is reduced to its extreme and last points per bucket.
 
         A series is one metric on one split with one kind of BatchNorm statistics.
 
         Args:
             run: run id.
             names: names of the metrics.
-            buckets: largest number of buckets of a series, which has at most three times as many points.
+            buckets: maximum number of buckets of a series. Each bucket contributes at most three points.
 
         Returns:
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
@@ -120,11 +120,11 @@ class TrainingQueries(Index):
             order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
 
     def series(self, run: str) -> list[tuple[str, str]]:
-        """Return (split, name of the metric) of each metric and ("", name) of each objective that any attempt of a run recorded.
+        """Return (split, name) of each metric and ("", name) of each objective that any attempt of a run recorded.
 
         This is much cheaper than `curves` and `objectives`.
         """
-        return self._shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
+        return self.shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
             (split, name) for split, name in self._rows("""
                 select distinct split, name from metric_raw where number = $n
                 union all select distinct '', objective from objective_raw where number = $n order by all""", run)])
@@ -148,7 +148,7 @@ class TrainingQueries(Index):
             order by 1, 2""", SCALARS, run)
 
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of each objective by step. Of a long run, only a choice of the steps is returned.
+        """Return the values of each objective by step. In a long run, only some of the steps are returned.
 
         A step is kept, for all objectives, if it has the smallest or the largest weight, norm, loss or cosine of an objective in
         its bucket, or is the last of the bucket. There are at most `buckets` buckets.
@@ -158,7 +158,7 @@ class TrainingQueries(Index):
         * norm: norm of the objective's gradient.
         * cosine: smallest cosine similarity of this gradient and the gradient of any other objective.
         """
-        return self._kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame(f"""
+        return self.kept(("objectives", run, buckets), ("folder", "objective", "resumed"), run, lambda: self._frame(f"""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n),
             bucketed as (select *, {BUCKET} as bucket from line),
             kept as (select unnest({kept("step", "weight", "norm", "loss", "cosine")}) as step
@@ -203,7 +203,7 @@ class TrainingQueries(Index):
 
         This is much cheaper than `alpha_epochs`.
         """
-        return self._shared(("alpha_epoch", run), ("folder", "alpha"), run, lambda: next(
+        return self.shared(("alpha_epoch", run), ("folder", "alpha"), run, lambda: next(
             (epoch for epoch, in self._rows("select max(epoch) from alpha_raw where number = $n", run)), None))
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
@@ -222,7 +222,7 @@ class TrainingQueries(Index):
             cell: the cell kind, such as "normal".
             epoch: the epoch; None for the last recorded epoch.
         """
-        return self._kept(("alpha_matrix", run, cell, epoch), ("folder", "alpha", "resumed"), run, lambda: self._frame("""
+        return self.kept(("alpha_matrix", run, cell, epoch), ("folder", "alpha", "resumed"), run, lambda: self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha_raw
                             where number = $n and seq = (
                                 select arg_max(seq, step) from alpha
@@ -245,9 +245,9 @@ class TrainingQueries(Index):
                            LINES, run, cell=cell)
 
     def alpha_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
-        """Return the weights of `alpha_lines` thinned, for each edge and operation.
+        """Return the weights of `alpha_lines` for each edge and operation, reduced to a few hundred points.
 
-        A course has at most `buckets` buckets and three times as many points. Lists are several times faster than a data frame.
+        A course has at most `buckets` buckets with up to three points each. Lists are several times faster than a data frame.
         """
         rows = self._rows(f"""
             with line as (select step, weight, min(step) over () as first, max(step) over () as last
@@ -272,10 +272,10 @@ class TrainingQueries(Index):
             from alpha where number = $n and cell = $cell order by edge, step""", EDGE_LINES, run, cell=cell)
 
     def edge_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
-        """Return the edge weights of `edge_lines` thinned, for each edge.
+        """Return the edge weights of `edge_lines` for each edge, reduced to a few hundred points.
 
-        All edges have the same steps, so that their weights add up. A step is kept if one of the edges has its smallest or
-        largest weight in the bucket of the step, or if it is the last of the bucket.
+        The same steps are kept for all edges, so that a chart can stack the weights. A step is kept if any edge has its smallest
+        or largest weight of the bucket at this step, or if the step is the last of its bucket.
         """
         rows = self._rows(f"""
             with line as (select step, edge_weight, min(step) over () as first, max(step) over () as last
@@ -290,10 +290,10 @@ class TrainingQueries(Index):
     def genotypes(self, run: str) -> pd.DataFrame:
         """Return the genotype at the end of each epoch.
 
-        The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (time of the event) and unchanged_epochs
+        The columns are epoch, step, genotype (as JSON), hash (of the genotype), t (Unix time of the record) and unchanged_epochs
         (number of epochs since the genotype last changed).
         """
-        return self._kept(("genotypes", run), ("folder", "genotype", "resumed"), run, lambda: self._frame("""
+        return self.kept(("genotypes", run), ("folder", "genotype", "resumed"), run, lambda: self._frame("""
             with last as (select * from genotype where number = $n
                           qualify row_number() over (partition by epoch order by step desc) = 1),
             changed as (select *, coalesce(hash <> lag(hash) over (order by epoch), true)::int as is_new from last),
@@ -335,12 +335,12 @@ class TrainingQueries(Index):
         return json.loads(rows[0][0]) if rows and rows[0][0] else None
 
     def genotypes_of_runs(self) -> pd.DataFrame:
-        """Return one row per run that has a genotype, newest first: that of `genotype`, as JSON.
+        """Return one row per run that has a genotype, newest first. The genotype is that of the query `genotype`, as JSON.
 
         `imported` is True if the run was imported. `channels` and `layers` are those of the network that a retraining or attack
         built, if the run recorded them. The caller must not change the table.
         """
-        return self._shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
+        return self.shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
             select f.run, coalesce((document ->> 'imported') <> '{}', false) as imported,
                    coalesce(n.genotype, d.genotype) as genotype, n.channels, n.layers
             from folder f left join network n using (number)

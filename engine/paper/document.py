@@ -44,7 +44,7 @@ def document(title: str, names: Sequence[str]) -> bytes:
 
 
 def readme(title: str, runs: Sequence[str], files: Mapping[str, bytes]) -> bytes:
-    """Return the README of a pack: what its files are, its runs, and the SHA-256 of every file."""
+    """Return the README of a pack: a description of its files, its runs, and the SHA-256 of every file."""
     lines = [f"# {' '.join(title.split())}", "", "A paper pack written by Rampart.", "",
              *(f"* `{name}`: {text}" for name, text in ABOUT.items() if any(one.startswith(name) for one in files)), "",
              "## Runs", "", *(f"* {run}" for run in runs), "", "## Hashes", "",

@@ -1,7 +1,7 @@
-"""The methods paragraph of a paper pack: what was done, in sentences that are made from recorded values alone.
+"""The methods paragraph of a paper pack: what was done, in sentences that contain only recorded values.
 
 Every number in a sentence is a value of run.json, environment.json or events.jsonl of one of the runs, printed as elsewhere in
-Rampart. A sentence whose values were not recorded is left out. Nothing is concluded: comparisons are in the tables.
+Rampart. A sentence whose values were not recorded is left out. The paragraph draws no conclusions; comparisons are in the tables.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def methods(log: RunLog, rows: Sequence[Mapping[str, Any]], tables: Sequence[Rob
     Args:
         log: the run log.
         rows: the runs, from `RunLog.run`.
-        tables: robustness tables with the attack runs among them.
+        tables: robustness tables with the attack runs among these runs.
     """
     places = {row["id"]: read_json(RunFolder(log.root, row["id"]).environment_json) or {} for row in rows}
     attacks = [row["id"] for row in rows if row["kind"] == "attack"]
@@ -61,7 +61,7 @@ def _data(rows: Iterable[Mapping[str, Any]], places: Mapping[str, Mapping[str, A
 
 
 def _trainings(rows: Sequence[Mapping[str, Any]], made: str, settings: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each set of runs that are equal in everything that the sentence mentions except their seeds."""
+    """Return one sentence for each set of runs that differ, in what the sentence mentions, only in their seeds."""
     seeds: dict[str, list[str]] = {}
     for row in rows:
         config = row["config"]

@@ -118,7 +118,7 @@ def family(log: RunLog, run: str) -> list[str]:
 
 
 def tables_of(log: RunLog, runs: Sequence[str]) -> list[RobustnessTable]:
-    """Return the robustness tables of a folder with only those rows that belong to `runs`. Tables without rows are left out."""
+    """Return the robustness tables of a run log, with only the rows of `runs`. Tables without such rows are left out."""
     chosen = []
     for table in robustness_tables(log):
         groups = []

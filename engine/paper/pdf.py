@@ -1,7 +1,7 @@
-"""Vector PDF of our own drawings: LaTeX cannot include SVG, and this way no converter has to be installed.
+"""Conversion of our own drawings to vector PDF. LaTeX cannot include SVG, and with this module nobody has to install a converter.
 
-It knows what the drawings of cells and charts contain: paths of moves and curves, lines, polylines, circles, rectangles, and
-texts with parts of another size. The fonts are Helvetica and Helvetica bold, which every reader has; they are not embedded.
+It supports only what drawings of cells and charts contain: paths of moves and curves, lines, polylines, circles, rectangles, and
+texts with parts of another size. The fonts are Helvetica and Helvetica bold, which every PDF viewer has; they are not embedded.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _rounded(x: float, y: float, width: float, height: float, radius: float) -> 
 
 
 def _text(element: Element) -> Iterator[str]:
-    """Yield the operators of a text. Its parts stand one after another; a white edge, if it has one, is drawn first."""
+    """Yield the operators of a text, whose parts follow one another. If the text has a white outline, draw the outline first."""
     look = element.attrib
     size, bold = float(look.get("font-size", "11")), int(look.get("font-weight", "400")) > 500
     parts = [(element.text or "", size, 0.0)]

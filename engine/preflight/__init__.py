@@ -1,5 +1,5 @@
 """Time, memory and disk space of a chain before its launch, from finished runs or from a few measured batches.
 
-A separate process measures the batches (`job.py`), on random images of the dataset's shape, so the dataset need not be there. The
-results are kept in the runs folder for each shape of a configuration (`shape.py`).
+A separate process measures the batches (`job.py`). It uses random images of the dataset's shape, so the dataset need not be on
+this machine. Results are kept in the runs folder, one for each `Shape` (`shape.py`): the settings that affect the cost of a step.
 """

@@ -38,13 +38,13 @@ class Forecast:
 
     @property
     def chain_s(self) -> float | None:
-        """Duration of one chain, one run after the other; None if the duration of a kind of run is unknown."""
+        """Seconds that one chain takes, one run after the other; None if the duration of a kind of run is unknown."""
         times = [cost.seconds for cost in self.costs.values()]
         return None if None in times else sum(one for one in times if one is not None)
 
     @property
     def work_s(self) -> float | None:
-        """Durations of all runs, summed; None if one is unknown."""
+        """Total duration of all runs in seconds; None if the duration of a run is unknown."""
         if self.chain_s is None:
             return None
         return sum(self.counts[kind] * (cost.seconds or 0.0) for kind, cost in self.costs.items())
@@ -87,7 +87,7 @@ class Total:
 
     @property
     def seconds(self) -> float | None:
-        """Time until all runs have finished; None if it is unknown for a run, or without runs."""
+        """Seconds until all runs have finished; None if the duration of a run is unknown, or if there are no runs."""
         known = [(one.chain_s, one.work_s / one.side_by_side) for one in self.each
                  if one.chain_s is not None and one.work_s is not None]
         if not known or len(known) < len(self.each):

@@ -65,7 +65,7 @@ class Clock:
     def seconds(self) -> float:
         """Return the seconds since the start.
 
-        On a CPU, other programs lengthen the wall-clock time. An estimate from CPU time takes its place if it is smaller.
+        On a CPU, other programs lengthen the wall-clock time. An estimate from CPU time is returned instead if it is smaller.
         """
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
@@ -77,7 +77,7 @@ class MeasuringSession(Session):
     """A session that times steps, jumps to the epochs to be measured, and then stops the loop.
 
     Attributes:
-        epochs: epochs that still have to be measured, counted from 0; the first one is being measured.
+        epochs: numbers of the epochs that still have to be measured, from 0. The first entry is the epoch being measured.
         times: seconds of each measured step, by epoch.
         selection_s: seconds of a measurement on the select split; None if there was none.
         after_first_step: function that is called with the seconds of the first step, before the others.
@@ -93,7 +93,7 @@ class MeasuringSession(Session):
         self._clock, self._between = Clock(shape.device, shape.threads), 0.0
 
     def begin_step(self, expected_passes: int, activity: str = "") -> None:
-        """Start a step, or stop the loop if everything has been measured."""
+        """Start a step. If everything has been measured, raise StopRequested, which ends the loop."""
         if not self.epochs:
             raise StopRequested
         self._between = self._clock.seconds()
@@ -136,8 +136,8 @@ def read_request(record: dict[str, Any]) -> tuple[Shape, float]:
 def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None]) -> None:
     """Measure a small batch, then larger ones up to the full one, as far as the time allows, and report each result.
 
-    A pass over a small batch takes nearly as long as one over a larger batch, so the cost of a full batch is not proportional. It
-    is extrapolated along the line through the two largest batches that were measured.
+    A pass over a small batch takes nearly as long as one over a larger batch, so the cost is not proportional to the batch size.
+    The cost of a full batch is extrapolated along the line through the two largest batches that were measured.
     """
     started = time.monotonic()
     full = int(getattr(shape.config, "batch_size", 64))
@@ -185,7 +185,7 @@ def _measured(shape: Shape, size: int, thorough: bool,
 
 
 def _shortening(config: RetrainConfig | None) -> float:
-    """Return how many times longer a training step takes than with one attack step; 1 without an iterated attack."""
+    """Return the factor by which a training step takes longer than one with a single attack step; 1 without iterated attack."""
     return (config.attack_steps + 1) / 2 if config is not None and config.training in ("pgd_at", "trades") else 1.0
 
 
@@ -237,7 +237,7 @@ def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
 
 
 def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> dict[int, float]:
-    """Return {epoch: share of the run's epochs that it stands for}. Epochs may differ, for example before and after a warm-up."""
+    """Return {epoch to measure: share of the run's epochs that it represents}. Epochs can differ, for example in a warm-up."""
     if isinstance(config, RetrainConfig):
         return {0: 1.0}
     positions = [config.training_epoch(epoch) for epoch in range(config.epochs)]

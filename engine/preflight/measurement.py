@@ -31,7 +31,8 @@ class Measurement:
         event_bytes: bytes of events for a step.
         batch: number of images in a batch.
         rough: True if the batch was smaller than that of the run, so that the numbers are extrapolated.
-        upper: True if only one small batch could be measured, so that the time of a full one is an upper bound: in proportion.
+        upper: True if only one small batch could be measured. The time of a full batch is then taken as proportional to the
+            number of images, which is an upper bound.
     """
 
     seconds_per_step: float = 0.0

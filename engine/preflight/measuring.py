@@ -40,12 +40,12 @@ def known(runs: Path, shape: Shape) -> Measurement | None:
 
 
 def measured(runs: Path, shape: Shape, limit_s: float = LIMIT_S) -> Measurement:
-    """Return the measurement of a shape. If none is kept, or an upper bound, measure it in a separate process, and keep it.
+    """Return the measurement of a shape. Measure in a separate process if no measurement, or only an upper bound, is kept.
 
     Args:
         runs: folder of all runs.
         shape: the run whose batches are measured.
-        limit_s: seconds that the measurement may take. It is killed after that time and some leeway, and its last result counts.
+        limit_s: seconds that the measurement may take. Some time later, the process is killed, and its last result counts.
 
     Raises:
         RunError: the process gave no result, for example because memory ran out.

@@ -1,4 +1,4 @@
-"""Architectures: the published genotypes and those of all runs. Equal ones under other names are one architecture.
+"""Architectures: the published genotypes and those of all runs. Equal genotypes with different names are one architecture.
 
 This module does not import torch.
 """
@@ -31,7 +31,7 @@ class Use:
         created: Unix time of the launch in seconds; 0 if unknown.
         dataset: name of the dataset.
         parameters, macs: size of the network that the run built; None for a search.
-        channels, layers: the same network's channels of the first cells and number of cells; None if unknown.
+        channels, layers: channels of the first cells of this network, and number of its cells; None if unknown.
         natural, adversarial: (accuracy, low, high, images) on the test split with the 95 % Wilson interval, natural and in the
             worst case over the attacks; None except for an attack run with results.
         protocol: title of an attack run's protocol; "" for other runs.
@@ -61,19 +61,21 @@ class Architecture:
 
     Attributes:
         hash: hash of the canonical form.
-        genotype: the genotype as it was published, or else found first.
+        genotype: the genotype as published or, if it was not published, as first found.
         published: entries of the catalogue with this genotype.
         uses: runs with this genotype, newest first.
+        candidate: (run id, number) if it is a candidate of a search and nothing else is known of it; None otherwise.
     """
 
     hash: str
     genotype: Genotype
     published: tuple[CatalogEntry, ...]
     uses: tuple[Use, ...]
+    candidate: tuple[str, int] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The catalogue names, then the titles of the searches that found it, without repetition."""
+        """The catalogue names, then the titles of the searches that found the architecture, without repetition."""
         found = [use.title for use in reversed(self.uses) if use.kind == "search"]
         return tuple(dict.fromkeys([*(entry.name for entry in self.published), *found]))
 
@@ -82,12 +84,14 @@ class Architecture:
         """The first of the names. The title of a search is followed by the end of its run id, because many share it."""
         if self.published:
             return self.published[0].name
+        if self.candidate:
+            return f"candidate {self.candidate[1]} · {self.candidate[0].rsplit('-', 1)[-1]}"
         found = [use for use in self.uses if use.kind == "search"]
         return f"{found[-1].title} · {found[-1].run.rsplit('-', 1)[-1]}" if found else f"genotype {self.hash}"
 
     @property
     def searches(self) -> list[Use]:
-        """The searches that found it, newest first."""
+        """The searches that found the architecture, newest first."""
         return [use for use in self.uses if use.kind == "search"]
 
     @property

@@ -68,7 +68,7 @@ def hypervolume(points: Points, count: int = 1) -> float:
 
 
 def needed(measured: int, runs: int, level: float) -> int:
-    """Return the smallest k such that a place attained by k of the measured points is attained with probability `level`.
+    """Return the smallest k such that n drawn runs attain a point with probability `level` if k of the N measured runs attain it.
 
     Args:
         measured: number N of measured runs.

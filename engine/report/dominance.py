@@ -50,7 +50,7 @@ class Candidate:
     Attributes:
         run: id of the attack run.
         label: name of the network.
-        values: {name of a measure: value}, in the unit of storage.
+        values: {name of a measure: value}: accuracies as fractions, times in seconds, other measures as counts.
         outcomes: {name of an accuracy: outcomes}. An accuracy without recorded outcomes is left out.
     """
 
@@ -112,7 +112,7 @@ def p_better(first: Candidate, second: Candidate, measure: Measure) -> float:
 
 
 def standings(networks: Sequence[Candidate], front: Sequence[bool], measures: Sequence[Measure]) -> list[Standing]:
-    """Return the standing of each network.
+    """Return the place of each network relative to the front.
 
     A network is dominated if a network on the front is better in every measure. The p-values are multiplied by the number of
     networks on the front (Bonferroni) and adjusted by Holm's method over all other networks, so that the probability of any

@@ -45,7 +45,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _known(value: Any) -> Any:
-    """Return a value as a type of Python, or None if it is missing."""
+    """Return a value as a plain Python object, or None if it is missing."""
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, default=str) if isinstance(value, dict) else list(value)
     if value is None or value is pd.NaT or value != value:

@@ -1,4 +1,4 @@
-"""The inference latency of attacked networks. Latencies compare only on one device with one number of threads.
+"""The inference latency of attacked networks. Latencies can be compared only if device and number of threads are equal.
 
 On a CPU, a latency is the computing time of one thread (`engine.run.latency`).
 """
@@ -43,7 +43,7 @@ Latencies = Mapping[int, Latency]  # {images per pass: latency}
 
 
 def latencies_of(log: RunLog) -> dict[str, dict[int, Latency]]:
-    """Return {attack run: {images per pass: latency}}. Runs of older versions are left out: they have measured none."""
+    """Return {attack run: {images per pass: latency}}. Runs of older versions, which measured no latency, are left out."""
     found: dict[str, dict[int, Latency]] = defaultdict(dict)
     for row in log.latencies().itertuples():
         threads = f", {row.threads} thread{'s' if row.threads > 1 else ''}" if row.device == "cpu" else ""

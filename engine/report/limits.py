@@ -49,7 +49,7 @@ def certified_section(log: RunLog, run: str, row: NetworkRow | None) -> str:
 
     Args:
         log, run: the run log, and the id of the attack run.
-        row: row of the network in its table; None if it is in none.
+        row: row of the network in its robustness table; None if it is in no table.
     """
     found = log.certified(run)
     if found.empty:

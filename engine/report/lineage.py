@@ -1,7 +1,7 @@
 """The lineage of a run.
 
-It consists of its chain, the runs that its settings name, the runs whose settings name it, and the searches that found the same
-cells.
+The lineage consists of the chain of the run, runs whose ids are in its settings, runs whose settings contain its id, and searches
+that found the same cells.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Relative:
 
 
 def relatives(log: RunLog, run: str) -> list[Relative]:
-    """Return the relatives of a run, its chain first. The run itself is one of its chain. Each pair of runs is related once.
+    """Return the relatives of a run. Those in its chain come first and include the run itself.
 
     Raises:
         RunLogError: the run does not exist.

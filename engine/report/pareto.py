@@ -30,7 +30,7 @@ class Measure:
             count.
         larger: True if larger values are better.
         images: number of images of an accuracy; 0 for other measures.
-        where: conditions of an accuracy: radius of the attack and number of images. Of a latency: device and threads. "" for
+        where: conditions. For an accuracy, radius of the attack and number of images; for a latency, device and threads; "" for
             other measures.
     """
 
@@ -69,7 +69,7 @@ class Value:
 def measures_of(table: RobustnessTable) -> dict[str, Measure]:
     """Return {name: measure} for all measures of a table: accuracies, sizes, search time and latencies.
 
-    Latencies compare only on one device, so those of the device with the most networks count.
+    Latencies can be compared only on one device, so only those on the device with the most networks are included.
     """
     ball = ball_text(str(table.fields.get("norm") or "Linf"), float(table.fields["epsilon"])) if "epsilon" in table.fields else ""
     measures = []

@@ -130,7 +130,7 @@ class SeedGroup:
 
     @property
     def all_rows(self) -> list[NetworkRow]:
-        """The rows, each followed by its older rows."""
+        """All rows of the group, each followed by its older rows (other attack runs on the same network)."""
         return [one for row in self.rows for one in (row, *row.older)]
 
 
@@ -161,7 +161,7 @@ class RobustnessTable:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """{column name: fingerprint of its figures}, without columns whose figures have several or none."""
+        """{column name: fingerprint of its results}. Columns whose results have several fingerprints or none are left out."""
         found = {column.name: {row.results[column.name].fingerprint for row in self.rows if column.name in row.results}
                  for column in self.columns}
         return {name: next(iter(values)) for name, values in found.items() if len(values) == 1 and "" not in values}
@@ -228,9 +228,9 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
 
 
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
-    """Return a table in which each row has all other attack runs of its network under the protocol.
+    """Return the table with all other attack runs of each network under the protocol added to the network's row.
 
-    The labels of these rows name their runs. They count neither in means nor in comparisons.
+    The labels of the added rows name their runs. Added rows count neither in means nor in comparisons.
     """
     return replace(table, groups=tuple(
         replace(group, rows=tuple(_with_older(log, table.protocol, row) for row in group.rows)) for group in table.groups))
@@ -268,7 +268,7 @@ def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs:
 
 
 def letters_of(log: RunLog, table: RobustnessTable, runs: Sequence[str]) -> dict[str, str]:
-    """Return {run: letters of its network} of a comparison in the worst case, as `distinctions` does, in less time and memory.
+    """Return {run: letters of its network} for the worst case. `distinctions` gives the same letters, but is slower.
 
     Args:
         log: the run log.

@@ -140,7 +140,7 @@ def _seed_words(run: ComparedRun) -> str:
 
 
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
-    """Return the settings in which the runs, or the runs that they follow, differ. Runs without a step are ignored for it."""
+    """Return the settings in which the runs, or the runs that they follow, differ. Runs without a setting's step are ignored."""
     found = []
     for kind in KINDS:
         steps = [run.steps.get(kind) for run in runs]
@@ -177,7 +177,7 @@ def _group(label: str, runs: Sequence[ComparedRun]) -> RunGroup:
 
 
 def comparison_record(runs: Sequence[ComparedRun]) -> dict[str, Any]:
-    """Return the comparison as a value for JSON: the runs with their results, and the settings that differ."""
+    """Return the comparison as a dict that can be written as JSON: the runs with their results, and the settings that differ."""
     names = ("id", "kind", "title", "status", "natural_accuracy", "natural_low", "natural_high", "natural_images",
              "adversarial_accuracy", "adversarial_low", "adversarial_high", "adversarial_images", "adversarial_attack",
              "accuracy_of", "parameters", "macs", "genotype_hash")
@@ -188,5 +188,5 @@ def comparison_record(runs: Sequence[ComparedRun]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """Return a value of a table as a value for JSON; None for NaN."""
+    """Return a value of a table in a form that JSON can hold; None for NaN."""
     return None if value != value else value

@@ -28,7 +28,7 @@ class Samples:
         pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}. A search or retraining has the attack "training".
         labels: classes of the images.
         predictions: {name of an attack, or "natural": predicted classes}; empty for an attack run, whose outcomes hold them.
-        confidences: {the same: probability of the predicted class, 0..1}.
+        confidences: {name of an attack, or "natural": probabilities of the predicted classes, 0..1}.
         attack: the attack "training" in words; "" for an attack run.
         step: number of steps that the network had completed; None for an attack run.
     """

@@ -20,9 +20,8 @@ MOST_STEPS = 7  # between the labels of the radius axis
 def radius_chart(curves: Sequence[Curve], epsilon: float) -> str:
     """Return a chart with a legend as an HTML figure, or "" without curves.
 
-    A curve that comes from one search (`Curve.whole`) is a line with a band; others are marks with error bars. Bands and bars are
-    95 % Wilson intervals. Hovering over a mark, or over a point of a line, shows its
-    numbers.
+    A curve from an attack that gives all radii at once (`Curve.whole`) is a line with a band. Other curves are marks with error
+    bars. Bands and bars are 95 % Wilson intervals. Hovering over a mark, or over a point of a line, shows its numbers.
 
     Args:
         curves: curves over the radius, all in one norm.
@@ -72,7 +71,7 @@ def _dot(curve: Curve, radius: float, one: Measurement, right: float, size: floa
 
 
 def _guides(right: float, epsilon: float) -> str:
-    """Return a line at half of the images and one at the protocol's epsilon, as SVG."""
+    """Return two lines as SVG: one at an accuracy of 50 %, and one at the protocol's epsilon."""
     place, half = _x(epsilon, right), _y(0.5)
     beside, anchor = (place - 6, "end") if place > WIDTH / 2 else (place + 6, "start")
     look = 'style="stroke:var(--soft);stroke-dasharray:3 4"'

@@ -88,7 +88,7 @@ class TransferMap:
 
 
 def transfer_maps(log: RunLog) -> list[TransferMap]:
-    """Return one map per attack and conditions. The map with the most results comes first."""
+    """Return the transfer maps, one for each attack and its conditions. The map with the most results comes first."""
     cells: dict[str, dict[tuple[str, str], TransferCell]] = defaultdict(dict)
     conditions: dict[str, dict[str, Any]] = {}
     for row in _measured(log).itertuples():  # newest run first
@@ -112,7 +112,7 @@ def _measured(log: RunLog) -> pd.DataFrame:
 
 
 def _map(log: RunLog, key: str, conditions: Mapping[str, Any], cells: Mapping[tuple[str, str], TransferCell]) -> TransferMap:
-    """Return a map. White-box results of networks without any transfer result are left out."""
+    """Return the transfer map of these results. White-box results of networks without any transfer result are left out."""
     taking_part = dict.fromkeys(network for pair in cells if pair[0] != pair[1] for network in pair)
     kept = {pair: cell for pair, cell in cells.items() if pair[0] in taking_part}
     return TransferMap(key, conditions, tuple(_networks(log, taking_part, kept)), kept)
@@ -129,9 +129,9 @@ def _networks(log: RunLog, hashes: Iterable[str], cells: Mapping[tuple[str, str]
 
 def _never_attacked(log: RunLog, network: str, known: Iterable[str],
                     cells: Mapping[tuple[str, str], TransferCell]) -> TransferNetwork:
-    """Return a network that only made images, so that no attack run records its name.
+    """Return a network that was used only as a source of images, so that no attack run records its name.
 
-    An attack run names the retrainings of its sources, but not which hash belongs to which. With one source, it is clear.
+    An attack run records the retrainings of its sources, but not which hash belongs to which. With one source, this is clear.
     """
     run = next(cell.run for (source, _), cell in cells.items() if source == network)
     sources = log.run(run)["config"].get("transfer_from", [])

@@ -87,9 +87,9 @@ def duration_text(seconds: float) -> str:
 
 
 def rounded_text(seconds: float) -> str:
-    """Return an expected duration as text, no more exact than it can be known: 329 as "5 min", 20 as "under 1 min".
+    """Return an expected duration as text, rounded because it is not known exactly: 329 as "5 min", 20 as "under 1 min".
 
-    From an hour on, it is rounded to ten minutes, from two months on to months. What takes a year or more is "more than a year".
+    One hour or more is rounded to ten minutes, two months or more to months. A year or more is "more than a year".
     """
     days = seconds / 86_400
     if seconds < SHORTEST_S:
@@ -140,7 +140,7 @@ def protocol_text(table: RobustnessTable) -> str:
 
 
 def fingerprints_text(table: RobustnessTable) -> str:
-    """Return a sentence with the fingerprint of each column's figures, or "" if none is known."""
+    """Return a sentence with the fingerprint of each column's results, or "" if none is known."""
     titles = {column.name: column.title for column in table.columns}
     listed = ", ".join(f"{titles[name]} {one}" for name, one in table.fingerprints.items())
     return f"Fingerprints: {listed}." if listed else ""

@@ -32,7 +32,7 @@ SCHEMA = 1
 def write(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` to the file `path` atomically, through a temporary file that is flushed to disk and then renamed.
 
-    `path` is in a folder of a run's folder, neither of which may be a symbolic link.
+    `path` must be in a subfolder of a run's folder. Neither folder may be a symbolic link.
 
     Raises:
         OSError: the disk is full. `path` is unchanged.
@@ -70,8 +70,8 @@ def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callab
             before that are missing, for example because the folder was restored from a backup.
 
     Returns:
-        The state in the checkpoint. It is None if the run has to begin again, because it has no checkpoint, or because events
-            are missing that only steps before all checkpoints can write again.
+        The state in the checkpoint. None if the run has to begin again, because it has no checkpoint, or because events of steps
+            before all checkpoints are missing.
         A list of sentences for the user, one for each newer checkpoint that could not be used.
 
     Raises:

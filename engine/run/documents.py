@@ -1,7 +1,7 @@
 """The fields of the small JSON files of a run, which `engine.run.folder.read_json` checks whenever it reads one.
 
-All readers can therefore trust the types of these fields, and a file that something else has changed concerns one run only.
-Fields that are not listed are free, and so are files with other names, apart from the values that `engine.run.values` refuses.
+All readers can therefore trust the types of these fields, and a file damaged by another program affects only one run. Fields that
+are not listed, and files with other names, may hold any values that `engine.run.values` allows.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from engine.run.values import is_number, is_time, is_whole
 
-# The kinds of run, as in `engine.config.run`. To import that takes longer than all other imports of the supervisor, for which the
-# user waits after a click on Launch.
+# The kinds of run, as in `engine.config.run`. Importing that module would take longer than all other imports of the supervisor,
+# and the user waits for the supervisor to start after a click on Launch.
 KINDS = ("search", "retrain", "attack")
 
 SCHEMA = 1
@@ -20,7 +20,7 @@ MOST_ATTEMPTS = 1_000_000
 
 
 class Kind(NamedTuple):
-    """A type of field: the test of a value, and the words for it in messages."""
+    """A type of field: a function that tests a value, and the words that describe the type in messages."""
 
     fits: Callable[[Any], bool]
     words: str
@@ -81,7 +81,7 @@ REQUIRED = {"run.json": ("id", "kind", "config", "created"), "process.json": ("a
 
 
 def misfit(name: str, record: Mapping[str, Any], where: str) -> str:
-    """Return what is wrong with the fields of the file `name`, as "FIELD in WHERE must be ..., got ..."; "" if nothing is."""
+    """Return a phrase about the first wrong field of the file `name`: "FIELD in WHERE must be ..., got ..."; else ""."""
     for field, kind in FIELDS.get(name, {}).items():
         outer, _, inner = field.rpartition(".")
         holder = record.get(outer) if outer else record

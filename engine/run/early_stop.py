@@ -1,7 +1,7 @@
 """The early-stop rules of a run: a loop reports what has happened, and learns whether the run has to end.
 
-The settings are in `engine.config.early_stop`. A stop by a rule is a result: the run finishes with what it has, and its followers
-go on. The state of the rules is part of the checkpoint, so that a resumed run ends where an uninterrupted one does.
+The settings are in `engine.config.early_stop`. A run that a rule ends counts as finished, and the runs that follow it start. The
+state of the rules is part of the checkpoint, so that a resumed run ends where an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from engine.config.early_stop import EARLY_STOPS
 
 
 class EarlyStop:
-    """The rules of one run.
+    """The early-stop rules of one run.
 
     Attributes:
-        reason: why the run has to end, as a part of a sentence; "" as long as it goes on.
+        reason: why the run has to end, as a part of a sentence; "" as long as it need not end.
     """
 
     def __init__(self, config: RunConfig, state: Mapping[str, Any] | None) -> None:
@@ -61,7 +61,7 @@ class EarlyStop:
             self.reason = self.reason or f"{free} of {operations} operations are free of parameters"
 
     def after_measurement(self, epoch: int, best_epoch: int) -> None:
-        """Apply the rule about checkpoints of a retraining.
+        """Apply the rule that ends a retraining if its best checkpoint has not improved for a number of epochs.
 
         Args:
             epoch: epoch that has just been measured.

@@ -265,7 +265,7 @@ class Alert(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry(Event):
-    """The load of the worker's machine, written about every ten seconds. Rates and loads are means since the previous one."""
+    """The load of the worker's machine, written every ten seconds or so. Rates and loads are means since the previous event."""
 
     kind = "telemetry"
     table = "telemetry"

@@ -34,7 +34,7 @@ class FirstBatch:
     """The images of the first batch of a run."""
 
     def __init__(self, session: Session, images: Images, labels: Tensor, numbers: np.ndarray, chosen: Tensor) -> None:
-        """Take at most `MOST_IMAGES` images.
+        """Choose at most `MOST_IMAGES` images of the first batch.
 
         Args:
             session: session of the worker.
@@ -55,10 +55,10 @@ class FirstBatch:
             raise StopRequested
 
     def of_search(self, method: Any, seed: int) -> None:
-        """Write the images as the supernet of a search sees them, with the attack of the search's steps.
+        """Write the images with the predictions of a search's supernet, for the attack that the search uses in its steps.
 
-        BatchNorm uses the statistics of these images, as in the steps. A method that attacks no images gets natural images only,
-        and one without a supernet none.
+        BatchNorm uses the statistics of these images, as in the steps. For a method that attacks no images, only natural images
+        are written; for a method without a supernet, nothing is written.
         """
         if not isinstance(method, BilevelMethod):
             return
@@ -72,9 +72,9 @@ class FirstBatch:
         self._write(lambda x: supernet.logits(x, method.weights, method.alphas), attacked, title)
 
     def of_retraining(self, training: Retraining) -> None:
-        """Write the images as the selected network of a retraining sees them, in evaluation mode.
+        """Write the images with the predictions of a retraining's selected network in evaluation mode.
 
-        The attack is that by which the retraining selects its checkpoint.
+        The attack is the one by which the retraining selects its checkpoint.
         """
         config, network = training.config, training.selected
         attacked = training_images(network, self.x, self.y, epsilon=config.epsilon, step_size=config.epsilon / 4,

@@ -1,8 +1,8 @@
 """The inference latency of a network: the time of a forward pass in evaluation mode, measured in about half a second.
 
-On a CPU, the passes use one thread, whatever the run uses, and its computing time counts: the latency on an idle core. So the
-numbers of runs on one processor compare, even if other runs have kept it busy. Neither the network, nor torch's random numbers,
-nor the number of threads of the run are changed.
+On a CPU, the passes use one thread, however many the run uses, and only the computing time of this thread is counted. So
+latencies measured on the same processor can be compared even if other runs kept it busy. The network, torch's random numbers and
+the run's number of threads stay unchanged.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ WARM_UP = 2  # passes that are not timed
 FEWEST, MOST = 3, 200  # timed passes
 SECONDS = 0.3  # time for all passes of one batch size
 LONGEST_S = 0.25  # a batch whose second pass takes longer is left out, except the first
-MOST_GAIN = 4  # a batch is at most so much faster than its images one by one; used before its first pass
+MOST_GAIN = 4  # largest expected speed-up of a batch over single images, assumed before its first pass
 
 
 def latencies(network: nn.Module, image_shape: tuple[int, ...], device: str) -> list[LatencyMeasured]:
-    """Return the latency of a network for each batch size in `BATCHES`. One that would take too long is left out.
+    """Return the latency of a network for each batch size in `BATCHES`. Batch sizes that take too long are left out.
 
     Args:
         network: the network, on `device`.

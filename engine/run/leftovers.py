@@ -1,4 +1,4 @@
-"""Removal of what killed processes leave: folders of temporary files, and files that were being written.
+"""Removal of what killed processes leave behind: folders of temporary files, and half-written files.
 
 Imports no torch.
 """
@@ -37,13 +37,13 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
 
 
 def scratch_prefix(purpose: str) -> str:
-    """Return the beginning of the name of a folder for temporary files, by which `remove_folders` knows its owner."""
+    """Return the beginning of the name of a folder for temporary files, from which `remove_folders` learns the owning process."""
     assert purpose in PURPOSES
     return f"rampart-{purpose}-{os.getpid()}-"
 
 
 def remove_folders(place: Path) -> None:
-    """Remove folders for temporary files in `place` that are ours, old enough, and whose process has ended."""
+    """Remove this user's folders for temporary files in `place` that are old and whose processes have ended."""
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             if (found := _FOLDER.fullmatch(entry.name)) is not None:
@@ -60,7 +60,7 @@ def _remove_folder(entry: os.DirEntry[str], owner: str | None) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove files of a folder that a killed process was writing. Only one process at a time writes files of this folder."""
+    """Remove the half-written files of killed processes. This process must be the only one that writes files of the folder."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = _UNFINISHED.fullmatch(entry.name)

@@ -1,7 +1,7 @@
 """Locks on files. The kernel releases a lock when its process ends, even if it is killed, so a crash leaves no lock.
 
-A lock is an `flock`: it holds for all processes of a machine, also for those in other containers that see the same folder, whose
-process ids mean nothing to each other. Imports no torch.
+A lock is an `flock`. It works between all processes of a machine, even between containers that share the folder but do not know
+each other's process ids. Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-PATIENCE_S = 2.0  # a reader that looks whether a lock is held holds it itself, for some microseconds
+PATIENCE_S = 2.0  # `is_held` in another process takes the lock for some microseconds
 PAUSE_S = 0.01
 
 
@@ -25,14 +25,13 @@ class Lock:
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        """Create the object for a lock that `descriptor` holds. `take` takes a new lock.
+        """Create the object for a lock that `descriptor` already holds. Use `take` to take a new lock.
 
-        A descriptor that a parent process has passed on is not passed on again.
+        The descriptor is made non-inheritable, so that child processes do not hold the lock by accident.
         """
         self.path, self.descriptor = path, descriptor
         os.set_inheritable(descriptor, False)
-        status = os.fstat(descriptor)
-        self._file = status.st_dev, status.st_ino
+        self._file = identity_of(os.fstat(descriptor))
 
     def is_in_place(self) -> bool:
         """Return True if the locked file is still the one at its path.
@@ -40,14 +39,18 @@ class Lock:
         If not, its folder has been deleted, moved or replaced, and the lock protects nothing any more.
         """
         try:
-            status = os.lstat(self.path)
+            return identity_of(os.lstat(self.path)) == self._file
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) == self._file
 
     def close(self) -> None:
         """Release the lock, unless a child process holds it as well."""
         os.close(self.descriptor)
+
+
+def identity_of(status: os.stat_result) -> list[int]:
+    """Return [device, inode] of a file, by which it differs from its copies."""
+    return [status.st_dev, status.st_ino]
 
 
 def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
@@ -58,7 +61,7 @@ def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
         patience_s: number of seconds to wait for the lock.
 
     Raises:
-        OSError: the file cannot be opened or is a symbolic link, or its file system knows no locks.
+        OSError: the file cannot be opened or is a symbolic link, or its file system does not support locks.
     """
     deadline = time.monotonic() + patience_s
     while True:

@@ -27,7 +27,7 @@ class Marks:
     Attributes:
         tags: tags in alphabetical order.
         note: text of the user; may be empty.
-        archived: True if lists of runs leave the run out unless asked.
+        archived: True if lists of runs leave the run out unless the user asks for archived runs.
     """
 
     tags: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def readable_marks(folder: RunFolder) -> Marks:
 
 
 def change_tags(runs: Path | str, run_id: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Marks:
-    """Add tags to a run and remove others, and return its marks. A tag that it has already, or never had, changes nothing.
+    """Add tags to a run and remove others, and return its marks. Adding a present tag or removing an absent one changes nothing.
 
     Raises:
         RunError: there is no such run, a tag is not valid, there would be too many, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Capacity matching, which chooses the number of channels so that a retrained network is as large as a reference network.
+"""Capacity matching, which chooses the width of a retrained network so that it is as large as a reference network.
 
 The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engine.architecture.capacity import QUANTITIES, TOLERANCE, differ, nearest_channels
+from engine.architecture.capacity import QUANTITIES, TOLERANCE, differ, nearest_width
 from engine.architecture.catalogue import genotype_title
 from engine.architecture.network import OFFERED, DerivedNetwork, Network, is_named, named_network, resized
 from engine.config import RetrainConfig
@@ -16,13 +16,15 @@ from engine.configuring import validate
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
 from engine.run.folder import ID_PATTERN, RunFolder
-from engine.run.lineage import arrangement_of, genotype_of, retraining_of, trained_genotype, trained_network
+from engine.run.lineage import genotype_of, retraining_of, trained_network
 
 WORDS = {"params": "parameters", "macs": "MACs"}
 
 
 def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tuple[RetrainConfig, str]:
-    """Choose the number of channels with which the retrained network comes closest in size to the reference network.
+    """Choose the width with which the retrained network comes closest in size to the reference network.
+
+    The width is the number of channels or, for a hand-made network, the base channels in its name.
 
     The setting `match_to` names the reference network, and the setting `match` says whether MACs or parameters are compared.
 
@@ -32,7 +34,7 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
         parent: id of the search that the retraining follows; None if it follows no search.
 
     Returns:
-        The configuration with the chosen number of channels; the unchanged configuration if the setting `match` is "none".
+        The configuration with the chosen width; the unchanged configuration if the setting `match` is "none".
         A short text for the name of the run, such as "MACs as ARNAS@64x20 (+0.6 %)". The percentage is the difference in size
         relative to the reference network. The text is empty if `match` is "none".
 
@@ -44,25 +46,30 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
     """
     if config.match == "none":
         return config, ""
-    if not config.genotype and not (RunFolder(runs, str(parent)).results / "genotype.json").exists():
+    if not config.names_its_network and not (RunFolder(runs, str(parent)).results / "genotype.json").exists():
         raise ConfigError(problems={"match": (
             "match needs the genotype when the retraining is launched, and its search has not finished; launch the retraining "
             "after the search (retrain --parent SEARCH) or give --genotype.")})
     data = DATASETS[config.dataset]
     name, reference = _reference(runs, config.match_to)
     target = resized(reference, data.classes, data.image_shape).cost()
-    genotype = trained_genotype(runs, config, parent)
-    channels, size = nearest_channels(genotype, target, config.match, layers=config.layers, classes=data.classes,
-                                      image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))
+    fitted, size = nearest_width(trained_network(runs, config, parent), target, config.match)
     wanted, words = getattr(target, QUANTITIES[config.match]), WORDS[config.match]
     if differ((size, wanted)):
         raise ConfigError(problems={"match": (
             f"match must find channels within {100 * TOLERANCE:g} % of the {wanted:,} {words} of {name}, got {size:,} "
-            f"({_signed(size, wanted)}) with {channels} channels at best; change layers, or set channels to {channels} without "
-            "match: the pages will then say that the sizes differ.")})
-    changed = validate(RetrainConfig, {**config.model_dump(), "channels": channels})
+            f"({_signed(size, wanted)}) with {_at_best(fitted)} without match: the pages will then say that the sizes "
+            "differ.")})
+    changed = validate(RetrainConfig, config.model_dump() | fitted.width_setting)
     assert isinstance(changed, RetrainConfig)
     return changed, f"{words} as {name} ({_signed(size, wanted)})"
+
+
+def _at_best(fitted: Network) -> str:
+    """Return the end of a refusal: the width that comes closest, and what to do instead."""
+    if isinstance(fitted, DerivedNetwork):
+        return f"{fitted.channels} channels at best; change layers, or set channels to {fitted.channels}"
+    return f"{fitted.title} at best; choose another network, or {fitted.name}"
 
 
 def _reference(runs: Path | str, text: str) -> tuple[str, Network]:

@@ -57,8 +57,8 @@ def numerics() -> str:
 
     Two versions of Rampart with equal hashes give equal results on the same machine. Comments and docstrings do not count.
 
-    To compute it takes half a second of CPU time, for which the user who launches a run would wait. Therefore it is kept in a
-    file beside Python's compiled files. Like these, it is valid until the time or the size of a source file changes.
+    Computing the hash takes half a second of CPU time, which would delay a launch. Therefore it is cached in a file beside
+    Python's compiled files. Like these, it is valid until the time or the size of a source file changes.
     """
     files = [path for part in NUMERICAL_PARTS for path in sorted((ENGINE / part).rglob("*"))
              if path.suffix in (".py", ".c", ".h", ".json") and path.name not in NOT_NUMERICAL]

@@ -129,7 +129,7 @@ def change_queue(runs: Path, change: Callable[[Queue], Queue]) -> Queue:
 
 
 def paused(queue: Queue, now: float, exempt: Sequence[str] = ()) -> Queue:
-    """Return the queue, paused. The runs in `exempt` still start. If it is paused already, the time of that pause is kept."""
+    """Return the queue in its paused state, in which only the runs in `exempt` start. An existing pause keeps its time."""
     return replace(queue, paused_at=queue.paused_at or now, exempt=tuple(exempt))
 
 
@@ -141,8 +141,8 @@ def continued(queue: Queue) -> Queue:
 def moved(order: Sequence[str], parents: Mapping[str, str | None], run_id: str, before: str | None) -> list[str]:
     """Return an order in which a run stands before another one.
 
-    A run cannot start before its parent. A run that moves ahead therefore takes the waiting runs that it needs along, and a run
-    that moves back takes those that need it along.
+    A run cannot start before its parent. Therefore a run moves ahead together with the waiting runs that it needs, and back
+    together with those that need it.
 
     Args:
         order: ids of the waiting runs.
@@ -175,14 +175,14 @@ def first(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) 
 
 
 def up(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> list[str]:
-    """Return the order in which a run stands one place further ahead. A run that is first, or needs all before it, stays."""
+    """Return the order with a run one place further ahead. A run stays in place if it is first or needs all runs before it."""
     kin, here = ancestors(parents, run_id), order.index(run_id)
     ahead = [one for one in order[:here] if one not in kin]
     return moved(order, parents, run_id, ahead[-1]) if ahead else list(order)
 
 
 def down(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> list[str]:
-    """Return the order in which a run stands one place further back. A run that is last, or needed by all after it, stays."""
+    """Return the order with a run one place further back. A run stays in place if it is last or all runs after it need it."""
     here = order.index(run_id)
     behind = [place for place in range(here + 1, len(order)) if run_id not in ancestors(parents, order[place])]
     if not behind:

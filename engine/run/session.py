@@ -100,7 +100,7 @@ class Session:
         return self.lock is not None and not self.lock.is_in_place()
 
     def check_folder(self) -> None:
-        """Check that the folder is still that of this attempt, so that nothing is written into the folder of another one.
+        """Check that the run's folder is still the one in which this attempt began, so that nothing is written into another.
 
         Raises:
             RunError: the folder has been deleted, moved or replaced.

@@ -97,7 +97,7 @@ def identity(pid: int) -> dict[str, Any]:
     """Return the identity of a living process, as {"pid", "create_time", "boot_id", "start_ticks"}.
 
     "create_time" is the start time in unix seconds. "start_ticks" is the start in clock ticks since the boot; None if this system
-    does not tell it.
+    does not provide it.
 
     Raises:
         psutil.NoSuchProcess: the process has ended.
@@ -140,7 +140,7 @@ def is_working(folder: RunFolder, process: dict[str, Any]) -> bool:
     """Return True if a worker still computes a run.
 
     Args:
-        folder: folder of the run. Its lock tells of workers whose process ids have no meaning here, as in another container.
+        folder: folder of the run. Its lock reveals workers whose process ids are unknown here, such as those in other containers.
         process: content of process.json, which describes the latest attempt.
     """
     return locks.is_held(folder.lock) or is_alive(process)
@@ -265,8 +265,8 @@ def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:
 
 
 def _pause(folder: RunFolder) -> str:
-    """Return a sentence if the queue is paused, so that a run does not start; otherwise ""."""
+    """Return a sentence if the paused queue keeps a run from starting; otherwise ""."""
     try:
         return in_sentence(read_queue(folder.runs).hold(folder.id))
     except RunError:
-        return ""  # the supervisor goes by the last decisions that it could read
+        return ""  # the supervisor keeps to the last decisions that it could read

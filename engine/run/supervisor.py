@@ -11,102 +11,46 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine.errors import RunError
-from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes, sync
-from engine.run import device, locks
-from engine.run.folder import RunFolder, read_json, run_ids
+from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes
+from engine.run import bell, device, locks
+from engine.run.ends import Worker, bury, oom_kills
+from engine.run.folder import RunFolder, read_json
+from engine.run.folder_watch import FolderWatch
 from engine.run.launcher import Launcher, LocalLauncher, Start
 from engine.run.queue import Queue, read_queue
-from engine.run.state import (
-    FRESH_HEARTBEAT_S,
-    KILLED_BY,
-    boot_id,
-    compute,
-    identity,
-    is_alive,
-    is_waiting,
-    is_working,
-    modified,
-    outcome,
-)
-from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
+from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, is_working, modified
+from engine.run.supervision import lock_of, record_of
+from engine.run.trouble import trouble_is_logged
+from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, trouble_above
 
 POLL_S = 0.2
-# With many waiting runs a tick takes longer. The pause after it is then longer too, so that ticks take at most 1 % of a core.
+# A tick that takes longer is followed by a longer pause, so that ticks take at most 1 % of a core.
 PAUSE_PER_TICK, LONGEST_PAUSE_S = 100, 2.0
+# The queue is gone through after every change, and otherwise after this many times the CPU time of the last time: free disk
+# space, a lock or a failed start may then allow a run that had to wait.
+REST_PER_ROUND = 300
+# With many runs the first look of a supervisor takes seconds. A supervisor lives for this many times its CPU time at least.
+LIFE_PER_LOOK = 500
+AT_ONCE = 50  # runs that one look compares with what is known of them, besides those whose requests rang the bell
+AGAIN_AT_ONCE = 5  # runs of unclear state that are looked at again, at most, in one tick
 # A click on Launch starts the supervisor before the run is written. It looks more often until it has started the run.
 EAGER_S, EAGER_PAUSE_S = 3.0, 0.02
 IDLE_S = 60.0
-LAST_LINES = 20
 RETRY_S = 5.0
-OLD_NS = 1_000_000_000  # a file written right after a time stamp was read may have the same time stamp
+COARSE_NS = 1_000_000_000  # the modification times of some file systems are whole seconds
 FAILED_TO_START = "It could not be started and is tried again every few seconds; supervisor.log has the reason."
-
-
-@dataclass
-class Worker:
-    """A worker process that this supervisor watches.
-
-    Attributes:
-        folder: folder of the run.
-        process: content of process.json, which describes the worker.
-        child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: result of the function `oom_kills` when this supervisor began to watch the worker. A higher result after the
-            worker's end means that memory ran out.
-    """
-
-    folder: RunFolder
-    process: dict[str, Any]
-    child: subprocess.Popen[bytes] | None
-    oom_kills: int
-
-
-def oom_kills() -> int:
-    """Return the number of processes that the kernel has killed in this process's control group because memory ran out.
-
-    Return 0 if the number cannot be read.
-    """
-    try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
-        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def pause_after(tick_s: float) -> float:
     """Return the seconds to wait after a tick that took `tick_s` seconds of CPU time."""
     return min(LONGEST_PAUSE_S, max(POLL_S, PAUSE_PER_TICK * tick_s))
-
-
-def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
-    """Infer from the exit code why a worker has ended. This is needed if the worker has not written ended.json.
-
-    Args:
-        code: exit code of the worker; -N if signal N ended it. None if unknown.
-        folder: folder of the run.
-        ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
-
-    Returns:
-        The status of the run.
-        The cause, as a sentence.
-    """
-    if folder.request("force").exists():
-        return "stopped", "Stopped by force: the process group was killed."
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
-        if -code == signal.SIGKILL and ran_out_of_memory:
-            return "failed", "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches."
-        return "failed", f"{KILLED_BY} {-code} ({name})."
-    last = (folder.last_lines(1) or ["log.txt is empty"])[-1]
-    return "failed", f"Exit code {code}: {last}"
 
 
 class Supervisor:
@@ -132,14 +76,17 @@ class Supervisor:
         self.cpu_slots = cpu_slots
         self.idle_s = idle_s
         self.workers: dict[str, Worker] = {}
-        self._over: set[str] = set()  # finished runs, whose files need not be read again
-        self._seen: dict[str, tuple[tuple[int, int], Waiting | None]] = {}  # what is known of a run until its folder changes
-        self._above: dict[str, tuple[tuple[int, int], str]] = {}  # status of a parent until its folder changes
+        # What is known of a run until its folder changes: that it waits, that it has finished, or the status of a parent.
+        self._waiting: dict[str, Waiting] = {}
+        self._over: set[str] = set()
+        self._above: dict[str, str] = {}
+        self._again: dict[str, float] = {}  # runs of unclear state, with the time of the next look at each
+        self._watch = FolderWatch(runs, ("", "/control"), coarse_ns=COARSE_NS, at_once=AT_ONCE)
         self._queue = Queue()
+        self._is_due, self._next_round = True, 0.0  # whether, or else when, the queue is gone through again
         self._why: dict[str, str] | None = None
-        self._order: list[str] = []
         self._not_before: dict[str, float] = {}  # per run, the earliest time of the next try after a failed start
-        self._record = runs / "control" / "supervisor.json"
+        self._record = record_of(runs)
 
     def run(self) -> None:
         """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds.
@@ -149,93 +96,141 @@ class Supervisor:
         last_work = time.monotonic()
         eager_until = last_work + EAGER_S
         self._unregister()  # the record is that of an earlier supervisor
+        idle_s = self.idle_s
         while self.lock is None or self.lock.is_in_place():
             started = time.process_time()
             self._register()
             did = self._work()
-            pause = pause_after(time.process_time() - started)
+            took = time.process_time() - started
+            idle_s = max(idle_s, LIFE_PER_LOOK * took)
             if did or self.workers:
                 last_work = time.monotonic()
-            elif time.monotonic() - last_work > self.idle_s:
+            elif time.monotonic() - last_work > idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
                 # removed finds every request of a client that still saw this supervisor.
                 self._unregister()
-                if not self._work(True):
+                if not self._work(last=True):
                     return
                 last_work = time.monotonic()
             is_eager = not self.workers and time.monotonic() < eager_until
-            time.sleep(EAGER_PAUSE_S if is_eager else pause)
+            time.sleep(EAGER_PAUSE_S if is_eager else pause_after(took))
 
     def _register(self) -> None:
-        """Write the record by which clients find this supervisor, unless it is there. A full disk does not end the supervisor."""
+        """Write the record by which clients find this supervisor, unless it exists. A full disk does not end the supervisor."""
         if not self._record.exists():
             with trouble_is_logged("supervisor.json"):
-                atomic_write_json(self._record, identity(os.getpid()))
+                file = {} if self.lock is None else {"lock": locks.identity_of(os.lstat(self.lock.path))}
+                atomic_write_json(self._record, identity(os.getpid()) | file)
 
     def _unregister(self) -> None:
         with trouble_is_logged("supervisor.json"):
             self._record.unlink(missing_ok=True)
 
-    def _work(self, changed: bool = False) -> bool:
-        """Call `tick` and `after_tick`, and return True if one of them did something. An error is logged and ends neither."""
+    def _work(self, *, last: bool = False) -> bool:
+        """Call `tick` and `after_tick`, and return True if one of them did something. Errors are logged and do not propagate."""
         did = more = False
         with trouble_is_logged("supervisor"):
-            did = self.tick()
+            did = self.tick(everything=last)
         with trouble_is_logged("studies"):
-            more = self.after_tick(did or changed)
+            more = self.after_tick(did or last)
         return did or more
 
-    def tick(self) -> bool:
-        """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started."""
+    def tick(self, *, everything: bool = False) -> bool:
+        """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started.
+
+        Args:
+            everything: True to look at the folders of all runs. Otherwise a tick looks at new runs, those with requests, and
+                `AT_ONCE` others, because a look at thousands takes a tenth of a second.
+        """
         if not self.runs.is_dir():
             return False
-        did = False
-        for worker in list(self.workers.values()):
-            with trouble_is_logged(worker.folder.id):
-                did |= self._watch(worker)
-        waiting: list[Waiting] = []
-        for run_id in run_ids(self.runs):
-            if run_id not in self._over and run_id not in self.workers:
-                with trouble_is_logged(run_id):
-                    waiting += self._waiting(run_id)
+        ended = self._watch_workers()
+        self._look(ended, everything)
         with trouble_is_logged("control/queue.json"):
-            self._queue = read_queue(self.runs)
-        waiting = in_order(waiting, self._queue)
-        held = {run.folder.id for run in waiting} | self.workers.keys()  # no run starts before these have finished
+            queue = read_queue(self.runs)
+            self._is_due |= queue != self._queue
+            self._queue = queue
+        if not self._is_due and time.monotonic() < self._next_round:
+            return bool(ended)
+        before = time.process_time()
+        self._is_due = started = self._start_waiting()
+        self._next_round = time.monotonic() + REST_PER_ROUND * (time.process_time() - before)
+        return bool(ended) or started
+
+    def _watch_workers(self) -> list[str]:
+        """Check every running worker once, and return the ids of the runs whose workers have ended."""
+        ended = []
+        for run_id, worker in list(self.workers.items()):
+            with trouble_is_logged(run_id):
+                if self._has_ended(worker):
+                    ended.append(run_id)
+        return ended
+
+    def _look(self, ended: Collection[str], everything: bool) -> None:
+        """Look at the runs that are new, have changed, or need it for another reason.
+
+        Args:
+            ended: ids of the runs whose workers have just ended.
+            everything: True to compare all runs with what is known of them.
+        """
+        now = time.monotonic()
+        unclear = [run_id for run_id, at in islice(self._again.items(), AGAIN_AT_ONCE) if at <= now]
+        asked = bell.rung(self.runs)
+        for run_id in sorted({*asked, *ended, *unclear, *self._watch.look(asked, everything=everything)}):
+            self._again.pop(run_id, None)
+            is_clear = False
+            with trouble_is_logged(run_id):
+                is_clear = self._look_at(RunFolder(self.runs, run_id))
+            if not is_clear:
+                self._again[run_id] = now + RETRY_S
+        self._is_due |= bool(ended)
+
+    def _look_at(self, folder: RunFolder) -> bool:
+        """Learn what a run does, and go through the queue if that is new. Return False if it should be looked at again later."""
+        was = self._waiting.pop(folder.id, None), self._above.pop(folder.id, None)
+        self._over.discard(folder.id)
+        self._is_due |= was != (None, None)
+        if folder.id in self.workers:
+            return True
+        process = read_json(folder.process_json)
+        if process is None or is_waiting(folder, process):
+            if folder.exists() and is_waiting(folder, process):
+                self._waiting[folder.id] = as_waiting(folder)
+                self._is_due = True
+            return True
+        ended = read_json(folder.exit_json) or {}
+        if ended.get("attempt") == process.get("attempt"):
+            if ended.get("status") == "finished":
+                self._over.add(folder.id)
+            return True
+        self._is_due = True
+        if is_working(folder, process):
+            self.workers[folder.id] = Worker(folder, process, None, oom_kills())
+            return True
+        if process.get("boot_id") != boot_id() and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S:
+            return False  # it may live on another machine
+        bury(folder, process, None, False)
+        return True
+
+    def _start_waiting(self) -> bool:
+        """Go through the waiting runs in their order, and start those for which a device is free. Return True if any started."""
+        held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
-        for run in waiting:
+        taken: dict[tuple[str, bool], str] = {}
+        for run in in_order(self._waiting.values(), self._queue):
             reason = trouble_above(run.kind, "queued") if run.parent in held else FAILED_TO_START
             if run.parent not in held:
                 with trouble_is_logged(run.folder.id):
-                    reason = self._start(run)
+                    reason = self._start(run, taken)
             if reason:
                 why[run.folder.id] = reason
-            did |= not reason
+        started = len(why) < len(self._waiting)
+        self._waiting = {run_id: run for run_id, run in self._waiting.items() if run_id in why}
         self._write_queue(why)
-        return did
+        return started
 
-    def _waiting(self, run_id: str) -> list[Waiting]:
-        """Return [run] if the run waits to be started, else []. The files of a run are read only if its folder has changed."""
-        path = f"{self.runs}/{run_id}"  # hundreds of runs may wait, and text is faster than Path
-        stamp = changed(path), changed(f"{path}/control")
-        seen = self._seen.get(run_id)
-        if seen is None or seen[0] != stamp:
-            folder = RunFolder(self.runs, run_id)
-            known = self._look_at(folder)
-            # A file written right after the stamp may have the same time, so the answer is kept only if the stamp is old.
-            is_old = time.time_ns() - max(stamp) > OLD_NS
-            if is_old and run_id not in self.workers and (known is not None or _has_ended(folder)):
-                self._seen[run_id] = (stamp, known)
-        else:
-            known = seen[1]
-        return [] if known is None else [known]
-
-    def _watch(self, worker: Worker) -> bool:
-        """Check one worker. Kill it if the user has requested a forced stop, and write exit.json once it has ended.
-
-        Returns:
-            True if the worker has ended.
-        """
+    def _has_ended(self, worker: Worker) -> bool:
+        """Return True if a worker has ended, and write exit.json. Kill it first if the user has requested a forced stop."""
         force = read_json(worker.folder.request("force"))
         if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
             with contextlib.suppress(ProcessLookupError):
@@ -244,70 +239,29 @@ class Supervisor:
         if code is None and (worker.child is not None or is_working(worker.folder, worker.process)):
             return False
         if worker.folder.path.is_dir():  # if the user has deleted the run, only its device is freed
-            self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
+            bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
         del self.workers[worker.folder.id]
         return True
 
-    def _bury(self, folder: RunFolder, process: dict[str, Any], code: int | None, ran_out_of_memory: bool) -> None:
-        """Write exit.json with the status and the cause of a worker's end.
-
-        The status and the cause come from ended.json if the worker has written this file. Otherwise they are inferred from the
-        exit code or, without an exit code, from other files of the run.
+    def _start(self, run: Waiting, taken: dict[tuple[str, bool], str]) -> str:
+        """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started.
 
         Args:
-            folder: folder of the run.
-            process: content of process.json.
-            code: exit code of the worker; None if unknown.
-            ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
+            run: a run whose parent neither waits nor runs.
+            taken: {(device, whether the run is a single thread of a study): why there is none for such runs}. It is extended.
         """
-        words = read_json(folder.ended_json) or {}
-        if words.get("attempt") == process["attempt"]:
-            status, cause = str(words.get("status")), str(words.get("cause") or "")
-        elif code is not None:
-            status, cause = cause_of(code, folder, ran_out_of_memory)
-        else:
-            status, cause, _ = outcome(folder, process, None)
-        with contextlib.suppress(OSError):
-            sync(folder.events)  # a killed worker has not done so
-        folder.write_json(folder.exit_json, {
-            "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
-            "last_lines": folder.last_lines(LAST_LINES)})
-        if status == "stopped":
-            # The request is fulfilled. `resume` also removes it, in case no supervisor was running.
-            folder.request("force").unlink(missing_ok=True)
-
-    def _look_at(self, folder: RunFolder) -> Waiting | None:
-        """Check a run whose worker this supervisor does not watch.
-
-        If the worker is alive, begin to watch it. If the worker has ended and exit.json does not say so, write exit.json.
-
-        Returns:
-            The run if it waits to be started, None if it does not.
-        """
+        folder, wanted = run.folder, (run.device, run.in_study and run.threads == 1)
+        reason = self._trouble_above(run) or self._queue.hold(folder.id) or taken.get(wanted)
+        free = None if reason else self._free_device(run)
+        if not reason and free is None:
+            reason = taken[wanted] = self._taken(run)
+        if reason or free is None:
+            return reason or ""
         process = read_json(folder.process_json)
-        if process is None or is_waiting(folder, process):
-            return as_waiting(folder) if folder.exists() and is_waiting(folder, process) else None
-        ended = read_json(folder.exit_json) or {}
-        if ended.get("attempt") == process.get("attempt"):
-            if ended.get("status") == "finished":
-                self._over.add(folder.id)
-            return None
-        if is_working(folder, process):
-            self.workers[folder.id] = Worker(folder, process, None, oom_kills())
-            return None
-        foreign = process.get("boot_id") != boot_id()
-        if not (foreign and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S):
-            self._bury(folder, process, None, False)
-        return None
-
-    def _start(self, run: Waiting) -> str:
-        """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started."""
-        folder, free = run.folder, self._free_device(run)
-        if reason := self._why_not(run, free):
+        if reason := self._why_not(folder, process):
             return reason
         threads = run.threads or (device.cores() if not self.workers else 1)
-        process = read_json(folder.process_json)
-        start = Start(1 if process is None else int(process["attempt"]) + 1, free or "", threads)
+        start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
         self._not_before[folder.id] = time.monotonic() + RETRY_S
         kills = oom_kills()
         child = self.launcher.start(folder, start)
@@ -316,23 +270,21 @@ class Supervisor:
         self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
         return ""
 
-    def _why_not(self, run: Waiting, free: str | None) -> str:
-        """Return why a run cannot start now, as a sentence; "" if it can.
+    def _why_not(self, folder: RunFolder, process: dict[str, Any] | None) -> str:
+        """Return why a run for which a device is free cannot start now, as a sentence; "" if it can.
 
         Args:
-            run: a run whose parent neither waits nor runs.
-            free: device that the run may use; None if there is none.
+            folder: folder of the run.
+            process: content of process.json, which describes the latest attempt; None if the run was never started.
         """
-        if reason := self._trouble_above(run) or self._queue.hold(run.folder.id):
-            return reason
-        if free is None:
-            return self._taken(run)
-        if time.monotonic() < self._not_before.get(run.folder.id, 0.0):
+        if time.monotonic() < self._not_before.get(folder.id, 0.0):
             return FAILED_TO_START
-        if locks.is_held(run.folder.lock):
+        if not is_waiting(folder, process):
+            return "It has just been stopped."
+        if locks.is_held(folder.lock):
             return "Its last worker has not ended yet."
         try:
-            run.folder.check_files()
+            folder.check_files()
         except RunError as problem:
             return str(problem)
         space = free_bytes(self.runs)
@@ -340,22 +292,17 @@ class Supervisor:
             f"The disk has only {space / 2**20:.0f} MB free. Runs start when it has {LEAST_FREE_BYTES // 2**20} MB.")
 
     def _trouble_above(self, run: Waiting) -> str:
-        """Return a sentence if the parent of a run failed, was stopped or is missing; "" if it has finished.
-
-        The files of an unfinished parent are read only if its folder has changed.
-        """
+        """Return a sentence if the parent of a run failed, was stopped or is missing; "" if it has finished."""
         if run.parent is None or run.parent in self._over:
             return ""
-        path = f"{self.runs}/{run.parent}"
-        stamp = changed(path), changed(f"{path}/control")
-        seen = self._above.get(run.parent)
-        if seen is None or seen[0] != stamp:
+        status = self._above.get(run.parent)
+        if status is None:
             above = RunFolder(self.runs, run.parent)
-            status = compute(above, with_parent=False).status if above.exists() else "missing"
-            seen = (stamp, status)
-            if time.time_ns() - max(stamp) > OLD_NS:
-                self._above[run.parent] = seen
-        return trouble_above(run.kind, seen[1])
+            state = compute(above, with_parent=False) if above.exists() else None
+            status = state.status if state else "missing"
+            if state is None or state.is_over:
+                self._above[run.parent] = status
+        return trouble_above(run.kind, status)
 
     def _free_device(self, run: Waiting) -> str | None:
         """Return the device that a run may use now, or None if it has to wait."""
@@ -382,47 +329,15 @@ class Supervisor:
 
     def _write_queue(self, why: dict[str, str]) -> None:
         """Write queue.json if it has changed: the waiting runs in the order in which they start, and why each of them waits."""
-        if why != self._why or list(why) != self._order:
+        if self._why is None or list(why.items()) != list(self._why.items()):
             with trouble_is_logged("queue.json"):
                 atomic_write_json(self.runs / "queue.json", {"order": list(why), "why": why})
-                self._why, self._order = why, list(why)
-
-
-def _has_ended(folder: RunFolder) -> bool:
-    """Return True if exit.json describes the latest attempt of a run."""
-    process, ended = read_json(folder.process_json), read_json(folder.exit_json)
-    return process is not None and ended is not None and process.get("attempt") == ended.get("attempt")
-
-
-class trouble_is_logged:
-    """A context manager that logs errors to supervisor.log and suppresses them, so that only a signal ends the supervisor.
-
-    If one run is broken or the disk is full, other runs can continue. An error that repeats is logged only once.
-    """
-
-    _said: dict[str, str] = {}
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
-        if not isinstance(problem, Exception):
-            return False
-        # Messages are compared without the path, because the name of a temporary file changes each time.
-        gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        if self._said.get(self.name) != gist:
-            with contextlib.suppress(OSError, ValueError):  # the log is on the full disk as well
-                print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
-                self._said[self.name] = gist
-        return True
+                self._why = why
 
 
 def take_lock(runs: Path) -> locks.Lock | None:
     """Take the lock of the folder `runs`, or return None if another supervisor holds it. Only one supervisor can hold it."""
-    return locks.take(runs / "control" / "supervisor.lock", patience_s=0.0)
+    return locks.take(lock_of(runs), patience_s=0.0)
 
 
 def main(arguments: list[str] | None = None,

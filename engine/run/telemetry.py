@@ -1,4 +1,4 @@
-"""Measurements of the worker's process, of its machine and of its GPU. Imports no torch, and psutil and NVML only when measuring.
+"""Measurements of the worker's process, of its machine and of its GPU. Imports no torch. psutil and NVML are imported when used.
 
 A measurement takes less than a millisecond (`python -m benchmarks.telemetry`).
 """
@@ -22,7 +22,7 @@ EVERY_S = 10.0
 
 
 class Telemeter:
-    """A meter that is asked about every ten seconds, and returns means over the time since it was last asked."""
+    """A meter that is read about every ten seconds, and returns means over the time since the last reading."""
 
     def __init__(self, folder: Path, device: str, *, done: float, passes: int) -> None:
         """Begin to measure.
@@ -65,7 +65,7 @@ class Telemeter:
         return events
 
     def _machine_times(self) -> tuple[float, float]:
-        """Return the seconds for which the machine's cores have been idle, and those for which they have existed."""
+        """Return (idle seconds, all seconds) since the machine's boot, summed over its cores."""
         times = self._psutil.cpu_times()
         # A guest's time is also in the user's time.
         every = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
@@ -74,7 +74,8 @@ class Telemeter:
     def _machine_load(self) -> float:
         """Return the load of all cores since the last call, 0..1.
 
-        `psutil.cpu_percent` remembers its last call for each thread, and a step is polled from several threads.
+        `psutil.cpu_percent` cannot be used, because it compares with the last call from the same thread, and several threads
+        measure.
         """
         before, self._machine = self._machine, self._machine_times()
         idle, every = (after - earlier for after, earlier in zip(self._machine, before, strict=True))
@@ -90,7 +91,7 @@ class Gpu:
 
     @classmethod
     def of(cls, device: str, uuid: str | None = None) -> Gpu | None:
-        """Return the GPU, or None for a CPU, without the package nvidia-ml-py, or if NVML does not know the GPU.
+        """Return the GPU; None for a CPU, if the package nvidia-ml-py is missing, or if NVML does not know the GPU.
 
         Args:
             device: device of the run, "cpu" or "cuda:N".

@@ -1,7 +1,7 @@
 """The trash of a runs folder: runs that are out of sight, can be brought back, and take up space until they are deleted.
 
 A run in the trash is its whole folder, moved from `runs/<id>` to `runs/trash/<id>`. So nothing lists, counts, resumes or compares
-it. A run that others need (its children, for example) goes only together with them. Imports no torch.
+it. A run that others need (its children, for example) can be moved only together with them. Imports no torch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def trashed_runs(runs: Path | str) -> list[Trashed]:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of all files in a folder in bytes. Files that vanish meanwhile count nothing."""
+    """Return the size of all files in a folder in bytes. Files that are deleted meanwhile are left out."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -74,7 +74,7 @@ def dependents(root: Path | str, ids: Iterable[str]) -> list[str]:
 
 
 def needed_by_others(root: Path | str, ids: Iterable[str]) -> list[str]:
-    """Return those of the given runs that a run outside of them needs, directly or through another of them."""
+    """Return the ids of those given runs that a run outside `ids` needs, directly or through another given run."""
     users, inside, needed = _users(root), set(ids), set[str]()
     while found := {one for one in inside if users.get(one, set()) - inside}:
         needed |= found
@@ -154,7 +154,7 @@ def _take(root: Path, asked: list[str], why_not: Callable[[str], str], advice: s
 
 
 def _refusals(users: Mapping[str, set[str]], asked: list[str], why_not: Callable[[str], str], advice: str) -> dict[str, str]:
-    """Return {run id: reason} for each run that must stay. The arguments are those of `_take` and the answer of `_users`."""
+    """Return {run id: reason} for each run that must stay. `users` is from `_users`; the other arguments are those of `_take`."""
     reasons = {run_id: reason for run_id in asked if (reason := _invalid(run_id) or why_not(run_id))}
     while True:  # a run that stays keeps the runs that it needs
         going = set(asked) - set(reasons)

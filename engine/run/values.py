@@ -2,7 +2,7 @@
 
 JSON can hold values that nothing writes on purpose: half of a surrogate pair, which no file or page can store as UTF-8, numbers
 of thousands of digits, NaN and infinity, and objects nested so deeply that Python cannot write them again. Files of runs are read
-through this check, so that one such value concerns one run only. Imports no other module of Rampart.
+through this check, so that such a value affects only one run. Imports no other module of Rampart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _flaw(value: Any) -> str:
 
 
 def flaw_in_json(data: bytes, value: Any) -> str:
-    """Return what is wrong with the value that the JSON text `data` stands for, like `flaw_in`, but faster for usual text."""
+    """Return the result of `flaw_in` for `value`, which was read from the JSON text `data`. This is faster for usual text."""
     nested = data.count(b"[") + data.count(b"{") > DEEPEST
     return flaw_in(value) if nested or _SUSPICIOUS.search(data) else ""
 
@@ -70,12 +70,12 @@ def is_text(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return True for a finite number. True and False are none."""
+    """Return True for a finite number. True and False do not count as numbers."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def is_whole(value: Any, low: int = -LARGEST, high: int = LARGEST - 1) -> bool:
-    """Return True for a whole number from `low` to `high`. True and False are none."""
+    """Return True for a whole number from `low` to `high`. True and False do not count as numbers."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 

@@ -21,7 +21,7 @@ class Waiting:
     Attributes:
         folder: folder of the run.
         kind: "search", "retrain" or "attack".
-        asked: time in unix seconds at which the run was launched or its resumption was asked for. For a run of a study, the time
+        asked: time in unix seconds at which the run was launched or a resume was requested. For a run of a study, the time
             since which its cell belongs to the study.
         place: place of the run in its study: numbers of the retraining, the search seed, the arm and the step. Empty
             outside a study.
@@ -102,8 +102,8 @@ def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
 def cpu_slots_for(single: bool, others: Iterable[int | None], chosen: int | None, default: int) -> int:
     """Return the number of runs that may use the CPU together with a run.
 
-    Runs of studies with a single thread share the CPU cores, because many such runs at a time are faster than one run with many
-    threads. A number that the user has chosen holds for all runs.
+    Single-threaded runs of studies share the CPU cores, because many such runs side by side are faster than one run with many
+    threads. A number that the user has chosen applies to all runs.
 
     Args:
         single: True if the run belongs to a study and uses a single thread.

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,18 +38,37 @@ FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY, NOT_ITS_FOLDER = 
 def beat(session: Session) -> None:
     """Start a thread that touches the heartbeat file every two seconds until the process ends.
 
-    The thread ends the process if the run's folder is no longer its own.
+    The thread ends the process if the run's folder is no longer its own, or if a forced stop is requested: a supervisor in
+    another container cannot kill it.
     """
     def forever() -> None:
         while True:
             if session.folder_is_gone:
                 print(GONE.format(session.folder.id), file=sys.stderr, flush=True)
                 end_at_once(NOT_ITS_FOLDER)
+            if is_forced_to_stop(session):
+                end_group()
             with contextlib.suppress(OSError):  # on a full disk, the run's loop fails and reports it
                 touch(session.folder.heartbeat, session.folder.path)
             time.sleep(HEARTBEAT_S)
 
     threading.Thread(target=forever, name="heartbeat", daemon=True).start()
+
+
+def is_forced_to_stop(session: Session) -> bool:
+    """Return True if the user has requested a forced stop of this attempt."""
+    with contextlib.suppress(RunError):
+        force = read_json(session.folder.request("force"))
+        return force is not None and force.get("attempt") == session.attempt
+    return False
+
+
+def end_group() -> NoReturn:
+    """Kill this process, with its children if it leads their process group, as every worker of a supervisor does."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(128 + signal.SIGKILL)  # the first process of a container, which it cannot kill; its end ends all others there
 
 
 def stop_while_starting(session: Session) -> None:
@@ -112,7 +132,7 @@ def out_of_memory(problem: BaseException) -> bool:
 
 
 def load(kind: str) -> ModuleType:
-    """Import torch and the loop of a kind of run, without garbage collection, which would take a sixth of the time."""
+    """Import torch and the loop of a kind of run. Garbage collection is off meanwhile, which saves a sixth of the time."""
     gc.disable()
     try:
         return import_module(LOOPS[kind])

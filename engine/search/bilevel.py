@@ -29,8 +29,10 @@ class InnerAttack:
     """Settings of a PGD attack on the supernet during a search.
 
     Attributes:
-        epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
-        precision: arithmetic of the forward and backward passes; see `engine.search.precision.computed_in`.
+        epsilon, step_size: L-infinity radius and length of a step, in pixel space (0..1).
+        steps: number of steps.
+        clip: True to keep pixels in 0..1. If False, they may leave this range by up to epsilon.
+        precision: arithmetic of the forward and backward passes: "float32", "tf32" or "bf16" (see `engine.search.precision`).
     """
 
     epsilon: float
@@ -55,7 +57,7 @@ class Bilevel:
 
         Args:
             poll: called once for each forward pass, never concurrently. It may raise to abandon the step. An attack that is
-                recorded as a CUDA graph makes all of its calls before it starts.
+                recorded as a CUDA graph calls `poll` for all of its passes before it starts.
             lanes: two threads for `side_by_side`; None to run everything in the calling thread.
             graphs: recorder that turns passes into CUDA graphs; None to run passes eagerly. It cannot be combined with two lanes.
         """
@@ -106,6 +108,7 @@ class Bilevel:
             x: natural images [B, C, H, W].
             y: labels [B].
             noise: random start with the shape of x; it is added to x before the first step.
+            weights, alphas: flat weights [n] and flat alphas [k].
             announce: function called before each step with the number of the step, counted from 1.
         """
         numbers = count(1)
@@ -245,12 +248,9 @@ class Bilevel:
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
-    """Return (adversarial images of x,).
+    """Return a tuple with the adversarial images of x [B, C, H, W] as its only entry, because `Graphs.run` requires a tuple.
 
-    The result is a tuple because `Graphs.run` requires one.
-
-    Args:
-        begin: called before each forward pass; None to call nothing.
+    `begin` is called before each forward pass; None to call nothing. The other arguments are those of `Bilevel.attack`.
     """
     with computed_in(settings.precision, network, x.device) as attacked:
 
@@ -277,6 +277,9 @@ def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tenso
 
     Args:
         wanted: "w" for the weight gradient, "a" for the alpha gradient, "wa" for both in this order.
+        objective: objective to evaluate.
+        weights, alphas: flat weights [n] and flat alphas [k] at which the objective is evaluated.
+        inputs: further tensors that the objective's function takes (see `Objective.inputs`).
     """
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
     value = objective.function(*objective.constants, weights, alphas, *inputs)
@@ -292,6 +295,7 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
 
     Args:
         weights, velocity, gradient: [n]; velocity is zero before the first step.
+        learning_rate, momentum, weight_decay: settings of the step, as in torch.optim.SGD.
 
     Returns:
         weights: the new weights [n].
@@ -319,6 +323,7 @@ def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step
     Args:
         alphas, mean, square, gradient: [k]; mean and square are the running moments, zero before the first step.
         step: number of this step, counted from 1.
+        learning_rate, weight_decay: settings of the step, as in torch.optim.Adam.
         betas: decay rates of the moments; the default is from DARTS, section 3.1.
 
     Returns:

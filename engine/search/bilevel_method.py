@@ -83,6 +83,10 @@ class BilevelMethod(Generic[Config]):
         """Draw fresh weights and alphas from `seed`. A later `load_state_dict` replaces them.
 
         Args:
+            config: configuration of the method.
+            supernet: supernet in which the method searches.
+            device, dtype: device and dtype of all tensors of the state.
+            seed: seed of the initial weights and alphas.
             graphs: recorder of passes as CUDA graphs; None to create one with `Graphs.on`.
         """
         self.config, self.supernet = config, supernet

@@ -29,8 +29,8 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
                 statistics: ChannelStatistics | None = None) -> Supernet:
     """Build the supernet of a method.
 
-    The configured placement (the rule that gives each layer its kind of cell) determines the cell kinds. If these are the kinds
-    that the method declares, they have the method's order.
+    The configured placement (the rule that gives each layer its kind of cell) determines the cell kinds. If the method declares
+    the same kinds, the supernet lists them in the order in which the method does.
 
     Args:
         method: registered name of the method.

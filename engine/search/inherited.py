@@ -1,11 +1,11 @@
 """The accuracy of an architecture with the weights of a trained supernet, without any training of its own.
 
-    accuracy of N(a, W),    W the weights of a finished search, a one architecture of its space
+    accuracy of N(a, W), N the network with architecture a, W the weights of a finished search in whose space a is
 
 This is how one-shot methods rank architectures (Guo et al. 2020, "Single path one-shot neural architecture search with uniform
 sampling", arXiv 1904.00420, section 3). Yu et al. 2020, "Evaluating the search phase of neural architecture search", arXiv
-1902.08142, compare such rankings with those after training by Kendall's tau, and find little agreement. The accuracy is therefore
-something to examine, not a result.
+1902.08142, compare such rankings with those after training by Kendall's tau, and find little agreement. This accuracy is
+therefore an object of study, not a measure of the architecture's quality.
 
 The supernet's own forward pass computes the architecture, with one-hot operation weights (`engine.space.one_hot`). The two edges
 of every node have the weight 1, and all other edges contribute nothing, as after discretisation. BatchNorm normalises with the

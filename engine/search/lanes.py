@@ -33,8 +33,8 @@ class Abandoned(Exception):
 class Lanes:
     """The lanes (threads that compute passes) of one search step, used as a context manager around all passes of the step.
 
-    With two lanes, every pass uses half of the `threads`, even a pass that runs alone. The number of threads affects the last
-    bits of sums. The results for `threads` = 1 and `threads` = 2 are therefore bit-equal.
+    With two lanes, every pass uses half of the `threads`, even a pass that runs alone. A pass thus uses one thread both for
+    `threads` = 1 and for `threads` = 2, so the results are bit-equal. More threads per pass change the last bits of sums.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:

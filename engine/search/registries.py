@@ -73,7 +73,7 @@ class Objective:
     Attributes:
         name: name in reports and in the run log.
         function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, without the coefficient.
-        title: display name, in the form that follows "the" within a sentence.
+        title: display name for use after "the" in a sentence, for example "natural loss".
         reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a numeric setting of the search.
         passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.

@@ -208,7 +208,7 @@ def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float =
     Args:
         name: name in reports, for example "parameters".
         table: [kinds, 14, primitives], number of parameters or MACs of each operation on each edge, in the unit of the bounds.
-            Its order, once flattened, is that of the flat alphas. Its device and dtype are theirs.
+            The flattened table has the order, device and dtype of the flat alphas.
         how, lower, upper: form and bounds of the loss; see `bounded`.
         unit: name of the table's unit.
     """

@@ -116,7 +116,7 @@ class Supernet:
         self._backends = [BACKENDS[name] for name in names]
 
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat weights [n] from PyTorch's default initialisation.
+        """Return flat weights [n], drawn from PyTorch's default initialisation.
 
         Weights are uniform within 1 / sqrt(fan-in). BatchNorm's scale is 1 and its shift 0. The generator must be on the CPU, so
         that a seed gives the same weights on every device.
@@ -138,7 +138,7 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat alphas [alpha_size] from a normal distribution with standard deviation 1e-3.
+        """Return flat alphas [alpha_size], drawn from a normal distribution with standard deviation 1e-3.
 
         With edge weights, the vector includes the betas (one trainable number per edge). The distribution is that of the released
         code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.

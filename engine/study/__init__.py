@@ -1,1 +1,1 @@
-"""Studies, which compare search methods or settings (the arms) over several random seeds. Imports no torch."""
+"""Studies, which compare arms (for example search methods or settings) over several random seeds. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Actions on a study for the dashboard and the command line: launch, stop, resume and extend it. Imports no torch."""
+"""Actions on studies for the dashboard and the command line: launch, stop, resume and extend. Imports no torch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def launch(runs: Path | str, study: Study) -> str:
 
 
 def admitted(study: Study) -> Study:
-    """Return a study with all settings of its arms, after checking everything about it that does not depend on this machine.
+    """Check everything about a study that does not depend on this machine. Return the study with all settings of its arms.
 
     Raises:
         ConfigError: the study is not valid, a setting is not allowed, or an arm names a genotype that does not exist.
@@ -70,9 +70,9 @@ def admitted(study: Study) -> Study:
 
 
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
-    """Launch runs of a study that are due, at most `MOST_AT_ONCE`, and return their number. The supervisor calls this.
+    """Launch at most `MOST_AT_ONCE` due runs of a study, and return their number. The supervisor calls this.
 
-    Runs of the study whose worker was killed, or whose host restarted, are resumed up to `MOST_ATTEMPTS` attempts.
+    Runs that failed because their worker was killed or the machine restarted are resumed, up to `MOST_ATTEMPTS` attempts.
 
     A study that is stopped or complete launches nothing. When all its runs have finished, the study is marked as complete.
 
@@ -91,7 +91,7 @@ def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
 
 
 def _revive(runs: Path, plan: Plan) -> None:
-    """Resume the runs of a study that failed because their worker was killed or their host restarted."""
+    """Resume the runs of a study that failed because their worker was killed or the machine restarted."""
     ended = {step.run for cell in plan.cells for step in cell.steps
              if step.status == "failed" and not step.reused and ended_from_outside(step.cause)}
     for run_id in ended:
@@ -101,10 +101,10 @@ def _revive(runs: Path, plan: Plan) -> None:
 
 
 def stop(runs: Path | str, study_id: str) -> bool:
-    """Stop a study: launch no further runs for it, and stop its own runs that have not ended.
+    """Stop a study: no further runs are launched for it, and its own runs that have not ended are asked to stop.
 
     Returns:
-        True if this changed something; False if the study and all these runs had been asked to stop before.
+        True if the study or one of its runs was asked to stop; False if all of them had been asked before.
 
     Raises:
         RunError: there is no such study, it has ended already, or the request cannot be written.
@@ -146,7 +146,7 @@ def resume(runs: Path | str, study_id: str) -> int:
 def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Repeat every arm of a study for more search seeds, and return these seeds.
 
-    The request is recorded. The record also says whether results of the study were known at that time.
+    The record of the extension says whether results of the study were already known.
 
     Args:
         runs: folder of all runs.
@@ -179,7 +179,7 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
 
 
 def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[str]]:
-    """Return {run id: ids of the studies that use the run}. A study that cannot be read uses none."""
+    """Return {run id: ids of the studies that use the run}. Studies that cannot be read are ignored."""
     ids = study_ids(runs)
     known = known or Runs(runs) if ids else None
     users: dict[str, set[str]] = {}
@@ -194,12 +194,12 @@ def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[
 
 
 def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False) -> list[Outcome]:
-    """Move runs to the trash, and return one outcome for each. A run that a study uses stays.
+    """Move runs to the trash, and return one outcome per run. Runs that a study uses are not moved.
 
     Args:
         runs: folder of all runs.
         ids: ids of the runs.
-        with_dependents: True to take along all runs that need them. Otherwise, a run that others need is refused.
+        with_dependents: True to move also all runs that need the given ones. If False, a run that others need is not moved.
     """
     kept = {run_id: f"The study {min(studies)} uses {run_id}; archive the run, or delete the study first."
             for run_id, studies in users_of_runs(runs).items()}
@@ -207,7 +207,7 @@ def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False
 
 
 def _check_own(study: Study, what: str) -> None:
-    """Refuse to launch runs for the example study, whose runs come from another machine and have no network weights."""
+    """Raise RunError if a study is the example. Its runs come from another machine and have no network weights."""
     if study.example:
         raise RunError(f"The example study cannot be {what}, because its runs were made on another machine and came without "
                        "their networks. Launch a study of your own with the same arms: Duplicate and edit on its page, or "
@@ -215,7 +215,7 @@ def _check_own(study: Study, what: str) -> None:
 
 
 def _without_race(request: Callable[[Path | str, str], None], runs: Path | str, run_id: str) -> None:
-    """Call `request` for a run. Ignore a refusal, which means that the run has meanwhile ended or been deleted."""
+    """Call `request` for a run. Ignore a RunError, which means that the run has meanwhile ended or been deleted."""
     try:
         request(runs, run_id)
     except RunError:

@@ -1,6 +1,6 @@
-"""The answer of a study in words, from its results. Imports no torch.
+"""The answer of a study in words, computed from its results so far. Imports no torch.
 
-The answer is computed from the results at hand. It is provisional until every repetition of every arm has its result.
+The answer is provisional until every cell (repetition of an arm) has its result.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.study.declaration import Study
 from engine.study.folder import Extension
 from engine.study.means import mean_of
 from engine.study.measures import COUNTS, column_title, complete
+from engine.study.questions import recipes
 from engine.study.ranking import RankCorrelation, rank_table
 from engine.study.results import ArmResult, Results
 
@@ -36,15 +37,15 @@ class Answer:
     """The answer of a study at one moment.
 
     Attributes:
-        parts: the answer in clauses, which make one sentence when they are joined. The first one says what was compared; there is
-            more than one if the study has several contrasts.
+        parts: clauses that form one sentence when joined. A study with several contrasts has several clauses, of which the first
+            says what was compared.
         provisional: True until every cell (one repetition of an arm) has its result.
-        claims: False for a demonstration, which makes no claim.
+        claims: False if the study is only a demonstration, because it has too few search seeds or networks for a claim.
         contrasts: results of the contrasts (the declared comparisons of two arms), in the declared order; empty for a study that
             compares rankings.
         correlations: rank correlations of the measures with the endpoint, the accuracy to predict; empty for a study that
             compares arms.
-        sentences: each contrast or rank correlation in words.
+        sentences: one sentence per contrast or rank correlation.
         notes: sentences on missing cells, extensions, reused runs and doubtful accuracies.
     """
 
@@ -76,7 +77,7 @@ def endpoint_text(study: Study) -> str:
 def conditions_text(results: Results) -> str:
     """Return the radius of the attacks and the number of images as text, for example "L∞ 0.15, 359 images".
 
-    A natural accuracy has no radius. The number of images is known as soon as there is a result.
+    For a study of natural accuracy, the radius is left out. Before the first result, the number of images is left out.
     """
     study = results.study
     config = study.configurations(study.arms[0])["attack"]
@@ -87,7 +88,7 @@ def conditions_text(results: Results) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return the words joined to one text, for example "a, b and c"."""
+    """Join words for a sentence, for example to "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -117,17 +118,22 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
 
 
 def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
-    """Return the answer of a study that compares rankings of networks."""
+    """Return the answer of a study that compares rankings of networks.
+
+    The unit is the network of one arm and search seed. Its measures are means over its retrainings, and the bootstrap resamples
+    networks.
+    """
     study = results.study
     target = column_title(study.endpoint)
-    networks = [cell.measures for arm in results.arms.values() for cell in arm.cells]
+    networks = [measures for arm in results.arms.values() for measures in arm.network_measures]
     columns = complete(networks, list(dict.fromkeys((*study.measures, *COUNTS, target))))
     if len(columns[target]) < 2:
         return Answer(("Fewer than two networks have all measures yet",), not results.is_complete, False, (), (), (), notes)
     correlations = tuple(rank_table(columns, target, COUNTS))
     beyond = [one for one in correlations if one.given and one.first in study.measures]
-    return Answer((_ranking_words(beyond, target),), not results.is_complete, all(one.interval is not None for one in beyond), (),
-                  correlations, tuple(one.sentence() for one in correlations), notes)
+    words = _ranking_words(beyond, endpoint_text(study))
+    return Answer((words,), not results.is_complete, all(one.interval is not None for one in beyond), (), correlations,
+                  tuple(one.sentence() for one in correlations), notes)
 
 
 def _ranking_words(beyond: Sequence[RankCorrelation], target: str) -> str:
@@ -146,8 +152,8 @@ def _outcomes(log: RunLog, results: Results) -> tuple[dict[str, dict[int, bool]]
     """Read which images the attacked networks of a study classified correctly, from the attack runs.
 
     Returns:
-        {run id: {image: True if it was classified correctly}}.
-        The ids of the runs for which this cannot be read.
+        outcomes: {run id: {image: True if it was classified correctly}}.
+        unread: ids of the runs whose outcomes cannot be read.
     """
     outcomes: dict[str, dict[int, bool]] = {}
     unread = []
@@ -180,7 +186,7 @@ def _arm(arm: ArmResult, outcomes: Mapping[str, Mapping[int, bool]], shared: Seq
 
 
 def _parts(results: Results, contrasts: Sequence[Contrast], endpoint: str) -> tuple[str, ...]:
-    """Return the answer in clauses. With many contrasts, they count those without a clear result."""
+    """Return the clauses of the answer. With many contrasts, undecided contrasts are only counted."""
     if not results.done:
         return ("No cell has its result yet",)
     if len(contrasts) == 1:
@@ -236,11 +242,14 @@ def _notes(results: Results, extensions: Sequence[Extension]) -> list[str]:
         notes.append(f"Left out, because they were measured under another protocol: {plural_text(len(results.apart), 'result')}.")
     if study.match != "none":
         notes += _size_notes(results)
+    known = recipes()
+    if study.recipe in known and known[study.recipe].remark:
+        notes.append(known[study.recipe].remark)
     return notes
 
 
 def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
-    """Return at most one sentence on the extensions that were made blind, and one on those after results were known."""
+    """Return up to two sentences: on extensions made before results were known, and on extensions made afterwards."""
     notes = []
     for looked, seen in ((False, ""), (True, ", after results were known, which raises the rate of false claims")):
         sizes = [len(extension.seeds) for extension in extensions if extension.looked == looked]
@@ -252,15 +261,15 @@ def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
 
 
 def _size_notes(results: Results) -> list[str]:
-    """Return sentences on the sizes of the networks: those that were matched, and those whose size is fixed."""
+    """Return sentences on network sizes: how well the matched ones agree, and which arms have a fixed size."""
     study, notes = results.study, []
-    fixed = [arm.name for arm in study.arms if arm.retrain.get("network")]
+    fixed = [] if study.matches_hand_made else [arm.name for arm in study.arms if arm.retrain.get("network")]
     ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)
               for ratio in results.arm_ratios(arm)]
     if ratios:
         matched = "MACs" if study.match == "macs" else "Parameters"
         ends = " to ".join(dict.fromkeys(f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))))
-        notes.append(f"{matched} are matched to {study.reference} as closely as the number of channels allows: the networks have "
+        notes.append(f"{matched} are matched to {study.reference} as closely as whole channels allow: the networks have "
                      f"{ends} times the MACs of that arm's network with the same seeds.")
     if fixed:
         notes.append(f"The size of {listed(fixed)} is fixed and was not matched.")

@@ -1,7 +1,7 @@
-"""Archives of studies: compressed files with studies and their runs, without checkpoints. One archive ships as the example.
+"""Archives of studies: compressed files with studies and their runs, but no checkpoints. The example study is such an archive.
 
-An archive shows everything that the pages show, on any machine. It has no network weights, so its networks cannot be attacked
-again. Imports no torch.
+After an archive is added to a runs folder, the pages show the same as on the original machine. The networks cannot be attacked
+again, because an archive has no network weights. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from engine.errors import RampartError, RunError
+from engine.errors import ConfigError, RampartError, RunError
 from engine.files import sync
 from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
 from engine.run.state import compute
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
+from engine.study.names import check_names, check_run_names
 from engine.study.planning import Plan
 
 EXAMPLE = Path(__file__).parent / "example.tar.xz"
@@ -44,7 +45,7 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *,
         runs: folder of all runs.
         ids: ids of the studies.
         target: the file to write; its name should end with .tar.xz.
-        pictured: search seeds of the cells whose attack runs keep their stored images, which the gallery shows; None for all.
+        pictured: search seeds whose attack runs keep their stored images, for the gallery; None for all search seeds.
 
     Raises:
         RunError: a study does not exist, or one of its runs has not ended.
@@ -85,7 +86,7 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
         example: True to mark the studies and their runs as the example.
 
     Raises:
-        RunError: the file is not such an archive, or the disk is full. Nothing is added.
+        RunError: the file is not an archive of studies, or the disk is full. Nothing is added then.
     """
     root = Path(runs).absolute()
     root.mkdir(parents=True, exist_ok=True)
@@ -103,6 +104,8 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
                 StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
                 (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
         sync(root)
+    except ConfigError as refusal:
+        raise RunError(f"This archive cannot be unpacked, and nothing was added. {refusal}") from None
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError) as problem:
         raise RunError(f"An archive of a study must be a file that `rampart study pack` wrote, and {_named(source)} cannot be "
                        f"read ({_cause(problem)}); nothing was added.") from None
@@ -116,7 +119,7 @@ def _named(source: Path | IO[bytes]) -> str:
 
 
 def _cause(problem: Exception) -> str:
-    """Return in a few words why an archive cannot be read."""
+    """Return a phrase that says why an archive cannot be read."""
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     if isinstance(problem, tarfile.ReadError) and "opened successfully" in str(problem):
@@ -172,9 +175,9 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
     if not ids:
         raise ValueError("it contains no study")
     for study_id in ids:
-        StudyFolder(draft, study_id).read()
+        check_names(StudyFolder(draft, study_id).read())
     for run_id in run_ids(draft):
-        RunFolder(draft, run_id).read_run()
+        check_run_names(RunFolder(draft, run_id).read_run())
     if example:
         for study_id in ids:
             _mark(StudyFolder(draft, study_id).file, lambda record: record | {"example": True})
@@ -188,7 +191,7 @@ def _mark(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> No
 
 
 def _is_expected(name: str) -> bool:
-    """Return True if an archive may contain a file with this name. Names that lead out of the target folder are not allowed."""
+    """Return True if an archive may contain a file with this name. Paths that leave the target folder are not allowed."""
     first, *rest = PurePosixPath(name).parts
     if first == "studies":
         return bool(re.fullmatch(rf"{ID_PATTERN.pattern}(\.json|/extend-\d+\.json)", "/".join(rest)))

@@ -72,15 +72,16 @@ def variance_of_difference(first: Floats, second: Floats) -> tuple[float, float]
 
     Each search seed belongs to one arm, and all search seeds share the images. In the analysis of variance for this design, the
     variance is the part due to search seeds plus the part due to images, minus their interaction, which both parts contain
-    (Cornfield and Tukey 1956; for readers and cases, Hillis 2007, Stat. Med. 26:596-619). The degrees of freedom follow
-    Satterthwaite (1946).
+    (Cornfield and Tukey 1956; Hillis 2007, Stat. Med. 26:596-619, where readers and cases take the place of seeds and images).
+    The degrees of freedom follow Satterthwaite (1946).
 
     Args:
-        first, second: one array [search seeds, images] per arm, the mean over the retrain seeds of the correct classifications.
+        first, second: one array [search seeds, images] per arm. An entry is the fraction of the search seed's networks (one per
+            retrain seed) that classify the image correctly.
 
     Returns:
-        The variance.
-        Its degrees of freedom.
+        variance: the estimate.
+        degrees: degrees of freedom of the estimate.
     """
     images = first.shape[1]
     seeds, freedom, interaction = 0.0, 0.0, 0.0

@@ -6,8 +6,9 @@
   within the margin.
 * Otherwise the contrast is undecided. The stated range of possible differences then contains 0.
 
-The condition on the interval makes false claims rarer if the arms vary unequally. For example, if 5 seeds vary three times as
-much as the 10 seeds of an equally good arm, the permutation test is significant in 16 % of studies; both conditions hold in 6 %.
+The condition on the interval makes false claims rarer if the arms vary unequally. For example, suppose that an arm with 5 seeds
+varies three times as much as an equally good arm with 10 seeds. The permutation test is then significant in 16 % of studies, but
+both conditions hold in only 6 %.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], 
             alpha: float = 0.05) -> list[Contrast]:
     """Return the result of every declared contrast (comparison of two arms), in the declared order.
 
-    Contrasts without a result count in Holm's adjustment. An answer therefore does not become weaker because other contrasts get
-    their results later.
+    Contrasts without a result count in Holm's adjustment. A p-value therefore does not grow when other contrasts get their
+    results later.
 
     Args:
         arms: {name: values of the arm}.
@@ -139,7 +140,7 @@ def compare(arms: Mapping[str, Measured], contrasts: Sequence[tuple[str, str]], 
 def sentence(contrast: Contrast, endpoint: str) -> str:
     """Return the result of a contrast (a declared comparison of two arms) in words. Differences are in percentage points.
 
-    No verb agrees with the name of an arm, which may be a plural such as "Published cells": "beat" is the past tense.
+    The sentence is in the past tense ("beat"), because the name of an arm may be a plural, such as "Published cells".
 
     Args:
         contrast: the result.
@@ -221,7 +222,7 @@ def _additions(c: Contrast) -> list[str]:
 
 
 def _possible(c: Contrast) -> str:
-    """Return a text with the range of differences that remain possible: the Welch interval, extended to 0."""
+    """Return a text with the range of differences that remain possible: the Welch interval, extended to contain 0."""
     if c.interval is None:
         return (f"the difference is {points_text(c.difference or 0)} points, and the search seeds do not vary, so the range of "
                 f"possible differences is unknown")
@@ -229,7 +230,7 @@ def _possible(c: Contrast) -> str:
 
 
 def _range(interval: Interval) -> str:
-    """Return the ends of an interval in points. The interval is extended to 0, which no test has rejected."""
+    """Return the ends of an interval in percentage points, after extending it to contain 0, which no test has rejected."""
     return f"{points_text(min(interval[0], 0.0))} to {points_text(max(interval[1], 0.0))}"
 
 
@@ -245,12 +246,12 @@ def _level(c: Contrast) -> str:
 
 
 def points_text(fraction: float, *, plus: bool = False) -> str:
-    """Return a difference of accuracies in percentage points: -0.053 as "−5.3". `plus` adds a sign to positive numbers."""
+    """Format a difference of accuracies in percentage points: -0.053 as "−5.3". `plus` adds a sign to positive numbers."""
     return signed_text(100 * fraction, 1, plus=plus)
 
 
 def p_text(p: float) -> str:
-    """Return a p-value with two digits, or "< 0.001"."""
+    """Format a p-value with two digits, or as "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 

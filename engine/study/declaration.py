@@ -1,9 +1,9 @@
 """The declaration of a study: its arms, its seeds, and the comparisons that it will make. Imports no torch.
 
-A study compares arms. An arm says how to make and attack a network: the settings of a search, a retraining and an attack. Instead
-of the search, it may name a genotype or a hand-made network. Each arm is repeated for several seeds of the search and, for each
-of these, for several seeds of the retraining. One repetition is a cell of the study, and has its own runs: search, retraining
-and attacks.
+A study compares arms. An arm is a way to make and attack a network: the settings of a search, a retraining and an attack. An arm
+may name a genotype or a hand-made network instead of a search. Each arm is repeated for several seeds of the search and, for each
+of these, for several seeds of the retraining. One repetition is a cell of the study, and has its own runs: search, retraining and
+attacks.
 
 Everything that the answer depends on is declared before the first result is known: the endpoint (the accuracy in which arms are
 compared), the contrasts (pairs of arms) and the smallest difference that matters.
@@ -22,7 +22,8 @@ from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.run.chain import followers
 
-SCHEMA = 1
+SCHEMA = 2
+OLDER = (1,)  # schemas of studies that can still be read; in schema 1, hand-made networks are never matched in size
 # The seed of the retraining with index i is the seed of its search plus i times this number. So the first retraining has the same
 # seed as its search, as in a chain that is launched by hand.
 RETRAIN_SEED_STEP = 1000
@@ -103,14 +104,14 @@ class Study:
         arms: the arms, at least one.
         search_seeds: seeds of the searches. For the statistics, one search seed is one observation.
         retrainings: number of retrainings for each search seed.
-        attacks: further attacks on every network, as {name: changed settings}. The endpoint is measured by the attack of the arm,
-            not by these. A further attack that names an arm ("arm:NAME") is left out for this arm.
+        attacks: further attack runs on every network, as {name: changed settings}. They do not measure the endpoint. A further
+            attack whose settings name an arm ("arm:NAME") is left out for that arm.
         contrasts: pairs of arms that the study compares, as (first, second).
-        endpoint: column of the robustness table in which arms are compared, such as "worst-case", "natural" or "pgd-20".
+        endpoint: the compared accuracy, named by its column of the robustness table, such as "worst-case", "natural" or "pgd-20".
         margin: smallest difference of accuracies that matters, as a fraction in 0..1; None if none is declared. With a margin,
             two arms may be found equal.
         match: "macs" or "params" to give all networks with equal seeds about equal sizes. The number of channels is then chosen
-            such that a network is as large as the one of the reference arm. "none" to leave the sizes as they are.
+            so that a network is about as large as that of the reference arm. "none" to leave the sizes as they are.
         reference: name of the reference arm, whose networks set the sizes; "" without matching.
         analysis: "contrasts" to compare arms in pairs; "ranking" to correlate rankings of networks.
         measures: for "ranking", names of the measures whose rankings are compared with that of the endpoint
@@ -120,7 +121,8 @@ class Study:
         id: id of the study; "" before it is launched.
         created: time of the launch in unix seconds.
         numerics: hash of the code that determines results (`engine.run.provenance.numerics`) at the launch.
-        example: True for the example study that is shown on an empty installation.
+        example: True for the example study that ships with Rampart.
+        schema: version of the declaration, `SCHEMA` or one of `OLDER`.
     """
 
     question: str
@@ -143,6 +145,12 @@ class Study:
     created: float = 0.0
     numerics: str = ""
     example: bool = False
+    schema: int = SCHEMA
+
+    @property
+    def matches_hand_made(self) -> bool:
+        """True if `match` also fits the width of hand-made networks. Older versions gave these their published width."""
+        return self.schema not in OLDER
 
     def arm(self, name: str) -> Arm:
         """Return the arm with this name.
@@ -170,14 +178,14 @@ class Study:
     def twin(self, cell: Cell, arm: str) -> Cell:
         """Return the cell of arm `arm` that corresponds to a cell of another arm.
 
-        Both have the same retraining index and, if `arm` has it, the same search seed. Otherwise the first search seed of `arm`
-        is used.
+        The two cells have the same retraining index and the same search seed. If `arm` lacks this search seed, its first one is
+        used.
         """
         seeds = self.seeds_of(self.arm(arm))
         return Cell(arm, cell.search_seed if cell.search_seed in seeds else seeds[0], cell.index)
 
     def reference_first(self) -> list[Arm]:
-        """Return the arms with the reference arm first. It must run first, because its networks set the sizes of the others."""
+        """Return the arms, the reference arm first. It must run first, because its networks set the sizes of the others."""
         return sorted(self.arms, key=lambda arm: arm.name != self.reference)
 
     def configurations(self, arm: Arm) -> dict[str, RunConfig]:
@@ -185,8 +193,8 @@ class Study:
 
         The steps are "search", "retrain" and "attack", and "attack NAME" for each further attack.
 
-        The later runs take over the values of settings that they share with the first run. Every run uses one thread unless the
-        arm says otherwise, so that one run per core can work at the same time.
+        If the first run and a later run have settings in common, the later run takes over their values. Every run uses one thread
+        unless the arm sets another number, so that each core can work on a run of its own.
 
         Raises:
             ConfigError: a setting is unknown or not allowed.
@@ -200,7 +208,7 @@ class Study:
         return chain | further
 
     def mentions(self, arm: Arm) -> list[str]:
-        """Return the names of the other arms whose runs this arm needs, as in "arm:NAME"."""
+        """Return the names of the other arms whose runs this arm needs, because its settings contain "arm:NAME"."""
         further = [changes for changes in self.attacks.values() if arm.name not in mentioned(changes)]
         return [name for changes in (arm.search, arm.retrain, arm.attack, *further) for name in mentioned(changes)]
 
@@ -226,7 +234,7 @@ class Study:
         return {kind: {**ONE_THREAD, **arm.changes(kind)} for kind in kinds}
 
     def settled(self) -> Study:
-        """Return a copy of the study in which `Arm.settings` of every arm holds all settings, not only the changed ones.
+        """Return a copy of the study in which every arm holds all its settings (`Arm.settings`), not only the changed ones.
 
         Raises:
             ConfigError: a setting of an arm is unknown or not allowed. The message names the arm.
@@ -244,4 +252,4 @@ class Study:
         """Return the study as a JSON object, which `engine.study.parsing.from_record` can read."""
         entries = {name: getattr(self, name) for name in type(self).__dataclass_fields__ if name != "arms"}
         arms = [{name: value for name, value in vars(arm).items() if value} for arm in self.arms]
-        return {"schema": SCHEMA, **entries, "arms": arms}
+        return {**entries, "arms": arms}

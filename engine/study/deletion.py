@@ -1,7 +1,7 @@
 """The deletion of a study, with or without its runs. Imports no torch.
 
-Studies share runs. If a study is deleted with its runs, a run that another study uses stays, and that study inherits it. It is
-deleted with the last study that uses it, if the user deletes that one with its runs, too.
+Several studies can use the same run. If a study is deleted with its runs, a run that another study uses is kept, and the other
+study inherits the run. An inherited run is deleted with the last study that uses it, if that study is deleted with its runs, too.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from engine.study.identity import Runs
 
 @dataclass(frozen=True)
 class Deletion:
-    """What became of the runs of a deleted study.
+    """A record of which runs of a deleted study were deleted and which were kept.
 
     Attributes:
-        runs: number of runs that were deleted with it.
-        shared: ids of its runs that stay, because other studies use them.
+        runs: number of runs that were deleted with the study.
+        shared: ids of runs that were kept because other studies use them.
         users: ids of these other studies.
-        foreign: ids of its runs that stay, because they were launched by hand or for another study and no study uses them now.
-        needed: ids of its runs that stay, because runs that do not belong to it need them, for example an attack by hand.
-        with_runs: True if the user wanted its runs deleted.
+        foreign: ids of runs that were kept although no study uses them now, because they were launched by hand or for another
+            study.
+        needed: ids of runs that were kept because runs outside the study need them, for example an attack launched by hand.
+        with_runs: True if the user wanted to delete the runs of the study.
     """
 
     runs: int
@@ -43,7 +44,7 @@ class Deletion:
 
     @property
     def words(self) -> str:
-        """The fate of the runs in words that follow "The study is deleted", for example ", with 30 runs"."""
+        """Continuation of the sentence "The study is deleted" about the runs, for example ", with 30 runs"."""
         if not self.with_runs:
             return "; its runs are kept"
         parts = [f", with {plural_text(self.runs, 'run')}"]
@@ -65,7 +66,7 @@ def _stay(runs: tuple[str, ...]) -> str:
 
 
 def own_runs(runs: Path | str, study_id: str, known: Runs | None = None) -> list[str]:
-    """Return the ids of the runs that may be deleted with a study: those launched for it, and those it has inherited."""
+    """Return the ids of the runs that may be deleted with a study: runs that were launched for it, and runs it has inherited."""
     known = known or Runs(runs)
     launched = [run.id for run in known.of_study(study_id)]
     inherited = [run_id for run_id in StudyFolder(runs, study_id).inherited() if run_id in known]
@@ -73,7 +74,7 @@ def own_runs(runs: Path | str, study_id: str, known: Runs | None = None) -> list
 
 
 def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
-    """Delete a study, and return what became of its runs.
+    """Delete a study, and return a record of its deleted and kept runs.
 
     Args:
         runs: folder of all runs.
@@ -114,7 +115,7 @@ def _used(users: Mapping[str, set[str]], study_id: str) -> set[str]:
 
 
 def _bequeath(runs: Path | str, study_id: str, others: Mapping[str, set[str]]) -> None:
-    """Let other studies inherit the runs of a study that they use.
+    """Let other studies inherit those runs of a study that they use.
 
     Args:
         runs: folder of all runs.

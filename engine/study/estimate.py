@@ -1,4 +1,4 @@
-"""An estimate of how long a study takes, from the durations of finished runs or else from a table. Imports no torch."""
+"""Estimates of the duration of a study, from the durations of finished runs or else from a table. Imports no torch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Estimate:
 
     Attributes:
         seconds: wall-clock time until all runs have finished; None if a kind of run has no known duration.
-        core_seconds: time that the remaining runs would take one after another; None if `seconds` is None.
+        core_seconds: time in seconds that the remaining runs would take one after another; None if `seconds` is None.
         runs: number of runs that remain.
         measured: True if every duration comes from finished runs; False if some come from the table of durations.
         unknown: (kind of run, search method or "", dataset) of the runs whose duration is not known.
@@ -88,7 +88,7 @@ class Estimate:
 class Durations:
     """Durations of the finished runs in a runs folder. The durations of new runs are estimated from them.
 
-    A duration from a time at which the machine was slower or faster is converted to the present speed (`slowness`).
+    The speed of the machine changes over time. Durations are converted to the present speed (see `slowness`).
     """
 
     def __init__(self, runs: Path | str) -> None:
@@ -119,10 +119,10 @@ class Durations:
 
     def of(self, kind: str, method: str | None, preset: str, config: RunConfig,
            network: str = "") -> tuple[float | None, bool]:
-        """Return the expected duration of a run: the median of the newest runs that are like it.
+        """Return the expected duration of a run, from the median of the newest similar runs.
 
-        Runs with the same settings come first, then runs with the same kind, method, dataset, preset and network, then those
-        with another network.
+        The median is over runs with the same settings. If there are none, it is over runs with the same kind, method, dataset,
+        preset and network and, if there are none either, over those with another network.
 
         Args:
             kind: kind of the run, "search", "retrain" or "attack".
@@ -144,10 +144,10 @@ class Durations:
 
 
 def slowness(runs: Sequence[tuple[str, float]]) -> list[float]:
-    """Return by which factor the machine was slower at each of some runs than at the last one.
+    """Return, for each run, the factor by which the machine was slower during this run than during the last run.
 
-    The logarithm of a duration is the sum of a level of its kind, the slowness at that time, and noise. The slowness changes
-    little from run to run. The least squares solution tells both apart, because runs of different kinds alternate.
+    The logarithm of a duration is modelled as the sum of a constant for its kind of run, the slowness at that time, and noise.
+    The slowness changes little from run to run. Because runs of different kinds alternate, least squares can separate both terms.
 
     Args:
         runs: (kind of run, seconds per unit of work) of finished runs, oldest first.
@@ -172,12 +172,12 @@ class Job:
     """A run of a study that has not finished.
 
     Attributes:
-        name: what tells it apart from other jobs: its id or, before its launch, its settings and its place in the study.
-        after: name of the job that must end before it starts; None if there is none.
-        seconds: time that it still needs; None if unknown.
+        name: key that identifies the run: its id or, before the launch, its settings and its place in the study.
+        after: name of the job that must end before this one starts; None if there is none.
+        seconds: seconds that the run still needs; None if unknown.
         measured: True if the time comes from finished runs.
         kind: (kind of run, search method or "", dataset).
-        is_running: True if it has started.
+        is_running: True if the run has started.
     """
 
     name: object
@@ -190,7 +190,7 @@ class Job:
 
 def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | None = None, runs: Path | str | None = None,
              slots: int | None = None) -> Estimate:
-    """Return how long a study takes or, after its launch, how much longer it takes.
+    """Return an estimate of the time that a study takes or, after its launch, still takes.
 
     Each run is assumed to use one thread, so several runs work at the same time. A run that several repetitions share counts
     once.
@@ -216,7 +216,7 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
 
 def _jobs(study: Study, cell: CellState, configurations: Mapping[str, RunConfig], durations: Durations,
           runs: Path | str | None) -> Iterator[Job]:
-    """Yield the runs of a cell that have not finished, in their order. The arguments are those of `estimate`."""
+    """Yield the unfinished runs of a cell in order. `durations` and `runs` are those of `estimate`."""
     method = study.arm(cell.cell.arm).method
     steps, names = {step.name: step for step in cell.steps}, dict[str, object]()
     for name, config in configurations.items():
@@ -235,9 +235,9 @@ def _jobs(study: Study, cell: CellState, configurations: Mapping[str, RunConfig]
 
 
 def makespan(jobs: Sequence[Job], slots: int) -> float:
-    """Return the seconds until all jobs have ended, if each slot always takes the first job that may start.
+    """Return the seconds until all jobs have ended, if every free slot takes the first job that may start.
 
-    Running jobs come first. All times must be known.
+    Running jobs get slots first. `Job.seconds` must be known for all jobs.
     """
     waiting = sorted(jobs, key=lambda job: not job.is_running)  # a stable sort
     ends: dict[object, float] = {job.name: math.inf for job in waiting}
@@ -255,7 +255,7 @@ def makespan(jobs: Sequence[Job], slots: int) -> float:
 
 
 def progress_of(folder: RunFolder) -> float:
-    """Return the progress of a running run, from 0 to 1; 0 if none is recorded."""
+    """Return the progress of a run that is running, in 0..1; 0 if no progress is recorded."""
     done = 0.0
     try:
         tail = max(0, folder.events.stat().st_size - 65_536)
@@ -287,15 +287,21 @@ def amount(config: RunConfig) -> int:
 def _keys(kind: str, method: str | None, preset: str, config: RunConfig, network: str) -> tuple[str, tuple[str, ...]]:
     """Return two keys by which durations are stored: one for runs with the same settings, and one for similar runs.
 
-    The second one ends with the network, because a hand-made network takes much longer than one of cells.
+    The second key ends with the network, because a large hand-made network takes much longer than a network of cells.
     """
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name not in IGNORED}
-    network = str(getattr(config, "network", network))
+    network = _family(str(getattr(config, "network", network)))
+    settings |= {"network": network} if "network" in settings else {}
     return json.dumps([kind, method, settings, network], sort_keys=True), (kind, method or "", config.dataset, preset, network)
 
 
+def _family(network: str) -> str:
+    """Return the name of a network without its width, which a study may choose only when it launches the run."""
+    return network.partition("@")[0]
+
+
 def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
-    """Return the setting `network` of the retraining that an attack run attacks; "" for other runs, or if it is unknown."""
+    """Return the setting `network` of the retraining whose network an attack run attacks; "" for other runs or if unknown."""
     if run["kind"] != "attack" or not run.get("parent"):
         return ""
     try:
@@ -313,7 +319,8 @@ def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[s
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        written_ns: time at which exit.json was written. It only makes a new entry in the cache when the file changes.
+        written_ns: time at which exit.json was written, in ns. It is only part of the cache's key, so that a changed file is read
+            again.
     """
     folder = RunFolder(runs, run_id)
     run = folder.read_run()

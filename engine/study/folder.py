@@ -1,8 +1,8 @@
-"""The files of studies. The launch writes runs/studies/<id>.json once. The folder runs/studies/<id>/ holds requests.
+"""The files of studies: runs/studies/<id>.json is written once, at the launch, and the folder runs/studies/<id>/ holds requests.
 
 A request is a file. The page or the command line writes `stop` and `extend-N.json`. The supervisor writes `complete` when all
-runs of the study have finished. If another study is deleted with its runs, `inherit-ID.json` names those that stay for this one.
-Everything else about a study is computed from its runs. Imports no torch.
+runs of the study have finished. When the study ID is deleted with its runs, `inherit-ID.json` lists those of its runs that are
+kept for this study. Everything else about a study is computed from its runs. Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Extension:
     Attributes:
         seeds: the added search seeds.
         at: time of the request in unix seconds.
-        looked: True if results of the study were known at that time. The answer then mentions it: users who extend a study until
-            it shows a difference make more false claims.
+        looked: True if results of the study were known at that time. The answer then mentions this fact, because users who extend
+            a study until it shows a difference make more false claims.
     """
 
     seeds: tuple[int, ...]
@@ -40,7 +40,7 @@ class Extension:
 
 
 class StudyFolder:
-    """The files of one study. The methods read and write them."""
+    """A reader and writer of the files of one study."""
 
     def __init__(self, runs: Path | str, study_id: str) -> None:
         """Set the paths of a study's files. They do not have to exist.
@@ -122,7 +122,7 @@ class StudyFolder:
         self.clear("complete")
 
     def inherited(self) -> list[str]:
-        """Return the ids of the runs that the study has inherited from deleted studies. They may have been deleted since."""
+        """Return the ids of the runs that the study has inherited from deleted studies. Some may no longer exist."""
         records: list[Any] = [read_json(path) or {} for path in sorted(self.requests.glob("inherit-*.json"))]
         return [run_id for record in records for run_id in record.get("runs", []) if isinstance(run_id, str)]
 
@@ -131,7 +131,7 @@ class StudyFolder:
 
         Args:
             study_id: id of the other study.
-            runs: ids of those of its runs that this study uses.
+            runs: ids of those runs of the other study that are kept, because this study uses them.
 
         Raises:
             RunError: the file cannot be written.
@@ -145,11 +145,11 @@ class StudyFolder:
 
     @property
     def is_complete(self) -> bool:
-        """True if all runs of the study had finished at some time. A run that is deleted after that is not launched again."""
+        """True once all runs of the study have finished, even if some are deleted later. Deleted runs are not launched again."""
         return (self.requests / "complete").exists()
 
     def mark(self, name: str) -> None:
-        """Write the request `name`, "stop" or "complete".
+        """Write the request `name`, which is "stop" or "complete".
 
         Raises:
             RunError: the request cannot be written.
@@ -157,7 +157,7 @@ class StudyFolder:
         self._ask(name, {"at": time.time()})
 
     def clear(self, name: str) -> None:
-        """Remove the request `name`, "stop" or "complete", if it exists."""
+        """Remove the request `name`, which is "stop" or "complete", if it exists."""
         (self.requests / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -180,7 +180,7 @@ def study_ids(runs: Path | str) -> list[str]:
 
 
 def study_named(runs: Path | str, text: str) -> StudyFolder:
-    """Return the files of the study whose id is `text` or ends with it.
+    """Return the files of the study whose id is `text` or ends with `text`.
 
     Raises:
         RunError: there is no such study, or more than one.

@@ -1,4 +1,4 @@
-"""The identity of runs. A study uses an existing run instead of a new one if both have the same identity. Imports no torch.
+"""The identity of runs. A study uses an existing run instead of a new one if the two have the same identity. Imports no torch.
 
 Two runs are the same experiment if they have the same settings and the same search method, and if their parents are the same
 experiment, too. The parent of a retraining is its search; the parent of an attack is its retraining. The device, the number of
@@ -27,7 +27,7 @@ NOT_COMPARED = frozenset({"device", "threads", "match", "match_to"})
 
 @dataclass(frozen=True)
 class Known:
-    """A run that exists.
+    """The facts about an existing run that decide whether a study uses it.
 
     Attributes:
         id: id of the run.
@@ -35,8 +35,8 @@ class Known:
         experiment: hash of the run's own kind, search method and settings, as `experiment_of` returns it; "" if the settings
             cannot be read, so that no study uses the run.
         parent: id of the parent run; "" without a parent.
-        study: id of the study for which the run was launched; "" if it was launched by hand.
-        numerics: hash of the code that determines results, at the launch; "" for runs of older versions.
+        study: id of the study for which the run was launched; "" for a run launched by hand.
+        numerics: hash, at the launch, of the code that determines results; "" for runs of older versions.
         created: time of the launch in unix seconds.
         is_example: True if the run belongs to the example study. It has no weights, so no other study uses it.
     """
@@ -110,12 +110,11 @@ class Runs:
         return self._by_id[run_id]
 
     def same(self, experiment: str, parent: str | None) -> list[Known]:
-        """Return the runs of an experiment, oldest first: runs with equal settings whose parents are the same experiment, too.
+        """Return the existing runs that equal a planned run, oldest first: equal settings, and parents with the same identity.
 
         Args:
-            experiment: hash of the settings, as `experiment_of` returns it.
-            parent: id of the parent run; None without a parent. Any other run of the same experiment as the parent gives the same
-                result.
+            experiment: hash of the planned run's settings, as `experiment_of` returns it.
+            parent: id of the planned run's parent; None without a parent.
         """
         return sorted(self._by_identity.get(_joined(experiment, self._identity(parent) if parent else ""), []),
                       key=lambda one: (one.created, one.id))
@@ -135,12 +134,13 @@ def _joined(experiment: str, above: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _read(root: Path, run_id: str, mtime_ns: int) -> Known:
-    """Return a run as run.json describes it. The answer is cached, because run.json is written only once.
+    """Return the facts about a run from its run.json. The result is cached, because run.json is written only once.
 
     Args:
         root: folder of all runs.
         run_id: id of the run.
-        mtime_ns: time at which run.json was written. It only makes a new entry in the cache when the file changes.
+        mtime_ns: time at which run.json was written, in ns. It is only part of the cache's key, so that a changed file is read
+            again.
     """
     run: dict[str, Any] = RunFolder(root, run_id).read_run()
     try:

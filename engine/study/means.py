@@ -24,7 +24,7 @@ class Mean:
         value: the mean, a fraction in 0..1.
         low, high: ends of the 95 % interval.
         units: number of search seeds.
-        images: number of images on which each network was measured; the largest number if they differ.
+        images: number of images on which each network was measured; if the numbers differ, the largest.
         interval: "t" for the confidence interval from the t distribution over search seeds; "Wilson" for the smallest range that
             contains the Wilson intervals of all networks. The latter replaces the former if there is only one search seed, or if
             all search seeds have the same mean.
@@ -44,7 +44,7 @@ class Mean:
 
     @property
     def marked_ends(self) -> str:
-        """The interval as in `ends`, with the word "Wilson" if it is one over images, for a table whose intervals differ."""
+        """The interval as in `ends`, followed by "Wilson" if it is a Wilson interval, for tables with both kinds of interval."""
         return f"{self.ends}, Wilson" if self.interval == "Wilson" else self.ends
 
     @property
@@ -56,7 +56,7 @@ class Mean:
 
     @property
     def words(self) -> str:
-        """The mean with its interval, for example "61.2 % (95 %: 58.0 to 64.4; 5 search seeds)"."""
+        """The mean with its interval and basis, for example "61.2 % (95 %: 58.0 to 64.4; 5 search seeds)"."""
         return f"{percent_text(self.value)} % (95 %: {self.ends}; {self.basis})"
 
     def __str__(self) -> str:

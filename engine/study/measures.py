@@ -92,7 +92,7 @@ def accuracies_of(state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) 
 
 
 def _of_candidate(candidates: pd.DataFrame) -> dict[str, float]:
-    """Return {name of a measure: value} for the candidate that a random search chose; {} if the run is no random search."""
+    """Return {name of a measure: value} for the candidate that a random search chose; {} for any other search."""
     if candidates.empty:
         return {}
     best = candidates.iloc[0]

@@ -1,4 +1,4 @@
-"""What to expect of a study before its launch, in words: its duration, and the smallest difference that it can detect.
+"""Texts about a study before its launch: its expected duration, and the smallest difference that it can detect.
 
 Imports no torch.
 """
@@ -18,10 +18,10 @@ RANKING_WORDS = "ranks networks; tests no contrast of arms"
 
 
 def unknown_words(time: Estimate, preset: str, title: Callable[[str], str]) -> str:
-    """Return a text that says which durations of a study are unknown, and what makes them known.
+    """Return a text that says which durations of a study are unknown, and how the user can make them known.
 
     Args:
-        time: the estimate, without a duration.
+        time: an estimate whose `seconds` is None.
         preset: preset of the study.
         title: function that returns the title of a search method from its name.
     """

@@ -26,7 +26,7 @@ class Overview:
         status: status of the study, one of `STATUSES`.
         results: results of the cells (repetitions of arms) that have finished.
         answer: the answer so far.
-        left: the time that the study still needs.
+        left: an estimate of the time that the study still needs.
         extensions: requests to repeat the arms for more search seeds, oldest first.
     """
 
@@ -50,8 +50,8 @@ def cells_of(runs: Path | str, study_id: str) -> list[CellState]:
 def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
     """Return the status of a study, one of `STATUSES`.
 
-    A study has failed if some results are missing and no run waits or works. A study counts as stopped if runs are missing after
-    it was complete, because they are launched again only if the user resumes the study.
+    A study has failed if some results are missing and none of its runs waits or runs. If runs of a complete study were deleted,
+    the study counts as stopped, because they are launched again only if the user resumes it.
     """
     statuses = {cell.status for cell in cells}
     if statuses == {"finished"}:

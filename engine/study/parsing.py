@@ -34,14 +34,13 @@ from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
 from engine.run.chain import SHARED
-from engine.study.declaration import RETRAIN_SEED_STEP, SCHEMA, Arm, Study
+from engine.study.declaration import OLDER, RETRAIN_SEED_STEP, SCHEMA, Arm, Study
 from engine.study.measures import measure_names
+from engine.study.names import check_names
 
 LONGEST_NAME, LONGEST_QUESTION = 60, 300
 MOST_ARMS, MOST_SEEDS, MOST_RETRAININGS, MOST_CELLS = 100, 100, 20, 2000
 LARGEST_SEED = 1_000_000
-# Characters that break a line of a report or change the order in which it is shown: control characters, bidi controls.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 MATCHES = ("none", "macs", "params")
 ANALYSES = ("contrasts", "ranking")
 # Entries that a user writes. The others (`SAVED`) are added at the launch.
@@ -58,7 +57,7 @@ def from_text(text: str | bytes) -> Study:
     """Parse and check a study that a user has written, in JSON or YAML.
 
     Raises:
-        ConfigError: the text is not a study, or the study cannot work. The message says which entry is wrong.
+        ConfigError: the text is not a study, or an entry is not allowed. The message names the wrong entry.
     """
     return checked(from_record(read_written(text)))
 
@@ -81,7 +80,7 @@ def read_written(text: str | bytes) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Study:
-    """Return the study that a JSON object describes. The study may still be one that cannot be launched (`checked`).
+    """Return the study that a JSON object describes. Only `checked` tells whether it can be launched.
 
     Entries that are missing get their defaults. Without contrasts (pairs of arms to compare), every arm is compared with the
     reference arm or, if there is none, with the first arm.
@@ -109,14 +108,15 @@ def from_record(record: Mapping[str, Any]) -> Study:
         margin=_number(record, "margin"), match=_text(record, "match", "none"), measures=_texts(record, "measures"),
         reference=reference, analysis=analysis, recipe=_text(record, "recipe", ""),
         size=_text(record, "size", ""), id=_text(record, "id", ""), created=_number(record, "created") or 0.0,
-        numerics=_text(record, "numerics", ""), example=bool(record.get("example", False)))
+        numerics=_text(record, "numerics", ""), example=bool(record.get("example", False)),
+        schema=int(record.get("schema", SCHEMA)))
 
 
 def checked(study: Study) -> Study:
     """Return `study` after checking that it can be launched.
 
     Raises:
-        ConfigError: a name is unknown or given twice, a number is out of range, or the settings of an arm cannot work.
+        ConfigError: a name is unknown or given twice, a number is out of range, or a setting of an arm is not allowed.
     """
     _check_entries(study)
     _check_arms(study)
@@ -139,7 +139,7 @@ def exported(study: Study) -> dict[str, Any]:
 
 
 def _check_schema(record: Mapping[str, Any]) -> None:
-    if record.get("schema", SCHEMA) != SCHEMA:
+    if record.get("schema", SCHEMA) not in (SCHEMA, *OLDER):
         raise ConfigError(f"schema of a study must be {SCHEMA}, got {shortened(record['schema'])}; use the version of Rampart "
                           "that wrote the study.")
 
@@ -170,7 +170,7 @@ def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _as_whole(value: Any) -> int | None:
-    """Return a value of the file as an int if it is a whole number or a text of one, otherwise None."""
+    """Return a value of the file as an int if it is a whole number or the text of a whole number, otherwise None."""
     if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value.strip()):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -260,10 +260,7 @@ def _check_entries(study: Study) -> None:
             raise _refuse(name, expected, actual)
 
     DATASETS[study.dataset]
-    named = {"question": [study.question], "arms": [arm.name for arm in study.arms], "attacks": list(study.attacks)}
-    for entry, texts in named.items():
-        for text in texts:
-            check(entry, not UNPRINTABLE.search(text), "text in one line without control characters", ascii(text)[1:-1])
+    check_names(study)
     check("question", len(study.question) <= LONGEST_QUESTION, f"at most {LONGEST_QUESTION} characters", len(study.question))
     check("preset", study.preset in PRESETS, f"one of {', '.join(PRESETS)}", study.preset)
     check("search_seeds", len(set(study.search_seeds)) == len(study.search_seeds), "different seeds", study.search_seeds)
@@ -284,7 +281,7 @@ def _check_seeds_apart(study: Study) -> None:
 
 
 def check_size(study: Study) -> None:
-    """Check that a study does not have too many seeds or cells (repetitions of arms). Its extensions need the same check.
+    """Check that a study does not have too many seeds or cells (repetitions of arms). Extensions must be checked, too.
 
     Raises:
         ConfigError: there are too many, or two search seeds give the same seed to a retraining.
@@ -366,9 +363,11 @@ def _check_matching(study: Study) -> None:
         return
     wanted = study.arm(study.reference).retrain.get("channels")
     for arm in study.arms:
-        own, is_derived = arm.retrain.get("channels"), str(arm.retrain.get("network") or DERIVED) == DERIVED
-        if arm.name != study.reference and is_derived and own not in (None, wanted):
-            raise ConfigError(f"channels of arm {arm.name} must be left out, because match: {study.match} gives its networks the "
+        network = str(arm.retrain.get("network") or DERIVED)
+        name, own = ("channels", arm.retrain.get("channels")) if network == DERIVED else (
+            "base channels", network.partition("@")[2] or None)
+        if arm.name != study.reference and own not in (None, wanted):
+            raise ConfigError(f"{name} of arm {arm.name} must be left out, because match: {study.match} gives its networks the "
                               f"size of those of {study.reference}, got {own}; leave it out, or match and reference.")
 
 

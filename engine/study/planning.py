@@ -1,4 +1,4 @@
-"""The plan of a study: its existing runs, and those that have to be launched. Imports no torch.
+"""The plan of a study: its existing runs, and the runs that have yet to be launched. Imports no torch.
 
 A study consists of cells: one for each arm, search seed and retraining. A cell has a search, a retraining and attacks. No file
 says which run belongs to which cell. Instead, a cell looks for a run with the settings that the study declares:
@@ -17,16 +17,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.architecture.capacity import nearest_channels
+from engine.architecture.capacity import nearest_width
 from engine.architecture.genotype import DERIVED
 from engine.config import RetrainConfig, RunConfig
 from engine.configuring import validate
-from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, GenotypeError
 from engine.requests import submit
 from engine.run.admission import PARENT_KIND
 from engine.run.folder import RunFolder
-from engine.run.lineage import arrangement_of, retraining_of, trained_genotype, trained_network
+from engine.run.lineage import retraining_of, trained_network
 from engine.run.state import RunState, compute
 from engine.study.declaration import Arm, Cell, Study, kind_of, mentioned
 from engine.study.identity import Known, Runs, experiment_of
@@ -96,14 +95,14 @@ class CellState:
 
 
 class Plan:
-    """The runs of a study at one moment: which exist, and which are due to be launched."""
+    """The runs of a study at one moment: those that exist, and those that are due to be launched."""
 
     def __init__(self, study: Study, runs: Runs) -> None:
         """Create a plan.
 
         Args:
-            study: the study, with the settings of its arms written down.
-            runs: all runs of the folder.
+            study: the study, whose arms hold all their settings (`Study.settled`).
+            runs: all existing runs of the runs folder.
         """
         self.study = study
         self.runs = runs
@@ -122,8 +121,8 @@ class Plan:
         """Launch runs that are due, and return their ids.
 
         A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
-        one, its retraining is due when the architectures of both are known. Runs that become due only because of runs that are
-        launched here are left to the next plan.
+        one, its retraining is due when the architectures of both are known. If a launch makes further runs due, these are left to
+        the next plan.
 
         Args:
             most: maximum number of runs to launch.
@@ -145,8 +144,8 @@ class Plan:
 
         Args:
             cell: the cell.
-            since: time in unix seconds since which the cell belongs to the study. It gives the cell's runs their turn in the
-                queue, however late they can be launched.
+            since: time in unix seconds since which the cell belongs to the study. It sets the place of the cell's runs in the
+                queue, even if they can be launched only later.
         """
         for step in self._steps(cell):
             if step.is_due:
@@ -165,9 +164,9 @@ class Plan:
             return None  # the next look at the cell tells the reason
 
     def _place(self, cell: Cell, step: Step) -> list[int]:
-        """Return the place of a run in the order of `Study.cells`: numbers of the retraining, search seed, arm and step.
+        """Return a list by which runs are ordered: the numbers of the run's retraining, search seed, arm and step.
 
-        An extension by more seeds does not change it.
+        An extension of the study by more seeds does not change the numbers of existing runs.
         """
         return [cell.index, self.study.search_seeds.index(cell.search_seed), self._ranks[cell.arm],
                 list(self._configs[cell.arm]).index(step.name)]
@@ -219,7 +218,7 @@ class Plan:
     def _config(self, cell: Cell, name: str, parent: str | None) -> RunConfig | None:
         """Return the configuration for one run of a cell (a repetition of an arm).
 
-        None if it depends on another run that is not ready yet.
+        Return None if the configuration depends on another run that is not ready yet.
 
         Args:
             cell: the cell.
@@ -236,7 +235,7 @@ class Plan:
             reference = self._run_of(cell, self.study.reference, "retrain")
             if not (reference and self._has_genotype(reference) and (parent is None or self._has_genotype(parent))):
                 return None
-            changes["channels"] = self._matched_channels(config, parent, reference)
+            changes |= self._matched_width(config, parent, reference)
         for setting, step in REFERRING.items():
             if arms := mentioned({setting: getattr(config, setting, ())}):
                 runs = [self._run_of(cell, arm, step) for arm in arms]
@@ -245,20 +244,19 @@ class Plan:
                 changes[setting] = tuple(runs) if isinstance(getattr(config, setting), tuple) else runs[0]
         return validate(type(config), config.model_dump() | changes)
 
-    def _matched_channels(self, config: RunConfig, parent: str | None, reference: str) -> int:
-        """Return the number of channels that makes a network closest in size to the network of the retraining `reference`."""
+    def _matched_width(self, config: RunConfig, parent: str | None, reference: str) -> dict[str, Any]:
+        """Return the setting with which a network is closest in size to the network of the retraining `reference`."""
         assert isinstance(config, RetrainConfig)
-        runs, data = self.runs.root, DATASETS[config.dataset]
+        runs = self.runs.root
         target = trained_network(runs, *retraining_of(runs, reference)).cost()
-        genotype = trained_genotype(runs, config, parent)
-        return nearest_channels(genotype, target, self.study.match, layers=config.layers, classes=data.classes,
-                                image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))[0]
+        return nearest_width(trained_network(runs, config, parent), target, self.study.match)[0].width_setting
 
     def _is_matched(self, cell: Cell) -> bool:
         """Return True if the network of a cell must be as large as that of the reference arm (the arm that sets the sizes)."""
         config = self._configs[cell.arm]["retrain"]
         assert isinstance(config, RetrainConfig)
-        return self.study.match != "none" and cell.arm != self.study.reference and config.network == DERIVED
+        fixed = config.network != DERIVED and not self.study.matches_hand_made
+        return self.study.match != "none" and cell.arm != self.study.reference and not fixed
 
     def _run_of(self, cell: Cell, arm: str, step: str) -> str:
         """Return the id of the run for step `step` in the corresponding cell of another arm; "" if it does not exist yet.

@@ -38,10 +38,10 @@ class Power:
         spread: standard deviation between search seeds on which `difference` is based.
         difference: smallest true difference between two arms that every contrast with enough search seeds for a claim detects
             with a probability of 80 %, as a fraction; None if no contrast can become significant.
-        smallest_p: smallest adjusted p-value that a contrast can have.
+        smallest_p: smallest adjusted p-value that any contrast can have with these numbers of search seeds.
         contrasts: number of contrasts.
         claims: number of contrasts with enough search seeds for a claim. The others are demonstrations.
-        units: number of search seeds of the compared arm with the fewest.
+        units: smallest number of search seeds of a compared arm.
     """
 
     spread: Spread

@@ -1,4 +1,4 @@
-"""The questions that ship with Rampart. Each is a recipe for a study, a YAML file in engine/study/recipes/. Imports no torch.
+"""The questions that ship with Rampart. Each is a recipe for a study, in a YAML file in engine/study/recipes/. Imports no torch.
 
 A recipe lists the arms and the pairs of arms to compare. The size of the study, "demo" or "full", adds the seeds. The size "demo"
 also adds settings that make the runs short.
@@ -34,10 +34,10 @@ class Size:
     Attributes:
         name: "demo" or "full".
         title: name shown to users.
-        words: one sentence on the purpose.
+        words: one sentence on the purpose of this size.
         search_seeds, retrainings: number of search seeds, and of retrainings for each of them.
-        changes: changed settings of every arm, as {kind of run: {name of the setting: value}}. A setting that a method does not
-            have is left out. A number is not changed if the preset's is smaller.
+        changes: changed settings of every arm, as {kind of run: {name of the setting: value}}. Settings that a method does not
+            have are left out. A number is changed only if that makes it smaller than in the preset.
     """
 
     name: str
@@ -53,8 +53,8 @@ SIZES = {
                  "cores. It makes no claim.", 2, 1, {"search": {"epochs": 4, "switch_epoch": 1}, "retrain": {"epochs": 6},
                         "attack": {"attacks": ("autoattack",), "autoattack_images": 100, "checks": False, "certify": False,
                                    "sweep_radii": None}}),
-    "full": Size("full", "Full", "Enough seeds for a claim. Where arms are compared: at least five search seeds an arm, with "
-                 "two retrainings each. Where networks are ranked: at least ten search seeds, with one retraining each.", 5, 2,
+    "full": Size("full", "Full", "Enough seeds for a claim: at least five search seeds an arm or, where networks are ranked, "
+                 "at least ten. Each is retrained twice.", 5, 2,
                  {"attack": {"sweep_radii": None, "certify": False}}),
 }
 
@@ -69,6 +69,7 @@ class Recipe:
         title: short title.
         question: the question, as a sentence.
         compares: one or two sentences that say what is compared.
+        remark: sentences on the arms that a reader of the answer must know; "" for none.
         record: the declaration of the study without seeds, as an object.
     """
 
@@ -77,6 +78,7 @@ class Recipe:
     title: str
     question: str
     compares: str
+    remark: str
     record: Mapping[str, Any]
 
     @property
@@ -91,8 +93,8 @@ class Recipe:
         Args:
             size: "demo" or "full".
             dataset: dataset of the runs.
-            preset: preset of the runs; None for `quick` on the datasets that need no download, and for `paper` on others.
-            source: dataset of the search, if the recipe has `needs_source`; ignored by other recipes.
+            preset: preset of the runs; None for `paper` on datasets with published settings, and for `quick` on others.
+            source: dataset of the search; used only if `needs_source` is True.
             seeds: number of search seeds; None for that of the size.
 
         Raises:
@@ -108,14 +110,15 @@ class Recipe:
         record |= {"arms": [_sized(arm, chosen, dataset, preset, source) for arm in self.record["arms"]], "dataset": dataset,
                    "preset": preset, "recipe": self.name, "size": size,
                    "search_seeds": int(self.record.get("seeds", {}).get(size, chosen.search_seeds)) if seeds is None else seeds,
-                   "retrainings": int(self.record.get("retrainings", chosen.retrainings))}
+                   "retrainings": chosen.retrainings}
         return checked(from_record(record))
 
 
 def sources_for(dataset: str) -> list[str]:
-    """Return the datasets from which cells can be transferred to `dataset`, the most telling first.
+    """Return the datasets from which cells can be transferred to `dataset`, most informative first.
 
-    Images of another origin come before the same images at another size. Among these, datasets on this machine come first.
+    Datasets with other images come before the same images at another size. Within each group, datasets on this machine come
+    first.
     """
     others = [name for name in DATASETS if name != dataset]
     return sorted(others, key=lambda name: (DATASETS[name].origin == DATASETS[dataset].origin, bool(absence(image_source(name)))))
@@ -140,14 +143,15 @@ def _sized(arm: Mapping[str, Any], size: Size, dataset: str, preset: str, source
 
 
 def _shorter(value: Any, usual: Any) -> Any:
-    """Return the smaller one if both values are numbers, else the first one."""
+    """Return the smaller of two numbers, or `value` if one of the two is not a number."""
     numbers = all(isinstance(one, int) and not isinstance(one, bool) for one in (value, usual))
     return min(value, usual) if numbers else value
 
 
 def _read(path: Path) -> Recipe:
     record = read_record(path.read_text(encoding="utf-8"))
-    return Recipe(path.stem, int(record["number"]), record["title"], record["question"], record["compares"], record)
+    return Recipe(path.stem, int(record["number"]), record["title"], record["question"], record["compares"],
+                  record.get("remark", ""), record)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Rank correlations of measures over architectures: Kendall's tau, partial tau given other measures, and their intervals.
 
 A measure is a column with one number per architecture, such as the supernet's accuracy, the number of parameters, or the accuracy
-under AutoAttack after retraining.
+under AutoAttack, as the mean over all retrainings of the architecture.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, g
         seed: seed of the resampling.
 
     Raises:
-        KeyError: a name is no column.
+        KeyError: a name is not in `columns`.
         ValueError: the columns have different lengths, or a number is not finite.
     """
     chosen = [columns[name] for name in (first, second, *given)]

@@ -1,4 +1,4 @@
-"""The report of a study as a file in several formats: the question, the answer, a table of the arms and one of the contrasts."""
+"""The report of a study as a file, in several formats. It has the question, the answer, and tables of the arms and contrasts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEADERS = ("Arm", "Search seeds", "Endpoint", "Natural", "Parameters", "MACs", "
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Return a duration for a table, for example "4.2 min" or "1.3 h"; a dash if it is unknown."""
+    """Format a duration for a table, for example as "4.2 min" or "1.3 h"; a dash if it is unknown."""
     if seconds is None:
         return MISSING
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
@@ -51,7 +51,7 @@ def rows(results: Results) -> list[list[str]]:
 
 
 def arm_means(results: Results, arm: ArmResult) -> list[Mean | None]:
-    """Return the means that the table of the arms shows for one arm: of the endpoint, natural, and of each further attack."""
+    """Return the means that the table of the arms shows for one arm: endpoint, natural accuracy, and each further attack."""
     return [mean_of(arm.measured(name)) for name in ("endpoint", "natural", *further_results(results.study))]
 
 
@@ -184,7 +184,7 @@ def _headline(answer: Answer) -> str:
 
 
 def _sentences(answer: Answer) -> tuple[str, ...]:
-    """Return the sentences of an answer that add something to its headline."""
+    """Return the sentences of an answer that differ from its headline."""
     return tuple(text for text in answer.sentences if text != answer.headline)
 
 
@@ -195,7 +195,7 @@ def _table_words(results: Results) -> str:
 
 
 def _progress(results: Results) -> str:
-    """Return sentences on the data of a study, its seeds and its protocol, and on how far it has come."""
+    """Return sentences on the dataset, the seeds and the protocol of a study, and on its progress."""
     study = results.study
     started = time.strftime("%Y-%m-%d", time.gmtime(study.created))
     return (f"Dataset {study.dataset}, preset {study.preset}, {plural_text(len(study.search_seeds), 'search seed')} with "

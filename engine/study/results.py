@@ -94,6 +94,12 @@ class ArmResult:
         """
         return [[one for cell in cells if (one := cell.measured(name))] for cells in self.by_seed.values()]
 
+    @property
+    def network_measures(self) -> list[dict[str, float]]:
+        """One dict {name of a measure: mean over the retrainings} per search seed, with the names that all retrainings have."""
+        return [{name: fmean(cell.measures[name] for cell in cells) for name in cells[0].measures
+                 if all(name in cell.measures for cell in cells)} for cells in self.by_seed.values()]
+
     def mean(self, name: str) -> float | None:
         """Return the mean of the attribute `name` of the results, such as "macs", or None if it is unknown for all of them."""
         values = [value for cell in self.cells if (value := getattr(cell, name)) is not None]
@@ -115,7 +121,7 @@ class Results:
         arms: {name of the arm: its results}, in the order of the study.
         protocol: hash of the protocol (the attacks with their settings, and the images) of all results; "" before the first
             result.
-        apart: results that are left out, because they were measured under another protocol.
+        apart: results that were left out of `arms`, because they were measured under another protocol.
     """
 
     study: Study
@@ -151,11 +157,11 @@ class Results:
 
     @property
     def latency_place(self) -> str:
-        """Device on which most networks' latencies were measured; "" if none was. Only latencies of one device compare."""
+        """Device on which most latencies were measured; "" if there are none. Only latencies on one device are comparable."""
         return common_place(cell.latencies for arm in self.arms.values() for cell in arm.cells)
 
     def latency(self, arm: ArmResult) -> float | None:
-        """Return the mean latency of 1 image in seconds, over the networks of an arm measured on `latency_place`."""
+        """Return an arm's mean latency in seconds for one image, over the networks that were measured on `latency_place`."""
         place = self.latency_place
         values = [one.median_s for cell in arm.cells if (one := cell.latencies.get(SINGLE)) and one.place == place]
         return fmean(values) if values else None
@@ -168,8 +174,8 @@ class Results:
 def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
     """Return the results of a study.
 
-    All results must have the same attacks on the same images. If they differ in this, the most frequent protocol is kept, and the
-    other results go to `Results.apart`.
+    All results in `Results.arms` have the same attacks on the same images. If the protocols differ, the most frequent one is
+    kept, and results under other protocols go to `Results.apart`.
 
     Args:
         log: the run log.
@@ -194,7 +200,8 @@ def results_of(log: RunLog, study: Study, cells: list[CellState]) -> Results:
 def _alike(log: RunLog, protocols: Collection[str]) -> dict[str, str]:
     """Return {hash of a protocol: hash of the first of these protocols with the same attacks on the same images}.
 
-    Two protocols may differ in settings that matter to no accuracy in the worst case, such as the number of images in a block.
+    Protocols count as the same if they differ only in settings that do not affect the accuracy in the worst case, such as the
+    number of images in a block.
     """
     if len(protocols) < 2:
         return {protocol: protocol for protocol in protocols}

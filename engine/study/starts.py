@@ -1,6 +1,6 @@
 """Expected start times of waiting runs, from the progress of running runs and the durations of finished ones.
 
-The slots of the devices are filled in the order of the queue, as the supervisor does it. Imports no torch.
+The queue is simulated: as in the supervisor, waiting runs take free slots in the order of the queue. Imports no torch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Outlook:
-    """Expected times, in seconds from now. A run whose time is unknown is missing.
+    """The expected times, in seconds from now. Runs whose time is unknown are missing.
 
     Attributes:
         starts: {id of a waiting run: seconds until it starts}.
@@ -63,13 +63,13 @@ class Outlook:
 
 
 def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running], queue: Queue, cpu_slots: int) -> Outlook:
-    """Return when waiting runs start and running runs end.
+    """Return the expected times at which waiting runs start and running runs end.
 
     Args:
         runs: folder of all runs.
         waiting: waiting runs in the order of the queue, without those whose parent failed, was stopped or is missing.
         running: runs that use a device now.
-        queue: the user's decisions.
+        queue: order, pause and slots that the user has chosen.
         cpu_slots: number of CPU slots if the user has chosen none.
     """
     durations = Durations(runs)
@@ -87,14 +87,17 @@ def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running],
 
 
 class Devices:
-    """The devices of this machine, on which runs start and end one after another in a simulated time.
+    """A simulation of the devices of this machine, on which runs start and end.
 
     Attributes:
-        now: the simulated time, in seconds from the real time; infinity once no further end is known.
+        now: the simulated time, in seconds from the real present; infinity once no further end is known.
     """
 
     def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int) -> None:
-        """Begin with the running runs, which end in `left` seconds. The other arguments are those of `expected`."""
+        """Begin the simulation with the runs that are running now.
+
+        `left` is {run id: seconds until the run ends}. The other arguments are those of `expected`.
+        """
         self.now = 0.0
         self._queue, self._cpu_slots = queue, cpu_slots
         self._used = {one.folder.id: (one.device, one.threads) for one in running}
@@ -102,7 +105,7 @@ class Devices:
         heapq.heapify(self._ends)
 
     def start(self, ready: Sequence[Waiting], durations: Durations) -> list[Waiting]:
-        """Start the runs for which a device is free, in their order, and return them."""
+        """Start, in the given order, those of the `ready` runs for which a device is free, and return them."""
         started: list[Waiting] = []
         full: set[tuple[str, bool]] = set()  # kinds of requests for which no device is free
         for run in ready:
@@ -117,21 +120,24 @@ class Devices:
         return started
 
     def _free(self, wanted: str, single: bool) -> str | None:
-        """Return the device that a run may use now, or None. `single` is True for a run of a study with a single thread."""
+        """Return the device that a run may use now, or None if there is none.
+
+        `wanted` is the device in the run's settings. `single` is True for a single-threaded run of a study.
+        """
         on_cpu = [threads for name, threads in self._used.values() if name == "cpu"]
         slots = cpu_slots_for(single, on_cpu, self._queue.cpu_slots, self._cpu_slots)
         return device.free_device(wanted, [name for name, _ in self._used.values()], slots,
                                   self._queue.runs_per_gpu or device.RUNS_PER_GPU)
 
     def next_end(self) -> str:
-        """Let time pass until a run ends, and return its id; "" if no run is left."""
+        """Advance the simulated time until a run ends, and return the id of this run; "" if no run is left."""
         self.now, run_id = heapq.heappop(self._ends) if self._ends else (math.inf, "")
         self._used.pop(run_id, None)
         return run_id
 
 
 def _left(run: Running, durations: Durations) -> float:
-    """Return the seconds until a running run ends; infinity if unknown."""
+    """Return the expected seconds until a running run ends; infinity if they are unknown."""
     done = progress_of(run.folder)
     if done >= LEAST_PROGRESS and run.started is not None:
         return max(0.0, time.time() - run.started) * (1 - done) / done
@@ -147,7 +153,7 @@ def _length(folder: RunFolder, durations: Durations) -> float:
 
 @lru_cache(maxsize=5_000)
 def _described(runs: Path, run_id: str) -> tuple[str, str | None, str, RunConfig] | None:
-    """Return (kind, search method, preset, configuration) of a run; None if it cannot be read. run.json never changes."""
+    """Return (kind, search method, preset, configuration) of a run; None if it cannot be read. The result is cached."""
     try:
         run = RunFolder(runs, run_id).read_run()
         return run["kind"], run.get("method") if run["kind"] == "search" else None, str(run.get("preset")), recorded(run)

@@ -4,7 +4,8 @@ All functions use one value per search seed, the mean over its retrainings (`uni
 independent. The argument names call a search seed a unit. Values are fractions in 0..1. All results hold for the study's images
 only.
 
-Distributions come from `scipy.special`. `scipy.stats` would take 50 MB of the dashboard's memory and most of a second.
+Distributions come from `scipy.special`, because importing `scipy.stats` takes 50 MB of the dashboard's memory and almost a
+second.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def smallest_p(first_units: int, second_units: int) -> float:
     With five search seeds in each arm, there are 252 ways to divide the values into two groups. If the arms are equally large,
     two of these ways are always equally extreme, because the arms can be exchanged. The smallest p-value is therefore 2 / 252.
 
-    With m contrasts (comparisons of arms), Holm's adjustment multiplies it by m. If the product exceeds alpha, nothing can be
-    significant.
+    With m contrasts (comparisons of arms), Holm's adjustment multiplies the smallest p-value by m. If the product exceeds alpha,
+    nothing can be significant.
 
     Args:
         first_units, second_units: numbers of search seeds of the two arms.
@@ -148,7 +149,7 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
     alpha / contrasts, the first threshold of Holm's adjustment.
 
     Differs: with few search seeds, the permutation test can be significant only if every value of one arm exceeds every value of
-    the other. The t distribution then promises too much. The returned value is at least the difference at which normal values
+    the other. The t distribution then overstates the power. The returned value is at least the difference at which normal values
     separate in this way with the given power. In simulations with 5 to 8 seeds, the power of the permutation test at the returned
     value was 76 to 82 % instead of 80 %.
 
@@ -231,7 +232,7 @@ def _attainable_level(first_units: int, second_units: int, level: float) -> floa
 def _standard_error(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
     """Return the standard error of the difference of means and its degrees of freedom.
 
-    None if an arm has fewer than two values, or if the values vary in neither arm.
+    Return None if an arm has fewer than two values, or if the values vary in neither arm.
     """
     if min(len(first), len(second)) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Votes of genotypes: how often each operation won on each edge over the search seeds, and how far the search seeds agree."""
+"""Votes of genotypes: how often each operation won on each edge over the search seeds, and how much the search seeds agree."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CellVotes:
 def vote_map(genotypes: Sequence[Genotype], operations: int = len(PRIMITIVES)) -> dict[str, CellVotes]:
     """Return {cell kind: votes} for genotypes of the same search space.
 
-    `CellVotes.beyond_chance` is (agreement - chance) / (1 - chance), like Fleiss' kappa. Its chance, however, is the agreement of
+    `CellVotes.beyond_chance` is (agreement - chance) / (1 - chance), like Fleiss' kappa. The chance, however, is the agreement of
     random architectures of the space, as in the coefficient of Bennett, Alpert and Goldstein (1954): a random node has two
     different inputs and equally likely operations. Fleiss' kappa would compute the chance from the votes themselves. It would be
     near 0 for seeds that all choose the same operation nearly everywhere, although they agree far more than random architectures.

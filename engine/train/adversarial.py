@@ -74,7 +74,7 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Turn off the gradients of the network's parameters inside the block, without changing training or evaluation mode."""
+    """Turn off the gradients of the network's parameters inside the `with` block, without changing the network's mode."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in trainable:

@@ -36,7 +36,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Update the average after a training step of `network`, which must be the network that was copied."""
+        """Update the average after a training step. `network` must be the network that was copied by `__init__`."""
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = [(mine, theirs.detach()) for mine, theirs in zip(_tensors(self.network), _tensors(network), strict=True)]
         averaged = [pair for pair in pairs if pair[0].is_floating_point()]

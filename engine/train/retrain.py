@@ -103,7 +103,7 @@ class Selection:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """(adversarial accuracy, natural accuracy), by which checkpoints are compared. The second breaks ties."""
+        """The pair (adversarial accuracy, natural accuracy), by which checkpoints are compared. Natural accuracy breaks ties."""
         return self.adversarial_accuracy, self.natural_accuracy
 
 
@@ -191,7 +191,7 @@ class Retraining:
         result is True if both conditions hold:
 
         - The PGD accuracy is more than `probe_drop` below `probe.highest`.
-        - The FGSM accuracy is at least `probe.highest`. This fails on a batch that is merely hard.
+        - The FGSM accuracy is at least `probe.highest`. On a batch that is merely hard, this condition does not hold.
 
         The published early stopping of Fast-AT uses the same threshold, but compares the PGD accuracies of successive epochs and
         ignores FGSM.
@@ -334,14 +334,17 @@ class Retraining:
 
     @contextmanager
     def _random_state(self, purpose: str, epoch: int, step: int, device: torch.device) -> Iterator[None]:
-        """Seed torch's global random state inside the block, for drop path, and restore it afterwards."""
+        """Seed torch's global random state inside the `with` block, for drop path, and restore the old state afterwards.
+
+        The seed depends on the run's seed and on the arguments `purpose`, `epoch` and `step`.
+        """
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Restore the network's buffers, gradients, modes and drop path if the block fails.
+        """Restore the network's buffers, gradients, modes and drop path if the `with` block fails.
 
         Parameters need no restoring, because they change only after the block.
         """

@@ -1,1 +1,1 @@
-"""What-if questions: the accuracy of changed architectures with the weights of a finished search, answered in seconds."""
+"""What-if questions: how accurate would a changed architecture be with the weights of a finished search? Answered in seconds."""

@@ -1,10 +1,11 @@
-"""A process that measures architectures with the weights of a search, and prints the counts after each batch of images.
+"""The process that answers what-if questions: it measures architectures with the weights of a finished search.
 
     python -m engine.whatif.job < REQUESTS
 
-The first line names the runs folder and the search, each further line is a question. An answer is one or more JSON objects with
-the fields of an `Answer`, over all images so far, and then `DONE`. After the time limit, no further batch is begun, so a slow
-machine gives a wider interval instead of a long wait. A refusal is the object {"problem": sentence}.
+Every line of input and output is a JSON object. The first input line names the runs folder and the search, and each further line
+is a question. For each question, the process prints an `Answer` after every batch of images, over all images so far, and finally
+`DONE`. After the time limit, no further batch is begun, so a slow machine gives a wider interval instead of a long wait. If a
+question cannot be answered, the process prints {"problem": sentence} and `DONE`.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ BATCH = 64  # most images in a batch
 
 @dataclass(frozen=True)
 class Loaded:
-    """A search with its weights and the images on which architectures are measured.
+    """A finished search, with its weights and the images on which architectures are measured.
 
     Attributes:
         trained: the supernet and its weights.
         config: configuration of the search.
         images, labels: the select split.
-        measured: {(genotype, number of a batch): counts}, so that the unchanged architecture is measured once.
+        measured: {(genotype, number of a batch): counts} of earlier measurements, which are not repeated.
     """
 
     trained: TrainedSupernet
@@ -60,7 +61,7 @@ class Loaded:
 
 
 def load(folder: RunFolder) -> Loaded:
-    """Load a search.
+    """Load the weights, the configuration and the select split of a search.
 
     Raises:
         RunError: the run is not a search on a supernet.
@@ -74,15 +75,15 @@ def load(folder: RunFolder) -> Loaded:
 
 
 def measure(loaded: Loaded, genotypes: Sequence[Genotype], limit_s: float, report: Callable[[Answer], None]) -> None:
-    """Measure architectures batch by batch on images of the select split, and report the counts after each batch.
+    """Measure architectures batch by batch on up to `MOST_IMAGES` images of the select split, and report after each batch.
 
-    The images, their batches and the starting points of PGD depend on the search's split seed only.
+    The choice of images, their batches and the starting points of PGD depend only on the split seed of the search.
 
     Args:
         loaded: the search.
         genotypes: the architectures.
-        limit_s: seconds after which no further batch is begun.
-        report: function that is called with the answer so far.
+        limit_s: seconds after which no further batch is begun. The first batch is always measured.
+        report: function called after each batch with the answer so far.
 
     Raises:
         GenotypeError: the search's space does not contain an architecture.
@@ -107,7 +108,10 @@ def measure(loaded: Loaded, genotypes: Sequence[Genotype], limit_s: float, repor
 
 
 def answer_all(lines: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> None:
-    """Read requests line by line, and tell the answers to each. If the search cannot be loaded, answer only the first."""
+    """Answer the questions in the lines of the input, and call `tell` with each JSON object to print.
+
+    If the search cannot be loaded, the function returns after the first question.
+    """
     requests = map(json.loads, lines)
     search = next(requests)
     environment.prepare(1 if psutil.getloadavg()[0] > device.cores() else device.cores(), "cpu")
@@ -130,7 +134,7 @@ def answer_all(lines: Iterable[str], tell: Callable[[dict[str, Any]], None]) -> 
 
 
 def main() -> int:
-    """Answer the requests on stdin until its end. Return the exit code."""
+    """Answer the questions on stdin until its end, and return the exit code."""
     answers = sys.stdout
     with redirect_stdout(sys.stderr):  # stdout carries the answers
         answer_all(sys.stdin, lambda told: print(json.dumps(told), file=answers, flush=True))

@@ -1,8 +1,8 @@
-"""A process that answers questions, so that the page's process never imports torch and is never slowed down. Imports no torch.
+"""A separate process that answers questions, so that the dashboard's process never imports torch. Imports no torch.
 
-It reads JSON objects from stdin, one per line. It answers each with JSON objects, one per line, each a better answer than the one
-before. So if it is killed at its time limit, the last line still counts. Between two questions it waits, because loading PyTorch
-takes longer than an answer.
+The process reads one JSON object per line from stdin. It answers each with a series of JSON objects on stdout, one per line,
+which improve from line to line. If the process is killed at the time limit, the last complete line is the answer. Between two
+questions, the process stays alive, because loading PyTorch takes longer than answering.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ DONE = {"done": True}  # what the process prints after the answers to a question
 
 
 class AnsweringProcess:
-    """A process that answers requests one after another. It ends when it is closed, or when this process ends.
+    """A process that answers requests one after another. It ends when `close` is called, or when the calling process ends.
 
     Attributes:
-        key: what the process was started for.
+        key: value that identifies the subject for which the process was started.
     """
 
     def __init__(self, module: str, first: Mapping[str, Any], key: object) -> None:
-        """Start the process, and send it a first object, which has no answer.
+        """Start the process, and send it the first object, to which it prints no answer.
 
         Args:
             module: full name of the module that the process runs.
-            first: first object that it reads.
-            key: any value that tells for what it was started.
+            first: JSON object that the process reads first.
+            key: value that identifies the subject, for example a search.
         """
         self.key = key
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
@@ -52,15 +52,19 @@ class AnsweringProcess:
 
     @property
     def is_alive(self) -> bool:
-        """True while the process has not ended."""
+        """True until the process has ended."""
         return self._process.poll() is None
 
     def ask(self, request: Mapping[str, Any], limit_s: float) -> tuple[list[dict[str, Any]], str]:
-        """Send a request, and return its answers and, if the process failed, the reason.
+        """Send a request, and wait for its answers.
 
         Args:
-            request: the request.
+            request: JSON object to send.
             limit_s: seconds after which the process is killed.
+
+        Returns:
+            answers: the JSON objects that the process printed, in order.
+            problem: why the process has failed, or "" if it has not.
         """
         self._send(request)
         answers: list[dict[str, Any]] = []
@@ -91,14 +95,14 @@ class AnsweringProcess:
             self._process.stdin.flush()
 
     def _read(self) -> None:
-        """Put every line that the process prints into the queue, and "" at its end."""
+        """Put every line that the process prints into the queue, and "" when its output ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.put(line)
         self._lines.put("")
 
     def _problem(self) -> str:
-        """Return why the process has ended."""
+        """Return a phrase that says why the process has ended: the last line of its stderr, or its exit code."""
         code = self._process.wait()
         self._errors.seek(0)
         told = self._errors.read().decode(errors="replace").strip().splitlines()
@@ -106,11 +110,13 @@ class AnsweringProcess:
 
 
 class Standby:
-    """The one process that stands by for questions. It ends after a while without questions, and for another subject.
+    """The owner of at most one answering process, which is kept alive between questions.
+
+    The process ends after `idle_s` seconds without a question. It is replaced when a question has another subject.
 
     Attributes:
         module: full name of the module that the process runs.
-        idle_s: seconds without a question after which it ends.
+        idle_s: seconds without a question after which the process ends.
     """
 
     def __init__(self, module: str, idle_s: float = 120.0) -> None:
@@ -120,11 +126,13 @@ class Standby:
         self._timer: threading.Timer | None = None
 
     def prepare(self, first: Mapping[str, Any], key: object) -> None:
-        """Start the process for a subject, unless it stands by already or a question is being answered. Return at once.
+        """Start the process for a subject in advance, without waiting for it.
+
+        Do nothing if the process runs for this subject already, or if a question is being answered.
 
         Args:
-            first: first object that the process reads.
-            key: value that tells subjects apart.
+            first: JSON object that the process reads first.
+            key: value that identifies the subject.
         """
         if self._turn.acquire(blocking=False):
             try:
@@ -135,14 +143,17 @@ class Standby:
 
     def ask(self, first: Mapping[str, Any], key: object, request: Mapping[str, Any],
             limit_s: float) -> tuple[list[dict[str, Any]], str]:
-        """Ask the process for a subject once earlier questions have been answered. See `AnsweringProcess.ask`."""
+        """Send a request to the process for a subject, starting it if needed. Wait for earlier questions first.
+
+        `first` and `key` are those of `prepare`, and the other arguments and the result those of `AnsweringProcess.ask`.
+        """
         with self._turn:
             answers = self._started(first, key).ask(request, limit_s)
             self._end_when_idle()
         return answers
 
     def close(self) -> None:
-        """End the process that stands by."""
+        """End the process, if there is one."""
         with self._turn:
             self._end()
 

@@ -1,7 +1,7 @@
-"""A what-if question and its answer, which is measured in a separate process and kept in the runs folder. Imports no torch.
+"""What-if questions and their answers, which are measured in a separate process and stored in the runs folder. Imports no torch.
 
-The weights are inherited from a supernet (`engine.search.inherited`), and the images are of the select split of the search, never
-of the test split. So the answer is something to examine, not a result: retrain and attack a network to measure it.
+The weights are inherited from a supernet (`engine.search.inherited`), and the images are from the select split of the search,
+never from the test split. An answer is therefore only a hint. Results come from retraining and attacking a network.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _standby = Standby(JOB)
 
 @dataclass(frozen=True)
 class Question:
-    """What is the accuracy of these architectures with the weights of this search?
+    """A question: how accurate are these architectures with the weights of this search?
 
     Attributes:
         search: id of the search.
-        genotypes: the architectures. All are measured on the same images.
+        genotypes: the architectures, which are all measured on the same images.
     """
 
     search: str
     genotypes: tuple[Genotype, ...]
 
     def key(self, runs: Path) -> str:
-        """Return the hash of everything on which the answer depends, including the checkpoint.
+        """Return a hash (24 hex digits) of everything on which the answer depends, including the state of the checkpoint file.
 
         Raises:
             RunError: the search has no checkpoint.
@@ -65,7 +65,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many images an architecture classifies correctly with inherited weights.
+    """The numbers of images that an architecture classifies correctly with inherited weights.
 
     Attributes:
         images: number of images.
@@ -99,18 +99,18 @@ class Answer:
 
     @classmethod
     def of(cls, record: Any) -> Answer:
-        """Return the answer that a JSON object holds."""
+        """Return the answer that a JSON object with the fields of this class describes."""
         return cls(tuple(Counts(**one) for one in record["counts"]), str(record["dataset"]), float(record["epsilon"]),
                    int(record["steps"]))
 
 
 def radius_of(config: SearchConfig) -> float:
-    """Return the radius of the attack: that of the search, or its dataset's default if it was not attacked in the search."""
+    """Return the L-infinity radius for PGD, in pixel space: the search's epsilon or, if it has none, the dataset's default."""
     return float(getattr(config, "epsilon", 0.0)) or DATASETS[config.dataset].epsilon
 
 
 def problem_of(runs: Path, search: str, genotype: Genotype) -> str:
-    """Return why the weights of a search cannot be used for an architecture, as a sentence, or "" if they can."""
+    """Return a sentence that says why an architecture cannot use the weights of a search, or "" if it can."""
     try:
         folder = RunFolder(runs, search)
         if folder.exists() and not (folder.checkpoint / CHECKPOINT).is_file():
@@ -129,7 +129,7 @@ def problem_of(runs: Path, search: str, genotype: Genotype) -> str:
 
 
 def _outside(genotype: Genotype) -> str:
-    """Return why no supernet contains an architecture, as a sentence, or ""."""
+    """Return a sentence that says why no supernet contains an architecture, or "" if some supernets do."""
     for kind, cell in genotype.cells:
         others = {operation for operation, _ in cell.edges} - {*PRIMITIVES, NONE}
         if cell.nodes != NODES or len(cell.concat) != NODES or others:
@@ -138,7 +138,7 @@ def _outside(genotype: Genotype) -> str:
 
 
 def known(runs: Path, question: Question) -> Answer | None:
-    """Return the kept answer to a question, or None if there is none."""
+    """Return the stored answer to a question, or None if there is none."""
     try:
         record = read_json(_place_of(runs, question))
         return None if record is None else Answer.of(record)
@@ -147,7 +147,7 @@ def known(runs: Path, question: Question) -> Answer | None:
 
 
 def answered(runs: Path, question: Question, limit_s: float = LIMIT_S) -> Answer:
-    """Return the answer to a question. If none is kept, measure it in a separate process, and keep it.
+    """Return the stored answer to a question. If there is none, measure the answer in a separate process and store it.
 
     Args:
         runs: folder of all runs.
@@ -156,7 +156,7 @@ def answered(runs: Path, question: Question, limit_s: float = LIMIT_S) -> Answer
 
     Raises:
         RunError: the search has no checkpoint, or the process gave no answer.
-        GenotypeError: no supernet of the search contains an architecture.
+        GenotypeError: the weights of the search cannot be used for one of the architectures.
     """
     for genotype in question.genotypes:
         if reason := problem_of(runs, question.search, genotype):
@@ -179,9 +179,9 @@ def answered(runs: Path, question: Question, limit_s: float = LIMIT_S) -> Answer
 
 
 def prepare(runs: Path, search: str) -> None:
-    """Start the process that answers questions about a search, unless it has started already. Return at once.
+    """Start the process that answers questions about a search, unless it runs already. Return without waiting for it.
 
-    While the reader chooses an operation, it loads PyTorch and the weights, which takes longer than the answer.
+    The process then loads PyTorch and the weights, which takes longer than an answer, while the user still chooses an operation.
 
     Raises:
         RunError: the search has no checkpoint.

@@ -6,10 +6,13 @@ import functools
 import json
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from streamlit.components.v2 import manifest_scanner
+from streamlit.config import set_option
+from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest
 
 from engine.files import atomic_write_json
@@ -18,8 +21,13 @@ from engine.run.state import identity
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGES = ("launch", "studies", "study", "runs", "queue", "run", "architectures", "pareto", "compare", "robustness",
          "datasets", "sql", "imports")
-# AppTest reads the metadata of every installed package at each run, which takes longer than most pages. They stay the same.
+# AppTest reads the metadata of every installed package and compiles every script at each run, which a server does once. Neither
+# changes. It does not read the app's settings either, so those that concern the scripts are made here.
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
+ScriptCache.get_bytecode = staticmethod(ScriptCache().get_bytecode)
+for section in ("browser", "runner"):
+    for option, setting in tomllib.loads((MAIN.parent / ".streamlit" / "config.toml").read_text())[section].items():
+        set_option(f"{section}.{option}", setting)
 
 
 def open_page(page: str, **query: str) -> AppTest:
@@ -40,8 +48,8 @@ def open_launch(**query: str) -> AppTest:
 def run_tabs(run: str, *names: str) -> dict[str, AppTest]:
     """Return {name: Run page with this tab open} for the named tabs of a run, or for all of them if none is named."""
     first = open_page("run", id=run)
-    tabs = {label: label.lower() for label in (tab.label for tab in first.tabs)}
-    return {name: open_page("run", id=run, tab=name) for name in names or tabs.values()}
+    tabs = [tab.label.lower() for tab in first.tabs]
+    return {name: first if name == tabs[0] else open_page("run", id=run, tab=name) for name in names or tabs}
 
 
 class WholeRun:

@@ -52,7 +52,7 @@ def test_an_empty_folder_shows_the_published_genotypes_with_equal_ones_on_one_ca
     assert len(drawings(page, "architecture_sketch")) == 1
     page.button(key=f"architectures.open.{ARNAS}").click().run()
     assert not page.exception and asked(page, "show") == ARNAS
-    assert "No run has found or trained it yet." in text_of(page) and "Nothing is changed yet." in text_of(page)
+    assert "No run has found it as its result, or trained it yet." in text_of(page) and "Nothing is changed yet." in text_of(page)
     page.number_input(key="architectures.channels").set_value(36).run()
     size = cost(find_genotype("ARNAS"), channels=36, layers=20, classes=10, image_shape=(3, 32, 32))
     assert f"{size.parameters / 1e6:.2f} million" in text_of(page) and asked(page, "channels") == "36"

@@ -254,13 +254,17 @@ def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
     page.text_input(key="launch.network.name").set_value("wide-resnet-16-3").run()
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("params").run()
     page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("ARNAS@8x5").run()
-    assert launch_button(page).disabled and "match must be left out for WRN-16-3" in page.get("text")[0].value
+    assert not launch_button(page).disabled and "WRN-16-3@" in text_of(page), "the size of the matched network is shown"
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("none").run()
     page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("").run()
+    assert page.number_input(key="launch.network.width.wide-resnet-16-3").value == 16
+    page.number_input(key="launch.network.width.wide-resnet-16-3").set_value(12.6).run()
+    assert "--network wide-resnet-16-3@12.6" in text_of(page)
     page.button(key="launch.go").click().run()
     assert not page.exception
     run = read_run(empty, run_ids(empty)[0])
-    assert (run["title"], run["config"]["network"], run["config"]["auxiliary_weight"]) == ("WRN-16-3", "wide-resnet-16-3", 0)
+    assert (run["title"], run["config"]["network"]) == ("WRN-16-3@12.6", "wide-resnet-16-3@12.6")
+    assert run["config"]["auxiliary_weight"] == 0
 
 
 @pytest.mark.parametrize(("network", "chosen"), [("wide-resnet-34-10", "wide-resnet-34-10"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from app import session
 from app.charts.candidates import inherited_scatter, scatter
 from app.components.run_figures import mean_of
 from engine import requests
+from engine.architecture.canonical import canonical
 from engine.architecture.genotype import Genotype
 from engine.search.methods.random_search.config import RandomSearchConfig
 from tests import sample_runs
@@ -159,3 +161,23 @@ def test_the_plot_is_empty_without_a_candidate(empty: Path):
 def test_the_note_on_the_newest_numbers_names_each_place_once():
     assert mean_of([4, 4]) == "mean of epoch 4"
     assert mean_of([3, 4]) == "means of epochs 3 and 4"
+
+
+def test_every_candidate_of_the_list_opens_in_full_and_leads_back(empty: Path):
+    run = sample_runs.write_random_search(empty)
+    links = re.findall(r'href="architectures\?show=(\w+)&amp;of=([\w.-]+)"', text_of(open_page("run", id=run, tab="candidates")))
+    assert [name.rpartition(".")[2] for _, name in links] == ["3", "2", "1", "4"]  # best first
+    found = {int(name.rpartition(".")[2]): (shown, name) for shown, name in links}
+    for number, title in ((2, "candidate 2 · 0a05"), (4, "Random search · 0a05")):  # the log holds the last one as the result
+        shown, name = found[number]
+        assert shown == canonical(sample_runs.genotype_at(10, seed=number)).hash
+        test = open_page("architectures", show=shown, of=name)
+        assert not test.exception and f">{title}</h2>" in text_of(test)
+    assert "measured by 20261118-0914-random-search-digits-0a05, not its result" in text_of(
+        open_page("architectures", show=found[2][0], of=found[2][1]))
+    (link,) = [one.proto for one in open_page("architectures", show=found[2][0], of=found[2][1]).get("page_link")
+               if "Measured as" in one.proto.label]
+    assert f"id={run}" in link.query_string and "tab=candidates" in link.query_string
+    for wrong in (f"{run}.9", f"{run}.x", "nonsense", "."):
+        test = open_page("architectures", show=found[2][0], of=wrong)
+        assert not test.exception and "neither published nor in this folder" in text_of(test)

@@ -69,6 +69,16 @@ def test_the_front_joins_the_arms_that_no_other_dominates() -> None:
     assert [trace.name for trace in figure.data[1:]] == ["A", "B", "C"]
 
 
+def test_arms_with_equal_means_share_a_point_that_names_them_all() -> None:
+    arms = {"A": arm("A", [[0.5], [0.6]]), "B": arm("B", [[0.6], [0.5]]), "C": arm("C", [[0.55], [0.55]]),
+            "D": arm("D", [[0.5], [0.6]], 0.9)}
+    figure = front_figure(arms, "Robust accuracy")
+    shown = [trace for trace in figure.data[1:] if trace.showlegend]
+    assert [trace.name for trace in shown] == ["A, B, C", "D"]
+    assert all(f"<b>{name}</b>" in shown[0].hovertext[0] for name in "ABC") and "<b>D</b>" not in shown[0].hovertext[0]
+    assert len(figure.data) == 1 + 4, "each arm keeps its own intervals"
+
+
 def test_the_votes_on_an_edge_add_up_and_the_winner_is_framed() -> None:
     genotypes = [genotype_at(step, seed) for step, seed in ((10, 2), (10, 2), (10, 3), (10, 3), (2, 4))]
     for votes in vote_map(genotypes).values():

@@ -117,6 +117,7 @@ def test_every_kind_of_arm_without_a_search_of_its_own(empty: Path) -> None:
     give(page, "selectbox", "2.catalogue", "ADVRUSH")
     give(page, "selectbox", "3.source", "network")
     give(page, "selectbox", "3.network", "preact-resnet-18")
+    give(page, "number_input", "3.width", 31.5)
     give(page, "selectbox", "4.source", "genotype")
     assert "Choose a run with a genotype, or paste one." in text_of(page)
     give(page, "selectbox", "4.run", search)
@@ -127,7 +128,7 @@ def test_every_kind_of_arm_without_a_search_of_its_own(empty: Path) -> None:
     assert [source_of(arm) for arm in study.arms] == ["search", "search", "catalogue", "network", "genotype", "transplant"]
     found = Genotype.from_json((empty / search / "results" / "genotype.json").read_text()).hash
     assert [arm.name for arm in study.arms[2:]] == [
-        "Published ADVRUSH cells", "PreActResNet-18", f"Genotype {found}", "DSARA, accurate as robust, robust as accurate"]
+        "Published ADVRUSH cells", "PreActResNet-18@31.5", f"Genotype {found}", "DSARA, accurate as robust, robust as accurate"]
     assert (study.arms[5].method, study.arms[5].retrain) == ("dsara", {"transplant": "accurate:robust, robust:accurate"})
     page.button(key="studies.launch").click().run()
     assert len(study_ids(empty)) == 1

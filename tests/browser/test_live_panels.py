@@ -4,6 +4,7 @@ keeps its node and the reader's zoom."""
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,9 +112,23 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
     assert page.evaluate("window.drawings.length") >= 2
     assert page.evaluate("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
     expect(label).to_be_attached(timeout=2_000)
+    button = page.get_by_role("button", name="Pause: ").first
+    button.focus()
+    page.keyboard.press("Enter")
+    paused, shown = page.locator(".rp-pause").first, page.evaluate(LAST_STEP)
+    expect(paused).to_contain_text("Paused, no new points")
+    writer.step()
+    writer.step()
+    expect(paused).to_contain_text(re.compile(r"Paused, \d+ points wait"), timeout=20_000)
+    assert page.evaluate(LAST_STEP) == shown and page.evaluate("document.activeElement.textContent") == "Resume"
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"({LAST_STEP})() >= {writer.events.step}", timeout=20_000)
+    expect(paused).not_to_contain_text("Paused")
+    assert page.evaluate("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
     page.evaluate("window.__rampartLive.socket.close()")  # the connection is lost, and comes back
     follow()
 
+    page.locator("h1").scroll_into_view_if_needed()  # the button is below, and what is off the screen waits
     writer.finish()
     expect(page.locator("[data-status=finished]").first).to_be_visible(timeout=20_000)
     expect(page.locator(".rp-progress")).to_have_count(0, timeout=20_000)

@@ -24,7 +24,7 @@ from engine.errors import CheckpointError, StopRequested
 from engine.search.construction import method_class, supernet_of
 from engine.search.method import SearchMethod, StepReport
 from engine.search.methods.registry import METHODS
-from engine.search.registries import WEIGHTINGS
+from engine.search.registries import WEIGHTINGS, AddedObjective
 
 DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))
 CLASSES, IMAGE_SHAPE, BATCH = 10, (1, 8, 8), 8
@@ -311,3 +311,37 @@ def deviating_values(cls: type[SearchConfig]) -> list[tuple[str, Any]]:
             assert get_origin(info.annotation) is Literal, f"{field}: a switch is a bool, a weight, a choice or several"
             pairs += [(field, choice) for choice in get_args(info.annotation) if choice != info.default]
     return pairs
+
+
+def exchanged(method: SearchMethod, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state in which the accurate and the robust cell have exchanged their alphas."""
+    kinds = method.supernet.kinds
+    order = [kinds.index({"accurate": "robust", "robust": "accurate"}.get(kind, kind)) for kind in kinds]
+    size = method.alphas.numel()
+    of_alphas = {name for name, value in state.items()
+                 if isinstance(value, Tensor) and name != "weights" and value.numel() == size}
+    return {name: value.reshape(len(kinds), -1)[order].flatten() if name in of_alphas else value for name, value in state.items()}
+
+
+OBJECTIVE_SETS = [(), ("out_of_distribution", "one_step"), ("parameter_share", "mac_share", "curvature")]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if "accurate" in method_class(name).cell_kinds
+                                    and METHODS[name].config.on_supernet])
+@pytest.mark.parametrize("added", OBJECTIVE_SETS)
+def test_accurate_and_robust_are_labels_of_positions(method: str, added: tuple[str, ...]) -> None:
+    """No objective treats the kinds of cells differently: robust cells first is accurate cells first with exchanged names.
+
+    The question on placement says so, and that a search with one kind everywhere stands for accurate and robust everywhere.
+    """
+    assert set().union(*OBJECTIVE_SETS) == set(get_args(AddedObjective))
+    first, second = (make(method, placement=placement, layers=6, added_objectives=added)
+                     for placement in ("accurate_first", "robust_first"))
+    second.load_state_dict(exchanged(first, saved(first)))
+    for one in (first, second):
+        one.step(**arguments(1, one))
+    left, right = exchanged(first, saved(first)), saved(second)
+    for name, value in left.items():
+        if isinstance(value, Tensor):
+            torch.testing.assert_close(value, right[name], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(left["alphas"], saved(first)["alphas"])

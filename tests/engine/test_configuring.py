@@ -174,6 +174,7 @@ def test_pixels_may_be_fractions(text: object, value: object) -> None:
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"epsilon": 8}, r"epsilon must be in 0\.\.1 \(pixel space\), got 8; did you mean 8/255\?"),
+    ({"epsilon": 300}, r"epsilon must be in 0\.\.1 \(pixel space\), got 300; give a part of 255 grey levels, such as 8/255"),
     ({"chanels": 8}, "There is no setting 'chanels'.*Did you mean 'channels'"),
     ({"channels": 7}, "channels must be even .*got 7; use 8"),
     ({"momentum": 1.0}, "momentum must be less than 1, got 1.0"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine import requests
-from engine.architecture.capacity import CHANNELS, QUANTITIES, TOLERANCE, differ, nearest_channels
+from engine.architecture.capacity import QUANTITIES, TOLERANCE, apart, differ, nearest_width
 from engine.architecture.catalogue import CATALOG, find_genotype
 from engine.architecture.cost import Cost, cost
+from engine.architecture.genotype import Genotype
+from engine.architecture.network import CHANNELS, DerivedNetwork, named_network
 from engine.config import RetrainConfig
 from engine.configuring import build
 from engine.errors import ConfigError, RunError
@@ -21,6 +24,13 @@ from tests.engine.run.processes import without_supervisor
 
 CIFAR = {"classes": 10, "image_shape": (3, 32, 32)}
 DIGITS = {"classes": 10, "image_shape": (1, 8, 8)}
+
+
+def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: int, **sizes: Any) -> tuple[int, int]:
+    """Return the number of channels that comes nearest to a target, and the size with it."""
+    network, size = nearest_width(DerivedNetwork(genotype, 64, layers, **sizes), target, match)
+    assert isinstance(network, DerivedNetwork)
+    return network.channels, size
 
 
 @pytest.fixture
@@ -54,6 +64,29 @@ def test_a_network_is_matched_to_itself_exactly(name: str) -> None:
         target = cost(genotype, channels=channels, layers=20, **CIFAR)
         for match, quantity in QUANTITIES.items():
             assert nearest_channels(genotype, target, match, layers=20, **CIFAR) == (channels, getattr(target, quantity))
+
+
+@pytest.mark.parametrize("match", list(QUANTITIES))
+@pytest.mark.parametrize(("name", "shape", "low", "high", "most"), [
+    ("wide-resnet-10-1", (1, 8, 8), 32, 64, 0.02), ("wide-resnet-16-4", (1, 8, 8), 8, 64, 0.02),
+    ("resnet-18", (3, 32, 32), 16, 64, 0.02), ("wide-resnet-28-10", (3, 32, 32), 8, 64, 0.02),
+    ("wide-resnet-10-1", (1, 8, 8), 8, 32, 0.06)])  # one of 8 channels is an eighth of them
+def test_hand_made_networks_are_matched_by_their_width(name: str, shape: tuple[int, int, int], low: int, high: int, most: float,
+                                                       match: str) -> None:
+    network = named_network(name, 10, shape)
+    ends = [getattr(network.at_width(width).cost(), QUANTITIES[match]) for width in (low, high)]
+    for step in range(41):
+        wanted = ends[0] + (ends[1] - ends[0]) * step // 40
+        found, size = nearest_width(network, Cost(wanted, wanted), match)
+        assert size == getattr(found.cost(), QUANTITIES[match]) and apart(size, wanted) <= most
+
+
+def test_a_hand_made_network_is_matched_to_itself_under_its_published_name() -> None:
+    for name in ("resnet-18", "wide-resnet-28-10", "wide-resnet-10-1", "wide-resnet-10-1@12.6"):
+        network = named_network(name, 10, (1, 8, 8))
+        found, size = nearest_width(network.at_width(40), network.cost(), "macs")
+        assert size == network.cost().macs and named_network(found.name, 10, (1, 8, 8)).cost() == network.cost()
+        assert "@" in name or found == network
 
 
 @pytest.mark.parametrize("match", list(QUANTITIES))
@@ -91,6 +124,19 @@ def test_a_run_is_a_reference_with_its_transplanted_cells(runs: Path) -> None:
     for run_id in ids:
         config, words = matched(runs, build("retrain", changes={**twin, "match_to": run_id}), None)
         assert config.channels == 16 and words == f"MACs as run {run_id[-4:]} (+0.0 %)"
+
+
+def test_a_run_of_a_hand_made_network_has_the_width_in_its_name(runs: Path) -> None:
+    asked = {"network": "wide-resnet-10-1", "match": "macs", "match_to": "ARNAS@16x6"}
+    (run_id,) = requests.submit(runs, "retrain", asked, preset="quick")
+    run, target = RunFolder(runs, run_id).read_run(), cost(find_genotype("ARNAS"), channels=16, layers=6, **DIGITS).macs
+    own = named_network(run["config"]["network"], 10, (1, 8, 8))
+    assert apart(own.cost().macs, target) <= 0.02 and own.name.startswith("wide-resnet-10-1@")
+    assert run["title"] == f"{own.title}, MACs as ARNAS@16x6 ({100 * (own.cost().macs / target - 1):+.1f} %)"
+    again = requests.submit(runs, "retrain", run["config"], preset="quick")
+    assert RunFolder(runs, again[0]).read_run()["config"] == run["config"]
+    with pytest.raises(ConfigError, match=r"with WRN-994-9@1 at best; choose another network, or wide-resnet-994-9@1 without"):
+        requests.submit(runs, "retrain", asked | {"network": "wide-resnet-994-9"}, preset="quick")
 
 
 def test_a_genotype_given_as_json_is_a_reference_with_a_short_name(runs: Path) -> None:

@@ -12,7 +12,7 @@ from engine.architecture.network import OFFERED, named_network, network_name
 from engine.errors import ConfigError
 from engine.space.residual import ResidualNetwork
 
-SMALL = ("resnet-18", "preact-resnet-18", "wide-resnet-10-1", "wide-resnet-16-2")
+SMALL = ("resnet-18", "preact-resnet-18", "wide-resnet-10-1", "wide-resnet-16-2", "wide-resnet-10-1@12.6", "resnet-18@7.3")
 
 
 @pytest.mark.parametrize(("name", "parameters"), [
@@ -30,6 +30,28 @@ def test_the_published_numbers_of_parameters(name: str, parameters: int) -> None
 def test_the_published_sizes_of_wide_networks(name: str, millions: float, giga_macs: float) -> None:
     found = named_network(name, 10, (3, 32, 32)).cost()
     assert found.parameters / 1e6 == pytest.approx(millions, rel=5e-3) and found.macs / 1e9 == pytest.approx(giga_macs, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_neither_parameters_nor_macs_fall_when_the_width_grows(name: str) -> None:
+    network = named_network(name, 10, (3, 32, 32))
+    costs = [network.at_width(width).cost() for width in network.widths[:800]]
+    assert all(one.parameters <= other.parameters and one.macs <= other.macs for one, other in zip(costs, costs[1:]))
+    assert network.at_width(network.width) == network and costs[0].macs < network.cost().macs
+
+
+@pytest.mark.parametrize(("name", "stem", "widths"), [
+    ("wide-resnet-10-1", 16, (16, 32, 64)), ("wide-resnet-10-1@12.6", 13, (13, 25, 50)), ("wide-resnet-28-10@1", 1, (10, 20, 40)),
+    ("resnet-18@7.5", 8, (8, 15, 30, 60)), ("resnet-18@64", 64, (64, 128, 256, 512))])
+def test_each_stage_has_a_multiple_of_the_base_channels(name: str, stem: int, widths: tuple[int, ...]) -> None:
+    shape = residual_shape(name)
+    assert shape is not None and (shape.stem, shape.widths) == (stem, widths)
+
+
+def test_the_published_width_has_the_published_name() -> None:
+    assert network_name("wide-resnet-28-10@16.0") == "wide-resnet-28-10" and network_name("ResNet-18@32") == "resnet-18@32"
+    assert named_network("WIDE-resnet-10-1@12.6").title == "WRN-10-1@12.6"
+    assert named_network("wide-resnet-10-1@15.9").name == "wide-resnet-10-1", "15.9 base channels round to the same network"
 
 
 def counted(network: nn.Module, x: Tensor) -> tuple[int, int]:
@@ -69,7 +91,7 @@ def published(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     before = not name.startswith("resnet")
     x = conv((x - weights["mean"][:, None, None]) / weights["std"][:, None, None], "stem", 1)
     x = x if before else norm(x, "norm").relu()
-    stages, depth = (3, (int(name.split("-")[2]) - 4) // 6) if name.startswith("wide") else (4, 2)
+    stages, depth = (3, (int(name.partition("@")[0].split("-")[2]) - 4) // 6) if name.startswith("wide") else (4, 2)
     for block in range(stages * depth):
         at, stride = f"blocks.{block}", 2 if block and block % depth == 0 else 1
         if before:
@@ -119,6 +141,9 @@ def test_names_are_read_as_they_are_written_in_papers() -> None:
     ("resnet-19", "network must be derived, resnet-18, preact-resnet-18 or wide-resnet-N-K .* got 'resnet-19'"),
     ("", "must be derived"), ("wide-resnet-28", "must be derived"), ("wide-resnet-28-10-1", "must be derived"),
     ("wide-resnet-27-10", "must be 6 m \\+ 4 .* got 27 and 10; use for example wide-resnet-28-10"),
+    ("resnet-18@", "base channels of ResNet-18 must be a number from 1 to 1024 with at most one decimal, got ''"),
+    ("wide-resnet-10-1@0.9", "got '0.9'; write for example wide-resnet-10-1@8"), ("wide-resnet-10-1@12.65", "got '12.65'"),
+    ("wide-resnet-10-1@2000", "got '2000'"), ("wide-resnet-10-1@12@13", "got '12@13'"), ("resnet-19@3", "must be derived"),
     ("wide-resnet-4-1", "use for example wide-resnet-10-1"), ("wide-resnet-28-0", "use for example wide-resnet-28-1")])
 def test_names_that_are_none_are_refused(name: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

@@ -19,7 +19,7 @@ from engine.insight import alerts
 from engine.insight.alerts import RULES, Alert, Bell, alerts_of, watched
 from engine.log import RunLog, snapshot
 from tests.engine.insight.planted import RETRAIN, SEARCH, alphas_of, write_retraining, write_search
-from tests.sample_runs import EventsFile, write_finished_chain, write_run_json
+from tests.sample_runs import EventsFile, write_exit, write_finished_chain, write_run_json
 
 Read = Callable[[], RunLog]
 
@@ -126,6 +126,16 @@ def test_alerts_of_workers_keep_their_words(read: Read, tmp_path: Path, kind: st
     events.write("alert", level="info", text="A note.")
     found = only(read())
     assert (found.level, found.kind, found.sentence, found.run) == ("error", kind, text, SEARCH)
+
+
+def test_a_killed_worker_raises_an_error_and_one_that_said_why_raises_one_only(read: Read, tmp_path: Path) -> None:
+    cause = "Killed by signal 9 (SIGKILL)."
+    folder = write_search(tmp_path, [alphas_of()] * 2)
+    write_exit(folder, EventsFile(folder), code=-9, status="failed", cause=cause)
+    found = only(read())
+    assert (found.level, found.kind, found.run, found.sentence) == ("error", "failed", SEARCH, cause)
+    EventsFile(folder).write("alert", level="error", text=cause)
+    assert only(read()).kind == "run"
 
 
 def silence(folder: Path, seconds: float) -> None:

@@ -12,6 +12,7 @@ from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import PRIMITIVES
 from engine.insight.collapse import RADAR, last_healthy_epoch, level_of, radar
 from engine.log import RunLog
+from engine.log.insight_queries import AlphaHistory
 from tests.engine.insight.planted import SEARCH, alphas_of, write_search
 from tests.sample_runs import write_resumed_retrain
 
@@ -69,3 +70,24 @@ def test_a_run_without_genotypes_has_no_rows(read: Callable[[], RunLog], tmp_pat
     run = write_resumed_retrain(tmp_path)
     table = radar(read(), run)
     assert table.empty and list(table.columns) == list(RADAR) and last_healthy_epoch(table) is None
+
+
+def test_the_signs_are_computed_once_until_the_run_has_news(tmp_path: Path) -> None:
+    class Counting(RunLog):
+        asked = 0
+
+        def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
+            self.asked += 1
+            return super().alpha_history(run, cell, by_epoch=by_epoch)
+
+    write_search(tmp_path, [alphas_of(), alphas_of()])
+    log = Counting.open(tmp_path, in_memory=True)
+    log.ingest()
+    first = radar(log, SEARCH)
+    first["alarm"] = True  # the answer is the caller's own
+    again = radar(log, SEARCH)
+    assert log.asked == 3 and len(again) == 6 and not again["alarm"].any()
+    write_search(tmp_path, [alphas_of()] * 3)
+    log.ingest()
+    assert len(radar(log, SEARCH)) == 9 and log.asked == 6
+    log.close()

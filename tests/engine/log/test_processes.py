@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 from engine.errors import RunLogError
 from engine.log import RunLog, reindex
 from engine.log.index import INDEX
+from engine.log.ingest import Ingester
 from tests.engine.log.conftest import assert_same, every_query
 from tests.sample_runs import EventsFile, write_run_json, write_search_steps
 
@@ -123,6 +124,32 @@ def test_a_killed_ingest_leaves_rows_that_equal_the_offset(tmp_path: Path, round
     assert list(log.steps_curve(run, ["natural_loss"], 100_000)["step"]) == list(range(1, events.step + 1))
     assert log.progress(run)["done"] == events.step
     log.close()
+
+
+def test_a_reading_cut_off_after_a_commit_does_not_stop_the_reading_of_other_runs(tmp_path: Path) -> None:
+    """Accuracies of the run that was read last are still missing; the next reading, of another run alone, adds them."""
+    cut, other = "20261118-1000-arnas-digits-1a01", "20261118-1000-arnas-digits-1a02"
+    for run in (cut, other):
+        write_search_steps(EventsFile(write_run_json(tmp_path, run, "search")), 3)
+    log = RunLog.open(tmp_path)
+    with pytest.raises(KeyboardInterrupt), log.cursor() as cursor:
+        Ingester(cursor, tmp_path, on_change=interrupt_after_metrics).ingest([cut])
+    before = log.revision(["accuracy"], cut)
+    log.ingest([other])
+    assert log.revision(["accuracy"], cut) > before
+    assert log.ingest().events == 0
+    log.close()
+    fresh = RunLog.open(tmp_path, in_memory=True)
+    fresh.ingest()
+    with fresh.cursor() as one, RunLog.open(tmp_path).cursor() as two:
+        rows = [cursor.execute("select * exclude number from accuracy order by all").fetchall() for cursor in (one, two)]
+    assert rows[0] == rows[1] and rows[0]
+    fresh.close()
+
+
+def interrupt_after_metrics(changes: Iterable[tuple[str, str]]) -> None:
+    if "metric" in {table for _, table in changes}:
+        raise KeyboardInterrupt
 
 
 def assert_rows_equal_offset(root: Path, run: str) -> None:

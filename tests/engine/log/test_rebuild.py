@@ -37,7 +37,7 @@ def test_every_public_query_is_compared(answers: dict[str, Any]) -> None:
     queries = {name for name, _ in inspect.getmembers(RunLog, inspect.isfunction) if not name.startswith("_")}
     asked = {name.split()[0] for name in answers} | {"events_revision"}
     from_files = {"outcome_bits", "outcomes", "correct_images", "distances"}  # which the index does not hold
-    assert queries - asked - from_files == {"checkpoint", "close", "cursor", "ingest", "revision", "write_copy"}
+    assert queries - asked - from_files == {"checkpoint", "close", "cursor", "ingest", "kept", "revision", "shared", "write_copy"}
 
 
 def test_a_deleted_index_is_rebuilt_identically(ids: dict[str, str], root: Path, answers: dict[str, Any]) -> None:

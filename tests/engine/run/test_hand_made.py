@@ -147,7 +147,7 @@ def test_the_published_training_is_taken_over_without_what_it_does_not_have() ->
     ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out for ResNet-18.*got ARNAS"),
     ({"network": "resnet-18", "transplant": "accurate:robust"}, "transplant must be left out"),
     ({"network": "resnet-18", "placement": "normal", "width_ratio": "1:2:4"}, "placement, width_ratio must be left out"),
-    ({"network": "resnet-18", "match": "params", "match_to": "ARNAS@64x20"}, "match must be left out"),
+    ({"network": "resnet-18@70000"}, "base channels of ResNet-18 must be"),
     ({"network": "resnet-18", "auxiliary_weight": 0.4, "drop_path": 0.2},
      "auxiliary_weight, drop_path must be left out.*0.4, 0.2"),
 ])

@@ -90,6 +90,21 @@ def test_a_worker_in_another_pid_namespace_is_alive(runs: Path) -> None:
     lock.close()
 
 
+def test_a_worker_in_another_pid_namespace_is_stopped_by_force(runs: Path) -> None:
+    """No supervisor here can kill it, so it ends itself, with its children."""
+    if subprocess.run([*IN_ANOTHER_NAMESPACE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("A PID namespace needs root and unshare.")
+    folder = a_run(runs)
+    atomic_write_json(folder.process_json, {"attempt": 1, "device": "cpu", "pid": 1, "boot_id": "another"})
+    atomic_write_json(folder.request("force"), {"attempt": 1, "at": 1.0})
+    script = f"exec {sys.executable} {' '.join(worker(folder))}"
+    with subprocess.Popen([*IN_ANOTHER_NAMESPACE, "setsid", "--wait", "sh", "-c", script], stderr=subprocess.PIPE) as child:
+        until(lambda: child.poll() is not None, "it has ended", 60)
+    assert not locks.is_held(folder.lock) and folder.lock.exists() and not folder.ended_json.exists()
+    state = compute(folder)
+    assert (state.status, state.cause) == ("stopped", "Stopped by force: the process group was killed.")
+
+
 def test_no_second_worker_starts_while_a_first_holds_the_folder(runs: Path) -> None:
     folder = a_run(runs, start_ticks=0)  # as if the process were gone
     assert compute(folder).status == "failed"

@@ -15,6 +15,7 @@ from engine.attack.statistics import wilson
 from engine.cli import main
 from engine.run.folder import RunFolder
 from engine.study import actions
+from engine.study.answer import _notes
 from engine.study.estimate import Durations, estimate
 from engine.study.means import mean_of
 from engine.study.overview import Overview, read_overview
@@ -22,6 +23,7 @@ from engine.study.parsing import from_text
 from engine.study.power import Spread, power_of
 from engine.study.questions import SIZES, recipes, sources_for
 from engine.study.report import FORMATS, export, headers, rows, table_intervals
+from engine.study.results import ArmResult, Results
 from tests.engine.run.processes import without_supervisor
 from tests.sample_studies import Outcome, finish_study
 
@@ -251,6 +253,21 @@ def test_a_ranking_correlates_measures_with_the_endpoint(runs: Path) -> None:
     assert taus["natural accuracy", False] is None, "natural accuracy is the same for all networks"
 
 
+def test_a_ranking_compares_the_means_over_retrainings(runs: Path) -> None:
+    """Single retrainings would rank the networks of A in the opposite order; the means are what scipy correlates."""
+    text = (STUDY.replace("search_seeds: 5", "search_seeds: 6\nretrainings: 2\nmeasures: [PGD-20, FGSM]\nanalysis: ranking\n"
+                          "endpoint: fgsm") .replace("genotype: ARNAS}", "genotype: ARNAS}, seeds: 5"))
+    correct = {(arm, seed, index): 20 + (40 - 9 * seed if index else 11 * seed) // 2 + (3 * seed if arm == "B" else 0)
+               for arm in "AB" for seed in range(6) for index in range(2)}
+    overview = studied(runs, lambda *place: correct[place], text)
+    cells = [one for arm in overview.results.arms.values() for one in arm.network_measures]
+    assert len(cells) == 11 and {one.architectures for one in overview.answer.correlations} == {11}
+    networks = [("A", seed) for seed in range(5)] + [("B", seed) for seed in range(6)]
+    assert [one["PGD-20"] for one in cells] == pytest.approx([(correct[*one, 0] + correct[*one, 1]) / 128 for one in networks])
+    taus = {one.first: one.tau for one in overview.answer.correlations if not one.given}
+    assert taus["PGD-20"] == pytest.approx(stats.kendalltau([one["PGD-20"] for one in cells], [one["FGSM"] for one in cells])[0])
+
+
 def test_the_estimate_counts_shared_searches_once_and_falls_to_zero(runs: Path) -> None:
     study = from_text(STUDY.replace("{name: A, retrain: {genotype: ARNAS}}", "{name: A, method: arnas}")
                       .replace("search_seeds: 5", "search_seeds: 2\nretrainings: 3"))
@@ -269,21 +286,32 @@ def test_every_question_makes_a_study(name: str, size: str) -> None:
     recipe = recipes()[name]
     study = recipe.study(size, source="cifar10" if recipe.needs_source else "")
     assert study.question.endswith("?") and study.cells()
+    assert study.retrainings == (2 if size == "full" else 1)
     if size == "full" and study.analysis == "contrasts":
-        assert len(study.search_seeds) >= 5 and study.retrainings >= 2
+        assert len(study.search_seeds) >= 5
         power = power_of(study, Spread(0.02, 0))
         assert power and power.smallest_p < 0.05 and power.difference, "so few seeds for so many contrasts can claim nothing"
     if size == "full" and study.analysis == "ranking":
-        assert len(study.search_seeds) >= 10 and study.retrainings == 1 and "retrained once" in recipe.compares
+        assert len(study.search_seeds) >= 10 and "over its retrainings" in " ".join(recipe.compares.split())
+        single = {arm.name for arm in study.arms if len(study.seeds_of(arm)) < 5}
+        assert single <= {"WideResNet-10-1", "Supernet"} and "not ranked" in recipe.compares
 
 
 def test_the_words_on_the_full_size_hold_for_questions_that_compare_and_that_rank() -> None:
     words = SIZES["full"].words
-    assert "at least five search seeds an arm, with two retrainings each" in words
-    assert "at least ten search seeds, with one retraining each" in words
+    assert "at least five search seeds an arm or, where networks are ranked, at least ten. Each is retrained twice." in words
 
 
 def test_a_transfer_prefers_images_of_another_origin() -> None:
     """The same digits at another size come last, because they would show no transfer."""
     assert sources_for("digits")[0] == "mnist5k" and sources_for("mnist5k")[0] == "digits"
     assert sources_for("digits")[-2:] == ["digits16", "digits32"]
+
+
+def test_a_question_says_what_a_reader_must_know_about_its_arms() -> None:
+    for _, recipe in recipes().items():
+        study = recipe.study(source="digits16") if recipe.needs_source else recipe.study()
+        results = Results(study, (), {arm.name: ArmResult(arm.name, ()) for arm in study.arms}, "", ())
+        notes = [note for note in _notes(results, ()) if note == recipe.remark]
+        assert len(notes) == bool(recipe.remark)
+    assert "are one and the same search" in recipes()["placement"].remark

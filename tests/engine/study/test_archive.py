@@ -123,6 +123,27 @@ def test_a_file_that_no_archive_contains_is_refused(name: str, tmp_path: Path) -
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize(("kind", "record", "sentence"), [
+    ("study", {"question": "Is it\x1b[2J so?"}, r"question of a study must be text in one line.*got 'Is it\\x1b\[2J so"),
+    ("study", {"arms": [{"name": "A\nB", "method": "arnas"}]}, r"arms of a study must be text in one line.*got 'A\\nB"),
+    ("study", {"attacks": {"L2\u202e": {"norm": "L2"}}}, r"attacks of a study must be text.*got 'L2\\u202e"),
+    ("run", {"title": "ARNAS\x07"}, r"title of the run \S+ must be text in one line.*got 'ARNAS\\x07'")])
+def test_names_with_control_characters_are_refused(packed: tuple[str, Path], tmp_path: Path, kind: str, record: dict[str, object],
+                                                   sentence: str) -> None:
+    study_id, source = packed
+    contents = {}
+    with tarfile.open(source) as archive:
+        for member in archive:
+            file = archive.extractfile(member)
+            contents[member.name] = file.read().decode() if file and member.name.endswith(".json") else ""
+    changed = f"studies/{study_id}.json" if kind == "study" else next(name for name in contents if name.endswith("/run.json"))
+    contents[changed] = json.dumps(json.loads(contents[changed]) | record)
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.raises(RunError, match=sentence) as refusal:
+        read_archive(elsewhere, archive_of(**contents))
+    assert "nothing was added" in str(refusal.value) and list(elsewhere.iterdir()) == []
+
+
 def test_a_link_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:xz") as archive:

@@ -256,6 +256,6 @@ def test_a_character_that_breaks_or_reorders_a_line_is_refused(character: str) -
 
 
 def test_a_file_of_another_schema_is_refused() -> None:
-    assert from_text(changed(schema=1)).question
-    with pytest.raises(ConfigError, match="schema of a study must be 1, got 9; use the version of Rampart that wrote"):
+    assert from_text(changed(schema=1)).question and from_record({**from_text(changed()).to_dict(), "schema": 1}).schema == 1
+    with pytest.raises(ConfigError, match="schema of a study must be 2, got 9; use the version of Rampart that wrote"):
         from_text(changed(schema=9))

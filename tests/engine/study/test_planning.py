@@ -6,23 +6,26 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine import requests
+from engine.architecture.capacity import apart
 from engine.cli import main
 from engine.configuring import recorded
-from engine.errors import RunError
+from engine.errors import ConfigError, RunError
 from engine.files import atomic_write_json
 from engine.run.folder import RunFolder, read_json, run_ids
+from engine.run.lineage import retraining_of, trained_network
 from engine.run.queue import Queue
 from engine.run.state import WORKER_GONE, is_waiting
 from engine.run.waiting import as_waiting, in_order
 from engine.study import actions
 from engine.study.folder import StudyFolder, study_ids
 from engine.study.identity import Runs
-from engine.study.overview import status_of
+from engine.study.overview import read_overview, status_of
 from engine.study.parsing import from_text
 from engine.study.planning import CellState, plan_of
 from tests.engine.run.processes import without_supervisor
@@ -156,6 +159,33 @@ def test_matched_arms_keep_pace_with_the_reference(runs: Path) -> None:
         done = Counter(one.cell.arm for one in cells(runs, study_id) if one.status == "finished")
         assert done["A"] - 1 <= min(done["B"], done["C"]) <= done["A"]
     assert done == {"A": 2, "B": 2, "C": 2}
+
+
+HAND_MADE = MATCHED.replace("retrainings: 2", "retrainings: 1") + "contrasts: [[A, D]]\n"
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_hand_made_network_is_matched_by_its_width_except_in_older_studies(runs: Path, schema: int) -> None:
+    """A study of schema 1 must find the runs that it launched, in which hand-made networks have their published width."""
+    text = HAND_MADE.replace("match: macs", "  - {name: D, retrain: {network: wide-resnet-10-1}}\nmatch: macs")
+    study = replace(from_text(text.replace("search_seeds: 2", "search_seeds: 1")), schema=schema)
+    study_id = actions.launch(runs, study)
+    finish_study(runs, study_id)
+    sizes = {}
+    for one in cells(runs, study_id):
+        assert one.status == "finished"
+        config, parent = retraining_of(runs, one.attack.run)
+        sizes[one.cell.arm] = trained_network(runs, config, parent).cost().macs
+    assert config.network == ("wide-resnet-10-1" if schema == 1 else "wide-resnet-10-1@3.5")
+    assert schema == 1 or apart(sizes["A"], sizes["D"]) < 0.1, "one channel of four is a coarse step"
+    notes = " ".join(read_overview(runs, study_id).answer.notes)
+    assert ("The size of D is fixed and was not matched." in notes) == (schema == 1)
+
+
+def test_a_width_that_matching_would_replace_is_refused() -> None:
+    text = HAND_MADE.replace("match: macs", "  - {name: D, retrain: {network: wide-resnet-10-1@12.6}}\nmatch: macs")
+    with pytest.raises(ConfigError, match="base channels of arm D must be left out.*got 12.6"):
+        from_text(text)
 
 
 def test_a_resumed_study_goes_on_where_it_stopped(runs: Path) -> None:

@@ -18,6 +18,7 @@ from engine.study.power import Spread, power_of
 from engine.study.questions import recipes
 from tests.engine.run.processes import without_supervisor
 from tests.engine.study.test_planning import TWO_ARMS
+from tests.sample_studies import finish_study
 
 Said = Callable[..., tuple[int, str]]
 FEW = TWO_ARMS.replace("search_seeds: 2", "search_seeds: 4")
@@ -115,3 +116,11 @@ def test_files_and_numbers_that_cannot_work_are_named(runs: Path, said: Said, tm
         2, "An extension needs 1 or more search seeds, got -1; give a larger number.\n")
     assert study_named(runs, study_id).extensions() == []
     assert said("extend", study_id, "--seeds", "2") == (0, f"{study_id}  extended by 2 search seeds\n")
+
+
+def test_run_says_that_a_finished_study_has_nothing_to_run(runs: Path, said: Said) -> None:
+    study_id = actions.launch(runs, from_text(TWO_ARMS))
+    assert said("run", study_id) == (0, f"{study_id}  continues\n")
+    finish_study(runs, study_id)
+    actions.advance(runs, study_id)
+    assert said("run", study_id) == (0, f"{study_id}  was finished already; nothing changed\n")

@@ -7,7 +7,7 @@ The mathematics is that of the released search code:
 
 All images are natural, and the search space is that of DARTS. Lambda is the curvature of `engine.search.curvature`. In stage 2,
 Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. For the weight step, this is a mistake
-of the released code. `AdvRushConfig` has a setting for each of the two.
+of the released code. `AdvRushConfig` has one setting for Lambda and one for the weight step.
 
 A step takes 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two additional passes compute
 the input gradients that Lambda compares. A step of stage 2 takes 2.3 times as long as one of stage 1 with the same kernels. On a

@@ -221,8 +221,11 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         """Weigh the five losses and compute the gradient that the alphas descend.
 
         Args:
+            passes: forward and backward passes of this step.
+            training: natural loss of the weights batch, which the unrolled step minimises.
             parts: one tuple per loss: (gradient with respect to the weights, gradient with respect to the alphas, value). The two
                 size losses do not depend on the weights, so their tuples lack the first element.
+            learning_rate: learning rate of the unrolled step.
         """
         now, settings, objectives = self._state, self.config, self.objectives()
         raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)

@@ -41,7 +41,7 @@ class FlatNetwork:
                 tensor.detach().copy_(part.view_as(tensor))
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Return the gradient [n] of a scalar loss with respect to the weights. The loss was computed with the network."""
+        """Return the gradient [n], with respect to the weights, of a scalar loss that was computed with the network."""
         return _flat(torch.autograd.grad(loss, self._parameters))
 
 

@@ -100,7 +100,7 @@ class RandomSearch:
             architectures have the kinds in `supernet.kinds`, which can differ under another placement.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
-        trained: trained supernet with whose weights each candidate's architecture is measured as well; None to leave this out.
+        trained: trained supernet. Each candidate's architecture is also measured with its weights. None to skip this measurement.
     """
 
     cell_kinds = ("robust", "reduce", "accurate")
@@ -112,7 +112,9 @@ class RandomSearch:
         """Build the network of the first candidate with fresh weights.
 
         Args:
+            config: configuration of the search.
             supernet: source of the cell kinds, classes, image shape and normalisation. It is not trained.
+            device, dtype: device and dtype of the networks.
             seed: seed of all candidates.
         """
         self.config, self.supernet = config, supernet

@@ -1,0 +1,83 @@
+"""The gate through which every request to the dashboard comes: pages, static files, downloads, uploads and sockets."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.access.headers import with_headers
+from app.access.hosts import is_from_elsewhere, is_host_allowed
+from app.access.pages import page, paragraph
+
+HEALTH = "/_stcore/health"  # says only that the server runs, and needs no token
+REFUSED = 4403  # code with which a socket is closed
+
+
+class Door(Protocol):
+    """What decides who may come in."""
+
+    def knows(self, connection: HTTPConnection) -> bool:
+        """Return True if the sender of a request may come in."""
+
+    async def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request that is about coming in or may not come in, or None to let it pass."""
+
+
+class OpenDoor:
+    """A door that lets everybody in."""
+
+    def knows(self, connection: HTTPConnection) -> bool:
+        """Return True."""
+        return True
+
+    async def answer(self, request: Request) -> Response | None:
+        """Return None."""
+        return None
+
+
+class Gate:
+    """ASGI middleware that refuses foreign host names, requests from pages of other origins, and strangers.
+
+    It adds the protective headers to every answer.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], door: Door) -> None:
+        """Create a gate in front of an application.
+
+        Args:
+            app: the application.
+            hosts: names under which it may be opened.
+            door: what decides who may come in.
+        """
+        self._app, self._hosts, self._door = app, hosts, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request or let it pass, as ASGI requires."""
+        if scope["type"] == "http":
+            request, send = Request(scope, receive), with_headers(send)
+            answer = _refusal(request, self._hosts)
+            if answer is None and request.scope["path"] != HEALTH:
+                answer = await self._door.answer(request)
+            await (answer or self._app)(scope, receive, send)
+        elif scope["type"] == "websocket" and not self._lets_in(HTTPConnection(scope)):
+            await send({"type": "websocket.close", "code": REFUSED})  # before it is accepted, this is an answer 403
+        else:
+            await self._app(scope, receive, send)
+
+    def _lets_in(self, connection: HTTPConnection) -> bool:
+        return (is_host_allowed(connection, self._hosts) and not is_from_elsewhere(connection) and self._door.knows(connection))
+
+
+def _refusal(request: Request, hosts: frozenset[str]) -> Response | None:
+    """Return the answer to a request under a foreign name or from a page of another origin, or None for another request."""
+    if not is_host_allowed(request, hosts):
+        return page("This name is not allowed", paragraph(
+            "The dashboard does not answer under the name in the address, because a foreign site may have made it lead here. "
+            "Open it as localhost. If the name is yours, start the dashboard with --allowed-host and the name."))
+    if is_from_elsewhere(request):
+        return page("This came from another site", paragraph("A page of another site sent this request, so it was not answered. "
+                                                              "Open the dashboard in a tab of its own."))
+    return None

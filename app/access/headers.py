@@ -1,0 +1,69 @@
+"""Headers that every answer of the dashboard carries. They tell the browser to load, run and frame nothing of other sites."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Send
+
+_INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+@cache
+def content_security_policy() -> str:
+    """Return the Content-Security-Policy: everything from the own origin only, and no page may frame the dashboard.
+
+    Streamlit sets styles on elements, which needs 'unsafe-inline' for styles, and imports the scripts of components as blobs. Its
+    page holds one inline script, which is allowed by its hash. Scripts in texts and attributes do not run.
+    """
+    import streamlit  # slow, and only the server needs it
+
+    index = Path(streamlit.__file__).parent / "static" / "index.html"
+    scripts = [_hash_of(script) for script in _INLINE.findall(index.read_text(encoding="utf-8"))]
+    parts = {
+        "default-src": ["'self'"],
+        "script-src": ["'self'", "blob:", *scripts],
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "font-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "worker-src": ["'self'"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+    return "; ".join(" ".join([name, *sources]) for name, sources in parts.items())
+
+
+def _hash_of(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@cache
+def headers() -> dict[str, str]:
+    """Return the headers by name."""
+    return {
+        "Content-Security-Policy": content_security_policy(),
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        # Not "no-referrer": with it, browsers hide the origin of a form, by which a foreign form is recognised.
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+
+def with_headers(send: Send) -> Send:
+    """Return a function that sends messages of an ASGI application like `send`, with these headers on every answer."""
+    async def sending(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            MutableHeaders(scope=message).update(headers())
+        await send(message)
+
+    return sending

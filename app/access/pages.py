@@ -1,0 +1,71 @@
+"""The small pages that strangers see. They are complete in themselves, because strangers get no other file of the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from string import Template
+from urllib.parse import quote, urlencode
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from app.assets import asset
+
+LOGIN = "/login"
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def page(title: str, body: str, status: int = 403, headers: dict[str, str] | None = None) -> HTMLResponse:
+    """Return a page with a title (plain text) and a body (HTML)."""
+    text = Template(asset("access.html")).substitute(title=escape(title), body=body)
+    return HTMLResponse(text, status, headers=_NO_STORE | (headers or {}))
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Return a paragraph of plain text as HTML, with a class of the style sheet."""
+    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
+
+
+def form(fields: Sequence[tuple[str, str, str]], button: str, to: str, action: str = LOGIN) -> str:
+    """Return a form as HTML.
+
+    Args:
+        fields: (name, label, autocomplete) of each field. A field named "user" shows what is typed; the others are passwords.
+        button: text of the button.
+        to: address of the page that is opened afterwards.
+        action: path to which the form is sent.
+    """
+    inputs = [f'<label>{escape(label)}<input name="{name}" type="{"text" if name == "user" else "password"}" '
+              f'autocomplete="{complete}" required{" autofocus" if place == 0 else ""}></label>'
+              for place, (name, label, complete) in enumerate(fields)]
+    return (f'<form method="post" action="{action}"><input type="hidden" name="next" value="{escape(to)}">'
+            f'{"".join(inputs)}<button>{escape(button)}</button></form>')
+
+
+def asked(request: HTTPConnection) -> str:
+    """Return the address that a request asks for, without host and without the token; "/" for the form's own address."""
+    path = "/" + request.scope["path"].lstrip("/\\")
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
+    return "/" if path == LOGIN else quote(path) + (f"?{query}" if query else "")
+
+
+def local(address: str) -> str:
+    """Return an address of this dashboard unchanged, and "/" for one that could lead to another site."""
+    return address if address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable() else "/"
+
+
+def moved(to: str) -> RedirectResponse:
+    """Return an answer that opens another page of the dashboard."""
+    return RedirectResponse(local(to), 303, headers=_NO_STORE)
+
+
+def again(request: Request) -> HTMLResponse | None:
+    """Return a page that opens its own address once more, if a link on another site led here.
+
+    Browsers then withhold the cookie. They send it when this page opens the address.
+    """
+    if request.method != "GET" or request.headers.get("sec-fetch-site") != "cross-site":
+        return None
+    to = escape(asked(request))
+    return page("One moment", f'<meta http-equiv="refresh" content="0; url={to}"><p><a href="{to}">Open the page</a></p>')

@@ -1,0 +1,119 @@
+"""The token of a runs folder: a secret that its owner shows to open the dashboard, as Jupyter has it.
+
+The token is in the file `control/token` of the runs folder, which only the owner may read. A browser shows it once, in the link
+that `rampart ui` prints. It then keeps a cookie that is computed from the token and does not reveal it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from app.access.pages import LOGIN, again, asked, form, moved, page, paragraph
+from engine.errors import ConfigError, RunError
+from engine.files import atomic_write_bytes, make_folder, open_to_read
+
+VARIABLE = "RAMPART_TOKEN"
+KEPT_S = 30 * 24 * 3600  # a browser keeps the cookie so long
+LONGEST_FORM = 4096  # bytes
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+
+
+def token_of(runs: Path) -> str:
+    """Return the token of a runs folder: $RAMPART_TOKEN if it is set, else the content of `control/token`.
+
+    If there is no such file, create it. From then on, only its owner may enter the runs folder, so that other users of the
+    machine cannot read its files past the dashboard. Permissions that the owner changes later are left alone.
+
+    Raises:
+        ConfigError: $RAMPART_TOKEN is not a token.
+        RunError: the file cannot be read or created, or others can read it.
+    """
+    if (given := os.environ.get(VARIABLE)) is not None:
+        if not _TOKEN.fullmatch(given):
+            raise ConfigError(f"{VARIABLE} must hold 16 to 128 letters, digits, - or _, got {len(given)} characters; for example "
+                              "`openssl rand -hex 24`.")
+        return given
+    path = runs / "control" / "token"
+    try:
+        return _read(path) if path.exists() else _create(path, runs)
+    except OSError as problem:
+        raise RunError(f"The token must be in a file that can be read and written, and {path} is not ({problem.strerror}); "
+                       f"change the permissions of the folder, or set {VARIABLE}.") from None
+
+
+def _read(path: Path) -> str:
+    with open_to_read(path) as file:
+        mode, text = os.fstat(file.fileno()).st_mode, file.read(LONGEST_FORM).decode(errors="replace").strip()
+    if mode & 0o077 or not _TOKEN.fullmatch(text):
+        why = "other users can read it" if mode & 0o077 else "it holds something else"
+        raise RunError(f"The file {path} must hold a token that only you can read, and {why}; delete it, and the next start "
+                       "makes a new one.")
+    return text
+
+
+def _create(path: Path, runs: Path) -> str:
+    runs.mkdir(parents=True, exist_ok=True)
+    if runs.stat().st_uid == os.geteuid():
+        runs.chmod(0o700)
+    make_folder(path.parent, runs)
+    token = secrets.token_urlsafe(32)
+    atomic_write_bytes(path, f"{token}\n".encode(), inside=runs, mode=0o600)
+    return token
+
+
+class TokenDoor:
+    """A door that lets those in who show the token, or the cookie that they got for it."""
+
+    def __init__(self, token: str, port: int) -> None:
+        """Create the door of the dashboard at `port`. Browsers share cookies between ports, so the port is part of its name."""
+        self._token = token.encode()
+        self._cookie = f"rampart-{port}"
+        self._proof = hmac.new(self._token, b"rampart cookie", hashlib.sha256).hexdigest()
+
+    def knows(self, connection: HTTPConnection) -> bool:
+        """Return True if a request carries the cookie."""
+        return hmac.compare_digest(connection.cookies.get(self._cookie, "").encode(), self._proof.encode())
+
+    async def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request that shows the token or nothing, or None to let a known visitor pass."""
+        if request.scope["path"] == LOGIN and request.method == "POST":
+            fields = await form_fields(request)
+            return self._enter(request, fields.get("token", "").strip(), fields.get("next", "/"))
+        if (shown := request.query_params.get("token")) is not None:
+            return moved(asked(request)) if self.knows(request) else self._enter(request, shown, asked(request))
+        if self.knows(request):
+            return moved("/") if request.scope["path"] == LOGIN else None
+        return again(request) or self._ask(request)
+
+    def _enter(self, request: Request, shown: str, to: str) -> Response:
+        if not hmac.compare_digest(shown.encode(), self._token):
+            return self._ask(request, "This is not the token of this dashboard.")
+        answer = moved(to)
+        answer.set_cookie(self._cookie, self._proof, max_age=KEPT_S, httponly=True, samesite="strict",
+                          secure=request.url.scheme == "https")
+        return answer
+
+    def _ask(self, request: Request, problem: str = "") -> Response:
+        steps = ("<p>Open the link that <code>rampart ui</code> has printed, or paste the token here. It is the text after "
+                 "<code>token=</code>, and the content of the file <code>control/token</code> in the runs folder.</p>")
+        return page("Rampart asks for its token", steps + paragraph(problem, "problem") +
+                    form([("token", "Token", "current-password")], "Open", asked(request)))
+
+
+async def form_fields(request: Request) -> dict[str, str]:
+    """Return the fields of a form that was sent, or {} if it is too long."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_FORM:
+            return {}
+    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace"), max_num_fields=8).items()}

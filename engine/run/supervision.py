@@ -1,0 +1,54 @@
+"""Whether a supervisor is alive: its record control/supervisor.json and its lock. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RunError
+from engine.run import locks
+from engine.run.folder import read_json
+from engine.run.state import is_alive
+
+
+def lock_of(runs: Path) -> Path:
+    """Return the path of the file that the supervisor of the folder `runs` locks."""
+    return runs / "control" / "supervisor.lock"
+
+
+def record_of(runs: Path) -> Path:
+    """Return the path of the record by which clients find the supervisor of the folder `runs`."""
+    return runs / "control" / "supervisor.json"
+
+
+def living(runs: Path) -> dict[str, Any] | None:
+    """Return the record of the supervisor of the folder `runs`, or None if no supervisor is alive.
+
+    A record in a copy of a runs folder names the supervisor of the original: it holds the identity of another lock file. The
+    process of a record may be in another container. The lock tells whether it is alive.
+    """
+    record = _read(runs)
+    if not record:
+        return None
+    is_ours = record.get("lock") in (None, _file(lock_of(runs)))
+    return record if (is_ours and is_alive(record)) or locks.is_held(lock_of(runs)) else None
+
+
+def recorded_pid(runs: Path) -> object:
+    """Return the process id in the record of the supervisor of the folder `runs`, alive or not; None without a record."""
+    return _read(runs).get("pid")
+
+
+def _read(runs: Path) -> dict[str, Any]:
+    try:
+        return read_json(record_of(runs)) or {}
+    except RunError:
+        return {}
+
+
+def _file(path: Path) -> list[int] | None:
+    try:
+        return locks.identity_of(os.lstat(path))
+    except OSError:
+        return None

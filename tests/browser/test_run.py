@@ -1,0 +1,69 @@
+"""The inside of a search, clicked through: the time machine plays, scrubs and keeps its epoch, cells glide and keep their zoom, and
+an edge of the river opens at full size."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Dashboard, settle
+from tests.browser.test_live_panels import Writer
+from tests.browser.test_newcomer import LOAD_MS, assert_no_traceback
+
+GLIDING = "document.querySelector('.rp-machineframe').getAnimations({ subtree: true }).filter((one) => !one.animationName).length"
+VIEW = ".rp-machineframe .rp-cell:first-child > svg"
+
+
+def test_the_genotypes_of_a_search_are_played_and_an_edge_is_opened(page: Page, studio: Dashboard) -> None:
+    search = Writer(studio.runs)
+    for _ in range(30):
+        search.step()
+    search.finish()
+    page.goto(f"{studio.url}/run?id={search.run}&tab=genotype")
+    settle(page)
+    words = page.locator(".rp-machinebar output")
+    expect(words).to_contain_text("Epoch 3 of 3", timeout=LOAD_MS)
+    page.get_by_role("button", name="Play").click()  # from the first epoch to the last
+    expect(words).to_contain_text("Epoch 0 of 3: the first genotype.")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    expect(words).to_contain_text("Epoch 3 of 3", timeout=LOAD_MS)
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+
+    page.get_by_role("slider", name="Epoch").fill("2")  # scrub
+    expect(words).to_contain_text("Epoch 2 of 3")
+    page.locator(".rp-machineframe .rp-cell").first.hover()
+    page.get_by_role("button", name="Zoom in").first.click()
+    near = page.locator(VIEW).get_attribute("viewBox")
+    page.evaluate("""() => { window.glides = 0; const node = document.querySelector(".rp-machineframe");
+        new MutationObserver(() => { window.glides = Math.max(window.glides, %s); }).observe(node, { childList: true }); }""" % GLIDING)
+    page.keyboard.press("h")
+    expect(words).to_contain_text("Epoch 1 of 3")
+    assert page.evaluate("window.glides") > 0
+    assert page.locator(VIEW).get_attribute("viewBox").split()[:2] == near.split()[:2]
+    page.emulate_media(reduced_motion="reduce")
+    page.evaluate("window.glides = 0")
+    page.keyboard.press("h")
+    expect(words).to_contain_text("Epoch 0 of 3")
+    assert page.evaluate("window.glides") == 0
+    page.wait_for_url("**epoch=0**", timeout=LOAD_MS)
+    page.reload()
+    expect(page.locator(".rp-machinebar output")).to_contain_text("Epoch 0 of 3", timeout=LOAD_MS)
+    page.locator(".rp-machineframe .rp-cell").first.hover()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as SVG").first.click()
+    text = saved.value.path().read_text(encoding="utf-8")
+    assert saved.value.suggested_filename == "accurate-cell.svg" and "xmlns" in text and "fill:" in text
+
+    page.get_by_role("tab", name="Alphas").click()
+    settle(page)
+    river = page.locator(".rp-plot[data-name=run_river_accurate]")
+    expect(river.locator(".main-svg").first).to_be_visible(timeout=LOAD_MS)
+    page.evaluate("""() => { const plot = document.querySelector(".rp-plot[data-name=run_river_accurate]");
+        const edge = plot.data.findIndex((trace) => trace.meta === "5");
+        plot.emit("plotly_click", { points: [{ data: plot.data[edge] }] }); }""")
+    page.wait_for_url(re.compile(r"edge=5"), timeout=LOAD_MS)
+    large = page.locator(".rp-plot[data-name=run_edge_accurate_5]")
+    expect(large.locator(".main-svg").first).to_be_visible(timeout=LOAD_MS)
+    assert large.bounding_box()["width"] > 900
+    assert_no_traceback(page)
