@@ -37,6 +37,8 @@ from torchjd.aggregation import (
 )
 from torchjd.linalg import DualConeProjector, PSDMatrix
 
+from engine.data.transfer import to_device
+
 
 def upgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """Return UPGrad's weights, which give the mean of the projected gradients.
@@ -148,4 +150,4 @@ def _weighed(gramian: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
     products = gramian.detach().cpu().double()
     if not products.isfinite().all():
         return torch.full_like(gramian[0], float("nan"))
-    return solve(products).to(gramian)
+    return to_device(solve(products).to(gramian.dtype), gramian.device)

@@ -42,6 +42,7 @@ from torch.nn import functional as F
 
 from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.attack.pgd import project
+from engine.data.transfer import to_device
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
 from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State
 from engine.search.method import StepReport
@@ -171,7 +172,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         if self.config.solver == "exact":
             return gramian, mgda(gramian)
         weights = ITERATIVE[self.config.solver](gramian.cpu().numpy()).weights + FLOOR
-        return gramian, torch.from_numpy(weights).to(gramian)
+        return gramian, to_device(torch.from_numpy(weights).to(gramian.dtype), gramian.device)
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
