@@ -236,7 +236,10 @@ class Hub:
         self._tell()
 
     def keep_fresh(self) -> None:
-        """Check for changes if the last check was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
+        """Check for changes if the last check was more than `FRESH_S` seconds ago.
+
+    Do nothing until all runs have been read once.
+    """
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)

@@ -106,8 +106,9 @@ def selected_runs(runs: pd.DataFrame, view: View) -> pd.DataFrame:
 def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
     """Return runs in the order of a view. The added column `group` holds the heading of the group that a run belongs to.
 
-    Runs of a group stand together. Groups come in the order of their first runs. If the list is sorted by an accuracy, only runs
-    whose accuracies can be compared follow each other, results before accuracies that only guide a run.
+    Runs of a group stand together. Groups come in the order of their first runs. If the view sorts by an accuracy, runs whose
+    accuracies can be compared (`comparable`) also stand together: first attack runs, then runs whose accuracies are no results,
+    and last runs without an accuracy.
 
     Args:
         kept: the runs to order, newest first.

@@ -50,7 +50,14 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
 
 
 def _of_epochs(points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool, where: str) -> dict[str, Any]:
-    """Return the trace of one quantity's means over epochs. In the hover text, `where` comes before the epoch."""
+    """Return the trace of one metric, with one point per epoch.
+
+    Args:
+        points: rows of the metric, as in the table `epochs` of `trade_off`.
+        row, series, text, dash: entry of the metric in `LINES`.
+        joined: True to connect the points by a line.
+        where: text that the hover text shows before the epoch.
+    """
     per_cent = row == "accuracy"
     return {
         "type": "scatter", "x": points["step"].tolist(), "y": _drawn(points["value"], row),

@@ -17,7 +17,7 @@ TASK = "launch.fetching"  # in the session: (title of the dataset, task that fet
 
 
 def published_dataset(choice: Choice) -> None:
-    """Offer the published dataset if the preset is `paper` and no paper used the chosen dataset."""
+    """Show a button that switches to CIFAR-10, if the preset is `paper` and no paper used the chosen dataset."""
     if choice.preset == "paper" and not DATASETS[choice.dataset].published:
         st.button(f"Use {DATASETS[PUBLISHED].title}, the dataset of the papers", key="launch.published", on_click=_choose,
                   icon=":material/swap_horiz:")

@@ -72,7 +72,7 @@ def figures_of(log: RunLog, run: dict[str, Any]) -> str:
 
 
 def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
-    """Return the accuracies of a search's best candidate, and the newest numbers of its training, as HTML."""
+    """Return the accuracies of a search's best candidate, and the newest training loss and throughput of the search, as HTML."""
     latest, measured = newest(log.curves(run["id"])), log.candidates(run["id"])
     boxes, notes = [], []
     if len(measured):

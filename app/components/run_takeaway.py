@@ -95,7 +95,12 @@ def links_html(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
 
 
 def _file(form: str, source: str) -> File:
-    """Return the file to download in one form."""
+    """Return the export of a run as a file to download. The file is made after the click.
+
+    Args:
+        form: key of `EXPORTS`, for example "onnx".
+        source: id of the run that is exported.
+    """
     facts = EXPORTS[form]
     name = facts.name_for(source)
     shown = f"{name.removesuffix('.py')}.zip" if facts.mime == "application/zip" else name
