@@ -273,7 +273,7 @@ def _check_attacks(config: AttackConfig) -> None:
     """Check the list of attacks.
 
     Each attack must be registered, named only once, and possible with the run's norm and number of classes. The list may be empty
-    only if the run measures a sweep (accuracy at several attack radii).
+    only if the run measures a sweep (accuracy against the radius and against the number of PGD steps).
     """
     if not (config.attacks or config.sweep_radii) or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "

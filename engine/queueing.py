@@ -142,6 +142,8 @@ def default_cpu_slots() -> int:
 def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
     """Pause the queue: running runs continue, and no new runs start. The pause survives restarts of Rampart and the machine.
 
+    Return the user's decisions after the change.
+
     Args:
         runs: folder of all runs.
         after_chains: True to still start runs that follow running ones, so that every chain that has begun also ends.
@@ -163,6 +165,8 @@ def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
 
 def go_on(runs: Path | str) -> Queue:
     """End the pause of the queue, and make sure that a supervisor is alive to start the waiting runs.
+
+    Return the user's decisions after the change.
 
     Raises:
         RunError: the decision cannot be written.
@@ -222,7 +226,7 @@ def waits_in_vain(runs: Path | str, run_id: str) -> bool:
 def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
     """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
 
-    Running runs continue, even if there are now more of them than slots.
+    Running runs continue, even if there are now more of them than slots. Return the user's decisions after the change.
 
     Raises:
         ConfigError: a number is too small or too large.

@@ -136,7 +136,10 @@ def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
 
 
 def _all(log: RunLog, runs: Sequence[str], of_events: list[Alert]) -> list[Alert]:
-    """Return the alerts that follow from events and the others, errors first, then the newest first."""
+    """Return `of_events` and the alerts about failed runs, silent workers and the disk.
+
+    The order is errors, warnings, infos. Within each level, the alerts about the present moment come first, then the newest.
+    """
     alerts = [*of_events, *failed(log, runs, of_events), *stalled(log, runs), *disk(log)]
     return sorted(alerts, key=lambda alert: (LEVELS.index(alert.level), -np.inf if alert.t is None else -alert.t))
 
@@ -217,7 +220,11 @@ def failed(log: RunLog, runs: Sequence[str], told: Collection[Alert]) -> Iterato
 
 
 def stalled(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield a warning for each living worker that has written nothing for at least `STALLED_STEPS` of its usual steps."""
+    """Yield a warning for each run whose worker is alive but has written nothing for a long time.
+
+    A long time is at least `SILENT_S` seconds and, if the usual duration of a step is known, at least `STALLED_STEPS` times this
+    duration.
+    """
     silent = {run: seconds for run in runs if (seconds := log.state(run).silent_s) is not None and seconds >= SILENT_S}
     if not silent:
         return
