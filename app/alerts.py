@@ -13,7 +13,7 @@ from engine.log import RunLog
 
 # Alerts are computed again this many seconds after events that decide about them, and without such events after the longer time,
 # because a worker falls silent and a disk fills up without an event.
-SOON_S, LATE_S = 2.0, 15.0
+SOON_S, LATE_S = 5.0, 15.0
 MOVING = ("stalled", "disk")  # kinds whose sentence counts seconds or bytes; pages follow them once a minute
 
 

@@ -102,13 +102,3 @@ class AlertQueries(Index):
             from progress p join folder using (number) where {self._among(runs)}
             qualify row_number() over (partition by number order by attempt desc, seq desc) = 1
             order by run""", PACES)
-
-    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
-        """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
-
-        The numbers are constants, because DuckDB applies only those while it scans the tables inside a view.
-        """
-        numbers = [number for number, in self._rows(
-            "select number from folder where list_contains($runs, run) and ($kind is null or kind = $kind)",
-            runs=list(runs), kind=kind)]
-        return f"number in ({', '.join(map(str, numbers))})" if numbers else "false"

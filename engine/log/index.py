@@ -22,7 +22,7 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
-MOST_ANSWERS = 32  # answers of queries that are kept
+MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
@@ -230,10 +230,13 @@ class Index:
             run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
+        if run is not None:
+            parameters["n"] = self._number(run)
         with self.cursor() as cursor:
-            if run is not None:
-                parameters["n"] = number_of(cursor, run)
-            return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
+            found = cursor.execute(sql, parameters).df()
+        chosen = found if list(found) == list(columns) else found[list(columns)]
+        other = {name: columns[name] for name, kind in chosen.dtypes.items() if kind != columns[name]}
+        return chosen.astype(other) if other else chosen  # a conversion takes longer than many a query
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a query and return its rows as tuples.
@@ -243,16 +246,28 @@ class Index:
             run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
+        if run is not None:
+            parameters["n"] = self._number(run)
         with self.cursor() as cursor:
-            if run is not None:
-                parameters["n"] = number_of(cursor, run)
             return cursor.execute(sql, parameters).fetchall()
 
+    def _number(self, run: str) -> int:
+        """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
+        return self._numbered().get(run, (-1, ""))[0]
 
-def number_of(cursor: duckdb.DuckDBPyConnection, run: str) -> int:
-    """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
-    row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
-    return -1 if row is None else int(row[0])
+    def _numbered(self) -> dict[str, tuple[int, str]]:
+        """Return {run id: (row number in the index, kind of the run)} of all runs."""
+        return self._shared("numbers", ("folder",), "", lambda: {
+            run: (number, kind) for run, number, kind in self._rows("select run, number, coalesce(kind, '') from folder")})
+
+    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
+        """Return the SQL condition that a row belongs to one of these runs, if `kind` is given to one of this kind.
+
+        The numbers are constants, because DuckDB applies only those while it scans the tables inside a view.
+        """
+        known = self._numbered()
+        numbers = [str(known[run][0]) for run in runs if run in known and kind in (None, known[run][1])]
+        return f"number in ({', '.join(numbers)})" if numbers else "false"
 
 
 def reindex(root: Path | str) -> IngestReport:

@@ -74,9 +74,9 @@ _TESTED = """
 # the one with the best adversarial accuracy on the select split. Ties are decided by natural accuracy, then by the earlier epoch.
 # They change with every step, so they are a query of their own.
 _TRAINED = """
-    select f.run as id, a.natural_accuracy as trained_natural, a.adversarial_accuracy as trained_adversarial, a.split
+    select f.run as id, a.natural_accuracy, a.adversarial_accuracy, a.split
     from accuracy a join folder f using (number)
-    where (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select'))
+    where {among} and (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select'))
     qualify row_number() over (partition by a.number order by
         case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
@@ -169,10 +169,14 @@ _RUNS = f"""
 
 # What changes with every event. It is a query of its own, because the other one is slow and its answer lasts longer.
 _LATEST = f"""
-    with latest as ({_PROGRESS.format(among="true")})
+    with latest as ({_PROGRESS})
     select f.run as id, fraction as progress, coalesce(phase, '') as phase, coalesce(detail, '') as detail, seconds_left,
            last_t as last_event_t
-    from folder f left join latest using (number) left join ingest using (number)"""
+    from folder f left join latest using (number) left join ingest using (number) where {{among}}"""
+
+# Answers for runs about which a query knows nothing.
+UNTRAINED = {"natural_accuracy": None, "adversarial_accuracy": None, "split": ""}
+UNSTARTED = {"progress": None, "phase": "", "detail": "", "seconds_left": None, "last_event_t": None}
 
 # Tables that the queries read.
 LISTED = ("folder", "attack", "candidate", "attack_check", "genotype", "network", "resumed",
@@ -214,7 +218,8 @@ class RunQueries(Index):
         `silent_s`, `can_stop`, `can_resume`, `age_s`, `duration_s` and `seconds_left` describe the run at the time of the call.
         Missing numbers are NaN, and missing text is "".
         """
-        return self._listed(only)
+        rows = self._listed(only)
+        return pd.DataFrame({name: [row[name] for row in rows] for name in RUNS}).astype(RUNS)
 
     def ids(self) -> list[str]:
         """Return the ids of all runs, newest first, in the order of `runs`."""
@@ -235,18 +240,23 @@ class RunQueries(Index):
             RunLogError: the run does not exist.
         """
         listed = self._listed([run])
-        if listed.empty:
+        if not listed:
             raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `rampart runs` list them.")
-        row = {name: None if missing else value
-               for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
-        documents = self._rows("select document from folder where number = $n", run)
-        document = json.loads(documents[0][0] or "{}") if documents else {}
+        row = {name: float(value) if kind == NUMBER and value is not None else value
+               for (name, kind), value in zip(RUNS.items(), map(listed[0].__getitem__, RUNS), strict=True)}
         state = self.state(run)
+        return row | self._written(run) | {"attempt": state.attempt, "device": state.device, "since": state.since,
+                                           "pid": state.pid}
+
+    def _written(self, run: str) -> dict[str, Any]:
+        """Return what run.json says about a run: the keys of `run` from `config` to `differences`. The dict is a new one."""
+        text = self._shared(("document", run), ("folder",), run, lambda: self._rows(
+            "select coalesce(document, '{}') from folder where number = $n", run))
+        document = json.loads(text[0][0]) if text else {}
         defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": [],
                                     "imported": {}}
-        return (row | {key: document.get(key) or default for key, default in defaults.items()}
-                | {"attempt": state.attempt, "device": state.device, "since": state.since, "pid": state.pid,
-                   "differences": _differences(document)})
+        differences = self._shared(("differences", run), ("folder",), run, lambda: _differences(document))
+        return {key: document.get(key) or default for key, default in defaults.items()} | {"differences": [*differences]}
 
     def chain(self, run: str) -> pd.DataFrame:
         """Return the family of a run: the earliest ancestor of the run, and all descendants of this ancestor.
@@ -284,7 +294,8 @@ class RunQueries(Index):
         the last two minutes and is NaN if this rate is unknown.
         """
         # A data frame of one row would take longer than the query, and pages of an active run ask twice a second.
-        rows = self._rows(_PROGRESS.format(among="number = $n"), run)
+        rows = self._shared(("progress", run), ("folder", "progress"), run, lambda: self._rows(
+            _PROGRESS.format(among="number = $n"), run))
         named = zip(PROGRESS, rows[0][1:], strict=True) if rows else ()
         return {name: math.nan if value is None and PROGRESS[name] == NUMBER else value for name, value in named}
 
@@ -327,45 +338,37 @@ class RunQueries(Index):
         content = [(*row, state.status, state.cause, state.attempt) for row, state in zip(rows, states, strict=True)]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
-    def _listed(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the table of all runs, or of these runs only if `only` is not None, with the columns listed in `RUNS`."""
-        listed = self._listed_from_index(only)
-        states = [self.state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
-        for column in ("status", "cause", "silent_s", "can_stop", "can_resume", "device"):
-            listed[column] = [getattr(state, column) for state in states]
+    def _listed(self, only: Collection[str] | None) -> list[dict[str, Any]]:
+        """Return the rows of `runs` as dicts, which have further keys. Missing numbers are None.
+
+        For a few rows, dicts are several times faster than a data frame, and the page of a run asks for its row a dozen times.
+        The answers of the three queries are kept until what they read changes.
+        """
+        settled = self._shared("runs", LISTED, "", lambda: {str(row["id"]): _with_badge(row) for row in self._records(_RUNS)})
+        chosen = settled if only is None else {run: settled[run] for run in settled if run in set(only)}
+        trained, latest = self._changing("trained", TRAINED, _TRAINED, only), self._changing("latest", EVENTS, _LATEST, only)
         now = time.time()
-        listed["age_s"] = now - listed["created"]
-        listed["duration_s"] = [_duration(state, now) for state in states]
-        listed.loc[listed["status"] == "finished", "progress"] = 1.0
-        is_live = listed["status"].isin(("running", "stopping")) & ~(listed["silent_s"] >= SILENT_S)
-        listed.loc[~is_live, "seconds_left"] = None
-        return listed[list(RUNS)].astype(RUNS)
+        return [_with_state(_with_trained(row, trained.get(run, UNTRAINED)) | latest.get(run, UNSTARTED),
+                            self.state(run, row["problem"]), now) for run, row in chosen.items()]
 
-    def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that are stored in the index.
-
-        The answers of the three queries are kept until what they read changes. The caller gets a new table and may change it.
+    def _changing(self, name: str, tables: Collection[str], sql: str, only: Collection[str] | None) -> dict[str, dict[str, Any]]:
+        """Return {run id: row} of a query of all runs, or of a few.
 
         Args:
-            only: ids of the runs to include; None for all runs.
+            name: name of the query.
+            tables: tables that it reads.
+            sql: the query, with {among} in place of the condition that chooses runs.
+            only: ids of the runs; None for all.
         """
-        if only is None:
-            return self._merged(None)
-        # The page of a run asks for its row a dozen times, and finding it among 1,000 takes longer than the rest.
-        return self._kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
+        alone = next(iter(only)) if only is not None and len(only) == 1 else ""
+        return self._shared((name, *(("",) if only is None else only)), tables, alone, lambda: {
+            row["id"]: row for row in self._records(sql.format(among="true" if only is None else self._among(only)))})
 
-    def _merged(self, only: Collection[str] | None) -> pd.DataFrame:
-        listed = self._shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
-        trained = self._shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
-        latest = self._shared("latest", EVENTS, "", lambda: self._table(_LATEST))
-        if only is not None:
-            listed, trained, latest = (one[one["id"].isin(list(only))] for one in (listed, trained, latest))
-        merged = _with_trained(listed.merge(trained, on="id", how="left"))
-        return merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
-
-    def _table(self, sql: str) -> pd.DataFrame:
+    def _records(self, sql: str) -> list[dict[str, Any]]:
         with self.cursor() as cursor:
-            return cursor.execute(sql).df()
+            rows = cursor.execute(sql).fetchall()
+            names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
@@ -395,24 +398,31 @@ def _duration(state: RunState, now: float) -> float | None:
     return None if state.started is None or end is None else max(0.0, end - state.started)
 
 
-def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs with the columns badge and badge_reasons in place of findings."""
-    badges = [None if absent else recorded_badge(findings)
-              for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
-    return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
-                                                  badge_reasons=["\n".join(one.reasons) if one else "" for one in badges])
+def _with_badge(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `_RUNS` with badge and badge_reasons in place of its findings."""
+    findings = row.pop("findings")
+    badge = None if findings is None else recorded_badge(findings)
+    return row | {"badge": badge.colour if badge else "", "badge_reasons": "\n".join(badge.reasons) if badge else ""}
 
 
-def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which accuracies of searches and retrainings fill the gaps, without the columns of `_TRAINED`."""
-    is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
-    words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]
-    return listed.assign(
-        natural_accuracy=listed["natural_accuracy"].fillna(listed["trained_natural"]),
-        adversarial_accuracy=listed["adversarial_accuracy"].fillna(listed["trained_adversarial"]),
-        adversarial_attack=listed["adversarial_attack"].where(is_attack | listed["trained_adversarial"].notna(), ""),
-        accuracy_of=pd.Series(words, listed.index).where(is_attack | (splits != ""), ""),
-    ).drop(columns=["trained_natural", "trained_adversarial", "split"])
+def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `_RUNS` whose gaps are filled by the accuracies of a search or retraining, a row of `_TRAINED`."""
+    measured = {name: trained[name] if row[name] is None else row[name] for name in ("natural_accuracy", "adversarial_accuracy")}
+    is_attack, split = row["kind"] == "attack", trained["split"]
+    return row | measured | {
+        "adversarial_attack": row["adversarial_attack"] if is_attack or trained["adversarial_accuracy"] is not None else "",
+        "accuracy_of": row["accuracy_of"].replace(SPLIT, split) if is_attack or split else ""}
+
+
+def _with_state(row: dict[str, Any], state: RunState, now: float) -> dict[str, Any]:
+    """Return a row with the state of its run and with what depends on it, given the Unix time."""
+    is_live = state.status in ("running", "stopping") and (state.silent_s is None or state.silent_s < SILENT_S)
+    return row | {
+        "status": state.status, "cause": state.cause, "silent_s": state.silent_s, "can_stop": state.can_stop,
+        "can_resume": state.can_resume, "device": state.device, "duration_s": _duration(state, now),
+        "age_s": None if row["created"] is None else now - row["created"],
+        "progress": 1.0 if state.status == "finished" else row["progress"],
+        "seconds_left": row["seconds_left"] if is_live else None}
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:
