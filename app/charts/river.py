@@ -6,17 +6,15 @@ Ticks below the lines mark flips: steps at which another operation became the st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
-
-import pandas as pd
+from typing import Any, NamedTuple
 
 from app import theme
 from app.charts.alphas import COLUMNS, ROWS, axis_of, edge_title, span
 from app.charts.frame import AXIS, PlainFigure, blank, common_layout
-from engine.architecture.genotype import EDGES
+from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import River
 from engine.log.training_queries import Course
 
@@ -26,8 +24,22 @@ WAITING = "The architecture weights appear after the first step"
 SMALL, PLAIN = {"size": 11.5}, {"size": 12.5}
 
 
-def river(courses: Sequence[Course], course: River | None, kept: Collection[int]) -> PlainFigure:
-    """Return a figure with one small chart per edge of a cell.
+class Flip(NamedTuple):
+    """A change of the strongest operation of an edge.
+
+    Attributes:
+        step, epoch: when it happened.
+        before, after: the operations.
+    """
+
+    step: int
+    epoch: int
+    before: str
+    after: str
+
+
+def river(courses: Sequence[Course], course: River | None) -> PlainFigure:
+    """Return a figure with one small chart per edge of a cell. Titles of the edges of the derived cell are bold.
 
     The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
     (an input or node). The charts of a row share their vertical axis, and those of a column their horizontal axis, because a
@@ -36,7 +48,6 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
     Args:
         courses: weights of operations, from `RunLog.alpha_courses`.
         course: the same weights with their entropy, margin and flips; None before the first step.
-        kept: edges (0..13) of the derived cell, whose titles are bold.
     """
     if not courses or course is None:
         return blank(WAITING)
@@ -52,7 +63,7 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
     layout |= {f"yaxis{axis_of(row)}": AXIS | {
         "domain": domain, "anchor": "x", "nticks": 3, "range": [lowest, high], "tickformat": ".2f",
         "title": {"text": "weight", "font": SMALL, "standoff": 6}} for row, domain in enumerate(up)}
-    traces, notes = [], []
+    traces, notes, kept, flips = [], [], derived_edges(course), flips_of(course)
     for edge, lines in groupby(courses, key=attrgetter("edge")):
         source, target = EDGES[edge]
         strongest = course.primitives[course.strongest[-1, edge]]
@@ -60,7 +71,7 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
         drawn = list(lines)
         traces += [_faint([one for one in drawn if one.operation != strongest]) | place, *(
             _strong(one) | place for one in drawn if one.operation == strongest)]
-        traces.append(_ticks(course.flips, edge, (lowest + low) / 2) | place)
+        traces.append(_ticks(flips.get(edge, []), (lowest + low) / 2) | place)
         notes.append(_heading(edge, course, edge in kept, across[source], up[target - 2][1]))
     return {"data": traces, "layout": layout | {"annotations": notes, "hovermode": "closest"}}
 
@@ -83,15 +94,28 @@ def _strong(course: Course) -> dict[str, Any]:
             "hovertemplate": f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>"}
 
 
-def _ticks(flips: pd.DataFrame, edge: int, height: float) -> dict[str, Any]:
+def derived_edges(course: River) -> list[int]:
+    """Return the edges (0..13) that the derived cell keeps, by the rule of the search (`engine.architecture.genotype.derive`)."""
+    weights = course.weights[-1] if course.edge_weights is None else course.weights[-1] * course.edge_weights[-1][:, None]
+    cell = derive(weights.tolist(), course.primitives)
+    return [EDGES.index((source, target)) for _, source, target in cell.incoming()]
+
+
+def flips_of(course: River) -> dict[int, list[Flip]]:
+    """Return {edge: its flips in the order of the steps}."""
+    found: dict[int, list[Flip]] = {}
+    for edge, *flip in zip(*(course.flips[name].tolist() for name in ("edge", "step", "epoch", "before", "after")), strict=True):
+        found.setdefault(edge, []).append(Flip(*flip))
+    return found
+
+
+def _ticks(flips: Sequence[Flip], height: float) -> dict[str, Any]:
     """Return the ticks of an edge at the steps of its flips, each in the colour of the operation that became the strongest."""
-    of_edge = flips[flips["edge"] == edge]
-    texts = [f"{theme.operation(one.before).short} → {theme.operation(one.after).short}, epoch {one.epoch}"
-             for one in of_edge.itertuples()]
-    return {"type": "scatter", "x": of_edge["step"].tolist(), "y": [height] * len(of_edge), "mode": "markers",
+    texts = [f"{theme.operation(one.before).short} → {theme.operation(one.after).short}, epoch {one.epoch}" for one in flips]
+    return {"type": "scatter", "x": [one.step for one in flips], "y": [height] * len(flips), "mode": "markers",
             "showlegend": False, "cliponaxis": False, "text": texts, "hovertemplate": "%{text}, step %{x}<extra>flip</extra>",
             "marker": {"symbol": "line-ns-open", "size": 9, "line": {"width": 2},
-                       "color": [theme.operation(name).colour for name in of_edge["after"]]}}
+                       "color": [theme.operation(one.after).colour for one in flips]}}
 
 
 def _heading(edge: int, course: River, is_kept: bool, domain: tuple[float, float], top: float) -> dict[str, Any]:
@@ -131,9 +155,9 @@ def edge_river(course: River | None, edge: int) -> PlainFigure:
         traces.append({"type": "scatter", "x": steps, "y": values.round(4).tolist(), "mode": "lines", "name": name, "yaxis": "y2",
                        "line": {"color": colour, "width": 2}, "hovertemplate": f"{name} %{{y:.3f}}<extra></extra>"})
         notes.append(_at_the_end(f'<span style="color:{colour}">{name}</span>', float(values[-1]), "y2"))
-    flips = course.flips[course.flips["edge"] == edge]
-    shapes = [{"type": "line", "xref": "x", "x0": int(one.step), "x1": int(one.step), "yref": "y domain", "y0": 0, "y1": 1,
-               "line": {"color": theme.operation(one.after).colour, "width": 1, "dash": "dot"}} for one in flips.itertuples()]
+    flips = flips_of(course).get(edge, [])
+    shapes = [{"type": "line", "xref": "x", "x0": one.step, "x1": one.step, "yref": "y domain", "y0": 0, "y1": 1,
+               "line": {"color": theme.operation(one.after).colour, "width": 1, "dash": "dot"}} for one in flips]
     return {"data": traces, "layout": layout | {"annotations": notes, "shapes": shapes}}
 
 

@@ -88,7 +88,6 @@ class Index:
         self.trouble = ""
         self._con = con
         self._answers: dict[object, tuple[object, Any]] = {}
-        self._numbers: tuple[object, dict[str, int]] = (None, {})
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -231,10 +230,13 @@ class Index:
             run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
+        if run is not None:
+            parameters["n"] = self._number(run)
         with self.cursor() as cursor:
-            if run is not None:
-                parameters["n"] = self._number_of(cursor, run)
-            return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
+            found = cursor.execute(sql, parameters).df()
+        chosen = found if list(found) == list(columns) else found[list(columns)]
+        other = {name: columns[name] for name, kind in chosen.dtypes.items() if kind != columns[name]}
+        return chosen.astype(other) if other else chosen  # a conversion takes longer than many a query
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a query and return its rows as tuples.
@@ -244,21 +246,29 @@ class Index:
             run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
+        if run is not None:
+            parameters["n"] = self._number(run)
         with self.cursor() as cursor:
-            if run is not None:
-                parameters["n"] = self._number_of(cursor, run)
             return cursor.execute(sql, parameters).fetchall()
 
-    def _number_of(self, cursor: duckdb.DuckDBPyConnection, run: str) -> int:
+    def _number(self, run: str) -> int:
         """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
-        state = self._con, self.revision(("folder",))
-        if self._numbers[0] != state:
-            self._numbers = state, {}
-        known = self._numbers[1]
-        if run not in known:
-            row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
-            known[run] = -1 if row is None else int(row[0])
-        return known[run]
+        return self._numbered().get(run, (-1, ""))[0]
+
+    def _numbered(self) -> dict[str, tuple[int, str]]:
+        """Return {run id: (row number in the index, kind of the run)} of all runs."""
+        return self.shared("numbers", ("folder",), "", lambda: {
+            run: (number, kind) for run, number, kind in self._rows("select run, number, coalesce(kind, '') from folder")})
+
+    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
+        """Return an SQL condition that selects the rows of these runs. If `kind` is given, runs of other kinds are left out.
+
+        The condition lists the row numbers of the runs as constants, because DuckDB filters the tables inside a view only by
+        constants.
+        """
+        known = self._numbered()
+        numbers = [str(known[run][0]) for run in runs if run in known and kind in (None, known[run][1])]
+        return f"number in ({', '.join(numbers)})" if numbers else "false"
 
 
 def reindex(root: Path | str) -> IngestReport:

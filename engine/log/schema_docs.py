@@ -37,8 +37,7 @@ OWN = {
     "faults": ("Lines of events.jsonl, and files of outcomes, that cannot be used.", {"sentence": "Why not."}),
     "ingest": ("How far each events.jsonl has been read.", {
         "bytes_done": "Bytes read.", "size": "Size of the file, in bytes.", "mtime_ns": "Its time of change, in ns.",
-        "inode": "Its number in the file system.", "head": "Hash of its first bytes.", "last_t": "Time of its last event.",
-        "summarised": "Bytes that the table `accuracy` covers."}),
+        "inode": "Its number in the file system.", "head": "Hash of its first bytes.", "last_t": "Time of its last event."}),
 }
 # Meanings of columns whose declaration refers to the fields of the event.
 ROWS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.charts.river import edge_river, river
-from engine.architecture.genotype import EDGES
+from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import river_of
 from engine.log.insight_queries import AlphaHistory
 from engine.log.training_queries import Course
@@ -31,7 +31,7 @@ def courses(of: AlphaHistory) -> list[Course]:
 
 def test_the_strongest_operation_of_each_edge_stands_out_and_flips_are_marked() -> None:
     known = history()
-    figure = river(courses(known), river_of(known, "normal"), kept=[3])
+    figure = river(courses(known), river_of(known, "normal"))
     strong = [trace for trace in figure["data"] if trace.get("name")]
     assert [trace["meta"] for trace in strong] == [str(edge) for edge in range(len(EDGES))]
     assert {trace["name"] for trace in strong} == {"sep 3×3", "dil 5×5"} and strong[3]["name"] == "dil 5×5"
@@ -40,8 +40,9 @@ def test_the_strongest_operation_of_each_edge_stands_out_and_flips_are_marked() 
     assert ticks["3"]["text"] == ["sep 3×3 → dil 5×5, epoch 3"]
     faint = next(trace for trace in figure["data"] if trace["meta"] == "3" and trace["mode"] == "lines" and not trace.get("name"))
     assert faint["x"] == [1, 2, 3, 4, None] * 2  # gaps separate the lines of the other operations
-    bold = [note["text"] for note in figure["layout"]["annotations"] if note["text"].startswith("<b>")]
-    assert len(bold) == 1 and "dil 5×5" in bold[0]
+    bold = [note["text"].startswith("<b>") for note in figure["layout"]["annotations"]]
+    kept = {(source, target) for _, source, target in derive(np.exp(known.alpha[-1]).tolist(), OPERATIONS).incoming()}
+    assert bold == [edge in kept for edge in EDGES] and sum(bold) == 8 and bold[3]
 
 
 def test_an_edge_at_full_size_shows_shares_that_add_up_entropy_and_margin() -> None:
@@ -58,7 +59,7 @@ def test_an_edge_at_full_size_shows_shares_that_add_up_entropy_and_margin() -> N
 
 
 def test_without_weights_both_say_what_will_come() -> None:
-    for figure in (river([], None, []), edge_river(None, 0)):
+    for figure in (river([], None), edge_river(None, 0)):
         assert not figure["data"] and "appear after the first step" in figure["layout"]["annotations"][0]["text"]
 
 
