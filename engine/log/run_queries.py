@@ -342,9 +342,9 @@ class RunQueries(Index):
         return listed[list(RUNS)]
 
     def _row(self, run: str) -> dict[str, Any]:
-        """Return the row of a run in the table of all runs, with None for missing numbers; {} if there is no such run.
+        """Return the row that a run has in the table of `runs`, with None for missing numbers; {} if there is no such run.
 
-        Pages ask for the row of their run a dozen times, so it is made without the table.
+        The rows of other runs are not computed, because pages ask for the row of their run a dozen times.
         """
         stored = self.shared(("row", run), (*LISTED, *TRAINED, *EVENTS), "", lambda: {
             name: None if pd.isna(value) else value
@@ -356,10 +356,11 @@ class RunQueries(Index):
         return {name: row[name] for name in RUNS}
 
     def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that are stored in the index, and `problem`, in the types of `RUNS`.
+        """Return a table of runs with the columns of `RUNS` that come from the index.
 
-        Three queries compute the columns, and their results are cached until the tables change. The caller gets a new table and
-        may modify it.
+        The columns that describe the current state (`CURRENT`) are missing or hold the values in the index. An additional column
+        `problem` says why run.json cannot be used ("" if it can). Three queries compute the columns, and their results are cached
+        until the tables change. The caller gets a new table and may modify it.
 
         Args:
             only: ids of the runs to include; None for all runs.

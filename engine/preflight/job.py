@@ -166,9 +166,10 @@ def _measured(shape: Shape, size: int, thorough: bool,
     Args:
         shape: the run.
         size: number of images in a batch.
-        thorough: True to measure a search in its first, middle and last epoch, False to measure only the last. True to train
-            against the whole attack, False against one of its steps.
-        early: function that is called with a result after the first step of a training.
+        thorough: for a search with a supernet, True to measure its first, middle and last epoch, False to measure only the last.
+            For a retraining, True to run all steps of the training attack, False to run a single step and extrapolate. Without
+            effect on an attack.
+        early: function that is called with a preliminary measurement after the first step of a search or retraining.
     """
     with scratch_folder("preflight") as place:
         folder = RunFolder(place, RUN)
@@ -198,7 +199,10 @@ def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
 
 def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
               early: Callable[[Measurement], None]) -> Measurement:
-    """Run a few steps of a search or retraining with the run's own loop."""
+    """Measure a search or a retraining by running a few steps in the run's own loop, on random images.
+
+    `folder` is the folder of the run that is made for this purpose. `_measured` describes the other arguments.
+    """
     config = shape.config if shape.network is None else shape.network
     changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
     scale, passes = 1.0, 0.0

@@ -46,8 +46,9 @@ class FolderWatch:
         """Return the ids of the runs that are new, have changed, or no longer exist.
 
         Args:
-            at_least: ids of runs to compare at this look. Of the others, each look compares the next `at_once`.
-            everything: True to compare all runs.
+            at_least: ids of runs to check for changes now. Of the other runs, each call checks only the next few in turn (as many
+                as the constructor's `at_once`). New and deleted runs are found in every call.
+            everything: True to check all runs.
         """
         changed = self._list_again()
         for name in {*at_least, *(self._names if everything else self._slice())}:

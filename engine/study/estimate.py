@@ -121,8 +121,9 @@ class Durations:
            network: str = "") -> tuple[float | None, bool]:
         """Return the expected duration of a run, from the median of the newest similar runs.
 
-        The median is over runs with the same settings. If there are none, it is over runs with the same kind, method, dataset,
-        preset and network and, if there are none either, over those with another network.
+        The similar runs are those with the same settings. If there are none, they are those with the same kind, method, dataset,
+        preset and network and, if there are none of these either, those with the same kind, method, dataset and preset. If no
+        finished run is similar, the duration comes from the table `TABLE_S`.
 
         Args:
             kind: kind of the run, "search", "retrain" or "attack".
@@ -133,7 +134,7 @@ class Durations:
 
         Returns:
             The duration in seconds; None if it is unknown.
-            True if it comes from finished runs, False if it comes from the table.
+            True if the duration comes from finished runs; False if it comes from `TABLE_S` or is unknown.
         """
         same, similar = _keys(kind, method, preset, config, network)
         for durations in (self._same.get(same), self._similar.get(similar), self._similar.get(similar[:-1])):
@@ -146,8 +147,9 @@ class Durations:
 def slowness(runs: Sequence[tuple[str, float]]) -> list[float]:
     """Return, for each run, the factor by which the machine was slower during this run than during the last run.
 
-    The logarithm of a duration is modelled as the sum of a constant for its kind of run, the slowness at that time, and noise.
-    The slowness changes little from run to run. Because runs of different kinds alternate, least squares can separate both terms.
+    The logarithm of a duration is modelled as the sum of three terms: a constant for the kind of run, the slowness at that time
+    (which changes little from run to run), and noise. Because runs of different kinds alternate, least squares can tell the
+    constants from the slowness.
 
     Args:
         runs: (kind of run, seconds per unit of work) of finished runs, oldest first.
