@@ -80,7 +80,7 @@ class MeasuringSession(Session):
         epochs: numbers of the epochs that still have to be measured, from 0. The first entry is the epoch being measured.
         times: seconds of each measured step, by epoch.
         selection_s: seconds of a measurement on the select split; None if there was none.
-        after_first_step: function that is called with the seconds of the first step, before the others.
+        after_first_step: function that is called with the duration of the first step in seconds, before the second step begins.
     """
 
     def __init__(self, folder: RunFolder, run: dict[str, Any], shape: Shape, epochs: list[int]) -> None:
@@ -186,7 +186,10 @@ def _measured(shape: Shape, size: int, thorough: bool,
 
 
 def _shortening(config: RetrainConfig | None) -> float:
-    """Return the factor by which a training step takes longer than one with a single attack step; 1 without iterated attack."""
+    """Return by what factor a training step with all attack steps takes longer than a training step with one attack step.
+
+    The factor is 1 without a retraining and for a retraining without an iterated attack.
+    """
     return (config.attack_steps + 1) / 2 if config is not None and config.training in ("pgd_at", "trades") else 1.0
 
 

@@ -110,9 +110,10 @@ class Durations:
             self._similar[similar[:-1]].append(now)
 
     def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig, network: str = "") -> float | None:
-        """Return the expected duration of a run in seconds, from finished runs with the same settings; None without any.
+        """Return the expected duration of a run in seconds, from finished runs with the same settings; None without such runs.
 
-        Seeds, the number of epochs and the number of attacked images may differ. The arguments are those of `of`.
+        Seeds and the other settings in `IGNORED` may differ. The duration is scaled to the run's number of epochs or of attacked
+        images. `of` describes the arguments.
         """
         durations = self._same.get(_keys(kind, method, preset, config, network)[0])
         return median(durations[-NEWEST:]) * amount(config) if durations else None
@@ -218,7 +219,15 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
 
 def _jobs(study: Study, cell: CellState, configurations: Mapping[str, RunConfig], durations: Durations,
           runs: Path | str | None) -> Iterator[Job]:
-    """Yield the unfinished runs of a cell in order. `durations` and `runs` are those of `estimate`."""
+    """Yield one `Job` for each unfinished run of a cell, in the order in which the runs have to run.
+
+    Args:
+        study: the study.
+        cell: the cell with its runs.
+        configurations: {step: configuration} of the cell's arm, from `Study.configurations`.
+        durations: durations of finished runs.
+        runs: folder of all runs, from which the progress of running runs is read; None before the launch.
+    """
     method = study.arm(cell.cell.arm).method
     steps, names = {step.name: step for step in cell.steps}, dict[str, object]()
     for name, config in configurations.items():
