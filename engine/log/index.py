@@ -177,7 +177,7 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
     def kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a copy of the cached result of a query, which the caller may change. The arguments are those of `shared`."""
+        """Return a copy of the result that `shared` returns for the same arguments. The caller may change the copy."""
         return self.shared(question, tables, run, ask).copy()
 
     def shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:

@@ -111,7 +111,10 @@ def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
 
 
 def _further(column: str) -> str:
-    """Return the meaning of a further column of a field that has several columns."""
+    """Return the meaning of a column that is not the first column of its field.
+
+    The declaration of the field documents only its first column. The others hold a genotype's hash or an end of an interval.
+    """
     if column == "hash":
         return "Hash of the genotype, its permanent identifier."
     return f"{'Lower' if column.endswith('_low') else 'Upper'} end of the accuracy's 95 % Wilson interval."

@@ -66,9 +66,10 @@ class Course(NamedTuple):
 
 
 def kept(what: str, *values: str) -> str:
-    """Return the SQL of a list with the value of `what` at each step of a bucket that is kept.
+    """Return the SQL of a list with the values of `what` at the steps of a bucket that are kept.
 
-    The kept steps are those at which one of `values` is smallest or largest (the first such step), and the last step.
+    For each of `values`, the first step with its smallest value and the first step with its largest value are kept. The last step
+    of the bucket is kept, too.
 
     Args:
         what: SQL expression for a value of a row.
@@ -365,10 +366,11 @@ class TrainingQueries(Index):
         return json.loads(rows[0][0]) if rows and rows[0][0] else None
 
     def genotypes_of_runs(self) -> pd.DataFrame:
-        """Return one row per run that has a genotype, newest first. The genotype is that of the query `genotype`, as JSON.
+        """Return one row per run that has a genotype, newest first.
 
-        `imported` is True if the run was imported. `channels` and `layers` are those of the network that a retraining or attack
-        built, if the run recorded them. The caller must not change the table.
+        `genotype` is the genotype that the method `genotype` returns for the run, as JSON text. `imported` is True if the run was
+        imported. `channels` and `layers` are those of the network that a retraining or attack built, if the run recorded them.
+        The caller must not change the table.
         """
         return self.shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
             select f.run, coalesce((document ->> 'imported') <> '{}', false) as imported,

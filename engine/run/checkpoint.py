@@ -108,9 +108,13 @@ def _check_events(path: Path, state: Mapping[str, Any], has_events: Callable[[in
 
 
 def _set_aside(refused: Mapping[Path, CheckpointError], consequence: str) -> list[str]:
-    """Rename checkpoints that cannot be used, because the next `save` would keep one as the previous checkpoint.
+    """Rename checkpoints that cannot be used, and return one message for each.
 
-    Return a sentence for each, which ends with the consequence.
+    Without the renaming, the next `save` would keep an unusable last.pt as previous.pt.
+
+    Args:
+        refused: {path of a checkpoint: why it cannot be used}.
+        consequence: sentence on what the run does instead, which is appended to each message.
     """
     for path in refused:
         path.rename(path.with_suffix(".corrupt"))

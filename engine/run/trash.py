@@ -154,7 +154,10 @@ def _take(root: Path, asked: list[str], why_not: Callable[[str], str], advice: s
 
 
 def _refusals(users: Mapping[str, set[str]], asked: list[str], why_not: Callable[[str], str], advice: str) -> dict[str, str]:
-    """Return {run id: reason} for each run that must stay. `users` is from `_users`; the other arguments are those of `_take`."""
+    """Return {run id: reason} for each of the runs `asked` that must stay.
+
+    `users` is {run id: ids of the runs that need this run}. `_take` describes the other arguments.
+    """
     reasons = {run_id: reason for run_id in asked if (reason := _invalid(run_id) or why_not(run_id))}
     while True:  # a run that stays keeps the runs that it needs
         going = set(asked) - set(reasons)

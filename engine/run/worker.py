@@ -38,8 +38,8 @@ FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY, NOT_ITS_FOLDER = 
 def beat(session: Session) -> None:
     """Start a thread that touches the heartbeat file every two seconds until the process ends.
 
-    The thread ends the process if the run's folder is no longer its own, or if a forced stop is requested: a supervisor in
-    another container cannot kill it.
+    The thread ends the process if the run's folder has been deleted, moved or replaced, or if a forced stop is requested. The
+    supervisor may be in another container, from which it cannot kill the process.
     """
     def forever() -> None:
         while True:
@@ -64,7 +64,10 @@ def is_forced_to_stop(session: Session) -> bool:
 
 
 def end_group() -> NoReturn:
-    """Kill this process, with its children if it leads their process group, as every worker of a supervisor does."""
+    """Kill this process. If it leads a process group, kill the whole group, and thus its children.
+
+    Every worker that a supervisor has started leads a group.
+    """
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
