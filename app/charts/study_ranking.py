@@ -39,8 +39,8 @@ def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
             marker={"color": colour, "symbol": symbol, "size": 10}, hovertext=_hover(networks, measure, endpoint, shares))
     themed(figure, legend=sum(bool(trace.x) for trace in figure.data) > 1)
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(title=f"{measure[:1].upper()}{measure[1:]}{' (%)' if shares else ''}", ticksuffix=" %" if shares else "")
-    figure.update_yaxes(title=f"{endpoint} (%)", ticksuffix=" %")
+    figure.update_xaxes(title_text=f"{measure[:1].upper()}{measure[1:]}{' (%)' if shares else ''}", ticksuffix=" %" if shares else "")
+    figure.update_yaxes(title_text=f"{endpoint} (%)", ticksuffix=" %")
     return figure
 
 
