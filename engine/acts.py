@@ -29,7 +29,7 @@ VARIABLE = "RAMPART_ACTOR"  # names the user for whom the dashboard has started 
 MOST_NAMED = 100  # ids in one audit line
 P = ParamSpec("P")
 R = TypeVar("R")
-About = Callable[[Mapping[str, Any], Any], Iterable[str]]
+About = Callable[[Mapping[str, Any], Any], Iterable[str] | None]
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -115,7 +115,8 @@ def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, 
 
     Args:
         name: what the function does, for the audit: "stop".
-        about: function that takes the arguments by name and the result, and returns the ids that the act is about.
+        about: function that takes the arguments by name and the result, and returns the ids that the act is about, or None if
+            nothing was done.
         role: smallest role that may call the function.
     """
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -136,7 +137,8 @@ def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, 
                 result = function(*args, **kwargs)
             finally:
                 _nested.reset(token)
-            record(runs, name, about(arguments.arguments, result))
+            if (ids := about(arguments.arguments, result)) is not None:
+                record(runs, name, ids)
             return result
 
         return checked

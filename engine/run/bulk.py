@@ -24,9 +24,9 @@ class Outcome:
     refusal: str = ""
 
 
-def done_runs(_: Mapping[str, Any], outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the ids of the runs that did not refuse an action, for the audit (`engine.acts.act`)."""
-    return [one.run for one in outcomes if not one.refusal]
+def done_runs(_: Mapping[str, Any], outcomes: Iterable[Outcome]) -> list[str] | None:
+    """Return the ids of the runs that did not refuse an action, for the audit (`engine.acts.act`), or None if all did."""
+    return [one.run for one in outcomes if not one.refusal] or None
 
 
 def each(run_ids: Iterable[str], action: Callable[[str], str]) -> list[Outcome]:

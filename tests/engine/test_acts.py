@@ -79,17 +79,19 @@ def test_an_act_leaves_one_line_although_it_calls_others(tmp_path: Path) -> None
     write_run_json(tmp_path, "20261126-0458-arnas-digits-0e9d", "search")
     acting("runner")
     marks.change_tags(tmp_path, "20261126-0458-arnas-digits-0e9d", ["baseline"])
-    ends = [one.refusal for one in actions.trash(tmp_path, ["20261126-0458-arnas-digits-0e9d", "nothing"])]
-    assert all(ends)
-    tagged, trashed = audit(tmp_path)
+    (tagged,) = audit(tmp_path)
     assert tagged | {"at": 0} == {"at": 0, "by": "ada", "role": "runner", "via": "dashboard", "act": "tag",
                                   "about": ["20261126-0458-arnas-digits-0e9d"]}
-    assert (trashed["act"], trashed["about"]) == ("trash", [])
+    requests.request_stop(tmp_path, "20261126-0458-arnas-digits-0e9d")  # a queued run leaves the queue, and is over
+    assert [one.refusal for one in actions.trash(tmp_path, ["20261126-0458-arnas-digits-0e9d", "nothing"])][0] == ""
+    assert [(line["act"], line["about"]) for line in audit(tmp_path)[1:]] == [
+        ("stop", ["20261126-0458-arnas-digits-0e9d"]), ("trash", ["20261126-0458-arnas-digits-0e9d"])]
 
 
 def test_an_act_that_fails_leaves_no_line(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         requests.request_stop(tmp_path, "nothing")
+    assert trash.put(tmp_path, ["nothing"])[0].refusal
     assert audit(tmp_path) == []
 
 
