@@ -41,7 +41,7 @@ def main() -> None:
         link = _prepare(options)
     except RampartError as problem:
         _refuse(str(problem))
-    _check_port(options.address, options.port)
+    _check_port(options.address, options.port, link)
     os.environ.update({name: value for name, value in ALLOCATORS.items() if name not in os.environ})
     print(f"Rampart: {link} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
@@ -103,15 +103,15 @@ def _prepare(options: argparse.Namespace) -> str:
     return f"{link}/?token={token.token_of(runs)}" if mode == "token" else link
 
 
-def _check_port(address: str, port: int) -> None:
-    """Refuse a port that is in use."""
+def _check_port(address: str, port: int, link: str) -> None:
+    """Refuse a port that is in use. The link opens the dashboard that may run there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as problem:
             _refuse(f"The dashboard cannot use port {port} of {address} ({problem}); if it is running already, "
-                    f"open http://127.0.0.1:{port}, else choose another port with 'rampart ui --port {port + 1}'.")
+                    f"open {link}, else choose another port with 'rampart ui --port {port + 1}'.")
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -158,7 +159,7 @@ def fits(account: Account | None, password: str) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        return _hasher().verify(account.password if account else _of_nobody(), password[:LONGEST]) and account is not None
+        return _hasher().verify(account.password if account else _of_nobody(), _normal(password)) and account is not None
     except (VerificationError, InvalidHashError):
         return False
 
@@ -179,7 +180,12 @@ def _hashed(password: str) -> str:
     if not SHORTEST <= len(password) <= LONGEST:
         raise ConfigError(f"A password has {SHORTEST} to {LONGEST} characters, got {len(password)}; take for example four "
                           "words.")
-    return _hasher().hash(password)
+    return _hasher().hash(_normal(password))
+
+
+def _normal(password: str) -> str:
+    """Return a password in the one form of its letters, because keyboards write accents in two forms."""
+    return unicodedata.normalize("NFKC", password[:LONGEST])
 
 
 def _change(runs: Path, change: Callable[[dict[str, Account]], dict[str, Account]]) -> None:

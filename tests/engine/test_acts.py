@@ -155,8 +155,9 @@ def test_users_are_added_changed_and_removed(tmp_path: Path, capsys: pytest.Capt
     assert first.role == "viewer" and accounts.fits(first, PASSWORD)
     assert not accounts.fits(first, PASSWORD[:-1]) and not accounts.fits(None, PASSWORD)
     assert rampart(capsys, monkeypatch, "user", "role", "ada", "admin", *runs)[0] == 0
-    assert rampart(capsys, monkeypatch, "user", "password", "ada", *runs, typed="another long one")[0] == 0
+    assert rampart(capsys, monkeypatch, "user", "password", "ada", *runs, typed="another long on\u00e9")[0] == 0
     second = accounts.find(tmp_path / "runs", "ada")
+    assert accounts.fits(second, "another long one\N{COMBINING ACUTE ACCENT}") and accounts.fits(second, "another long on\u00e9")
     assert second.role == "admin" and not accounts.fits(second, PASSWORD) and second.changed > first.changed
     assert json.loads(rampart(capsys, monkeypatch, "user", "list", "--json", *runs)[1])[0]["role"] == "admin"
     assert rampart(capsys, monkeypatch, "user", "remove", "ada", *runs) == (0, "No users.\n")
