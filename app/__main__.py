@@ -14,9 +14,10 @@ if str(ROOT) not in sys.path:  # `rampart ui` starts this folder by its path
     sys.path.insert(0, str(ROOT))
 
 from app.access import settings, token  # noqa: E402
+from app.access.hosts import WILDCARDS  # noqa: E402
 from app.webhook import VARIABLE, checked  # noqa: E402
 from engine import requests  # noqa: E402
-from engine.errors import ConfigError, RampartError  # noqa: E402
+from engine.errors import RampartError  # noqa: E402
 
 # Makes the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB after
 # the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of which 3
@@ -40,7 +41,7 @@ def main() -> None:
         link = _prepare(options)
     except RampartError as problem:
         _refuse(str(problem))
-    _check_port(options.address, options.port)
+    _check_port(options.address, options.port, link)
     os.environ.update({name: value for name, value in ALLOCATORS.items() if name not in os.environ})
     print(f"Rampart: {link} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
@@ -60,6 +61,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--no-token", action="store_true", help=(
         "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
+    parser.add_argument("--login", action="store_true", help=(
+        "ask for name and password instead of the token, as at every address that other machines can reach; see docs/deploy.md"))
     parser.add_argument("--allowed-host", metavar="NAME", action="append", default=[], help=(
         "further name under which the dashboard may be opened, for example that of a reverse proxy; may be given several times "
         "(default: $RAMPART_ALLOWED_HOSTS, names separated by commas)"))
@@ -70,6 +73,8 @@ def _options() -> argparse.Namespace:
         parser.error("argument --runs: must name a folder, got ''")
     if not 1 <= options.port <= 65535:
         parser.error(f"argument --port: must be in 1..65535, got {options.port}")
+    if options.no_token and options.login:
+        parser.error("--no-token and --login exclude each other")
     return options
 
 
@@ -87,25 +92,26 @@ def _prepare(options: argparse.Namespace) -> str:
         os.environ[settings.HOSTS] = ",".join(options.allowed_host)
     if options.no_token:
         os.environ[settings.MODE] = "open"
+    if options.login:
+        os.environ[settings.MODE] = "login"
     settings.hosts(options.address)
-    if settings.mode() == "open" and not settings.is_loopback(options.address):
-        raise ConfigError(f"Without a token, the dashboard must be at a loopback address, got {options.address}; leave out "
-                          "--no-token or --address.")
-    address = f"http://127.0.0.1:{options.port}"
-    if settings.mode() == "token":
-        return f"{address}/?token={token.token_of(requests.runs_root())}"
-    return address
+    runs, mode = requests.runs_root(), settings.mode(options.address)
+    shown = "127.0.0.1" if options.address in WILDCARDS else options.address
+    link = f"http://{f'[{shown}]' if ':' in shown else shown}:{options.port}"
+    if mode == "login":
+        settings.check_users(runs)
+    return f"{link}/?token={token.token_of(runs)}" if mode == "token" else link
 
 
-def _check_port(address: str, port: int) -> None:
-    """Refuse a port that is in use."""
+def _check_port(address: str, port: int, link: str) -> None:
+    """Refuse a port that is in use. The link opens the dashboard that may run there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as problem:
             _refuse(f"The dashboard cannot use port {port} of {address} ({problem}); if it is running already, "
-                    f"open http://127.0.0.1:{port}, else choose another port with 'rampart ui --port {port + 1}'.")
+                    f"open {link}, else choose another port with 'rampart ui --port {port + 1}'.")
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from app import session, theme
+from app.components.act_button import act_button
 from app.components.chain import steps_html
 from app.components.live import feed_of
 from app.components.live_html import live_html
@@ -106,7 +107,7 @@ def _buttons(run: dict[str, Any]) -> None:
 
 
 def _button(action: Action, key: str, run_id: str, *, primary: bool = False) -> None:
-    st.button(action.label, key=key, help=action.help, type="primary" if primary else "secondary", on_click=perform,
+    act_button(action.label, key=key, help=action.help, type="primary" if primary else "secondary", on_click=perform,
               args=(action, run_id))
 
 

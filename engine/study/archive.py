@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from engine.acts import act, returned
 from engine.errors import ConfigError, RampartError, RunError
 from engine.files import sync
 from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
@@ -75,6 +76,7 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *,
     return len(taken)
 
 
+@act("unpack studies", returned)
 def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = False) -> list[str]:
     """Add the studies of an archive and their runs to a runs folder, and return the ids of the studies.
 
@@ -138,6 +140,7 @@ def open_example(runs: Path | str) -> list[str]:
     return read_archive(runs, EXAMPLE, example=True)
 
 
+@act("remove example", lambda *_: ())
 def remove_example(runs: Path | str) -> None:
     """Remove the example studies and their runs from a runs folder."""
     for study_id in study_ids(runs):

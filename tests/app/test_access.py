@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from app.access.headers import headers as protective
 from app.access.hosts import allowed_hosts, name_in
 from app.access.pages import local
-from app.access.settings import is_loopback
+from app.access.settings import MODE, door, is_loopback, mode
 from app.access.token import VARIABLE, token_of
 from engine.errors import ConfigError, RunError
 from tests.browser.conftest import Dashboard, start_dashboard
@@ -91,6 +91,12 @@ def test_the_link_sets_a_cookie_and_removes_the_token_from_the_address(server: D
     assert "httponly" in words and "samesite=strict" in words and "path=/" in words and token.lower() not in words
     assert ask(server, "/run?id=1", cookie).status == 200
     assert ask(server, f"/runs?token={token}", cookie).getheader("Location") == "/runs"
+
+
+def test_the_cookie_needs_tls_if_a_proxy_on_this_machine_speaks_it(server: Dashboard, token: str) -> None:
+    cookies = [ask(server, f"/?token={token}", {"X-Forwarded-Proto": scheme}).getheader("Set-Cookie", "")
+               for scheme in ("http", "https")]
+    assert ["secure" in one.lower() for one in cookies] == [False, True]
 
 
 def test_the_form_takes_the_token(server: Dashboard, token: str) -> None:
@@ -190,6 +196,25 @@ def test_further_names_are_allowed_by_a_setting() -> None:
     for bad in ("http://a", "a:80", "*.example.org", "a/b", "a b"):
         with pytest.raises(ConfigError, match="without scheme"):
             allowed_hosts(None, [bad])
+
+
+@pytest.mark.parametrize(("chosen", "address", "expected"), [
+    ("", "127.0.0.1", "token"), ("open", "localhost", "open"), ("login", "::1", "login"), ("", "0.0.0.0", "login"),
+    ("token", "10.0.0.1", "login"), ("", None, "login"), ("open", "0.0.0.0", "must be at a loopback address"),
+    ("open", None, "must be at a loopback address"), ("closed", "127.0.0.1", "closed")])
+def test_an_address_that_others_reach_always_has_a_login(monkeypatch: pytest.MonkeyPatch, chosen: str, address: str | None,
+                                                         expected: str) -> None:
+    monkeypatch.setenv(MODE, chosen)
+    try:
+        found = mode(address)
+    except ConfigError as refusal:
+        found = str(refusal)
+    assert expected in found
+
+
+def test_a_login_without_users_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="rampart user add NAME --role admin"):
+        door(tmp_path, "0.0.0.0", 8501)
 
 
 def test_addresses_of_this_machine() -> None:
