@@ -53,12 +53,13 @@ RULES = {
     "stalled": f"warning: a worker is alive and has written nothing for the time of {STALLED_STEPS} of its own steps, and for at "
                f"least {SILENT_S:.0f} s.",
     "disk": f"warning: less than {LOW_DISK_BYTES / 2**30:.0f} GiB are free on the disk of the runs. error: less than "
-            f"{LEAST_FREE_BYTES / 2**20:.0f} MiB, so that no run starts; or a run ended because the disk was full.",
+            f"{LEAST_FREE_BYTES / 2**20:.0f} MiB, so that no run starts; or a run ended because the disk was full or broken.",
     "failed": "error: a run failed and its worker could not write why, for example because it was killed.",
     "run": "warning or error: a worker wrote it, for example the reason why a run failed.",
 }
 # Alerts of workers that belong to one of the other kinds.
-_WRITTEN = {"not finite": re.compile("finite numbers, got|loss must be finite"), "disk": re.compile("^Disk full"),
+_WRITTEN = {"not finite": re.compile("finite numbers, got|loss must be finite"),
+            "disk": re.compile("^Disk full|^The disk failed"),
             "catastrophic overfitting": re.compile("^Catastrophic overfitting")}
 
 
