@@ -1,6 +1,7 @@
 # make run    set up what the dashboard needs, start it and print its link
 # make test   set up what the tests need and run everything that CI runs
 # make test-slow  the property, fault and soak tests that `make test` leaves out
+# make fuzz   10,000 hostile inputs for everything that reads files, settings and addresses (about ten minutes)
 # make setup  only the set-up of both; .venv/bin/rampart is the command then
 # make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
 # make screenshots  the pictures of the documents, from real runs (about ten minutes)
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow quick screenshots setup lint clean
+.PHONY: run test test-slow fuzz quick screenshots setup lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
@@ -17,14 +18,17 @@ run: .venv/.runtime
 
 # Two busy OpenMP teams on two cores are many times slower than one thread each. Hundreds of interpreters import the same
 # modules, so bytecode is kept even where the environment says otherwise.
-test test-slow: export OMP_NUM_THREADS = 1
-test test-slow: export PYTHONDONTWRITEBYTECODE =
+test test-slow fuzz: export OMP_NUM_THREADS = 1
+test test-slow fuzz: export PYTHONDONTWRITEBYTECODE =
 test: lint .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/browser tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore tests/browser tests
+
+fuzz: .venv/.dev
+	RAMPART_FUZZ=10000 $(BIN)/python -m pytest -n 2 -o timeout=3600 tests/fuzz
 
 quick: .venv/.browser
 	$(BIN)/python -m pytest -s -o timeout=1500 tests/browser/quick_story.py

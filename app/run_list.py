@@ -81,7 +81,8 @@ class View:
 
 def saved_address(address: Mapping[str, str]) -> str:
     """Return the parts of an address that make up the view, as a query string, for example "q=arnas&sort=-adversarial"."""
-    return urlencode([(name, address[name]) for name in PARAMETERS if address.get(name) and name != "page"])
+    return urlencode([(name, address[name]) for name in PARAMETERS if address.get(name) and name != "page"],
+                     errors="replace")
 
 
 def selected_runs(runs: pd.DataFrame, view: View) -> pd.DataFrame:

@@ -320,8 +320,8 @@ def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
 
 def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str:
     value: Any = error.get("input")
-    if error["type"] == "extra_forbidden":
-        return unknown_name("setting", field, cls.model_fields)
+    if error["type"] == "extra_forbidden" or field not in cls.model_fields:  # a name of half a character has no field
+        return unknown_name("setting", field or value, cls.model_fields)
     info = cls.model_fields[field]
     if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
         hint = f"did you mean {value:g}/255?" if value <= 255 else "give a part of 255 grey levels, such as 8/255."

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_killed_between_the_two_renames(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, 1, 2)
     (folder / "last.pt").rename(folder / "next.pt")
     assert checkpoint.load(folder)[0]["step"] == 2
+    assert checkpoint.read(folder / "last.pt")["step"] == 2 and not (folder / "next.pt").exists()  # other runs read last.pt
+
+
+def test_killed_before_the_two_renames(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, 1, 2)
+    shutil.copy(folder / "last.pt", folder / "next.pt")
+    shutil.copy(folder / "previous.pt", folder / "last.pt")
+    assert checkpoint.load(folder)[0]["step"] == 2
+    assert [checkpoint.read(folder / name)["step"] for name in ("last.pt", "previous.pt")] == [2, 1]
 
 
 def test_a_foreign_pickle_executes_nothing(tmp_path: Path) -> None:
