@@ -136,8 +136,9 @@ def test_a_page_of_another_origin_reaches_nothing(server: Dashboard, cookie: dic
 
 def test_every_answer_carries_the_headers(server: Dashboard, cookie: dict[str, str]) -> None:
     for address in (*ADDRESSES, HEALTH):
-        for answer in (ask(server, address), ask(server, address, cookie), ask(server, address, {"Host": "evil.example"})):
-            assert {name: answer.getheader(name) for name in protective()} == protective()
+        for own, answer in ((urlsplit(server.url).netloc, ask(server, address)), ("localhost:9", ask(server, address, cookie | {
+                "Host": "localhost:9"})), ("", ask(server, address, {"Host": "evil.example"}))):
+            assert {name: answer.getheader(name) for name in protective()} == protective(own)
     policy = protective()["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy and "unsafe-eval" not in policy and "http" not in policy
     assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
