@@ -6,6 +6,8 @@ import http.client
 import os
 import socket
 import stat
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -151,6 +153,27 @@ def test_the_health_of_the_server_needs_no_token(server: Dashboard) -> None:
 def test_only_the_owner_may_enter_the_folder_and_read_the_token(server: Dashboard) -> None:
     assert stat.S_IMODE(server.runs.stat().st_mode) == 0o700
     assert stat.S_IMODE((server.runs / "control" / "token").stat().st_mode) == 0o600
+
+
+def stranger_reads(path: Path) -> bool:
+    """Return True if another user of this machine can read a file."""
+    command = ["cat", str(path)]
+    return subprocess.run(command, user=65534, group=65534, extra_groups=[], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_another_user_of_the_machine_reads_neither_runs_nor_token() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        runs = Path(folder) / "runs"
+        runs.mkdir(mode=0o755)
+        (runs / "run.json").write_text("{}")
+        before = stranger_reads(runs / "run.json")
+        token_of(runs)
+        after = [stranger_reads(runs / name) for name in ("run.json", "control/token")]
+        runs.chmod(0o755)
+        shared = [stranger_reads(runs / name) for name in ("run.json", "control/token")]
+    assert (before, after, shared) == (True, [False, False], [True, False])
 
 
 def test_the_token_stays_and_permissions_changed_later_are_left_alone(tmp_path: Path) -> None:
