@@ -13,11 +13,12 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from starlette.requests import HTTPConnection
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from app.access.headers import headers as protective
-from app.access.hosts import allowed_hosts, name_in
+from app.access.hosts import allowed_hosts, is_host_allowed, name_in
 from app.access.pages import local
 from app.access.settings import MODE, door, is_loopback, mode
 from app.access.token import VARIABLE, token_of
@@ -212,6 +213,15 @@ def test_the_environment_gives_the_token(tmp_path: Path, monkeypatch: pytest.Mon
 def test_names_in_a_host_header() -> None:
     assert [name_in(host) for host in ("A.example:80", "[::1]:80", "10.0.0.1")] == ["a.example", "::1", "10.0.0.1"]
     assert not any(map(name_in, ("", ":80", "a b", "a/b", "a:b", "a:80:80", "x@y", "[::1", "a\n", "-a", "a,b")))
+
+
+@pytest.mark.parametrize(("host", "server", "allowed"), [
+    ("10.0.0.5:8501", ("10.0.0.5", 8501), True), ("[fd00::5]:8501", ("fd00::5", 8501), True),
+    ("10.0.0.6", ("10.0.0.5", 8501), False),
+    ("", ("", 8501), False), ("a.example", None, False)])
+def test_the_address_that_a_request_came_in_at_is_allowed(host: str, server: tuple[str, int] | None, allowed: bool) -> None:
+    connection = HTTPConnection({"type": "http", "headers": [(b"host", host.encode())], "server": server})
+    assert is_host_allowed(connection, allowed_hosts("0.0.0.0")) is allowed
 
 
 def test_further_names_are_allowed_by_a_setting() -> None:
