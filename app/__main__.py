@@ -37,11 +37,11 @@ def main() -> None:
         SystemExit: with code 2 if an option is invalid, or if the address or port cannot be used.
     """
     options = _options()
+    _check_port(options.address, options.port)
     try:
         link = _prepare(options)
     except RampartError as problem:
         _refuse(str(problem))
-    _check_port(options.address, options.port, link)
     os.environ.update({name: value for name, value in ALLOCATORS.items() if name not in os.environ})
     print(f"Rampart: {link} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
@@ -59,13 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
-    parser.add_argument("--no-token", action="store_true", help=(
-        "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
-    parser.add_argument("--login", action="store_true", help=(
-        "ask for name and password instead of the token, as at every address that other machines can reach; see docs/deploy.md"))
-    parser.add_argument("--allowed-host", metavar="NAME", action="append", default=[], help=(
-        "further name under which the dashboard may be opened, for example that of a reverse proxy; may be given several times "
-        "(default: $RAMPART_ALLOWED_HOSTS, names separated by commas)"))
+    _add_access(parser)
     parser.add_argument("--webhook", metavar="URL", default=os.environ.get(VARIABLE), help=(
         "address to which new warnings and errors are posted as JSON (default: $RAMPART_WEBHOOK); see docs/alerts.md"))
     options = parser.parse_args()
@@ -76,6 +70,17 @@ def _options() -> argparse.Namespace:
     if options.no_token and options.login:
         parser.error("--no-token and --login exclude each other")
     return options
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say who may use the dashboard."""
+    parser.add_argument("--no-token", action="store_true", help=(
+        "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
+    parser.add_argument("--login", action="store_true", help=(
+        "ask for name and password instead of the token, as at every address that other machines can reach; see docs/deploy.md"))
+    parser.add_argument("--allowed-host", metavar="NAME", action="append", default=[], help=(
+        "further name under which the dashboard may be opened, for example that of a reverse proxy; may be given several times "
+        "(default: $RAMPART_ALLOWED_HOSTS, names separated by commas)"))
 
 
 def _prepare(options: argparse.Namespace) -> str:
@@ -103,15 +108,15 @@ def _prepare(options: argparse.Namespace) -> str:
     return f"{link}/?token={token.token_of(runs)}" if mode == "token" else link
 
 
-def _check_port(address: str, port: int, link: str) -> None:
-    """Refuse a port that is in use. The link opens the dashboard that may run there."""
+def _check_port(address: str, port: int) -> None:
+    """Refuse a port that is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as problem:
             _refuse(f"The dashboard cannot use port {port} of {address} ({problem}); if it is running already, "
-                    f"open {link}, else choose another port with 'rampart ui --port {port + 1}'.")
+                    f"open http://127.0.0.1:{port}, else choose another port with 'rampart ui --port {port + 1}'.")
 
 
 def _refuse(sentence: str) -> NoReturn:

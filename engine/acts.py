@@ -107,6 +107,19 @@ def returned(_: Mapping[str, Any], result: Any) -> Iterable[str]:
     return _texts(result)
 
 
+def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
+    """Make acts within a function parts of it. It is for what the supervisor does by itself, after a recorded act."""
+    @functools.wraps(function)
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _nested.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _nested.reset(token)
+
+    return quiet
+
+
 def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that makes a function an act.
 
@@ -120,7 +133,7 @@ def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, 
         role: smallest role that may call the function.
     """
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(function)
+        signature, work = inspect.signature(function), unrecorded(function)
 
         @functools.wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -132,11 +145,7 @@ def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, 
             if reason := why_not(role):
                 record(runs, name, (), refused=True)
                 raise RoleError(reason)
-            token = _nested.set(True)
-            try:
-                result = function(*args, **kwargs)
-            finally:
-                _nested.reset(token)
+            result = work(*args, **kwargs)
             if (ids := about(arguments.arguments, result)) is not None:
                 record(runs, name, ids)
             return result
@@ -144,19 +153,6 @@ def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, 
         return checked
 
     return decorate
-
-
-def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
-    """Make acts within a function parts of it. It is for what the supervisor does by itself, after a recorded act."""
-    @functools.wraps(function)
-    def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = _nested.set(True)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _nested.reset(token)
-
-    return quiet
 
 
 def audit_file(runs: Path) -> Path:

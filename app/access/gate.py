@@ -57,7 +57,8 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or let it pass, as ASGI requires."""
         if scope["type"] == "http":
-            request, send = Request(scope, receive), with_headers(send)
+            request = Request(scope, receive)
+            send = with_headers(send, request.headers["host"] if is_host_allowed(request, self._hosts) else "")
             answer = _refusal(request, self._hosts)
             if answer is None and request.scope["path"] != HEALTH:
                 answer = await self._door.answer(request)

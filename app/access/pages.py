@@ -25,7 +25,8 @@ def page(title: str, body: str, status: int = 403, headers: dict[str, str] | Non
 
 def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of plain text as HTML, with a class of the style sheet."""
-    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
+    said = ' role="alert"' if kind == "problem" else ""
+    return f'<p class="{kind}"{said}>{escape(text)}</p>' if text else ""
 
 
 def form(fields: Sequence[tuple[str, str, str]], button: str, to: str, action: str = LOGIN) -> str:

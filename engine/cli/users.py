@@ -6,6 +6,7 @@ import getpass
 import json
 import sys
 import time
+from pathlib import Path
 
 from engine import accounts
 from engine.acts import ROLES, ROLES_IN_WORDS, audit
@@ -31,17 +32,21 @@ def user(verb: str, arguments: list[str]) -> int:
     runs = runs_root(options.runs)
     if options.action == "list":
         return _listed(list(accounts.accounts(runs).values()), options.json)
-    if options.action == "add":
-        runs.mkdir(parents=True, exist_ok=True)
-        accounts.add(runs, options.name, options.role, _password())
-    elif options.action == "password":
-        accounts.find(runs, options.name)
-        accounts.set_password(runs, options.name, _password())
-    elif options.action == "role":
-        accounts.set_role(runs, options.name, options.new_role)
-    else:
-        accounts.remove(runs, options.name)
+    _change(runs, options.action, options.name, options.new_role or options.role)
     return _listed([one for one in accounts.accounts(runs).values() if one.name == options.name], options.json)
+
+
+def _change(runs: Path, action: str, name: str, role: str) -> None:
+    if action == "add":
+        runs.mkdir(parents=True, exist_ok=True)
+        accounts.add(runs, name, role, _password())
+    elif action == "password":
+        accounts.find(runs, name)  # asks for no password of an unknown user
+        accounts.set_password(runs, name, _password())
+    elif action == "role":
+        accounts.set_role(runs, name, role)
+    else:
+        accounts.remove(runs, name)
 
 
 def _listed(users: list[accounts.Account], as_json: bool) -> int:

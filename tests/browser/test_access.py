@@ -22,6 +22,12 @@ OPENS = """(address) => new Promise((done) => {
   socket.onerror = () => done(false);
 })"""
 
+# Adds HTML to the page, as text of a foreign run might, and says which part of the policy it violates.
+VIOLATED = """(html) => new Promise((done) => {
+  document.addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective), { once: true });
+  document.body.insertAdjacentHTML("beforeend", html);
+})"""
+
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Dashboard]:
@@ -59,6 +65,8 @@ def test_only_the_owner_of_the_token_gets_in(locked: Dashboard, rebound: Browser
     for name in PAGES:
         settled(page, f"{locked.url}/{name}")
     assert not refused_by_policy
+    assert page.evaluate(VIOLATED, '<img src="http://site.example/x.png">') == "img-src"
+    assert page.evaluate(VIOLATED, '<img src="/x" onerror="alert()">') == "script-src-attr"
     assert page.evaluate(OPENS, f"ws://127.0.0.1:{port}/_stcore/stream")
     settled(page, f"{locked.url}/runs?token={token}")
     assert page.url == f"{locked.url}/runs"
