@@ -32,7 +32,8 @@ from engine.study.folder import study_ids
 from tests import sample_runs
 from tests.browser.conftest import Dashboard, start_dashboard
 
-PAGES = ("launch", "studies", "study", "runs", "queue", "run", "pareto", "compare", "robustness", "datasets", "sql", "import")
+PAGES = ("launch", "studies", "study", "runs", "queue", "run", "architectures", "pareto", "compare", "robustness",
+         "datasets", "sql", "import")
 REPEATS = 5
 NEWS_S = 10.0  # longest wait for the news of one step
 QUIET_S = 3.0  # no change for so long means that all have come; longer than the rest between two drawings of a figure
