@@ -6,6 +6,7 @@ and downloads, behind one gate.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -38,6 +39,8 @@ def read() -> None:
         send_alerts()
         with suppress(RampartError):  # the page says what is wrong
             fronts.prepare()
+        session.hub().release_memory()
+        gc.collect()  # the first reading leaves 20 MB in cycles, which Python would keep for long
 
 
 def send_alerts() -> None:

@@ -26,6 +26,7 @@ MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
+LEAST_MEMORY = "8MB"  # what DuckDB may keep of its file at the moment in which the rest is dropped
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 Answer = TypeVar("Answer")
@@ -134,6 +135,19 @@ class Index:
         with self._turn.lock, self.cursor() as cursor, suppress(duckdb.TransactionException):  # not now, but later
             if self.owner:
                 cursor.execute("checkpoint")
+
+    def release_memory(self) -> None:
+        """Drop the blocks of the file that DuckDB keeps in memory. Queries read again what they need, which takes milliseconds.
+
+        The first queries of all runs read almost the whole file, and most of it is not needed again. A query that runs meanwhile
+        may fail for lack of memory, so call this while nobody asks. Without a file, do nothing.
+        """
+        if not self.owner:
+            return
+        with self._turn.lock, self.cursor() as cursor:
+            with suppress(duckdb.OutOfMemoryException):  # more is in use just now
+                cursor.execute(f"set memory_limit = '{LEAST_MEMORY}'")
+            cursor.execute(f"set memory_limit = '{LIMITS['memory_limit']}'")
 
     def write_copy(self, path: Path) -> None:
         """Write all tables and views to a new database file.
