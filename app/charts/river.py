@@ -22,6 +22,7 @@ FAINT = theme.faint(theme.SERIES["neutral"], 0.5)
 BELOW = 0.16  # space for the ticks below the lines, as a share of the range of the weights
 WAITING = "The architecture weights appear after the first step"
 SMALL, PLAIN = {"size": 11.5}, {"size": 12.5}
+LINE, LOWER_LINE = 0.065, 0.13  # height of a line of text in the upper and in the lower chart of an edge
 
 
 class Flip(NamedTuple):
@@ -148,17 +149,32 @@ def edge_river(course: River | None, edge: int) -> PlainFigure:
         "yaxis2": AXIS | {"title": {"text": "share", "font": PLAIN}, "domain": [0, 0.32], "tickformat": ".2f"}}
     steps, weights = course.steps.tolist(), course.weights[:, edge].round(4)
     middles = weights[-1].cumsum() - weights[-1] / 2
-    notes = [_at_the_end(_coloured(name), float(middle), "y") for name, middle in zip(course.primitives, middles, strict=True)]
+    notes = [_at_the_end(_coloured(name), height, "y")
+             for name, height in zip(course.primitives, apart(middles.tolist(), LINE), strict=True)]
     traces = [_area(name, steps, weights[:, column].tolist()) for column, name in enumerate(course.primitives)]
-    for name, values, colour in (("entropy", course.relative_entropy[:, edge], theme.SERIES["training"]),
-                                 ("margin", course.margin[:, edge], theme.SERIES["adversarial"])):
+    lower = sorted((("entropy", course.relative_entropy[:, edge], theme.SERIES["training"]),
+                    ("margin", course.margin[:, edge], theme.SERIES["adversarial"])), key=lambda one: float(one[1][-1]))
+    heights = apart([float(values[-1]) for _, values, _ in lower], LOWER_LINE)
+    for (name, values, colour), height in zip(lower, heights, strict=True):
         traces.append({"type": "scatter", "x": steps, "y": values.round(4).tolist(), "mode": "lines", "name": name, "yaxis": "y2",
                        "line": {"color": colour, "width": 2}, "hovertemplate": f"{name} %{{y:.3f}}<extra></extra>"})
-        notes.append(_at_the_end(f'<span style="color:{colour}">{name}</span>', float(values[-1]), "y2"))
+        notes.append(_at_the_end(f'<span style="color:{colour}">{name}</span>', height, "y2"))
     flips = flips_of(course).get(edge, [])
     shapes = [{"type": "line", "xref": "x", "x0": one.step, "x1": one.step, "yref": "y domain", "y0": 0, "y1": 1,
                "line": {"color": theme.operation(one.after).colour, "width": 1, "dash": "dot"}} for one in flips]
     return {"data": traces, "layout": layout | {"annotations": notes, "shapes": shapes}}
+
+
+def apart(heights: list[float], gap: float) -> list[float]:
+    """Return heights in 0..1, in increasing order, moved such that neighbours are at least `gap` apart."""
+    places: list[float] = []
+    for height in heights:
+        places.append(max(height, places[-1] + gap) if places else height)
+    top = 1.0
+    for position in reversed(range(len(places))):
+        places[position] = min(places[position], top)
+        top = places[position] - gap
+    return places
 
 
 def _at_the_end(text: str, height: float, axis: str) -> dict[str, Any]:

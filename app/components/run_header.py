@@ -55,11 +55,12 @@ def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 
 def _title(run: dict[str, Any]) -> None:
     preset = str(run["preset"])
+    made = f"preset {preset}" if preset in PRESETS else preset  # which says of an imported run that it is one
     note = PRESETS.get(preset, "") if preset in ("quick", "smoke") else ""
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
-    # An imported run has no preset, and may have no dataset.
+    # An imported run may have no dataset.
     tags = "".join(map(tag_html, filter(None, (
-        theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]), f"preset {preset}" if preset else "",
+        theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]), made,
         "example" if run["example"] else ""))))
     study = run["study"] and (
         f'<span class="rp-label"><a href="study?id={escape(run["study"])}" target="_self">Part of a study</a></span>')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.charts.river import edge_river, river
+from app.charts.river import apart, edge_river, river
 from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import river_of
 from engine.log.insight_queries import AlphaHistory
@@ -67,3 +67,14 @@ def test_the_page_shows_the_edge_of_its_address(samples: Samples) -> None:
     test = open_page("run", id=samples.ids["search"], tab="alphas", edge="5", cell="robust")
     assert not test.exception and test.selectbox(key="run_edge").value == "5"
     assert component_data(test, "rampart_live_plot", "run_edge_robust_5")
+
+
+def test_names_at_the_end_of_an_edge_stand_apart_and_inside() -> None:
+    assert apart([0.1, 0.5, 0.9], 0.065) == [0.1, 0.5, 0.9]
+    crowded = apart([0.3, 0.31, 0.97, 0.98, 0.99], 0.065)
+    assert min(np.diff(crowded)) > 0.0649 and max(crowded) <= 1 and crowded[0] == 0.3
+    known = history()
+    known.alpha[-1, 3, 2] = 9.0  # the other areas are too thin for a line of text
+    notes = edge_river(river_of(known, "normal"), 3)["layout"]["annotations"]
+    heights = [note["y"] for note in notes if note["yref"] == "y"]
+    assert len(heights) == len(OPERATIONS) and min(np.diff(heights)) > 0.0649

@@ -107,13 +107,15 @@ def test_a_random_search_leads_with_its_best_candidate_and_its_interval(runs: Sa
     assert "93.8 %" in words and "48.4 %" in words and "64.1 %" not in words and "18.8 %" not in words
     assert "36.6 to 60.4 %, 64 images, under PGD-10, not a result" in words
     assert "Best of 4 candidates: candidate 3, select split, running statistics." in words
+    for role, label in (("random", ">Retrain</a>"), ("search", ">Retrain again</a>")):
+        assert label in text_of(opened(runs.ids[role], "overview"))
 
 
 def test_the_head_of_an_imported_run_has_no_empty_pill(runs: Samples) -> None:
     for role in ("imported", "search"):
         tags = re.findall(r'<span class="rp-tag">([^<]*)</span>', text_of(opened(runs.ids[role], "overview")))
-        assert tags and all(tag.strip() for tag in tags) and "preset" not in tags
-    assert "preset quick" in tags
+        assert tags and all(tag.strip() for tag in tags)
+        assert tags == (["Search", "imported"] if role == "imported" else ["Search", "Digits 8x8", "preset quick"])
 
 
 def test_the_radar_names_the_planted_collapse_and_leads_back_to_the_last_healthy_epoch(runs: Samples) -> None:
