@@ -34,6 +34,7 @@ KEPT = ("run.json", "environment.json", "process.json", "exit.json", "events.jso
         "results/network.json", "results/candidates.json", "results/outcomes.parquet", "results/samples.parquet",
         "results/distances.parquet")
 LARGEST_BYTES = 2 * 2**30  # of all files in an archive together
+LARGEST_END = 1 << 20  # bytes of zeros that end an archive; tar writes up to 10 KiB
 
 
 def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *,
@@ -174,6 +175,7 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
             assert content is not None  # a regular file
             with path.open("xb") as file:
                 shutil.copyfileobj(content, file)
+        _check_end(archive)
     ids = study_ids(draft)
     if not ids:
         raise ValueError("it contains no study")
@@ -187,6 +189,14 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
         for run_id in run_ids(draft):
             _mark(RunFolder(draft, run_id).run_json, lambda run: run | {"study": {**(run.get("study") or {}), "example": True}})
     return ids
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise ValueError if something follows the last file of an archive. `tarfile` takes a damaged entry for the end."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(LARGEST_END + 1).strip(b"\0") or archive.fileobj.read(1):
+        raise ValueError("it is damaged")
 
 
 def _mark(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

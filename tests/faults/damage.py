@@ -21,7 +21,8 @@ from engine.errors import RampartError, RunError
 from engine.run import bell
 from engine.run.folder import RunFolder
 from tests.engine.run.processes import events_of
-from tests.engine.run.test_resume import results, same
+from tests.engine.run.test_resume import same
+from tests.faults.comparison import results_once
 from tests.faults.failing_writes import Whole
 from tests.faults.forked import compute_until_over
 from tests.faults.power_cut import KINDS, submit
@@ -103,7 +104,7 @@ def damage(whole: Whole, folder: RunFolder, place: str, way: str) -> str:
             return "failed with a sentence"
         assert state.status == "finished", state
         try:
-            found = results(whole.runs, folder.id)
+            found = results_once(whole.runs, folder.id)
         except RampartError as problem:  # a file that is written once, at the beginning
             assert place in str(problem) and str(problem).endswith("."), problem
             return "told by its readers"
@@ -131,7 +132,7 @@ def step_clock(whole: Whole, kind: str) -> None:
     finally:
         time.time = true
     assert state.status == "finished" and state.attempt == 1 and seen <= {"queued", "running", "finished"}, (state, seen)
-    same(whole.results[kind], results(whole.runs, run_id))
+    same(whole.results[kind], results_once(whole.runs, run_id))
 
 
 def prove(whole: Whole, cases: int | None, seed: int) -> Counter[str]:

@@ -1,8 +1,9 @@
 """Let every write of a worker fail once, or from then on, and compare the resumed run with an uninterrupted one.
 
 A write is a system call that opens, writes, flushes, renames, creates or removes a file of the run. It fails as on a full disk
-(ENOSPC), a disk that has become read-only (EROFS) or a broken one (EIO). The run must then end with a sentence, or go on. When
-the disk is well again and the run is resumed, it must finish and equal the uninterrupted run bit for bit.
+(ENOSPC), a disk that has become read-only (EROFS) or a broken one (EIO), or the worker is killed just before it. The run must
+then end with a sentence, or go on. When the disk is well again and the run is resumed, it must finish and equal the uninterrupted
+run bit for bit.
 `python -m benchmarks.faults` is the command.
 """
 
@@ -22,11 +23,13 @@ from engine import requests
 from engine.run.folder import RunFolder
 from engine.run.state import RunState
 from tests.engine.run.processes import processes_of, without_supervisor
-from tests.engine.run.test_resume import results, same
+from tests.engine.run.test_resume import same
+from tests.faults.comparison import results_once
 from tests.faults.forked import FailingCalls, calls_of, compute_until_over
 from tests.faults.power_cut import KINDS, submit
 
-ERRORS = (errno.ENOSPC, errno.EROFS, errno.EIO)
+KILL = 0
+ERRORS = {KILL: "a kill", **{number: errno.errorcode[number] for number in (errno.ENOSPC, errno.EROFS, errno.EIO)}}
 MOST_RESUMES = 3
 
 
@@ -56,9 +59,9 @@ def whole_runs() -> Iterator[Whole]:
         for kind in KINDS:
             ids[kind] = submit(runs, kind, ids)
             count = runs / f"{kind}.calls"
-            compute_until_over(runs, ids[kind], FailingCalls(runs / ids[kind], count, at=None, error=0, lasting=False).plant)
+            compute_until_over(runs, ids[kind], FailingCalls(runs / ids[kind], count, at=None).plant)
             writes[kind] = list(calls_of(count))
-        yield Whole(runs, ids, {kind: results(runs, ids[kind]) for kind in KINDS}, writes)
+        yield Whole(runs, ids, {kind: results_once(runs, ids[kind]) for kind in KINDS}, writes)
 
 
 def resumed(runs: Path, run_id: str) -> RunState:
@@ -88,7 +91,7 @@ def fail(whole: Whole, kind: str, at: int, error: int, *, lasting: bool) -> str:
     check_told(folder, state)
     after = resumed(whole.runs, run_id)
     assert after.status == "finished", after
-    same(whole.results[kind], results(whole.runs, run_id))
+    same(whole.results[kind], results_once(whole.runs, run_id))
     return state.status
 
 
@@ -105,9 +108,9 @@ def prove(whole: Whole, writes: int | None, seed: int) -> Counter[str]:
     """
     found: Counter[str] = Counter()
     cases = [(kind, at, error, lasting) for kind in KINDS for at in range(len(whole.writes[kind]))
-             for error in ERRORS for lasting in (False, True)]
+             for error in ERRORS for lasting in ((False, True) if error else (False,))]
     for kind, at, error, lasting in cases if writes is None else random.Random(seed).sample(cases, writes):
-        call = f"{kind}: {errno.errorcode[error]} in write {at}{' and later' if lasting else ''} ({whole.writes[kind][at]})"
+        call = f"{kind}: {ERRORS[error]} in write {at}{' and later' if lasting else ''} ({whole.writes[kind][at]})"
         try:
             status = fail(whole, kind, at, error, lasting=lasting)
         except AssertionError as problem:

@@ -122,19 +122,19 @@ def compute_until_over(runs: Path, run_id: str, plant: Callable[[], None] = lamb
 
 
 class FailingCalls:
-    """System calls that write and that fail for files below a folder."""
+    """System calls that write and that fail, or kill the process, for files below a folder."""
 
     NAMES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "utime", "ftruncate")
     WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
-    def __init__(self, folder: Path, count: Path, *, at: int | None, error: int, lasting: bool) -> None:
+    def __init__(self, folder: Path, count: Path, *, at: int | None, error: int = 0, lasting: bool = False) -> None:
         """Describe which calls fail.
 
         Args:
             folder: folder of the files.
             count: file into which every call writes its name, so that another process can count them.
             at: number of the first call that fails, from 0; None for no failure.
-            error: error number of a failing call.
+            error: error number of a failing call; 0 to kill the process before the call.
             lasting: True if all later calls fail as well.
         """
         self.folder, self.count, self.at, self.error, self.lasting = str(folder), count, at, error, lasting
@@ -153,6 +153,8 @@ class FailingCalls:
                 number, self.calls = self.calls, self.calls + 1
                 self._write(self._log, f"{name} {arguments[0]}\n".encode())
                 if self.at is not None and (number == self.at or (self.lasting and number > self.at)):
+                    if not self.error:
+                        os.kill(os.getpid(), signal.SIGKILL)
                     raise OSError(self.error, os.strerror(self.error))
             return call(*arguments, **named)
         return failing

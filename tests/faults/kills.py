@@ -23,9 +23,11 @@ import psutil
 from benchmarks.page_client import Tab
 from engine import requests
 from engine.run.folder import read_json
+from engine.run.state import ended_from_outside
 from tests.browser.conftest import Dashboard, start_dashboard
-from tests.engine.run.processes import processes_of, until, until_status
-from tests.engine.run.test_resume import results, same
+from tests.engine.run.processes import processes_of, until
+from tests.engine.run.test_resume import same
+from tests.faults.comparison import results_once
 from tests.faults.power_cut import KINDS, index_of, submit, whole_chain
 
 VICTIMS = {"worker": 3, "supervisor": 1, "dashboard": 1}  # how often each is killed, in relation to the others
@@ -93,6 +95,19 @@ def carry_on(runs: Path, run_id: str) -> None:
         requests.ensure_supervisor(runs)
 
 
+def finish(runs: Path, run_id: str) -> None:
+    """Wait until a run has finished. Resume it if a kill has ended it, which may show only now; any other failure is an error."""
+    def is_finished() -> bool:
+        state = requests.status(runs, run_id)
+        if state.is_over and state.status != "finished":
+            assert ended_from_outside(state.cause), state
+            requests.resume(runs, run_id)
+        return state.status == "finished"
+
+    requests.ensure_supervisor(runs)
+    until(is_finished, f"{run_id} has finished")
+
+
 def run_with_kills(runs: Path, kind: str, ids: dict[str, str], chance: random.Random, page: Page, kills: Counter[str]) -> str:
     """Launch a run and kill processes at random moments until it has finished or has seen enough kills. Return its id."""
     run_id = submit(runs, kind, ids)
@@ -108,10 +123,7 @@ def run_with_kills(runs: Path, kind: str, ids: dict[str, str], chance: random.Ra
         carry_on(runs, run_id)
         if victim == "dashboard":
             page.look_at(run_id)
-    while requests.status(runs, run_id).can_resume or requests.status(runs, run_id).status == "queued":
-        carry_on(runs, run_id)  # a supervisor may have died before it recorded the end of a worker
-        until(lambda: requests.status(runs, run_id).status != "queued", "it has started")
-    until_status(runs, run_id, "finished")
+    finish(runs, run_id)
     return run_id
 
 
@@ -124,7 +136,7 @@ def prove(kills: int, seed: int) -> Counter[str]:
     chance, made = random.Random(seed), Counter[str]()
     with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, processes_of(Path(folder) / "runs") as runs):
         ids = whole_chain(runs)
-        whole = {kind: results(runs, ids[kind]) for kind in KINDS}
+        whole = {kind: results_once(runs, ids[kind]) for kind in KINDS}
         with page_of(runs) as page:
             count = 0
             while made.total() < kills:
@@ -132,7 +144,7 @@ def prove(kills: int, seed: int) -> Counter[str]:
                 count += 1
                 run_id = run_with_kills(runs, kind, ids, chance, page, made)
                 page.look_at(run_id)
-                same(whole[kind], results(runs, run_id))
+                same(whole[kind], results_once(runs, run_id))
                 print(f"{kind}: finished, equal bit for bit ({made.total()} kills in {count} runs)", flush=True)
         assert index_of(runs, in_memory=False) == index_of(runs, in_memory=True)
     return made
