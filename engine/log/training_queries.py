@@ -287,7 +287,7 @@ class TrainingQueries(Index):
         steps = found["step"].astype(np.int64)
         if not len(steps):
             return []
-        names, weights = list(found["names"][0]), np.stack(found["weight"])
+        names, weights = list(found["names"][0]), np.stack(list(found["weight"]))
         rounded = weights.astype(np.float64).round(4)
         return [Course(column // len(names), names[column % len(names)], steps[chosen].tolist(), rounded[chosen, column].tolist())
                 for column, chosen in enumerate(extremes(steps, weights, buckets))]
