@@ -18,8 +18,8 @@ from engine.errors import ConfigError  # noqa: E402
 
 # Makes the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB after
 # the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of which 3
-# are in use. In the arenas that the C library makes for each thread, about 15 MB are unused. These variables must be set before the
-# process starts.
+# are in use. In the arenas that the C library makes for each thread, about 15 MB are unused. These variables must be set before
+# the process starts.
 ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0,narenas:1", "ARROW_DEFAULT_MEMORY_POOL": "system",
               "MALLOC_ARENA_MAX": "1"}
 
