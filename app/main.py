@@ -118,11 +118,11 @@ def signed_in() -> None:
 
 def main() -> None:
     """Show the current page in its frame. A RampartError is shown as a sentence, not as a traceback."""
-    st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide",
-                       menu_items={"About": ABOUT})
+    st.set_page_config(page_icon=str(HERE / "assets" / "icon.svg"), layout="wide", menu_items={"About": ABOUT})
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")
     page = st.navigation(list(with_unknown(pages()).values()), position="top")
+    st.set_page_config(page_title="Rampart" if page.title == "Rampart" else f"{page.title} · Rampart")
     connection_notice()
     handle_downloads()
     try:

@@ -37,6 +37,7 @@ def test_take_a_cell_swap_an_operation_and_send_it_to_retrain(page: Page, dashbo
     page.set_viewport_size({"width": 1024, "height": 900})
     page.goto(f"{dashboard.url}/architectures?show={canonical(found).hash}")
     settle(page)
+    expect(page).to_have_title("Architectures · Rampart")
     robust = page.get_by_role("figure").filter(has_text="Robust cell")
     expect(robust).to_be_visible(timeout=LOAD_MS)
     scales = page.evaluate(SCALES)

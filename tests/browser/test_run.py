@@ -27,6 +27,7 @@ def test_the_genotypes_of_a_search_are_played_and_an_edge_is_opened(page: Page, 
     search.finish()
     page.goto(f"{studio.url}/run?id={search.run}&tab=genotype")
     settle(page)
+    expect(page).to_have_title("ARNAS, 0a01 · Rampart")
     words = page.locator(".rp-machinebar output")
     expect(words).to_contain_text("Epoch 3 of 3", timeout=LOAD_MS)
     page.get_by_role("button", name="Play").click()  # from the first epoch to the last
