@@ -2,7 +2,8 @@
 # make test   set up what the tests need and run everything that CI runs
 # make test-slow  the property, fault and soak tests that `make test` leaves out
 # make fuzz   10,000 hostile inputs for everything that reads files, settings and addresses (about ten minutes)
-# make setup  only the set-up of both; .venv/bin/rampart is the command then
+# make setup  only the set-up of both; .venv/bin/rampart is the command then. With LOCK=1, only files with known hashes (but torch)
+# make lock   renew requirements.lock after a change of a requirements file (some minutes)
 # make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
 # make screenshots  the pictures of the documents, from real runs (about ten minutes)
 SHELL := /bin/sh
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow fuzz quick screenshots setup lint clean
+.PHONY: run test test-slow fuzz quick screenshots setup lock lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
@@ -38,6 +39,16 @@ screenshots: .venv/.browser
 
 setup: .venv/.runtime .venv/.dev .venv/.browser
 
+# pip-tools has an environment of its own, because its requirements are not ours.
+lock: | .venv/bin/python
+	@rm -rf .venv/lock && $(BIN)/python -m venv .venv/lock
+	@.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	@sed '/^-r/d; /^#/d' requirements.txt requirements-dev.txt requirements-onnx.txt > .venv/lock/all.in
+	@.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --unsafe-package torch --strip-extras --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file .venv/lock/all.txt .venv/lock/all.in
+	@{ sed -n '/^#/p; /^[^#]/q' requirements.lock; sed '/^# The following packages/,$$d' .venv/lock/all.txt; } > .venv/lock/new
+	@mv .venv/lock/new requirements.lock
+
 lint: .venv/.runtime .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -49,6 +60,7 @@ lint: .venv/.runtime .venv/.dev
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
 
 .venv/.runtime: requirements.txt requirements-no-deps.txt requirements-compiler.txt pyproject.toml | .venv/bin/python
+	@test -z "$(LOCK)" || $(PIP) --no-deps --require-hashes -r requirements.lock
 	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps -r requirements-no-deps.txt
