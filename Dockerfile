@@ -1,5 +1,6 @@
 # docker build -t rampart .                            CPU
 # docker build -t rampart --build-arg COMPUTE=cuda .   CUDA 13 (needs the NVIDIA container toolkit to run)
+# docker run --rm -it -v rampart-runs:/home/rampart/rampart/runs rampart rampart user add NAME --role admin      once, before:
 # docker run --rm -p 127.0.0.1:8501:8501 -v rampart-runs:/home/rampart/rampart/runs -v rampart-data:/home/rampart/data rampart
 # docker run --rm -v rampart-data:/home/rampart/data rampart rampart dataset fetch cifar10     a dataset, once
 FROM python:3.11-slim-bookworm
@@ -8,10 +9,10 @@ ARG COMPUTE=cpu
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     RAMPART_RUNS=/home/rampart/rampart/runs RAMPART_DATA=/home/rampart/data
 
-# The search kernels are compiled on first use, for the processor at hand.
+# The search kernels are compiled on first use, for the processor at hand. tini ends processes whose parent has ended.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev tini \
     && rm -rf /var/lib/apt/lists/*
 
 # The process that serves the page and starts the runs must not be root.
@@ -42,5 +43,6 @@ VOLUME ["/home/rampart/rampart/runs", "/home/rampart/data"]
 EXPOSE 8501
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health')"]
+ENTRYPOINT ["tini", "--"]
 # 0.0.0.0 is inside the container only: publish the port to the host's loopback as shown above.
 CMD ["rampart", "ui", "--address", "0.0.0.0"]

@@ -1,7 +1,9 @@
 # make run    set up what the dashboard needs, start it and print its link
 # make test   set up what the tests need and run everything that CI runs
 # make test-slow  the property, fault and soak tests that `make test` leaves out
-# make setup  only the set-up of both; .venv/bin/rampart is the command then
+# make fuzz   10,000 hostile inputs for everything that reads files, settings and addresses (about ten minutes)
+# make setup  only the set-up of both; .venv/bin/rampart is the command then. With LOCK=1, only files with known hashes (but torch)
+# make lock   renew requirements.lock after a change of a requirements file (some minutes)
 # make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
 # make screenshots  the pictures of the documents, from real runs (about ten minutes)
 SHELL := /bin/sh
@@ -9,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-slow quick screenshots setup lint clean
+.PHONY: run test test-slow fuzz quick screenshots setup lock lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
@@ -17,14 +19,17 @@ run: .venv/.runtime
 
 # Two busy OpenMP teams on two cores are many times slower than one thread each. Hundreds of interpreters import the same
 # modules, so bytecode is kept even where the environment says otherwise.
-test test-slow: export OMP_NUM_THREADS = 1
-test test-slow: export PYTHONDONTWRITEBYTECODE =
+test test-slow fuzz: export OMP_NUM_THREADS = 1
+test test-slow fuzz: export PYTHONDONTWRITEBYTECODE =
 test: lint .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/browser tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore tests/browser tests
+
+fuzz: .venv/.dev
+	RAMPART_FUZZ=10000 $(BIN)/python -m pytest -n 2 -o timeout=3600 tests/fuzz
 
 quick: .venv/.browser
 	$(BIN)/python -m pytest -s -o timeout=1500 tests/browser/quick_story.py
@@ -33,6 +38,16 @@ screenshots: .venv/.browser
 	@$(BIN)/python -m docs.screenshots
 
 setup: .venv/.runtime .venv/.dev .venv/.browser
+
+# pip-tools has an environment of its own, because its requirements are not ours.
+lock: | .venv/bin/python
+	@rm -rf .venv/lock && $(BIN)/python -m venv .venv/lock
+	@.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	@sed '/^-r/d; /^#/d' requirements.txt requirements-dev.txt requirements-onnx.txt > .venv/lock/all.in
+	@.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --unsafe-package torch --strip-extras --no-annotate \
+		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file .venv/lock/all.txt .venv/lock/all.in
+	@{ sed -n '/^#/p; /^[^#]/q' requirements.lock; sed '/^# The following packages/,$$d' .venv/lock/all.txt; } > .venv/lock/new
+	@mv .venv/lock/new requirements.lock
 
 lint: .venv/.runtime .venv/.dev
 	$(BIN)/ruff check .
@@ -45,6 +60,7 @@ lint: .venv/.runtime .venv/.dev
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
 
 .venv/.runtime: requirements.txt requirements-no-deps.txt requirements-compiler.txt pyproject.toml | .venv/bin/python
+	@test -z "$(LOCK)" || $(PIP) --no-deps --require-hashes -r requirements.lock
 	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps -r requirements-no-deps.txt

@@ -14,14 +14,17 @@ if str(ROOT) not in sys.path:  # `rampart ui` starts this folder by its path
     sys.path.insert(0, str(ROOT))
 
 from app.access import settings, token  # noqa: E402
+from app.access.hosts import WILDCARDS  # noqa: E402
 from app.webhook import VARIABLE, checked  # noqa: E402
 from engine import requests  # noqa: E402
-from engine.errors import ConfigError, RampartError  # noqa: E402
+from engine.errors import RampartError  # noqa: E402
 
-# Makes the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB after
-# the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of which 3
-# are in use. These variables must be set before the process starts.
-ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0,narenas:1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+# These make the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB
+# after the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of
+# which 3 are in use. Of the arenas that the C library makes for each thread, about 15 MB are not in use. The variables must be
+# set before the process starts.
+ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0,narenas:1", "ARROW_DEFAULT_MEMORY_POOL": "system",
+              "MALLOC_ARENA_MAX": "1"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,11 +39,11 @@ def main() -> None:
         SystemExit: with code 2 if an option is invalid, or if the address or port cannot be used.
     """
     options = _options()
+    _check_port(options.address, options.port)
     try:
         link = _prepare(options)
     except RampartError as problem:
         _refuse(str(problem))
-    _check_port(options.address, options.port)
     os.environ.update({name: value for name, value in ALLOCATORS.items() if name not in os.environ})
     print(f"Rampart: {link} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
@@ -58,11 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
-    parser.add_argument("--no-token", action="store_true", help=(
-        "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
-    parser.add_argument("--allowed-host", metavar="NAME", action="append", default=[], help=(
-        "further name under which the dashboard may be opened, for example that of a reverse proxy; may be given several times "
-        "(default: $RAMPART_ALLOWED_HOSTS, names separated by commas)"))
+    _add_access(parser)
     parser.add_argument("--webhook", metavar="URL", default=os.environ.get(VARIABLE), help=(
         "address to which new warnings and errors are posted as JSON (default: $RAMPART_WEBHOOK); see docs/alerts.md"))
     options = parser.parse_args()
@@ -70,7 +69,20 @@ def _options() -> argparse.Namespace:
         parser.error("argument --runs: must name a folder, got ''")
     if not 1 <= options.port <= 65535:
         parser.error(f"argument --port: must be in 1..65535, got {options.port}")
+    if options.no_token and options.login:
+        parser.error("--no-token and --login exclude each other")
     return options
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say who may use the dashboard."""
+    parser.add_argument("--no-token", action="store_true", help=(
+        "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
+    parser.add_argument("--login", action="store_true", help=(
+        "ask for name and password instead of the token, as at every address that other machines can reach; see docs/deploy.md"))
+    parser.add_argument("--allowed-host", metavar="NAME", action="append", default=[], help=(
+        "further name under which the dashboard may be opened, for example that of a reverse proxy; may be given several times "
+        "(default: $RAMPART_ALLOWED_HOSTS, names separated by commas)"))
 
 
 def _prepare(options: argparse.Namespace) -> str:
@@ -87,14 +99,15 @@ def _prepare(options: argparse.Namespace) -> str:
         os.environ[settings.HOSTS] = ",".join(options.allowed_host)
     if options.no_token:
         os.environ[settings.MODE] = "open"
+    if options.login:
+        os.environ[settings.MODE] = "login"
     settings.hosts(options.address)
-    if settings.mode() == "open" and not settings.is_loopback(options.address):
-        raise ConfigError(f"Without a token, the dashboard must be at a loopback address, got {options.address}; leave out "
-                          "--no-token or --address.")
-    address = f"http://127.0.0.1:{options.port}"
-    if settings.mode() == "token":
-        return f"{address}/?token={token.token_of(requests.runs_root())}"
-    return address
+    runs, mode = requests.runs_root(), settings.mode(options.address)
+    shown = "127.0.0.1" if options.address in WILDCARDS else options.address
+    link = f"http://{f'[{shown}]' if ':' in shown else shown}:{options.port}"
+    if mode == "login":
+        settings.check_users(runs)
+    return f"{link}/?token={token.token_of(runs)}" if mode == "token" else link
 
 
 def _check_port(address: str, port: int) -> None:

@@ -13,7 +13,7 @@ from engine.log import RunLog
 
 # Alerts are computed again after the first of these times in seconds if events have been read that can change them, otherwise
 # after the second, because a worker can fall silent and a disk can fill up without an event.
-SOON_S, LATE_S = 2.0, 15.0
+SOON_S, LATE_S = 5.0, 15.0
 MOVING = ("stalled", "disk")  # kinds whose sentence counts seconds or bytes; pages follow them once a minute
 
 

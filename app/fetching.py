@@ -12,6 +12,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from engine.acts import act, named
 from engine.errors import first_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +66,12 @@ class Fetch:
             self.refusal = errors if code == REFUSED and errors else (
                 f"Fetching {self.name} ended with code {code} ({cause}); run the command on this page in a terminal.")
         self.over = True
+
+
+@act("fetch dataset", named("name"))
+def fetch(runs: Path, name: str) -> None:
+    """Begin to fetch a dataset. The runs folder gets the audit line."""
+    fetches()[name] = Fetch(name)
 
 
 @st.cache_resource(show_spinner=False)

@@ -59,10 +59,11 @@ def front_of(table: RobustnessTable, measures: Mapping[str, Measure], objectives
 
 
 def prepare() -> None:
-    """Compute what Pareto and Robustness show first, so that their first reader does not wait for it.
+    """Compute and cache what the pages Pareto and Robustness show first, so that their first reader does not wait for it.
 
-    These are the robustness tables, and the letters and the front of the largest one. With 300 attacked networks, they take half
-    a second of CPU time.
+    This is all robustness tables and, for the table with the most networks, two things: the front in natural and worst-case
+    accuracy, and the letters that networks share if a test finds no difference between them. With 300 attacked networks, this
+    takes half a second of CPU time.
     """
     for table in evaluations.tables()[:1]:
         measures = measures_of(table)
@@ -91,6 +92,11 @@ def _front(root: str, protocol: str, names: tuple[str, ...], stamps: tuple[tuple
 
 
 def _outcomes(runs: Sequence[str], column: str) -> dict[str, Outcomes]:
-    """Return {attack run: outcomes of a column}. Runs without recorded outcomes are left out."""
+    """Return {attack run: whether its network classified each image correctly}. Runs without recorded outcomes are left out.
+
+    Args:
+        runs: ids of the attack runs.
+        column: "natural", the name of an attack, or "worst-case".
+    """
     recorded = session.run_log().outcome_bits(runs, column)
     return {row.run: Outcomes(row.images, len(row.bits), int(row.bits or "0", 2)) for row in recorded.itertuples()}

@@ -123,6 +123,7 @@ class Hub:
         self._lock = threading.RLock()
         self._files = FolderWatch(root)
         self._pages: set[OpenPage] = set()
+        self._visited = False  # True if a page has been open since the memory was released
         self._active: dict[str, tuple[object, ...]] = {}
         self._stamps: object = None
         self._states = 0  # number of status changes so far, of all runs
@@ -146,6 +147,7 @@ class Hub:
         """Register a page that has been opened. The hub sends a text to the page by calling `send`."""
         page = OpenPage(send)
         self._pages.add(page)
+        self._visited = True
         return page
 
     def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -235,8 +237,17 @@ class Hub:
         self._eager_until = time.monotonic() + EAGER_S
         self._tell()
 
+    def release_memory(self) -> None:
+        """Let DuckDB drop what it keeps of its file, unless a page is open, whose queries need the memory."""
+        if not self._pages:
+            self._visited = False
+            self.log.release_memory()
+
     def keep_fresh(self) -> None:
-        """Check for changes if the last check was more than `FRESH_S` seconds ago. Do nothing while the runs are first read."""
+        """Check for changes if the last check was more than `FRESH_S` seconds ago.
+
+    Do nothing until all runs have been read once.
+    """
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)
@@ -330,6 +341,8 @@ class Hub:
         self.alerts.work()
         if news or woken:
             self._tell()
+        if self._visited:
+            self.release_memory()
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Call `action`, and log any error. An error that ended the thread would stop the updates of all pages."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from engine.acts import VARIABLE, actor
 from engine.errors import first_line
 from engine.run.leftovers import scratch_folder
 
@@ -82,7 +83,7 @@ class Imports:
     _stopped: bool = False
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._by = threading.Lock(), actor().name
         # A daemon thread lets the server exit at once. The import process that is running still finishes its work.
         self._thread = threading.Thread(target=self._work, name="rampart-import", daemon=True)
         self._thread.start()
@@ -130,7 +131,7 @@ class Imports:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "engine", "import", *item.arguments], cwd=folder, text=True, errors="replace",
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    env=os.environ | {"PYTHONPATH": str(ROOT), "RAMPART_RUNS": str(self.runs)})
+                    env=os.environ | {"PYTHONPATH": str(ROOT), "RAMPART_RUNS": str(self.runs), VARIABLE: self._by})
             try:
                 output, errors = self._process.communicate(timeout=LONGEST_S)
             except subprocess.TimeoutExpired:

@@ -164,7 +164,10 @@ def _with_controls(draft: Draft, address: Mapping[str, str], runs: Path, problem
 
 
 def _dataset_of(runs: Path, parent: str, problems: list[str]) -> str:
-    """Return the dataset of the parent run, or "" if it is unknown. A missing parent is reported."""
+    """Return the dataset of the run `parent`, or "" if there is no parent or this version does not know its dataset.
+
+    If run.json of the parent cannot be read, append a sentence to `problems` and return "".
+    """
     if not parent:
         return ""
     try:
@@ -239,7 +242,11 @@ def _candidate_of(runs: Path, parent: str, genotype: str) -> str:
 
 
 def _followers_of(runs: Path, run: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return run.json of each run that was launched to follow a run, one of each kind, in order."""
+    """Return run.json of each run that was launched together with a run to follow it, in the order of the chain.
+
+    For a search, these are its retraining and the attack on the retrained network. If a grid launched several, only the first of
+    each kind is returned. Deleted runs, and runs that follow them, are left out.
+    """
     chain: list[Mapping[str, Any]] = []
     for child_id in run.get("children_of_chain") or ():
         before = chain[-1]["id"] if chain else run["id"]

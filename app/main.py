@@ -17,12 +17,14 @@ if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this fi
 import streamlit as st  # noqa: E402
 
 from app import session, theme  # noqa: E402
+from app.access import identity  # noqa: E402
 from app.components.alert_list import bell  # noqa: E402
 from app.components.connection import connection_notice  # noqa: E402
 from app.components.downloads import handle_downloads  # noqa: E402
 from app.components.live import live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
-from app.formats import markdown  # noqa: E402
+from app.formats import escape, markdown  # noqa: E402
+from engine import acts  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 from engine.run.folder import run_ids  # noqa: E402
 from engine.run.trash import trash_of  # noqa: E402
@@ -101,19 +103,33 @@ def notice() -> None:
                    "memory. Both show the same runs.")
 
 
+def signed_in() -> None:
+    """Show who has logged in and the link that logs out, if the dashboard has a login. A viewer learns what the role means."""
+    who = identity.user()
+    if who is None:
+        return
+    with st.container(key="rp-user"):
+        st.html(f'<span class="rp-label"><b>{escape(who.name)}</b> {escape(who.role or "logged out")} · '
+                '<a href="/logout" target="_self">Log out</a></span>')
+    if acts.why_not("runner"):
+        st.caption(f"Your role is {markdown(who.role or 'none')}: you can look at everything, and change nothing. An "
+                   "administrator can give you the role runner.")
+
+
 def main() -> None:
     """Show the current page in its frame. A RampartError is shown as a sentence, not as a traceback."""
-    st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide",
-                       menu_items={"About": ABOUT})
+    st.set_page_config(page_icon=str(HERE / "assets" / "icon.svg"), layout="wide", menu_items={"About": ABOUT})
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")
     page = st.navigation(list(with_unknown(pages()).values()), position="top")
+    st.set_page_config(page_title="Rampart" if page.title == "Rampart" else f"{page.title} · Rampart")
     connection_notice()
     handle_downloads()
     try:
         session.prepare_static()
         with st.container(key="rp-bell"):
             bell()
+        signed_in()
         if page.url_path not in WITHOUT_RUNS and not has_runs():
             welcome()
         else:

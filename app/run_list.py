@@ -81,7 +81,8 @@ class View:
 
 def saved_address(address: Mapping[str, str]) -> str:
     """Return the parts of an address that make up the view, as a query string, for example "q=arnas&sort=-adversarial"."""
-    return urlencode([(name, address[name]) for name in PARAMETERS if address.get(name) and name != "page"])
+    return urlencode([(name, address[name]) for name in PARAMETERS if address.get(name) and name != "page"],
+                     errors="replace")
 
 
 def selected_runs(runs: pd.DataFrame, view: View) -> pd.DataFrame:
@@ -106,8 +107,9 @@ def selected_runs(runs: pd.DataFrame, view: View) -> pd.DataFrame:
 def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
     """Return runs in the order of a view. The added column `group` holds the heading of the group that a run belongs to.
 
-    Runs of a group stand together. Groups come in the order of their first runs. If the list is sorted by an accuracy, only runs
-    whose accuracies can be compared follow each other, results before accuracies that only guide a run.
+    Runs of a group stand together. Groups come in the order of their first runs. If the view sorts by an accuracy, runs whose
+    accuracies can be compared (`comparable`) also stand together: first attack runs, then runs whose accuracies are no results,
+    and last runs without an accuracy.
 
     Args:
         kept: the runs to order, newest first.

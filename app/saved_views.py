@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from app.run_list import PARAMETERS
+from engine.acts import act, named
 from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run.folder import read_json
@@ -25,6 +26,7 @@ def saved_views(runs: Path) -> dict[str, str]:
     return {name: query for name, query in sorted(record.items()) if isinstance(query, str)}
 
 
+@act("save view", named("name"))
 def save_view(runs: Path, name: str, query: str) -> None:
     """Save a view under a name. A view of that name is replaced.
 
@@ -40,6 +42,7 @@ def save_view(runs: Path, name: str, query: str) -> None:
     _write(runs, views)
 
 
+@act("delete view", named("name"))
 def delete_view(runs: Path, name: str) -> None:
     """Delete a saved view, if it exists.
 

@@ -122,10 +122,10 @@ class Webhook:
 
 
 def identity(alert: Alert) -> str:
-    """Return a short text that is the same for two alerts about the same thing.
+    """Return a hash by which the webhook recognises an alert that it has already sent.
 
-    An alert is new if the worker falls silent at another step or fails again, the disk is full on another day, or the worker's
-    message differs.
+    Two alerts have the same hash if their level, kind and run are equal and, depending on the kind: the text of a message from
+    the worker, the time of a failure, the step at which the worker fell silent, or the day of an alert about the disk.
     """
     about = {"run": alert.sentence, "failed": str(alert.t),
              "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")

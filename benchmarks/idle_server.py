@@ -135,9 +135,8 @@ def idle(server: Dashboard, setting: Setting, name: str) -> dict[str, float]:
     return found
 
 
-def running_search(root: Path, steps: int) -> tuple[str, sample_runs.EventsFile]:
+def running_search(root: Path, steps: int, run: str = "20261118-0910-arnas-digits-0a01") -> tuple[str, sample_runs.EventsFile]:
     """Write the folder of a search of some steps whose worker is this process. Return its id and the writer of its events."""
-    run = "20261118-0910-arnas-digits-0a01"
     folder = sample_runs.write_run_json(root, run, "search", created=time.time())
     events = sample_runs.EventsFile(folder, t=time.time() - steps * STEP_S)
     me = psutil.Process(os.getpid())

@@ -32,7 +32,8 @@ from engine.study.folder import study_ids
 from tests import sample_runs
 from tests.browser.conftest import Dashboard, start_dashboard
 
-PAGES = ("launch", "studies", "study", "runs", "queue", "run", "pareto", "compare", "robustness", "datasets", "sql", "import")
+PAGES = ("launch", "studies", "study", "runs", "queue", "run", "architectures", "pareto", "compare", "robustness", "datasets",
+         "sql", "import")
 TABS = ("alphas", "genotype", "objectives", "trade-off", "samples", "system", "log", "settings", "lineage")  # beside the overview
 REPEATS = 5
 NEWS_S = 10.0  # longest wait for the news of one step

@@ -174,7 +174,7 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
 
 
 def differences(ids: Sequence[str], *, runs: Path | str | None = None) -> dict[str, Any]:
-    """Return the results of runs of any kind, and the settings in which they and the runs that they follow differ.
+    """Return the results of runs of any kind, and the settings in which the runs, or the runs that they follow, differ.
 
     Args:
         ids: run ids.

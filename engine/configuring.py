@@ -273,7 +273,7 @@ def _check_attacks(config: AttackConfig) -> None:
     """Check the list of attacks.
 
     Each attack must be registered, named only once, and possible with the run's norm and number of classes. The list may be empty
-    only if the run measures a sweep (accuracy at several attack radii).
+    only if the run measures a sweep (accuracy against the radius and against the number of PGD steps).
     """
     if not (config.attacks or config.sweep_radii) or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "
@@ -320,8 +320,8 @@ def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
 
 def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str:
     value: Any = error.get("input")
-    if error["type"] == "extra_forbidden":
-        return unknown_name("setting", field, cls.model_fields)
+    if error["type"] == "extra_forbidden" or field not in cls.model_fields:  # a name of half a character has no field
+        return unknown_name("setting", field or value, cls.model_fields)
     info = cls.model_fields[field]
     if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
         hint = f"did you mean {value:g}/255?" if value <= 255 else "give a part of 255 grey levels, such as 8/255."

@@ -46,12 +46,13 @@ def open_to_read(path: Path) -> IO[bytes]:
     return os.fdopen(_plain(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path), "rb")
 
 
-def open_to_append(path: Path, inside: Path) -> int:
+def open_to_append(path: Path, inside: Path, mode: int = 0o644) -> int:
     """Open or create a plain file for reading and appending, and return its file descriptor.
 
     Args:
         path: path of the file.
         inside: folder that contains the file, directly or in a subfolder. No part of the path below it may be a symbolic link.
+        mode: permissions of a new file.
 
     Raises:
         OSError: the file cannot be opened, is a symbolic link or not a plain file, or is reached through a symbolic link.
@@ -59,7 +60,7 @@ def open_to_append(path: Path, inside: Path) -> int:
     folder = _open_folder(path.parent, inside)
     try:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return _plain(os.open(path.name, flags, 0o644, dir_fd=folder), path)
+        return _plain(os.open(path.name, flags, mode, dir_fd=folder), path)
     except OSError as problem:
         raise _told(problem, path) from None
     finally:
@@ -93,6 +94,12 @@ def make_folder(path: Path, inside: Path) -> None:
         os.close(_open_folder(path, inside))
     finally:
         os.close(parent)
+
+
+def keep_private(folder: Path) -> None:
+    """Let only the owner enter a folder. The folder of another user stays as it is."""
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def entry_that_is_no_plain_file(folder: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from engine.acts import act, named
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RunError
 from engine.requests import ensure_supervisor
@@ -139,8 +140,11 @@ def default_cpu_slots() -> int:
     return int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS))
 
 
+@act("pause the queue", lambda *_: (), "admin")
 def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
     """Pause the queue: running runs continue, and no new runs start. The pause survives restarts of Rampart and the machine.
+
+    Return the user's decisions after the change.
 
     Args:
         runs: folder of all runs.
@@ -161,8 +165,11 @@ def pause(runs: Path | str, *, after_chains: bool = False) -> Queue:
     return queue.change_queue(root, change)
 
 
+@act("continue the queue", lambda *_: (), "admin")
 def go_on(runs: Path | str) -> Queue:
     """End the pause of the queue, and make sure that a supervisor is alive to start the waiting runs.
+
+    Return the user's decisions after the change.
 
     Raises:
         RunError: the decision cannot be written.
@@ -172,6 +179,7 @@ def go_on(runs: Path | str) -> Queue:
     return after
 
 
+@act("move in the queue", named("run_id"))
 def move(runs: Path | str, run_id: str, place: Place | None = None, *, before: str | None = None) -> list[str]:
     """Change the place of a waiting run in the queue, and return the ids of the waiting runs in their new order.
 
@@ -219,10 +227,11 @@ def waits_in_vain(runs: Path | str, run_id: str) -> bool:
     return False
 
 
+@act("set slots", lambda *_: (), "admin")
 def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
     """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
 
-    Running runs continue, even if there are now more of them than slots.
+    Running runs continue, even if there are now more of them than slots. Return the user's decisions after the change.
 
     Raises:
         ConfigError: a number is too small or too large.

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, shortened
 
 T = TypeVar("T")
+LONGEST_NAME = 100  # letters of an unknown name that a message repeats
 LONGEST_LIST = 700  # characters of the known names in an error message that suggests one of them
 
 
@@ -67,10 +68,10 @@ def unknown_name(noun: str, name: object, known: object) -> str:
         known: iterable of the known names.
     """
     names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
-    nearest = get_close_matches(str(name), names, n=1)
+    nearest = get_close_matches(str(name)[:LONGEST_NAME], names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     listed = ", ".join(names) or "none"
     if nearest and len(listed) > LONGEST_LIST:
         shown = names[:listed[:LONGEST_LIST].count(", ")]
         listed = f"{', '.join(shown)} and {len(names) - len(shown)} others"
-    return f"There is no {noun} {str(name)!r}; known are: {listed}.{hint}"
+    return f"There is no {noun} {shortened(str(name), LONGEST_NAME)}; known are: {listed}.{hint}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from engine.acts import act, named, returned
 from engine.command import changes_of, command_of
 from engine.config import PRESETS, AttackConfig, RetrainConfig, RunConfig
 from engine.configuring import build, config_class, deviations
@@ -82,6 +83,7 @@ def check_config(kind: str, config: RunConfig) -> None:
     admission.check_config(kind, config)
 
 
+@act("launch", returned)
 def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *, method: str | None = None,
            preset: str = "quick", parent: str | None = None, then: Sequence[str] = (), key: str | None = None,
            then_changes: Mapping[str, Mapping[str, Any]] | None = None, study: Mapping[str, Any] | None = None,
@@ -136,6 +138,7 @@ class Launch:
     name: str = ""
 
 
+@act("launch", returned)
 def submit_all(runs: Path | str, launches: Sequence[Launch], key: str | None = None, *, exact: bool = False) -> list[list[str]]:
     """Launch several chains as one batch: either all of them, or none.
 
@@ -190,6 +193,7 @@ def _checked(runs: Path, launch: Launch, inherits: bool) -> list[tuple[str, RunC
         raise ConfigError(f"Nothing was launched, because one combination is not possible: {launch.name}. {refusal}") from None
 
 
+@act("stop", named("run_id"))
 def request_stop(runs: Path | str, run_id: str) -> None:
     """Ask a running run to abandon its step, write a checkpoint and exit. A queued run leaves the queue.
 
@@ -199,6 +203,7 @@ def request_stop(runs: Path | str, run_id: str) -> None:
     _ask_to_stop(runs, run_id)
 
 
+@act("kill", named("run_id"))
 def force_stop(runs: Path | str, run_id: str) -> None:
     """Ask the supervisor to kill the processes of a run at once. A queued run leaves the queue.
 
@@ -213,6 +218,7 @@ def force_stop(runs: Path | str, run_id: str) -> None:
     ensure_supervisor(runs)
 
 
+@act("resume", named("run_id"))
 def resume(runs: Path | str, run_id: str) -> None:
     """Put a stopped or failed run back into the queue for a new attempt, which continues from the last checkpoint.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine import requests
+from engine.acts import act, returned
 from engine.configuring import recorded
 from engine.errors import RunError
 from engine.run.folder import RunFolder
 
 
+@act("run again", returned)
 def rerun(runs: Path | str, run_id: str) -> str:
     """Launch a run with exactly the settings, the seeds and the parent of another run, and return its id.
 

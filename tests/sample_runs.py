@@ -457,8 +457,9 @@ def write_failed_search(root: Path, run: str = "20261118-0911-arnas-digits-0a02"
     folder = write_run_json(root, run, "search", title="ARNAS, images clipped", created=created, changes={"clip_images": True})
     events = EventsFile(folder, t=created)
     write_search_steps(events, 6)
-    events.write("alert", level="error", text="Out of memory: the batch of 40 images did not fit; take a smaller batch.")
-    write_exit(folder, events, code=1, status="failed", cause="Out of memory.", last_lines=("RuntimeError: out of memory",))
+    cause = "Out of memory: the batch of 40 images did not fit; take a smaller batch."
+    events.write("alert", level="error", text=cause)
+    write_exit(folder, events, code=1, status="failed", cause=cause, last_lines=("RuntimeError: out of memory",))
     return run
 
 

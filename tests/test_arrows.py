@@ -17,6 +17,8 @@ SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 ARROWS = {
     "errors": "",
     "files": "",
+    "acts": "errors files",
+    "accounts": "errors files registry acts run",
     "registry": "errors",
     "architecture": "errors registry",
     "config": "errors architecture",
@@ -28,27 +30,27 @@ ARROWS = {
     "train": "config data attack",
     "configuring": "errors registry architecture config data attack search",
     "command": "config configuring",
-    "run": "errors files registry architecture config configuring data attack space search train",
+    "run": "errors acts files registry architecture config configuring data attack space search train",
     "log": "errors files configuring run",
     "report": "errors registry architecture config configuring data attack drawing run log",
     "insight": "errors files architecture drawing search run log report",
-    "requests": "errors files registry command config configuring search run",
-    "rerun": "errors configuring requests run",
+    "requests": "errors acts files registry command config configuring search run",
+    "rerun": "errors acts configuring requests run",
     "configuration_file": "errors registry config configuring run",
     "grid": "errors registry config configuring configuration_file data requests run search",
-    "study": "errors files registry architecture config configuring configuration_file data attack run log report requests",
-    "queueing": "errors config run requests study",
+    "study": "errors acts files registry architecture config configuring configuration_file data attack run log report requests",
+    "queueing": "errors acts config run requests study",
     "paper": "errors architecture attack drawing run log report study",
     "preflight": "errors files architecture config configuring data attack run study",
     "whatif": "errors files architecture config configuring data search run",
     "background": "run study",
-    "exchange": "errors files registry architecture config configuring data space run log",
+    "exchange": "errors acts files registry architecture config configuring data space run log",
     "doctor": "files data run requests search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
-    "cli": "errors files registry command architecture config configuring data attack search run report log "
+    "cli": "errors acts accounts files registry command architecture config configuring data attack search run report log "
            "insight requests rerun grid queueing configuration_file preflight whatif study exchange paper api",
-    "app": "errors files registry command architecture config configuring configuration_file data attack drawing search run log "
-           "insight requests rerun grid queueing preflight whatif exchange report study",
+    "app": "errors acts accounts files registry command architecture config configuring configuration_file data attack drawing "
+           "search run log insight requests rerun grid queueing preflight whatif exchange report study",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

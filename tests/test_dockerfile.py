@@ -34,6 +34,8 @@ def test_runs_as_a_user_without_rights_and_serves_on_8501(instructions):
     assert values(instructions, "EXPOSE") == ["8501"]
     command = json.loads(values(instructions, "CMD")[-1])
     assert command == ["rampart", "ui", "--address", "0.0.0.0"]
+    assert json.loads(values(instructions, "ENTRYPOINT")[-1]) == ["tini", "--"]
+    assert " tini " in next(run for run in values(instructions, "RUN") if "apt-get install" in run)
     assert "RUN pip install --no-deps --editable ." in (ROOT / "Dockerfile").read_text()
 
 

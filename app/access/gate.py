@@ -6,7 +6,7 @@ from typing import Protocol
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.headers import with_headers
 from app.access.hosts import is_from_elsewhere, is_host_allowed
@@ -57,15 +57,38 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or let it pass, as ASGI requires."""
         if scope["type"] == "http":
-            request, send = Request(scope, receive), with_headers(send)
+            request = Request(scope, receive)
+            send = with_headers(send, request.headers["host"] if is_host_allowed(request, self._hosts) else "")
             answer = _refusal(request, self._hosts)
             if answer is None and request.scope["path"] != HEALTH:
                 answer = await self._door.answer(request)
             await (answer or self._app)(scope, receive, send)
-        elif scope["type"] == "websocket" and not self._lets_in(HTTPConnection(scope)):
-            await send({"type": "websocket.close", "code": REFUSED})  # before it is accepted, this is an answer 403
+        elif scope["type"] == "websocket":
+            connection = HTTPConnection(scope)
+            if self._lets_in(connection):
+                await self._app(scope, *self._guarded(connection, receive, send))
+            else:
+                await send({"type": "websocket.close", "code": REFUSED})  # before it is accepted, this is an answer 403
         else:
             await self._app(scope, receive, send)
+
+    def _guarded(self, connection: HTTPConnection, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """Return functions that receive and send the messages of a socket until its user has logged out. Then they close it."""
+        closed = False
+
+        async def receiving() -> Message:
+            message = await receive()
+            return message if self._door.knows(connection) else {"type": "websocket.disconnect", "code": REFUSED}
+
+        async def sending(message: Message) -> None:
+            nonlocal closed
+            if not closed and not self._door.knows(connection):
+                closed = True
+                await send({"type": "websocket.close", "code": REFUSED})
+            if not closed:
+                await send(message)
+
+        return receiving, sending
 
     def _lets_in(self, connection: HTTPConnection) -> bool:
         return (is_host_allowed(connection, self._hosts) and not is_from_elsewhere(connection) and self._door.knows(connection))

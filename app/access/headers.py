@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
@@ -14,24 +14,22 @@ from starlette.types import Message, Send
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-@cache
-def content_security_policy() -> str:
+def content_security_policy(host: str) -> str:
     """Return the Content-Security-Policy: everything from the own origin only, and no page may frame the dashboard.
 
     Streamlit sets styles on elements, which needs 'unsafe-inline' for styles, and imports the scripts of components as blobs. Its
     page holds one inline script, which is allowed by its hash. Scripts in texts and attributes do not run.
-    """
-    import streamlit  # slow, and only the server needs it
 
-    index = Path(streamlit.__file__).parent / "static" / "index.html"
-    scripts = [_hash_of(script) for script in _INLINE.findall(index.read_text(encoding="utf-8"))]
+    Args:
+        host: host and port of the own origin, for browsers in which 'self' does not include sockets; "" for none.
+    """
     parts = {
         "default-src": ["'self'"],
-        "script-src": ["'self'", "blob:", *scripts],
+        "script-src": ["'self'", "blob:", *_inline_scripts()],
         "style-src": ["'self'", "'unsafe-inline'"],
         "img-src": ["'self'", "data:", "blob:"],
         "font-src": ["'self'", "data:"],
-        "connect-src": ["'self'"],
+        "connect-src": ["'self'", *([f"ws://{host}", f"wss://{host}"] if host else [])],
         "worker-src": ["'self'"],
         "object-src": ["'none'"],
         "base-uri": ["'none'"],
@@ -41,15 +39,24 @@ def content_security_policy() -> str:
     return "; ".join(" ".join([name, *sources]) for name, sources in parts.items())
 
 
+@cache
+def _inline_scripts() -> list[str]:
+    """Return the hashes of the inline scripts of Streamlit's page."""
+    import streamlit  # slow, and only the server needs it
+
+    index = Path(streamlit.__file__).parent / "static" / "index.html"
+    return [_hash_of(script) for script in _INLINE.findall(index.read_text(encoding="utf-8"))]
+
+
 def _hash_of(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-@cache
-def headers() -> dict[str, str]:
-    """Return the headers by name."""
+@lru_cache(maxsize=64)
+def headers(host: str = "") -> dict[str, str]:
+    """Return the headers by name. The argument is that of `content_security_policy`."""
     return {
-        "Content-Security-Policy": content_security_policy(),
+        "Content-Security-Policy": content_security_policy(host),
         "X-Frame-Options": "DENY",
         "X-Content-Type-Options": "nosniff",
         # Not "no-referrer": with it, browsers hide the origin of a form, by which a foreign form is recognised.
@@ -59,11 +66,11 @@ def headers() -> dict[str, str]:
     }
 
 
-def with_headers(send: Send) -> Send:
-    """Return a function that sends messages of an ASGI application like `send`, with these headers on every answer."""
+def with_headers(send: Send, host: str) -> Send:
+    """Return a function that sends messages of an ASGI application like `send`, with the headers on every answer."""
     async def sending(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            MutableHeaders(scope=message).update(headers())
+            MutableHeaders(scope=message).update(headers(host))
         await send(message)
 
     return sending

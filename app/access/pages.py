@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from string import Template
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from app.assets import asset
 
-LOGIN = "/login"
+LOGIN, LOGOUT = "/login", "/logout"
+LONGEST_FORM = 4096  # bytes
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -24,7 +25,8 @@ def page(title: str, body: str, status: int = 403, headers: dict[str, str] | Non
 
 def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of plain text as HTML, with a class of the style sheet."""
-    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
+    said = ' role="alert"' if kind == "problem" else ""
+    return f'<p class="{kind}"{said}>{escape(text)}</p>' if text else ""
 
 
 def form(fields: Sequence[tuple[str, str, str]], button: str, to: str, action: str = LOGIN) -> str:
@@ -47,7 +49,7 @@ def asked(request: HTTPConnection) -> str:
     """Return the address that a request asks for, without host and without the token; "/" for the form's own address."""
     path = "/" + request.scope["path"].lstrip("/\\")
     query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
-    return "/" if path == LOGIN else quote(path) + (f"?{query}" if query else "")
+    return "/" if path in (LOGIN, LOGOUT) else quote(path) + (f"?{query}" if query else "")
 
 
 def local(address: str) -> str:
@@ -69,3 +71,13 @@ def again(request: Request) -> HTMLResponse | None:
         return None
     to = escape(asked(request))
     return page("One moment", f'<meta http-equiv="refresh" content="0; url={to}"><p><a href="{to}">Open the page</a></p>')
+
+
+async def form_fields(request: Request) -> dict[str, str]:
+    """Return the fields of a form that was sent, or {} if it is too long."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_FORM:
+            return {}
+    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace"), max_num_fields=8).items()}

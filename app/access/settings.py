@@ -8,25 +8,34 @@ from pathlib import Path
 
 from app.access.gate import Door, OpenDoor
 from app.access.hosts import allowed_hosts
+from app.access.login import LoginDoor
 from app.access.token import TokenDoor, token_of
-from engine.errors import ConfigError
+from engine.accounts import accounts
+from engine.errors import ConfigError, RunError
 from engine.registry import unknown_name
 
 MODE = "RAMPART_ACCESS"
 HOSTS = "RAMPART_ALLOWED_HOSTS"  # names separated by commas
-MODES = ("token", "open")
+MODES = ("token", "login", "open")
 
 
-def mode() -> str:
-    """Return how strangers are kept out: by a "token", or not at all ("open").
+def mode(address: str | None) -> str:
+    """Return how strangers are kept out of a dashboard: by a "token", by a "login", or not at all ("open").
+
+    If other machines can reach the address, it is always a login.
 
     Raises:
-        ConfigError: $RAMPART_ACCESS has no such value.
+        ConfigError: $RAMPART_ACCESS has no such value, or is "open" for such an address.
     """
     chosen = os.environ.get(MODE) or "token"
     if chosen not in MODES:
         raise ConfigError(unknown_name(f"value of {MODE}", chosen, MODES))
-    return chosen
+    if is_loopback(address or ""):
+        return chosen
+    if chosen == "open":
+        raise ConfigError(f"Without token and login, the dashboard must be at a loopback address, got {address}; leave out "
+                          "--no-token or --address.")
+    return "login"
 
 
 def hosts(address: str | None) -> frozenset[str]:
@@ -46,11 +55,26 @@ def is_loopback(address: str) -> bool:
         return address.lower() == "localhost"
 
 
-def door(runs: Path, port: int) -> Door:
+def door(runs: Path, address: str | None, port: int) -> Door:
     """Return the door of a dashboard.
 
     Raises:
         ConfigError: a setting is not valid.
-        RunError: there is no usable token.
+        RunError: there is no usable token, or there are no users.
     """
-    return OpenDoor() if mode() == "open" else TokenDoor(token_of(runs), port)
+    chosen = mode(address)
+    if chosen == "login":
+        check_users(runs)
+        return LoginDoor(runs, port)
+    return OpenDoor() if chosen == "open" else TokenDoor(token_of(runs), port)
+
+
+def check_users(runs: Path) -> None:
+    """Refuse a login without users.
+
+    Raises:
+        RunError: there are no users, or they cannot be read.
+    """
+    if not accounts(runs):
+        raise RunError(f"A dashboard that other machines can reach needs a login, and {runs} has no users; add one with "
+                       "`rampart user add NAME --role admin`.")

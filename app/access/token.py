@@ -12,18 +12,17 @@ import os
 import re
 import secrets
 from pathlib import Path
-from urllib.parse import parse_qs
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from app.access.pages import LOGIN, again, asked, form, moved, page, paragraph
+from app.access.pages import LOGIN, again, asked, form, form_fields, moved, page, paragraph
 from engine.errors import ConfigError, RunError
-from engine.files import atomic_write_bytes, make_folder, open_to_read
+from engine.files import atomic_write_bytes, keep_private, make_folder, open_to_read
 
 VARIABLE = "RAMPART_TOKEN"
 KEPT_S = 30 * 24 * 3600  # a browser keeps the cookie so long
-LONGEST_FORM = 4096  # bytes
+LONGEST = 1000  # bytes that are read of the file
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
 
@@ -42,6 +41,7 @@ def token_of(runs: Path) -> str:
             raise ConfigError(f"{VARIABLE} must hold 16 to 128 letters, digits, - or _, got {len(given)} characters; for example "
                               "`openssl rand -hex 24`.")
         return given
+    runs = runs.resolve()
     path = runs / "control" / "token"
     try:
         return _read(path) if path.exists() else _create(path, runs)
@@ -52,7 +52,7 @@ def token_of(runs: Path) -> str:
 
 def _read(path: Path) -> str:
     with open_to_read(path) as file:
-        mode, text = os.fstat(file.fileno()).st_mode, file.read(LONGEST_FORM).decode(errors="replace").strip()
+        mode, text = os.fstat(file.fileno()).st_mode, file.read(LONGEST).decode(errors="replace").strip()
     if mode & 0o077 or not _TOKEN.fullmatch(text):
         why = "other users can read it" if mode & 0o077 else "it holds something else"
         raise RunError(f"The file {path} must hold a token that only you can read, and {why}; delete it, and the next start "
@@ -62,8 +62,7 @@ def _read(path: Path) -> str:
 
 def _create(path: Path, runs: Path) -> str:
     runs.mkdir(parents=True, exist_ok=True)
-    if runs.stat().st_uid == os.geteuid():
-        runs.chmod(0o700)
+    keep_private(runs)
     make_folder(path.parent, runs)
     token = secrets.token_urlsafe(32)
     atomic_write_bytes(path, f"{token}\n".encode(), inside=runs, mode=0o600)
@@ -107,13 +106,3 @@ class TokenDoor:
                  "<code>token=</code>, and the content of the file <code>control/token</code> in the runs folder.</p>")
         return page("Rampart asks for its token", steps + paragraph(problem, "problem") +
                     form([("token", "Token", "current-password")], "Open", asked(request)))
-
-
-async def form_fields(request: Request) -> dict[str, str]:
-    """Return the fields of a form that was sent, or {} if it is too long."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LONGEST_FORM:
-            return {}
-    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace"), max_num_fields=8).items()}

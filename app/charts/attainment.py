@@ -50,9 +50,10 @@ def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: 
 
 
 def volume_figure(groups: Groups, looks: Mapping[str, Look], runs: int) -> go.Figure:
-    """Return a plot of the hypervolume over the number of runs, as the expected value with a band from 10 % to 90 % of all draws.
+    """Return a plot of the hypervolume that runs drawn at random from each group attain, over the number of runs drawn.
 
-    A curve ends at the number of measured runs of its group. A vertical line marks the number of runs `runs`.
+    The line is the expected hypervolume. The band contains 80 % of all draws, from the 10 % to the 90 % quantile. A curve ends at
+    the number of measured runs of its group. A vertical line marks the number of runs `runs`.
     """
     figure = go.Figure()
     for name, points in groups.items():

@@ -1,4 +1,7 @@
-"""Plots of a search's candidates: natural versus adversarial accuracy, and accuracies with inherited weights versus trained."""
+"""Plots of a search's candidates: natural against adversarial accuracy, and accuracy after training against inherited accuracy.
+
+The inherited accuracy of a candidate is the one that it has with the weights of a supernet.
+"""
 
 from __future__ import annotations
 

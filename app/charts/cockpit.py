@@ -92,7 +92,14 @@ def vertices(whole: Vertices, newest: Vertices) -> PlainFigure:
 
 
 def _marks(labels: list[str], values: list[float], steps: int, axis: str) -> dict[str, Any]:
-    """Return the lines across the bars, which show the shares of the newest steps."""
+    """Return the trace of the lines that cross the bars. Each line marks the share of the newest steps.
+
+    Args:
+        labels: label of each objective.
+        values: share of the newest steps in per cent, one per objective.
+        steps: number of the newest steps.
+        axis: Plotly name of the horizontal axis.
+    """
     return {"type": "scatter", "y": labels, "x": values, "xaxis": axis, "yaxis": "y", "mode": "markers", "showlegend": False,
             "marker": {"symbol": "line-ns-open", "size": 22, "color": theme.SERIES["neutral"], "line": {"width": 2.4}},
             "hovertemplate": f"%{{x:.1f}} % of the last {steps:,} steps<extra></extra>"}

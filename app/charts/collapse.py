@@ -58,7 +58,8 @@ def _vertical_axes(table: pd.DataFrame) -> dict[str, Any]:
     most = max(MOST_SKIPS, int(table["edges"].max()))
     ticks = ((0, MOST_SKIPS, most), (0, 100 * MOST_PARAMETER_FREE, 100), (0, 50, 100))
     return {f"yaxis{axis_of(row)}": AXIS | {
-        "domain": domain, "anchor": "x", "range": [-0.06 * marks[-1], 1.06 * marks[-1]], "tickvals": marks,
+        "domain": domain, "anchor": "x", "range": [-0.06 * marks[-1], (1.06 if row < len(ROWS) - 1 else 1.3) * marks[-1]],
+        "tickvals": marks,
         "title": {"text": title, "font": SMALL, "standoff": 6}}
         for row, ((_, _, title, domain), marks) in enumerate(zip(ROWS, ticks, strict=True))}
 
@@ -128,7 +129,7 @@ def _names(rows: pd.DataFrame, x: str) -> list[dict[str, Any]]:
         middle = (longest[str(name)][0] + longest[str(name)][-1]) / 2
         if count >= SHORTEST * len(rows) and all(abs(middle - one) >= APART * len(rows) for one in places.values()):
             places[str(name)] = middle
-    return [{"text": f'<span style="color:{style.colour}"><b>{style.short}</b></span>', "x": middle, "xref": x, "y": 92,
+    return [{"text": f'<span style="color:{style.colour}"><b>{style.short}</b></span>', "x": middle, "xref": x, "y": 118,
              "yref": f"y{axis_of(len(ROWS) - 1)}", "showarrow": False, "font": SMALL}
             for style, middle in ((theme.operation(name), middle) for name, middle in places.items())]
 

@@ -56,7 +56,15 @@ def measure_columns(measure: Measure, value: Value | None) -> dict[str, object]:
 
 
 def attainment_frame(groups: Groups, x: Measure, y: Measure, runs: int) -> pd.DataFrame:
-    """Return the corners of the fronts that each method attains with `runs` runs, for each share of all draws."""
+    """Return the corners of the fronts that each method attains if `runs` of its runs are drawn at random.
+
+    There is one front for each share in `LEVELS`. At least this share of all draws attains the front.
+
+    Args:
+        groups: {method: the two accuracies of each of its runs}.
+        x, y: the two accuracies.
+        runs: number of runs in a draw.
+    """
     rows = [(name, runs, level, *corner) for name, points in groups.items() for level in LEVELS
             for corner in attained(points, runs, level)]
     return pd.DataFrame(rows, columns=["method", "runs", "attained_by_share_of_draws", x.name, y.name])

@@ -32,7 +32,8 @@ def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[R
     Args:
         points: the points.
         larger: for each axis, True if larger values are better.
-        ranges: the ranges of the axes. The line begins and ends at their worst ends.
+        ranges: (lower, upper) end of each axis. The line starts where the vertical measure is worst, and stops where the
+            horizontal measure is worst.
     """
     signs = [1 if one else -1 for one in larger]
     worst = [min(sign * end for end in ends) for sign, ends in zip(signs, ranges, strict=True)]

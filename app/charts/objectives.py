@@ -46,9 +46,9 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return lines
 
 
-def further(objectives: pd.DataFrame) -> list[str]:
-    """Return the names of the objectives that are neither the natural nor an adversarial loss, in order of appearance."""
-    return [name for name in dict.fromkeys(objectives["objective"]) if name not in SERIES_OF]
+def further(names: Iterable[str]) -> list[str]:
+    """Return the names of objectives that are neither the natural nor an adversarial loss, each once, in order of appearance."""
+    return [name for name in dict.fromkeys(names) if name not in SERIES_OF]
 
 
 def rows_of(names: Sequence[str]) -> int:
@@ -64,7 +64,7 @@ def further_losses(objectives: pd.DataFrame) -> PlainFigure:
     Args:
         objectives: table from `RunLog.objectives`.
     """
-    names = further(objectives)
+    names = further(objectives["objective"])
     if not names:
         return blank("Further losses appear after the first step that has one")
     figure: PlainFigure = {"data": [], "layout": common_layout(legend=False, margin={"l": 62, "t": 40, "b": 42}) | {

@@ -181,7 +181,7 @@ def _custom(mark: Mark, view: View) -> list[object]:
 
 def _groups(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
             ) -> list[tuple[str, list[int], dict[str, Any]]]:
-    """Return the traces of the plot as tuples (name in the legend, places of the networks, Plotly style of the markers)."""
+    """Return one tuple per trace: (name in the legend, indices of its networks in `marks`, Plotly style of the markers)."""
     scale = measures.get(view.third.name if view.third else view.colour)
     if scale is None and view.colour == "title":
         return _title_groups(marks)
@@ -197,7 +197,10 @@ def _groups(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
 
 
 def _title_groups(marks: Sequence[Mark]) -> list[tuple[str, list[int], dict[str, Any]]]:
-    """Return one trace per title, and one for all rare titles. Networks on the front have filled markers."""
+    """Return the tuples of `_groups` for a plot coloured by title: one per frequent title, and one for all other titles.
+
+    Networks on the front have filled markers.
+    """
     looks = looks_of(mark.title for mark in marks)
     names = [mark.title if mark.title in looks else OTHERS for mark in marks]
     groups = []
@@ -226,7 +229,12 @@ def _add_selected(figure: go.Figure, selected: Sequence[tuple[Mark, tuple[float,
 
 
 def interval_bars(values: Sequence[Value], factor: float) -> dict[str, object]:
-    """Return Plotly error bars that show 95 % intervals."""
+    """Return Plotly error bars that show the 95 % intervals of accuracies.
+
+    Args:
+        values: the accuracies.
+        factor: factor that converts the accuracies to the unit of the axis (`Measure.factor`).
+    """
     return {"type": "data", "symmetric": False, "thickness": 1.4, "width": 4, "color": theme.SERIES["accent"],
             "array": [(one.high - one.value) * factor for one in values],
             "arrayminus": [(one.value - one.low) * factor for one in values]}

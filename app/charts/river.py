@@ -6,17 +6,15 @@ Ticks below the lines mark flips: steps at which another operation became the st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
-
-import pandas as pd
+from typing import Any, NamedTuple
 
 from app import theme
 from app.charts.alphas import COLUMNS, ROWS, axis_of, edge_title, span
 from app.charts.frame import AXIS, PlainFigure, blank, common_layout
-from engine.architecture.genotype import EDGES
+from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import River
 from engine.log.training_queries import Course
 
@@ -24,10 +22,25 @@ FAINT = theme.faint(theme.SERIES["neutral"], 0.5)
 BELOW = 0.16  # space for the ticks below the lines, as a share of the range of the weights
 WAITING = "The architecture weights appear after the first step"
 SMALL, PLAIN = {"size": 11.5}, {"size": 12.5}
+LINE, LOWER_LINE = 0.065, 0.13  # height of a line of text in the upper and in the lower chart of an edge
 
 
-def river(courses: Sequence[Course], course: River | None, kept: Collection[int]) -> PlainFigure:
-    """Return a figure with one small chart per edge of a cell.
+class Flip(NamedTuple):
+    """A change of the strongest operation of an edge.
+
+    Attributes:
+        step, epoch: when it happened.
+        before, after: the operations.
+    """
+
+    step: int
+    epoch: int
+    before: str
+    after: str
+
+
+def river(courses: Sequence[Course], course: River | None) -> PlainFigure:
+    """Return a figure with one small chart per edge of a cell. Titles of the edges of the derived cell are bold.
 
     The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
     (an input or node). The charts of a row share their vertical axis, and those of a column their horizontal axis, because a
@@ -36,7 +49,6 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
     Args:
         courses: weights of operations, from `RunLog.alpha_courses`.
         course: the same weights with their entropy, margin and flips; None before the first step.
-        kept: edges (0..13) of the derived cell, whose titles are bold.
     """
     if not courses or course is None:
         return blank(WAITING)
@@ -52,7 +64,7 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
     layout |= {f"yaxis{axis_of(row)}": AXIS | {
         "domain": domain, "anchor": "x", "nticks": 3, "range": [lowest, high], "tickformat": ".2f",
         "title": {"text": "weight", "font": SMALL, "standoff": 6}} for row, domain in enumerate(up)}
-    traces, notes = [], []
+    traces, notes, kept, flips = [], [], derived_edges(course), flips_of(course)
     for edge, lines in groupby(courses, key=attrgetter("edge")):
         source, target = EDGES[edge]
         strongest = course.primitives[course.strongest[-1, edge]]
@@ -60,7 +72,7 @@ def river(courses: Sequence[Course], course: River | None, kept: Collection[int]
         drawn = list(lines)
         traces += [_faint([one for one in drawn if one.operation != strongest]) | place, *(
             _strong(one) | place for one in drawn if one.operation == strongest)]
-        traces.append(_ticks(course.flips, edge, (lowest + low) / 2) | place)
+        traces.append(_ticks(flips.get(edge, []), (lowest + low) / 2) | place)
         notes.append(_heading(edge, course, edge in kept, across[source], up[target - 2][1]))
     return {"data": traces, "layout": layout | {"annotations": notes, "hovermode": "closest"}}
 
@@ -83,15 +95,28 @@ def _strong(course: Course) -> dict[str, Any]:
             "hovertemplate": f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>"}
 
 
-def _ticks(flips: pd.DataFrame, edge: int, height: float) -> dict[str, Any]:
+def derived_edges(course: River) -> list[int]:
+    """Return the edges (0..13) that the derived cell keeps, by the rule of the search (`engine.architecture.genotype.derive`)."""
+    weights = course.weights[-1] if course.edge_weights is None else course.weights[-1] * course.edge_weights[-1][:, None]
+    cell = derive(weights.tolist(), course.primitives)
+    return [EDGES.index((source, target)) for _, source, target in cell.incoming()]
+
+
+def flips_of(course: River) -> dict[int, list[Flip]]:
+    """Return {edge: its flips in the order of the steps}."""
+    found: dict[int, list[Flip]] = {}
+    for edge, *flip in zip(*(course.flips[name].tolist() for name in ("edge", "step", "epoch", "before", "after")), strict=True):
+        found.setdefault(edge, []).append(Flip(*flip))
+    return found
+
+
+def _ticks(flips: Sequence[Flip], height: float) -> dict[str, Any]:
     """Return the ticks of an edge at the steps of its flips, each in the colour of the operation that became the strongest."""
-    of_edge = flips[flips["edge"] == edge]
-    texts = [f"{theme.operation(one.before).short} → {theme.operation(one.after).short}, epoch {one.epoch}"
-             for one in of_edge.itertuples()]
-    return {"type": "scatter", "x": of_edge["step"].tolist(), "y": [height] * len(of_edge), "mode": "markers",
+    texts = [f"{theme.operation(one.before).short} → {theme.operation(one.after).short}, epoch {one.epoch}" for one in flips]
+    return {"type": "scatter", "x": [one.step for one in flips], "y": [height] * len(flips), "mode": "markers",
             "showlegend": False, "cliponaxis": False, "text": texts, "hovertemplate": "%{text}, step %{x}<extra>flip</extra>",
             "marker": {"symbol": "line-ns-open", "size": 9, "line": {"width": 2},
-                       "color": [theme.operation(name).colour for name in of_edge["after"]]}}
+                       "color": [theme.operation(one.after).colour for one in flips]}}
 
 
 def _heading(edge: int, course: River, is_kept: bool, domain: tuple[float, float], top: float) -> dict[str, Any]:
@@ -124,17 +149,32 @@ def edge_river(course: River | None, edge: int) -> PlainFigure:
         "yaxis2": AXIS | {"title": {"text": "share", "font": PLAIN}, "domain": [0, 0.32], "tickformat": ".2f"}}
     steps, weights = course.steps.tolist(), course.weights[:, edge].round(4)
     middles = weights[-1].cumsum() - weights[-1] / 2
-    notes = [_at_the_end(_coloured(name), float(middle), "y") for name, middle in zip(course.primitives, middles, strict=True)]
+    notes = [_at_the_end(_coloured(name), height, "y")
+             for name, height in zip(course.primitives, apart(middles.tolist(), LINE), strict=True)]
     traces = [_area(name, steps, weights[:, column].tolist()) for column, name in enumerate(course.primitives)]
-    for name, values, colour in (("entropy", course.relative_entropy[:, edge], theme.SERIES["training"]),
-                                 ("margin", course.margin[:, edge], theme.SERIES["adversarial"])):
+    lower = sorted((("entropy", course.relative_entropy[:, edge], theme.SERIES["training"]),
+                    ("margin", course.margin[:, edge], theme.SERIES["adversarial"])), key=lambda one: float(one[1][-1]))
+    heights = apart([float(values[-1]) for _, values, _ in lower], LOWER_LINE)
+    for (name, values, colour), height in zip(lower, heights, strict=True):
         traces.append({"type": "scatter", "x": steps, "y": values.round(4).tolist(), "mode": "lines", "name": name, "yaxis": "y2",
                        "line": {"color": colour, "width": 2}, "hovertemplate": f"{name} %{{y:.3f}}<extra></extra>"})
-        notes.append(_at_the_end(f'<span style="color:{colour}">{name}</span>', float(values[-1]), "y2"))
-    flips = course.flips[course.flips["edge"] == edge]
-    shapes = [{"type": "line", "xref": "x", "x0": int(one.step), "x1": int(one.step), "yref": "y domain", "y0": 0, "y1": 1,
-               "line": {"color": theme.operation(one.after).colour, "width": 1, "dash": "dot"}} for one in flips.itertuples()]
+        notes.append(_at_the_end(f'<span style="color:{colour}">{name}</span>', height, "y2"))
+    flips = flips_of(course).get(edge, [])
+    shapes = [{"type": "line", "xref": "x", "x0": one.step, "x1": one.step, "yref": "y domain", "y0": 0, "y1": 1,
+               "line": {"color": theme.operation(one.after).colour, "width": 1, "dash": "dot"}} for one in flips]
     return {"data": traces, "layout": layout | {"annotations": notes, "shapes": shapes}}
+
+
+def apart(heights: list[float], gap: float) -> list[float]:
+    """Return heights in 0..1, in increasing order, moved such that neighbours are at least `gap` apart."""
+    places: list[float] = []
+    for height in heights:
+        places.append(max(height, places[-1] + gap) if places else height)
+    top = 1.0
+    for position in reversed(range(len(places))):
+        places[position] = min(places[position], top)
+        top = places[position] - gap
+    return places
 
 
 def _at_the_end(text: str, height: float, axis: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Charts of a study: the compared accuracy of each arm, this accuracy over the natural one, and the votes of the genotypes."""
+"""Charts of a study: the compared accuracy of each arm, this accuracy against natural accuracy, and votes of the genotypes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,16 @@ def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
 
 
 def seed_point(seed: int, unit: Sequence[Measurement]) -> tuple[float, str]:
-    """Return the mean of a search seed over its retrainings, a fraction in 0..1, and its hover text."""
+    """Return the point of a search seed in the strip plot.
+
+    Args:
+        seed: the search seed.
+        unit: accuracy of each of its retrainings.
+
+    Returns:
+        The mean of the accuracies (0..1).
+        The hover text.
+    """
     mean = mean_of([unit])
     assert mean is not None  # a search seed with results has a retraining
     what = f"search seed {seed}" if len(unit) == 1 else f"search seed {seed}, mean of {plural(len(unit), 'retraining')}"
@@ -84,7 +93,7 @@ def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, 
 
 
 def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
-    """Return a plot with one point per arm: the mean endpoint (compared accuracy) over the mean natural accuracy.
+    """Return a scatter plot with one point per arm: x is its mean natural accuracy, y its mean endpoint (compared accuracy).
 
     Both have 95 % intervals. Arms with equal means share one point, whose name lists them. A dotted line joins the arms on the
     Pareto front of the two means.

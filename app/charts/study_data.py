@@ -12,7 +12,10 @@ from engine.study.results import ArmResult, Results
 
 
 def networks_frame(results: Results) -> pd.DataFrame:
-    """Return every network of a study: its arm, seeds, accuracies, size, search time and, if the study has them, measures."""
+    """Return one row per network of a study: its arm, seed, accuracies, size, search time, latencies and reliability.
+
+    For a study that compares rankings, further columns hold the measures that rank the networks.
+    """
     rows = []
     for arm in results.arms.values():
         for one in arm.cells:

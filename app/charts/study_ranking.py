@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app.charts.frame import themed
 from app.charts.study import looks
-from app.formats import escape, plural
+from app.formats import capitalised, escape, plural
 from engine.report.words import measured_text
 from engine.study.means import mean_of
 from engine.study.results import CellResult, Results
@@ -39,8 +39,9 @@ def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
             marker={"color": colour, "symbol": symbol, "size": 10}, hovertext=_hover(networks, measure, endpoint, shares))
     themed(figure, legend=sum(bool(trace.x) for trace in figure.data) > 1)
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(title=f"{measure[:1].upper()}{measure[1:]}{' (%)' if shares else ''}", ticksuffix=" %" if shares else "")
-    figure.update_yaxes(title=f"{endpoint} (%)", ticksuffix=" %")
+    unit = (" (%)", " %") if shares else ("", "")
+    figure.update_xaxes(title_text=f"{capitalised(measure)}{unit[0]}", ticksuffix=unit[1])
+    figure.update_yaxes(title_text=f"{endpoint} (%)", ticksuffix=" %")
     return figure
 
 

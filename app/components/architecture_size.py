@@ -73,7 +73,7 @@ def power_of_ten(logarithm: float) -> Markup:
 
 
 def with_change(before: int, after: int) -> Markup:
-    """Return a number as HTML, with its difference from an earlier one on a second line."""
+    """Return the number `after` as HTML, with its difference from `before` on a second line."""
     if before == after:
         return with_label(count(after), "unchanged")
     sign = "+" if after > before else "−"

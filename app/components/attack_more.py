@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from app import address, session
+from app.components.act_button import act_button
 from app.formats import markdown
 from engine import requests
 from engine.configuring import recorded, split_seed_of
@@ -45,7 +46,7 @@ def attack_more(table: RobustnessTable, runs: pd.DataFrame) -> None:
         parent = RunFolder(session.runs_root(), network).read_run()
         if split_seed_of(parent) != split_seed_of(example):
             st.caption("This network was trained on other splits. Its test images differ, so it gets a protocol of its own.")
-        if st.button("Attack", type="primary", icon=":material/bolt:", key="attack_more.go"):
+        if act_button("Attack", type="primary", icon=":material/bolt:", key="attack_more.go"):
             _launch(example, parent)
 
 

@@ -79,7 +79,11 @@ def result_html(run: ComparedRun, name: str) -> str | Markup:
 
 
 def result_text(run: ComparedRun, name: str) -> str:
-    """Return an accuracy as text: a result with interval and number of images, any other with its split and "not a result"."""
+    """Return an accuracy of a run as text, or a dash if it was not measured.
+
+    For a result of an attack run, the text gives the interval and the number of images. For any other accuracy, it names the
+    split and says "not a result".
+    """
     if missing(run.row[f"{name}_accuracy"]):
         return EMPTY
     if missing(run.row[f"{name}_low"]):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import session
+from app.components.act_button import act_button
 from app.components.progress import progress_html
 from app.components.states import problem
-from app.fetching import Fetch, fetches
+from app.fetching import fetch, fetches
 from engine.command import program
 from engine.data.catalogue import DATASETS
 from engine.data.fetching import Presence
@@ -25,7 +27,7 @@ def fetch_panel(presence: Presence) -> None:
     if current is not None and current.refusal:
         problem(current.refusal, link=None)
     if not package:
-        st.button(_label(name), type="primary", icon=":material/download:", key="datasets.fetch", on_click=_start, args=(name,),
+        act_button(_label(name), type="primary", icon=":material/download:", key="datasets.fetch", on_click=_start, args=(name,),
                   help="Downloads the official file, verifies its checksum and prepares it. A broken download continues where it "
                        "stopped. Runs never download anything.")
     st.caption("Or in a terminal:" if not package else "In a terminal:")
@@ -33,7 +35,7 @@ def fetch_panel(presence: Presence) -> None:
 
 
 def _start(name: str) -> None:
-    fetches()[name] = Fetch(name)
+    fetch(session.runs_root(), name)
 
 
 def _label(name: str) -> str:

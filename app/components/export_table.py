@@ -16,10 +16,10 @@ from engine.report.robustness import Distinctions, RobustnessTable, distinctions
 
 
 def further_files(table: RobustnessTable) -> list[File]:
-    """Return a robustness table in the formats other than CSV and Parquet.
+    """Return one file with the robustness table for each export format other than CSV and Parquet.
 
-    A file contains the table, a comparison of every two networks in each column, and the number of times that runs have opened
-    the test split so far. It equals the file that `rampart table` writes.
+    Each file contains the table, the paired comparisons of its networks (every two networks, in each column of results), and the
+    number of times that runs have opened the test split so far. It equals the file that `rampart table` writes.
     """
     return [File(form.title, f"{file_name(table)}{form.suffix}", form.mime, partial(_content, table, name),
                  f"{form.text[0].upper()}{form.text[1:]}.") for name, form in FORMATS.items() if name not in MIMES]

@@ -17,6 +17,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from app import session
 from app.components.source import genotype_source
 from app.importing import Item, plain_name
+from engine.acts import why_not
 from engine.architecture.genotype import Genotype
 from engine.architecture.placement import RULES, rules_for
 from engine.command import ROOT
@@ -62,6 +63,8 @@ def choose_files() -> Chosen:
     """Show the control for uploading files or typing a path, and return the chosen files."""
     place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.__getitem__, key="import.place",
                                  default="upload", required=True, label_visibility="collapsed", persist_state="session")
+    if place == "path" and (reason := why_not("admin")):
+        return Chosen(problem=f"A path can name any file of the server. {reason}")
     if place == "path":
         return named(st.text_input("Path of the file", key="import.path", persist_state="session",
                                    placeholder="/data/darts/eval-EXP/model_best.pth.tar", live="400ms",

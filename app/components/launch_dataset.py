@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
+from app import session
+from app.components.act_button import act_button
 from app.components.launch_choice import Choice
 from app.formats import duration, markdown
 from app.measuring import Task
+from engine.acts import act, named
 from engine.data import fetching
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.dataset import Dataset
@@ -17,7 +22,7 @@ TASK = "launch.fetching"  # in the session: (title of the dataset, task that fet
 
 
 def published_dataset(choice: Choice) -> None:
-    """Offer the published dataset if the preset is `paper` and no paper used the chosen dataset."""
+    """Show a button that switches to CIFAR-10, if the preset is `paper` and no paper used the chosen dataset."""
     if choice.preset == "paper" and not DATASETS[choice.dataset].published:
         st.button(f"Use {DATASETS[PUBLISHED].title}, the dataset of the papers", key="launch.published", on_click=_choose,
                   icon=":material/swap_horiz:")
@@ -42,13 +47,19 @@ def fetch_missing(names: tuple[str, ...]) -> None:
     for data in map(image_source, names):
         if data.sources and absence(data):
             size = sum(source.bytes for source in data.sources)
-            st.button(f"Fetch {data.title} ({size / 1e6:.0f} MB)", key=f"launch.fetch.{data.name}", on_click=_fetch, args=(data,),
-                      icon=":material/download:", help="Downloads the official files, checks them and prepares the images. You "
-                                                       "can leave the page meanwhile.")
+            act_button(f"Fetch {data.title} ({size / 1e6:.0f} MB)", key=f"launch.fetch.{data.name}", on_click=_fetch,
+                       args=(data,), icon=":material/download:", help="Downloads the official files, checks them and prepares "
+                       "the images. You can leave the page meanwhile.")
 
 
 def _fetch(data: Dataset) -> None:
-    st.session_state[TASK] = (data.title, Task(lambda report: fetching.fetch(data.name, progress=report)))
+    _begin(session.runs_root(), data.name, data.title)
+
+
+@act("fetch dataset", named("name"))
+def _begin(runs: Path, name: str, title: str) -> None:
+    """Begin to fetch a dataset in the background. The runs folder gets the audit line."""
+    st.session_state[TASK] = (title, Task(lambda report: fetching.fetch(name, progress=report)))
 
 
 @st.fragment(run_every=1.0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.form import FormValues
 from app.components.html_table import StaticColumn, html_table, with_label
 from app.components.launch_choice import Choice
@@ -16,6 +17,7 @@ from app.components.launch_steps import steps_of
 from app.components.preflight import Fact
 from app.formats import EMPTY, about, duration, markdown, plural, rounded
 from app.measuring import Task
+from engine.acts import require
 from engine.grid import Grid, Variant, variants_of
 from engine.preflight.forecast import Forecast, Total, forecast, size_text
 from engine.run import device
@@ -166,11 +168,12 @@ def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast
     missing = [chain for chain, one in zip(chains, each, strict=True) if not one.is_complete]
     if choice.source.problem or not missing:
         return
-    clicked = st.button("Measure time and memory", key="launch.measure", icon=":material/timer:",
+    clicked = act_button("Measure time and memory", key="launch.measure", icon=":material/timer:",
                         help="Computes a few batches of each step on random images, in a separate process, for at most a minute "
                              "each. Steps of the same shape are measured once, whatever their epochs and seeds. The dataset need "
                              "not be here. The result is kept.")
     if clicked:
+        require("runner")
         root, cached = session.runs_root(), durations(str(session.runs_root()))
 
         def work(report: object) -> None:

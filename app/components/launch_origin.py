@@ -8,6 +8,7 @@ from uuid import uuid4
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.form import FormValues
 from app.components.launch_choice import Choice, filled
 from app.components.launch_details import origin_differences, origin_html
@@ -27,8 +28,10 @@ def origin(choice: Choice, forms: Mapping[str, FormValues]) -> None:
         return
     with st.container(border=True):
         words, again = st.columns([4, 1], vertical_alignment="center")
-        again.button("Re-run exactly", key="launch.again", icon=":material/replay:", on_click=_again, args=(run_id, uuid4().hex),
-                     width="stretch", help="Launch the same runs with the same settings and seeds, without the changes below.")
+        with again:
+            act_button("Re-run exactly", key="launch.again", icon=":material/replay:", on_click=_again, width="stretch",
+                       args=(run_id, uuid4().hex), help="Launch the same runs with the same settings and seeds, without the "
+                       "changes below.")
         try:
             title = str(RunFolder(session.runs_root(), run_id).read_run().get("title") or run_id)
             rows = origin_differences(choice, forms, run_id)

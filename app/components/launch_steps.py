@@ -81,9 +81,14 @@ def _run_of(run_id: str) -> dict[str, Any]:
 
 
 def inherited_values(choice: Choice, forms: Mapping[str, FormValues], kind: str) -> dict[str, Any]:
-    """Return the value of every setting of a later run before its own changes: from its preset and from the earlier runs.
+    """Return the value that each setting of a later run has until the user changes it: inherited or from the preset.
 
-    While an earlier run has an invalid setting, these are the values of the preset.
+    Some settings are inherited from the earlier runs of the chain. The others have the values of the preset. While the settings
+    of the earlier runs are invalid, all have the values of the preset.
+
+    Args:
+        choice, forms: content of the page. The forms of all earlier runs must be present.
+        kind: kind of the later run.
     """
     then = choice.then[:choice.then.index(kind) + 1]
     first = forms[choice.kind].config

@@ -110,7 +110,13 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
 
 
 def swept(runs: Sequence[str], sweep: str, norm: str) -> pd.DataFrame:
-    """Return the measured points of one kind of sweep and norm, each with its interval and fingerprint."""
+    """Return rows of `RunLog.sweeps` with three further columns: accuracy, low and high (the ends of its Wilson interval).
+
+    Args:
+        runs: ids of the attack runs.
+        sweep: "epsilon" for accuracy against radius, "steps" for accuracy against number of steps.
+        norm: norm of the attack.
+    """
     found = session.run_log().sweeps(runs)
     shown = found[(found["sweep"] == sweep) & (found["norm"] == norm)]
     bounds = [wilson(int(one.correct), int(one.images)) for one in shown.itertuples()]

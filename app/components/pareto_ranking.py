@@ -46,7 +46,14 @@ def ranking(front: Front, measure: Measure) -> None:
 
 @lru_cache(maxsize=8)
 def _correlation(supernets: tuple[float, ...], values: tuple[float, ...], phrase: str) -> RankCorrelation:
-    """Return the rank correlation of both accuracies. It is cached, because its interval takes up to a second (300 networks)."""
+    """Return the rank correlation between the accuracies of supernets and those of the retrained networks.
+
+    The result is cached, because its interval takes up to a second for 300 networks.
+
+    Args:
+        supernets, values: accuracy of the supernet, and of the retrained network, of each search.
+        phrase: name of the accuracy of the retrained network in sentences.
+    """
     return correlate({"supernet accuracy": supernets, phrase: values}, "supernet accuracy", phrase)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from engine import requests
 from engine.errors import RampartError
 
@@ -28,6 +29,7 @@ class Action:
         done: sentence that is shown once the request has been accepted.
         request: function that takes the runs folder and the run id and sends the request. The function raises RampartError if the
             request is refused.
+        role: smallest role that may request it.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Action:
     help: str
     done: str
     request: Callable[[Path, str], object]
+    role: str = "runner"
 
 
 STOP = Action("Stop", "stop", "Abandon the current step, write a checkpoint and exit within seconds. The run can be resumed.",
@@ -71,4 +74,4 @@ def kill_button(key: str, run_id: str) -> None:
     """Show the button that kills a run that is stopping. A second button, which opens below the first, confirms the kill."""
     with st.popover(f"{KILL.label} …", icon=f":material/{KILL.icon}:"):
         st.write("A stop writes a checkpoint and takes seconds. A kill loses the work since the last checkpoint.")
-        st.button(KILL.label, key=key, help=KILL.help, type="primary", on_click=perform, args=(KILL, run_id))
+        act_button(KILL.label, key=key, help=KILL.help, type="primary", on_click=perform, args=(KILL, run_id))

@@ -97,8 +97,7 @@ def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
 
 
 def _river(log: RunLog, run_id: str, cell: str) -> PlainFigure:
-    kept = derived_edges(log.alpha_matrix(run_id, cell)) if cell in log.alpha_cells(run_id) else ()
-    return river.river(log.alpha_courses(run_id, cell), insight.river(log, run_id, cell), kept)
+    return river.river(log.alpha_courses(run_id, cell), insight.river(log, run_id, cell))
 
 
 def _edge_river(log: RunLog, run_id: str, cell: str, edge: int) -> PlainFigure:
@@ -152,12 +151,6 @@ def _one_edge(run_id: str, cell: str, clicked: str | None, changing: bool) -> No
               label=f"{theme.cell_title(cell)}: weights, entropy and margin of the edge {names[str(edge)]}",
               data=lambda: (lines := log.alpha_lines(run_id, cell))[lines["edge"] == edge],
               feed=feed_of(topic, _edge_river, run_id, cell, edge) if changing else None)
-
-
-def derived_edges(matrix: pd.DataFrame) -> list[int]:
-    """Return the edges (0..13) that the derived cell keeps. The argument is that of `derived_cell`."""
-    cell = derived_cell(matrix)
-    return [EDGES.index((source, target)) for _, source, target in cell.incoming()]
 
 
 def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int) -> None:

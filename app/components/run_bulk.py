@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.run_columns import name_of
 from app.components.states import LAUNCH_PAGE, ROBUSTNESS_PAGE, RUN_PAGE, problem
 from app.components.status import status_chip_html
@@ -123,7 +124,7 @@ def _pick(ids: list[str]) -> None:
 
 def _button(label: str, key: str, icon: str, about: str, possible: bool, *arguments: object) -> None:
     """Show a button that calls `act` with the further arguments."""
-    st.button(label, key=f"runs.{key}", icon=f":material/{icon}:", help=about, disabled=not possible,
+    act_button(label, key=f"runs.{key}", icon=f":material/{icon}:", help=about, disabled=not possible,
               on_click=act if arguments else None, args=arguments)
 
 
@@ -167,7 +168,7 @@ def _control(picked: pd.DataFrame) -> None:
     if stopping:
         with st.popover("Kill", icon=":material/dangerous:", help="`rampart stop RUN --force`"):
             st.caption("End the processes at once. Steps since the last checkpoint are lost; the run can resume from there.")
-            st.button(f"Kill {plural(len(stopping), 'run')} now", key="runs.kill", on_click=act,
+            act_button(f"Kill {plural(len(stopping), 'run')} now", key="runs.kill", on_click=act,
                       args=("Killing", stopping, requested(requests.force_stop, "being killed")))
     resumable = _ids(picked, picked["can_resume"])
     _button("Resume", "resume", "play_arrow", "Continue from the last checkpoint, exactly as if the run had not been "
@@ -186,11 +187,11 @@ def _marking(picked: pd.DataFrame) -> None:
         with st.form("runs.tag_form", border=False):
             st.text_input("Tags", key="runs.tag", placeholder="baseline -old", help="Words add tags; a minus sign in front "
                           "removes a tag. A tag has letters, digits and _ . : / -")
-            st.form_submit_button("Change tags", key="runs.tag_now", on_click=_tag, args=(ids,))
+            act_button("Change tags", form=True, key="runs.tag_now", on_click=_tag, args=(ids,))
         if len(ids) == 1:
             with st.form("runs.note_form", border=False):
                 st.text_area("Note", picked.iloc[0]["note"], key=f"runs.note.{ids[0]}", height=100)
-                st.form_submit_button("Write note", key="runs.note_now", on_click=_note, args=(ids[0],))
+                act_button("Write note", form=True, key="runs.note_now", on_click=_note, args=(ids[0],))
 
 
 def _tag(ids: list[str]) -> None:
@@ -214,7 +215,7 @@ def _clearing(picked: pd.DataFrame) -> None:
     else:
         _button("Archive", "archive", "archive", "Hide the runs from this list. They stay where they are and count everywhere "
                 "else. `rampart archive RUN`", bool(ids), "Archived", ids, _archiving(True), _undo_archive(False))
-    st.button("Trash", key="runs.trash", icon=":material/delete:", disabled=not ids, on_click=_ask_to_trash, args=(ids,),
+    act_button("Trash", key="runs.trash", icon=":material/delete:", disabled=not ids, on_click=_ask_to_trash, args=(ids,),
               help="Move the runs out of sight. They can be restored until the trash is emptied. `rampart trash RUN`")
 
 
@@ -255,7 +256,7 @@ def _question() -> None:
             f"they need: {escape(names)}.</div>")
     everything = ids + further
     with st.container(horizontal=True):
-        st.button(f"Move all {len(everything)} to the trash", key="runs.trash_all", on_click=_trash, args=(everything,))
+        act_button(f"Move all {len(everything)} to the trash", key="runs.trash_all", on_click=_trash, args=(everything,))
         st.button("Cancel", key="runs.trash_none", type="tertiary", on_click=st.session_state.pop, args=(ASK, None))
 
 
@@ -268,7 +269,7 @@ def _repeating(picked: pd.DataFrame) -> None:
     with st.popover("Run again", icon=":material/replay:", disabled=not ids, help="`rampart rerun RUN`"):
         st.caption(f"Launch {plural(len(ids), 'run')} with exactly the same settings, seeds and parents, with the code that is "
                    "installed now. Followers are not launched.")
-        st.button(f"Launch {plural(len(ids), 'run')}", key="runs.rerun", on_click=act,
+        act_button(f"Launch {plural(len(ids), 'run')}", key="runs.rerun", on_click=act,
                   args=("Launched again", ids[::-1], lambda run_id: f"as {rerun(session.runs_root(), run_id)}"))
 
 

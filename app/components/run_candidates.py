@@ -92,8 +92,8 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
     columns: list[StaticColumn[dict[str, Any]]] = [
         StaticColumn("Rank", lambda row: "·" if row["ranking"] == "none" else row["rank"], right=True,
                      data=lambda row: {"rank": row["rank"], "ranking": row["ranking"]}),
-        StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True,
-                     data=lambda row: {"candidate": row["candidate"]}),
+        StaticColumn("Candidate", lambda row: _detail_link(row, run_id), names_row=True,
+                     data=lambda row: {"candidate": row["candidate"], "genotype_hash": row["hash"]}),
         StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True, data=partial(_columns, "natural")),
         StaticColumn(attack, lambda row: _accuracy(row, "adversarial"), right=True, data=partial(_columns, "adversarial")),
         *([StaticColumn("Inherited natural", lambda row: _accuracy(row, "inherited_natural"), right=True,
@@ -104,7 +104,6 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
         StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True,
                      data=lambda row: {"parameters": row["parameters"]}),
         StaticColumn("MACs", lambda row: count(row["macs"]), right=True, data=lambda row: {"macs": row["macs"]}),
-        StaticColumn("Genotype", lambda row: _detail_link(row, run_id)),
     ]
     if finished:
         columns.append(StaticColumn("Next", lambda row: _retrain_link(row, run_id)))
@@ -135,10 +134,10 @@ def _columns(name: str, row: dict[str, Any]) -> dict[str, object]:
 
 
 def _detail_link(row: dict[str, Any], run_id: str) -> Markup:
-    """Return the hash of a candidate's genotype with a link to its cells, sizes and changes."""
+    """Return the number of a candidate with a link to its cells, sizes and changes, and below it the hash of its genotype."""
     address = address_of_candidate(run_id, row["candidate"], Genotype.from_json(row["genotype"]))
     return Markup(f'<a href="{escape(address)}" target="_self" title="Cells, sizes and changes of candidate {row["candidate"]}">'
-                  f'{code(row["hash"])}</a>')
+                  f'{row["candidate"]}</a><br><span class="rp-label">{code(row["hash"])}</span>')
 
 
 def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:

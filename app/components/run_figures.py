@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -52,7 +53,7 @@ def figures_of(log: RunLog, run: dict[str, Any]) -> str:
     if run["kind"] == "search" and not on_supernet(run):
         return _candidate_figures(log, run)
     latest = newest(log.curves(run["id"]))
-    further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
+    further = objectives.further(log.objective_names(run["id"]))
     titles = FIGURES | {f"{name}_loss": capitalised(objectives.title_of(name)) for name in further}
     # The numbers listed in OF_TRAINING, which describe the training, come last.
     measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
@@ -72,7 +73,7 @@ def figures_of(log: RunLog, run: dict[str, Any]) -> str:
 
 
 def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
-    """Return the accuracies of a search's best candidate, and the newest numbers of its training, as HTML."""
+    """Return the accuracies of a search's best candidate, and the newest training loss and throughput of the search, as HTML."""
     latest, measured = newest(log.curves(run["id"])), log.candidates(run["id"])
     boxes, notes = [], []
     if len(measured):
@@ -118,7 +119,7 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
         notes["adversarial_accuracy"] = f"{under}, {notes['adversarial_accuracy']}"
     if run["kind"] != "retrain":
         return notes
-    config = log.run(run["id"])["config"]
+    config = log.configs([run["id"]]).get(run["id"], {})
     return notes | {"train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
 
 
@@ -141,6 +142,5 @@ def newest(curves: pd.DataFrame) -> dict[str, tuple[str, float, int]]:
     Args:
         curves: means over epochs, from `RunLog.curves`.
     """
-    last = curves.sort_values("step").drop_duplicates("name", keep="last")
-    return {row.name_: (row.split_, row.value_, int(row.epoch_)) for row in
-            last.rename(columns=lambda c: f"{c}_").itertuples()}
+    points = list(zip(*(curves[column].tolist() for column in ("step", "name", "split", "value", "epoch")), strict=True))
+    return {name: (split, value, epoch) for _, name, split, value, epoch in sorted(points, key=itemgetter(0))}

@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import address, session
+from app.components.act_button import act_button
 from app.components.run_columns import ALWAYS, TITLES, USUAL
 from app.formats import markdown
 from app.run_list import GROUPS, PARAMETERS, SHOWN, saved_address
@@ -105,12 +106,12 @@ def _views() -> None:
         for name, query in saved.items():
             with st.container(horizontal=True):
                 st.button(markdown(name), key=f"runs.view.{name}", on_click=_open, args=(query,), width="stretch")
-                st.button("Delete", key=f"runs.unsave.{name}", icon=":material/delete:",
+                act_button("Delete", key=f"runs.unsave.{name}", icon=":material/delete:",
                           help=f"Delete the view {markdown(name)}.", on_click=_act, args=(delete_view, root, name))
         if not saved:
             st.caption("No saved view yet. The address of this page holds the view as well: a copied link opens the same list.")
         st.text_input("Save this view as", key="runs.view_name", max_chars=LONGEST_NAME)
-        st.button("Save", key="runs.save_view", on_click=_save, args=(root,))
+        act_button("Save", key="runs.save_view", on_click=_save, args=(root,))
         if words := st.session_state.pop(REFUSAL, ""):
             st.caption(markdown(words))
 

@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from app import session, theme
+from app.components.act_button import act_button
 from app.components.chain import steps_html
 from app.components.live import feed_of
 from app.components.live_html import live_html
@@ -54,11 +55,12 @@ def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 
 def _title(run: dict[str, Any]) -> None:
     preset = str(run["preset"])
+    made = f"preset {preset}" if preset in PRESETS else preset  # which says of an imported run that it is one
     note = PRESETS.get(preset, "") if preset in ("quick", "smoke") else ""
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
-    # An imported run has no preset, and may have no dataset.
+    # An imported run may have no dataset.
     tags = "".join(map(tag_html, filter(None, (
-        theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]), f"preset {preset}" if preset else "",
+        theme.KIND_TITLES.get(run["kind"], run["kind"]), dataset_title(run["dataset"]), made,
         "example" if run["example"] else ""))))
     study = run["study"] and (
         f'<span class="rp-label"><a href="study?id={escape(run["study"])}" target="_self">Part of a study</a></span>')
@@ -106,7 +108,7 @@ def _buttons(run: dict[str, Any]) -> None:
 
 
 def _button(action: Action, key: str, run_id: str, *, primary: bool = False) -> None:
-    st.button(action.label, key=key, help=action.help, type="primary" if primary else "secondary", on_click=perform,
+    act_button(action.label, key=key, help=action.help, type="primary" if primary else "secondary", on_click=perform,
               args=(action, run_id))
 
 

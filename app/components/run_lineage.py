@@ -31,7 +31,11 @@ COLUMNS: tuple[StaticColumn[Relative], ...] = (
 
 
 def lineage(run_id: str) -> None:
-    """Show the chain of a run, runs connected to it by a setting of either run, and searches that found the same cells."""
+    """Show a table of the runs that are related to a run, and a link to its study, if any.
+
+    Related runs are those of its chain, those that its settings name, those whose settings name it, and searches that found the
+    same cells.
+    """
     section("Lineage", "where this run comes from, and what was made from it")
     told(run_id, "lineage")
     run = session.run_log().run(run_id)

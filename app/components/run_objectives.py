@@ -41,7 +41,7 @@ def weighs(run: Mapping[str, Any]) -> bool:
 
 def has_weights(run: Mapping[str, Any]) -> bool:
     """Return True if a search weighs its losses, or has losses other than the natural and adversarial ones."""
-    return weighs(run) or bool(objectives.further(session.run_log().objectives(run["id"])))
+    return weighs(run) or bool(objectives.further(session.run_log().objective_names(run["id"])))
 
 
 def weighting(run_id: str) -> None:
@@ -104,7 +104,7 @@ def _gradients(run: dict[str, Any]) -> None:
 def _further_losses(run: dict[str, Any]) -> None:
     """Draw one chart for each loss of a search other than the natural and adversarial losses."""
     log = session.run_log()
-    if names := objectives.further(log.objectives(run["id"])):
+    if names := objectives.further(log.objective_names(run["id"])):
         section("Further losses", "alphas split, before coefficients")
         curve_plot(run, _losses, key="run_further_losses", height=30 + 160 * objectives.rows_of(names),
                    label=f"Over the steps: {', '.join(map(objectives.title_of, names))}",

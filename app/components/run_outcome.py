@@ -23,7 +23,7 @@ from engine.report.latency import UNKNOWN, latencies_of
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Show the cells on the left and the attack tables on the right.
+    """Show the cells, and the attack tables on their right, or below them where the page is too narrow for both.
 
     A hand-made network has no cells and is described in words instead. For any other network, show nothing while the genotype is
     unknown. For an unfinished search, show nothing until the network has been attacked.
@@ -42,17 +42,17 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     if hand_made:
         section("Robustness", "a hand-made network, attacked on the test split")
     else:
-        section("Derived cells and robustness", "left, the cells that were found; right, the network retrained from them, "
-                "attacked on the test split")
-    left, right = st.columns([6, 6], gap="large")
-    with left:
+        section("Derived cells and robustness", "the cells that were found, and the network retrained from them, attacked "
+                "on the test split")
+    sides = st.container(horizontal=True, gap="large", key="rp-side")
+    with sides, st.container(key="rp-side-cells"):
         if genotype is None:
             st.html(named_network_html(hand_made))
         else:
             genotype_graphs(genotype, key="outcome")
             _downloads(genotype, run["id"])
             page_link(ARCHITECTURES_PAGE, "Sizes, comparison and changes of these cells", show=run["id"])
-    with right:
+    with sides, st.container(key="rp-side-attacks"):
         _attacks(run, chain, results)
 
 

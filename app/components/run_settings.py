@@ -126,7 +126,7 @@ def _environment(run: Mapping[str, Any]) -> None:
     if facts:
         section("Code, data and machine", "as recorded at the run's first start")
         columns: tuple[StaticColumn[str], ...] = (StaticColumn("Fact", lambda name: name, names_row=True),
-                                                  StaticColumn("Value", lambda name: facts[name]))
+                                                  StaticColumn("Value", lambda name: facts[name], look="rp-wrap"))
         st.html(html_table(columns, facts, label="Code, data and machine", file=f"{run['id']}-environment"))
 
 

@@ -87,15 +87,20 @@ def links_html(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> str:
     retrained = trained_run(run, chain)
     search = next((str(one["id"]) for one in chain if one["kind"] == "search"), "")
     links = [("Attack again", "launch", {"kind": "attack", "parent": retrained})] if retrained else []
-    links += [("Retrain again", "launch", {"kind": "retrain", "parent": search} if search else {"from": retrained})] \
-        if search or retrained else []
+    links += [("Retrain again" if retrained else "Retrain", "launch",
+               {"kind": "retrain", "parent": search} if search else {"from": retrained})] if search or retrained else []
     links += [("Clone this run", "launch", {"from": str(run["id"])}), ("Compare with …", "compare", {"runs": str(run["id"])})]
     parts = [f'<a href="{page}?{escape(urlencode(query))}" target="_self">{escape(label)}</a>' for label, page, query in links]
     return f'<nav class="rp-row" aria-label="Next steps">{"".join(f"<span class=rp-label>{one}</span>" for one in parts)}</nav>'
 
 
 def _file(form: str, source: str) -> File:
-    """Return the file to download in one form."""
+    """Return the export of a run as a file to download. The file is made after the click.
+
+    Args:
+        form: key of `EXPORTS`, for example "onnx".
+        source: id of the run that is exported.
+    """
     facts = EXPORTS[form]
     name = facts.name_for(source)
     shown = f"{name.removesuffix('.py')}.zip" if facts.mime == "application/zip" else name

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.run_bulk import Answer, show_answer, tell
 from app.components.states import empty_state
 from app.components.table import CellText, Column, Row, table
@@ -49,15 +50,15 @@ def _words(runs: Sequence[Trashed], chosen: Sequence[Trashed]) -> str:
 
 def _buttons(runs: Sequence[Trashed], chosen: Sequence[Trashed]) -> None:
     ids = [one.id for one in chosen]
-    st.button("Restore", key="trash.restore", icon=":material/restore_from_trash:", disabled=not ids, on_click=_restore,
+    act_button("Restore", key="trash.restore", icon=":material/restore_from_trash:", disabled=not ids, on_click=_restore,
               args=(ids,), help="Bring the selected runs back, with the runs in the trash that they need. `rampart restore RUN`")
     for label, key, some in (("Delete", "trash.delete", chosen), ("Empty the trash", "trash.empty", runs)):
         with st.popover(label, icon=":material/delete_forever:", disabled=not some, help="`rampart delete RUN --yes`, "
                         "`rampart delete --all --yes`"):
             size = size_text(sum(one.size for one in some))
             st.caption(f"Deleting {plural(len(some), 'run')} frees {size} and cannot be undone.")
-            st.button(f"Delete {plural(len(some), 'run')} for good", key=f"{key}.now", type="primary", on_click=_delete,
-                      args=([one.id for one in some],))
+            act_button(f"Delete {plural(len(some), 'run')} for good", role="admin", key=f"{key}.now", type="primary",
+                       on_click=_delete, args=([one.id for one in some],))
 
 
 def _restore(ids: list[str]) -> None:

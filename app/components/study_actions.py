@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import session
 from app.components import run_actions
+from app.components.act_button import act_button
 from app.components.run_actions import Action, answer
 from app.components.states import STUDIES_PAGE, problem
 from app.components.study_example import NOTICE, removal
@@ -77,7 +78,7 @@ def _launching(overview: Overview) -> None:
 
 
 def _button(action: Action, key: str, study_id: str, *, primary: bool = False) -> None:
-    st.button(action.label, key=key, icon=f":material/{action.icon}:", help=action.help, on_click=perform,
+    act_button(action.label, key=key, icon=f":material/{action.icon}:", help=action.help, on_click=perform,
               args=(action, study_id), type="primary" if primary else "secondary")
 
 
@@ -91,7 +92,7 @@ def _extend(overview: Overview) -> None:
         cells = seeds * len(overview.study.arms) * overview.study.retrainings
         extend = Action(f"Extend by {plural(seeds, 'seed')}", "add", "", f"Extended by {plural(seeds, 'search seed')}.",
                         partial(_extended, seeds))
-        st.button(f"{extend.label}: {plural(cells, 'more cell')}", key="study.extend",
+        act_button(f"{extend.label}: {plural(cells, 'more cell')}", key="study.extend",
                   type="primary", on_click=perform, args=(extend, overview.study.id))
 
 
@@ -117,7 +118,8 @@ def _delete(overview: Overview) -> None:
                                             "study is deleted with its runs.")
         st.caption("The runs and everything they measured are removed from the disk." if with_runs else
                    "The runs stay in the list of runs." if own else "All its runs were launched otherwise, and stay.")
-        if st.button("Delete the study and its runs" if with_runs else "Delete the study", key="study.delete", type="primary"):
+        if act_button("Delete the study and its runs" if with_runs else "Delete the study", role="admin", key="study.delete",
+                      type="primary"):
             try:
                 deletion = delete(session.runs_root(), overview.study.id, with_runs=with_runs)
             except RampartError as refusal:

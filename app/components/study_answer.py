@@ -33,7 +33,7 @@ def marks(overview: Overview) -> list[str]:
 
 
 def marks_html(overview: Overview) -> str:
-    """Return the words that qualify an answer, from `marks`, as chips."""
+    """Return the words of `marks`, such as "provisional", as one HTML chip each."""
     return "".join(f'<span class="rp-chip rp-tone-{tone}"><span class="rp-glyph" aria-hidden="true">{glyph}</span>{text}</span>'
                    for text, tone, glyph in map(CHIPS.__getitem__, marks(overview)))
 
@@ -52,7 +52,7 @@ def answer_line_html(overview: Overview) -> str:
 
 
 def _lead(clause: str) -> str:
-    """Return the first clause of an answer without the words that `marks` returns."""
+    """Return the first clause of an answer as HTML, without the words "Demonstration, no claim: ", which a chip shows."""
     if not clause.startswith(PREFIX):
         return _text(clause)
     rest = clause.removeprefix(PREFIX)

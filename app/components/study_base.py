@@ -161,7 +161,13 @@ def chain_changes(study: Study, method: str | None, chain: list[Mapping[str, Any
 
 
 def _based(arm: Arm, changes: Mapping[str, Mapping[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> Arm:
-    """Return an arm in which `changes` replace the settings `before` that all arms shared. The arm's own changes stay."""
+    """Return an arm in which the settings that all arms shared are replaced by others. The arm's own settings stay.
+
+    Args:
+        arm: the arm.
+        changes: {kind of run: {name of the setting: value}} of the new settings.
+        before: the same for the settings that all arms have shared so far.
+    """
     values: dict[str, Any] = {}
     for kind in changes:
         mine = {name: value for name, value in arm.changes(kind).items() if name not in before[kind]}

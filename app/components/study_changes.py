@@ -133,7 +133,10 @@ def _option(study: Study, part: Part, option: str) -> str:
 
 
 def add(part: Part, key: str) -> None:
-    """Add the setting that the user has chosen to the changed ones. It starts with the value of the preset."""
+    """Turn the setting that the user has picked in the list `key` into a changed setting of the arms.
+
+    Its first value is that of the preset; for the dataset of a search, the dataset of the study.
+    """
     kind, _, name = str(st.session_state.get(key) or "").partition(".")
 
     def added(study: Study) -> Study:

@@ -287,11 +287,13 @@ def problems(study: Study, check: Callable[[str, RunConfig], None]) -> list[dict
 
 def _settings_problems(study: Study, arm: Arm, check: Callable[[str, RunConfig], None],
                        known: dict[str, str]) -> dict[tuple[str, str], str]:
-    """Return what is wrong with the settings of an arm.
+    """Return what is wrong with the settings of an arm, as {(kind of run, name of the setting): sentence}.
+
+    An arm with the same settings as an earlier one has the problem ("", "").
 
     Args:
         study, arm, check: as for `problems`.
-        known: {settings: name of the arm} for the arms checked so far. This arm is added.
+        known: {settings as JSON: name of the first arm with them} for the arms checked before. Valid settings are added.
     """
     if source_of(arm) == "genotype" and not arm.retrain.get("genotype"):
         return {("", ""): "Choose a run with a genotype, or paste one."}

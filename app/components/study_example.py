@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.states import STUDIES_PAGE, STUDY_PAGE, problem
 from engine.errors import RampartError
 from engine.study.archive import EXAMPLE, open_example, remove_example
@@ -21,7 +22,7 @@ def offer() -> None:
         st.html('<div class="rp-question"><h2>See a study of real runs</h2><p class="rp-note">Real searches, retrainings and '
                 "attacks on handwritten digits, with their answer. They fill every page within seconds, are marked as example, "
                 "and can be removed with one click.</p></div>")
-        if st.button("Open an example study", key="studies.example", icon=":material/science:"):
+        if act_button("Open an example study", key="studies.example", icon=":material/science:"):
             show_example()
 
 
@@ -41,7 +42,7 @@ def show_example() -> None:
 
 def removal(studies: list[Overview]) -> None:
     """Show the button that removes the example study. Show nothing if the example is not among the studies."""
-    if any(one.study.example for one in studies) and st.button(
+    if any(one.study.example for one in studies) and act_button(
             "Remove the example", key="studies.example.remove", icon=":material/delete:",
             help="Removes the example studies and their runs. Your own studies and runs stay."):
         _remove()

@@ -93,7 +93,10 @@ def _cell(results: Results, state: CellState | None, progress: Mapping[str, floa
 
 
 def _size(results: Results, result: CellResult | None) -> str:
-    """Return the MACs of a cell's network relative to those of the reference arm, as a line; "" without a reference."""
+    """Return a line of HTML with the MACs of a cell's network relative to those of the reference arm; "" if there are none.
+
+    The line is also "" for the reference arm itself.
+    """
     ratio = results.size_ratio(result) if result and result.cell.arm != results.study.reference else None
     return "" if ratio is None else f'<span class="rp-label">{ratio_text(ratio)} MACs</span>'
 
@@ -130,7 +133,10 @@ def newest(state: CellState) -> Step | None:
 
 
 def state_words(state: CellState, progress: Mapping[str, float | None]) -> str:
-    """Return the state of a cell in words, for example "Search 40 %" or "Retrain failed". The cell has no result."""
+    """Return the state of a cell without a result in words, for example "Search 40 %" or "Retrain failed".
+
+    If such a cell has finished, its result was left out, and the text says so.
+    """
     step = newest(state)
     if state.status == "finished":
         return "left out"

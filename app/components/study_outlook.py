@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.states import STUDY_PAGE, problem
 from app.formats import about, escape, plural
 from app.studies import Outlook, as_text
@@ -66,7 +67,7 @@ def launch_button(study: Study, *, key: str, reasons: Sequence[str] = (), is_mai
         reasons: sentences that say why the study cannot be launched. If there are any, the button is disabled.
         is_main: True if it is the main button of the page.
     """
-    clicked = st.button("Launch", key=key, type="primary" if is_main else "secondary", icon=":material/rocket_launch:",
+    clicked = act_button("Launch", key=key, type="primary" if is_main else "secondary", icon=":material/rocket_launch:",
                         disabled=bool(reasons), help=" ".join(reasons) or None)
     if not clicked:
         return

@@ -38,7 +38,10 @@ VERDICTS = {"better": "first is better", "worse": "second is better", "equal": "
 
 
 def arms_charts(overview: Overview) -> None:
-    """Draw two charts of the arms: the endpoint (the compared accuracy), and the endpoint over the natural accuracy."""
+    """Draw the endpoint (the compared accuracy) of each arm and, in a second chart, the endpoint against the natural accuracy.
+
+    Leave out the second chart if the endpoint is the natural accuracy, or if no natural accuracy was measured.
+    """
     results, title = overview.results, capitalised(endpoint_text(overview.study))
     study_id = overview.study.id
     bars = "; bars: retrainings" if overview.study.retrainings > 1 else ""
@@ -196,7 +199,7 @@ def interval_data(name: str, attribute: str, contrast: Contrast) -> dict[str, ob
     """Return an interval of a contrast as columns of an exported file, as fractions.
 
     Args:
-        name: name of the columns.
+        name: prefix of the two columns <name>_low and <name>_high.
         attribute: attribute of the contrast that holds the interval.
         contrast: the contrast.
     """

@@ -127,17 +127,24 @@ def number() -> int:
 
 
 def key(*parts: object) -> str:
-    """Return the key of a widget of the form."""
+    """Return the key of a widget of the form in the session.
+
+    Args:
+        parts: what identifies the widget, for example the position of an arm and "name".
+    """
     return ".".join(map(str, (FORM, number(), *parts)))
 
 
 def held(*parts: object) -> object:
-    """Return the value of a widget of the form."""
+    """Return the value of the widget whose key is `key(*parts)`; None if the session holds none."""
     return st.session_state.get(key(*parts))
 
 
 def put(value: object, *parts: object) -> str:
-    """Set the value that a widget of the form will show, and return its key. Call this before the widget is created."""
+    """Set the value that the widget with the key `key(*parts)` will show, and return this key.
+
+    Call this before the widget is created.
+    """
     name = key(*parts)
     if name not in st.session_state or st.session_state[name] != value:  # writing an equal value would undo typing
         st.session_state[name] = value

@@ -162,7 +162,15 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
 
 
 def _picks(sent: Any, key: str, known: set[str]) -> tuple[str, ...] | None:
-    """Return the ids of the rows that the browser reports as ticked, and store the report's number to acknowledge it."""
+    """Return the ids of the rows that are ticked, from a report of the browser; None if the report is not new.
+
+    The number of the newest report is stored in the session, so that each report is returned only once. Unknown ids are left out.
+
+    Args:
+        sent: the report, {"number": its number, "ids": ids of the rows}, or anything else for none.
+        key: key of the table.
+        known: ids of all rows.
+    """
     if not isinstance(sent, dict) or sent.get("number", 0) <= st.session_state.get(f"{key}.seen", 0):
         return None
     st.session_state[f"{key}.seen"] = sent["number"]

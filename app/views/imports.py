@@ -12,12 +12,14 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import session
+from app.components.act_button import act_button
 from app.components.html_table import StaticColumn, code, html_table, with_label
 from app.components.import_items import Answers, answered, ask, choose_files
 from app.components.import_result import result
 from app.components.progress import progress_html
 from app.components.states import heading, section, small_heading
 from app.importing import Imports, Item
+from engine.acts import require
 from engine.command import program
 
 POLL_S = 0.4  # seconds between two checks of a running import
@@ -65,8 +67,9 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
     current = work()
     busy = current is not None and current.running
     label = f"Import {len(left)} files" if len(left) > 1 else "Import"
-    if st.button(label, type="primary", key="import.go", icon=":material/upload_file:", width="stretch",
+    if act_button(label, type="primary", key="import.go", icon=":material/upload_file:", width="stretch",
                  disabled=bool(problem) or busy or not left):
+        require("runner" if all(item.files for item in left) else "admin")
         st.session_state["import.work"] = Imports(session.runs_root(), left)
         st.rerun()
     if busy:

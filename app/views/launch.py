@@ -28,6 +28,7 @@ from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem, small_h
 from app.formats import markdown
 from app.launching import Draft
 from engine import requests
+from engine.acts import why_not
 from engine.config.run import KINDS
 from engine.configuring import build, preset_values
 from engine.data.catalogue import image_source
@@ -76,7 +77,7 @@ def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[
     If the button is disabled, the reasons are shown.
     """
     config = forms[choice.kind].config
-    reasons = reasons_of(choice, forms) + ([repetition.problem] if repetition.problem else [])
+    reasons = [*filter(None, [why_not("runner"), repetition.problem]), *reasons_of(choice, forms)]
     read = config.datasets() if config else (choice.dataset,)
     reasons += [missing for name in read if (missing := absence(image_source(name)))]
     clicked = st.button(launch_label(repetition.grid, len(choice.kinds)), type="primary", icon=":material/rocket_launch:",

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session, theme
+from app.components.act_button import act_button
 from app.components.html_table import Markup, StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.queue_note import pause_html
@@ -18,6 +19,7 @@ from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, p
 from app.components.table import NO_SORT, UNSORTED, CellText, Column, Row, table
 from app.formats import EMPTY, about, escape, markdown, missing, percent, plural
 from engine import queueing, requests
+from engine.acts import why_not
 from engine.errors import RampartError
 from engine.queueing import Entry, View
 from engine.run import device
@@ -26,12 +28,13 @@ from engine.run.queue import MOST_CPU_SLOTS, MOST_PER_GPU
 ABOUT_QUEUE = "queue"  # the name under which answers to requests about the whole queue are kept
 PAUSE = Action("Pause", "pause", "Stop after the current runs: they go on to their end, and nothing new starts. The pause "
                "outlives a restart. Command: rampart queue pause", "Paused. Runs that are running go on.",
-               lambda runs, _: queueing.pause(runs))
+               lambda runs, _: queueing.pause(runs), "admin")
 AFTER_CHAINS = Action("Pause after current chains", "skip_next", "Runs that follow the running ones still start, so that begun "
                       "chains end with a result. Nothing else starts. Command: rampart queue pause --after-chains",
-                      "Paused. Begun chains go on to their end.", lambda runs, _: queueing.pause(runs, after_chains=True))
+                      "Paused. Begun chains go on to their end.", lambda runs, _: queueing.pause(runs, after_chains=True),
+                      "admin")
 CONTINUE = Action("Continue", "play_arrow", "Start the waiting runs in their order. Command: rampart queue continue",
-                  "The queue goes on.", lambda runs, _: queueing.go_on(runs))
+                  "The queue goes on.", lambda runs, _: queueing.go_on(runs), "admin")
 MOVES = (
     Action("First", "vertical_align_top", "Start it next, together with the waiting runs that it needs.", "Moved.",
            lambda runs, run: queueing.move(runs, run, "first")),
@@ -194,7 +197,7 @@ def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, 
     st.session_state[key] = value
     with where:
         st.number_input(label, 1, most, None, key=key, placeholder=automatic, help=help, on_change=_store_slots,
-                        disabled=not possible)
+                        disabled=not possible or bool(why_not("admin")))
         st.caption(used)
 
 
@@ -206,8 +209,8 @@ def _store_slots() -> None:
 
 
 def _button(action: Action, key: str, about: str, *, possible: bool = True, primary: bool = False) -> None:
-    st.button(action.label, key=key, icon=f":material/{action.icon}:", help=action.help, disabled=not possible, on_click=perform,
-              args=(action, about), type="primary" if primary else "secondary")
+    act_button(action.label, role=action.role, key=key, icon=f":material/{action.icon}:", help=action.help,
+               disabled=not possible, on_click=perform, args=(action, about), type="primary" if primary else "secondary")
 
 
 def _answer(about: str) -> None:

@@ -99,7 +99,10 @@ class ResidualShape:
         return tuple(_rounded(multiple * self.base_channels) for multiple in self.multiples)
 
     def at_width(self, base_channels: float) -> ResidualShape:
-        """Return the shape with other base channels. A width that rounds to the published channels is the published one."""
+        """Return the shape with other base channels.
+
+        If the stem and all stages then have the published numbers of channels after rounding, return the published shape.
+        """
         changed = replace(self, base_channels=base_channels)
         published = replace(self, base_channels=self.published_channels)
         return published if (changed.stem, changed.widths) == (published.stem, published.widths) else changed

@@ -82,7 +82,10 @@ class NamedNetwork(ABC):
 
     @property
     def width_setting(self) -> dict[str, Any]:
-        """{name of a setting of a retraining: value} that gives a network this width: the name says the width, too."""
+        """The setting with which a retraining trains a network of this width, as {name of the setting: value}.
+
+        This is the setting `network`, because the name of a network contains its width.
+        """
         return {"network": self.name}
 
     @abstractmethod

@@ -76,7 +76,7 @@ class DerivedNetwork:
 
     @property
     def width_setting(self) -> dict[str, Any]:
-        """{name of a setting of a retraining: value} that gives a network this width."""
+        """The setting with which a retraining trains a network of this width, as {name of the setting: value}."""
         return {"channels": self.channels}
 
     def cost(self, *, auxiliary: bool = False) -> Cost:

@@ -128,7 +128,10 @@ class CarliniWagner(Walk):
             state[name] = torch.where(ended.view(-1, *[1] * (value.dim() - 1)), value, state[name])
 
     def _search_step_begun(self, origin: Tensor) -> State:
-        """Return initial values for the state entries that are reset at the beginning of a search step."""
+        """Return initial values for the state entries that are reset at the beginning of a search step.
+
+        `origin` is the w of the natural images, [n, C, H, W].
+        """
         count = torch.zeros(len(origin), dtype=torch.int64, device=origin.device)
         return {"w": origin.clone(), "mean": torch.zeros_like(origin), "square": torch.zeros_like(origin), "iteration": count,
                 "succeeded": count.bool(), "checked_loss": torch.full_like(count, torch.inf, dtype=origin.dtype)}

@@ -367,7 +367,7 @@ def _apart(x: Tensor, ball: Ball) -> list[int]:
 
 
 def _certain(planting: Planting) -> Planting:
-    """Leave out images for which the planting failed because of rounding.
+    """Return the planting without the images for which it failed because of rounding.
 
     These are natural images that are misclassified, and images whose planted adversarial example is classified correctly.
     """

@@ -60,7 +60,10 @@ class Square(Walk):
                 "query": torch.zeros_like(y), "plan": self._plan(x, seeds)}
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Keep each new point whose margin is lower than the lowest so far. Then make the change of the next query."""
+        """Keep each new point whose margin is lower than the lowest so far. Then make the change of the next query.
+
+        Return a bool [n], True for runs that have ended.
+        """
         margin = margins(logits, state["y"])
         better = margin < state["held_margin"]
         state["held"] = torch.where(better[:, None, None, None], state["point"], state["held"])
@@ -132,8 +135,9 @@ class Square(Walk):
     def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
         """Return the images `held`, each changed in two windows (Algorithm 3).
 
-        In the second window, the pixels are set back to x. The length of the removed difference goes into a bump in the first
-        window.
+        In the second window, the pixels are set back to x. In the first window, the difference from x is scaled to length 1, and
+        a bump is added to it. The sum is scaled so that no length is lost: its squared length in a channel is that of the old
+        differences in both windows, plus an equal share of the squared length that the ball leaves unused.
 
         Args:
             held, x: the best adversarial images so far, and the natural images, [n, C, H, W].

@@ -87,7 +87,7 @@ def _print_settings(record: Mapping[str, Any]) -> None:
 
 
 def table(protocol: str | None, form: str | None, out: Path | None, runs: str | None, as_json: bool, older: bool = False) -> int:
-    """Print a robustness table, or write it to a file. `older` adds the other attack runs of each network.
+    """Print a robustness table, or write it to a file. If `older` is True, the table also has rows for older attack runs.
 
     Raises:
         ConfigError: the protocol or the format is unknown, the file cannot be written, or the format is Parquet and no file is

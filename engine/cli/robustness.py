@@ -31,11 +31,11 @@ SHARED = ("checkpoint", "norm", "epsilon", "step_size", "epsilon_l2", "step_size
 
 
 def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
-    """Launch an attack run that measures only a sweep: the accuracy of a network at several attack radii.
+    """Launch an attack run that measures only a sweep: the accuracy of a network against radius and PGD steps.
 
     Args:
         run: id of a retraining or of an attack run. For an attack run, the sweep has the same network and conditions.
-        radii: number of radii.
+        radii: number of radii at which the accuracy is reported.
         root: folder of all runs.
         wait: True to wait until the sweep is over and print its accuracies.
         as_json: True to print JSON.

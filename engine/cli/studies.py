@@ -95,10 +95,10 @@ def study(verb: str, arguments: list[str]) -> int:
 
 
 def _check_flags(options: argparse.Namespace) -> None:
-    """Check that the action uses every flag that the user has given.
+    """Check that the action uses every flag that the user has given, and also the name of a study if one is given.
 
     Raises:
-        ConfigError: it does not. The message names the flag.
+        ConfigError: the action does not use a flag or the name. The message says which.
     """
     for flag in _given(options, FLAGS):
         if options.action not in FLAGS[flag]:

@@ -34,6 +34,8 @@ TEXTS: dict[str, str] = {
     "import": "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing.",
     "dataset": "List the datasets on this machine (list); download and prepare one (fetch NAME).",
     "sql": "Run a read-only SQL query on the run log; at most 10,000 rows and 10 s.",
+    "user": "Say who may use a dashboard with a login: add, list, role, password, remove.",
+    "audit": "List what was done in the runs folder, when and by whom, newest last.",
     "doctor": "Report what this machine offers and what is missing.",
     "reindex": "Delete the index of the run log and build it again.",
     "schema": "Print the JSON schema of a kind's settings.",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from engine import __version__
-from engine.cli import alerts, machine_verbs, marks, network_verbs, run_verbs
+from engine.cli import alerts, machine_verbs, marks, network_verbs, run_verbs, users
 from engine.cli.verb_texts import TEXTS
 from engine.command import NAME
 from engine.errors import ConfigError, RampartError
@@ -43,6 +43,8 @@ VERBS: dict[str, Callable[[str, list[str]], int]] = {
     "import": network_verbs.import_file,
     "dataset": machine_verbs.dataset,
     "sql": machine_verbs.sql,
+    "user": users.user,
+    "audit": users.audit_lines,
     "doctor": machine_verbs.doctor,
     "reindex": machine_verbs.reindex,
     "schema": machine_verbs.schema,

@@ -16,7 +16,7 @@ from engine.data import prepared
 from engine.data.dataset import OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source, few_images
 from engine.errors import DataError
 
-PAGE = "http://ufldl.stanford.edu/housenumbers"
+PAGE = "https://ufldl.stanford.edu/housenumbers"
 
 
 def read(places: Sequence[Path]) -> Iterator[Block]:

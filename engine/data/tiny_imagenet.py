@@ -72,6 +72,6 @@ TINY_IMAGENET = Dataset(
     retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0, "milestones": "1/3, 2/3"},
     quick=few_images(64, 10),
     origin="Stanford CS231n, from ImageNet",
-    sources=(Source("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    sources=(Source("tiny-imagenet-200.zip", "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
                     "90528d7ca1a48142e341f4ef8d21d0de", 248_100_043, "tiny-imagenet-200"),),
     read=read)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.acts import act, returned
 from engine.errors import ConfigError
 from engine.exchange import imported, source
 from engine.exchange.forms import ENDINGS, FORMS, form_of
@@ -17,6 +18,7 @@ from engine.registry import unknown_name
 _FORMS_OF = {"name": ("genotype",), **dict.fromkeys(("genotype", "placement", "mean", "std"), ("checkpoint",))}
 
 
+@act("import", returned)
 def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = None, genotype: str | None = None,
          dataset: str | None = None, placement: str | None = None, title: str | None = None,
          mean: Sequence[float] | None = None, std: Sequence[float] | None = None, command: str = "") -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from engine.insight.words import cell_text, seconds_text, size_text
 from engine.log import RunLog
 from engine.log.alert_queries import LatestAlphas
 from engine.report.words import duration_text, plural_text
-from engine.run.state import SILENT_S
+from engine.run.state import SILENT_S, RunState
 
 Level = Literal["info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
@@ -53,12 +53,13 @@ RULES = {
     "stalled": f"warning: a worker is alive and has written nothing for the time of {STALLED_STEPS} of its own steps, and for at "
                f"least {SILENT_S:.0f} s.",
     "disk": f"warning: less than {LOW_DISK_BYTES / 2**30:.0f} GiB are free on the disk of the runs. error: less than "
-            f"{LEAST_FREE_BYTES / 2**20:.0f} MiB, so that no run starts; or a run ended because the disk was full.",
+            f"{LEAST_FREE_BYTES / 2**20:.0f} MiB, so that no run starts; or a run ended because the disk was full or broken.",
     "failed": "error: a run failed and its worker could not write why, for example because it was killed.",
     "run": "warning or error: a worker wrote it, for example the reason why a run failed.",
 }
 # Alerts of workers that belong to one of the other kinds.
-_WRITTEN = {"not finite": re.compile("finite numbers, got|loss must be finite"), "disk": re.compile("^Disk full"),
+_WRITTEN = {"not finite": re.compile("finite numbers, got|loss must be finite"),
+            "disk": re.compile("^Disk full|^The disk failed"),
             "catastrophic overfitting": re.compile("^Catastrophic overfitting")}
 
 
@@ -136,8 +137,12 @@ def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
 
 
 def _all(log: RunLog, runs: Sequence[str], of_events: list[Alert]) -> list[Alert]:
-    """Return the alerts that follow from events and the others, errors first, then the newest first."""
-    alerts = [*of_events, *failed(log, runs, of_events), *stalled(log, runs), *disk(log)]
+    """Return `of_events` and the alerts about failed runs, silent workers and the disk.
+
+    The order is errors, warnings, infos. Within each level, the alerts about the present moment come first, then the newest.
+    """
+    states = {run: log.state(run) for run in runs}
+    alerts = [*of_events, *failed(states, of_events), *stalled(log, states), *disk(log)]
     return sorted(alerts, key=lambda alert: (LEVELS.index(alert.level), -np.inf if alert.t is None else -alert.t))
 
 
@@ -207,18 +212,21 @@ def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
     return f"The {cell_text(kind)} has {plural_text(skips, 'skip connection')}. DARTS+ would end the search here."
 
 
-def failed(log: RunLog, runs: Sequence[str], told: Collection[Alert]) -> Iterator[Alert]:
+def failed(states: Mapping[str, RunState], told: Collection[Alert]) -> Iterator[Alert]:
     """Yield an error for each failed run whose worker has not written why. `told` holds the alerts that workers have written."""
     known = {(alert.run, alert.sentence) for alert in told}
-    for run in runs:
-        state = log.state(run)
+    for run, state in states.items():
         if state.status == "failed" and state.attempt and (run, state.cause) not in known:
             yield Alert("error", "failed", run, None, None, state.cause, state.since)
 
 
-def stalled(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
-    """Yield a warning for each living worker that has written nothing for at least `STALLED_STEPS` of its usual steps."""
-    silent = {run: seconds for run in runs if (seconds := log.state(run).silent_s) is not None and seconds >= SILENT_S}
+def stalled(log: RunLog, states: Mapping[str, RunState]) -> Iterator[Alert]:
+    """Yield a warning for each run whose worker is alive but has written nothing for a long time.
+
+    A long time is at least `SILENT_S` seconds and, if the usual duration of a step is known, at least `STALLED_STEPS` times this
+    duration.
+    """
+    silent = {run: state.silent_s for run, state in states.items() if state.silent_s is not None and state.silent_s >= SILENT_S}
     if not silent:
         return
     for row in log.paces(list(silent)).itertuples():

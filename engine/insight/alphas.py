@@ -30,7 +30,7 @@ class River:
         steps: [t] numbers of completed steps, increasing.
         epochs: [t] their epochs, from 1; 0 before the first step.
         weights: [t, edges, k] softmax of the alphas over the operations of an edge, in 0..1, not multiplied by edge weights.
-        strongest: [t, edges] column of the strongest operation of the edge other than "none".
+        strongest: [t, edges] index, in `primitives`, of the strongest operation of the edge. "none" is never chosen.
         edge_weights: [t, edges] softmax over the edges into a node, in 0..1; None for a method without edge weights.
         flips: table with one row for each change of an edge's strongest operation, at any recorded step. The columns are step,
             epoch, edge, before and after (names of the old and the new operation).
@@ -115,7 +115,7 @@ def entropy_of(weights: Numbers) -> Numbers:
 
 
 def _derivable(primitives: tuple[str, ...]) -> list[int]:
-    """Return the columns of all operations except "none", which no derived cell has."""
+    """Return the indices of all operations except "none", which no derived cell has; [0] if there is no other."""
     return [column for column, name in enumerate(primitives) if name != NONE] or [0]
 
 

@@ -102,7 +102,7 @@ def level_of(kind: str, cell: Cell, relative_entropy: float) -> Level:
 
 
 def last_healthy_epoch(table: pd.DataFrame, cell: str | None = None) -> int | None:
-    """Return the last epoch without an alarm, or None if the latest epoch has no alarm.
+    """Return the last epoch before the present alarm, or None if the latest epoch has no alarm.
 
     Args:
         table: table of `radar`.

@@ -1,4 +1,4 @@
-"""Analysis of how a search weighs its objectives: how often one decides alone, and a check against the closed form of MGDA.
+"""Analysis of how a search weighs its objectives: how often a single one has the weight 1, and a check of MGDA's closed form.
 
 MGDA chooses the weights c on the simplex that minimise |c_1 g_1 + ... + c_m g_m|. For two gradients g_1 and g_2 at the angle
 theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). It is 0 exactly when cos(theta) >= |g_2|
@@ -69,7 +69,7 @@ def by_epoch(log: RunLog, run: str) -> pd.DataFrame:
 
 
 def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
-    """Return how often each objective decided alone in the last `last` steps of a run, by default in all steps."""
+    """Return how often each objective had the weight 1 or 0 in the last `last` steps of a run, by default in all steps."""
     shares = log.share_at_vertex(run, last)
     names = shares["objective"].tolist()
     return Vertices(int(shares["steps"].max()) if names else 0, dict(zip(names, shares["share_alone"], strict=True)),

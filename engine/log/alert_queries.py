@@ -106,14 +106,3 @@ class AlertQueries(Index):
             from progress p join folder using (number) where {self._among(runs)}
             qualify row_number() over (partition by number order by attempt desc, seq desc) = 1
             order by run""", PACES)
-
-    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
-        """Return an SQL condition that selects the rows of these runs. If `kind` is given, runs of other kinds are left out.
-
-        The condition lists the row numbers of the runs as constants, because DuckDB filters the tables inside a view only by
-        constants.
-        """
-        numbers = [number for number, in self._rows(
-            "select number from folder where list_contains($runs, run) and ($kind is null or kind = $kind)",
-            runs=list(runs), kind=kind)]
-        return f"number in ({', '.join(map(str, numbers))})" if numbers else "false"

@@ -216,7 +216,7 @@ class AttackQueries(Index):
     def search_times(self) -> pd.DataFrame:
         """Return the duration of the search that found the network of each attack run, with the columns in `SEARCH_TIMES`.
 
-        The duration of an attempt is the time from its first to its last measurement. The durations of all attempts are summed,
+        The duration of an attempt is the time from its first to its last metric event. The durations of all attempts are summed,
         so pauses between attempts do not count. Attack runs without a recorded search are left out.
         """
         return self._frame("""

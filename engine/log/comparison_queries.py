@@ -19,10 +19,12 @@ class ComparisonQueries(Index):
     """An index with the queries about several runs at once."""
 
     def configs(self, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return {run id: settings} as recorded in run.json. Unknown runs and runs without settings are left out."""
-        rows = self._rows("select run, config from folder where list_contains($runs, run) and config is not null",
-                          runs=list(runs))
-        return {run: json.loads(config) for run, config in rows}
+        """Return {run id: settings} as recorded in run.json. Unknown runs and runs without settings are left out.
+
+        The caller must not change the settings.
+        """
+        return self.shared(("configs", *runs), ("folder",), "", lambda: {run: json.loads(config) for run, config in self._rows(
+            "select run, config from folder where list_contains($runs, run) and config is not null", runs=list(runs))})
 
     def configs_naming(self, run: str) -> dict[str, dict[str, Any]]:
         """Return {run id: settings} of the runs whose settings contain the id of a run, newest first."""

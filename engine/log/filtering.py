@@ -16,6 +16,7 @@ import pandas as pd
 from simpleeval import EvalWithCompoundTypes, FeatureNotAvailable, InvalidExpression, safe_add, safe_mult
 
 from engine.errors import ConfigError
+from engine.run.values import printable
 
 # Name in an expression -> (column of `RunLog.runs`, meaning).
 NAMES: dict[str, tuple[str, str]] = {
@@ -64,7 +65,7 @@ def matching_words(runs: pd.DataFrame, text: str) -> pd.Series:
     for column in _SEARCHED:
         searched += " " + runs[column].fillna("").astype(str).str.lower()
     keep = pd.Series(True, index=runs.index)
-    for word in text.lower().split():
+    for word in printable(text).lower().split():
         keep &= searched.str.contains(word, regex=False)
     return keep
 

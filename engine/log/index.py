@@ -26,6 +26,7 @@ MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
+LEAST_MEMORY = "8MB"  # what DuckDB may keep of its file at the moment in which the rest is dropped
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 Answer = TypeVar("Answer")
@@ -88,7 +89,6 @@ class Index:
         self.trouble = ""
         self._con = con
         self._answers: dict[object, tuple[object, Any]] = {}
-        self._numbers: tuple[object, dict[str, int]] = (None, {})
         self._chunk_bytes = chunk_bytes
         with _guard:
             self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
@@ -136,6 +136,19 @@ class Index:
             if self.owner:
                 cursor.execute("checkpoint")
 
+    def release_memory(self) -> None:
+        """Drop the blocks of the file that DuckDB keeps in memory. Queries read again what they need, which takes milliseconds.
+
+        The first queries of all runs read almost the whole file, and most of it is not needed again. A query that runs meanwhile
+        may fail for lack of memory, so call this while nobody asks. Without a file, do nothing.
+        """
+        if not self.owner:
+            return
+        with self._turn.lock, self.cursor() as cursor:
+            with suppress(duckdb.OutOfMemoryException):  # more is in use just now
+                cursor.execute(f"set memory_limit = '{LEAST_MEMORY}'")
+            cursor.execute(f"set memory_limit = '{LIMITS['memory_limit']}'")
+
     def write_copy(self, path: Path) -> None:
         """Write all tables and views to a new database file.
 
@@ -178,7 +191,7 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(runs)
 
     def kept(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a copy of the cached result of a query, which the caller may change. The arguments are those of `shared`."""
+        """Return a copy of the result that `shared` returns for the same arguments. The caller may change the copy."""
         return self.shared(question, tables, run, ask).copy()
 
     def shared(self, question: object, tables: Iterable[str], run: str, ask: Callable[[], Answer]) -> Answer:
@@ -231,10 +244,13 @@ class Index:
             run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
+        if run is not None:
+            parameters["n"] = self._number(run)
         with self.cursor() as cursor:
-            if run is not None:
-                parameters["n"] = self._number_of(cursor, run)
-            return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
+            found = cursor.execute(sql, parameters).df()
+        chosen = found if list(found) == list(columns) else found[list(columns)]
+        other = {name: columns[name] for name, kind in chosen.dtypes.items() if kind != columns[name]}
+        return chosen.astype(other) if other else chosen  # a conversion takes longer than many a query
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a query and return its rows as tuples.
@@ -244,21 +260,29 @@ class Index:
             run: id of a run. The run's row number is the value of $n in the query. None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
+        if run is not None:
+            parameters["n"] = self._number(run)
         with self.cursor() as cursor:
-            if run is not None:
-                parameters["n"] = self._number_of(cursor, run)
             return cursor.execute(sql, parameters).fetchall()
 
-    def _number_of(self, cursor: duckdb.DuckDBPyConnection, run: str) -> int:
+    def _number(self, run: str) -> int:
         """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
-        state = self._con, self.revision(("folder",))
-        if self._numbers[0] != state:
-            self._numbers = state, {}
-        known = self._numbers[1]
-        if run not in known:
-            row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
-            known[run] = -1 if row is None else int(row[0])
-        return known[run]
+        return self._numbered().get(run, (-1, ""))[0]
+
+    def _numbered(self) -> dict[str, tuple[int, str]]:
+        """Return {run id: (row number in the index, kind of the run)} of all runs."""
+        return self.shared("numbers", ("folder",), "", lambda: {
+            run: (number, kind) for run, number, kind in self._rows("select run, number, coalesce(kind, '') from folder")})
+
+    def _among(self, runs: Collection[str], kind: str | None = None) -> str:
+        """Return an SQL condition that selects the rows of these runs. If `kind` is given, runs of other kinds are left out.
+
+        The condition lists the row numbers of the runs as constants, because DuckDB filters the tables inside a view only by
+        constants.
+        """
+        known = self._numbered()
+        numbers = [str(known[run][0]) for run in runs if run in known and kind in (None, known[run][1])]
+        return f"number in ({', '.join(numbers)})" if numbers else "false"
 
 
 def reindex(root: Path | str) -> IngestReport:

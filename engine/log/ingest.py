@@ -110,7 +110,6 @@ class Ingester:
         self._write_documents(documents)
         known = self._known(runs) if documents else known
         self._read_events([(name, known[name][3]) for name in here])
-        self._summarise()
         return self.report
 
     def _known(self, runs: Collection[str] | None) -> dict[str, tuple[int, str, str, Position]]:
@@ -155,7 +154,7 @@ class Ingester:
         with self._transaction(product(numbers, ["folder"])):
             self.con.execute("delete from folder where number in (select unnest(?))", [numbers])
             insert(self.con, "folder", rows)
-            self.con.execute("insert into ingest select n, 0, -1, 0, 0, '', null, 0 from (select unnest(?) as n) "
+            self.con.execute("insert into ingest select n, 0, -1, 0, 0, '', null from (select unnest(?) as n) "
                              "where n not in (select number from ingest)", [numbers])
 
     # Events --------------------------------------------------------------------------------------------------------
@@ -215,13 +214,16 @@ class Ingester:
 
     def _store(self, batch: Batch, moved: dict[int, Position]) -> None:
         """Write the rows and read positions of some runs. If the rows of a run cannot be stored, store a fault instead."""
+        changes = batch.changes()
+        measured = sorted({number for number, table in changes if table in ("metric_raw", "resumed_raw")})
         try:
-            with self._transaction(batch.changes()):
+            with self._transaction(changes.union(product(measured, ["accuracy"]))):
                 batch.write(self.con)
                 for number, position in moved.items():
                     latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
                     position.last_t = max(latest, default=None)
-                self._write_positions(list(moved.values()), batch.changes())
+                self._write_positions(list(moved.values()))
+                self._summarise(measured)
         except duckdb.Error:
             raise  # the index as a whole cannot be written
         except Exception as problem:  # noqa: BLE001 - trouble of one run must not reach the others
@@ -234,20 +236,14 @@ class Ingester:
             for number, part in parts.items():
                 self._store(part, {number: moved[number]})
 
-    def _write_positions(self, positions: list[Position], changes: set[tuple[int, str]]) -> None:
-        """Record how far each events.jsonl has been read.
-
-        If the table `accuracy` was up to date for a run, and the new lines contain no accuracy, mark the table as still up to
-        date for this run.
-        """
+    def _write_positions(self, positions: list[Position]) -> None:
+        """Record how far each events.jsonl has been read."""
         columns = [list(values) for values in zip(*(
-            (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t,
-             not changes.isdisjoint({(p.number, "metric_raw"), (p.number, "resumed_raw")})) for p in positions), strict=True)]
+            (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t) for p in positions), strict=True)]
         self.con.execute(
-            "update ingest set summarised = if(new.measured or summarised <> bytes_done, summarised, new.b), "
-            "bytes_done = new.b, size = new.s, mtime_ns = new.m, inode = new.i, head = new.h, last_t = new.t "
+            "update ingest set bytes_done = new.b, size = new.s, mtime_ns = new.m, inode = new.i, head = new.h, last_t = new.t "
             "from (select unnest(?) as n, unnest(?) as b, unnest(?) as s, unnest(?) as m, unnest(?) as i, "
-            "unnest(?) as h, unnest(?::double[]) as t, unnest(?) as measured) new where ingest.number = new.n", columns)
+            "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
         """Delete all rows read from an events.jsonl that was replaced, truncated or deleted. Set the read position to 0."""
@@ -255,35 +251,27 @@ class Ingester:
             for table in schema.TABLES:
                 if table not in ("folder", "ingest"):
                     self.con.execute(f"delete from {table} where number = ?", [position.number])
-            self.con.execute("update ingest set bytes_done = 0, size = -1, head = '', last_t = null, summarised = -1 "
+            self.con.execute("update ingest set bytes_done = 0, size = -1, head = '', last_t = null "
                              "where number = ?", [position.number])
         position.bytes_done, position.size, position.head, position.last_t = 0, -1, "", None
 
     # Derived tables ------------------------------------------------------------------------------------------------
 
-    def _summarise(self) -> None:
-        """Recompute the rows of the table `accuracy` for every run with new events.
-
-        These may be other runs than those just read, if an earlier reading was cut off before this point.
-        """
-        stale = dict(self.con.execute("select number, run from ingest join folder using (number) "
-                                      "where summarised <> bytes_done").fetchall())
-        if not stale:
+    def _summarise(self, numbers: list[int]) -> None:
+        """Compute the rows of the table `accuracy` of some runs again."""
+        if not numbers:
             return
-        self.names |= stale
         # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a
         # subquery. The numbers come from this index, so it is safe to put them into the SQL text.
-        chosen = f"number in ({', '.join(map(str, stale))})"
-        with self._transaction(product(stale, ["accuracy"])):
-            self.con.execute(f"delete from accuracy where {chosen}")
-            self.con.execute(f"""
-                insert into accuracy
-                select number, split, epoch, avg(value) filter (name = 'natural_accuracy'),
-                       avg(value) filter (name = 'adversarial_accuracy')
-                from metric
-                where {chosen} and split in ('alphas', 'select') and name in ('natural_accuracy', 'adversarial_accuracy')
-                group by number, split, epoch""")
-            self.con.execute(f"update ingest set summarised = bytes_done where {chosen}")
+        chosen = f"number in ({', '.join(map(str, numbers))})"
+        self.con.execute(f"delete from accuracy where {chosen}")
+        self.con.execute(f"""
+            insert into accuracy
+            select number, split, epoch, avg(value) filter (name = 'natural_accuracy'),
+                   avg(value) filter (name = 'adversarial_accuracy')
+            from metric
+            where {chosen} and split in ('alphas', 'select') and name in ('natural_accuracy', 'adversarial_accuracy')
+            group by number, split, epoch""")
 
     @contextmanager
     def _transaction(self, changes: Iterable[tuple[int, str]]) -> Iterator[None]:

@@ -9,9 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from engine.log.index import INT, NUMBER, TEXT, Index
-from engine.log.training_queries import AT_VERTEX
+from engine.log.training_queries import AT_VERTEX, Integers
 
-Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 BUCKETS = 200
 OBJECTIVE_EPOCHS = {"epoch": INT, "step": INT, "objective": TEXT, "steps": INT, "loss": NUMBER, "weight": NUMBER, "norm": NUMBER,
@@ -35,6 +34,16 @@ _COMBINED = """
                order by a.position, b.position)))) as stationarity
     from objective a join objective b on b.number = a.number and b.step = a.step
     where a.number = $n and b.number = $n group by a.step"""
+
+
+_THROUGHPUT = """
+    select * from
+        (select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]
+            then (trail_done[-1] - trail_done[1]) / (trail_t[-1] - trail_t[1]) end)
+         from (select * from progress where number = $n order by attempt desc, seq desc limit 1)),
+        (select median(value) from (select value from metric_raw where number = $n and name = 'images_per_s'
+                                    order by seq desc limit $most)),
+        (select arg_max(passes_per_s, seq) from telemetry_raw where number = $n)"""
 
 
 class AlphaHistory(NamedTuple):
@@ -62,13 +71,17 @@ class InsightQueries(Index):
         """Return the alphas that a run recorded for the cell kind `cell`, or None if there are none.
 
         If the operations of the cell changed during the run, only the records with the latest operations are returned. A million
-        alphas take about 50 ms.
+        alphas take about 50 ms. They are kept until there are further ones, and the caller must not change them.
 
         Args:
             run: run id.
             cell: the cell kind.
             by_epoch: True to return only the alphas of the last recorded step of each epoch.
         """
+        return self.shared(("alpha_history", run, cell, by_epoch), ("folder", "alpha", "resumed"), run,
+                            lambda: self._alpha_history(run, cell, by_epoch))
+
+    def _alpha_history(self, run: str, cell: str, by_epoch: bool) -> AlphaHistory | None:
         latest = self._rows("select primitives, len(alpha), len(edge_weight) from alpha_raw where number = $n and cell = $cell "
                             "order by seq desc limit 1", run, cell=cell)
         if not latest:
@@ -77,12 +90,11 @@ class InsightQueries(Index):
         with self.cursor() as cursor:  # arrays, because a row per alpha would take ten times as long
             columns = cursor.execute("""
                 select step, epoch, alpha, edge_weight from alpha_raw
-                where number = (select number from folder where run = $run) and cell = $cell and primitives = $primitives
+                where number = $n and cell = $cell and primitives = $primitives
                       and len(alpha) = $numbers and len(edge_weight) = $edge_weights
-                      and seq in (select seq from alpha where number = (select number from folder where run = $run)
-                                                              and cell = $cell
+                      and seq in (select seq from alpha where number = $n and cell = $cell
                                   qualify not $by_epoch or step = max(step) over (partition by epoch))
-                order by step""", {"run": run, "cell": cell, "primitives": primitives, "numbers": numbers,
+                order by step""", {"n": self._number(run), "cell": cell, "primitives": primitives, "numbers": numbers,
                                    "edge_weights": edge_weights, "by_epoch": by_epoch}).fetchnumpy()
         steps, k = columns["step"].astype(np.int64), len(primitives)
         stacked = {name: np.concatenate(columns[name]).astype(np.float32, copy=False) for name in ("alpha", "edge_weight")}
@@ -94,13 +106,13 @@ class InsightQueries(Index):
         """Return means over each epoch for every objective, ordered by epoch and objective.
 
         Columns:
-            epoch, step, objective, steps: the epoch, its last step, name of the objective, number of steps with weights in the
-                epoch.
+            epoch, step, objective, steps: the epoch, its last step, name of the objective, and number of steps of the epoch in
+                which the objective had a weight.
             loss, weight, norm: means of the objective's loss, its weight, and the norm of its gradient.
             cosine: mean, over the steps, of the smallest cosine between its gradient and the gradient of another objective.
             ignored, alone: fraction of the steps in which its weight was 0, and in which its weight was 1.
-            stationarity: mean norm of the weighted sum of all gradients, in the form (coefficients, normalisation) that the
-                weighting gets.
+            stationarity: mean norm of the weighted sum of all gradients. The coefficients and the normalisation have been
+                applied to these gradients.
         """
         return self._frame(f"""
             with combined as ({_COMBINED})
@@ -176,12 +188,7 @@ class InsightQueries(Index):
             * images_per_s: images per second, as the median of the last 50 steps.
             * passes_per_s: forward passes per second, between the last two measurements of the machine's load.
         """
-        (unit, units), = self._rows("""
-            select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]
-                then (trail_done[-1] - trail_done[1]) / (trail_t[-1] - trail_t[1]) end)
-            from (select * from progress where number = $n order by attempt desc, seq desc limit 1)""", run)
-        (images,), = self._rows("""
-            select median(value) from (select value from metric_raw where number = $n and name = 'images_per_s'
-                                       order by seq desc limit $most)""", run, most=THROUGHPUT_STEPS)
-        (passes,), = self._rows("select arg_max(passes_per_s, seq) from telemetry_raw where number = $n", run)
+        (unit, units, images, passes), = self.shared(
+            ("throughput", run), ("folder", "progress", "metric", "telemetry"), run,
+            lambda: self._rows(_THROUGHPUT, run, most=THROUGHPUT_STEPS))
         return {"unit": unit, "units_per_s": units, "images_per_s": images, "passes_per_s": passes}

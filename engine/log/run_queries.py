@@ -41,11 +41,6 @@ ALERTS = {"t": NUMBER, "attempt": NUMBER, "step": NUMBER, "level": TEXT, "text":
 OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset": TEXT, "split": TEXT, "images": INT,
             "purpose": TEXT, "attempt": INT, "t": NUMBER}
 
-# Columns of `RUNS` that depend on the time of the call, in the order of `_current`.
-CURRENT = ("status", "cause", "silent_s", "can_stop", "can_resume", "device", "age_s", "duration_s", "progress", "seconds_left")
-# Columns of a table of runs on which `_current` depends.
-STORED = ("created", "progress", "seconds_left")
-
 # Files that determine the state of a run whose worker process no longer exists.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 
@@ -79,9 +74,9 @@ _TESTED = """
 # the one with the best adversarial accuracy on the select split. Ties are decided by natural accuracy, then by the earlier epoch.
 # They change with every step, so they are a query of their own.
 _TRAINED = """
-    select f.run as id, a.natural_accuracy as trained_natural, a.adversarial_accuracy as trained_adversarial, a.split
+    select f.run as id, a.natural_accuracy, a.adversarial_accuracy, a.split
     from accuracy a join folder f using (number)
-    where (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select'))
+    where {among} and (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select'))
     qualify row_number() over (partition by a.number order by
         case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
@@ -174,10 +169,14 @@ _RUNS = f"""
 
 # What changes with every event. It is a query of its own, because the other one is slow and its answer lasts longer.
 _LATEST = f"""
-    with latest as ({_PROGRESS.format(among="true")})
+    with latest as ({_PROGRESS})
     select f.run as id, fraction as progress, coalesce(phase, '') as phase, coalesce(detail, '') as detail, seconds_left,
            last_t as last_event_t
-    from folder f left join latest using (number) left join ingest using (number)"""
+    from folder f left join latest using (number) left join ingest using (number) where {{among}}"""
+
+# Answers for runs about which a query knows nothing.
+UNTRAINED = {"natural_accuracy": None, "adversarial_accuracy": None, "split": ""}
+UNSTARTED = {"progress": None, "phase": "", "detail": "", "seconds_left": None, "last_event_t": None}
 
 # Tables that the queries read.
 LISTED = ("folder", "attack", "candidate", "attack_check", "genotype", "network", "resumed",
@@ -219,7 +218,8 @@ class RunQueries(Index):
         `silent_s`, `can_stop`, `can_resume`, `age_s`, `duration_s` and `seconds_left` describe the run at the time of the call.
         Missing numbers are NaN, and missing text is "".
         """
-        return self._listed(only)
+        rows = self._listed(only)
+        return pd.DataFrame({name: [row[name] for row in rows] for name in RUNS}).astype(RUNS)
 
     def ids(self) -> list[str]:
         """Return the ids of all runs, newest first, in the order of `runs`."""
@@ -239,17 +239,24 @@ class RunQueries(Index):
         Raises:
             RunLogError: the run does not exist.
         """
-        row = self._row(run)
-        if not row:
+        listed = self._listed([run])
+        if not listed:
             raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `rampart runs` list them.")
-        documents = self._rows("select document from folder where number = $n", run)
-        document = json.loads(documents[0][0] or "{}") if documents else {}
+        row = {name: float(value) if kind == NUMBER and value is not None else value
+               for (name, kind), value in zip(RUNS.items(), map(listed[0].__getitem__, RUNS), strict=True)}
         state = self.state(run)
+        return row | self._written(run) | {"attempt": state.attempt, "device": state.device, "since": state.since,
+                                           "pid": state.pid}
+
+    def _written(self, run: str) -> dict[str, Any]:
+        """Return what run.json says about a run: the keys of `run` from `config` to `differences`. The dict is a new one."""
+        text = self.shared(("document", run), ("folder",), run, lambda: self._rows(
+            "select coalesce(document, '{}') from folder where number = $n", run))
+        document = json.loads(text[0][0]) if text else {}
         defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": [],
                                     "imported": {}}
-        return (row | {key: document.get(key) or default for key, default in defaults.items()}
-                | {"attempt": state.attempt, "device": state.device, "since": state.since, "pid": state.pid,
-                   "differences": _differences(document)})
+        differences = self.shared(("differences", run), ("folder",), run, lambda: _differences(document))
+        return {key: document.get(key) or default for key, default in defaults.items()} | {"differences": [*differences]}
 
     def chain(self, run: str) -> pd.DataFrame:
         """Return the family of a run: the earliest ancestor of the run, and all descendants of this ancestor.
@@ -288,7 +295,8 @@ class RunQueries(Index):
         the last two minutes and is NaN if this rate is unknown.
         """
         # A data frame of one row would take longer than the query, and pages of an active run ask twice a second.
-        rows = self._rows(_PROGRESS.format(among="number = $n"), run)
+        rows = self.shared(("progress", run), ("folder", "progress"), run, lambda: self._rows(
+            _PROGRESS.format(among="number = $n"), run))
         named = zip(PROGRESS, rows[0][1:], strict=True) if rows else ()
         return {name: math.nan if value is None and PROGRESS[name] == NUMBER else value for name, value in named}
 
@@ -331,57 +339,37 @@ class RunQueries(Index):
         content = [(*row, state.status, state.cause, state.attempt) for row, state in zip(rows, states, strict=True)]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
-    def _listed(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the table of all runs, or of the runs with the ids `only` if given, with the columns listed in `RUNS`."""
-        listed = self._listed_from_index(only)
-        known = zip(listed["id"], listed["problem"], *(listed[column] for column in STORED), strict=True)
-        rows = [_current(self.state(name, problem), *stored) for name, problem, *stored in known]
-        # One column at a time, because converting the types of all columns takes ten times as long.
-        for position, column in enumerate(CURRENT):
-            listed[column] = pd.Series([row[position] for row in rows], listed.index, RUNS[column])
-        return listed[list(RUNS)]
+    def _listed(self, only: Collection[str] | None) -> list[dict[str, Any]]:
+        """Return the rows of `runs` as dicts, which have further keys. Missing numbers are None.
 
-    def _row(self, run: str) -> dict[str, Any]:
-        """Return the row of a run in the table of all runs, with None for missing numbers; {} if there is no such run.
-
-        Pages ask for the row of their run a dozen times, so it is made without the table.
+        For a few rows, dicts are several times faster than a data frame, and the page of a run asks for its row a dozen times.
+        The answers of the three queries are kept until what they read changes.
         """
-        stored = self.shared(("row", run), (*LISTED, *TRAINED, *EVENTS), "", lambda: {
-            name: None if pd.isna(value) else value
-            for row in self._merged([run]).to_dict("records") for name, value in row.items()})
-        if not stored:
-            return {}
-        current = _current(self.state(run, str(stored["problem"])), *(stored[column] for column in STORED))
-        row = stored | dict(zip(CURRENT, current, strict=True))
-        return {name: row[name] for name in RUNS}
+        settled = self.shared("runs", LISTED, "", lambda: {str(row["id"]): _with_badge(row) for row in self._records(_RUNS)})
+        chosen = settled if only is None else {run: settled[run] for run in settled if run in set(only)}
+        trained, latest = self._changing("trained", TRAINED, _TRAINED, only), self._changing("latest", EVENTS, _LATEST, only)
+        now = time.time()
+        return [_with_state(_with_trained(row, trained.get(run, UNTRAINED)) | latest.get(run, UNSTARTED),
+                            self.state(run, row["problem"]), now) for run, row in chosen.items()]
 
-    def _listed_from_index(self, only: Collection[str] | None) -> pd.DataFrame:
-        """Return the columns of the table of runs that are stored in the index, and `problem`, in the types of `RUNS`.
-
-        Three queries compute the columns, and their results are cached until the tables change. The caller gets a new table and
-        may modify it.
+    def _changing(self, name: str, tables: Collection[str], sql: str, only: Collection[str] | None) -> dict[str, dict[str, Any]]:
+        """Return {run id: row} of a query of all runs, or of a few.
 
         Args:
-            only: ids of the runs to include; None for all runs.
+            name: name of the query.
+            tables: tables that it reads.
+            sql: the query, with {among} in place of the condition that chooses runs.
+            only: ids of the runs; None for all.
         """
-        if only is None:
-            return self._merged(None)  # not kept, because what it merges is
-        # Finding a run among 1,000 takes longer than the rest.
-        return self.kept(("listed", *only), (*LISTED, *TRAINED, *EVENTS), "", lambda: self._merged(only))
+        alone = next(iter(only)) if only is not None and len(only) == 1 else ""
+        return self.shared((name, *(("",) if only is None else only)), tables, alone, lambda: {
+            row["id"]: row for row in self._records(sql.format(among="true" if only is None else self._among(only)))})
 
-    def _merged(self, only: Collection[str] | None) -> pd.DataFrame:
-        listed = self.shared("runs", LISTED, "", lambda: _with_badges(self._table(_RUNS)))
-        trained = self.shared("trained", TRAINED, "", lambda: self._table(_TRAINED))
-        latest = self.shared("latest", EVENTS, "", lambda: self._table(_LATEST))
-        if only is not None:
-            listed, trained, latest = (one[one["id"].isin(list(only))] for one in (listed, trained, latest))
-        merged = _with_trained(listed.merge(trained, on="id", how="left"))
-        merged = merged.merge(latest, on="id", how="left").fillna({"phase": "", "detail": ""})
-        return merged.astype({name: RUNS[name] for name in merged.columns if name in RUNS})
-
-    def _table(self, sql: str) -> pd.DataFrame:
+    def _records(self, sql: str) -> list[dict[str, Any]]:
         with self.cursor() as cursor:
-            return cursor.execute(sql).df()
+            rows = cursor.execute(sql).fetchall()
+            names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
@@ -405,47 +393,37 @@ class RunQueries(Index):
         return state
 
 
-def _current(state: RunState, created: float | None, progress: float | None, seconds_left: float | None) -> tuple[Any, ...]:
-    """Return the values of the columns `CURRENT` of a run.
-
-    Args:
-        state: its state.
-        created, progress, seconds_left: values of these columns in the index.
-    """
-    now = time.time()
-    is_live = state.status in ("running", "stopping") and not (state.silent_s or 0.0) >= SILENT_S
-    return (state.status, state.cause, state.silent_s, state.can_stop, state.can_resume, state.device,
-            None if created is None else now - created, _duration(state, now),
-            1.0 if state.status == "finished" else progress, seconds_left if is_live else None)
-
-
 def _duration(state: RunState, now: float) -> float | None:
     """Return the seconds that the latest attempt of a run has taken until now or until its end, or None if they are unknown."""
     end = state.since if state.is_over else now
     return None if state.started is None or end is None else max(0.0, end - state.started)
 
 
-def _with_badges(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which the columns badge and badge_reasons replace the column findings."""
-    badges = [None if absent else recorded_badge(findings)
-              for findings, absent in zip(listed["findings"], listed["findings"].isna(), strict=True)]
-    return listed.drop(columns="findings").assign(badge=[one.colour if one else "" for one in badges],
-                                                  badge_reasons=["\n".join(one.reasons) if one else "" for one in badges])
+def _with_badge(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `_RUNS` with badge and badge_reasons in place of its findings."""
+    findings = row.pop("findings")
+    badge = None if findings is None else recorded_badge(findings)
+    return row | {"badge": badge.colour if badge else "", "badge_reasons": "\n".join(badge.reasons) if badge else ""}
 
 
-def _with_trained(listed: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of runs in which the accuracy columns of searches and retrainings are filled in.
+def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `_RUNS` whose gaps are filled by the accuracies of a search or retraining, a row of `_TRAINED`."""
+    measured = {name: trained[name] if row[name] is None else row[name] for name in ("natural_accuracy", "adversarial_accuracy")}
+    is_attack, split = row["kind"] == "attack", trained["split"]
+    return row | measured | {
+        "adversarial_attack": row["adversarial_attack"] if is_attack or trained["adversarial_accuracy"] is not None else "",
+        "accuracy_of": row["accuracy_of"].replace(SPLIT, split) if is_attack or split else ""}
 
-    The values come from the columns of `_TRAINED`, which are removed.
-    """
-    is_attack, splits = listed["kind"] == "attack", listed["split"].fillna("")
-    words = [text.replace(SPLIT, split) for text, split in zip(listed["accuracy_of"], splits, strict=True)]
-    return listed.assign(
-        natural_accuracy=listed["natural_accuracy"].fillna(listed["trained_natural"]),
-        adversarial_accuracy=listed["adversarial_accuracy"].fillna(listed["trained_adversarial"]),
-        adversarial_attack=listed["adversarial_attack"].where(is_attack | listed["trained_adversarial"].notna(), ""),
-        accuracy_of=pd.Series(words, listed.index).where(is_attack | (splits != ""), ""),
-    ).drop(columns=["trained_natural", "trained_adversarial", "split"])
+
+def _with_state(row: dict[str, Any], state: RunState, now: float) -> dict[str, Any]:
+    """Return a row with the state of its run and with what depends on it, given the Unix time."""
+    is_live = state.status in ("running", "stopping") and (state.silent_s is None or state.silent_s < SILENT_S)
+    return row | {
+        "status": state.status, "cause": state.cause, "silent_s": state.silent_s, "can_stop": state.can_stop,
+        "can_resume": state.can_resume, "device": state.device, "duration_s": _duration(state, now),
+        "age_s": None if row["created"] is None else now - row["created"],
+        "progress": 1.0 if state.status == "finished" else row["progress"],
+        "seconds_left": row["seconds_left"] if is_live else None}
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:

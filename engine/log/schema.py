@@ -17,7 +17,7 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 13
+VERSION = 14
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.
@@ -30,10 +30,9 @@ TABLES: dict[str, dict[str, str]] = {
                "title": "VARCHAR", "preset": "VARCHAR", "dataset": "VARCHAR", "parent": "VARCHAR", "created": "DOUBLE",
                "command": "VARCHAR", "config": "VARCHAR", "document": "VARCHAR", "study": "VARCHAR",
                "example": "BOOLEAN", "problem": "VARCHAR", "tags": "VARCHAR", "note": "VARCHAR", "archived": "BOOLEAN"},
-    # How many bytes of each events.jsonl have been read (bytes_done) and what the file looked like then. summarised is the number
-    # of bytes that the table `accuracy` covers.
+    # How many bytes of each events.jsonl have been read (bytes_done) and what the file looked like then.
     "ingest": {"number": "INTEGER", "bytes_done": "BIGINT", "size": "BIGINT", "mtime_ns": "BIGINT", "inode": "BIGINT",
-               "head": "VARCHAR", "last_t": "DOUBLE", "summarised": "BIGINT"},
+               "head": "VARCHAR", "last_t": "DOUBLE"},
     # Lines of events.jsonl that cannot be used, and outcomes.parquet files that cannot be read, each with an explanation.
     "faults": {"number": "INTEGER", "seq": "BIGINT", "sentence": "VARCHAR"},
     # Latest progress in each phase of each attempt. The trail holds some progress points of the last two minutes, from which the

@@ -37,8 +37,7 @@ OWN = {
     "faults": ("Lines of events.jsonl, and files of outcomes, that cannot be used.", {"sentence": "Why not."}),
     "ingest": ("How far each events.jsonl has been read.", {
         "bytes_done": "Bytes read.", "size": "Size of the file, in bytes.", "mtime_ns": "Its time of change, in ns.",
-        "inode": "Its number in the file system.", "head": "Hash of its first bytes.", "last_t": "Time of its last event.",
-        "summarised": "Bytes that the table `accuracy` covers."}),
+        "inode": "Its number in the file system.", "head": "Hash of its first bytes.", "last_t": "Time of its last event."}),
 }
 # Meanings of columns whose declaration refers to the fields of the event.
 ROWS = {
@@ -112,7 +111,10 @@ def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
 
 
 def _further(column: str) -> str:
-    """Return the meaning of a further column of a field that has several columns."""
+    """Return the meaning of a column that is not the first column of its field.
+
+    The declaration of the field documents only its first column. The others hold a genotype's hash or an end of an interval.
+    """
     if column == "hash":
         return "Hash of the genotype, its permanent identifier."
     return f"{'Lower' if column.endswith('_low') else 'Upper'} end of the accuracy's 95 % Wilson interval."

@@ -61,7 +61,13 @@ def _data(rows: Iterable[Mapping[str, Any]], places: Mapping[str, Mapping[str, A
 
 
 def _trainings(rows: Sequence[Mapping[str, Any]], made: str, settings: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each set of runs that differ, in what the sentence mentions, only in their seeds."""
+    """Return sentences about searches or retrainings. Runs whose sentences differ only in the seed share one sentence.
+
+    Args:
+        rows: the runs, from `RunLog.run`.
+        made: beginning of the sentence, in which {} is the title of the run.
+        settings: {name of a setting: phrase about it, in which {} is the value}. Settings without a value are left out.
+    """
     seeds: dict[str, list[str]] = {}
     for row in rows:
         config = row["config"]

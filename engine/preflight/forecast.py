@@ -133,10 +133,10 @@ def size_text(size: float) -> str:
 def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str | None = None, preset: str = "quick",
              parent: str | None = None, counts: Mapping[str, int] | None = None, measure: bool = False,
              limit_s: float = LIMIT_S, durations: Durations | None = None) -> Forecast:
-    """Return the forecast for a chain, or for several that differ at most in their seeds.
+    """Return the forecast for one chain, or for several chains that differ at most in their seeds.
 
-    Durations come from finished runs with the same settings, else from measured batches, else from finished runs that are
-    similar or from our own table.
+    The duration of a run comes from the first of these sources that has it: finished runs with the same settings, measured
+    batches, similar finished runs, and the table `engine.study.estimate.TABLE_S`.
 
     Args:
         runs: folder of all runs.
@@ -144,10 +144,10 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
         method: search method; None without a search.
         preset: preset of the chain.
         parent: id of the run that the first run follows; None without one.
-        counts: {kind: number of runs}; None for one of each.
+        counts: {kind: number of runs of this kind in all chains}; None for one run of each kind.
         measure: True to measure batches that have not been measured yet, in separate processes.
         limit_s: seconds that the measurement of one run may take.
-        durations: durations of finished runs; None to read them.
+        durations: durations of finished runs; None to read them from `runs`.
 
     Raises:
         RampartError: `measure` is True and a run cannot be measured.
@@ -172,7 +172,10 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
 
 
 def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:
-    """Return the cost of a run from the best available source."""
+    """Return the cost of a run, with its duration from the best available source (see `forecast`).
+
+    `batches` is the cost computed from measured batches; None if none were measured. Memory and disk space are known only then.
+    """
     seconds = durations.of_same(kind, method, preset, config)
     if seconds is not None:
         return replace(batches or Cost(), seconds=seconds, source="runs", upper=False)

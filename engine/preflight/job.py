@@ -80,7 +80,7 @@ class MeasuringSession(Session):
         epochs: numbers of the epochs that still have to be measured, from 0. The first entry is the epoch being measured.
         times: seconds of each measured step, by epoch.
         selection_s: seconds of a measurement on the select split; None if there was none.
-        after_first_step: function that is called with the seconds of the first step, before the others.
+        after_first_step: function that is called with the duration of the first step in seconds, before the second step begins.
     """
 
     def __init__(self, folder: RunFolder, run: dict[str, Any], shape: Shape, epochs: list[int]) -> None:
@@ -166,9 +166,10 @@ def _measured(shape: Shape, size: int, thorough: bool,
     Args:
         shape: the run.
         size: number of images in a batch.
-        thorough: True to measure a search in its first, middle and last epoch, False to measure only the last. True to train
-            against the whole attack, False against one of its steps.
-        early: function that is called with a result after the first step of a training.
+        thorough: for a search with a supernet, True to measure its first, middle and last epoch, False to measure only the last.
+            For a retraining, True to run all steps of the training attack, False to run a single step and extrapolate. Without
+            effect on an attack.
+        early: function that is called with a preliminary measurement after the first step of a search or retraining.
     """
     with scratch_folder("preflight") as place:
         folder = RunFolder(place, RUN)
@@ -185,7 +186,10 @@ def _measured(shape: Shape, size: int, thorough: bool,
 
 
 def _shortening(config: RetrainConfig | None) -> float:
-    """Return the factor by which a training step takes longer than one with a single attack step; 1 without iterated attack."""
+    """Return by what factor a training step with all attack steps takes longer than a training step with one attack step.
+
+    The factor is 1 without a retraining and for a retraining without an iterated attack.
+    """
     return (config.attack_steps + 1) / 2 if config is not None and config.training in ("pgd_at", "trades") else 1.0
 
 
@@ -198,7 +202,10 @@ def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
 
 def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
               early: Callable[[Measurement], None]) -> Measurement:
-    """Run a few steps of a search or retraining with the run's own loop."""
+    """Measure a search or a retraining by running a few steps in the run's own loop, on random images.
+
+    `folder` is the folder of the run that is made for this purpose. `_measured` describes the other arguments.
+    """
     config = shape.config if shape.network is None else shape.network
     changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
     scale, passes = 1.0, 0.0

@@ -52,8 +52,9 @@ class Measurement:
 
         Args:
             full: number of images in a batch of the run.
-            smaller: measurement of a smaller batch, with which the cost of a full batch is extrapolated linearly; None to assume
-                that time grows in proportion to the batch, and that memory does not.
+            smaller: measurement of a smaller batch. Time and memory of a full batch are extrapolated along the line through both
+                measurements. None to assume that the time of a step is proportional to the batch size, and to leave the memory
+                unchanged.
         """
         if self.batch == full:
             return self
@@ -126,7 +127,8 @@ def cost_of(config: RunConfig, measured: Measurement) -> Cost:
 def attack_seconds(config: AttackConfig, measured: Measurement) -> float:
     """Return the expected duration of an attack run.
 
-    The later parts of a suite, such as AutoAttack, are assumed to attack the share `RESISTING` of the images.
+    The first part of a suite such as AutoAttack attacks all images of the suite. Each later part is assumed to attack only the
+    share `RESISTING` of them, because the other images are broken already.
     """
     images, classes = split_sizes(config.dataset, config.images)["test"], DATASETS[config.dataset].classes
     few = min(images, config.autoattack_images or images)

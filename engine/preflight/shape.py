@@ -38,7 +38,8 @@ class Shape:
         kind: "search", "retrain" or "attack".
         method: search method; None for the other kinds.
         config: configuration of the run.
-        network: the retraining whose network the run trains or attacks, with its genotype; None for a search.
+        network: configuration of the retraining that trains the network, including its genotype. For an attack, this is the
+            network that the run attacks. None for a search.
         device: "cpu" or "cuda:N".
         threads: number of CPU threads.
     """
@@ -62,7 +63,11 @@ class Shape:
 
 
 def _settings(config: RunConfig, only: type[RunConfig] | None = None) -> dict[str, Any]:
-    """Return the settings that affect a step. For an attack, this is only the batch size: `job` measures single passes."""
+    """Return the settings of `config` that affect the cost of a step.
+
+    If `only` is `AttackConfig`, only the batch size is returned, because `engine.preflight.job` measures single passes of an
+    attacked network.
+    """
     values = config.model_dump(mode="json")
     if only is AttackConfig:
         return {"batch_size": values["batch_size"]}

@@ -106,7 +106,11 @@ class Architecture:
 
 
 def architectures(log: RunLog) -> list[Architecture]:
-    """Return all architectures: those of runs, newest first, then the published ones without runs in the catalogue's order."""
+    """Return all architectures that a run or the catalogue contains.
+
+    Those of runs come first, the one with the newest run at the top. The published ones without a run follow in the order of the
+    catalogue.
+    """
     uses: dict[str, list[Use]] = defaultdict(list)
     genotypes: dict[str, Genotype] = {}
     published: dict[str, list[CatalogEntry]] = defaultdict(list)

@@ -68,7 +68,9 @@ def hypervolume(points: Points, count: int = 1) -> float:
 
 
 def needed(measured: int, runs: int, level: float) -> int:
-    """Return the smallest k such that n drawn runs attain a point with probability `level` if k of the N measured runs attain it.
+    """Return how many of the N measured runs must attain a point, so that n randomly drawn runs attain it often enough.
+
+    This is the smallest k for which the probability 1 - (1 - k/N)^n is at least `level`. The result is in 1..N.
 
     Args:
         measured: number N of measured runs.

@@ -35,7 +35,10 @@ def training_curves(curves: pd.DataFrame, split: str) -> str:
 def panels(curves: pd.DataFrame, split: str) -> dict[str, dict[str, Points]]:
     """Return {"accuracy" or "loss": {name in `LINES`: points (step, value)}} for a run, without panels that have no points.
 
-    The arguments are those of `training_curves`.
+    Args:
+        curves: means over each epoch, from `RunLog.curves`.
+        split: split whose natural and adversarial values are returned. The training loss is returned regardless of the split it
+            was measured on.
     """
     shown = curves[(curves["split"] == split) | (curves["name"] == "train_loss")].sort_values("step")
     found: dict[str, dict[str, Points]] = {"accuracy": {}, "loss": {}}

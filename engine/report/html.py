@@ -68,8 +68,8 @@ def network_report(log: RunLog, run: str) -> bytes:
 def attack_of(log: RunLog, run: str) -> str:
     """Return the id of the attack run that a report about a run shows.
 
-    For an attack, this is the run itself. For a retraining, it is the newest attack with results on its network. For a search, it
-    is the newest one with results in its chain.
+    For an attack, this is the run itself. For a retraining, it is the newest attack run with results on the trained network. For
+    a search, it is the newest attack run with results among the runs that follow the search.
 
     Raises:
         ConfigError: no network of this run has been attacked.

@@ -23,8 +23,8 @@ from engine.report.words import WHY_LITTLE_IS_CERTIFIED, measured_text, plural_t
 def sweep_section(log: RunLog, attack: Mapping[str, Any]) -> str:
     """Return the section on accuracy against the radius and the number of steps, as HTML.
 
-    The sweep is that of the attack run itself or, if it has none, the newest one of another run on the same checkpoint in the
-    same norm.
+    The section shows the sweep of the attack run itself. If this run made no sweep, it shows the newest sweep that another attack
+    run made on the same checkpoint in the same norm. If there is none, the section says how to make a sweep.
 
     Args:
         log: the run log.
@@ -92,7 +92,7 @@ def _attacks_of(log: RunLog, attack: Mapping[str, Any]) -> list[str]:
 
 
 def _swept(log: RunLog, attack: Mapping[str, Any]) -> str | None:
-    """Return the id of the run with the sweep of an attacked network, or None if no sweep was measured."""
+    """Return the id of the attack run whose sweep `sweep_section` shows, or None if no sweep was measured."""
     with_sweep = set(log.sweeps()["run"])
     norm = attack["config"].get("norm")
     others = [run for run in _attacks_of(log, attack) if run in with_sweep and log.run(run)["config"].get("norm") == norm]

@@ -51,7 +51,7 @@ def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
 
 def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the records as a Parquet file."""
+    """Return a robustness table as a Parquet file, with the rows and columns of `records`, which describes the arguments."""
     import pyarrow.parquet as pq  # takes memory that most pages do not need
 
     buffer = io.BytesIO()
@@ -60,10 +60,9 @@ def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], opening
 
 
 def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return a robustness table as CSV in UTF-8, with the rows and columns of `records`. See `csv_of`.
+    """Return a robustness table as CSV in UTF-8, with the rows and columns of `records`, which describes the arguments.
 
-    Args:
-        table, compared, openings: see `records`.
+    `csv_of` describes how values are written.
     """
     return csv_of(records(table, compared, openings))
 
@@ -88,7 +87,7 @@ def to_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
 
 def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> dict[str, Any]:
-    """Return the content of the JSON file that `to_json` writes, as a dict."""
+    """Return the content of the JSON that `to_json` returns, as a dict. `records` describes the arguments."""
     return {
         "protocol": {"hash": table.protocol, "title": table.title, "dataset": table.dataset, "fields": dict(table.fields)},
         "columns": [asdict(column) for column in table.columns],

@@ -329,7 +329,7 @@ def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series, rec
 
 
 def _rows(log: RunLog, evaluations: pd.DataFrame) -> list[NetworkRow]:
-    """Return one row for each of these rows of `RunLog.evaluations`."""
+    """Return one `NetworkRow` for each row of `evaluations`, which has the columns of `RunLog.evaluations`."""
     results, findings, latencies = _results(log.attacks()), _findings(log.checks()), latencies_of(log)
     return [replace(_row(one, results, findings), latencies=latencies.get(str(one.run), {})) for one in evaluations.itertuples()]
 

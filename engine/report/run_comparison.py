@@ -140,7 +140,11 @@ def _seed_words(run: ComparedRun) -> str:
 
 
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
-    """Return the settings in which the runs, or the runs that they follow, differ. Runs without a setting's step are ignored."""
+    """Return the settings in which the runs differ, including the settings of the runs that they follow.
+
+    Only runs that have a step of the same kind are compared. For example, the settings of the search are not compared with those
+    of a run that follows no search.
+    """
     found = []
     for kind in KINDS:
         steps = [run.steps.get(kind) for run in runs]

@@ -112,7 +112,11 @@ def _measured(log: RunLog) -> pd.DataFrame:
 
 
 def _map(log: RunLog, key: str, conditions: Mapping[str, Any], cells: Mapping[tuple[str, str], TransferCell]) -> TransferMap:
-    """Return the transfer map of these results. White-box results of networks without any transfer result are left out."""
+    """Return the transfer map with id `key`. White-box results of networks without any transfer result are left out.
+
+    `conditions` and `cells` are the attributes of `TransferMap` with these names. `cells` may still contain the white-box results
+    to be left out.
+    """
     taking_part = dict.fromkeys(network for pair in cells if pair[0] != pair[1] for network in pair)
     kept = {pair: cell for pair, cell in cells.items() if pair[0] in taking_part}
     return TransferMap(key, conditions, tuple(_networks(log, taking_part, kept)), kept)
@@ -129,9 +133,11 @@ def _networks(log: RunLog, hashes: Iterable[str], cells: Mapping[tuple[str, str]
 
 def _never_attacked(log: RunLog, network: str, known: Iterable[str],
                     cells: Mapping[tuple[str, str], TransferCell]) -> TransferNetwork:
-    """Return a network that was used only as a source of images, so that no attack run records its name.
+    """Return a network that was used only as a source of images, so that no attack run has a row for it.
 
-    An attack run records the retrainings of its sources, but not which hash belongs to which. With one source, this is clear.
+    The retraining that trained the network is looked up in the settings of an attack run that used the network as a source. The
+    settings list the retrainings of all sources, but not the hashes of their networks. If there are several sources, the
+    retraining therefore stays unknown, and the label consists of the hash only.
     """
     run = next(cell.run for (source, _), cell in cells.items() if source == network)
     sources = log.run(run)["config"].get("transfer_from", [])

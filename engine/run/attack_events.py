@@ -29,10 +29,10 @@ _OF_PROTOCOL = ("dataset", "norm", "epsilon", "images", "images_hash", "seed", "
 
 
 def _check_conditions(fields: Mapping[str, Any]) -> None:
-    """Check the types of the conditions of a result or of a protocol, and of the attacks that they list.
+    """Check the types of the conditions of a result or of a protocol, including those of each attack that they list.
 
     Raises:
-        RunLogError: a condition has another type.
+        RunLogError: a condition has a wrong type, or a list of attacks is malformed.
     """
     for name, (fits, words) in _CONDITIONS.items():
         if (value := fields.get(name)) is not None and not fits(value):

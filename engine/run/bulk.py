@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engine.errors import RampartError
 
@@ -21,6 +22,11 @@ class Outcome:
     run: str
     done: str = ""
     refusal: str = ""
+
+
+def done_runs(_: Mapping[str, Any], outcomes: Iterable[Outcome]) -> list[str] | None:
+    """Return the ids of the runs that did not refuse an action, for the audit (`engine.acts.act`), or None if all did."""
+    return [one.run for one in outcomes if not one.refusal] or None
 
 
 def each(run_ids: Iterable[str], action: Callable[[str], str]) -> list[Outcome]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from engine.errors import CheckpointError
 from engine.files import atomic_write_bytes, make_folder, open_to_read, sync
 
-LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+NEXT, LAST, PREVIOUS, BEST = "next.pt", "last.pt", "previous.pt", "best.pt"
 SCHEMA = 1
 
 
@@ -50,18 +50,23 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
         OSError: the disk is full. Both files are unchanged.
     """
     make_folder(folder, folder.parent)
-    fresh, last = folder / "next.pt", folder / LAST
-    write(fresh, state)
-    if last.exists():
-        os.replace(last, folder / PREVIOUS)
-    # If the process is killed here, there is no last.pt, but `load` reads the complete next.pt.
-    os.replace(fresh, last)
+    write(folder / NEXT, state)
+    _take_over(folder)  # if the process is killed during this, `load` does it
+
+
+def _take_over(folder: Path) -> None:
+    """Rename the complete next.pt to last.pt, and the former last.pt to previous.pt."""
+    if (folder / LAST).exists():
+        os.replace(folder / LAST, folder / PREVIOUS)
+    os.replace(folder / NEXT, folder / LAST)
     sync(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callable[[int], bool] = lambda offset: True
          ) -> tuple[dict[str, Any] | None, list[str]]:
     """Load the newest checkpoint in `folder` that can be read and whose events are complete.
+
+    If an interrupted `save` has left a complete next.pt, it becomes last.pt, which other runs read.
 
     Args:
         folder: folder of the run's checkpoints.
@@ -78,7 +83,7 @@ def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callab
         CheckpointError: there are checkpoints, but none of them can be read.
     """
     refused: dict[Path, CheckpointError] = {}
-    paths = [folder / name for name in ("next.pt", LAST, PREVIOUS) if (folder / name).exists()]
+    paths = [folder / name for name in (NEXT, LAST, PREVIOUS) if (folder / name).exists()]
     for path in paths:
         try:
             state = read(path, device)
@@ -86,6 +91,8 @@ def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callab
         except CheckpointError as problem:
             refused[path] = problem
             continue
+        if path.name == NEXT:
+            _take_over(folder)
         return state, _set_aside(refused, "The run uses the previous one.")
     if any(isinstance(problem, _EventsMissing) for problem in refused.values()):
         return None, _set_aside(refused, "The run begins again at step 0, so that the events are written again.")
@@ -108,9 +115,13 @@ def _check_events(path: Path, state: Mapping[str, Any], has_events: Callable[[in
 
 
 def _set_aside(refused: Mapping[Path, CheckpointError], consequence: str) -> list[str]:
-    """Rename checkpoints that cannot be used, because the next `save` would keep one as the previous checkpoint.
+    """Rename checkpoints that cannot be used, and return one message for each.
 
-    Return a sentence for each, which ends with the consequence.
+    Without the renaming, the next `save` would keep an unusable last.pt as previous.pt.
+
+    Args:
+        refused: {path of a checkpoint: why it cannot be used}.
+        consequence: sentence on what the run does instead, which is appended to each message.
     """
     for path in refused:
         path.rename(path.with_suffix(".corrupt"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import sync
+from engine.run import disk
 from engine.run.folder import RunFolder, read_json
 from engine.run.state import KILLED_BY, outcome
 
@@ -66,6 +67,8 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         if -code == signal.SIGKILL and ran_out_of_memory:
             return "failed", "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches."
         return "failed", f"{KILLED_BY} {-code} ({name})."
+    if code in (disk.DISK_FULL, disk.DISK_BROKEN):
+        return "failed", disk.cause(code)
     last = (folder.last_lines(1) or ["log.txt is empty"])[-1]
     return "failed", f"Exit code {code}: {last}"
 

@@ -356,7 +356,7 @@ class Unless(FieldType):
     type: FieldType
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the checked value, or None if the line of events.jsonl has the other field."""
+        """Return the checked value, or None if the line of events.jsonl has a value in the field `self.other`."""
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:

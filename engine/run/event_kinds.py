@@ -206,7 +206,7 @@ class Objectives(Event):
 class MeasuredCandidate(Event):
     """A candidate network of a search. It was trained on its own, not as part of a supernet, and then measured.
 
-    The inherited numbers are those of the same architecture without this training, with the weights of a supernet.
+    The fields that begin with `inherited` are for the same architecture with weights taken from a supernet.
     """
 
     kind = "candidate"

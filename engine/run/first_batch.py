@@ -55,10 +55,15 @@ class FirstBatch:
             raise StopRequested
 
     def of_search(self, method: Any, seed: int) -> None:
-        """Write the images with the predictions of a search's supernet, for the attack that the search uses in its steps.
+        """Write the natural images, adversarial versions of them, and the predictions of a search's supernet for both.
 
-        BatchNorm uses the statistics of these images, as in the steps. For a method that attacks no images, only natural images
-        are written; for a method without a supernet, nothing is written.
+        The adversarial images are made with the attack that the search uses in its steps. BatchNorm uses the statistics of these
+        images, as in the steps. For a method that attacks no images, only natural images are written; for a method without a
+        supernet, nothing is written.
+
+        Args:
+            method: the search method with its weights and alphas.
+            seed: seed of the starting point of the attack.
         """
         if not isinstance(method, BilevelMethod):
             return
@@ -72,9 +77,10 @@ class FirstBatch:
         self._write(lambda x: supernet.logits(x, method.weights, method.alphas), attacked, title)
 
     def of_retraining(self, training: Retraining) -> None:
-        """Write the images with the predictions of a retraining's selected network in evaluation mode.
+        """Write the natural images, adversarial versions of them, and the predictions of a retraining's network for both.
 
-        The attack is the one by which the retraining selects its checkpoint.
+        The network is `training.selected` in evaluation mode. The adversarial images are made with the attack by which the
+        retraining selects its checkpoint.
         """
         config, network = training.config, training.selected
         attacked = training_images(network, self.x, self.y, epsilon=config.epsilon, step_size=config.epsilon / 4,

@@ -31,9 +31,10 @@ class FolderWatch:
 
         Args:
             root: folder of all runs.
-            files: ends of the paths of the files and folders to compare, below the folder of a run.
+            files: files and folders to compare in each run, as the rest of the path after the run's folder: "/log.txt" for a file
+                in it, "" for the folder itself.
             coarse_ns: number of nanoseconds within which a file may change twice without a new modification time.
-            at_once: number of runs that one look compares, in addition to those named by the caller.
+            at_once: number of runs that one call of `look` checks, in addition to those named by the caller.
         """
         self.root = root
         self._files, self._coarse_ns, self._at_once = files, coarse_ns, at_once
@@ -46,8 +47,9 @@ class FolderWatch:
         """Return the ids of the runs that are new, have changed, or no longer exist.
 
         Args:
-            at_least: ids of runs to compare at this look. Of the others, each look compares the next `at_once`.
-            everything: True to compare all runs.
+            at_least: ids of runs to check for changes now. Of the other runs, each call checks only the next few in turn (as many
+                as the constructor's `at_once`). New and deleted runs are found in every call.
+            everything: True to check all runs.
         """
         changed = self._list_again()
         for name in {*at_least, *(self._names if everything else self._slice())}:
@@ -79,7 +81,7 @@ class FolderWatch:
         return self._names[start:self._next]
 
     def _stamp(self, name: str) -> Stamp:
-        """Return numbers that change whenever one of the files changes, or anything in one of the folders comes or goes."""
+        """Return numbers about a run that change whenever a watched file changes, or a watched folder gains or loses an entry."""
         folder = f"{self.root}/{name}"
         return tuple(number for file in self._files for number in self._times(folder + file))
 

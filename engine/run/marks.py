@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from engine.acts import act, named
 from engine.errors import RunError
 from engine.run.folder import RunFolder, read_json
 
@@ -57,6 +58,7 @@ def readable_marks(folder: RunFolder) -> Marks:
         return Marks()
 
 
+@act("tag", named("run_id"))
 def change_tags(runs: Path | str, run_id: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Marks:
     """Add tags to a run and remove others, and return its marks. Adding a present tag or removing an absent one changes nothing.
 
@@ -74,6 +76,7 @@ def change_tags(runs: Path | str, run_id: str, add: Sequence[str] = (), remove: 
     return _write(folder, replace(marks, tags=tags))
 
 
+@act("note", named("run_id"))
 def set_note(runs: Path | str, run_id: str, note: str) -> Marks:
     """Replace the note of a run, and return its marks. An empty text removes the note.
 
@@ -86,6 +89,7 @@ def set_note(runs: Path | str, run_id: str, note: str) -> Marks:
     return _write(folder, replace(marks, note=note.strip()))
 
 
+@act("archive", named("run_id"))
 def set_archived(runs: Path | str, run_id: str, archived: bool) -> Marks:
     """Move a run into the archive or out of it, and return its marks.
 

@@ -45,7 +45,7 @@ class Queue:
 
     @property
     def is_paused(self) -> bool:
-        """True if nothing new starts, or only runs of chains that have begun."""
+        """True if the user has paused the queue. While it is paused, no run starts except those in `exempt`."""
         return self.paused_at is not None
 
     def hold(self, run_id: str) -> str:
@@ -192,7 +192,10 @@ def down(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -
 
 
 def ancestors(parents: Mapping[str, str | None], run_id: str) -> set[str]:
-    """Return the waiting runs that must finish before a run can start."""
+    """Return the ids of the waiting runs that must finish before a run can start: its parent, the parent's parent and so on.
+
+    `parents` is {id: id of its parent} of the waiting runs.
+    """
     found: set[str] = set()
     above = parents.get(run_id)
     while above in parents and above not in found:

@@ -5,7 +5,6 @@ Imports no torch, so that the worker can write its first progress event before t
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +21,6 @@ from engine.run.telemetry import AFTER_S, EVERY_S, Telemeter
 
 PROGRESS_EVERY_S = 0.4
 CHECKPOINT_EVERY_S = 10.0
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Size of a file that is deleted when a run fails. On a full disk, this makes room for the last alert and results/ended.json.
 RESERVE_BYTES = 64 * 1024
 GONE = "The folder of run {} was deleted, moved or replaced, so its worker has ended and writes nothing more."
@@ -215,8 +213,3 @@ class Session:
         """Close events.jsonl. A second call does nothing."""
         if self._events is not None:
             self._events.close()
-
-
-def is_disk_full(problem: BaseException) -> bool:
-    """Return True if an error means a full disk, an exhausted quota or an exceeded limit on file sizes."""
-    return isinstance(problem, OSError) and problem.errno in DISK_FULL

@@ -25,8 +25,9 @@ def record_of(runs: Path) -> Path:
 def living(runs: Path) -> dict[str, Any] | None:
     """Return the record of the supervisor of the folder `runs`, or None if no supervisor is alive.
 
-    A record in a copy of a runs folder names the supervisor of the original: it holds the identity of another lock file. The
-    process of a record may be in another container. The lock tells whether it is alive.
+    The supervisor is alive if the recorded process is alive or if a process holds the lock. The lock reveals a supervisor in
+    another container, whose process id is unknown here. In a copy of a runs folder, the record names the supervisor of the
+    original folder. Such a record stores the identity of another lock file, and its process does not count.
     """
     record = _read(runs)
     if not record:

@@ -186,7 +186,14 @@ class Supervisor:
         self._is_due |= bool(ended)
 
     def _look_at(self, folder: RunFolder) -> bool:
-        """Learn what a run does, and go through the queue if that is new. Return False if it should be looked at again later."""
+        """Read from its folder whether a run waits, runs or has ended, and update this supervisor's records of the run.
+
+        If this may change which runs can start, the tick goes through the queue afterwards. If a worker has ended without an
+        exit.json, the file is written.
+
+        Returns:
+            False if it is not clear whether the worker is alive on another machine, so that the caller has to look again later.
+        """
         was = self._waiting.pop(folder.id, None), self._above.pop(folder.id, None)
         self._over.discard(folder.id)
         self._is_due |= was != (None, None)
@@ -248,7 +255,8 @@ class Supervisor:
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device, whether the run is a single thread of a study): why there is none for such runs}. It is extended.
+            taken: {(device in the settings, True for a single-threaded run of a study): sentence that says why no device is free
+                for such runs}. An entry is added if this run finds no free device, so that similar runs need not look for one.
         """
         folder, wanted = run.folder, (run.device, run.in_study and run.threads == 1)
         reason = self._trouble_above(run) or self._queue.hold(folder.id) or taken.get(wanted)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.acts import act
 from engine.errors import RunError
 from engine.files import atomic_write_json, sync
-from engine.run.bulk import Outcome, each
+from engine.run.bulk import Outcome, done_runs, each
 from engine.run.folder import ID_PATTERN, RunFolder, check_id, read_json, run_ids
 from engine.run.state import compute
 
@@ -82,6 +83,7 @@ def needed_by_others(root: Path | str, ids: Iterable[str]) -> list[str]:
     return sorted(needed)
 
 
+@act("trash", done_runs)
 def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, kept: Mapping[str, str] | None = None
         ) -> list[Outcome]:
     """Move runs to the trash, and return one outcome for each.
@@ -99,6 +101,7 @@ def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, 
                  "take them along (--with-dependents), or archive this run instead.", lambda run_id: _put(runs, run_id))
 
 
+@act("restore", done_runs)
 def restore(runs: Path | str, ids: Iterable[str]) -> list[Outcome]:
     """Bring runs back from the trash, and return one outcome for each. Runs in the trash that they need come back as well."""
     root = trash_of(runs)
@@ -111,6 +114,7 @@ def restore(runs: Path | str, ids: Iterable[str]) -> list[Outcome]:
     return each(reversed(wanted), lambda run_id: _restore(runs, run_id))
 
 
+@act("delete", done_runs, "admin")
 def delete(runs: Path | str, ids: Iterable[str]) -> list[Outcome]:
     """Delete runs in the trash for good, and return one outcome for each."""
     root = trash_of(runs)
@@ -154,7 +158,10 @@ def _take(root: Path, asked: list[str], why_not: Callable[[str], str], advice: s
 
 
 def _refusals(users: Mapping[str, set[str]], asked: list[str], why_not: Callable[[str], str], advice: str) -> dict[str, str]:
-    """Return {run id: reason} for each run that must stay. `users` is from `_users`; the other arguments are those of `_take`."""
+    """Return {run id: reason} for each of the runs `asked` that must stay.
+
+    `users` is {run id: ids of the runs that need this run}. `_take` describes the other arguments.
+    """
     reasons = {run_id: reason for run_id in asked if (reason := _invalid(run_id) or why_not(run_id))}
     while True:  # a run that stays keeps the runs that it needs
         going = set(asked) - set(reasons)

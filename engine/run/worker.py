@@ -23,23 +23,23 @@ from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
 from engine.files import atomic_write_bytes, make_folder, touch
-from engine.run import locks
+from engine.run import disk, locks
 from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, read_json
 from engine.run.locks import Lock
-from engine.run.session import GONE, RESERVE_BYTES, Session, is_disk_full
+from engine.run.session import GONE, RESERVE_BYTES, Session
 
 HEARTBEAT_S = 2.0
 LOOPS = {"search": "engine.run.loop_search", "retrain": "engine.run.loop_retrain", "attack": "engine.run.loop_attack"}
-# Exit codes for shells and other launchers; ended.json has the message.
-FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY, NOT_ITS_FOLDER = 0, 1, 3, 4, 5, 6, 7
+# Exit codes for shells and other launchers, besides those of `engine.run.disk`; ended.json has the message.
+FINISHED, CRASHED, STOPPED, REFUSED, OUT_OF_MEMORY, NOT_ITS_FOLDER = 0, 1, 3, 4, 6, 7
 
 
 def beat(session: Session) -> None:
     """Start a thread that touches the heartbeat file every two seconds until the process ends.
 
-    The thread ends the process if the run's folder is no longer its own, or if a forced stop is requested: a supervisor in
-    another container cannot kill it.
+    The thread ends the process if the run's folder has been deleted, moved or replaced, or if a forced stop is requested. The
+    supervisor may be in another container, from which it cannot kill the process.
     """
     def forever() -> None:
         while True:
@@ -64,7 +64,10 @@ def is_forced_to_stop(session: Session) -> bool:
 
 
 def end_group() -> NoReturn:
-    """Kill this process, with its children if it leads their process group, as every worker of a supervisor does."""
+    """Kill this process. If it leads a process group, kill the whole group, and thus its children.
+
+    Every worker that a supervisor has started leads a group.
+    """
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -144,7 +147,7 @@ def load(kind: str) -> ModuleType:
 def attempt(session: Session) -> tuple[int, str, str]:
     """Run the loop of a search, a retraining or an attack, depending on the kind of the run.
 
-    If the loop fails in an expected way, for example on a full disk or invalid input, the status "failed" is returned.
+    If the loop fails in an expected way, for example on a full or broken disk or invalid input, the status "failed" is returned.
     Unexpected errors propagate.
 
     Returns:
@@ -163,9 +166,8 @@ def attempt(session: Session) -> tuple[int, str, str]:
     except RampartError as problem:
         return REFUSED, "failed", str(problem)
     except (OSError, MemoryError, RuntimeError) as problem:
-        if is_disk_full(problem):
-            return DISK_FULL, "failed", ("Disk full: the run could not write to its folder. Free some space and resume; the run "
-                                         "continues from its last checkpoint.")
+        if (code := disk.exit_code(problem)) is not None:
+            return code, "failed", disk.cause(code, problem)
         if out_of_memory(problem):
             return OUT_OF_MEMORY, "failed", ("Out of memory: use fewer channels, smaller batches or another device "
                                              f"({str(problem).splitlines()[0][:200]}).")
@@ -175,7 +177,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
 def leave(session: Session, status: str, cause: str) -> None:
     """Record the end of the attempt in results/ended.json, and write an alert if the attempt failed.
 
-    On a completely full disk, both may be impossible. Then only the exit code of the process shows the outcome. In a folder that
+    On a full or broken disk, both may be impossible. Then only the exit code of the process shows the outcome. In a folder that
     is no longer the worker's own, nothing is written.
 
     Args:
@@ -195,7 +197,7 @@ def leave(session: Session, status: str, cause: str) -> None:
         session.folder.write_json(session.folder.ended_json, {
             "attempt": session.attempt, "status": status, "cause": cause, "ended": time.time()})
     except OSError as problem:
-        if not is_disk_full(problem):
+        if disk.exit_code(problem) is None:
             raise
         print(f"results/ended.json could not be written: {problem}", file=sys.stderr, flush=True)
 
@@ -227,9 +229,9 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
             session.progress(force=True)
         code, status, cause = attempt(session)
     except OSError as problem:
-        if not is_disk_full(problem):
+        if (trouble := disk.exit_code(problem)) is None:
             raise
-        code, status, cause = DISK_FULL, "failed", "Disk full before the first step. Free some space and resume."
+        code, status, cause = trouble, "failed", disk.cause(trouble, problem)
     except BaseException as problem:
         # For an unexpected error, Python also writes the traceback to log.txt.
         leave(session, "failed", f"Exit code {CRASHED}: {type(problem).__name__}: {problem}")
@@ -271,9 +273,12 @@ def main(arguments: list[str] | None = None) -> int:
           f"{options.device}, {options.threads} thread(s)", flush=True)
     try:
         code = run(folder, lock, number=options.attempt, device=options.device, threads=options.threads)
-    except Exception:
+    except Exception as problem:
         if lock.is_in_place():
-            raise
+            if (trouble := disk.exit_code(problem)) is None:
+                raise
+            print(disk.cause(trouble, problem), file=sys.stderr)
+            return trouble
         code = NOT_ITS_FOLDER
     if lock.is_in_place():
         return code

@@ -335,7 +335,7 @@ class BilevelMethod(Generic[Config]):
         return dict(zip(attacks, made, strict=True))
 
     def _start(self, settings: InnerAttack, noise: Tensor | None) -> Tensor:
-        """Rescale noise from the radius of `inner_attack` to the radius in `settings`."""
+        """Return noise rescaled from the radius of `inner_attack` to the radius in `settings`. `noise` must not be None."""
         assert noise is not None
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)

@@ -99,7 +99,7 @@ def inherited_accuracy(trained: TrainedSupernet, genotype: Genotype, batches: It
 
 @dataclass(frozen=True)
 class _Discrete:
-    """A supernet whose operation weights take the place of the alphas.
+    """A supernet that takes the weights of its operations in the argument `alphas`, and applies no softmax to them.
 
     The class has the interface of `engine.search.objectives.FunctionalNetwork`.
     """

@@ -12,7 +12,7 @@ def with_channels_last(network: nn.Module) -> nn.Module:
     """Switch a network to the channels_last memory format in place, and return it.
 
     The network computes the same function, up to rounding. Derived networks for small images (`derived.fits_rows`) have a memory
-    layout of their own, so the change has no effect on them.
+    layout of their own, so the switch has no effect on them.
     """
     if isinstance(network, Network):
         network.channels_last = True

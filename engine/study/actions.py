@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import requests
+from engine.acts import act, named, returned, unrecorded
 from engine.errors import ConfigError, GenotypeError, RampartError, RunError
 from engine.run import admission, provenance
-from engine.run.bulk import Outcome
+from engine.run.bulk import Outcome, done_runs
 from engine.run.folder import RunFolder, new_id
 from engine.run.state import compute, ended_from_outside
 from engine.run.trash import put
@@ -26,6 +27,7 @@ MOST_AT_ONCE = 20
 MOST_ATTEMPTS = 3
 
 
+@act("launch study", returned)
 def launch(runs: Path | str, study: Study) -> str:
     """Write a new study, and return its id. The supervisor, a background process, then launches the runs of the study.
 
@@ -69,6 +71,7 @@ def admitted(study: Study) -> Study:
     return settled
 
 
+@unrecorded
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
     """Launch at most `MOST_AT_ONCE` due runs of a study, and return their number. The supervisor calls this.
 
@@ -100,6 +103,7 @@ def _revive(runs: Path, plan: Plan) -> None:
             _without_race(requests.resume, runs, run_id)
 
 
+@act("stop study", named("study_id"))
 def stop(runs: Path | str, study_id: str) -> bool:
     """Stop a study: no further runs are launched for it, and its own runs that have not ended are asked to stop.
 
@@ -124,6 +128,7 @@ def stop(runs: Path | str, study_id: str) -> bool:
     return changed
 
 
+@act("resume study", named("study_id"))
 def resume(runs: Path | str, study_id: str) -> int:
     """Continue a stopped study and try its failed runs again. Return the number of runs that continue.
 
@@ -143,6 +148,7 @@ def resume(runs: Path | str, study_id: str) -> int:
     return len(again)
 
 
+@act("extend study", named("study_id"))
 def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Repeat every arm of a study for more search seeds, and return these seeds.
 
@@ -193,6 +199,7 @@ def users_of_runs(runs: Path | str, known: Runs | None = None) -> dict[str, set[
     return users
 
 
+@act("trash", done_runs)
 def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False) -> list[Outcome]:
     """Move runs to the trash, and return one outcome per run. Runs that a study uses are not moved.
 

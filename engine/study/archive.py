@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from engine.acts import act, returned
 from engine.errors import ConfigError, RampartError, RunError
 from engine.files import sync
 from engine.run.folder import ID_PATTERN, RunFolder, read_json, run_ids
@@ -33,6 +34,7 @@ KEPT = ("run.json", "environment.json", "process.json", "exit.json", "events.jso
         "results/network.json", "results/candidates.json", "results/outcomes.parquet", "results/samples.parquet",
         "results/distances.parquet")
 LARGEST_BYTES = 2 * 2**30  # of all files in an archive together
+LARGEST_END = 1 << 20  # bytes of zeros that end an archive; tar writes up to 10 KiB
 
 
 def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *,
@@ -75,6 +77,7 @@ def write_archive(runs: Path | str, ids: Sequence[str], target: Path, *,
     return len(taken)
 
 
+@act("unpack studies", returned)
 def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = False) -> list[str]:
     """Add the studies of an archive and their runs to a runs folder, and return the ids of the studies.
 
@@ -138,6 +141,7 @@ def open_example(runs: Path | str) -> list[str]:
     return read_archive(runs, EXAMPLE, example=True)
 
 
+@act("remove example", lambda *_: ())
 def remove_example(runs: Path | str) -> None:
     """Remove the example studies and their runs from a runs folder."""
     for study_id in study_ids(runs):
@@ -171,6 +175,7 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
             assert content is not None  # a regular file
             with path.open("xb") as file:
                 shutil.copyfileobj(content, file)
+        _check_end(archive)
     ids = study_ids(draft)
     if not ids:
         raise ValueError("it contains no study")
@@ -184,6 +189,14 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
         for run_id in run_ids(draft):
             _mark(RunFolder(draft, run_id).run_json, lambda run: run | {"study": {**(run.get("study") or {}), "example": True}})
     return ids
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise ValueError if something follows the last file of an archive. `tarfile` takes a damaged entry for the end."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(LARGEST_END + 1).strip(b"\0") or archive.fileobj.read(1):
+        raise ValueError("it is damaged")
 
 
 def _mark(path: Path, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -119,9 +119,9 @@ def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
 
 
 def _drawn_images(images: int, resamples: int, generator: np.random.Generator) -> Iterator[Floats]:
-    """Draw images with replacement, and yield their shares in the resamples chunk by chunk.
+    """Draw images with replacement for each resample, and yield how large a share of the draws each image has.
 
-    A chunk is an array [resamples in the chunk, images]. Each row sums to 1.
+    The shares are yielded in chunks of several resamples, as arrays [resamples in the chunk, images]. Each row sums to 1.
     """
     step = max(1, _CHUNK // images)
     for start in range(0, resamples, step):

@@ -193,8 +193,9 @@ class Study:
 
         The steps are "search", "retrain" and "attack", and "attack NAME" for each further attack.
 
-        If the first run and a later run have settings in common, the later run takes over their values. Every run uses one thread
-        unless the arm sets another number, so that each core can work on a run of its own.
+        The later runs inherit settings from the first run, as `engine.run.chain.followers` describes. From a search on another
+        dataset, they inherit only the split seed. Every run uses one thread unless the arm sets another number, so that each core
+        can work on a run of its own.
 
         Raises:
             ConfigError: a setting is unknown or not allowed.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.acts import act, named
 from engine.errors import RunError
 from engine.report.words import plural_text
 from engine.run.folder import RunFolder
@@ -73,6 +74,7 @@ def own_runs(runs: Path | str, study_id: str, known: Runs | None = None) -> list
     return list(dict.fromkeys((*launched, *inherited)))
 
 
+@act("delete study", named("study_id"), "admin")
 def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
     """Delete a study, and return a record of its deleted and kept runs.
 

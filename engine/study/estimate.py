@@ -110,9 +110,10 @@ class Durations:
             self._similar[similar[:-1]].append(now)
 
     def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig, network: str = "") -> float | None:
-        """Return the expected duration of a run in seconds, from finished runs with the same settings; None without any.
+        """Return the expected duration of a run in seconds, from finished runs with the same settings; None without such runs.
 
-        Seeds, the number of epochs and the number of attacked images may differ. The arguments are those of `of`.
+        Seeds and the other settings in `IGNORED` may differ. The duration is scaled to the run's number of epochs or of attacked
+        images. `of` describes the arguments.
         """
         durations = self._same.get(_keys(kind, method, preset, config, network)[0])
         return median(durations[-NEWEST:]) * amount(config) if durations else None
@@ -121,8 +122,9 @@ class Durations:
            network: str = "") -> tuple[float | None, bool]:
         """Return the expected duration of a run, from the median of the newest similar runs.
 
-        The median is over runs with the same settings. If there are none, it is over runs with the same kind, method, dataset,
-        preset and network and, if there are none either, over those with another network.
+        The similar runs are those with the same settings. If there are none, they are those with the same kind, method, dataset,
+        preset and network and, if there are none of these either, those with the same kind, method, dataset and preset. If no
+        finished run is similar, the duration comes from the table `TABLE_S`.
 
         Args:
             kind: kind of the run, "search", "retrain" or "attack".
@@ -133,7 +135,7 @@ class Durations:
 
         Returns:
             The duration in seconds; None if it is unknown.
-            True if it comes from finished runs, False if it comes from the table.
+            True if the duration comes from finished runs; False if it comes from `TABLE_S` or is unknown.
         """
         same, similar = _keys(kind, method, preset, config, network)
         for durations in (self._same.get(same), self._similar.get(similar), self._similar.get(similar[:-1])):
@@ -146,8 +148,9 @@ class Durations:
 def slowness(runs: Sequence[tuple[str, float]]) -> list[float]:
     """Return, for each run, the factor by which the machine was slower during this run than during the last run.
 
-    The logarithm of a duration is modelled as the sum of a constant for its kind of run, the slowness at that time, and noise.
-    The slowness changes little from run to run. Because runs of different kinds alternate, least squares can separate both terms.
+    The logarithm of a duration is modelled as the sum of three terms: a constant for the kind of run, the slowness at that time
+    (which changes little from run to run), and noise. Because runs of different kinds alternate, least squares can tell the
+    constants from the slowness.
 
     Args:
         runs: (kind of run, seconds per unit of work) of finished runs, oldest first.
@@ -216,7 +219,15 @@ def estimate(study: Study, durations: Durations, cells: Sequence[CellState] | No
 
 def _jobs(study: Study, cell: CellState, configurations: Mapping[str, RunConfig], durations: Durations,
           runs: Path | str | None) -> Iterator[Job]:
-    """Yield the unfinished runs of a cell in order. `durations` and `runs` are those of `estimate`."""
+    """Yield one `Job` for each unfinished run of a cell, in the order in which the runs have to run.
+
+    Args:
+        study: the study.
+        cell: the cell with its runs.
+        configurations: {step: configuration} of the cell's arm, from `Study.configurations`.
+        durations: durations of finished runs.
+        runs: folder of all runs, from which the progress of running runs is read; None before the launch.
+    """
     method = study.arm(cell.cell.arm).method
     steps, names = {step.name: step for step in cell.steps}, dict[str, object]()
     for name, config in configurations.items():

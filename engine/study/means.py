@@ -25,9 +25,9 @@ class Mean:
         low, high: ends of the 95 % interval.
         units: number of search seeds.
         images: number of images on which each network was measured; if the numbers differ, the largest.
-        interval: "t" for the confidence interval from the t distribution over search seeds; "Wilson" for the smallest range that
-            contains the Wilson intervals of all networks. The latter replaces the former if there is only one search seed, or if
-            all search seeds have the same mean.
+        interval: "t" for the confidence interval from the t distribution over search seeds. "Wilson" if there is only one search
+            seed, or if all search seeds have the same mean: then the interval is the smallest range that contains the Wilson
+            intervals of all networks.
     """
 
     value: float

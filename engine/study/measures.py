@@ -81,7 +81,9 @@ def measures_of(log: RunLog, state: CellState, rows: Mapping[str, tuple[str, Net
 def accuracies_of(state: CellState, rows: Mapping[str, tuple[str, NetworkRow]]) -> dict[str, Measurement]:
     """Return {name of a measure: accuracy} for those measures of a finished cell that its attack runs have measured.
 
-    The arguments are those of `measures_of`.
+    Args:
+        state: the cell with its runs.
+        rows: {id of an attack run: (hash of its protocol, its row of the robustness table)}.
     """
     accuracies: dict[str, Measurement] = {}
     for step in state.steps:

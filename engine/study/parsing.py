@@ -65,8 +65,8 @@ def from_text(text: str | bytes) -> Study:
 def read_written(text: str | bytes) -> dict[str, Any]:
     """Return the entries of a study that a user has written, in JSON or YAML. Entries that the launch adds are left out.
 
-    The file of a launched study holds all settings of every arm. They are left out, too, so that changes that the user makes in
-    search, retrain and attack take effect.
+    The launch also adds an entry `settings` with all settings of a run to every arm. It is left out, too, because it would
+    override the changes that the user makes in the arm's entries search, retrain and attack.
 
     Raises:
         ConfigError: the text is neither JSON nor YAML, is not an object, gives a name twice, or has an unknown schema version.

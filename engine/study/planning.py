@@ -245,7 +245,13 @@ class Plan:
         return validate(type(config), config.model_dump() | changes)
 
     def _matched_width(self, config: RunConfig, parent: str | None, reference: str) -> dict[str, Any]:
-        """Return the setting with which a network is closest in size to the network of the retraining `reference`."""
+        """Return {name of a setting: value} for the width that brings a network closest in size to a reference network.
+
+        Args:
+            config: configuration of the retraining whose width is chosen.
+            parent: id of its parent search; None if it has none.
+            reference: id of the retraining of the reference network.
+        """
         assert isinstance(config, RetrainConfig)
         runs = self.runs.root
         target = trained_network(runs, *retraining_of(runs, reference)).cost()

@@ -95,7 +95,7 @@ class Recipe:
             dataset: dataset of the runs.
             preset: preset of the runs; None for `paper` on datasets with published settings, and for `quick` on others.
             source: dataset of the search; used only if `needs_source` is True.
-            seeds: number of search seeds; None for that of the size.
+            seeds: number of search seeds; None for the number that belongs to the size.
 
         Raises:
             ConfigError: the size or a dataset is unknown, or a setting does not fit the dataset.

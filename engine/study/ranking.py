@@ -187,10 +187,13 @@ def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Seque
         columns: {name: one number per architecture}.
         target: name of the column to predict, such as the accuracy under AutoAttack after retraining.
         given: names of the covariates.
-        level, resamples, seed: as for `correlate`.
+        level: confidence level of the bootstrap intervals, in 0..1.
+        resamples: number of resamples of each interval.
+        seed: seed of the resampling.
 
     Raises:
-        KeyError, ValueError: as for `correlate`.
+        KeyError: a name is not in `columns`.
+        ValueError: the columns have different lengths, or a number is not finite.
     """
     measures = [name for name in columns if name != target]
     plain = [correlate(columns, name, target, (), level, resamples, seed) for name in measures]

@@ -96,7 +96,11 @@ class Devices:
     def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int) -> None:
         """Begin the simulation with the runs that are running now.
 
-        `left` is {run id: seconds until the run ends}. The other arguments are those of `expected`.
+        Args:
+            running: runs that use a device now.
+            left: {id of a running run: expected seconds until it ends}.
+            queue: the user's decisions, of which only the numbers of slots are used.
+            cpu_slots: number of CPU slots if the user has chosen none.
         """
         self.now = 0.0
         self._queue, self._cpu_slots = queue, cpu_slots

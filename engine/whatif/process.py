@@ -143,9 +143,10 @@ class Standby:
 
     def ask(self, first: Mapping[str, Any], key: object, request: Mapping[str, Any],
             limit_s: float) -> tuple[list[dict[str, Any]], str]:
-        """Send a request to the process for a subject, starting it if needed. Wait for earlier questions first.
+        """Send a request to the process for a subject, and wait for its answers. The process is started if needed.
 
-        `first` and `key` are those of `prepare`, and the other arguments and the result those of `AnsweringProcess.ask`.
+        If another thread's question is being answered, wait for the end of that answer first. `prepare` describes the arguments
+        `first` and `key`. `AnsweringProcess.ask` describes `request`, `limit_s` and the result.
         """
         with self._turn:
             answers = self._started(first, key).ask(request, limit_s)

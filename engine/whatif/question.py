@@ -181,7 +181,8 @@ def answered(runs: Path, question: Question, limit_s: float = LIMIT_S) -> Answer
 def prepare(runs: Path, search: str) -> None:
     """Start the process that answers questions about a search, unless it runs already. Return without waiting for it.
 
-    The process then loads PyTorch and the weights, which takes longer than an answer, while the user still chooses an operation.
+    Loading PyTorch and the weights takes the process longer than answering. If it is started early, it loads them while the user
+    still chooses an operation.
 
     Raises:
         RunError: the search has no checkpoint.

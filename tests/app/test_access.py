@@ -6,18 +6,21 @@ import http.client
 import os
 import socket
 import stat
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from starlette.requests import HTTPConnection
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from app.access.headers import headers as protective
-from app.access.hosts import allowed_hosts, name_in
+from app.access.hosts import allowed_hosts, is_host_allowed, name_in
 from app.access.pages import local
-from app.access.settings import is_loopback
+from app.access.settings import MODE, door, is_loopback, mode
 from app.access.token import VARIABLE, token_of
 from engine.errors import ConfigError, RunError
 from tests.browser.conftest import Dashboard, start_dashboard
@@ -93,6 +96,12 @@ def test_the_link_sets_a_cookie_and_removes_the_token_from_the_address(server: D
     assert ask(server, f"/runs?token={token}", cookie).getheader("Location") == "/runs"
 
 
+def test_the_cookie_needs_tls_if_a_proxy_on_this_machine_speaks_it(server: Dashboard, token: str) -> None:
+    cookies = [ask(server, f"/?token={token}", {"X-Forwarded-Proto": scheme}).getheader("Set-Cookie", "")
+               for scheme in ("http", "https")]
+    assert ["secure" in one.lower() for one in cookies] == [False, True]
+
+
 def test_the_form_takes_the_token(server: Dashboard, token: str) -> None:
     answer = ask(server, "/login", form=f"token={token}&next={quote('/runs?view=1')}")
     assert (answer.status, answer.getheader("Location")) == (303, "/runs?view=1") and answer.getheader("Set-Cookie")
@@ -130,8 +139,9 @@ def test_a_page_of_another_origin_reaches_nothing(server: Dashboard, cookie: dic
 
 def test_every_answer_carries_the_headers(server: Dashboard, cookie: dict[str, str]) -> None:
     for address in (*ADDRESSES, HEALTH):
-        for answer in (ask(server, address), ask(server, address, cookie), ask(server, address, {"Host": "evil.example"})):
-            assert {name: answer.getheader(name) for name in protective()} == protective()
+        for own, answer in ((urlsplit(server.url).netloc, ask(server, address)), ("localhost:9", ask(server, address, cookie | {
+                "Host": "localhost:9"})), ("", ask(server, address, {"Host": "evil.example"}))):
+            assert {name: answer.getheader(name) for name in protective()} == protective(own)
     policy = protective()["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy and "unsafe-eval" not in policy and "http" not in policy
     assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
@@ -144,6 +154,27 @@ def test_the_health_of_the_server_needs_no_token(server: Dashboard) -> None:
 def test_only_the_owner_may_enter_the_folder_and_read_the_token(server: Dashboard) -> None:
     assert stat.S_IMODE(server.runs.stat().st_mode) == 0o700
     assert stat.S_IMODE((server.runs / "control" / "token").stat().st_mode) == 0o600
+
+
+def stranger_reads(path: Path) -> bool:
+    """Return True if another user of this machine can read a file."""
+    command = ["cat", str(path)]
+    return subprocess.run(command, user=65534, group=65534, extra_groups=[], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_another_user_of_the_machine_reads_neither_runs_nor_token() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        runs = Path(folder) / "runs"
+        runs.mkdir(mode=0o755)
+        (runs / "run.json").write_text("{}")
+        before = stranger_reads(runs / "run.json")
+        token_of(runs)
+        after = [stranger_reads(runs / name) for name in ("run.json", "control/token")]
+        runs.chmod(0o755)
+        shared = [stranger_reads(runs / name) for name in ("run.json", "control/token")]
+    assert (before, after, shared) == (True, [False, False], [True, False])
 
 
 def test_the_token_stays_and_permissions_changed_later_are_left_alone(tmp_path: Path) -> None:
@@ -184,12 +215,40 @@ def test_names_in_a_host_header() -> None:
     assert not any(map(name_in, ("", ":80", "a b", "a/b", "a:b", "a:80:80", "x@y", "[::1", "a\n", "-a", "a,b")))
 
 
+@pytest.mark.parametrize(("host", "server", "allowed"), [
+    ("10.0.0.5:8501", ("10.0.0.5", 8501), True), ("[fd00::5]:8501", ("fd00::5", 8501), True),
+    ("10.0.0.6", ("10.0.0.5", 8501), False),
+    ("", ("", 8501), False), ("a.example", None, False)])
+def test_the_address_that_a_request_came_in_at_is_allowed(host: str, server: tuple[str, int] | None, allowed: bool) -> None:
+    connection = HTTPConnection({"type": "http", "headers": [(b"host", host.encode())], "server": server})
+    assert is_host_allowed(connection, allowed_hosts("0.0.0.0")) is allowed
+
+
 def test_further_names_are_allowed_by_a_setting() -> None:
     assert allowed_hosts("10.1.2.3", ["Studio.example.org"]) - allowed_hosts(None) == {"10.1.2.3", "studio.example.org"}
     assert allowed_hosts("0.0.0.0") == allowed_hosts(None) == {"localhost", "127.0.0.1", "::1"}
     for bad in ("http://a", "a:80", "*.example.org", "a/b", "a b"):
         with pytest.raises(ConfigError, match="without scheme"):
             allowed_hosts(None, [bad])
+
+
+@pytest.mark.parametrize(("chosen", "address", "expected"), [
+    ("", "127.0.0.1", "token"), ("open", "localhost", "open"), ("login", "::1", "login"), ("", "0.0.0.0", "login"),
+    ("token", "10.0.0.1", "login"), ("", None, "login"), ("open", "0.0.0.0", "must be at a loopback address"),
+    ("open", None, "must be at a loopback address"), ("closed", "127.0.0.1", "closed")])
+def test_an_address_that_others_reach_always_has_a_login(monkeypatch: pytest.MonkeyPatch, chosen: str, address: str | None,
+                                                         expected: str) -> None:
+    monkeypatch.setenv(MODE, chosen)
+    try:
+        found = mode(address)
+    except ConfigError as refusal:
+        found = str(refusal)
+    assert expected in found
+
+
+def test_a_login_without_users_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="rampart user add NAME --role admin"):
+        door(tmp_path, "0.0.0.0", 8501)
 
 
 def test_addresses_of_this_machine() -> None:

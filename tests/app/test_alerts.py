@@ -79,7 +79,7 @@ def test_open_pages_learn_of_an_alert_and_nothing_is_computed_while_nothing_chan
     events.write("alert", level="warning", text="Something new.")
     hub.refresh()
     assert [hub.signature(topic) == old for topic, old in zip(topics, before)] == [False, False, True]
-    assert [alert.sentence for alert in hub.alerts.now()] == ["Something new."]
+    assert [alert.sentence for alert in hub.alerts.now()] == ["Out of memory.", "Out of memory.", "Something new."]
 
 
 def test_a_run_shows_its_alerts_once_and_those_of_its_files(empty: Path) -> None:

@@ -71,13 +71,13 @@ def test_heat_map_frames_the_strongest_operation_of_every_edge(chain):
 def test_river_shows_every_edge_and_operation_with_the_strongest_in_its_colour(chain):
     log, (search, _, _) = chain
     course = insight_river(log, search, "accurate")
-    figure = go.Figure(river(log.alpha_courses(search, "accurate"), course, []))
+    figure = go.Figure(river(log.alpha_courses(search, "accurate"), course))
     strong = {trace.meta: (trace.name, trace.line.color) for trace in figure.data if trace.name}
     styles = [theme.operation(name) for name in course.operations()]
     assert strong == {str(edge): (style.short, style.colour) for edge, style in enumerate(styles)}
     faint = [trace for trace in figure.data if trace.mode == "lines" and not trace.name]
     assert [sum(step is None for step in trace.x) for trace in faint] == [len(PRIMITIVES) - 1] * len(EDGES)
-    assert [a.text for a in figure.layout.annotations][0].startswith("c<sub>k−2</sub> → 0")
+    assert figure.layout.annotations[0].text.removeprefix("<b>").startswith("c<sub>k−2</sub> → 0")
 
 
 def test_mgda_weights_add_up_and_the_angle_is_in_degrees(chain):
@@ -96,7 +96,7 @@ def test_charts_of_an_empty_log_say_what_will_be_there(chain):
     log, _ = chain
     nobody = "20261118-0000-arnas-digits-0000"
     for figure in (trade_off(log.curves(nobody), log.steps_curve(nobody, list(NAMES)), split="alphas"),
-                   alphas.heat_map(log.alpha_matrix(nobody, "robust", 1)), river(log.alpha_courses(nobody, "robust"), None, []),
+                   alphas.heat_map(log.alpha_matrix(nobody, "robust", 1)), river(log.alpha_courses(nobody, "robust"), None),
                    mgda.weights_and_angle(log.objectives(nobody))):
         assert not figure["data"] and "appear" in go.Figure(figure).layout.annotations[0].text
 
@@ -128,7 +128,7 @@ def test_weights_of_several_objectives_and_off_the_simplex_stay_on_the_chart():
 def test_every_further_objective_has_a_chart_a_title_and_a_look_of_its_own():
     names = ["natural", "trades", "out_of_distribution", "one_step", "parameter_share", "mac_share", "unheard_of"]
     frame = pd.DataFrame([{"step": step, "objective": name, "loss": step + i} for step in (1, 2) for i, name in enumerate(names)])
-    further = objectives.further(frame)
+    further = objectives.further(frame["objective"])
     assert further == names[2:] and objectives.rows_of(further) == 2
     figure = go.Figure(objectives.further_losses(frame))
     assert [trace.name for trace in figure.data] == [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.charts.river import edge_river, river
-from engine.architecture.genotype import EDGES
+from app.charts.river import apart, edge_river, river
+from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import river_of
 from engine.log.insight_queries import AlphaHistory
 from engine.log.training_queries import Course
@@ -31,7 +31,7 @@ def courses(of: AlphaHistory) -> list[Course]:
 
 def test_the_strongest_operation_of_each_edge_stands_out_and_flips_are_marked() -> None:
     known = history()
-    figure = river(courses(known), river_of(known, "normal"), kept=[3])
+    figure = river(courses(known), river_of(known, "normal"))
     strong = [trace for trace in figure["data"] if trace.get("name")]
     assert [trace["meta"] for trace in strong] == [str(edge) for edge in range(len(EDGES))]
     assert {trace["name"] for trace in strong} == {"sep 3×3", "dil 5×5"} and strong[3]["name"] == "dil 5×5"
@@ -40,8 +40,9 @@ def test_the_strongest_operation_of_each_edge_stands_out_and_flips_are_marked() 
     assert ticks["3"]["text"] == ["sep 3×3 → dil 5×5, epoch 3"]
     faint = next(trace for trace in figure["data"] if trace["meta"] == "3" and trace["mode"] == "lines" and not trace.get("name"))
     assert faint["x"] == [1, 2, 3, 4, None] * 2  # gaps separate the lines of the other operations
-    bold = [note["text"] for note in figure["layout"]["annotations"] if note["text"].startswith("<b>")]
-    assert len(bold) == 1 and "dil 5×5" in bold[0]
+    bold = [note["text"].startswith("<b>") for note in figure["layout"]["annotations"]]
+    kept = {(source, target) for _, source, target in derive(np.exp(known.alpha[-1]).tolist(), OPERATIONS).incoming()}
+    assert bold == [edge in kept for edge in EDGES] and sum(bold) == 8 and bold[3]
 
 
 def test_an_edge_at_full_size_shows_shares_that_add_up_entropy_and_margin() -> None:
@@ -58,7 +59,7 @@ def test_an_edge_at_full_size_shows_shares_that_add_up_entropy_and_margin() -> N
 
 
 def test_without_weights_both_say_what_will_come() -> None:
-    for figure in (river([], None, []), edge_river(None, 0)):
+    for figure in (river([], None), edge_river(None, 0)):
         assert not figure["data"] and "appear after the first step" in figure["layout"]["annotations"][0]["text"]
 
 
@@ -66,3 +67,14 @@ def test_the_page_shows_the_edge_of_its_address(samples: Samples) -> None:
     test = open_page("run", id=samples.ids["search"], tab="alphas", edge="5", cell="robust")
     assert not test.exception and test.selectbox(key="run_edge").value == "5"
     assert component_data(test, "rampart_live_plot", "run_edge_robust_5")
+
+
+def test_names_at_the_end_of_an_edge_stand_apart_and_inside() -> None:
+    assert apart([0.1, 0.5, 0.9], 0.065) == [0.1, 0.5, 0.9]
+    crowded = apart([0.3, 0.31, 0.97, 0.98, 0.99], 0.065)
+    assert min(np.diff(crowded)) > 0.0649 and max(crowded) <= 1 and crowded[0] == 0.3
+    known = history()
+    known.alpha[-1, 3, 2] = 9.0  # the other areas are too thin for a line of text
+    notes = edge_river(river_of(known, "normal"), 3)["layout"]["annotations"]
+    heights = [note["y"] for note in notes if note["yref"] == "y"]
+    assert len(heights) == len(OPERATIONS) and min(np.diff(heights)) > 0.0649

@@ -1,4 +1,4 @@
-"""The Run page on runs in every state, and on ids that name no run."""
+"""The Run page on runs that a test writes or changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import session
@@ -14,20 +13,6 @@ from engine import requests
 from tests import sample_runs
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, run_tabs, text_of
-
-PLOTS = ("run_trade_off", "run_mgda", "run_heat_accurate", "run_river_accurate")
-
-
-def test_finished_chain_shows_cells_beside_the_attack_table_on_each_of_its_pages(samples: Samples):
-    for role in ("search", "retrain", "attack"):
-        test = open_page("run", id=samples.ids[role])
-        words = text_of(test)
-        assert not test.exception
-        assert "AutoAttack" in words and "36.6 to 60.4 %" in words and ">64<" in words and "0.15" in words
-        graphs = [data["html"] for data in component_data(test, "rampart_cell_graph")]
-        assert sum(html.count("<svg viewBox") for html in graphs) >= 3
-        for other in ("search", "retrain", "attack"):
-            assert (f'href="run?id={samples.ids[other]}"' in words) == (other != role)
 
 
 def write_further_attack(samples: Samples, end: str, parent: str, finding: str) -> str:
@@ -101,79 +86,6 @@ def test_a_comparison_shows_its_verdict_in_place_of_accuracies(samples: Samples)
     assert "No accuracy was measured" in words and "No attack measured yet" not in words
 
 
-def test_a_retrained_genotype_of_the_catalogue_shows_its_cells(samples: Samples):
-    test = open_page("run", id=samples.ids["resumed"])
-    assert not test.exception and component_data(test, "rampart_cell_graph")
-    assert "Not attacked yet" in text_of(test)
-
-
-def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
-    tabs = run_tabs(samples.ids["search"])
-    assert list(tabs) == ["overview", "alphas", "genotype", "objectives", "trade-off", "samples", "system", "log", "settings",
-                          "lineage"]
-    assert not any(tab.exception for tab in tabs.values())
-    plots = {name: [key for key in PLOTS if component_data(tab, "rampart_live_plot", key)] for name, tab in tabs.items()}
-    assert {name: keys for name, keys in plots.items() if keys} == {
-        "overview": ["run_trade_off"], "alphas": ["run_heat_accurate", "run_river_accurate"], "objectives": ["run_mgda"]}
-    words = {name: text_of(tab) for name, tab in tabs.items()}
-    assert all("demonstration" in text for text in words.values())
-    assert "alphas split, batch statistics" in words["overview"] and "Epoch 4" in words["alphas"]
-    assert "The natural loss was ignored in" in words["objectives"]
-    assert "Alpha learning rate" in words["settings"] and "1 pixel" in words["settings"] and "0.0003" in words["settings"]
-    assert "rampart search" in words["settings"]
-    assert all(samples.ids[role] in words["lineage"] for role in ("search", "retrain", "attack"))
-
-
-def test_a_tab_that_a_run_lacks_opens_its_overview(samples: Samples) -> None:
-    test = open_page("run", id=samples.ids["attack"], tab="alphas")
-    assert not test.exception and "AutoAttack" in text_of(test)
-    assert [tab.label for tab in test.tabs] == ["Overview", "Samples", "System", "Log", "Settings", "Lineage"]
-
-
-def test_the_menu_opens_the_run_that_was_open_last(samples: Samples) -> None:
-    test = open_page("run", id=samples.ids["search"], tab="log")
-    test.query_params.clear()
-    test.switch_page("views/runs.py").run().switch_page("views/run.py").run()
-    assert samples.ids["search"] in text_of(test) and "No run selected" not in text_of(test)
-
-
-def test_genotypes_are_played_in_the_browser_and_the_chosen_epoch_is_kept_in_the_address(samples: Samples) -> None:
-    test = open_page("run", id=samples.ids["search"], tab="genotype", epoch="2")
-    (data,) = component_data(test, "rampart_time_machine")
-    assert data["held"] == 2 and [one["epoch"] for one in data["epochs"]] == [0, 1, 2, 3, 4]
-    assert data["epochs"][0]["words"] == "Epoch 0 of 4: the first genotype."
-    changed = [one["words"] for one in data["epochs"][1:] if "changed: " in one["words"]]
-    assert changed and all("rp-changed-halo" in data["frames"][one["frame"]] for one in data["epochs"] if one["words"] in changed)
-    assert component_data(open_page("run", id=samples.ids["search"], tab="genotype", epoch="9"), "rampart_time_machine")[0][
-        "held"] is None
-
-
-@pytest.mark.parametrize(("reference", "query", "expected"), [
-    ("preset", {"preset": "paper"}, "settings differ from the preset paper"),
-    ("preset", {"preset": "quick"}, "No setting differs from the preset quick"),
-    ("run", {"other": "20261118-0911-arnas-digits-0a02"}, "from ARNAS, images clipped")])
-def test_settings_are_compared_with_a_preset_or_another_run(samples: Samples, reference: str, query: dict[str, str],
-                                                            expected: str) -> None:
-    test = open_page("run", id=samples.ids["search"], tab="settings", **{"with": reference}, **query)
-    assert not test.exception and expected in text_of(test)
-
-
-def test_epoch_scrubber_moves_heat_map_and_graph_together(samples: Samples):
-    test = open_page("run", id=samples.ids["search"], tab="alphas")
-    slider = test.select_slider[0]
-    assert slider.value == 4  # follows the newest
-    before = component_data(test, "rampart_live_plot", "run_heat_accurate")[0]["revision"]
-    slider.set_value(1).run()
-    assert component_data(test, "rampart_live_plot", "run_heat_accurate")[0]["revision"] != before
-    assert "Epoch 1" in text_of(test)
-
-
-def test_another_cell_kind_can_be_chosen(samples: Samples):
-    test = open_page("run", id=samples.ids["search"], tab="alphas")
-    test.segmented_control(key="run_cell").set_value("robust").run()
-    assert component_data(test, "rampart_live_plot", "run_heat_robust")
-
-
 def test_running_search_shows_progress_and_can_be_stopped_twice(samples: Samples):
     run = samples.ids["running"]
     test = open_page("run", id=run)
@@ -184,20 +96,6 @@ def test_running_search_shows_progress_and_can_be_stopped_twice(samples: Samples
     assert test.button(key="run_force").label == "Kill now"
     test.button(key="run_force").click().run()
     assert (samples.root / run / "control" / "force").exists() or list((samples.root / run / "control").glob("force*"))
-
-
-def test_failed_search_names_the_cause_pins_the_error_and_can_be_resumed(samples: Samples):
-    test = open_page("run", id=samples.ids["failed"], tab="log")
-    words = text_of(test)
-    assert 'data-status="failed"' in words and "out of memory" in words.lower()
-    assert "Last error" in words and "take a smaller batch" in words
-    assert "ARNAS, images clipped" in words
-    assert test.button(key="run_resume").label == "Resume"
-
-
-def test_retraining_says_which_split_its_curves_are_of(samples: Samples):
-    words = text_of(open_page("run", id=samples.ids["retrain"]))
-    assert "select split" in words
 
 
 def test_run_that_has_written_nothing_yet_says_what_will_come(samples: Samples):
@@ -216,19 +114,6 @@ def test_a_run_launched_this_very_moment_is_shown_before_the_thread_has_looked(s
     sample_runs.write_run_json(samples.root, run, "search", created=time.time())
     words = text_of(open_page("run", id=run))
     assert "cannot be shown" not in words and 'data-status="queued"' in words
-
-
-@pytest.mark.parametrize("name", ["../x", "nonsense", "20261118-0950-arnas-digits-ffff"])
-def test_an_id_that_names_no_run_is_answered_with_a_sentence_and_a_way_on(samples: Samples, name: str):
-    test = open_page("run", id=name)
-    assert not test.exception
-    assert "This run cannot be shown" in text_of(test)
-    assert [link.proto.label for link in test.get("page_link")] == ["Go to Runs"]
-
-
-def test_no_id_asks_to_choose_a_run(samples: Samples):
-    test = open_page("run")
-    assert "No run selected" in text_of(test) and not test.exception
 
 
 def test_corrupt_run_is_a_sentence_and_other_runs_are_untouched(samples: Samples):

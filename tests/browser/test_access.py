@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from engine import accounts
 from engine.cli.verbs import main
 from tests.browser import chromium
 from tests.browser.conftest import Dashboard, end_processes_of, start_dashboard
@@ -19,6 +20,12 @@ OPENS = """(address) => new Promise((done) => {
   const socket = new WebSocket(address, ["streamlit"]);
   socket.onopen = () => done(true);
   socket.onerror = () => done(false);
+})"""
+
+# Adds HTML to the page, as text of a foreign run might, and says which part of the policy it violates.
+VIOLATED = """(html) => new Promise((done) => {
+  document.addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective), { once: true });
+  document.body.insertAdjacentHTML("beforeend", html);
 })"""
 
 
@@ -58,6 +65,8 @@ def test_only_the_owner_of_the_token_gets_in(locked: Dashboard, rebound: Browser
     for name in PAGES:
         settled(page, f"{locked.url}/{name}")
     assert not refused_by_policy
+    assert page.evaluate(VIOLATED, '<img src="http://site.example/x.png">') == "img-src"
+    assert page.evaluate(VIOLATED, '<img src="/x" onerror="alert()">') == "script-src-attr"
     assert page.evaluate(OPENS, f"ws://127.0.0.1:{port}/_stcore/stream")
     settled(page, f"{locked.url}/runs?token={token}")
     assert page.url == f"{locked.url}/runs"
@@ -75,6 +84,28 @@ def test_only_the_owner_of_the_token_gets_in(locked: Dashboard, rebound: Browser
     page.get_by_text("Pareto").click()
     settled(page)
     assert page.url == f"{locked.url}/pareto"
+
+
+def test_a_viewer_cannot_launch_and_is_gone_after_logging_out(tmp_path: Path, page: Page) -> None:
+    accounts.add(tmp_path, "ada", "viewer", "correct horse battery")
+    server = start_dashboard(tmp_path, access="login")
+    try:
+        page.goto(f"{server.url}/launch")
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Log in").click()
+        settled(page)
+        launch = page.get_by_test_id("stMain").get_by_role("button", name="Launch", exact=True)
+        assert launch.is_disabled()
+        assert page.get_by_text("This needs the role runner, and ada is viewer").is_visible()
+        page.get_by_role("link", name="Log out").click()
+        page.get_by_role("button", name="Log out").click()
+        assert page.get_by_role("heading").inner_text() == "Log in to Rampart"
+        page.goto(f"{server.url}/launch")
+        assert page.get_by_label("Password").is_visible()
+    finally:
+        server.process.terminate()
+        server.process.wait(timeout=20)
 
 
 def settled(page: Page, address: str = "") -> None:

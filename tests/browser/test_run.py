@@ -1,5 +1,5 @@
-"""The inside of a search, clicked through: the time machine plays, scrubs and keeps its epoch, cells glide and keep their zoom, and
-an edge of the river opens at full size."""
+"""The inside of a search, clicked through: the time machine plays, scrubs and keeps its epoch, cells glide and keep their zoom,
+and an edge of the river opens at full size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from tests.browser.conftest import Dashboard, settle
 from tests.browser.test_live_panels import Writer
 from tests.browser.test_newcomer import LOAD_MS, assert_no_traceback
 
-GLIDING = "document.querySelector('.rp-machineframe').getAnimations({ subtree: true }).filter((one) => !one.animationName).length"
+COUNT_GLIDES = """() => {
+  const frame = document.querySelector(".rp-machineframe");
+  const gliding = () => frame.getAnimations({ subtree: true }).filter((one) => !one.animationName).length;
+  window.glides = 0;
+  new MutationObserver(() => (window.glides = Math.max(window.glides, gliding()))).observe(frame, { childList: true });
+}"""
 VIEW = ".rp-machineframe .rp-cell:first-child > svg"
 
 
@@ -22,6 +27,7 @@ def test_the_genotypes_of_a_search_are_played_and_an_edge_is_opened(page: Page, 
     search.finish()
     page.goto(f"{studio.url}/run?id={search.run}&tab=genotype")
     settle(page)
+    expect(page).to_have_title("ARNAS, 0a01 · Rampart")
     words = page.locator(".rp-machinebar output")
     expect(words).to_contain_text("Epoch 3 of 3", timeout=LOAD_MS)
     page.get_by_role("button", name="Play").click()  # from the first epoch to the last
@@ -35,8 +41,7 @@ def test_the_genotypes_of_a_search_are_played_and_an_edge_is_opened(page: Page, 
     page.locator(".rp-machineframe .rp-cell").first.hover()
     page.get_by_role("button", name="Zoom in").first.click()
     near = page.locator(VIEW).get_attribute("viewBox")
-    page.evaluate("""() => { window.glides = 0; const node = document.querySelector(".rp-machineframe");
-        new MutationObserver(() => { window.glides = Math.max(window.glides, %s); }).observe(node, { childList: true }); }""" % GLIDING)
+    page.evaluate(COUNT_GLIDES)
     page.keyboard.press("h")
     expect(words).to_contain_text("Epoch 1 of 3")
     assert page.evaluate("window.glides") > 0

@@ -33,7 +33,8 @@ from engine import requests
 from engine.log.runlog import RunLog
 from engine.run.folder import read_json
 from tests.engine.run.processes import events_of, processes_of, until, until_status
-from tests.engine.run.test_resume import CHANGES, results, same
+from tests.engine.run.test_resume import CHANGES, same
+from tests.faults.comparison import results_once
 
 SHUTDOWN, WITHOUT_FLUSH = 0x8004587D, 2  # _IOR('X', 125, __u32), EXT4_GOING_FLAGS_NOLOGFLUSH
 SIZE_BYTES = 2 << 30  # sparse
@@ -186,7 +187,7 @@ def check(whole: Path, whole_id: str, runs: Path, run_id: str) -> None:
     state = requests.status(runs, run_id)
     assert state.status == "finished", state
     assert [event["text"] for event in events_of(runs, run_id, "alert")] == []
-    same(results(whole, whole_id), results(runs, run_id))
+    same(results_once(whole, whole_id), results_once(runs, run_id))
     assert index_of(runs, in_memory=False) == index_of(runs, in_memory=True)
 
 

@@ -100,7 +100,7 @@ class Program:
     def __init__(self, network: CellNetwork, size: Size) -> None:
         """List the steps of `network` for images whose (height, width) is `size`.
 
-        The tensors in `weights` may share memory with the network's parameters.
+        The tensors in the attribute `weights` may share memory with the network's parameters.
         """
         self.steps: list[Step] = []
         self.buffers: list[tuple[int, Size]] = []

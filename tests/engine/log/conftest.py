@@ -75,6 +75,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "run": lambda run: {key: value for key, value in log.run(run).items() if key not in CLOCKED},
         "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
         "progress": log.progress, "alerts": log.alerts, "curves": log.curves, "scalars": log.scalars,
+        "objective_names": log.objective_names,
         "configs": lambda run: log.configs([run]), "metrics_of": lambda run: log.metrics_of([run]),
         "configs_naming": log.configs_naming,
         "overlay": lambda run: log.overlay([run], "natural_loss", "weights", "batch", 10),

@@ -37,7 +37,8 @@ def test_every_public_query_is_compared(answers: dict[str, Any]) -> None:
     queries = {name for name, _ in inspect.getmembers(RunLog, inspect.isfunction) if not name.startswith("_")}
     asked = {name.split()[0] for name in answers} | {"events_revision"}
     from_files = {"outcome_bits", "outcomes", "correct_images", "distances"}  # which the index does not hold
-    assert queries - asked - from_files == {"checkpoint", "close", "cursor", "ingest", "kept", "revision", "shared", "write_copy"}
+    assert queries - asked - from_files == {"checkpoint", "close", "cursor", "ingest", "kept", "release_memory", "revision",
+                                            "shared", "write_copy"}
 
 
 def test_a_deleted_index_is_rebuilt_identically(ids: dict[str, str], root: Path, answers: dict[str, Any]) -> None:
@@ -72,6 +73,29 @@ def test_a_checkpoint_leaves_nothing_in_the_log_of_changes(tmp_path: Path) -> No
     without_file = RunLog.open(tmp_path, in_memory=True)
     without_file.checkpoint()
     without_file.close()
+
+
+def test_released_memory_is_that_of_blocks_that_can_be_read_again(tmp_path: Path) -> None:
+    write_finished_chain(tmp_path)
+    log = RunLog.open(tmp_path)
+    log.ingest()
+    with log.cursor() as cursor:
+        cursor.execute("create table large as select random() as number from range(2_000_000)")
+        log.checkpoint()
+        before = cursor.execute("select sum(number) from large").fetchall()
+        assert kept_bytes(cursor) > 10e6
+        log.release_memory()
+        assert kept_bytes(cursor) < 8e6
+        assert cursor.execute("select sum(number) from large").fetchall() == [(pytest.approx(before[0][0]),)]
+        assert cursor.execute("select current_setting('memory_limit')").fetchall() == [("122.0 MiB",)]
+    log.close()
+    in_memory = RunLog.open(tmp_path, in_memory=True)
+    in_memory.release_memory()
+    in_memory.close()
+
+
+def kept_bytes(cursor: duckdb.DuckDBPyConnection) -> int:
+    return int(cursor.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchall()[0][0])
 
 
 def test_updated_rows_can_be_written_to_the_file(log: RunLog) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_killed_between_the_two_renames(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, 1, 2)
     (folder / "last.pt").rename(folder / "next.pt")
     assert checkpoint.load(folder)[0]["step"] == 2
+    assert checkpoint.read(folder / "last.pt")["step"] == 2 and not (folder / "next.pt").exists()  # other runs read last.pt
+
+
+def test_killed_before_the_two_renames(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, 1, 2)
+    shutil.copy(folder / "last.pt", folder / "next.pt")
+    shutil.copy(folder / "previous.pt", folder / "last.pt")
+    assert checkpoint.load(folder)[0]["step"] == 2
+    assert [checkpoint.read(folder / name)["step"] for name in ("last.pt", "previous.pt")] == [2, 1]
 
 
 def test_a_foreign_pickle_executes_nothing(tmp_path: Path) -> None:
@@ -132,3 +142,18 @@ def test_a_run_begins_again_if_no_checkpoint_has_its_events(tmp_path: Path) -> N
 
 def test_a_checkpoint_of_an_older_version_tells_no_length_and_is_used(tmp_path: Path) -> None:
     assert checkpoint.load(folder_with(tmp_path, 1), has_events=lambda length: length == 0)[0]["step"] == 1
+
+
+def test_a_damaged_directory_of_the_archive_falls_back_to_the_previous_checkpoint(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, 1, 2)
+    intact = {name: (folder / name).read_bytes() for name in ("last.pt", "previous.pt")}
+    directory = intact["last.pt"].index(b"PK\x01\x02")
+    found = set()
+    for at in range(directory, len(intact["last.pt"]), 7):
+        for path in folder.iterdir():
+            path.unlink()
+        for name, data in intact.items():
+            (folder / name).write_bytes(data)
+        (folder / "last.pt").write_bytes(intact["last.pt"][:at] + b"\xff\xff" + intact["last.pt"][at + 2:])
+        found.add(checkpoint.load(folder)[0]["step"])
+    assert found <= {1, 2} and 1 in found

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from engine import requests
+from engine.run.disk import DISK_FULL
 from engine.run.folder import RunFolder, read_json
 from engine.run.launcher import LocalLauncher, Start
 from engine.run.supervisor import Supervisor
-from engine.run.worker import DISK_FULL
 from tests.engine.run.processes import events_of, processes_of, until, without_supervisor
 
 LIMIT_BYTES = 90_000  # above events.jsonl and the reserve, below a checkpoint

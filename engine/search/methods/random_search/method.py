@@ -326,7 +326,10 @@ class RandomSearch:
 
     def _measured_untrained(self, now: State, trained: TrainedSupernet, x: Tensor, y: Tensor, noise: Tensor,
                             poll: Callable[[], None]) -> State:
-        """Count the images that the candidate's architecture classifies correctly with the weights of a trained supernet."""
+        """Count the images that the candidate's architecture classifies correctly with the weights of a trained supernet.
+
+        PGD starts from x plus `noise`. Return a copy of the state `now` to which the counts without and under attack are added.
+        """
         def begin(activity: str) -> None:
             self.activity = activity
             poll()
