@@ -20,9 +20,9 @@ import plotly.graph_objects as go
 from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
-# A figure rests between two drawings, because server and browser may share their cores with the search that it shows: twenty
-# times the processor time of a drawing, within these bounds in seconds.
-SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 20
+# A figure rests between two drawings, because server and browser may share their cores with the search that it shows: sixty times
+# the processor time of a drawing in the server, within these bounds in seconds. The browser needs several times as much.
+SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 60
 # A text that takes longer than this to draw rests so long. Texts that are quick, such as the progress, never rest.
 COSTLY_S, COSTLY_REST_S = 0.025, 2.5
 
