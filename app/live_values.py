@@ -20,9 +20,10 @@ import plotly.graph_objects as go
 from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
-# A figure is not drawn again for twenty times the processor time of the last drawing, within these bounds in seconds, because
-# server and browser may share their cores with the search that the figure shows.
-SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 20
+# A figure is not drawn again for sixty times the server's processor time of the last drawing, within these bounds in seconds,
+# because server and browser may share their cores with the search that the figure shows. The browser needs several times as much
+# processor time for a drawing as the server.
+SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 60
 # A text that took longer than the first of these times is not drawn again for the second, both in seconds. Quicker texts, such as
 # the progress, are drawn at every change.
 COSTLY_S, COSTLY_REST_S = 0.025, 2.5
