@@ -238,7 +238,7 @@ class Hub:
         self._tell()
 
     def release_memory(self) -> None:
-        """Let DuckDB drop what it keeps of its file, unless a page is open, whose queries need the memory."""
+        """Let DuckDB drop its cache of the database file. Do nothing while a page is open, because its queries need the cache."""
         if not self._pages:
             self._visited = False
             self.log.release_memory()
