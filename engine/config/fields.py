@@ -38,7 +38,7 @@ def pixels_text(value: float) -> str:
 
     A whole number of grey levels is written like "8/255", and any other value as a decimal number with up to six digits.
     """
-    levels = round(value * 255)
+    levels = round(value * 255) if 0 < value < 1 else 0  # a draft may hold any number, up to 1e308
     return f"{levels}/255" if 0 < levels < 255 and abs(levels - value * 255) < 1e-6 else f"{value:.6g}"
 
 

@@ -9,7 +9,7 @@ import os
 DISK_FULL, DISK_BROKEN = 5, 8
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BROKEN = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN,
-          errno.EREMOTEIO)
+          errno.EREMOTEIO, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # the last three: something else took the place of a file
 _RESUME = "and resume; the run continues from its last checkpoint."
 
 

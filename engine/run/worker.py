@@ -174,7 +174,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
         raise
 
 
-def leave(session: Session, status: str, cause: str) -> None:
+def leave(session: Session, status: str, cause: str) -> int | None:
     """Record the end of the attempt in results/ended.json, and write an alert if the attempt failed.
 
     On a full or broken disk, both may be impossible. Then only the exit code of the process shows the outcome. In a folder that
@@ -184,9 +184,12 @@ def leave(session: Session, status: str, cause: str) -> None:
         session: session of the attempt (start of the worker).
         status: "finished", "stopped" or "failed".
         cause: a sentence that explains the status; empty for "finished".
+
+    Returns:
+        The exit code that says why nothing could be recorded; None if the end is recorded.
     """
     if session.folder_is_gone:
-        return
+        return NOT_ITS_FOLDER
     try:
         if status == "failed":
             (session.folder.results / ".reserve").unlink(missing_ok=True)
@@ -197,9 +200,11 @@ def leave(session: Session, status: str, cause: str) -> None:
         session.folder.write_json(session.folder.ended_json, {
             "attempt": session.attempt, "status": status, "cause": cause, "ended": time.time()})
     except OSError as problem:
-        if disk.exit_code(problem) is None:
+        if (trouble := disk.exit_code(problem)) is None:
             raise
         print(f"results/ended.json could not be written: {problem}", file=sys.stderr, flush=True)
+        return trouble
+    return None
 
 
 def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int) -> int:
@@ -236,8 +241,7 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
         # For an unexpected error, Python also writes the traceback to log.txt.
         leave(session, "failed", f"Exit code {CRASHED}: {type(problem).__name__}: {problem}")
         raise
-    leave(session, status, cause)
-    return code
+    return leave(session, status, cause) or code
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -228,6 +228,7 @@ def test_an_archive_with_a_damaged_entry_adds_nothing(tmp_path: Path) -> None:
     st.sampled_from(ADDRESS_NAMES) | texts, texts | st.integers().map(str) | st.floats().map(str) | st.sampled_from(
         ["search", "retrain", "arnas", "digits", "smoke", "1..3", "1,2", "status == 'failed'"]), max_size=6))
 @example(address={"show": "\ud800"})
+@example(address={"epsilon": "10E305"})
 def test_addresses(sample: tuple[Path, str], listed: pd.DataFrame, address: dict[str, str]) -> None:
     draft, problems = from_address(address, sample[0])
     for sentence in problems:
