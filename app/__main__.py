@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say who may use the dashboard."""
+    """Add the options for access to the dashboard: --no-token, --login and --allowed-host."""
     parser.add_argument("--no-token", action="store_true", help=(
         "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
     parser.add_argument("--login", action="store_true", help=(

@@ -39,9 +39,9 @@ class OpenDoor:
 
 
 class Gate:
-    """ASGI middleware that refuses foreign host names, requests from pages of other origins, and strangers.
+    """ASGI middleware that refuses host names outside the allowed ones, pages of other origins, and visitors unknown to the door.
 
-    It adds the protective headers to every answer.
+    It also adds the protective headers to every answer.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], door: Door) -> None:

@@ -1,4 +1,4 @@
-"""The small pages for visitors who may not use the dashboard yet. They need no other file, because such visitors get none."""
+"""The small pages for visitors who have not logged in. They need no other file, because such visitors get none."""
 
 from __future__ import annotations
 

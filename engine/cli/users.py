@@ -1,4 +1,4 @@
-"""The verbs `user` and `audit`: who may use a dashboard with a login, and what was done."""
+"""The verbs `user`, which changes the users of a dashboard with a login, and `audit`, which prints the acts of users."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def alerts_of(log: RunLog, runs: Collection[str] | None = None) -> list[Alert]:
 
 
 class Bell:
-    """A cache of the alerts of the watched runs, from which pages can read every few seconds."""
+    """A cache of the alerts of the watched runs, so that pages can ask for them every few seconds at little cost."""
 
     def __init__(self, log: RunLog) -> None:
         """Create an empty cache for the runs of a run log."""
