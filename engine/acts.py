@@ -102,7 +102,7 @@ def require(role: str) -> None:
 
 
 def named(parameter: str) -> About:
-    """Return a function for the argument `about` of `act`. It returns the id or ids in the argument `parameter` of the act."""
+    """Return a function for the argument `about` of `act`. It returns the ids in the act's argument named `parameter`."""
     return lambda arguments, _: _texts(arguments[parameter])
 
 

@@ -1,4 +1,4 @@
-"""The small pages for visitors who have not logged in. They need no other file, because such visitors get none."""
+"""The pages with which the gate and the doors answer. They load no other file, because visitors who are not let in get none."""
 
 from __future__ import annotations
 

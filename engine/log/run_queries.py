@@ -408,7 +408,10 @@ def _with_badge(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `_RUNS`. Accuracies that it lacks are taken from `trained`, the row of the same run from `_TRAINED`."""
+    """Return a row of `_RUNS` completed with accuracies from `trained`, the row of the same run from `_TRAINED`.
+
+    Except for attack runs, the columns `adversarial_attack` and `accuracy_of` are adapted to these accuracies.
+    """
     measured = {name: trained[name] if row[name] is None else row[name] for name in ("natural_accuracy", "adversarial_accuracy")}
     is_attack, split = row["kind"] == "attack", trained["split"]
     return row | measured | {

@@ -14,7 +14,7 @@ from engine.run.folder import ID_PATTERN, check_id
 
 
 def ring(runs: Path, run_id: str) -> None:
-    """Tell the supervisor of the runs folder `runs` that there is a request for a run. Errors of the disk are ignored."""
+    """Tell the supervisor of the runs folder `runs` that there is a request for a run. Disk errors are ignored."""
     folder = runs / "control" / "bell"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A cheap check which runs have changed. It compares the times and sizes of their files, for some runs at a time.
+"""A cheap check of which runs have changed. It compares the times and sizes of their files, for some runs at a time.
 
 The check of one run takes two to four `stat` calls, up to 10 microseconds. It works on every file system, even on network
 folders, for which the operating system reports no changes.
