@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    """Return the options of the command line, each valid by itself."""
+    """Return the options of the command line. If one is not valid, or two exclude each other, exit with a message."""
     parser = _Parser(prog="rampart ui", allow_abbrev=False,
                      description="Start the dashboard in the browser, on this machine only.")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say who may use the dashboard."""
+    """Add the options for access to the dashboard: --no-token, --login and --allowed-host."""
     parser.add_argument("--no-token", action="store_true", help=(
         "let every user of this machine read and drive the dashboard, as RAMPART_ACCESS=open does; for machines of one user"))
     parser.add_argument("--login", action="store_true", help=(
@@ -111,7 +111,7 @@ def _prepare(options: argparse.Namespace) -> str:
 
 
 def _check_port(address: str, port: int) -> None:
-    """Refuse a port that is in use."""
+    """Exit with a message if the dashboard cannot use a port, for example because the port is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -70,7 +70,7 @@ class Fetch:
 
 @act("fetch dataset", named("name"))
 def fetch(runs: Path, name: str) -> None:
-    """Begin to fetch a dataset. The runs folder gets the audit line."""
+    """Start a process that fetches a dataset. The act is recorded in the audit of the folder `runs`."""
     fetches()[name] = Fetch(name)
 
 

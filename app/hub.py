@@ -229,7 +229,7 @@ class Hub:
     # Reading -------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Update the run log with everything that has changed, and tell the open pages. Call this after a reader's action."""
+        """Update the run log with everything that has changed, and tell the open pages. Call this after an action of the user."""
         with self._lock:
             self.log.ingest()
             self.studies.refresh()
@@ -238,7 +238,7 @@ class Hub:
         self._tell()
 
     def release_memory(self) -> None:
-        """Let DuckDB drop what it keeps of its file, unless a page is open, whose queries need the memory."""
+        """Let DuckDB drop its cache of the database file. Do nothing while a page is open, because its queries need the cache."""
         if not self._pages:
             self._visited = False
             self.log.release_memory()
@@ -368,7 +368,7 @@ class Hub:
 
 
 def _outline(state: RunState) -> tuple[object, ...]:
-    """Return what a page shows of the state of a run: status, cause, attempt, and whole minutes without an event."""
+    """Return the parts of a run's state that pages show: status, cause, attempt, and whole minutes without an event."""
     silent = silence_minutes(state.silent_s) if state.status in ACTIVE else 0
     return state.status, state.cause, state.attempt, silent
 

@@ -1,4 +1,4 @@
-"""The connection over which open pages learn that data have changed.
+"""The connection that tells open pages which data have changed.
 
 A page opens one WebSocket at `live/<name of the hub>`. It sends what it shows as {"topics": [topic, ...], "values": {name:
 revision}}, first at once and then whenever this changes. The server answers with {"signatures": {topic: signature}, "values":

@@ -117,7 +117,7 @@ class LiveValue:
             self.rests_until = now + COSTLY_REST_S
 
     def since(self, revision: str) -> dict[str, Any]:
-        """Return the message with which a page updates a revision of the value to the newest one."""
+        """Return the message with which a page replaces the revision `revision` of the value by the newest revision."""
         if revision not in self.patches:
             base = self.before if self.before is not None and self.before.revision == revision else None
             change = figure_change(base.figure, self.value.figure) if base is not None and self.value.is_figure else None

@@ -104,7 +104,7 @@ def notice() -> None:
 
 
 def signed_in() -> None:
-    """Show who has logged in and the link that logs out, if the dashboard has a login. A viewer learns what the role means."""
+    """Show the user and a link to log out, if the dashboard has a login. Explain the role to a user who may change nothing."""
     who = identity.user()
     if who is None:
         return

@@ -61,7 +61,7 @@ async def reading(_: st.App) -> AsyncIterator[None]:
 
 
 def gate() -> Middleware:
-    """Return what every request passes first."""
+    """Create the gate, which every request passes first, and its door. Return the gate as middleware."""
     address, port = config.get_option("server.address"), config.get_option("server.port")
     door = settings.door(session.runs_root(), address, port)
     identity.install(door)

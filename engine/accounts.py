@@ -51,7 +51,7 @@ def path_of(runs: Path) -> Path:
 
 
 def accounts(runs: Path) -> dict[str, Account]:
-    """Return {name: user}.
+    """Return {name: user} of all users of a runs folder, read from its file.
 
     Raises:
         RunError: the file cannot be read, is damaged, or others can read it.
@@ -109,7 +109,7 @@ def set_password(runs: Path, name: str, password: str) -> None:
 
 @act("change role", named("name"), "admin")
 def set_role(runs: Path, name: str, role: str) -> None:
-    """Replace the role of a user. It counts at once, also for pages that are open.
+    """Replace the role of a user. The new role applies immediately, even to pages that are already open.
 
     Raises:
         ConfigError: there is no such user or role.
@@ -132,7 +132,7 @@ def remove(runs: Path, name: str) -> None:
 
 
 def find(runs: Path, name: str) -> Account:
-    """Return a user.
+    """Return the user with this name.
 
     Raises:
         ConfigError: there is no such user.
@@ -144,7 +144,7 @@ def find(runs: Path, name: str) -> Account:
 
 
 def checked_role(role: str) -> str:
-    """Return a role.
+    """Return `role` unchanged if it is one of `engine.acts.ROLES`.
 
     Raises:
         ConfigError: there is no such role.
@@ -155,7 +155,10 @@ def checked_role(role: str) -> str:
 
 
 def fits(account: Account | None, password: str) -> bool:
-    """Return True if a password is that of a user. Without a user, it takes as long, and so does not tell which names exist."""
+    """Return True if the password is that of the account, and False if it is not or if `account` is None.
+
+    The check takes equally long without an account, so that its duration does not reveal which names exist.
+    """
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
@@ -184,7 +187,7 @@ def _hashed(password: str) -> str:
 
 
 def _normal(password: str) -> str:
-    """Return a password in the one form of its letters, because keyboards write accents in two forms."""
+    """Return a password in the Unicode form NFKC, because keyboards encode the same accented letter in different ways."""
     return unicodedata.normalize("NFKC", password[:LONGEST])
 
 

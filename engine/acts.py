@@ -1,7 +1,8 @@
-"""Acts: functions that change something for a user. Who may call them is checked here, and each call leaves an audit line.
+"""Acts: functions that change something for a user. Each call is checked against the user's role and recorded in the audit.
 
-The dashboard says who acts in each of its sessions (`identify`). On the command line, it is the user of the operating system, who
-may do everything, because the files are theirs. `control/audit.jsonl` in the runs folder holds one line of JSON for each act.
+The dashboard finds the acting user of each of its sessions (`identify`). On the command line, the user of the operating system
+acts, and may do everything, because this user owns the files. The audit is the file `control/audit.jsonl` in the runs folder.
+It has one line of JSON for each act.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody who acts.
+    """A user who acts.
 
     Attributes:
         name: name of the user.
-        role: one of `ROLES`, or "" for somebody who may not even look.
-        via: where the user acts, for example "dashboard".
+        role: one of `ROLES`, or "" for a visitor who is not logged in and may do nothing.
+        via: where the user acts: "dashboard", "command line", or the network address from which somebody logs in.
     """
 
     name: str
@@ -49,11 +50,14 @@ class Actor:
 
 
 class RoleError(RampartError):
-    """An act that the role of its user does not include."""
+    """The refusal of an act that the user's role does not permit."""
 
 
 def local_user() -> Actor:
-    """Return the user of the operating system, or the user of the dashboard that has started this process."""
+    """Return the user of the operating system or, in a process that the dashboard has started, the user for whom it was started.
+
+    The dashboard names its user in the environment variable RAMPART_ACTOR. The role is "admin" in both cases.
+    """
     try:
         own = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
@@ -67,18 +71,18 @@ _nested: ContextVar[bool] = ContextVar("nested", default=False)  # True within a
 
 
 def identify(who: Callable[[], Actor]) -> None:
-    """Let a function say who acts from now on in this process."""
+    """Set the function that returns the acting user in this process."""
     global _identify
     _identify = who
 
 
 def actor() -> Actor:
-    """Return who acts."""
+    """Return the acting user."""
     return _identify()
 
 
 def why_not(role: str) -> str:
-    """Return why the acting user may not do what needs a role, as a sentence, or "" if they may."""
+    """Return a sentence that says why the acting user does not have the rights of `role`; "" if the user has them."""
     who = actor()
     if who.role and ROLES.index(who.role) >= ROLES.index(role):
         return ""
@@ -88,27 +92,30 @@ def why_not(role: str) -> str:
 
 
 def require(role: str) -> None:
-    """Refuse what needs a role that the acting user does not have.
+    """Check that the acting user has the rights of a role.
 
     Raises:
-        RoleError: the user has a smaller role.
+        RoleError: the user has a lower role.
     """
     if reason := why_not(role):
         raise RoleError(reason)
 
 
 def named(parameter: str) -> About:
-    """Return the function that finds what an act is about in one of its arguments: an id or several."""
+    """Return a function for the argument `about` of `act`. It returns the ids in the act's argument named `parameter`."""
     return lambda arguments, _: _texts(arguments[parameter])
 
 
 def returned(_: Mapping[str, Any], result: Any) -> Iterable[str]:
-    """Return the ids in the result of an act."""
+    """Return the ids in the result of an act. This function can be the argument `about` of `act`."""
     return _texts(result)
 
 
 def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
-    """Make acts within a function parts of it. It is for what the supervisor does by itself, after a recorded act."""
+    """Wrap a function so that the acts that it calls are neither checked nor recorded.
+
+    The supervisor uses this for what it does by itself because of an act that has been recorded before.
+    """
     @functools.wraps(function)
     def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
         token = _nested.set(True)
@@ -121,16 +128,17 @@ def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that makes a function an act.
+    """Return a decorator that makes a function an act. The function must have an argument `runs`, the folder of all runs.
 
-    The function raises RoleError if the acting user has a smaller role. Otherwise it does its work, and one audit line is written
-    if it succeeds. An act that another act calls is a part of that, and is neither checked nor recorded.
+    If the acting user has a lower role than `role`, the decorated function writes a line about the refusal to the audit and
+    raises RoleError. Otherwise it does its work and, if it succeeds, writes one line. If an act calls another act, only the outer
+    one is checked and recorded.
 
     Args:
-        name: what the function does, for the audit: "stop".
-        about: function that takes the arguments by name and the result, and returns the ids that the act is about, or None if
-            nothing was done.
-        role: smallest role that may call the function.
+        name: name of the act in the audit, for example "stop".
+        about: function that takes {argument of the act: value} and the result of the act. It returns the ids that the act
+            concerns, or None if nothing was done, so that no line is written.
+        role: lowest role that may call the function.
     """
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature, work = inspect.signature(function), unrecorded(function)
@@ -156,19 +164,19 @@ def act(name: str, about: About, role: str = "runner") -> Callable[[Callable[P, 
 
 
 def audit_file(runs: Path) -> Path:
-    """Return the path of the audit of a runs folder."""
+    """Return the path of the audit file of a runs folder."""
     return runs / "control" / "audit.jsonl"
 
 
 def record(runs: Path, name: str, about: Iterable[str], *, refused: bool = False, who: Actor | None = None) -> None:
-    """Append a line to the audit. If it cannot be written, for example on a full disk, the act counts, and a warning is logged.
+    """Append a line to the audit. If it cannot be written, for example on a full disk, only log a warning.
 
     Args:
         runs: folder of all runs. If it does not exist, nothing is written.
-        name: what was done.
+        name: name of the act, for example "stop".
         about: ids of the runs, studies or users concerned.
-        refused: True if the user's role did not include it.
-        who: who did it; None for the acting user.
+        refused: True if the act was refused, for example because the user's role did not permit it.
+        who: the user who did it; None for the acting user.
     """
     who, ids = who or actor(), list(about)
     line = {"at": round(time.time(), 3), "by": who.name, "role": who.role, "via": who.via, "act": name, "about": ids[:MOST_NAMED]}
@@ -210,7 +218,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return the texts in a text, a list of texts or a list of such lists, each once."""
+    """Return the texts in `value` (a text, or a list that may contain further lists) as a flat list without repetitions."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, Iterable):

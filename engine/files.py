@@ -161,7 +161,7 @@ def _open_folder(path: Path, inside: Path | None) -> int:
 
 
 def _told(problem: OSError, path: Path) -> OSError:
-    """Return a copy of an error with a path. If the path is a symbolic link, the message says so, unlike that of the kernel."""
+    """Return a copy of `problem` that names the path. If the path is a symbolic link, the message says that it is one."""
     if path.is_symlink():
         return OSError(errno.ELOOP, f"{path.name} is a symbolic link", str(path))
     return OSError(problem.errno, problem.strerror, str(path))

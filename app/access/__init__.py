@@ -1,1 +1,1 @@
-"""Who may use the dashboard: allowed hosts, protective headers, and the token that every visitor must show."""
+"""Access to the dashboard: allowed host names, protective headers, and the doors that ask for a token or a login."""

@@ -17,17 +17,17 @@ REFUSED = 4403  # code with which a socket is closed
 
 
 class Door(Protocol):
-    """What decides who may come in."""
+    """The interface of doors. A door decides whose requests may pass the gate."""
 
     def knows(self, connection: HTTPConnection) -> bool:
-        """Return True if the sender of a request may come in."""
+        """Return True if the sender of a request may use the dashboard, which a cookie proves unless the door is open."""
 
     async def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that is about coming in or may not come in, or None to let it pass."""
+        """Return None to let a request pass. For a request that logs in or out, or may not pass, return the answer to it."""
 
 
 class OpenDoor:
-    """A door that lets everybody in."""
+    """A door that lets every request pass."""
 
     def knows(self, connection: HTTPConnection) -> bool:
         """Return True."""
@@ -39,9 +39,9 @@ class OpenDoor:
 
 
 class Gate:
-    """ASGI middleware that refuses foreign host names, requests from pages of other origins, and strangers.
+    """ASGI middleware that refuses host names outside the allowed ones, pages of other origins, and visitors unknown to the door.
 
-    It adds the protective headers to every answer.
+    It also adds the protective headers to every answer.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], door: Door) -> None:
@@ -49,13 +49,13 @@ class Gate:
 
         Args:
             app: the application.
-            hosts: names under which it may be opened.
-            door: what decides who may come in.
+            hosts: host names under which the application may be opened.
+            door: the door, which decides whose requests may pass.
         """
         self._app, self._hosts, self._door = app, hosts, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request or let it pass, as ASGI requires."""
+        """Refuse a request or pass it on to the application. The arguments are those of every ASGI application."""
         if scope["type"] == "http":
             request = Request(scope, receive)
             send = with_headers(send, request.headers["host"] if is_host_allowed(request, self._hosts) else "")
@@ -73,7 +73,7 @@ class Gate:
             await self._app(scope, receive, send)
 
     def _guarded(self, connection: HTTPConnection, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """Return functions that receive and send the messages of a socket until its user has logged out. Then they close it."""
+        """Wrap the functions `receive` and `send` of a socket so that they close the socket once its user has logged out."""
         closed = False
 
         async def receiving() -> Message:
@@ -95,7 +95,7 @@ class Gate:
 
 
 def _refusal(request: Request, hosts: frozenset[str]) -> Response | None:
-    """Return the answer to a request under a foreign name or from a page of another origin, or None for another request."""
+    """Return an error page if a request has a host name outside `hosts` or comes from a page of another origin, else None."""
     if not is_host_allowed(request, hosts):
         return page("This name is not allowed", paragraph(
             "The dashboard does not answer under the name in the address, because a foreign site may have made it lead here. "

@@ -1,4 +1,4 @@
-"""Headers that every answer of the dashboard carries. They tell the browser to load, run and frame nothing of other sites."""
+"""Headers of every answer. They keep browsers from loading files of other sites, and other sites from framing the dashboard."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def content_security_policy(host: str) -> str:
-    """Return the Content-Security-Policy: everything from the own origin only, and no page may frame the dashboard.
+    """Return the Content-Security-Policy: files come only from the dashboard's own origin, and no page may frame the dashboard.
 
     Streamlit sets styles on elements, which needs 'unsafe-inline' for styles, and imports the scripts of components as blobs. Its
     page holds one inline script, which is allowed by its hash. Scripts in texts and attributes do not run.
 
     Args:
-        host: host and port of the own origin, for browsers in which 'self' does not include sockets; "" for none.
+        host: host and port of the dashboard's origin. They are added for browsers in which 'self' does not include sockets; "" to
+            add nothing.
     """
     parts = {
         "default-src": ["'self'"],
@@ -54,7 +55,7 @@ def _hash_of(script: str) -> str:
 
 @lru_cache(maxsize=64)
 def headers(host: str = "") -> dict[str, str]:
-    """Return the headers by name. The argument is that of `content_security_policy`."""
+    """Return {name of a header: value}. `host` is the argument of `content_security_policy`."""
     return {
         "Content-Security-Policy": content_security_policy(host),
         "X-Frame-Options": "DENY",
@@ -67,7 +68,7 @@ def headers(host: str = "") -> dict[str, str]:
 
 
 def with_headers(send: Send, host: str) -> Send:
-    """Return a function that sends messages of an ASGI application like `send`, with the headers on every answer."""
+    """Wrap the function `send` of an ASGI application so that it adds the headers for `host` to every answer."""
     async def sending(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
             MutableHeaders(scope=message).update(headers(host))

@@ -28,10 +28,10 @@ def name_in(host: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """Return a name under which the dashboard may be opened, in lower case.
+    """Check a host name that the user allows, and return it in lower case.
 
     Raises:
-        ConfigError: it is not a plain name or address.
+        ConfigError: it is not a name or address without scheme and port.
     """
     plain = name.strip().lower()
     with suppress(ValueError):
@@ -43,7 +43,7 @@ def checked_name(name: str) -> str:
 
 
 def allowed_hosts(address: str | None, further: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names that a dashboard answers to: the loopback names, the address it is bound to, and further names.
+    """Return the names under which a dashboard may be opened: the loopback names, its own address, and further names.
 
     Raises:
         ConfigError: one of the further names is not valid.
@@ -53,13 +53,13 @@ def allowed_hosts(address: str | None, further: Iterable[str] = ()) -> frozenset
 
 
 def is_host_allowed(connection: HTTPConnection, allowed: frozenset[str]) -> bool:
-    """Return True if a request names an allowed host, or the very address of this machine that it came in at."""
+    """Return True if the Host header of a request holds an allowed name, or the address at which the request was received."""
     name = name_in(connection.headers.get("host", ""))
     server = connection.scope.get("server")
     return name in allowed or bool(name and server and name == server[0])
 
 
 def is_from_elsewhere(connection: HTTPConnection) -> bool:
-    """Return True if a page of another origin sent a request. A request without the header Origin comes from no other page."""
+    """Return True if a page of another origin sent a request, by its Origin header. Without this header, return False."""
     origin = connection.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != connection.headers.get("host", "")

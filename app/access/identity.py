@@ -1,4 +1,4 @@
-"""Who acts in a session of the dashboard, for the check of roles and the audit (`engine.acts`)."""
+"""The acting user of each session of the dashboard, whom `engine.acts` needs to check roles and to write the audit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ _logins: list[LoginDoor] = []  # the door of this server, if it has a login
 
 
 def install(door: Door) -> None:
-    """Let the dashboard with this door say who acts."""
+    """Tell `engine.acts` how to find the acting user: by the page's cookie if `door` is a login, else by the operating system."""
     _logins[:] = [door] if isinstance(door, LoginDoor) else []
     acts.identify(_actor)
 
 
 def user() -> Actor | None:
-    """Return the user who has logged in to this page, or None if the dashboard has no login."""
+    """Return the user of the page that runs in this thread, or None if the dashboard has no login.
+
+    If the login has ended, return `NOBODY`.
+    """
     return _actor() if _logins else None
 
 
 def _actor() -> Actor:
     """Return the user whose page runs in this thread.
 
-    Without a login, it is the user of the operating system. With one, threads that belong to no page may change nothing.
+    If the dashboard has no login, this is the user of the operating system, as an admin. If it has a login and the user has been
+    logged out or the thread belongs to no page, return `NOBODY`, who may do nothing.
     """
     for door in _logins:
         return door.visitor_with(st.context.cookies.get(door.cookie, "")) or NOBODY

@@ -18,10 +18,10 @@ FIELDS = (("user", "Name", "username"), ("password", "Password", "current-passwo
 
 
 class LoginDoor:
-    """A door that lets users in who give their name and password, or have the cookie that they got for it."""
+    """A door that admits users who send their name and password, or the cookie that the door has set after they logged in."""
 
     def __init__(self, runs: Path, port: int) -> None:
-        """Create the door of the dashboard at `port`."""
+        """Create the door of the dashboard of the runs folder `runs`. The name of its cookie contains the dashboard's port."""
         self._runs, self._sessions, self._cookie = runs, Sessions(runs), f"rampart-{port}"
         self._attempts = Attempts()
         self._one_at_a_time = asyncio.Semaphore(1)  # checking a password takes 64 MB
@@ -35,7 +35,7 @@ class LoginDoor:
         return self.visitor_with(connection.cookies.get(self._cookie, ""))
 
     def visitor_with(self, cookie: str) -> Actor | None:
-        """Return the user with this cookie, or None."""
+        """Return the user who is logged in with this cookie, or None."""
         account = self._sessions.user_of(cookie)
         return Actor(account.name, account.role, "dashboard") if account else None
 
@@ -45,7 +45,7 @@ class LoginDoor:
         return self._cookie
 
     async def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that is about logging in or out, or comes from a stranger; else None."""
+        """Return the answer to a request that logs in or out or whose sender is not logged in; None to let any other pass."""
         path, who = request.scope["path"], self.visitor(request)
         if path == LOGIN and request.method == "POST":
             given = await form_fields(request)

@@ -1,4 +1,4 @@
-"""The small pages that strangers see. They are complete in themselves, because strangers get no other file of the dashboard."""
+"""The pages with which the gate and the doors answer. They load no other file, because visitors who are not let in get none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def page(title: str, body: str, status: int = 403, headers: dict[str, str] | Non
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Return a paragraph of plain text as HTML, with a class of the style sheet."""
+    """Return plain text as an HTML paragraph of the CSS class `kind`; "" for an empty text."""
     said = ' role="alert"' if kind == "problem" else ""
     return f'<p class="{kind}"{said}>{escape(text)}</p>' if text else ""
 
@@ -46,7 +46,7 @@ def form(fields: Sequence[tuple[str, str, str]], button: str, to: str, action: s
 
 
 def asked(request: HTTPConnection) -> str:
-    """Return the address that a request asks for, without host and without the token; "/" for the form's own address."""
+    """Return the path and the query of a request without the token; "/" for the paths `LOGIN` and `LOGOUT`."""
     path = "/" + request.scope["path"].lstrip("/\\")
     query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
     return "/" if path in (LOGIN, LOGOUT) else quote(path) + (f"?{query}" if query else "")
@@ -58,14 +58,14 @@ def local(address: str) -> str:
 
 
 def moved(to: str) -> RedirectResponse:
-    """Return an answer that opens another page of the dashboard."""
+    """Return a redirect to the page `to` of the dashboard, or to "/" if `to` could lead to another site."""
     return RedirectResponse(local(to), 303, headers=_NO_STORE)
 
 
 def again(request: Request) -> HTMLResponse | None:
-    """Return a page that opens its own address once more, if a link on another site led here.
+    """Return a page that opens the requested address once more if the request comes from a link on another site, else None.
 
-    Browsers then withhold the cookie. They send it when this page opens the address.
+    With such a request, browsers withhold the cookie. When this page opens the address, they send it.
     """
     if request.method != "GET" or request.headers.get("sec-fetch-site") != "cross-site":
         return None

@@ -1,6 +1,6 @@
 """Logins: which browser belongs to which user. They outlive the server, in `control/logins.json` of the runs folder.
 
-The file, which only its owner may read, holds hashes of the cookies, so that nobody who reads it can use them.
+The file, which only its owner may read, holds hashes of the cookies. Nobody can log in with a hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Login:
-    """A login of a user, and its Unix time."""
+    """The name of a user who has logged in, and the Unix time of the login."""
 
     user: str
     at: float
@@ -49,7 +49,7 @@ class Sessions:
             return {}  # damaged: everybody logs in again
 
     def begin(self, user: str) -> str:
-        """Log a user in, and return the content of the cookie."""
+        """Log a user in, and return the value of the new cookie. Beyond `MOST` logins, the oldest one ends."""
         cookie = secrets.token_urlsafe(32)
         with self._lock:
             now = time.time()
@@ -65,9 +65,9 @@ class Sessions:
                 self._write()
 
     def user_of(self, cookie: str) -> Account | None:
-        """Return the user whose browser has this cookie, or None if the login has ended or never was.
+        """Return the user whose browser has this cookie, or None if the cookie belongs to no login or the login has ended.
 
-        A login ends after `LASTS_S`, and when the user is removed or gets a new password.
+        A login ends after `LASTS_S` seconds, or earlier if the user is removed or gets a new password.
         """
         login = self._logins.get(_hash(cookie)) if cookie else None
         if login is None or not 0 <= time.time() - login.at < LASTS_S:
@@ -76,7 +76,10 @@ class Sessions:
         return account if account and account.changed <= login.at else None
 
     def account(self, name: str) -> Account | None:
-        """Return the user with this name, read again if the file has changed, or None. Nobody can log in with a damaged file."""
+        """Return the user with this name, or None if there is none.
+
+        The file of users is read again if it has changed. While it cannot be read, the answer is None for every name.
+        """
         try:
             stamp = accounts.path_of(self._runs).stat()
             if self._accounts[0] != (stamp.st_mtime_ns, stamp.st_ino):
@@ -87,7 +90,7 @@ class Sessions:
         return self._accounts[1].get(name)
 
     def _write(self) -> None:
-        """Write the logins. If that fails, they end with the server."""
+        """Write the logins to their file. If this fails, they are only in memory, and end when the server ends."""
         try:
             atomic_write_json(self._path, {"logins": {key: asdict(one) for key, one in self._logins.items()}}, mode=0o600)
         except OSError as problem:
@@ -99,7 +102,10 @@ def _hash(cookie: str) -> str:
 
 
 class Attempts:
-    """Failed attempts to log in, of which each user and each address may make few in a while."""
+    """The failed attempts to log in of the last `WHILE_S` seconds, which limit further attempts.
+
+    At most `PER_USER` of them may be for one user, `PER_ADDRESS` from one address, and `PER_PAIR` for one user from one address.
+    """
 
     WHILE_S = 15 * 60.0
     PER_PAIR, PER_USER, PER_ADDRESS = 5, 50, 30
@@ -109,7 +115,7 @@ class Attempts:
         self._failed: list[tuple[float, str, str]] = []
 
     def wait_s(self, user: str, address: str) -> float:
-        """Return for how many seconds an address may not try to log in as a user; 0.0 if it may."""
+        """Return how many seconds an address has to wait before it may try to log in as `user`; 0.0 if it may try now."""
         now = time.monotonic()
         self._failed = [one for one in self._failed if now - one[0] < self.WHILE_S]
         waits = [self._wait([at for at, who, where in self._failed if (who, where) == (user, address)], self.PER_PAIR),

@@ -20,12 +20,12 @@ MODES = ("token", "login", "open")
 
 
 def mode(address: str | None) -> str:
-    """Return how strangers are kept out of a dashboard: by a "token", by a "login", or not at all ("open").
+    """Return how unknown visitors are kept out of a dashboard: by a "token", by a "login", or not at all ("open").
 
-    If other machines can reach the address, it is always a login.
+    The environment variable RAMPART_ACCESS chooses. If other machines can reach the address, the result is always "login".
 
     Raises:
-        ConfigError: $RAMPART_ACCESS has no such value, or is "open" for such an address.
+        ConfigError: $RAMPART_ACCESS has another value, or is "open" although other machines can reach the address.
     """
     chosen = os.environ.get(MODE) or "token"
     if chosen not in MODES:
@@ -39,10 +39,10 @@ def mode(address: str | None) -> str:
 
 
 def hosts(address: str | None) -> frozenset[str]:
-    """Return the names that a dashboard at this address answers to.
+    """Return the host names under which a dashboard at this address may be opened.
 
     Raises:
-        ConfigError: $RAMPART_ALLOWED_HOSTS holds something else than names.
+        ConfigError: $RAMPART_ALLOWED_HOSTS contains something that is not a host name.
     """
     return allowed_hosts(address, filter(None, map(str.strip, os.environ.get(HOSTS, "").split(","))))
 
@@ -56,7 +56,7 @@ def is_loopback(address: str) -> bool:
 
 
 def door(runs: Path, address: str | None, port: int) -> Door:
-    """Return the door of a dashboard.
+    """Return the door of a dashboard, which asks for a token, a login or nothing, depending on `mode`.
 
     Raises:
         ConfigError: a setting is not valid.
@@ -70,7 +70,7 @@ def door(runs: Path, address: str | None, port: int) -> Door:
 
 
 def check_users(runs: Path) -> None:
-    """Refuse a login without users.
+    """Check that the runs folder has users, because nobody could log in otherwise.
 
     Raises:
         RunError: there are no users, or they cannot be read.

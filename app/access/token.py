@@ -1,7 +1,7 @@
-"""The token of a runs folder: a secret that its owner shows to open the dashboard, as Jupyter has it.
+"""The token of a runs folder: a secret with which the folder's owner opens the dashboard, as in Jupyter.
 
-The token is in the file `control/token` of the runs folder, which only the owner may read. A browser shows it once, in the link
-that `rampart ui` prints. It then keeps a cookie that is computed from the token and does not reveal it.
+The token is in the file `control/token` of the runs folder, which only the owner may read. A browser sends the token once, with
+the link that `rampart ui` prints. From then on it sends a cookie that is computed from the token and does not reveal the token.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def token_of(runs: Path) -> str:
     """Return the token of a runs folder: $RAMPART_TOKEN if it is set, else the content of `control/token`.
 
     If there is no such file, create it. From then on, only its owner may enter the runs folder, so that other users of the
-    machine cannot read its files past the dashboard. Permissions that the owner changes later are left alone.
+    machine cannot bypass the dashboard and read the files. Permissions that the owner changes later are left alone.
 
     Raises:
         ConfigError: $RAMPART_TOKEN is not a token.
-        RunError: the file cannot be read or created, or others can read it.
+        RunError: the file cannot be read or created, does not hold a token, or other users can read it.
     """
     if (given := os.environ.get(VARIABLE)) is not None:
         if not _TOKEN.fullmatch(given):
@@ -70,20 +70,24 @@ def _create(path: Path, runs: Path) -> str:
 
 
 class TokenDoor:
-    """A door that lets those in who show the token, or the cookie that they got for it."""
+    """A door that admits browsers that send the token, or the cookie that this door has set in return for the token."""
 
     def __init__(self, token: str, port: int) -> None:
-        """Create the door of the dashboard at `port`. Browsers share cookies between ports, so the port is part of its name."""
+        """Create the door of the dashboard at `port`. The cookie's name contains the port, because all ports share cookies."""
         self._token = token.encode()
         self._cookie = f"rampart-{port}"
         self._proof = hmac.new(self._token, b"rampart cookie", hashlib.sha256).hexdigest()
 
     def knows(self, connection: HTTPConnection) -> bool:
-        """Return True if a request carries the cookie."""
+        """Return True if a request carries the cookie that this door sets."""
         return hmac.compare_digest(connection.cookies.get(self._cookie, "").encode(), self._proof.encode())
 
     async def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that shows the token or nothing, or None to let a known visitor pass."""
+        """Return None to let a request with the cookie pass, and otherwise the answer to the request.
+
+        A request with the right token is redirected and gets the cookie. Any other request gets the page that asks for the token.
+        A request with the cookie gets an answer, too, if it opens the login page or a link with the token: it is redirected.
+        """
         if request.scope["path"] == LOGIN and request.method == "POST":
             fields = await form_fields(request)
             return self._enter(request, fields.get("token", "").strip(), fields.get("next", "/"))

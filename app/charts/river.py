@@ -29,8 +29,8 @@ class Flip(NamedTuple):
     """A change of the strongest operation of an edge.
 
     Attributes:
-        step, epoch: when it happened.
-        before, after: the operations.
+        step, epoch: step and epoch of the change.
+        before, after: the strongest operations before and after the change.
     """
 
     step: int
@@ -166,7 +166,7 @@ def edge_river(course: River | None, edge: int) -> PlainFigure:
 
 
 def apart(heights: list[float], gap: float) -> list[float]:
-    """Return heights in 0..1, in increasing order, moved such that neighbours are at least `gap` apart."""
+    """Return `heights` (0..1, in increasing order), moved so that neighbours are at least `gap` apart."""
     places: list[float] = []
     for height in heights:
         places.append(max(height, places[-1] + gap) if places else height)

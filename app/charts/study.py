@@ -119,7 +119,7 @@ def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
 
 
 def alike(points: Mapping[str, tuple[float, float]]) -> list[list[str]]:
-    """Return groups of the names whose points are equal, in the order of the names."""
+    """Group the names of `points`: names with equal points are in one group. Names and groups keep their order."""
     groups: dict[tuple[float, float], list[str]] = {}
     for name, (x, y) in points.items():
         groups.setdefault((round(x, 6), round(y, 6)), []).append(name)
@@ -128,7 +128,7 @@ def alike(points: Mapping[str, tuple[float, float]]) -> list[list[str]]:
 
 def _add_means(figure: go.Figure, means: Mapping[str, tuple[Mean, Mean]], look: Mapping[str, tuple[str, str]],
                endpoint: str) -> None:
-    """Add the point of arms with equal means, and the intervals of each of these arms.
+    """Add one visible point for several arms with equal means, and the intervals of each of these arms.
 
     Args:
         figure: the chart.

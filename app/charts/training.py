@@ -62,7 +62,7 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
 def _by_name(table: pd.DataFrame | None, chosen: Callable[[str, str], bool]) -> dict[str, list[Point]]:
     """Return {name of a metric: its points in the order of the steps}.
 
-    Lists, because groups of a data frame would take longer than the query that made it, and this is drawn at every step.
+    This uses lists, because the chart is drawn at every step, and grouping a data frame would take longer than its query.
 
     Args:
         table: table with columns epoch, step, split, name and value; None for no points.

@@ -15,10 +15,10 @@ def act_button(label: str, *, role: str = "runner", disabled: bool = False, help
 
     Args:
         label: text of the button.
-        role: smallest role that may click it.
+        role: lowest role that may click it.
         disabled: True if the act is not possible now, whatever the role.
         help: tooltip.
-        form: True for the button of a form.
+        form: True to show the submit button of a form.
         options: further arguments of `st.button`.
     """
     reason = why_not(role)

@@ -57,7 +57,10 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
 
 
 def _take(draft: Draft, picked: Pick) -> None:
-    """Select the clicked edge, or put the clicked cell into the place that the reader has chosen. Then rerun the page."""
+    """Select a clicked edge, or let a clicked cell of another architecture replace the cell that the user has chosen.
+
+    Then rerun the fragment.
+    """
     owner, _, kind = picked.cell.rpartition(".")
     target = address.chosen("target", draft.base.genotype.kinds)
     if owner in (OWN, draft.base.hash) and picked.edge is not None:

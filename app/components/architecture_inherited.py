@@ -25,7 +25,7 @@ def expect_question(draft: Draft) -> None:
 def inherited(draft: Draft) -> None:
     """Show the accuracies of the unchanged and of the changed architecture with inherited weights.
 
-    The measurement runs in a separate process and takes seconds. Its result is kept.
+    The measurement runs in a separate process and takes a few seconds. Its result is cached.
     """
     base, genotype = draft.base.genotype, draft.genotype
     searches = searches_for(draft.base, [base, genotype])

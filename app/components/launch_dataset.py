@@ -58,7 +58,7 @@ def _fetch(data: Dataset) -> None:
 
 @act("fetch dataset", named("name"))
 def _begin(runs: Path, name: str, title: str) -> None:
-    """Begin to fetch a dataset in the background. The runs folder gets the audit line."""
+    """Begin to fetch a dataset in the background. The act is recorded in the audit of the folder `runs`."""
     st.session_state[TASK] = (title, Task(lambda report: fetching.fetch(name, progress=report)))
 
 

@@ -30,7 +30,7 @@ def width_input(network: NamedNetwork, key: str, **options: Any) -> float | None
     """Show the number input for the width of a hand-made network, and return its value; None for a network of fixed size.
 
     Args:
-        network: the network. Its width is shown first.
+        network: the network. Its width is the initial value of the input.
         key: key of the widget.
         options: further arguments of `st.number_input`.
     """

@@ -29,7 +29,7 @@ class Action:
         done: sentence that is shown once the request has been accepted.
         request: function that takes the runs folder and the run id and sends the request. The function raises RampartError if the
             request is refused.
-        role: smallest role that may request it.
+        role: lowest role that may request it.
     """
 
     label: str

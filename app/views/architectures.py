@@ -19,7 +19,7 @@ from engine.report.architectures import Architecture
 
 
 def with_pasted(known: dict[str, Architecture]) -> dict[str, Architecture]:
-    """Return the architectures together with the one that the address holds as JSON, unless it is known."""
+    """Return `known` together with the architecture that the address holds as JSON. If the JSON is not valid, show an error."""
     if not (text := st.query_params.get("genotype", "")):
         return known
     try:
@@ -31,7 +31,7 @@ def with_pasted(known: dict[str, Architecture]) -> dict[str, Architecture]:
 
 
 def with_candidates(known: dict[str, Architecture]) -> dict[str, Architecture]:
-    """Return the architectures together with the candidates of searches that the address names, unless they are known."""
+    """Return `known` together with the candidates of searches that the address names and `known` does not contain."""
     found = [architectures.candidate(name) for name in address.several("of")]
     return {one.hash: one for one in found if one and one.hash not in known} | known
 

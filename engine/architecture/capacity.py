@@ -36,7 +36,7 @@ def nearest_width(network: Network, target: Cost, match: str) -> tuple[Network, 
 
     Returns:
         The network with the width found. A network of fixed size is returned unchanged.
-        Its size.
+        The size of the returned network.
 
     Raises:
         ConfigError: no network can have these sizes.

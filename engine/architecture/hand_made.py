@@ -203,13 +203,13 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if the name has none of the two forms.
+    """Return the shape of the residual network with this name, or None if the name has neither of the two forms.
 
-    A name is a key of `RESNETS`, or "wide-resnet-N-K" for N layers and K times the usual width. "@C" after either stands for C
+    A name is a key of `RESNETS`, or "wide-resnet-N-K" for N layers and K times the usual width. Either may end with "@C" for C
     base channels.
 
     Raises:
-        ConfigError: the name is that of a WideResNet with an impossible depth or width, or no network has these base channels.
+        ConfigError: the name is that of a WideResNet with an impossible depth or width, or C is not a valid number.
     """
     family, at, width = name.strip().lower().partition("@")
     shape = _published_shape(family)

@@ -1,4 +1,4 @@
-"""The verbs `user` and `audit`: who may use a dashboard with a login, and what was done."""
+"""The verbs `user`, which changes the users of a dashboard with a login, and `audit`, which prints the acts of users."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _listed(users: list[accounts.Account], as_json: bool) -> int:
 
 
 def _password() -> str:
-    """Ask for a new password twice, or read it from a pipe."""
+    """Return a new password, which the user types twice or a pipe provides."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     first = getpass.getpass("Password: ")
@@ -68,7 +68,7 @@ def _password() -> str:
 
 
 def audit_lines(verb: str, arguments: list[str]) -> int:
-    """Print what was done in a runs folder, by whom."""
+    """Print the audit of a runs folder: which user did what, and when."""
     parser = verb_parser(verb)
     parser.add_argument("--by", metavar="NAME", help="only acts of this user")
     parser.add_argument("--about", metavar="ID", help="only acts on this run, study or user")
@@ -92,7 +92,7 @@ def _words(line: dict[str, object]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a text with question marks for control characters, because a stranger may have typed it as a name."""
+    """Return a text with question marks for control characters, because anybody may have typed it as a name at the login."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 

@@ -109,7 +109,7 @@ def alerts_of(log: RunLog, runs: Collection[str] | None = None) -> list[Alert]:
 
 
 class Bell:
-    """A cache of the alerts of the watched runs, from which pages can read every few seconds."""
+    """A cache of the alerts of the watched runs, so that pages can ask for them every few seconds at little cost."""
 
     def __init__(self, log: RunLog) -> None:
         """Create an empty cache for the runs of a run log."""
@@ -213,7 +213,7 @@ def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
 
 
 def failed(states: Mapping[str, RunState], told: Collection[Alert]) -> Iterator[Alert]:
-    """Yield an error for each failed run whose worker has not written why. `told` holds the alerts that workers have written."""
+    """Yield an alert of level error for each failed run, unless `told`, the alerts that workers wrote, contains its cause."""
     known = {(alert.run, alert.sentence) for alert in told}
     for run, state in states.items():
         if state.status == "failed" and state.attempt and (run, state.cause) not in known:

@@ -137,10 +137,10 @@ class Index:
                 cursor.execute("checkpoint")
 
     def release_memory(self) -> None:
-        """Drop the blocks of the file that DuckDB keeps in memory. Queries read again what they need, which takes milliseconds.
+        """Drop the parts of the database file that DuckDB caches in memory. Later queries read them again, in milliseconds.
 
-        The first queries of all runs read almost the whole file, and most of it is not needed again. A query that runs meanwhile
-        may fail for lack of memory, so call this while nobody asks. Without a file, do nothing.
+        The first queries about all runs read almost the whole file, and most of it is not needed again. A query that runs during
+        this call may fail for lack of memory, so call it while no query runs. If the database has no file, do nothing.
         """
         if not self.owner:
             return

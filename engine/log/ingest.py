@@ -237,7 +237,7 @@ class Ingester:
                 self._store(part, {number: moved[number]})
 
     def _write_positions(self, positions: list[Position]) -> None:
-        """Record how far each events.jsonl has been read."""
+        """Record in the table `ingest` how far each events.jsonl has been read."""
         columns = [list(values) for values in zip(*(
             (p.number, p.bytes_done, p.size, p.mtime_ns, p.inode, p.head, p.last_t) for p in positions), strict=True)]
         self.con.execute(
@@ -258,7 +258,7 @@ class Ingester:
     # Derived tables ------------------------------------------------------------------------------------------------
 
     def _summarise(self, numbers: list[int]) -> None:
-        """Compute the rows of the table `accuracy` of some runs again."""
+        """Compute the rows of the table `accuracy` again for the runs with these row numbers."""
         if not numbers:
             return
         # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a

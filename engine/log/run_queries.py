@@ -249,7 +249,7 @@ class RunQueries(Index):
                                            "pid": state.pid}
 
     def _written(self, run: str) -> dict[str, Any]:
-        """Return what run.json says about a run: the keys of `run` from `config` to `differences`. The dict is a new one."""
+        """Return a new dict of what run.json says about a run: the keys from `config` to `differences` that `run` lists."""
         text = self.shared(("document", run), ("folder",), run, lambda: self._rows(
             "select coalesce(document, '{}') from folder where number = $n", run))
         document = json.loads(text[0][0]) if text else {}
@@ -340,10 +340,11 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, only: Collection[str] | None) -> list[dict[str, Any]]:
-        """Return the rows of `runs` as dicts, which have further keys. Missing numbers are None.
+        """Return the rows of `runs` as dicts, which contain further columns of the queries. Missing numbers are None.
 
-        For a few rows, dicts are several times faster than a data frame, and the page of a run asks for its row a dozen times.
-        The answers of the three queries are kept until what they read changes.
+        `only` holds the ids of the runs to return; None for all runs. For a few rows, dicts are several times faster than a data
+        frame, and the page of a run needs its row a dozen times. The results of the three queries are cached until one of the
+        tables that they read changes.
         """
         settled = self.shared("runs", LISTED, "", lambda: {str(row["id"]): _with_badge(row) for row in self._records(_RUNS)})
         chosen = settled if only is None else {run: settled[run] for run in settled if run in set(only)}
@@ -353,12 +354,12 @@ class RunQueries(Index):
                             self.state(run, row["problem"]), now) for run, row in chosen.items()]
 
     def _changing(self, name: str, tables: Collection[str], sql: str, only: Collection[str] | None) -> dict[str, dict[str, Any]]:
-        """Return {run id: row} of a query of all runs, or of a few.
+        """Return {run id: row} from the result of a query, which is cached until one of `tables` changes.
 
         Args:
             name: name of the query.
             tables: tables that it reads.
-            sql: the query, with {among} in place of the condition that chooses runs.
+            sql: the query, with {among} where the condition belongs that selects the runs.
             only: ids of the runs; None for all.
         """
         alone = next(iter(only)) if only is not None and len(only) == 1 else ""
@@ -407,7 +408,10 @@ def _with_badge(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `_RUNS` whose gaps are filled by the accuracies of a search or retraining, a row of `_TRAINED`."""
+    """Return a row of `_RUNS` completed with accuracies from `trained`, the row of the same run from `_TRAINED`.
+
+    Except for attack runs, the columns `adversarial_attack` and `accuracy_of` are adapted to these accuracies.
+    """
     measured = {name: trained[name] if row[name] is None else row[name] for name in ("natural_accuracy", "adversarial_accuracy")}
     is_attack, split = row["kind"] == "attack", trained["split"]
     return row | measured | {
@@ -416,7 +420,7 @@ def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any
 
 
 def _with_state(row: dict[str, Any], state: RunState, now: float) -> dict[str, Any]:
-    """Return a row with the state of its run and with what depends on it, given the Unix time."""
+    """Return a row with the state of its run and the values that depend on it. `now` is the current Unix time."""
     is_live = state.status in ("running", "stopping") and (state.silent_s is None or state.silent_s < SILENT_S)
     return row | {
         "status": state.status, "cause": state.cause, "silent_s": state.silent_s, "can_stop": state.can_stop,

@@ -81,12 +81,14 @@ def kept(what: str, *values: str) -> str:
 
 
 def extremes(steps: Integers, values: npt.NDArray[np.float32], buckets: int) -> list[Integers]:
-    """Return, for each column of `values`, the rows that `kept` keeps, in increasing order.
+    """Return, for each column of `values`, the indices of the rows that `kept` keeps, in increasing order.
+
+    These are the rows with the smallest and the largest value and the last row of each bucket of steps.
 
     Args:
         steps: [t] steps, increasing.
-        values: [t, columns] a value of each column at each step.
-        buckets: largest number of buckets.
+        values: [t, columns] values. Row i belongs to `steps[i]`.
+        buckets: largest number of buckets into which the steps are divided.
     """
     length = 1 << ceil(log2(max(1.0, (int(steps[-1]) - int(steps[0]) + 1) / buckets)))
     starts = np.flatnonzero(np.diff((steps - steps[0]) // length, prepend=-1))
@@ -144,7 +146,8 @@ class TrainingQueries(Index):
     def series(self, run: str) -> list[tuple[str, str]]:
         """Return (split, name) of each metric and ("", name) of each objective that any attempt of a run recorded.
 
-        Objectives come last, in their order. This is much cheaper than `curves` and `objectives`.
+        Metrics come first, by split and name, then the objectives in the order in which the run lists them. This is much cheaper
+        than `curves` and `objectives`.
         """
         return self.shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
             (split, name) for split, name in self._rows("""
@@ -154,7 +157,7 @@ class TrainingQueries(Index):
                 order by place, split, name""", run)])
 
     def objective_names(self, run: str) -> list[str]:
-        """Return the names of the objectives that any attempt of a run recorded, in their order."""
+        """Return the names of the objectives that any attempt of a run recorded, in the order in which the run lists them."""
         return [name for split, name in self.series(run) if not split]
 
     def scalars(self, run: str) -> pd.DataFrame:
@@ -275,8 +278,9 @@ class TrainingQueries(Index):
     def alpha_courses(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> list[Course]:
         """Return the weights of `alpha_lines` for each edge and operation, reduced to a few hundred points.
 
-        A course has at most `buckets` buckets with up to three points each. Steps with other operations than the last one are
-        left out. NumPy chooses the points in a tenth of the time that SQL needs, because SQL makes a row of every weight.
+        A course has at most `buckets` buckets with up to three points each. Steps at which the cell had other operations than at
+        the last step are left out. NumPy chooses the points in a tenth of the time that SQL needs, because SQL makes a row of
+        every weight.
         """
         with self.cursor() as cursor:
             found = cursor.execute("""

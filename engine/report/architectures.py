@@ -64,7 +64,7 @@ class Architecture:
         genotype: the genotype as published or, if it was not published, as first found.
         published: entries of the catalogue with this genotype.
         uses: runs with this genotype, newest first.
-        candidate: (run id, number) if it is a candidate of a search and nothing else is known of it; None otherwise.
+        candidate: (run id, number of the candidate) if the genotype is known only as a candidate of a search; None otherwise.
     """
 
     hash: str

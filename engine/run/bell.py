@@ -1,7 +1,7 @@
-"""The bell: a folder in which requests tell the supervisor which runs to look at, so that it need not look at all of them.
+"""The bell: a folder in which `ring` leaves the ids of runs that have new requests, so that the supervisor sees them at once.
 
-A request is written into the folder of its run and takes effect without the bell as well, only later: the supervisor looks at all
-runs in turn. Imports no torch.
+The request itself is a file in the folder of its run. Without the bell it takes effect as well, but later, because the supervisor
+checks only a part of all runs at a time. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from engine.run.folder import ID_PATTERN, check_id
 
 
 def ring(runs: Path, run_id: str) -> None:
-    """Tell the supervisor of the runs folder `runs` that there is a request for a run. A full disk is no error."""
+    """Tell the supervisor of the runs folder `runs` that there is a request for a run. Disk errors are ignored."""
     folder = runs / "control" / "bell"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def ring(runs: Path, run_id: str) -> None:
 
 
 def rung(runs: Path) -> set[str]:
-    """Return the ids of the runs for which `ring` has been called since the last call of this function."""
+    """Return the ids of the runs for which `ring` has been called since the last call of this function, and remove them."""
     folder = f"{runs}/control/bell"
     try:
         names = [name for name in os.listdir(folder) if ID_PATTERN.fullmatch(name)]

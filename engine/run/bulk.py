@@ -25,7 +25,7 @@ class Outcome:
 
 
 def done_runs(_: Mapping[str, Any], outcomes: Iterable[Outcome]) -> list[str] | None:
-    """Return the ids of the runs that did not refuse an action, for the audit (`engine.acts.act`), or None if all did."""
+    """Return the ids of the runs for which an action was done, for the audit (`engine.acts.act`); None if for no run."""
     return [one.run for one in outcomes if not one.refusal] or None
 
 

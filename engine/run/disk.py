@@ -1,4 +1,4 @@
-"""What a worker says when its disk is full or broken. Imports no torch."""
+"""The exit codes and the messages of a worker whose disk is full or broken. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def exit_code(problem: BaseException) -> int | None:
 
 
 def cause(code: int, problem: BaseException | None = None) -> str:
-    """Return the cause of the end of a worker with one of these exit codes, as a sentence.
+    """Return a sentence that says why a worker with the exit code `code` has ended, and what the user can do.
 
     Args:
         code: `DISK_FULL` or `DISK_BROKEN`.

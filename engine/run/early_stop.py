@@ -1,4 +1,4 @@
-"""The early-stop rules of a run: a loop reports what has happened, and learns whether the run has to end.
+"""The early-stop rules of a run. The run's loop reports its progress to them, and they tell the loop whether the run has to end.
 
 The settings are in `engine.config.early_stop`. A run that a rule ends counts as finished, and the runs that follow it start. The
 state of the rules is part of the checkpoint, so that a resumed run ends where an uninterrupted one does.

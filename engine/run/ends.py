@@ -1,4 +1,4 @@
-"""How workers end: the cause of an end, and the record of it that the supervisor writes. Imports no torch."""
+"""The end of a worker: the supervisor infers its cause and writes it to exit.json. Imports no torch."""
 
 from __future__ import annotations
 

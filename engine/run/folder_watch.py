@@ -1,7 +1,7 @@
-"""A cheap way to learn which runs have changed: file times and sizes, a few hundred runs at a time.
+"""A cheap check of which runs have changed. It compares the times and sizes of their files, for some runs at a time.
 
-A look at one run takes two to four `stat` calls, up to 10 microseconds. This works on every file system, even on network folders,
-for which the operating system reports no changes.
+The check of one run takes two to four `stat` calls, up to 10 microseconds. It works on every file system, even on network
+folders, for which the operating system reports no changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FRESH = -1  # in place of the time of a file that may change again without a ne
 
 
 class FolderWatch:
-    """The state of all run folders at the last look."""
+    """A watch of a runs folder. It remembers the times and sizes of the runs' files, and `look` returns the changed runs."""
 
     def __init__(self, root: Path, files: Sequence[str] = FILES, *, coarse_ns: int = COARSE_NS, at_once: int = AT_ONCE) -> None:
         """Create a watch of the runs folder `root`. All runs count as new at the first look.
@@ -86,7 +86,10 @@ class FolderWatch:
         return tuple(number for file in self._files for number in self._times(folder + file))
 
     def _times(self, path: str) -> Stamp:
-        """Return the modification time and the size of a file or folder, or (0, 0) if it does not exist."""
+        """Return the modification time and the size of a file or folder, or (0, 0) if it does not exist.
+
+        If the file may change again without a new time, the first number is `_FRESH`.
+        """
         try:
             status = os.stat(path)
         except OSError:

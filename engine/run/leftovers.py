@@ -37,7 +37,7 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
 
 
 def scratch_prefix(purpose: str) -> str:
-    """Return the beginning of the name of a folder for temporary files, from which `remove_folders` learns the owning process."""
+    """Return a prefix for names of temporary folders. From its process id, `remove_folders` finds out whose folder it is."""
     assert purpose in PURPOSES
     return f"rampart-{purpose}-{os.getpid()}-"
 

@@ -49,7 +49,7 @@ class Lock:
 
 
 def identity_of(status: os.stat_result) -> list[int]:
-    """Return [device, inode] of a file, by which it differs from its copies."""
+    """Return [device, inode] of a file. A copy of the file has other numbers."""
     return [status.st_dev, status.st_ino]
 
 

@@ -110,7 +110,7 @@ def _is_slots(value: Any, most: int) -> bool:
 def change_queue(runs: Path, change: Callable[[Queue], Queue]) -> Queue:
     """Replace the user's decisions about the queue by the result of `change`, and return it.
 
-    A lock makes sure that no other change comes in between.
+    A lock prevents other changes during the call.
 
     Raises:
         RunError: the file cannot be read or written, or `change` refuses the request.

@@ -18,7 +18,7 @@ def lock_of(runs: Path) -> Path:
 
 
 def record_of(runs: Path) -> Path:
-    """Return the path of the record by which clients find the supervisor of the folder `runs`."""
+    """Return the path of the record of the supervisor of the folder `runs`, which other processes read to find the supervisor."""
     return runs / "control" / "supervisor.json"
 
 

@@ -139,8 +139,8 @@ class Supervisor:
         """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started.
 
         Args:
-            everything: True to look at the folders of all runs. Otherwise a tick looks at new runs, those with requests, and
-                `AT_ONCE` others, because a look at thousands takes a tenth of a second.
+            everything: True to look at the folders of all runs. Otherwise, check new runs, runs with requests and `AT_ONCE`
+                others, because checking thousands takes a tenth of a second.
         """
         if not self.runs.is_dir():
             return False
@@ -167,11 +167,13 @@ class Supervisor:
         return ended
 
     def _look(self, ended: Collection[str], everything: bool) -> None:
-        """Look at the runs that are new, have changed, or need it for another reason.
+        """Call `_look_at` for each run that is new, has changed, has a request, or is in `ended`.
+
+        A run for which the last call failed or was not clear is looked at again after `RETRY_S` seconds.
 
         Args:
             ended: ids of the runs whose workers have just ended.
-            everything: True to compare all runs with what is known of them.
+            everything: True to check all runs for changes. Otherwise, only `AT_ONCE` of them are checked, in turn.
         """
         now = time.monotonic()
         unclear = [run_id for run_id, at in islice(self._again.items(), AGAIN_AT_ONCE) if at <= now]
@@ -220,7 +222,7 @@ class Supervisor:
         return True
 
     def _start_waiting(self) -> bool:
-        """Go through the waiting runs in their order, and start those for which a device is free. Return True if any started."""
+        """Start the waiting runs for which a device is free, in the order of the queue. Return True if any was started."""
         held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
         taken: dict[tuple[str, bool], str] = {}

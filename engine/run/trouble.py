@@ -1,4 +1,4 @@
-"""Trouble that must not end the supervisor. Imports no torch."""
+"""The handling of errors that must not end the supervisor: they are logged. Imports no torch."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Study:
 
     @property
     def matches_hand_made(self) -> bool:
-        """True if `match` also fits the width of hand-made networks. Older versions gave these their published width."""
+        """True if `match` also chooses the width of hand-made networks. In `OLDER` studies, they keep their published width."""
         return self.schema not in OLDER
 
     def arm(self, name: str) -> Arm:

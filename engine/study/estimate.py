@@ -307,7 +307,7 @@ def _keys(kind: str, method: str | None, preset: str, config: RunConfig, network
 
 
 def _family(network: str) -> str:
-    """Return the name of a network without its width, which a study may choose only when it launches the run."""
+    """Return the name of a network without its width, because matching may choose the width only at the launch of the run."""
     return network.partition("@")[0]
 
 

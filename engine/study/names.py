@@ -1,4 +1,4 @@
-"""The names in a study and its runs, which pages and reports show in one line. Imports no torch."""
+"""Checks of the names in a study and its runs, which pages and reports show in one line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_names(study: Study) -> None:
 
 
 def check_run_names(run: Mapping[str, Any]) -> None:
-    """Check the texts of run.json that name a run on pages.
+    """Check the title, the method and the preset in run.json, which pages show as names.
 
     Raises:
         ConfigError: one of them contains a control character.

@@ -48,8 +48,9 @@ def test_every_panel_has_a_sentence_or_nothing_in_every_state(samples, role: str
 def test_the_overview_tells_state_and_measurements(samples) -> None:
     log, ids = samples
     told = {role: sentence(log, run, "overview") for role, run in ids.items()}
-    assert told["failed"].startswith("Failed after 6 of 40 steps: out of memory: the batch of 40 images did not fit; take a smaller batch. "
-                                    "Accuracy of the supernet (alphas split")
+    assert told["failed"].startswith(
+        "Failed after 6 of 40 steps: out of memory: the batch of 40 images did not fit; take a smaller batch. Accuracy of the "
+        "supernet (alphas split")
     assert told["stopped"].startswith("Stopped after 25 of 40 steps. Accuracy")
     assert told["running"].startswith("Running after 13 of 40 steps")
     assert told["retrain"].startswith("Finished")
