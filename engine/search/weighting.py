@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.transfer import to_device
 from engine.search.minimum_norm import minimum_norm_point, of_two
 from engine.search.registries import OBJECTIVES, Normalisation
 
@@ -67,7 +68,7 @@ def mgda(gramian: Tensor) -> Tensor:
     products = gramian.detach().cpu().double().numpy()
     if not np.isfinite(products).all():
         return torch.full_like(gramian[0], float("nan"))
-    return torch.from_numpy(minimum_norm_point(products)).to(gramian)
+    return to_device(torch.from_numpy(minimum_norm_point(products)).to(gramian.dtype), gramian.device)
 
 
 def by_mgda(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:

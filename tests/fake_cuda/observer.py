@@ -75,9 +75,9 @@ class Observer(TorchDispatchMode):
             return empty
         if name in WAITING and on_device:
             self.note("wait")
-            if name == "aten::_local_scalar_dense":
-                return _value(args[0].dtype)
-        elif name in ("aten::_to_copy", "aten::copy_"):
+        if name == "aten::_local_scalar_dense" and isinstance(args[0], FakeTensor):
+            return _value(args[0].dtype)
+        if name in ("aten::_to_copy", "aten::copy_"):
             self._copy(name, args, kwargs)
         elif on_device and any(tensor.device.type == "cpu" and tensor.dim() for tensor in tensors):
             self.note("blocking copy")  # for example an index that is a CPU tensor

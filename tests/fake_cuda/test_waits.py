@@ -15,6 +15,8 @@ from tests.fake_cuda import device
 
 ALLOWED: dict[str, dict[str, int]] = json.loads(Path(__file__).with_name("waits.json").read_text())
 QUICK = ("search arnas, first epoch", "retrain, PGD-AT", "retrain, PGD-AT in bfloat16", "attack, fgsm")
+# Weights of three or more objectives, and those of UPGrad, are computed by NumPy.
+SOLVED_ON_THE_HOST = ("search arnas, UPGrad", "search arnas, TRADES, curvature, size")
 SLOW = [name for name in ALLOWED if name not in QUICK]
 
 pytestmark = pytest.mark.skipif(device.COMPILER is None, reason="needs a C++ compiler (g++ or clang++) for the fake CUDA device")
@@ -42,10 +44,10 @@ def test_every_step_waits_only_where_listed(library: Path, name: str) -> None:
     assert waits(library, [name]) == {name: ALLOWED[name]}
 
 
-def test_every_method_is_listed_and_search_steps_wait_once_and_never_inside_a_recording() -> None:
-    assert {name.split(",")[0].removeprefix("search ") for name in ALLOWED if name.startswith("search")} == set(METHODS)
-    bilevel = {name: seen for name, seen in ALLOWED.items() if name.startswith("search") and "random" not in name}
-    for name, seen in bilevel.items():
+def test_every_method_on_a_supernet_is_listed_and_search_steps_wait_once_and_never_inside_a_recording() -> None:
+    listed = {name.split(",")[0].removeprefix("search ") for name in ALLOWED if name.startswith("search")}
+    assert listed == set(METHODS) - {"random_search"}
+    for name, seen in {name: dict(seen) for name, seen in ALLOWED.items() if name.startswith("search")}.items():
         assert not [event for event in seen if event.startswith("recorded")], name
-        if "UPGrad" not in name and "e2rnas2021" not in name:  # their solvers run on the host
-            assert seen == {"wait at search/proposal.py:report": 1}, name
+        assert seen.pop("wait at search/proposal.py:report") == 1, name
+        assert not seen or name.startswith("search e2rnas2021") or name in SOLVED_ON_THE_HOST, name
