@@ -11,6 +11,6 @@ _component = st.components.v2.component("rampart_connection", html='<div class="
 
 
 def connection_notice() -> None:
-    """Add the notice to the page. It stays invisible while the dashboard answers."""
+    """Add to the page a notice that the dashboard has stopped. The notice stays invisible while the dashboard answers."""
     with st.container(key="rp-connection"):
         _component(key="connection")

@@ -173,7 +173,7 @@ def shot(shown: Mapping[str, Bytes], title: str, image: int, note: str) -> str:
 def verdict_text(row: pd.Series) -> str:
     """Return the predictions of an image with their confidence, for example "predicted 3 (99 %) → 8 (64 %)".
 
-    A confidence that is not known, for example because the run is older, is left out. `row` is as for `card`.
+    An unknown confidence is left out. Runs of older versions recorded none. `row` is as for `card`.
     """
     natural = f"{row['natural_prediction']}{_in_brackets(row['natural_confidence'])}"
     confidence = row["confidence"]

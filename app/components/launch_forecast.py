@@ -49,7 +49,7 @@ class Row:
         return None if self.forecast.work_s is None else self.sets * self.forecast.work_s
 
     def runs(self, kind: str) -> int:
-        """Return the number of runs of this kind in all these chains."""
+        """Return the number of runs of this kind (search, retraining or attack) in all chains of the row."""
         return self.sets * self.forecast.counts[kind]
 
 

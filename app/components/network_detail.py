@@ -84,7 +84,7 @@ def measurements(row: NetworkRow) -> None:
 
 
 def reliability(row: NetworkRow) -> None:
-    """Show the reliability checks of a network, with the colour of its badge."""
+    """Show the reliability checks of a network. The heading names the colour of the network's reliability badge."""
     section("Reliability checks", row.badge.colour)
     checks(row)
 

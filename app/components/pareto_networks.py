@@ -131,7 +131,10 @@ def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
 
 
 def latency_words(table: RobustnessTable) -> str:
-    """Return sentences that say where latencies were measured, and how many networks have none on this device."""
+    """Return sentences about the latencies of a table: the device on which they were measured, and which networks have none.
+
+    They count the networks that were measured on another device, and the networks of older runs, which have no latency.
+    """
     place = common_place(row.latencies for row in table.rows)
     unknown = sum(not row.latencies for row in table.rows)
     elsewhere = sum(bool(row.latencies) and row.latencies[min(row.latencies)].place != place for row in table.rows)

@@ -23,11 +23,13 @@ MOST_BARS = 30  # networks whose intervals are drawn
 
 
 def ranking(front: Front, measure: Measure) -> None:
-    """Show the supernet's accuracy after the last epoch of the search against an accuracy of the retrained network.
+    """Plot an accuracy of each retrained network over the adversarial accuracy of the supernet that its search trained.
+
+    The supernet was measured after the last epoch of the search. A caption gives the rank correlation of the two accuracies.
 
     Args:
-        front: the networks.
-        measure: an accuracy of the retrained network.
+        front: the networks of the page.
+        measure: the accuracy of the retrained network to plot.
     """
     section("How well the supernet ranks the networks", "supernet after the last epoch, and the network that was retrained")
     rows = pairs(front, measure)

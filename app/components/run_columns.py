@@ -1,4 +1,4 @@
-"""The columns of the list of runs, and the cells of a run in them."""
+"""The columns of the list of runs, and functions that make a run's table cell for each column."""
 
 from __future__ import annotations
 

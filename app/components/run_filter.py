@@ -29,7 +29,7 @@ def filter_controls(counts: dict[str, int]) -> None:
     """Show the controls above the list.
 
     Args:
-        counts: {"active", "archived" or "trash": number of runs there}.
+        counts: number of runs under each of the keys "active", "archived" and "trash".
     """
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:

@@ -29,7 +29,10 @@ SHORT = 12  # digits of a commit that are shown
 
 
 def settings(run_id: str) -> None:
-    """Show how the settings of a run differ from a reference that the reader chooses, all settings, and how to repeat the run."""
+    """Show the settings of a run, the code and machine that it used, and the command that repeats it.
+
+    The settings are first compared with a reference that the reader chooses. A collapsed section lists all of them.
+    """
     run = session.run_log().run(run_id)
     if run["imported"]:
         section("Settings", f"imported from {run['imported'].get('file', 'a file')}, which holds no other settings")

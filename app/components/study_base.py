@@ -34,7 +34,7 @@ NOT_TAKEN = frozenset({"dataset", "seed", "match", "match_to", "threads", "again
 
 
 def base_controls(study: Study) -> None:
-    """Show the controls of the base."""
+    """Show the controls of the base: dataset, preset, search method, and the settings that all arms share."""
     left, right = st.columns(2)
     titles = dataset_titles()
     left.selectbox("Dataset", list(titles), format_func=titles.__getitem__, key=study_text.put(study.dataset, "dataset"),
@@ -112,7 +112,10 @@ def take_run(key: str) -> None:
 
 
 def with_run(study: Study, runs: Path, run_id: str) -> Study:
-    """Return the study with the settings of a chain of runs in place of those that all arms share.
+    """Return the study based on a chain of runs.
+
+    The chain determines the dataset, the preset, the search method if it has a search, and the settings that all arms share.
+    Settings of single arms stay.
 
     Args:
         study: the study.

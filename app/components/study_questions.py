@@ -80,7 +80,7 @@ def study_of(recipe: str, size: str, dataset: str, source: str) -> Study:
         recipe: name of the question.
         size: "demo" or "full".
         dataset: dataset of the runs.
-        source: dataset of the search, for questions that need a second one.
+        source: dataset of the search, for a question that searches and retrains on different datasets. Other questions ignore it.
 
     Raises:
         ConfigError: a setting does not fit the dataset.

@@ -96,8 +96,9 @@ def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, Netwo
     """Return the robustness table that contains the attack run named in the page's address.
 
     Returns:
-        The table. If the address names no run or an unknown one, the table with the most networks.
-        The row of the attack run if the table lists a newer run on the same network in its place, else None.
+        The table of the protocol of this attack run. If the address names no run or an unknown one, the first of `tables`.
+        The row of this attack run if the table does not list it, because a newer run has attacked the same network under the
+            same protocol; else None.
     """
     run = st.query_params.get("run", "")
     for one in tables:

@@ -69,7 +69,9 @@ def main() -> None:
 
 
 def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
-    """Return {name of a tab: its panels} for a run, in the order of the tabs. Imported runs lack those on training and machine.
+    """Return {name of a tab: its panels} for a run, in the order of the tabs.
+
+    Imported runs have no panels about training or the machine.
 
     Args:
         run: row of the run, from `RunLog.run`.
