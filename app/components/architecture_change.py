@@ -57,9 +57,10 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
 
 
 def _take(draft: Draft, picked: Pick) -> None:
-    """Select a clicked edge, or let a clicked cell of another architecture replace the cell that the user has chosen.
+    """Act on a click in a drawing. If the click has an effect, rerun the fragment.
 
-    Then rerun the fragment.
+    A click on an edge of the unchanged or changed architecture selects the edge. A click on any other cell puts this cell in the
+    place that the reader has chosen in the address (`target`).
     """
     owner, _, kind = picked.cell.rpartition(".")
     target = address.chosen("target", draft.base.genotype.kinds)

@@ -40,7 +40,10 @@ RESULT_AXES = (("natural_accuracy", "Natural accuracy"), ("adversarial_accuracy"
 
 
 def lines_of(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> list[Line]:
-    """Return one line per run. If there are few runs, each has its own look. Otherwise, runs of a seed group share a look."""
+    """Return one line per run.
+
+    If there are few runs, each line has its own look. Otherwise, the lines of runs that differ only in their seed share a look.
+    """
     if len(runs) <= MOST_LINES:
         return [Line(run.id, run.label, run.label) for run in runs]
     group_of = {run.id: group.label for group in groups for run in group.runs}

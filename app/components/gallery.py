@@ -148,9 +148,9 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
 
 
 def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[str, Bytes]:
-    """Return {"natural", "change" or "adversarial": picture [H, W, 3]} of an image.
+    """Return up to three pictures [H, W, 3] of an image, keyed by "natural", "change" and "adversarial".
 
-    Without an adversarial image, return only the natural image.
+    Without an adversarial image, return only the picture "natural".
 
     Args:
         natural, adversarial: images [C, H, W] in 0..1.

@@ -115,7 +115,7 @@ def _signature(address: dict[str, str]) -> str:
 
 
 def fill(draft: Draft, problems: Sequence[str] = ()) -> None:
-    """Set all controls of the page to a draft, and replace the forms by new ones with the draft's settings.
+    """Set all controls of the page to the values of a draft, and replace the forms by new forms with the draft's settings.
 
     Args:
         draft: content of the controls.
@@ -142,7 +142,7 @@ def fill(draft: Draft, problems: Sequence[str] = ()) -> None:
 
 
 def address_problems() -> None:
-    """Show the wrong values of the address with which the page was opened."""
+    """Show the sentences about wrong values in the address with which the page was opened."""
     if problems := filled()["problems"]:
         problem(" ".join(problems), link=None)
 

@@ -42,7 +42,7 @@ Forms = Mapping[str, FormValues]
 
 
 def differences(choice: Choice, forms: Forms) -> None:
-    """Show two tables: the settings that differ from the published ones, and the settings that later runs inherit."""
+    """Show two tables: the settings that differ from the published settings, and the settings that later runs inherit."""
     steps = steps_of(choice, forms)
     if not steps:
         st.markdown("Fix the settings marked in red to see the differences.")
@@ -74,7 +74,10 @@ def exchange(choice: Choice, forms: Forms) -> None:
 
 
 def _import(content: bytes) -> None:
-    """Set all controls of the page to the values in a configuration file. If the file is invalid, store the reason to show."""
+    """Set all controls of the page to the values in a configuration file.
+
+    If the file is invalid, store the reason in the session.
+    """
     try:
         import_configuration(from_text(content))
     except RampartError as refusal:

@@ -52,7 +52,7 @@ class Choices:
 
     @property
     def objectives(self) -> tuple[Measure, ...]:
-        """The measures in which networks compete. A measure that is chosen twice counts once."""
+        """The measures on the axes of the plot, and the third objective, if any. They define the front. Each occurs once."""
         chosen = (self.view.x, self.view.y, self.view.third)
         return tuple(dict.fromkeys(one for one in chosen if one is not None))
 
@@ -82,7 +82,7 @@ def _first(titles: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def networks(chosen: RobustnessTable) -> Front:
-    """Show the networks of a protocol, and return them with their position relative to the front."""
+    """Show the networks of a protocol in a plot and a table. Return them with the front that they form."""
     measures = measures_of(chosen)
     choices = controls(measures)
     front = front_of(chosen, measures, choices.objectives)
@@ -183,7 +183,7 @@ def measures_shown(front: Front) -> list[Measure]:
 
 
 def row_of(row: NetworkRow, front: Front, shown: Sequence[Measure], is_selected: bool) -> Row:
-    """Return the row of a network in the table."""
+    """Return the table row of a network. `shown` are the measures that have a column."""
     standing, values = front.standings[row.run], front.values[row.run]
     tone = {Standing.FRONT: "good", Standing.OPEN: "", Standing.DOMINATED: "muted"}[standing]
     cells = {"network": CellText(f"{row.label} {glyph_of(row.badge.colour)}", sub=row.run.rsplit("-", 1)[-1],

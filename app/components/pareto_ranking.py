@@ -79,7 +79,7 @@ def pairs(front: Front, measure: Measure) -> pd.DataFrame:
 
 
 def ranking_figure(rows: pd.DataFrame, measure: Measure) -> go.Figure:
-    """Return a scatter plot of `pairs`, with one colour and symbol per title."""
+    """Return a scatter plot of the table that `pairs` returns. Networks with the same title share a colour and a symbol."""
     figure, looks = go.Figure(), looks_of(rows["title"])
     bars = len(rows) <= MOST_BARS
     for title, look in looks.items():

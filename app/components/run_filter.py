@@ -54,7 +54,7 @@ def filter_controls(counts: dict[str, int]) -> None:
 def _text(where: st.delta_generator.DeltaGenerator, label: str, name: str, key: str, example: str, about: str) -> None:
     """Show a text field that keeps its text in the address.
 
-    The field is set from the address only if the two differ, because setting it always would overwrite what the reader is typing.
+    The field is set from the address only if field and address differ. Otherwise it would overwrite what the reader is typing.
     """
     if st.session_state.get(key) != st.query_params.get(name, ""):
         st.session_state[key] = st.query_params.get(name, "")

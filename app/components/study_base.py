@@ -87,7 +87,7 @@ def base_method(study: Study) -> str | None:
 
 
 def set_method(key: str) -> None:
-    """Replace the base method by the one that the user has chosen, in all arms that search with it."""
+    """Replace the base method by the method that the user has chosen, in all arms that search with the base method."""
     method = st.session_state.get(key)
     if method:
         study_text.change(lambda study: with_base_method(study, str(method)))
@@ -100,7 +100,7 @@ def with_base_method(study: Study, method: str) -> Study:
 
 
 def take_run(key: str) -> None:
-    """Make the run that the user has chosen the base of the study."""
+    """Base the study on the run that the user has chosen. If that is not possible, store the reason in the session."""
     run = st.session_state.get(key)
     if not run:
         return
@@ -148,7 +148,10 @@ def _chain(runs: Path, run_id: str) -> list[Mapping[str, Any]]:
 
 
 def chain_changes(study: Study, method: str | None, chain: list[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return {kind of run: settings that an arm of the study must change to have the settings of a chain of runs}.
+    """Return the settings that an arm of the study must change to have the settings of a chain of runs.
+
+    Returns:
+        {kind of run: {name of a setting: value in the chain}}.
 
     Raises:
         ConfigError: a recorded setting is unknown.
@@ -169,7 +172,7 @@ def _based(arm: Arm, changes: Mapping[str, Mapping[str, Any]], before: Mapping[s
     Args:
         arm: the arm.
         changes: {kind of run: {name of the setting: value}} of the new settings.
-        before: the same for the settings that all arms have shared so far.
+        before: {kind of run: {name of the setting: value}} of the settings that all arms have shared so far.
     """
     values: dict[str, Any] = {}
     for kind in changes:

@@ -74,7 +74,10 @@ def usual_contrasts(study: Study) -> tuple[tuple[str, str], ...]:
 
 
 def with_arm(study: Study, index: int, arm: Arm) -> Study:
-    """Return the study with another arm at position `index`. If the arm has a new name, references to it are updated."""
+    """Return the study with `arm` in place of its arm at position `index`.
+
+    If the name of the arm changes, it changes everywhere in the study.
+    """
     old = study.arms[index].name
     changed = replace(study, arms=tuple(arm if place == index else one for place, one in enumerate(study.arms)))
     return changed if arm.name == old else renamed(changed, {old: arm.name})

@@ -114,7 +114,7 @@ def measured_words(results: Results, result: CellResult) -> str:
 
 
 def _reused(state: CellState) -> str:
-    """Return a line of HTML with the date of a reused run (one that was not launched for this study); "" if there is none."""
+    """Return a line of HTML with the date of a reused run (a run not launched for this study); "" if no run was reused."""
     reused = [step for step in state.steps if step.reused]
     if not reused:
         return ""

@@ -67,7 +67,7 @@ def card(recipe: Recipe, size: str, dataset: str) -> None:
 
 
 def edit(recipe: str, size: str, dataset: str) -> None:
-    """Open the editor with the text of a question's study."""
+    """Open the editor with the text of the study that answers a question."""
     st.session_state.pop(STARTED, None)
     address.choose(new="own", edit=recipe, size=size, dataset=dataset)
 

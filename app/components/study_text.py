@@ -47,7 +47,7 @@ margin: 0.01             # differences within 1 point do not matter
 
 
 def text() -> str:
-    """Return the current text of the study that the user edits, from the session."""
+    """Return the current text of the study in the editor. The session holds this text."""
     return str(st.session_state[TEXT])
 
 

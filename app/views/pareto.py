@@ -25,7 +25,7 @@ from engine.search.methods.registry import METHODS
 
 @live_panel("robustness", key="pareto_networks")
 def attacked() -> None:
-    """Show the selector of the protocol, and everything about the networks that were attacked under it."""
+    """Show a selector of protocols, and everything about the networks that were attacked under the selected protocol."""
     section("Attacked networks", "retrained networks, test split")
     tables = evaluations.tables()
     if not tables:

@@ -129,7 +129,7 @@ def _device_text(name: str) -> str:
 
 
 def waiting(shown: View) -> None:
-    """Show the waiting runs in their order, and above them the buttons that move the selected one."""
+    """Show the waiting runs in their order, and above them the buttons that move the selected run."""
     section("Waiting", "In the order in which they start; a run whose device is free may pass others.")
     if not shown.waiting:
         empty_state("Nothing waits", "Runs that cannot start at once appear here, with the reason and the expected start.",

@@ -138,7 +138,7 @@ def top(run_id: str) -> None:
 
 
 def results(run_id: str) -> None:
-    """Show the outcome of a run's chain once there is one, the downloads, and the newest numbers of the run."""
+    """Show the cells and attack tables of a run's chain as far as they exist, the downloads, and the run's newest numbers."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     told(run_id, "overview")

@@ -150,7 +150,7 @@ def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
 
 
 def pager(page: int, pages: int, total: int) -> None:
-    """Show the buttons that turn the pages of the list, unless there is only one."""
+    """Show the buttons for the previous and the next page of the list. If the list has only one page, show nothing."""
     if pages == 1:
         return
     with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
