@@ -1,4 +1,4 @@
-"""The accuracies of a changed architecture and of the unchanged one, both with the weights of a search."""
+"""The accuracies of an architecture before and after the reader's changes, both with the weights of a search."""
 
 from __future__ import annotations
 

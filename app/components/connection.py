@@ -1,4 +1,4 @@
-"""The notice on an open page that the dashboard has stopped. It replaces Streamlit's dialog, which is meant for developers."""
+"""A notice that appears on an open page when the dashboard has stopped, in place of Streamlit's dialog for developers."""
 
 from __future__ import annotations
 

@@ -107,13 +107,13 @@ def networks(chosen: RobustnessTable) -> Front:
 
 
 def marks_of(rows: Sequence[NetworkRow], front: Front, selected: Sequence[str]) -> list[Mark]:
-    """Return the points of the plot."""
+    """Return the points of the plot, one for each network in `rows`."""
     return [Mark(row.run, row.label, row.title, row.badge.colour, "\n".join(row.badge.reasons), front.values[row.run],
                  front.standings[row.run], row.run in selected) for row in rows]
 
 
 def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
-    """Return the explanation below the plot."""
+    """Return the explanation below the plot of networks."""
     best, dominated = len(front.of(Standing.FRONT)), len(front.of(Standing.DOMINATED))
     between = len(front.rows) - best - dominated
     parts = [f"{plural(len(front.rows), 'attacked network')}: {best} on the front, {between} not told apart from it, "

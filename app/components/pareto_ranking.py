@@ -48,7 +48,7 @@ def ranking(front: Front, measure: Measure) -> None:
 
 @lru_cache(maxsize=8)
 def _correlation(supernets: tuple[float, ...], values: tuple[float, ...], phrase: str) -> RankCorrelation:
-    """Return the rank correlation between the accuracies of supernets and those of the retrained networks.
+    """Return the rank correlation between the accuracies of supernets and the accuracies of the retrained networks.
 
     The result is cached, because its interval takes up to a second for 300 networks.
 

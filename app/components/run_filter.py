@@ -95,7 +95,7 @@ def _columns() -> None:
 
 
 def _views() -> None:
-    """Show the saved views, which open with a click, and the field that saves the current one."""
+    """Show the saved views, which open with a click, and the field that saves the current view."""
     root = session.runs_root()
     with st.popover("Views", icon=":material/bookmark:", help="Save filters, columns, groups and order under a name."):
         try:

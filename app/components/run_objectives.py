@@ -40,12 +40,12 @@ def weighs(run: Mapping[str, Any]) -> bool:
 
 
 def has_weights(run: Mapping[str, Any]) -> bool:
-    """Return True if a search weighs its losses, or has losses other than the natural and adversarial ones."""
+    """Return True if a search weighs its losses, or has losses other than the natural and the adversarial loss."""
     return weighs(run) or bool(objectives.further(session.run_log().objective_names(run["id"])))
 
 
 def weighting(run_id: str) -> None:
-    """Draw charts of how a search weighs its losses, and of the losses other than the natural and adversarial ones."""
+    """Draw charts of how a search weighs its losses, and of its losses other than the natural and the adversarial loss."""
     run = session.run_log().run(run_id)
     if weighs(run):
         _weights(run)
@@ -55,7 +55,7 @@ def weighting(run_id: str) -> None:
 
 
 def rule_of(run: Mapping[str, Any]) -> Weighting | None:
-    """Return the rule by which a search weighs its losses; None if this version does not know it."""
+    """Return the rule by which a search weighs its losses; None if this version does not know the rule."""
     name = run["config"].get("weighting", "mgda")
     if name not in WEIGHTINGS:
         return None

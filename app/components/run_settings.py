@@ -134,7 +134,12 @@ def _environment(run: Mapping[str, Any]) -> None:
 
 
 def _facts(run: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of each recorded fact about the code, the data and the machine."""
+    """Yield (name, value) of each recorded fact about the code, the data and the machine.
+
+    Args:
+        run: the run, from `RunLog.run`.
+        place: content of environment.json, which the run wrote at its first start; {} if the file is missing.
+    """
     if version := run["code"].get("version"):
         yield "Commit of the code", str(version)[:SHORT] + (", with uncommitted changes" if run["code"].get("diff") else "")
     names = {"data_hash": "Hash of the images and labels", "split_hash": "Hash of the splits", "device_name": "Processor or GPU",

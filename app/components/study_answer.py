@@ -49,7 +49,7 @@ def answer_html(overview: Overview) -> str:
 
 
 def answer_line_html(overview: Overview) -> str:
-    """Return the first comparison of a study's answer and the number of further ones as HTML, for the list of studies."""
+    """Return the first comparison of a study's answer and the number of further comparisons as HTML, for the list of studies."""
     first, *others = overview.answer.parts
     return _lead(first) + (f"; {plural(len(others), 'further contrast')}." if others else ".")
 

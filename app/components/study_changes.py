@@ -99,7 +99,7 @@ def _widget(study: Study, arm: Arm | None, part: Part, kind: str, name: str, val
 
 
 def usual_value(study: Study, arm: Arm, kind: str, name: str) -> Any:
-    """Return the value of a setting in the preset of the study."""
+    """Return the value of a setting in the preset of the study. If the preset is unknown, return the default of the setting."""
     try:
         values = preset_values(kind, arm.method, study.dataset, study.preset)
         return (values | (network_values(str(arm.retrain.get("network") or DERIVED)) if kind == "retrain" else {}))[name]

@@ -300,7 +300,7 @@ def _settings_problems(study: Study, arm: Arm, check: Callable[[str, RunConfig],
                        known: dict[str, str]) -> dict[tuple[str, str], str]:
     """Return what is wrong with the settings of an arm, as {(kind of run, name of the setting): sentence}.
 
-    An arm with the same settings as an earlier one has the problem ("", "").
+    An arm with the same settings as an earlier arm has the problem ("", "").
 
     Args:
         study, arm, check: as for `problems`.

@@ -178,7 +178,10 @@ def set_reference(key: str) -> None:
 
 
 def with_reference(study: Study, reference: str) -> Study:
-    """Return the study with another reference arm. If all arms were compared with the old one, compare them with the new one."""
+    """Return the study with another reference arm.
+
+    If all arms were compared with the old reference arm, they are now compared with the new reference arm.
+    """
     usual = study.contrasts == usual_contrasts(study)
     changed = replace(study, reference=reference)
     return replace(changed, contrasts=usual_contrasts(changed)) if usual else changed
