@@ -1,6 +1,6 @@
 """Genotypes: the operations and inputs of every node of every cell kind, as frozen data. Does not import torch.
 
-The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1) and
+The search space is from DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1) and
 intermediate nodes (states 2, 3, ...). Each node has two incoming edges. ARNAS has three cell kinds, and the methods of the DARTS
 family have two. A genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not
 supported.

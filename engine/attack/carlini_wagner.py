@@ -78,7 +78,7 @@ class CarliniWagner(Walk):
         return state["c"] * logit_difference(logits, state["y"], state["target"]).clamp(min=-self.confidence)
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of Adam. Where the minimisation with the current constant c has ended, begin the one with the next c.
+        """Take one step of Adam. If the minimisation with the constant c has ended for an image, begin the next, with a new c.
 
         Returns:
             bool [n], True for images for which all values of c have been tried.

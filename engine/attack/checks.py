@@ -54,10 +54,10 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
 
 
 def above_chance(it: Inspection) -> tuple[Verdict, str]:
-    """Compare the natural accuracy on all images of the evaluation with that of a constant prediction.
+    """Compare the natural accuracy on all images of the evaluation with the accuracy of always predicting the same class.
 
     A network that always predicts the same class has the same accuracy with and without attacks, so its accuracy under attack
-    means nothing. Also, it classifies too few images correctly for the other checks.
+    means nothing. Such a network also classifies too few images correctly for the other checks.
     """
     correct, labels = it.evaluation.outcomes[NATURAL].correct == CORRECT, it.evaluation.y
     right, images = int(correct.sum()), len(labels)
@@ -106,7 +106,7 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
     """Count correctly classified images whose gradient is exactly zero only because of the scale of the logits.
 
-    The gradient of such an image is not zero if the logits are first scaled to a range of 10.
+    The gradient of such an image is not zero if its logits are first scaled so that the largest exceeds the smallest by 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -139,7 +139,9 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images whose gradient is exactly zero. The logits are first scaled to a range of 10.
+    """Count correctly classified images whose gradient is exactly zero.
+
+    Before the gradient is computed, the logits of each image are scaled so that the largest exceeds the smallest by 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -181,7 +183,8 @@ def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
 def more_steps(it: Inspection) -> tuple[Verdict, str]:
     """Compare the accuracies under PGD with few steps and PGD with many steps.
 
-    If the protocol has several PGD attacks, compare those with the fewest and the most steps, on all images of the evaluation.
+    If the protocol has several PGD attacks, compare the attack with the fewest and the attack with the most steps, on all images
+    of the evaluation.
     Otherwise run PGD-10 and PGD-40 on the subset of images that the inspection uses.
 
     Returns:

@@ -172,7 +172,7 @@ class PairedEvaluation:
 
     @property
     def _size(self) -> int:
-        """The number of images in the chunk in progress."""
+        """The number of images in the current chunk (the images attacked together); 0 at the end."""
         return len(self._evaluation.y) if self._evaluation else 0
 
     def _observe(self, correct: Sequence[bool]) -> None:
@@ -182,7 +182,7 @@ class PairedEvaluation:
                               for own, other in zip(correct, self.other[seen:len(self.correct)], strict=True))
 
     def _next(self) -> Evaluation | None:
-        """Return the evaluation that attacks the next chunk of images, or None if the comparison is decided."""
+        """Return a new evaluation for the next chunk (group of images), or None if the comparison is decided."""
         if self.sequence.verdict is not Verdict.OPEN:
             return None
         seen = len(self.correct)

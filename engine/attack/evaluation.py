@@ -281,7 +281,9 @@ class Evaluation:
         return self._watched
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
-        """Record the outcomes of images whose attack has ended, with the predictions of the network itself.
+        """Record the outcomes of images whose attack has ended.
+
+        The network itself predicts the classes, not the faster form of it that the attack used.
 
         Args:
             stage: the attack, or the natural predictions.
@@ -389,7 +391,7 @@ class Evaluation:
 
 
 def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
-    """Return {"mean": ..., "std": ...} per channel, with which a network normalises pixels; "none" if it does not normalise."""
+    """Return how a network normalises pixels: {"mean": numbers, "std": numbers}, one number per image channel, or "none"."""
     mean, std = getattr(network, "mean", None), getattr(network, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
         return "none"

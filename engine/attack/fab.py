@@ -38,7 +38,7 @@ class FAB(Walk):
     leaves_ball = True
 
     def __init__(self, ball: Ball, iterations: int, *, alpha_max: float = 0.1, eta: float = 1.05, beta: float = 0.9) -> None:
-        """Prepare the attack. The default values are those of the paper (section 4) and of AutoAttack.
+        """Prepare the attack. The paper (section 4) and AutoAttack use the default values.
 
         Args:
             ball: ball with the norm in which the distance is measured.

@@ -59,7 +59,11 @@ class FMN(Walk):
         return state["iteration"] >= self.iterations
 
     def _radius(self, state: State, loss: Tensor, gradient: Tensor, gamma: Tensor) -> Tensor:
-        """Return the next radius, and update the distance of the nearest adversarial point (lines 5 to 12 of Algorithm 1)."""
+        """Return the next radius of each run, [n] (lines 5 to 12 of Algorithm 1).
+
+        The radius shrinks or grows by the fraction `gamma` [n]. The function also updates `state["nearest_distance"]`, the
+        distance of the nearest adversarial point so far.
+        """
         far, radius, adversarial = distance(state["point"], state["x"], self.ball.norm), state["radius"], loss < 0
         nearest = torch.where(adversarial, torch.minimum(far, state["nearest_distance"]), state["nearest_distance"])
         state["nearest_distance"] = nearest

@@ -1,6 +1,6 @@
 """The planted-example test: a copy of the network in which every image certainly has an adversarial example.
 
-The idea is that of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The inputs of the network's last linear layer
+The idea is from Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The inputs of the network's last linear layer
 are called features. The copy has another linear function of the features in place of this layer: the read-out. The read-out gives
 the image its true label, and one point of the ball a wrong class. This point is the planted adversarial example. An attack that
 misses many planted examples is too weak for the network.
@@ -304,8 +304,8 @@ class Ascent:
     def _search(self) -> Tensor:
         """Search the ball around each natural image at random, and return the best point for each image.
 
-        The best point is the one whose features have the largest component along the image's direction. Each query changes one
-        square window, as in the attack Square.
+        At the best point, the features have the largest component along the image's direction. Each query changes one square
+        window, as in the attack Square.
         """
         best = self.ball.project(self.x + self._surface(), self.x)
         value = self.values(best)

@@ -136,7 +136,7 @@ class Square(Walk):
         """Return the images `held`, each changed in two windows (Algorithm 3).
 
         In the second window, the pixels are set back to x. In the first window, the difference from x is scaled to length 1, and
-        a bump is added to it. The sum is scaled so that no length is lost: its squared length in a channel is that of the old
+        a bump is added to it. The sum is then scaled. Its new squared length in a channel is the squared length of the old
         differences in both windows, plus an equal share of the squared length that the ball leaves unused.
 
         Args:

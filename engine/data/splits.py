@@ -78,8 +78,8 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
                 test_images: int | None = None) -> Splits:
     """Divide the images of a dataset among the four splits, so that each split has the same proportions of classes.
 
-    The number of images of one class in a split deviates from the exact proportion by at most two. The sizes of the splits are
-    those that `split_sizes` returns.
+    The number of images of one class in a split deviates from the exact proportion by at most two. `split_sizes` computes the
+    sizes of the splits without dividing the images.
 
     Args:
         labels: class of every image, [N].

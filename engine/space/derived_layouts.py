@@ -142,7 +142,7 @@ class Rows:
         return enter
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """View maps as [B, C, H, W]."""
+        """Return a view of the maps with the shape [B, C, H, W]."""
         return maps.view(maps.shape[0], *size, -1).permute(3, 0, 1, 2)
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class AdvRushConfig(NaturalBilevelConfig):
     """Settings of AdvRush, which searches in two stages with naturally trained weights.
 
     Stage 1 is first-order DARTS. Stage 2 minimises L_natural + gamma Lambda over alpha, where Lambda is the curvature of the loss
-    around the images. The defaults are those of the released search code.
+    around the images. The defaults come from the released search code.
 
     Differs in two ways:
 
