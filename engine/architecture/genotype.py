@@ -97,11 +97,11 @@ class Genotype:
 
     @property
     def parameter_free(self) -> tuple[int, int]:
-        """The number of operations without parameters (pooling, skip connection, none), and the number of all operations."""
+        """The pair (number of operations without parameters, number of all operations). See `Cell.parameter_free`."""
         return sum(cell.parameter_free for _, cell in self.cells), sum(len(cell.edges) for _, cell in self.cells)
 
     def cell(self, kind: str) -> Cell:
-        """Return the cell of a kind.
+        """Return the cell of the given kind, for example "normal".
 
         Raises:
             GenotypeError: the genotype has no such kind.

@@ -37,7 +37,7 @@ class Batches:
 
     @property
     def over(self) -> bool:
-        """True after the last block."""
+        """True when the last block (group of images) has been attacked."""
         return self.next * self.size >= len(self._y)
 
     @property
@@ -46,7 +46,7 @@ class Batches:
         return 0
 
     def step(self) -> list[Attacked]:
-        """Attack the next block, and return one result per image. If the attack raises, the block can be attacked again.
+        """Attack the next block of images, and return one result per image. After an exception, the block can be attacked again.
 
         In the results, only the position, the adversarial image and the iterations are meaningful: `fell` is always False and
         `margin` is always 0.
@@ -59,9 +59,9 @@ class Batches:
                 for position, image in zip(positions.tolist(), x_adv, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return {"next": number of the next block}."""
+        """Return {"next": number of the next block of images}."""
         return {"next": self.next}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Continue at the block whose number `state_dict` has saved."""
+        """Continue at the block of images whose number `state_dict` has saved."""
         self.next = int(content["next"])

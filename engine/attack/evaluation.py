@@ -115,22 +115,25 @@ class Evaluation:
 
     @property
     def over(self) -> bool:
-        """True when every stage has covered its images."""
+        """True when every stage (natural predictions, attack, or part of a suite) has covered its images."""
         return self._running is None and self._stage == ""
 
     @property
     def stage(self) -> str:
-        """The name of the stage in progress; "" at the end."""
+        """The name of the current stage (natural predictions, attack, or part of a suite); "" at the end."""
         return self._stage
 
     @property
     def keeps_iterations(self) -> bool:
-        """True if an interrupted attack continues at the same iteration, False if it starts again with the current block."""
+        """True if the current attack can be interrupted at any iteration and continue there.
+
+        False if it must repeat the current block (the images that it attacks in one call).
+        """
         return isinstance(self._running, Pool)
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations, counted per image.
+        """The pair (completed, total) of network evaluations. One evaluation is one image in one forward pass.
 
         The total assumes that no attack succeeds. If an attack breaks an image early, all evaluations of this image count as
         completed.

@@ -317,9 +317,10 @@ class Ascent:
         return best
 
     def _window(self, share: float) -> Tensor:
-        """Return a random change of each image. The changes are zero outside one random square window.
+        """Return a random change of each image, [K, C, H, W]. The changes are zero outside one random square window.
 
-        On a square image, the window covers the fraction `share` / 2 of the image.
+        The window is at the same place in all images. In a square image, it covers the fraction `share` / 2. Inside the window,
+        the changes are twice the changes that `_surface` draws.
         """
         height, width = self.x.shape[-2:]
         side = max(1, round((share / 2) ** 0.5 * min(height, width)))
@@ -330,7 +331,7 @@ class Ascent:
         return change
 
     def _surface(self) -> Tensor:
-        """Return a random change of length epsilon for each image. In L-infinity, the changes lead to corners of the ball."""
+        """Return random changes of length epsilon, one per image, [K, C, H, W]. In L-infinity, every pixel changes by epsilon."""
         noise = torch.randn(self.x.shape, generator=self.generator).to(self.x.device)
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 
@@ -367,9 +368,9 @@ def _apart(x: Tensor, ball: Ball) -> list[int]:
 
 
 def _certain(planting: Planting) -> Planting:
-    """Return the planting without the images for which it failed because of rounding.
+    """Return a copy of a `Planting` without the images for which, because of rounding, the changed network does not do its job.
 
-    These are natural images that are misclassified, and images whose planted adversarial example is classified correctly.
+    The network must classify the natural image correctly and misclassify the planted adversarial example.
     """
     if not len(planting.x):
         return planting

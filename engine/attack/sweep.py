@@ -132,7 +132,7 @@ class Sweep:
 
     @property
     def over(self) -> bool:
-        """True when every part has covered its images."""
+        """True when every part (one attack on all images) has covered its images."""
         return not self.part
 
     @property

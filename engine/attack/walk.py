@@ -158,7 +158,7 @@ class Pool:
 
     @property
     def active(self) -> int:
-        """The number of runs in the batch."""
+        """The number of runs (attempts on an image) in the batch."""
         return len(self._ledger["position"]) if self._ledger else 0
 
     @property

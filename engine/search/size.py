@@ -151,7 +151,7 @@ def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
     """Convert a bound on one count, such as MACs, to a bound on another count, such as parameters.
 
     Each count has a range, from the smallest to the largest architecture (see `range_of`). The result lies at the same fraction
-    of its range as `bound`.
+    of the range of the other count as `bound` lies in the range of the first.
 
     Args:
         bound: bound on the count of `table`.

@@ -107,7 +107,7 @@ class Layout(Protocol):
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction as a function and a constant. Its ReLU is left to the caller.
+        """Return a factorized reduction as a function and a constant. The caller must apply the reduction's ReLU.
 
         Returns:
             add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
@@ -169,7 +169,7 @@ class Rows:
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction as a function and a constant. Its ReLU is left to the caller.
+        """Return a factorized reduction as a function and a constant. The caller must apply the reduction's ReLU.
 
         Returns:
             add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
@@ -312,7 +312,7 @@ class Maps:
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """Return a factorized reduction as a function and a constant.
 
-        Its ReLU is left to the caller. Odd heights and widths are padded.
+        The caller must apply the reduction's ReLU. Odd heights and widths are padded.
 
         Returns:
             add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction

@@ -175,7 +175,7 @@ def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: S
 
 
 def edges_from(state: int) -> tuple[int, ...]:
-    """Return the indices in `EDGES` of the edges that leave a state, in the order of their target nodes."""
+    """Return the indices in `EDGES` of the edges that leave a state (an input or a node), in the order of their target nodes."""
     return tuple(e for e, (source, _) in enumerate(EDGES) if source == state)
 
 

@@ -297,7 +297,7 @@ class Supernet:
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i. If it does not support the forward pass, return one written in PyTorch.
+        """Return the back end (implementation) of cell i, or a back end written in PyTorch if that one does not support the pass.
 
         Args:
             i: index of the cell.
