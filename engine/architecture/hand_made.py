@@ -95,7 +95,7 @@ class ResidualShape:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Number of channels of each stage."""
+        """Number of channels of each stage (group of successive blocks with equal width)."""
         return tuple(_rounded(multiple * self.base_channels) for multiple in self.multiples)
 
     def at_width(self, base_channels: float) -> ResidualShape:

@@ -72,7 +72,7 @@ class APGD(Walk):
         return self._loss(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of algorithm 1 for every image. Return a bool [n], True for runs that have ended."""
+        """Take one step of algorithm 1 in every run (attempt on an image). Return a bool [n], True for runs that have ended."""
         assert loss is not None and gradient is not None
         iteration = state["iteration"]
         state["increases"] += loss > state["last_loss"]

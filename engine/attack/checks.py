@@ -275,7 +275,7 @@ def _inward(x: Tensor, signs: Tensor) -> Tensor:
 
 
 def _fallen(it: Inspection, stage: Stage) -> set[int]:
-    """Return the positions of images that an attack breaks: they are classified correctly without it and wrongly with it.
+    """Return the positions of the images that an attack breaks: correctly classified without the attack, misclassified under it.
 
     Args:
         it: the inspection.

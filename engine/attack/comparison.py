@@ -193,7 +193,7 @@ class PairedEvaluation:
                           indices=self.images[chunk], checkpoint=self.network_hash, first_block=seen)
 
     def _setup(self) -> str:
-        """Return a hash of everything the result depends on."""
+        """Return a hash of everything on which the result depends: settings, network, images and the other network's outcomes."""
         withstood = (image for image, correct in zip(self.images, self.other, strict=True) if correct)
         return fingerprint({"settings": self.config.model_dump(mode="json", exclude={"device", "threads"}),
                             "network": self.network_hash, "images": images_hash(self.images), "other": images_hash(withstood)})

@@ -339,7 +339,7 @@ class Evaluation:
         return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, 0))
 
     def _setup(self) -> str:
-        """Return a hash of everything the outcomes depend on."""
+        """Return a hash of everything on which the outcomes depend."""
         return fingerprint({"protocol": self.protocol.fields(), "network": self.network_hash, "blocks": self.config.batch_size,
                             "stages": {name: images_hash(stage.positions) for name, stage in self.stages.items()}})
 
@@ -352,7 +352,7 @@ class Evaluation:
         return row | {"part_of": stage.cascade} if stage.cascade else row
 
     def _fields(self, stage: Stage) -> dict[str, Any]:
-        """Return everything that determines the accuracy of one stage, as {name: value}, for its fingerprint."""
+        """Return everything that determines the accuracy of one stage, as {name: value}. The fingerprint is the hash of this."""
         images = {"images": len(stage.positions), "images_hash": images_hash(self.indices[i] for i in stage.positions.tolist())}
         if stage.attack is None:
             return attack_fields(None, self.protocol.settings) | images

@@ -61,7 +61,7 @@ class SmallestMargin:
 
     @property
     def robust(self) -> bool | None:
-        """True if no image in the ball is misclassified, False if `x_adv` is misclassified, None if it is unknown."""
+        """True if provably no image in the ball is misclassified, False if `x_adv` is misclassified, None if neither holds."""
         return True if self.lower > 0 else False if self.margin <= 0 else None
 
 

@@ -62,7 +62,9 @@ class FAB(Walk):
         return bool(2 * state["stepped"].sum() <= len(state["stepped"]))
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one iteration of every run, and update `state` in place. Return a bool [n], True for runs that have ended.
+        """Take one iteration of every run (attempt on an image), and update `state` in place.
+
+        Return a bool [n], True for runs that have ended.
 
         A point that is misclassified after a step moves back towards the natural image. All other points take a step or, if
         `gradient` is None, stay where they are.

@@ -1,4 +1,4 @@
-"""The data that the reliability checks of an evaluation use, and the declaration of a check."""
+"""The data that reliability checks use to inspect an evaluation (`Inspection`), and the declaration of one check (`Check`)."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class FMN(Walk):
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
         """Adapt the radius, take a step down the gradient, and project the point onto 0..1 and the ball of the new radius.
 
-        Return a bool [n], True for runs that have ended.
+        Return a bool [n], True for runs (attempts on an image) that have ended.
         """
         assert loss is not None and gradient is not None
         gamma, alpha = (self._annealed(ends, state["iteration"]) for ends in (GAMMA, ALPHA))

@@ -68,7 +68,7 @@ class Outcomes:
             self.columns[name][positions] = value.to("cpu", COLUMNS[name])
 
     def inherit(self, positions: Tensor, before: Outcomes) -> None:
-        """Copy the rows of images that an earlier attack of the evaluation has already broken. Set their iterations to 0.
+        """Copy the rows of images that an earlier attack has already broken, and set the column `iterations` of these rows to 0.
 
         Args:
             positions: row numbers of these images.

@@ -355,9 +355,9 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return the indices of some of the images x [n, C, H, W], such that no two of them are within two radii of the ball.
+    """Return the indices of some of the images x [n, C, H, W], chosen so that they are more than two radii of the ball apart.
 
-    The images are chosen in order: an image is left out if it is too close to an image that was chosen before.
+    The images are visited in order. An image is left out if it is too close to an image that was chosen before.
     """
     chosen: list[int] = []
     for number in range(len(x)):
@@ -368,9 +368,9 @@ def _apart(x: Tensor, ball: Ball) -> list[int]:
 
 
 def _certain(planting: Planting) -> Planting:
-    """Return a copy of a `Planting` without the images for which, because of rounding, the changed network does not do its job.
+    """Return a copy of a `Planting` without the images on which its network is wrong because of rounding.
 
-    The network must classify the natural image correctly and misclassify the planted adversarial example.
+    The network must classify each natural image correctly and misclassify each planted adversarial example.
     """
     if not len(planting.x):
         return planting

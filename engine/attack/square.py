@@ -62,7 +62,7 @@ class Square(Walk):
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
         """Keep each new point whose margin is lower than the lowest so far. Then make the change of the next query.
 
-        Return a bool [n], True for runs that have ended.
+        Return a bool [n], True for runs (attempts on an image) that have ended.
         """
         margin = margins(logits, state["y"])
         better = margin < state["held_margin"]
@@ -217,7 +217,7 @@ def _signs(numbers: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
-    """Return a bump for each side length, and its transpose. A bump is the change that the L2 attack makes in a window.
+    """Return a bump for each side length, and the transpose of each bump. The L2 attack adds a bump to the pixels of a window.
 
     Returns:
         [2 * number of sides, extent, extent]. Each bump is followed by its transpose. Each is in the upper left corner of an

@@ -64,7 +64,7 @@ def share_words(correct: int, images: int) -> str:
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return the median of a sample, and a confidence interval for the median of the distribution that it comes from.
+    """Return the median of a sample, and a confidence interval for the median of the distribution from which the sample comes.
 
     The interval is from the k-th smallest to the k-th largest value. It lies above the true median with a probability of at most
     (1 - level) / 2, and below it with at most the same probability. The number k is the largest for which this is so. No

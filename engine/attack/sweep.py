@@ -67,7 +67,7 @@ class Part:
     epsilon: float
 
     def threshold(self, image: Attacked, x: Tensor, norm: str) -> float:
-        """Return the threshold of an image: the radius or number of steps from which on it is misclassified.
+        """Return the threshold of an image: the radius or number of steps from which on the image is misclassified.
 
         The threshold is infinity if the image withstands the attack. Otherwise it is a distance for the attack `NEAREST`, a
         number of steps for a sweep of steps, and 0 for a mark (an attack at a single radius).
@@ -326,7 +326,7 @@ class GradientWalk(Walk):
         self.step_size = step_size
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the initial state. The point is uniformly random in the ball."""
+        """Return the state at the start of n runs (attempts on an image). Each point is drawn uniformly from the image's ball."""
         return {"point": random_point(self.ball, x, seeds), "iteration": torch.zeros_like(y)}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
@@ -334,7 +334,7 @@ class GradientWalk(Walk):
         return F.cross_entropy(logits, state["y"], reduction="none")
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step up the gradient. Return a bool [n], True for runs that have ended."""
+        """Take one step up the gradient. Return a bool [n], True for runs (attempts on an image) that have ended."""
         assert gradient is not None
         moved = state["point"] + self.step_size * steepest(gradient, self.ball.norm)
         state["point"] = self.ball.project(moved, state["x"])

@@ -298,7 +298,7 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _conclusion(runs: State) -> Attacked:
-    """Return the result of the attack on one image. `runs` has one row for each run of the attack on this image."""
+    """Return the result of the attack on one image. `runs` has one row for each run of the attack (attempt) on this image."""
     fell = bool(runs["fell"].any())
     best = int(runs["nearest" if fell else "margin"].argmin())
     return Attacked(int(runs["position"][best]), fell, runs["best"][best], float(runs["margin"][best]),

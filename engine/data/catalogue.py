@@ -69,7 +69,7 @@ def image_sources() -> list[str]:
 
 
 def image_source(name: str) -> Dataset:
-    """Return the dataset with this name. It need not have classes.
+    """Return the dataset with this name. The dataset need not have classes.
 
     Raises:
         ConfigError: there is no such dataset.

@@ -63,7 +63,7 @@ class Edge:
     droppable: bool = True
 
     def __call__(self, state: State) -> Tensor:
-        """Return the operation's whole result on a state, including the constant."""
+        """Return the operation's whole result, including the constant, on a state (an input or a node of a cell)."""
         return self.add(state, self.constant)
 
 

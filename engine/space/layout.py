@@ -98,7 +98,7 @@ class Layout:
                                   f"{tuple(flat.shape)}; was it made for another width, depth or version?")
 
     def part(self, prefix: str) -> Layout:
-        """Return the layout of the entries whose names begin with `prefix`. They must be adjacent, and their names are kept."""
+        """Return the layout of the entries whose names begin with `prefix`. The entries must be adjacent and keep their names."""
         return Layout([(entry.name, entry.shape) for entry in self.entries if entry.name.startswith(prefix)])
 
 

@@ -75,7 +75,7 @@ class AdvRushConfig(NaturalBilevelConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True, because stage 2 weighs at least two objectives."""
+        """Return True, because stage 2 of every search weighs at least two objectives."""
         return True
 
     @model_validator(mode="after")
@@ -87,7 +87,7 @@ class AdvRushConfig(NaturalBilevelConfig):
         return self
 
     def has_curvature(self, epoch: int) -> bool:
-        """Return True if an epoch, counted from 0, belongs to stage 2."""
+        """Return True if an epoch, counted from 0, belongs to stage 2, whose objectives include the curvature."""
         return epoch >= self.warmup_epochs
 
     def radius(self, epoch: int) -> float:

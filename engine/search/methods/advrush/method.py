@@ -68,7 +68,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return in_evaluation_mode(made, self.buffers) if self.config.curvature_statistics == "running" else made
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """Return the natural loss of a batch. In stage 2, BatchNorm uses the configured kind of statistics."""
+        """Return the natural loss of a batch. In stage 2, a setting chooses between BatchNorm's batch and running statistics."""
         made = super().training_objective(x, y)
         in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
         return in_evaluation_mode(made, self.buffers) if in_evaluation else made
