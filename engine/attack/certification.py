@@ -77,7 +77,7 @@ class Certification:
         return [("certified", self._result())] if self.over else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of processed images and the number of certified images."""
+        """Return {"done": number of processed images, "certified": number of certified images}."""
         return {"done": self.done, "certified": self.certified}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

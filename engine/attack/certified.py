@@ -67,7 +67,7 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 
 def box(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest value of every pixel in the L-infinity ball around x, clipped to 0..1, in float64."""
+    """Return two images, the smallest and the largest value of each pixel in the L-infinity ball around x, float64 in 0..1."""
     return (x.double() - epsilon).clamp(0, 1), (x.double() + epsilon).clamp(0, 1)
 
 

@@ -156,7 +156,7 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, int]:
-    """Return the number of images in each split of a dataset, without opening the dataset.
+    """Return {name of a split: its number of images} for a dataset, without opening the dataset.
 
     Args:
         dataset: description of the dataset, or its name in the registry.

@@ -74,7 +74,7 @@ class PcDartsConfig(NaturalBilevelConfig):
         return self
 
     def supernet_settings(self) -> dict[str, Any]:
-        """Return the inherited arguments of the supernet, plus partial channels and edge weights."""
+        """Return the inherited keyword arguments for the supernet, plus `partial` and `edge_weights`."""
         return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
 
     def deviations(self) -> list[str]:
