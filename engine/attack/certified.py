@@ -67,7 +67,7 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 
 def box(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return two images, the smallest and the largest value of each pixel in the L-infinity ball around x, float64 in 0..1."""
+    """Return the smallest and the largest value of each pixel in the L-infinity balls around images x, as float64 in 0..1."""
     return (x.double() - epsilon).clamp(0, 1), (x.double() + epsilon).clamp(0, 1)
 
 

@@ -108,7 +108,7 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 
     Returns:
         verdict: "failed" if, on every image, the outputs lie in 0..1 and sum to 1, otherwise "passed".
-        sentence: explanation of the verdict, with the number of images on which they do.
+        sentence: explanation of the verdict, with the number of images with such outputs.
     """
     logits = it.logits(it.x)
     probable = ((logits >= 0) & (logits <= 1)).all(1) & ((logits.sum(1) - 1).abs() < 1e-4)
@@ -143,7 +143,7 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
     Returns:
         verdict: "passed", "warning" or "failed".
-        sentence: explanation of the verdict, with the number of such images.
+        sentence: explanation of the verdict, with the number of images that have such logits.
     """
     noise, signs = (uniform([stable_seed(it.settings.seed, purpose, n) for n in range(len(it.x))], it.x) * 2 - 1
                     for purpose in ("quantised noise", "quantised signs"))

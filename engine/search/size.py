@@ -150,8 +150,8 @@ def range_of(table: Tensor) -> tuple[float, float]:
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
     """Convert a bound on one count, such as MACs, to a bound on another count, such as parameters.
 
-    Each count has a range, from the smallest to the largest architecture (see `range_of`). The result lies at the same fraction
-    of the range of the other count as `bound` lies in the range of the first.
+    Each count has a range, from the smallest to the largest architecture (see `range_of`). If `bound` lies in the middle of the
+    range of its count, the result lies in the middle of the range of the other count, and likewise for every other fraction.
 
     Args:
         bound: bound on the count of `table`.
