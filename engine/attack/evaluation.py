@@ -352,7 +352,7 @@ class Evaluation:
         return row | {"part_of": stage.cascade} if stage.cascade else row
 
     def _fields(self, stage: Stage) -> dict[str, Any]:
-        """Return {name: value} of everything that determines the accuracy of one stage, from which its fingerprint is computed."""
+        """Return {name: value} of everything that determines the accuracy of one stage, as the input of `fingerprint`."""
         images = {"images": len(stage.positions), "images_hash": images_hash(self.indices[i] for i in stage.positions.tolist())}
         if stage.attack is None:
             return attack_fields(None, self.protocol.settings) | images
