@@ -41,6 +41,7 @@ class Picture:
         first: heading with which the picture begins; "" for the top of the page.
         last: heading before which the picture ends; "" for none.
         act: what a user does on the page first.
+        width: width of the browser's window in pixels.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Picture:
     first: str = ""
     last: str = ""
     act: Callable[[Page], None] = nothing
+    width: int = 1440
 
     def clip(self, page: Page) -> FloatRect:
         """Return the part of the page that the picture shows, in pixels."""
@@ -117,6 +119,9 @@ def import_genotype(page: Page) -> None:
         expect(page.get_by_role("link", name="Open the run")).to_be_visible(timeout=PATIENCE_MS)
 
 
+TABS = ("overview", "alphas", "genotype", "objectives", "trade-off", "samples", "system", "log", "settings", "lineage")
+WIDTHS = (1440, 1024)
+
 # Of a chain that the command launches: while its search runs, and once all its runs have ended.
 WHILE_RUNNING = (
     Picture("queue", "queue", 1200, last="Slots", act=select_second_waiting),
@@ -127,6 +132,7 @@ AFTER_CHAIN = (
     Picture("export", "run?id={retrain}", 446, first="Take it with you", act=show_commands),
     Picture("attack", "robustness?run={attack}", 720, first="Gallery"),
     Picture("whatif", "architectures?show={search}", 1700, last="Size", act=swap_an_operation),
+    *(Picture(f"tab-{tab}-{width}", f"run?id={{search}}&tab={tab}", 1800, width=width) for tab in TABS for width in WIDTHS),
 )
 OF_CHAIN = (*WHILE_RUNNING, *AFTER_CHAIN)
 PICTURES = (

@@ -1,7 +1,8 @@
 """The pictures of the documents, made by one command from real runs: `make screenshots`, or `python -m docs.screenshots`.
 
 The command fills a temporary runs folder with the example that ships with Rampart and with a chain of its own, starts the
-dashboard over it, and photographs each page in the light and in the dark theme. It takes about ten minutes on two CPU cores.
+dashboard over it, and photographs each page and each tab of a run in the light and in the dark theme. It takes about a quarter of
+an hour on two CPU cores.
 `python -m docs.screenshots NAME ...` makes only the pictures with these names. What a picture shows is in `docs/gallery.py`.
 """
 
@@ -34,7 +35,7 @@ from tests.browser.conftest import ROOT, Dashboard, end_processes_of, settle, st
 
 FOLDER = Path(__file__).parent / "pictures"
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-WIDTH, TALLEST = 1440, 10_000  # pixels of the browser's window
+TALLEST = 10_000  # pixels of the browser's window
 COLOURS = 256
 TRIES, PAUSE_S = 8, 0.4  # a page that still changes after this many checks is live and captured as it is
 EPOCHS_SHOWN = 6  # of the running search
@@ -112,13 +113,13 @@ def photograph(browser: Browser, url: str, picture: Picture, known: Mapping[str,
     Raises:
         SystemExit: the page shows an error.
     """
-    page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light", bypass_csp=True)
+    page = browser.new_page(viewport={"width": picture.width, "height": 1000}, color_scheme="light", bypass_csp=True)
     try:
         page.goto(f"{url}/{picture.address.format(**known)}")
         settle(page)
         picture.act(page)
         settle(page)
-        page.set_viewport_size({"width": WIDTH, "height": min(page.evaluate(WHOLE), TALLEST)})
+        page.set_viewport_size({"width": picture.width, "height": min(page.evaluate(WHOLE), TALLEST)})
         settle(page)
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)

@@ -1,4 +1,7 @@
-"""Alerts as HTML: lists in which a sign and a word give the level of each alert, and the bell that opens the list of all."""
+"""Alerts as HTML: lists that give the level of each alert by a sign and a word, and a bell button.
+
+A click on the bell, which every page has, opens the list of all alerts.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NOTHING = ""
 
 
 def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], size: Size, picked: Pick | None) -> None:
-    """Show the controls that change the first of the shown architectures, and the changed one.
+    """Show the controls that change the first of the shown architectures, and the architecture that results.
 
     Args:
         shown: the architectures, from all of which cells can be taken.
@@ -57,9 +57,10 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
 
 
 def _take(draft: Draft, picked: Pick) -> None:
-    """Select a clicked edge, or let a clicked cell of another architecture replace the cell that the user has chosen.
+    """Act on a click in a drawing. If the click has an effect, rerun the fragment.
 
-    Then rerun the fragment.
+    A click on an edge of the unchanged or changed architecture selects the edge. A click on any other cell puts this cell in the
+    place that the reader has chosen in the address (`target`).
     """
     owner, _, kind = picked.cell.rpartition(".")
     target = address.chosen("target", draft.base.genotype.kinds)
@@ -121,10 +122,10 @@ def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
 
 
 def _part(draft: Draft, kind: str, cells: Mapping[str, str]) -> None:
-    """Show the selector of the cell that replaces a cell of the base.
+    """Show the selector of the cell that takes the place of a cell of the unchanged architecture.
 
     Args:
-        draft: the draft.
+        draft: the unchanged architecture with the reader's changes.
         kind: kind of the cell that is replaced.
         cells: {"HASH.KIND": title} of all cells of the shown architectures.
     """
@@ -198,7 +199,11 @@ def _next(draft: Draft, size: Size) -> None:
 
 
 def launch_dataset(draft: Draft, size: Size) -> str:
-    """Return the dataset for a retraining: the one in the address, else that of the search that found the architecture."""
+    """Return the dataset on which to retrain the changed architecture.
+
+    This is the dataset in the page's address or, if the address names none, the dataset of the search that found the unchanged
+    architecture. If no search found it, return the dataset of `size`.
+    """
     return size.dataset if "dataset" in st.query_params or not draft.base.searches else draft.base.searches[0].dataset
 
 

@@ -44,7 +44,7 @@ def choose_shown(known: Mapping[str, Architecture]) -> list[Architecture]:
 
 
 def cells(shown: Sequence[Architecture]) -> Pick | None:
-    """Draw the cells of the architectures at one scale, and mark the edges that the first one does not have.
+    """Draw the cells of the architectures at one scale, and mark the edges that the first architecture does not have.
 
     Returns:
         What the reader has clicked. The name of a cell is the hash of its architecture, a dot, and its kind.

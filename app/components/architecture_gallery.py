@@ -24,7 +24,10 @@ LINKS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 
 def gallery(known: Mapping[str, Architecture], size: Size) -> None:
-    """Show the controls and the cards. A click on a card opens its architecture. Ticked architectures open side by side."""
+    """Show one card per architecture, below the controls for search, filter and order.
+
+    A click on a card opens its architecture. Architectures whose cards are ticked open side by side.
+    """
     ticked = address.several("pick", known)[:MOST_SIDE_BY_SIDE]
     found = ordered([one for one in known.values() if belongs(one, address.chosen("source", SOURCES)) and matches(one)], size)
     _controls(len(found), len(known), ticked)

@@ -1,4 +1,4 @@
-"""The accuracies of a changed architecture and of the unchanged one, both with the weights of a search."""
+"""The accuracies of an architecture before and after the reader's changes, both with the weights of a search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = "inherited weights, not a result"
 
 
 def expect_question(draft: Draft) -> None:
-    """Start the process that loads the weights, so that it is ready when the reader has chosen an operation."""
+    """Start the process that loads the weights of the search, so that it is ready when the reader has chosen an operation."""
     if searches := searches_for(draft.base, [draft.genotype]):
         prepare(session.runs_root(), address.chosen("weights", searches, next(iter(searches))))
 

@@ -1,4 +1,4 @@
-"""The width, depth and dataset at which the Architectures page gives sizes, and the sizes."""
+"""Sizes of architectures on the Architectures page, and the controls for the width, depth and dataset of the sized networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The cells of compared runs: two or three genotypes side by side with their differences, and the votes of seed groups."""
+"""The cells of compared runs: two or three genotypes side by side with their differences marked.
+
+For a group of runs that differ only in their seed, it also shows how often the runs chose each operation.
+"""
 
 from __future__ import annotations
 

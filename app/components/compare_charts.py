@@ -40,7 +40,10 @@ RESULT_AXES = (("natural_accuracy", "Natural accuracy"), ("adversarial_accuracy"
 
 
 def lines_of(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> list[Line]:
-    """Return one line per run. If there are few runs, each has its own look. Otherwise, runs of a seed group share a look."""
+    """Return one line per run.
+
+    If there are few runs, each line has its own look. Otherwise, the lines of runs that differ only in their seed share a look.
+    """
     if len(runs) <= MOST_LINES:
         return [Line(run.id, run.label, run.label) for run in runs]
     group_of = {run.id: group.label for group in groups for run in group.runs}
@@ -101,7 +104,9 @@ def coordinates(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], differe
 
 
 def settings_axes(runs: int, differences: Sequence[SettingDifference]) -> list[Coordinate]:
-    """Return one axis per differing setting. Settings of several steps share an axis if their names and values are equal.
+    """Return one axis per differing setting.
+
+    If a setting has the same values in two kinds of run, for example search and retraining, both share one axis.
 
     Args:
         runs: number of compared runs.
@@ -120,9 +125,10 @@ def settings_axes(runs: int, differences: Sequence[SettingDifference]) -> list[C
 
 
 def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
-    """Return one axis for each result of at least one run.
+    """Return one axis for each quantity, such as the adversarial accuracy, that was measured for at least one of the runs.
 
-    Accuracies that were measured in different ways are left out, and so are latencies that were measured on several devices.
+    If the runs measured accuracies in different ways, the accuracies are left out. If latencies were measured on several devices,
+    the latency is left out.
     """
     alike = len({run.measured for run in runs}) == 1
     axes = []
@@ -136,7 +142,10 @@ def result_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
 
 
 def latency_axes(runs: Sequence[ComparedRun]) -> list[Coordinate]:
-    """Return [axis with the latency of one image per attacked network]; [] without latencies, or if their devices differ."""
+    """Return a list with one axis: the latency of the attacked networks for a single image.
+
+    The list is empty if no latency was measured, or if latencies were measured on several devices.
+    """
     measured = latencies_of(session.run_log())
     latencies = [measured.get(run.id, {}).get(SINGLE) for run in runs]
     if len({one.place for one in latencies if one}) != 1:

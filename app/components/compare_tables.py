@@ -132,7 +132,7 @@ def difference_data(place: int, label: str, difference: SettingDifference) -> di
 
 
 def groups(found: Sequence[RunGroup]) -> None:
-    """Show mean and spread of the results of each group of runs that differ only in their seed."""
+    """Show a table of groups of runs that differ only in their seed: mean and spread of the results of each group."""
     section("Seed groups", "runs with the same title and settings")
     columns: tuple[StaticColumn[RunGroup], ...] = (
         StaticColumn("Group", lambda one: with_label(one.label, KIND_TITLES.get(one.runs[0].kind, "")), names_row=True,

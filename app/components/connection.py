@@ -1,4 +1,4 @@
-"""The notice on an open page that the dashboard has stopped. It replaces Streamlit's dialog, which is meant for developers."""
+"""A notice that appears on an open page when the dashboard has stopped, in place of Streamlit's dialog for developers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ _component = st.components.v2.component("rampart_connection", html='<div class="
 
 
 def connection_notice() -> None:
-    """Add the notice to the page. It stays invisible while the dashboard answers."""
+    """Add to the page a notice that the dashboard has stopped. The notice stays invisible while the dashboard answers."""
     with st.container(key="rp-connection"):
         _component(key="connection")

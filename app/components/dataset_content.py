@@ -62,7 +62,7 @@ def samples_html(dataset: Dataset, names: list[str], picture: str) -> str:
 
 
 def splits_html(found: Summary, name: str) -> str:
-    """Return the table of the four splits of the dataset `name`."""
+    """Return an HTML table with the images and the hash of each of the four splits of the dataset `name`."""
     total = sum(split.images for split in found.splits)
     columns = (
         StaticColumn[SplitSummary]("Split", lambda split: Markup(

@@ -42,7 +42,7 @@ class FormValues:
     """The content of a form.
 
     Attributes:
-        changes: the values that differ from those of the preset, keyed by field.
+        changes: the values that differ from the preset, keyed by field.
         problems: one sentence per invalid value, keyed by field. The key "" holds a problem with the configuration as a whole.
         config: the complete configuration, or None while a value is invalid.
     """
@@ -79,7 +79,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """Return the meaning of an empty field, for example "all" or "a full pass". The default is "automatic"."""
+    """Return the meaning of an empty field, for example "all"; "automatic" if the declaration of the field names no meaning."""
     return setting_of(info).empty.split(" (")[0] or "automatic"
 
 
@@ -251,7 +251,7 @@ def found_in(cls: type[RunConfig], find: str) -> int:
 
 
 def holds(info: FieldInfo, value: Any) -> bool:
-    """Return True if the widget of a field can hold a value. A text field can hold any text, even a wrong one."""
+    """Return True if the widget of a field can hold a value. A text field can hold any text, even an invalid one."""
     kind = _kind(info)
     if kind == "flag":
         return isinstance(value, bool)
@@ -339,7 +339,7 @@ def held_value(info: FieldInfo, key: str, start: Any) -> Any:
 
 
 def _in_widget(info: FieldInfo, value: Any) -> Any:
-    """Return the value of a field in the form in which the session holds it for the widget."""
+    """Convert the value of a field to the type that its widget keeps in the session, for example a tuple of names to a list."""
     kind = _kind(info)
     if kind == "several":
         return list(value)

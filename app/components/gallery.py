@@ -148,9 +148,9 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
 
 
 def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[str, Bytes]:
-    """Return {"natural", "change" or "adversarial": picture [H, W, 3]} of an image.
+    """Return up to three pictures [H, W, 3] of an image, keyed by "natural", "change" and "adversarial".
 
-    Without an adversarial image, return only the natural image.
+    Without an adversarial image, return only the picture "natural".
 
     Args:
         natural, adversarial: images [C, H, W] in 0..1.
@@ -173,7 +173,7 @@ def shot(shown: Mapping[str, Bytes], title: str, image: int, note: str) -> str:
 def verdict_text(row: pd.Series) -> str:
     """Return the predictions of an image with their confidence, for example "predicted 3 (99 %) → 8 (64 %)".
 
-    A confidence that is not known, for example because the run is older, is left out. `row` is as for `card`.
+    An unknown confidence is left out. Runs of older versions recorded none. `row` is as for `card`.
     """
     natural = f"{row['natural_prediction']}{_in_brackets(row['natural_confidence'])}"
     confidence = row["confidence"]

@@ -72,7 +72,11 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
 
 def exported(columns: list[StaticColumn[Any]], rows: list[Any], group: Callable[[Any], str] | None,
              facts: Mapping[str, object]) -> Callable[[], pd.DataFrame]:
-    """Return a function that returns the content of the exported files. The function does not keep the row objects in memory."""
+    """Return a function that returns the exported content of a table.
+
+    The content is computed at once, so that the function does not keep the row objects in memory. The arguments are those of
+    `html_table`.
+    """
     lines = [({"group": group(row)} if group else {}) | _values(columns, row) | dict(facts) for row in rows]
     return lambda: pd.DataFrame(lines)
 

@@ -244,7 +244,7 @@ def _placement(genotype: Genotype | None) -> str:
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
     """Add the user's answers to the items, as arguments of `rampart import`, and return the new items.
 
-    If the runs folder is not the default one, it is also added.
+    If the runs folder is not the default folder, its path is added to the arguments, too.
     """
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []

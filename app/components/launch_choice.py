@@ -65,13 +65,21 @@ class Choice:
         return (self.kind, *self.then)
 
     def form_key(self, kind: str) -> str:
-        """Return the prefix of the keys of a form's widgets. It changes with the choice and when the page is filled anew."""
+        """Return the prefix of the widget keys of the form for runs of this kind.
+
+        The prefix changes with the choice and with each call of `fill`, so that the form then shows its new initial values.
+        """
         method = self.method if kind == "search" else None
         return ".".join(("launch", kind, method or "", self.dataset, self.preset, str(filled()["number"])))
 
 
 def filled() -> dict[str, Any]:
-    """Return {"number": number of the last filling, from 0, "draft": its draft, "problems": sentences about wrong values}."""
+    """Return what the session holds about the last call of `fill`, which set all controls of the page.
+
+    Returns:
+        A dict with three entries. "number" counts the calls before it in this session, "draft" is the draft of the call, and
+            "problems" are its sentences about wrong values.
+    """
     state: dict[str, Any] = st.session_state[FILLED]
     return state
 
@@ -90,7 +98,10 @@ def open_address() -> None:
 
 
 def write_address(draft: Draft) -> None:
-    """Write a draft to the page's address."""
+    """Put a draft (the values of all controls and changed settings) in the page's address.
+
+    The session remembers the address, so that `open_address` recognises it as written by the page itself.
+    """
     address = to_address(draft)
     if address != st.query_params.to_dict():
         st.query_params.from_dict(address)
@@ -104,7 +115,7 @@ def _signature(address: dict[str, str]) -> str:
 
 
 def fill(draft: Draft, problems: Sequence[str] = ()) -> None:
-    """Set all controls of the page to a draft, and replace the forms by new ones with the draft's settings.
+    """Set all controls of the page to the values of a draft, and replace the forms by new forms with the draft's settings.
 
     Args:
         draft: content of the controls.
@@ -131,7 +142,7 @@ def fill(draft: Draft, problems: Sequence[str] = ()) -> None:
 
 
 def address_problems() -> None:
-    """Show the wrong values of the address with which the page was opened."""
+    """Show the sentences about wrong values in the address with which the page was opened."""
     if problems := filled()["problems"]:
         problem(" ".join(problems), link=None)
 

@@ -1,4 +1,8 @@
-"""Facts about a launch on the Launch page: differences, the command, configuration files, the network and its origin."""
+"""What the Launch page shows about a launch: its settings compared with others, its command and a drawing of its network.
+
+The settings are compared with the published settings and with the run that filled the page. They can be saved to a configuration
+file and loaded from one.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ Forms = Mapping[str, FormValues]
 
 
 def differences(choice: Choice, forms: Forms) -> None:
-    """Show two tables: the settings that differ from the published ones, and the settings that later runs inherit."""
+    """Show two tables: the settings that differ from the published settings, and the settings that later runs inherit."""
     steps = steps_of(choice, forms)
     if not steps:
         st.markdown("Fix the settings marked in red to see the differences.")
@@ -70,7 +74,10 @@ def exchange(choice: Choice, forms: Forms) -> None:
 
 
 def _import(content: bytes) -> None:
-    """Set all controls of the page to the values in a configuration file. If the file is invalid, store the reason to show."""
+    """Set all controls of the page to the values in a configuration file.
+
+    If the file is invalid, store the reason in the session.
+    """
     try:
         import_configuration(from_text(content))
     except RampartError as refusal:
@@ -121,7 +128,10 @@ def network(choice: Choice, forms: Forms) -> None:
 
 
 def _hand_made(choice: Choice, config: RunConfig | None) -> None:
-    """Show the name and the size of the chosen hand-made network, at the width that matching gives it."""
+    """Show the name and the size of the chosen hand-made network.
+
+    If the form asks to match the size of a reference network, the width that comes closest is used.
+    """
     data, name = DATASETS[choice.dataset], choice.source.network
     if isinstance(config, RetrainConfig):
         try:
@@ -195,7 +205,13 @@ def origin_differences(choice: Choice, forms: Forms, origin: str) -> list[tuple[
 
 
 def origin_html(choice: Choice, rows: Sequence[tuple[str, Difference]], origin: str) -> str:
-    """Return an HTML table of the settings that differ from those of a run, with both values."""
+    """Return an HTML table that compares settings on the page with their values in the run that filled the page.
+
+    Args:
+        choice: values of the controls at the top of the page.
+        rows: the differing settings, from `origin_differences`.
+        origin: id of the run that filled the page, used as the heading of the column with its values.
+    """
     def text(kind: str, name: str, value: Any) -> str:
         return setting_text(kind, choice.method if kind == "search" else None, name, value)
 

@@ -31,10 +31,10 @@ MOST_ROWS = 12  # rows of the table of chains
 
 @dataclass(frozen=True)
 class Row:
-    """The chains of a launch that cost the same.
+    """A row of the cost table: all chains of a launch that cost the same.
 
     Attributes:
-        name: axis values of the first of these chains.
+        name: the grid's values for the first of these chains, as text.
         forecast: the forecast that all of them share.
         sets: number of sets of chains with this forecast. The chains of a set differ only in their seeds.
     """
@@ -49,13 +49,13 @@ class Row:
         return None if self.forecast.work_s is None else self.sets * self.forecast.work_s
 
     def runs(self, kind: str) -> int:
-        """Return the number of runs of this kind in all these chains."""
+        """Return the number of runs of this kind (search, retraining or attack) in all chains of the row."""
         return self.sets * self.forecast.counts[kind]
 
 
 @st.cache_resource(ttl=20, show_spinner=False)
 def durations(runs: str) -> Durations:
-    """Return the durations of finished runs, read at most every 20 seconds."""
+    """Return the durations of the finished runs in the folder `runs`. They are cached for 20 seconds."""
     return Durations(runs)
 
 
@@ -158,7 +158,7 @@ def distinct(chains: Sequence[Variant], each: Sequence[Forecast]) -> list[Row]:
 
 
 def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast]) -> None:
-    """Show the button that measures the missing costs, and the progress of the measurement."""
+    """Show a button that measures the costs that the forecast does not know yet, and the progress of the measurement."""
     task: Task | None = st.session_state.get(TASK)
     if task is not None and task.running:
         _progress()

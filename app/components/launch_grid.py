@@ -23,13 +23,13 @@ from engine.search.methods.registry import METHODS
 
 @dataclass(frozen=True)
 class Repetition:
-    """The seeds, methods and values with which a chain is repeated.
+    """The seeds, methods and values of settings for which a chain is repeated, as set by the controls of the page.
 
     Attributes:
-        grid: the axes. If there are none, one chain is launched.
-        seeds: text of the seeds.
-        methods: further search methods.
-        axes: {name of a setting: text of its values}.
+        grid: all values to combine, made from the other attributes. A grid without axes launches a single chain.
+        seeds: the typed seeds, for example "0-4"; "" for the seed on the form.
+        methods: names of further search methods, besides the method chosen at the top of the page.
+        axes: {name of a setting: its typed values, separated by commas or semicolons}.
         problem: one sentence that says why the grid cannot be launched, or "".
     """
 

@@ -50,7 +50,7 @@ def origin(choice: Choice, forms: Mapping[str, FormValues]) -> None:
 
 
 def _again(run_id: str, token: str) -> None:
-    """Launch a run and its followers once more. A second call with the same token launches nothing."""
+    """Launch copies of a run and of the runs that followed it. A second call with the same token launches nothing."""
     root = session.runs_root()
     try:
         draft = draft_of_run(root, run_id, exactly=True)

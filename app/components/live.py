@@ -63,8 +63,8 @@ def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> F
     Args:
         topic: topic of the data.
         draw: function that takes the run log and `args`, and returns a figure or HTML. It must not use the page's session.
-        args: further arguments of `draw`. Only the texts and integers among them become part of the feed's name, so two feeds
-            with the same topic and key must not differ in arguments of other types alone.
+        args: further arguments of `draw`. The name of the feed contains those that are texts or integers. Two feeds with the same
+            topic and key therefore need different texts or integers; other arguments do not tell them apart.
     """
     shared = session.hub()
     about = " ".join(str(one) for one in args if isinstance(one, (str, int)))

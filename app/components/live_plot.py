@@ -37,8 +37,9 @@ def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Ca
         key: name of the chart, unique on the page. A figure drawn under a new key is a new chart without zoom.
         label: description for screen readers, for example "Loss per epoch".
         data: function that returns the data of the chart, unsampled and at full precision. If the figure is not empty, a menu
-            below the chart saves them and the figure (`export_menu`).
-        height: height in pixels. A height in the layout of the figure takes precedence; with a feed, that of its newest figure.
+            below the chart saves the data and the figure (`export_menu`).
+        height: height in pixels. If the layout of the figure (or of the newest figure of the feed) gives a height, that height is
+            used instead.
         feed: source of the figure, which keeps the chart up to date without reruns; None if only a rerun changes it.
         file: name of the saved files, without their ending. By default it is made from the key.
     """

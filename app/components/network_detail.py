@@ -58,7 +58,7 @@ def pictures(rows: Sequence[NetworkRow], *, most: int, key: str, noun: str) -> N
         rows: the networks.
         most: largest number of networks that are drawn.
         key: prefix of the keys of the drawings.
-        noun: word for a network in the caption that names this limit, for example "picked network".
+        noun: word for a network, for example "picked network". If networks are left out, a caption uses it to say so.
     """
     for place, row in zip(st.columns(min(len(rows), most), gap="large"), rows):
         with place:
@@ -84,7 +84,7 @@ def measurements(row: NetworkRow) -> None:
 
 
 def reliability(row: NetworkRow) -> None:
-    """Show the reliability checks of a network, with the colour of its badge."""
+    """Show the reliability checks of a network. The heading names the colour of the network's reliability badge."""
     section("Reliability checks", row.badge.colour)
     checks(row)
 

@@ -1,4 +1,7 @@
-"""The paper pack of a study or of chosen runs as a file to download. A separate process makes it after the click."""
+"""The paper pack of a study or of chosen runs as a file to download. A separate process makes the file after the click.
+
+A paper pack is a ZIP file with tables, figures, settings, commands, hashes and a methods paragraph (`engine.paper`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from app.downloads import File
 
 
 def paper_file(names: Sequence[str]) -> File:
-    """Return the file with the paper pack.
+    """Return the paper pack of a study or of runs, a ZIP file, as a file to download.
 
     Args:
         names: the id of a study, or the ids of at least one run.

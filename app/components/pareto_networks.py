@@ -52,7 +52,7 @@ class Choices:
 
     @property
     def objectives(self) -> tuple[Measure, ...]:
-        """The measures in which networks compete. A measure that is chosen twice counts once."""
+        """The measures on the axes of the plot, and the third objective, if any. They define the front. Each occurs once."""
         chosen = (self.view.x, self.view.y, self.view.third)
         return tuple(dict.fromkeys(one for one in chosen if one is not None))
 
@@ -82,7 +82,7 @@ def _first(titles: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def networks(chosen: RobustnessTable) -> Front:
-    """Show the networks of a protocol, and return them with their position relative to the front."""
+    """Show the networks of a protocol in a plot and a table. Return them with the front that they form."""
     measures = measures_of(chosen)
     choices = controls(measures)
     front = front_of(chosen, measures, choices.objectives)
@@ -107,13 +107,13 @@ def networks(chosen: RobustnessTable) -> Front:
 
 
 def marks_of(rows: Sequence[NetworkRow], front: Front, selected: Sequence[str]) -> list[Mark]:
-    """Return the points of the plot."""
+    """Return the points of the plot, one for each network in `rows`."""
     return [Mark(row.run, row.label, row.title, row.badge.colour, "\n".join(row.badge.reasons), front.values[row.run],
                  front.standings[row.run], row.run in selected) for row in rows]
 
 
 def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
-    """Return the explanation below the plot."""
+    """Return the explanation below the plot of networks."""
     best, dominated = len(front.of(Standing.FRONT)), len(front.of(Standing.DOMINATED))
     between = len(front.rows) - best - dominated
     parts = [f"{plural(len(front.rows), 'attacked network')}: {best} on the front, {between} not told apart from it, "
@@ -131,7 +131,10 @@ def caption(front: Front, rows: Sequence[NetworkRow], choices: Choices) -> str:
 
 
 def latency_words(table: RobustnessTable) -> str:
-    """Return sentences that say where latencies were measured, and how many networks have none on this device."""
+    """Return sentences about the latencies of a table: the device on which they were measured, and which networks have none.
+
+    They count the networks that were measured on another device, and the networks of older runs, which have no latency.
+    """
     place = common_place(row.latencies for row in table.rows)
     unknown = sum(not row.latencies for row in table.rows)
     elsewhere = sum(bool(row.latencies) and row.latencies[min(row.latencies)].place != place for row in table.rows)
@@ -180,7 +183,7 @@ def measures_shown(front: Front) -> list[Measure]:
 
 
 def row_of(row: NetworkRow, front: Front, shown: Sequence[Measure], is_selected: bool) -> Row:
-    """Return the row of a network in the table."""
+    """Return the table row of a network. `shown` are the measures that have a column."""
     standing, values = front.standings[row.run], front.values[row.run]
     tone = {Standing.FRONT: "good", Standing.OPEN: "", Standing.DOMINATED: "muted"}[standing]
     cells = {"network": CellText(f"{row.label} {glyph_of(row.badge.colour)}", sub=row.run.rsplit("-", 1)[-1],

@@ -23,11 +23,13 @@ MOST_BARS = 30  # networks whose intervals are drawn
 
 
 def ranking(front: Front, measure: Measure) -> None:
-    """Show the supernet's accuracy after the last epoch of the search against an accuracy of the retrained network.
+    """Plot an accuracy of each retrained network over the adversarial accuracy of the supernet that its search trained.
+
+    The supernet was measured after the last epoch of the search. A caption gives the rank correlation of the two accuracies.
 
     Args:
-        front: the networks.
-        measure: an accuracy of the retrained network.
+        front: the networks of the page.
+        measure: the accuracy of the retrained network to plot.
     """
     section("How well the supernet ranks the networks", "supernet after the last epoch, and the network that was retrained")
     rows = pairs(front, measure)
@@ -46,7 +48,7 @@ def ranking(front: Front, measure: Measure) -> None:
 
 @lru_cache(maxsize=8)
 def _correlation(supernets: tuple[float, ...], values: tuple[float, ...], phrase: str) -> RankCorrelation:
-    """Return the rank correlation between the accuracies of supernets and those of the retrained networks.
+    """Return the rank correlation between the accuracies of supernets and the accuracies of the retrained networks.
 
     The result is cached, because its interval takes up to a second for 300 networks.
 
@@ -77,7 +79,7 @@ def pairs(front: Front, measure: Measure) -> pd.DataFrame:
 
 
 def ranking_figure(rows: pd.DataFrame, measure: Measure) -> go.Figure:
-    """Return a scatter plot of `pairs`, with one colour and symbol per title."""
+    """Return a scatter plot of the table that `pairs` returns. Networks with the same title share a colour and a symbol."""
     figure, looks = go.Figure(), looks_of(rows["title"])
     bars = len(rows) <= MOST_BARS
     for title, look in looks.items():

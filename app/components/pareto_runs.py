@@ -1,4 +1,8 @@
-"""The part of the Pareto page that compares methods at equal numbers of runs: attained fronts and hypervolumes."""
+"""The part of the Pareto page that compares search methods at equal numbers of runs.
+
+The reader chooses a number of runs. The charts show the front that so many networks of each method attain, and the hypervolume
+of this front.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,11 @@ REFERENCE = "The reference point is fixed: 0 % in both accuracies."
 
 
 def by_runs(front: Front) -> None:
-    """Show the fronts and hypervolumes that the networks of each title attain with equal numbers of runs."""
+    """Show which fronts and hypervolumes methods attain with equal numbers of runs.
+
+    Networks with the same title count as runs of one method. If the page's objectives are not two accuracies, or if no method has
+    enough networks, show only a sentence that says so.
+    """
     section("Methods at equal numbers of runs", "one run is one network of a method with the same settings")
     pair = accuracies(front.objectives)
     if pair is None:
@@ -71,7 +79,14 @@ def groups_of(front: Front, pair: tuple[Measure, Measure]) -> dict[str, list[tup
 
 def words(front: Front, large: dict[str, list[tuple[float, float]]], shown: dict[str, list[tuple[float, float]]],
           runs: int) -> str:
-    """Return the explanation below the two charts."""
+    """Return the explanation below the two charts of fronts and hypervolumes.
+
+    Args:
+        front: all networks of the page.
+        large: {title of a method: accuracies of its networks} for all methods with enough networks.
+        shown: the entries of `large` that the charts show.
+        runs: number of runs of each method for which the fronts are drawn.
+    """
     left_out = len({row.title for row in front.rows}) - len(large)
     parts = [f"Left: the front that {plural(runs, 'run')}, drawn at random with replacement from the measured ones, attain in "
              "half of all draws (line), and in 10 to 90 % (band).",

@@ -1,8 +1,12 @@
-"""Clicks on the points of a live plot. While the pointer is over a point, the browser also draws the intervals of its values.
+"""Clicks on the points of a live plot. While the pointer is over a point, the browser also draws the point's intervals.
 
-`live_plot` draws the figure. The first entry of each point's custom data is the id that a click reports. If more entries follow,
-they are value, lower end and upper end on the horizontal axis, and the same on the vertical axis. A point without custom data
-reports the text `meta` of its trace.
+`live_plot` draws the figure. The custom data of a point are a list:
+
+* The first entry is the id that a click on the point reports.
+* Three more entries, if present, are the value and the lower and upper end of its interval on the horizontal axis.
+* The next three are the same numbers for the vertical axis.
+
+A click on a point without custom data reports the text `meta` of the point's trace.
 """
 
 from __future__ import annotations

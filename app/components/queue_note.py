@@ -15,10 +15,10 @@ from engine.run.queue import PAUSING, Queue
 
 
 def pause_html(decisions: Queue, waiting: int, *, link: bool) -> str:
-    """Return the notice as HTML; "" if the queue is not paused.
+    """Return a notice that the queue is paused, as HTML; "" if the queue is not paused.
 
     Args:
-        decisions: the user's decisions about the queue.
+        decisions: what users have decided about the queue, including whether and since when it is paused.
         waiting: number of waiting runs.
         link: True to add a link to the Queue page.
     """
@@ -41,12 +41,12 @@ def since_text(seconds: float) -> str:
 
 @live_panel("queue", key="queue_note")
 def queue_note() -> None:
-    """Show the notice with a link to the Queue page while the queue is paused."""
+    """Show a notice while the queue is paused, with a link to the Queue page."""
     paused_note()
 
 
 def paused_note() -> None:
-    """Show the notice in its present state. Unlike `queue_note`, do not update it later.
+    """Show the notice if the queue is paused now. Unlike `queue_note`, do not update the notice later.
 
     The Launch page uses this function. A launch changes the queue, and a live panel that reran at that moment would disturb the
     switch to the page of the new run.

@@ -1,4 +1,4 @@
-"""The alerts of one run, at the top of the Overview of its page."""
+"""The alerts of one run, at the top of the Overview tab of the run's page."""
 
 from __future__ import annotations
 

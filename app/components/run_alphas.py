@@ -89,7 +89,10 @@ def _heat_map(log: RunLog, run_id: str, cell: str, epoch: int) -> PlainFigure:
 
 
 def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
-    """Return the drawing of `_graph` as HTML, for the epoch in which the search is now."""
+    """Return a drawing of a cell with a note and a legend as HTML, for the epoch that the search is in now.
+
+    It looks like the drawing of `_graph`. The cell is derived from the newest weights in the run log.
+    """
     cell = derived_cell(log.alpha_matrix(run_id, kind, epoch))
     changed, words = _since_before(cell, log.genotypes(run_id), kind, epoch)
     return (f'<div class="rp-stack">{cell_html(cell, theme.cell_title(kind), changed)}<p class="rp-note">{escape(words)}</p>'
@@ -136,7 +139,8 @@ def _one_edge(run_id: str, cell: str, clicked: str | None, changing: bool) -> No
 
     Args:
         run_id, cell, changing: as for `_over_steps`.
-        clicked: edge (0..13) on which the reader has just clicked in the river, as text; None without a click.
+        clicked: index (0..13) of the edge that the reader has just clicked in the charts of all edges, as text; None without a
+            click.
     """
     log, topic = session.run_log(), f"architecture:{run_id}"
     if clicked is not None:
@@ -169,9 +173,11 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int) -> None:
 
 
 def _since_before(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int) -> tuple[list[int], str]:
-    """Return the edges of a cell that it did not have at the previous epoch, and a sentence about them.
+    """Compare a cell with the cell of the same kind at the previous epoch. The arguments are those of `_graph`.
 
-    The arguments are those of `_graph`.
+    Returns:
+        Indices of the edges that the earlier cell did not have.
+        A sentence about these edges.
     """
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None

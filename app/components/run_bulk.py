@@ -1,6 +1,6 @@
 """The box above the list of runs, with actions on the selected runs. Each run accepts or refuses an action independently.
 
-Every action is also a verb of the command line; the tooltip of its button names the verb.
+Every action is also a subcommand of `rampart`, which the tooltip of the action's button names.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Answer:
 
 
 def selection_box(picked: pd.DataFrame, matching: pd.DataFrame) -> None:
-    """Show the box. Its buttons are the same for every selection, so that the list below does not move.
+    """Show the box with actions on the selected runs. Its buttons are always the same, so the list below does not move.
 
     Args:
         picked: the selected runs, as rows of `RunLog.runs`.
@@ -78,18 +78,25 @@ def selection_box(picked: pd.DataFrame, matching: pd.DataFrame) -> None:
 
 def act(words: str, ids: Sequence[str], action: Callable[[str], str],
         undo: Callable[[list[str]], list[Outcome]] | None = None) -> None:
-    """Call an action for each run, and store the answer for the box to show."""
+    """Call an action for each run. Store the answer in the session, from where the box of the selected runs shows it.
+
+    Args:
+        words: past participle that names the action, for example "Moved to the trash".
+        ids: ids of the runs.
+        action: function that takes the id of a run, acts on the run, and returns words for what has happened.
+        undo: function that takes the ids of the changed runs and undoes the action; None if it cannot be undone.
+    """
     tell(Answer(words, each(ids, action), undo))
 
 
 def tell(answer: Answer) -> None:
-    """Store the answer to an action for the box to show, and update the run log with what the action changed."""
+    """Store the answer to an action in the session, where the box finds it. Read what has changed into the run log."""
     st.session_state[ANSWER] = answer
     session.run_log().ingest()
 
 
 def requested(request: Callable[[Path, str], object], words: str) -> Callable[[str], str]:
-    """Return an action that sends a request about a run and returns `words`."""
+    """Return a function that takes the id of a run, calls `request` with the runs folder and this id, and returns `words`."""
     def action(run_id: str) -> str:
         request(session.runs_root(), run_id)
         return words
@@ -123,7 +130,7 @@ def _pick(ids: list[str]) -> None:
 
 
 def _button(label: str, key: str, icon: str, about: str, possible: bool, *arguments: object) -> None:
-    """Show a button that calls `act` with the further arguments."""
+    """Show a button. A click calls `act` with `arguments`; without arguments, it does nothing more than rerun the page."""
     act_button(label, key=f"runs.{key}", icon=f":material/{icon}:", help=about, disabled=not possible,
               on_click=act if arguments else None, args=arguments)
 
@@ -247,7 +254,7 @@ def _trash(ids: list[str]) -> None:
 
 
 def _question() -> None:
-    """Ask whether the runs that need the chosen ones may be moved to the trash as well."""
+    """Ask whether to move to the trash not only the selected runs, but also the runs that depend on them."""
     ids, further = st.session_state.get(ASK, ([], []))
     if not ids:
         return

@@ -1,4 +1,7 @@
-"""The collapse radar of a search: signs of a collapse of each cell kind over the epochs, and buttons that open healthy epochs."""
+"""The collapse radar of a search: charts over the epochs that show signs of a collapse, such as many skip connections.
+
+Each cell kind is judged on its own. Buttons open the last epoch without such signs.
+"""
 
 from __future__ import annotations
 
@@ -60,17 +63,24 @@ def collapse_radar(run_id: str) -> None:
 
 
 def newest(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the newest epoch, in the order of the cells, with the column `healthy`: the last healthy epoch or None.
+    """Return the rows of the newest epoch, one per cell kind, with a further column `healthy`.
+
+    The column holds the result of `last_healthy_epoch`: the last epoch without a sign of a collapse, -1 if there is no such
+    epoch, or None if the newest epoch has no sign either.
 
     Args:
-        table: table of `radar`, with at least one row.
+        table: table from `engine.insight.collapse.radar`, with at least one row.
     """
     last = table[table["epoch"] == table["epoch"].max()].set_index("cell").loc[in_order(table["cell"].unique())].reset_index()
     return last.assign(healthy=pd.Series([last_healthy_epoch(table, cell) for cell in last["cell"]], dtype=object))
 
 
 def _ways_back(table: pd.DataFrame) -> None:
-    """Show, for the cells with an alarm, buttons that open their last healthy epochs in the player above."""
+    """Show buttons for the cell kinds that have a sign of a collapse in the newest epoch.
+
+    A click moves the player above to the last epoch without such a sign. Cell kinds with the same last epoch share a button. A
+    cell kind without such an epoch has no button.
+    """
     ways: dict[int, list[str]] = {}
     for row in newest(table).itertuples():
         if not missing(row.healthy) and row.healthy >= 0:

@@ -1,4 +1,4 @@
-"""The columns of the list of runs, and the cells of a run in them."""
+"""The columns of the list of runs, and functions that make a run's table cell for each column."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ USUAL = ("title", "status", "kind", "dataset", "natural", "adversarial", "badge"
 
 
 def columns_shown(chosen: Sequence[str]) -> list[Column]:
-    """Return the chosen columns and those in `ALWAYS`, in their usual order. If none is chosen, return the default columns."""
+    """Return the chosen columns and the columns in `ALWAYS`, in the usual order. If none is chosen, use the default columns."""
     keys = {*ALWAYS, *chosen} if chosen else set(USUAL)
     return [column for column in COLUMNS if column.key in keys]
 
@@ -53,7 +53,7 @@ def run_rows(runs: pd.DataFrame, columns: Sequence[Column], picked: Sequence[str
         runs: runs of the page in order, with the column `group` of `app.run_list.ordered`.
         columns: the columns of the table.
         picked: ids of the selected runs.
-        titles: {id of a study: its question, id of the first run of a chain: its title and id}.
+        titles: {id of a study or of the first run of a chain: text to show in its place}.
         folded: ids of the headings whose runs are hidden (`group_id`).
         sizes: {heading: number of runs in its group, also on other pages}.
     """

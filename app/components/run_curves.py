@@ -57,15 +57,13 @@ def _accuracies_and_losses(run: dict[str, Any]) -> None:
 
 def curve_plot(run: dict[str, Any], draw: Callable[..., PlainFigure], *args: Any, key: str, height: int,
                data: Callable[[], pd.DataFrame], label: str) -> bool:
-    """Show a chart of a run that is updated with the run's curves and weights. Return True if it has data.
-
-    An empty chart has a small height.
+    """Show a chart that is updated whenever the run records new curves or weights. Return True if the chart has data now.
 
     Args:
         run: row of the run, from `RunLog.run`.
         draw: function that takes the run log, the id of the run and `args`, and returns the figure.
         args: further arguments of `draw`.
-        key, height, data, label: those of `live_plot`.
+        key, height, data, label: passed on to `live_plot`.
     """
     feed = feed_of(f"training:{run['id']}", draw, run["id"], *args)
     figure = draw(session.run_log(), run["id"], *args)

@@ -124,7 +124,10 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
 
 
 def _attack(log: RunLog, run: dict[str, Any]) -> Any:
-    """Return the name of the attack of a run's adversarial accuracy. Look it up in the run log if `run` does not have it yet."""
+    """Return the name of the attack under which the adversarial accuracy of a run was measured.
+
+    If the row `run` was read before the attack was known, look the name up in the run log.
+    """
     return run["adversarial_attack"] or log.run(run["id"])["adversarial_attack"]
 
 

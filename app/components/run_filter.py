@@ -29,7 +29,7 @@ def filter_controls(counts: dict[str, int]) -> None:
     """Show the controls above the list.
 
     Args:
-        counts: {"active", "archived" or "trash": number of runs there}.
+        counts: number of runs under each of the keys "active", "archived" and "trash".
     """
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
@@ -54,7 +54,7 @@ def filter_controls(counts: dict[str, int]) -> None:
 def _text(where: st.delta_generator.DeltaGenerator, label: str, name: str, key: str, example: str, about: str) -> None:
     """Show a text field that keeps its text in the address.
 
-    The field is set from the address only if the two differ, because setting it always would overwrite what the reader is typing.
+    The field is set from the address only if field and address differ. Otherwise it would overwrite what the reader is typing.
     """
     if st.session_state.get(key) != st.query_params.get(name, ""):
         st.session_state[key] = st.query_params.get(name, "")
@@ -95,7 +95,7 @@ def _columns() -> None:
 
 
 def _views() -> None:
-    """Show the saved views, which open with a click, and the field that saves the current one."""
+    """Show the saved views, which open with a click, and the field that saves the current view."""
     root = session.runs_root()
     with st.popover("Views", icon=":material/bookmark:", help="Save filters, columns, groups and order under a name."):
         try:

@@ -31,7 +31,12 @@ def genotype_player(run_id: str) -> None:
 
 
 def pictures(moment: Moment, widest: float) -> str:
-    """Return the drawings of all cells of a moment as HTML, with its changes marked. `widest` is that of `cells_html`."""
+    """Return the drawings of all cells at one epoch as HTML. Edges that changed at this epoch are marked.
+
+    Args:
+        moment: the genotype of the epoch, and what has changed.
+        widest: width of the widest drawing of all epochs, so that all have the same scale.
+    """
     changed = {kind: moment.changed_edges(kind) for kind in moment.genotype.kinds}
     return cells_html(moment.genotype, changed, widest=widest)
 

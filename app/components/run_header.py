@@ -91,8 +91,8 @@ def why(run: dict[str, Any]) -> str:
 def _buttons(run: dict[str, Any]) -> None:
     """Show the Stop and Resume buttons of a run, each only if the action is possible.
 
-    While the run is stopping, "Kill now …" replaces Stop. It asks before it kills. If the last request was refused, the reason is
-    shown below.
+    While the run is stopping, "Kill now …" replaces Stop. It asks for a confirmation first. If the last request was refused, the
+    reason is shown below.
     """
     state = requests.status(session.runs_root(), run["id"])
     with st.container(horizontal=True, horizontal_alignment="right"):
@@ -145,7 +145,10 @@ def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _epoch(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Return [epoch of a training run in words]; [] for a search without a supernet, whose progress bar names its epoch."""
+    """Return a list with one text, the epoch of a run, for example "Epoch 3 of 50".
+
+    The list is empty if the epoch is unknown, and for a search without a supernet, whose progress bar names the epoch.
+    """
     epochs = log.configs([run["id"]]).get(run["id"], {}).get("epochs")
     if not epochs or missing(row.get("fraction")) or (run["kind"] == "search" and not on_supernet(run)):
         return []

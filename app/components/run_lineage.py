@@ -33,8 +33,12 @@ COLUMNS: tuple[StaticColumn[Relative], ...] = (
 def lineage(run_id: str) -> None:
     """Show a table of the runs that are related to a run, and a link to its study, if any.
 
-    Related runs are those of its chain, those that its settings name, those whose settings name it, and searches that found the
-    same cells.
+    Related runs are:
+
+    * the runs of the same chain,
+    * the runs that the settings of this run name,
+    * the runs whose settings name this run,
+    * the searches that found the same cells.
     """
     section("Lineage", "where this run comes from, and what was made from it")
     told(run_id, "lineage")

@@ -40,12 +40,12 @@ def weighs(run: Mapping[str, Any]) -> bool:
 
 
 def has_weights(run: Mapping[str, Any]) -> bool:
-    """Return True if a search weighs its losses, or has losses other than the natural and adversarial ones."""
+    """Return True if a search weighs its losses, or has losses other than the natural and the adversarial loss."""
     return weighs(run) or bool(objectives.further(session.run_log().objective_names(run["id"])))
 
 
 def weighting(run_id: str) -> None:
-    """Draw charts of how a search weighs its losses, and of the losses other than the natural and adversarial ones."""
+    """Draw charts of how a search weighs its losses, and of its losses other than the natural and the adversarial loss."""
     run = session.run_log().run(run_id)
     if weighs(run):
         _weights(run)
@@ -55,7 +55,7 @@ def weighting(run_id: str) -> None:
 
 
 def rule_of(run: Mapping[str, Any]) -> Weighting | None:
-    """Return the rule by which a search weighs its losses; None if this version does not know it."""
+    """Return the rule by which a search weighs its losses; None if this version does not know the rule."""
     name = run["config"].get("weighting", "mgda")
     if name not in WEIGHTINGS:
         return None
@@ -75,7 +75,10 @@ def _weights(run: dict[str, Any]) -> None:
 
 
 def _vertices(run: dict[str, Any]) -> None:
-    """Draw how often one loss decided alone. Show nothing unless weights are on the simplex and computed from gradients."""
+    """Draw how often a loss had the whole weight (a vertex of the simplex of weights), and how often a loss had no weight.
+
+    Show nothing unless the search computes its weights from gradients and the weights add up to 1.
+    """
     rule, log = rule_of(run), session.run_log()
     if rule is None or not (rule.follows_gradients and rule.on_simplex):
         return
@@ -112,7 +115,10 @@ def _further_losses(run: dict[str, Any]) -> None:
 
 
 def closed_form_html(log: RunLog, run_id: str) -> str:
-    """Return HTML that says whether the recorded weights equal the closed form of MGDA; "" unless MGDA weighs two losses."""
+    """Return HTML that compares the recorded weights with the closed-form solution that MGDA has for two losses.
+
+    Return "" for a run that does not weigh exactly two losses by MGDA.
+    """
     found = closed_form(log, run_id)
     if found is None:
         return ""
@@ -122,7 +128,7 @@ def closed_form_html(log: RunLog, run_id: str) -> str:
 
 
 def agreement(found: ClosedForm) -> str:
-    """Return a sentence that says how closely the recorded weights agree with the closed form."""
+    """Return a sentence that says how closely the recorded weights of two losses agree with MGDA's closed-form solution."""
     near = f"to within {AGREES:.6f}"
     if found.agreeing == 1:
         steps = f"all {found.steps:,} steps" if found.steps > 1 else "the only step"

@@ -76,9 +76,10 @@ def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None
 
 
 def _attacks(run: dict[str, Any], chain: list[dict[str, Any]], results: pd.DataFrame) -> None:
-    """Show the attack table of a run, and those of the chain's other attack runs on demand.
+    """Show one attack table, and below it a collapsed section with the tables of the chain's other attack runs.
 
-    For a retraining, this is the newest attack on its network; for a search, the newest attack in the chain.
+    The first table is from the run itself if it is an attack run, from the newest attack on its network if it is a retraining,
+    and from the newest attack in the chain if it is a search.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.
@@ -114,7 +115,7 @@ def _attack(run: dict[str, Any], results: pd.DataFrame, verdicts: pd.DataFrame, 
 
     Args:
         run: row of the run, from `RunLog.runs`.
-        results: rows of `RunLog.attacks`, of this run and of others.
+        results: table from `RunLog.attacks`, which may contain rows of other runs.
         verdicts: table from `RunLog.verdicts`.
         name: name of the run as HTML, or "" on the page of the run.
         note: explanation below the table, or "".

@@ -68,7 +68,7 @@ def _first_batch(run: dict[str, Any]) -> None:
 
 
 def _pairs(run: dict[str, Any], stored: Samples) -> None:
-    """Show each stored image and, if the run attacks images, its version under the first attack."""
+    """Show each stored image and, if the run attacks images, the adversarial image that its first attack made from it."""
     attack = next((name for name in stored.pixels if name != NATURAL), "")
     scale = scale_of(run)
     cards = [_card(stored, place, attack, scale) for place in range(min(MOST, len(stored.images)))]

@@ -15,17 +15,17 @@ TOPICS = {"overview": "training", "objectives": "training", "trade_off": "traini
 
 
 def told(run_id: str, panel: str) -> None:
-    """Show the sentence of a panel, or nothing if the panel has none for this run.
+    """Show the sentence at the top of a tab, which sums up what the tab shows; show nothing if there is none for this run.
 
     Args:
         run_id: id of the run.
-        panel: name of the panel, one of `engine.insight.sentences.PANELS`.
+        panel: name of the sentence, a key of `engine.insight.sentences.PANELS`.
     """
     feed = feed_of(f"{TOPICS.get(panel, 'epochs')}:{run_id}", sentence_html, run_id, panel)
     live_html(feed, key=f"run_told_{panel}", live=panel in TOPICS and not session.run_log().state(run_id).is_over)
 
 
 def sentence_html(log: RunLog, run_id: str, panel: str) -> str:
-    """Return the sentence of a panel as HTML; "" for a panel without one."""
+    """Return as HTML the sentence that `told` shows for the key `panel`; "" if there is none for this run."""
     words = sentence(log, run_id, panel)
     return f'<p class="rp-told">{escape(words)}</p>' if words else ""

@@ -29,7 +29,10 @@ SHORT = 12  # digits of a commit that are shown
 
 
 def settings(run_id: str) -> None:
-    """Show how the settings of a run differ from a reference that the reader chooses, all settings, and how to repeat the run."""
+    """Show the settings of a run, the code and machine that it used, and the command that repeats it.
+
+    The settings are first compared with a reference that the reader chooses. A collapsed section lists all of them.
+    """
     run = session.run_log().run(run_id)
     if run["imported"]:
         section("Settings", f"imported from {run['imported'].get('file', 'a file')}, which holds no other settings")
@@ -131,7 +134,12 @@ def _environment(run: Mapping[str, Any]) -> None:
 
 
 def _facts(run: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) of each recorded fact about the code, the data and the machine."""
+    """Yield (name, value) of each recorded fact about the code, the data and the machine.
+
+    Args:
+        run: the run, from `RunLog.run`.
+        place: content of environment.json, which the run wrote at its first start; {} if the file is missing.
+    """
     if version := run["code"].get("version"):
         yield "Commit of the code", str(version)[:SHORT] + (", with uncommitted changes" if run["code"].get("diff") else "")
     names = {"data_hash": "Hash of the images and labels", "split_hash": "Hash of the splits", "device_name": "Processor or GPU",

@@ -49,7 +49,7 @@ def figure(log: RunLog, run_id: str) -> PlainFigure:
 
 
 def data(log: RunLog, run_id: str) -> pd.DataFrame:
-    """Return all measurements of the machine, one row per time, with those of its GPUs in further columns."""
+    """Return all measurements of the machine, one row per time. Further columns hold the measurements of its GPUs."""
     load, gpus = log.telemetry(run_id, EVERY), log.gpu_telemetry(run_id, EVERY)
     if gpus.empty:
         return load

@@ -48,10 +48,10 @@ def take_away(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 
 
 def sources_of(run: dict[str, Any], chain: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Return {form of `EXPORTS`: id of the run that is exported} for all forms that the run has.
+    """Return {key of `EXPORTS`: id of the run that this file is made from} for all files that the page of a run offers.
 
-    Weights come from the run's retraining; for a search, from the newest finished retraining in its chain. The report is about
-    the newest finished attack on this network.
+    Files with weights come from the retraining that `trained_run` returns. The report comes from the run itself if it is an
+    attack run, else from the newest finished attack on the retrained network. The other files come from the run itself.
     """
     rows = {one["id"]: one for one in chain}
     retrained = trained_run(run, chain)

@@ -26,7 +26,7 @@ CHECKPOINT = "These accuracies choose the checkpoint, so they flatter it and are
 
 
 def trade_off_trail(run_id: str) -> None:
-    """Draw the accuracies of a run over its epochs, and the front of all runs with its dataset, split and attack."""
+    """Draw the accuracies of a run over its epochs, and the front of all runs that have the same dataset, split and attack."""
     log = session.run_log()
     run = log.run(run_id)
     trail = log.pareto_epochs([run_id], run["kind"])
@@ -48,12 +48,24 @@ def trade_off_trail(run_id: str) -> None:
 
 
 def trail_of(log: RunLog, run_id: str, kind: str, others: pd.DataFrame) -> PlainFigure:
-    """Return the figure with the newest trail of a run. `others` are the rows of the other runs when the panel was drawn."""
+    """Return the figure with all epochs of a run so far, read from the run log now, and the epochs of comparable runs.
+
+    Args:
+        log: the run log.
+        run_id: id of the run.
+        kind: kind of the run.
+        others: rows of `RunLog.pareto_epochs` for the comparable runs, read when the panel was drawn.
+    """
     return trail_figure(log.pareto_epochs([run_id], kind), others, kind)
 
 
 def explained(run: dict[str, Any], first: pd.Series) -> str:
-    """Return the explanation below the plot. `first` is a row of `RunLog.pareto_epochs` of the run."""
+    """Return the explanation below the plot: what its crosses, its dotted front and its accuracies mean.
+
+    Args:
+        run: row of the run, from `RunLog.run`.
+        first: row of `RunLog.pareto_epochs` for any epoch of this run.
+    """
     runs = "searches" if run["kind"] == "search" else "retrainings"
     return (f"Crosses are the newest epochs of other {runs} with {dataset_title(first['dataset'])}, {first['attack_title']} and "
             f"epsilon {epsilon(first['epsilon'])}; no epoch of any of them is better in both accuracies than the dotted front. "

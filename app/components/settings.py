@@ -1,4 +1,4 @@
-"""Tables and sentences about the settings of a run. They also show which settings differ from the published ones."""
+"""Tables and sentences about the settings of a run. They also show which settings differ from the published settings."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
 
 
 def choose_genotype(text: str) -> None:
-    """Set the controls to a genotype, given as the name of a published one or as JSON."""
+    """Set the controls to a genotype. `text` is the name of a published genotype, or a genotype as JSON."""
     if text in CATALOG and CATALOG[text].genotype is not None:
         st.session_state["launch.source"], st.session_state["launch.catalogue"] = "catalogue", text
     else:

@@ -39,14 +39,17 @@ def marks_html(overview: Overview) -> str:
 
 
 def answer_html(overview: Overview) -> str:
-    """Return the answer as HTML, with the first contrast large and the others below. The words of `marks` are left out."""
+    """Return the answer of a study as HTML: the first comparison of two arms in large letters, the others in a list below.
+
+    The words that `marks_html` shows as chips are left out.
+    """
     first, *others = overview.answer.parts
     items = "".join(f"<li>{_text(one)}.</li>" for one in others)
     return f"<p>{_lead(first)}.</p>" + (f"<ul>{items}</ul>" if others else "")
 
 
 def answer_line_html(overview: Overview) -> str:
-    """Return the first clause of the answer and the number of further contrasts as HTML, for the list of studies."""
+    """Return the first comparison of a study's answer and the number of further comparisons as HTML, for the list of studies."""
     first, *others = overview.answer.parts
     return _lead(first) + (f"; {plural(len(others), 'further contrast')}." if others else ".")
 

@@ -190,12 +190,12 @@ def with_width(study: Study, index: int, width: str) -> Study:
 
 
 def with_donor(study: Study, index: int, donor: str) -> Study:
-    """Return the study in which an arm transplants other cells.
+    """Return the study in which an arm that transplants cells takes them from another donor.
 
     Args:
         study: the study.
         index: position of the arm.
-        donor: "arm:NAME" for the cells that another arm's search finds, or the name of published cells.
+        donor: "arm:NAME" for cells that the search of the arm NAME finds, or the name of published cells.
     """
     arm = study.arms[index]
     retrain = {name: value for name, value in arm.retrain.items() if name != "genotype"}
@@ -247,7 +247,7 @@ def take_genotype(index: int, key: str) -> None:
 
 
 def add() -> None:
-    """Add an arm with the method of the first search, and with the settings that all arms share."""
+    """Add an arm to the study. It has the method of the first arm that searches, and the settings that all arms share."""
     study_text.change(lambda study: replace(study, arms=(*study.arms, _new(study))))
 
 

@@ -34,7 +34,7 @@ NOT_TAKEN = frozenset({"dataset", "seed", "match", "match_to", "threads", "again
 
 
 def base_controls(study: Study) -> None:
-    """Show the controls of the base."""
+    """Show the controls of the base: dataset, preset, search method, and the settings that all arms share."""
     left, right = st.columns(2)
     titles = dataset_titles()
     left.selectbox("Dataset", list(titles), format_func=titles.__getitem__, key=study_text.put(study.dataset, "dataset"),
@@ -87,7 +87,7 @@ def base_method(study: Study) -> str | None:
 
 
 def set_method(key: str) -> None:
-    """Replace the base method by the one that the user has chosen, in all arms that search with it."""
+    """Replace the base method by the method that the user has chosen, in all arms that search with the base method."""
     method = st.session_state.get(key)
     if method:
         study_text.change(lambda study: with_base_method(study, str(method)))
@@ -100,7 +100,7 @@ def with_base_method(study: Study, method: str) -> Study:
 
 
 def take_run(key: str) -> None:
-    """Make the run that the user has chosen the base of the study."""
+    """Base the study on the run that the user has chosen. If that is not possible, store the reason in the session."""
     run = st.session_state.get(key)
     if not run:
         return
@@ -112,7 +112,10 @@ def take_run(key: str) -> None:
 
 
 def with_run(study: Study, runs: Path, run_id: str) -> Study:
-    """Return the study with the settings of a chain of runs in place of those that all arms share.
+    """Return the study based on a chain of runs.
+
+    The chain determines the dataset, the preset, the search method if it has a search, and the settings that all arms share.
+    Settings of single arms stay.
 
     Args:
         study: the study.
@@ -145,7 +148,10 @@ def _chain(runs: Path, run_id: str) -> list[Mapping[str, Any]]:
 
 
 def chain_changes(study: Study, method: str | None, chain: list[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return {kind of run: settings that an arm of the study must change to have the settings of a chain of runs}.
+    """Return the settings that an arm of the study must change to have the settings of a chain of runs.
+
+    Returns:
+        {kind of run: {name of a setting: value in the chain}}.
 
     Raises:
         ConfigError: a recorded setting is unknown.
@@ -166,7 +172,7 @@ def _based(arm: Arm, changes: Mapping[str, Mapping[str, Any]], before: Mapping[s
     Args:
         arm: the arm.
         changes: {kind of run: {name of the setting: value}} of the new settings.
-        before: the same for the settings that all arms have shared so far.
+        before: {kind of run: {name of the setting: value}} of the settings that all arms have shared so far.
     """
     values: dict[str, Any] = {}
     for kind in changes:

@@ -55,7 +55,7 @@ def change_list(study: Study, part: Part, values: Mapping[str, Mapping[str, Any]
 
     Args:
         study: the study.
-        part: the arm or arms.
+        part: the arm, or all arms, whose settings are shown.
         values: {kind of run: {name of the setting: value}}.
         wrong: what is wrong with the settings, as {(kind of run, name of the setting): sentence}.
     """
@@ -99,7 +99,7 @@ def _widget(study: Study, arm: Arm | None, part: Part, kind: str, name: str, val
 
 
 def usual_value(study: Study, arm: Arm, kind: str, name: str) -> Any:
-    """Return the value of a setting in the preset of the study."""
+    """Return the value of a setting in the preset of the study. If the preset is unknown, return the default of the setting."""
     try:
         values = preset_values(kind, arm.method, study.dataset, study.preset)
         return (values | (network_values(str(arm.retrain.get("network") or DERIVED)) if kind == "retrain" else {}))[name]
@@ -108,11 +108,11 @@ def usual_value(study: Study, arm: Arm, kind: str, name: str) -> Any:
 
 
 def picker(study: Study, part: Part, values: Mapping[str, Mapping[str, Any]], label: str, least: int = 1) -> None:
-    """Show the list of settings that can be changed. Typing a part of a name or meaning searches it.
+    """Show a selector of settings that the user can add to the changed ones. It finds a setting by any part of its text.
 
     Args:
         study: the study.
-        part: the arm or arms.
+        part: the arm, or all arms, in which the setting will be changed.
         values: the settings that are changed already, by kind of run.
         label: label of the list, shown in its field while nothing is chosen.
         least: a setting is offered if at least this many arms have it.
@@ -133,9 +133,9 @@ def _option(study: Study, part: Part, option: str) -> str:
 
 
 def add(part: Part, key: str) -> None:
-    """Turn the setting that the user has picked in the list `key` into a changed setting of the arms.
+    """Add the setting that the user has picked in the selector with the widget key `key` to the changed settings of the arms.
 
-    Its first value is that of the preset; for the dataset of a search, the dataset of the study.
+    The setting first gets the value that it has in the preset. A setting `dataset` first gets the dataset of the study.
     """
     kind, _, name = str(st.session_state.get(key) or "").partition(".")
 

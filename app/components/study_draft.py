@@ -58,20 +58,26 @@ def _with_flags(arm: Arm) -> Arm:
 
 
 def write(study: Study) -> str:
-    """Return the study as YAML. Entries with their usual value, such as comparing every arm with the first, are left out."""
+    """Return the study as YAML. Entries that have their default value are left out."""
     usual = {"contrasts": study.contrasts == usual_contrasts(study), "match": study.match == "none",
              "analysis": study.analysis == "contrasts", "measures": not study.measures}
     return as_text(study, [*ADDED, *(name for name, is_usual in usual.items() if is_usual)])
 
 
 def usual_contrasts(study: Study) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of arms that a study compares if it declares none: every arm with the reference or the first arm."""
+    """Return the pairs of arms that a study compares unless it declares others; no pairs for a study that compares rankings.
+
+    Each pair consists of the reference arm (or, without a reference, the first arm) and one of the other arms.
+    """
     base = study.reference or (study.arms[0].name if study.arms else "")
     return () if study.analysis == "ranking" else tuple((base, arm.name) for arm in study.arms if arm.name != base)
 
 
 def with_arm(study: Study, index: int, arm: Arm) -> Study:
-    """Return the study with another arm at position `index`. If the arm has a new name, references to it are updated."""
+    """Return the study with `arm` in place of its arm at position `index`.
+
+    If the name of the arm changes, it changes everywhere in the study.
+    """
     old = study.arms[index].name
     changed = replace(study, arms=tuple(arm if place == index else one for place, one in enumerate(study.arms)))
     return changed if arm.name == old else renamed(changed, {old: arm.name})
@@ -140,9 +146,10 @@ def fields_of(arm: Arm, kind: str) -> Mapping[str, Any]:
 
 
 def shared(study: Study, kind: str) -> dict[str, Any]:
-    """Return the settings that at least two arms have, and that all arms having them change to the same value.
+    """Return {name of a setting: value} for the changed settings of this kind of run that all arms share.
 
-    For an attack, one arm is enough, because the settings of the attack always concern all arms.
+    A setting is shared if at least two arms have it, and if every arm that has it changes it to the same value. For an attack,
+    one arm is enough, because the settings of the attack always concern all arms.
     """
     least = 1 if kind == "attack" else 2
     found = {}
@@ -255,7 +262,11 @@ def followed(before: Study, after: Study) -> Study:
 
 
 def _extended(before: Study, after: Study) -> tuple[tuple[str, str], ...]:
-    """Return the contrasts after an arm was added. If all arms were compared with a single arm, the new arm is as well."""
+    """Return the contrasts (pairs of arms to compare) of a study to which an arm was added.
+
+    If `before` compares every other arm with its reference or first arm, the new arm is compared with that arm, too. Otherwise
+    the contrasts of `after` stay as they are.
+    """
     usual = usual_contrasts(after)
     if before.contrasts == usual_contrasts(before):
         return usual
@@ -289,7 +300,7 @@ def _settings_problems(study: Study, arm: Arm, check: Callable[[str, RunConfig],
                        known: dict[str, str]) -> dict[tuple[str, str], str]:
     """Return what is wrong with the settings of an arm, as {(kind of run, name of the setting): sentence}.
 
-    An arm with the same settings as an earlier one has the problem ("", "").
+    An arm with the same settings as an earlier arm has the problem ("", "").
 
     Args:
         study, arm, check: as for `problems`.

@@ -122,7 +122,11 @@ def set_seeds(key: str) -> None:
 
 
 def comparison(study: Study) -> None:
-    """Show the controls of endpoint, margin, matched sizes and contrasts."""
+    """Show the controls that say how the study compares its arms.
+
+    They set the compared accuracy (endpoint), the smallest difference that matters (margin), whether all networks get equal
+    sizes, and the pairs of arms to compare (contrasts).
+    """
     left, right = st.columns(2)
     names = list(dict.fromkeys((*endpoints(study), study.endpoint)))
     left.selectbox("Compared accuracy (endpoint)", names, format_func=lambda name: ENDPOINT_TITLES.get(name) or title_of(name),
@@ -156,7 +160,7 @@ def endpoints(study: Study) -> list[str]:
 
 
 def set_margin(key: str) -> None:
-    """Store the margin, which the user gives in percentage points."""
+    """Store the margin in the study as a fraction. The widget with the key `key` holds it in percentage points."""
     points = st.session_state.get(key)
     study_text.change(lambda study: replace(study, margin=None if points is None else round(points / 100, 8)), restart=False)
 
@@ -174,7 +178,10 @@ def set_reference(key: str) -> None:
 
 
 def with_reference(study: Study, reference: str) -> Study:
-    """Return the study with another reference arm. If all arms were compared with the old one, compare them with the new one."""
+    """Return the study with another reference arm.
+
+    If all arms were compared with the old reference arm, they are now compared with the new reference arm.
+    """
     usual = study.contrasts == usual_contrasts(study)
     changed = replace(study, reference=reference)
     return replace(changed, contrasts=usual_contrasts(changed)) if usual else changed

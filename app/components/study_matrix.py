@@ -93,9 +93,9 @@ def _cell(results: Results, state: CellState | None, progress: Mapping[str, floa
 
 
 def _size(results: Results, result: CellResult | None) -> str:
-    """Return a line of HTML with the MACs of a cell's network relative to those of the reference arm; "" if there are none.
+    """Return a line of HTML that compares the MACs of a cell's network with the MACs of the reference arm.
 
-    The line is also "" for the reference arm itself.
+    The line is "" for the reference arm itself, and if the MACs are unknown. A cell is one repetition of an arm.
     """
     ratio = results.size_ratio(result) if result and result.cell.arm != results.study.reference else None
     return "" if ratio is None else f'<span class="rp-label">{ratio_text(ratio)} MACs</span>'
@@ -114,7 +114,7 @@ def measured_words(results: Results, result: CellResult) -> str:
 
 
 def _reused(state: CellState) -> str:
-    """Return a line of HTML with the date of a reused run (one that was not launched for this study); "" if there is none."""
+    """Return a line of HTML with the date of a reused run (a run not launched for this study); "" if no run was reused."""
     reused = [step for step in state.steps if step.reused]
     if not reused:
         return ""

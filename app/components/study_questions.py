@@ -67,7 +67,7 @@ def card(recipe: Recipe, size: str, dataset: str) -> None:
 
 
 def edit(recipe: str, size: str, dataset: str) -> None:
-    """Open the editor with the text of a question's study."""
+    """Open the editor with the text of the study that answers a question."""
     st.session_state.pop(STARTED, None)
     address.choose(new="own", edit=recipe, size=size, dataset=dataset)
 
@@ -80,7 +80,7 @@ def study_of(recipe: str, size: str, dataset: str, source: str) -> Study:
         recipe: name of the question.
         size: "demo" or "full".
         dataset: dataset of the runs.
-        source: dataset of the search, for questions that need a second one.
+        source: dataset of the search, for a question that searches and retrains on different datasets. Other questions ignore it.
 
     Raises:
         ConfigError: a setting does not fit the dataset.

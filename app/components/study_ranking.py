@@ -81,7 +81,7 @@ def tau_html(tau: float | None, interval: Interval | None) -> str | Markup:
 
 
 def verdict_words(pair: Pair) -> str | Markup:
-    """Return a text that says whether a ranking predicts more than parameters and MACs do."""
+    """Return a short text that says whether a measure tells more about the endpoint than parameters and MACs already do."""
     partial = pair[1]
     if partial is None:
         return "is a count"

@@ -1,4 +1,7 @@
-"""The results of a study: charts and a table of the arms, votes of the genotypes, comparisons of arms, notes and files."""
+"""The results of a study: charts and a table of the arms, how often searches chose each operation, and comparisons of arms.
+
+It also has notes on the results, and buttons that download files.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,10 @@ def mean_data(name: str, arm: ArmResult) -> dict[str, object]:
 
 
 def ratio_words(results: Results, arm: ArmResult) -> str:
-    """Return the ratio of an arm's MACs to those of the reference arm, with the range over pairs of networks with equal seeds."""
+    """Return the MACs of an arm divided by the MACs of the reference arm, as text; a dash if unknown.
+
+    A second line gives the smallest and largest ratio of two networks that have equal seeds, if these differ.
+    """
     ratio, ratios = results.arm_ratio(arm), results.arm_ratios(arm)
     if ratio is None:
         return EMPTY

@@ -47,15 +47,15 @@ margin: 0.01             # differences within 1 point do not matter
 
 
 def text() -> str:
-    """Return the text of the study."""
+    """Return the current text of the study in the editor. The session holds this text."""
     return str(st.session_state[TEXT])
 
 
 def start() -> str:
-    """Fill the text on the first visit, and return the study or question that the address names.
+    """Fill the editor with its initial text if needed, and return the study or question that the address names; "" for none.
 
-    The text starts as the draft, the study or the question in the address, or else as an example. On later visits the user's text
-    stays, unless the address names another study or the user asks for a copy again.
+    On the first visit, the text comes from the draft in the address or, without a draft, from `start_text`. On later visits the
+    user's text stays, unless the address names another study or question, or the user has clicked a button that opens a copy.
     """
     asked = st.query_params.get("edit", "")
     kept = unpacked(st.query_params.get(DRAFT, "")) if TEXT not in st.session_state else ""
@@ -88,7 +88,9 @@ def unpacked(written: str) -> str:
 
 
 def start_text(asked: str) -> str:
-    """Return the initial text of the editor: that of a study, of a question that ships with Rampart, or of the example.
+    """Return the initial text of the editor: a stored study, a study that answers a question of Rampart, or the example.
+
+    If the study cannot be read, store the reason in the session and return the example.
 
     Args:
         asked: id of the study or name of the question; "" for the example.
@@ -106,7 +108,7 @@ def start_text(asked: str) -> str:
 
 
 def open_file() -> None:
-    """Replace the text by that of the uploaded file."""
+    """Replace the text of the study by the content of the uploaded file. If it is not text, store an error in the session."""
     file = st.session_state.get("studies.file")
     if file is None:
         return
@@ -118,7 +120,11 @@ def open_file() -> None:
 
 
 def number() -> int:
-    """Return the number of the form. When it changes, all widgets of the form start again with the values of the text."""
+    """Return a number that is part of the keys of all widgets of the form.
+
+    The number rises whenever the text has changed, unless `change` was called with `restart=False`. All widgets are then new and
+    take their values from the text.
+    """
     count, shown = st.session_state.get(FORM, (0, ""))
     if shown != text():
         count += 1

@@ -140,9 +140,9 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
         sort: order of the rows, as in `TableAction.sort`. An unknown column leaves the rows unsorted. None lets the browser keep
             the order that the reader chooses.
         presorted: True if the rows are in the order `sort` already, so that the browser leaves them as they are.
-        selectable: True for a table in which the reader ticks many rows. A checkbox ticks its row, a click with Shift a range, a
-            click on a row only that row, and the space bar the focused row. `TableAction.picks` then reports all ticked rows at
-            once, so that no click is lost if the reader is faster than the page.
+        selectable: True for a table in which the reader can tick many rows. A click on a checkbox ticks its row, a click with
+            Shift ticks all rows in between, and the space bar ticks the focused row. A click on a row ticks only this row.
+            `TableAction.picks` reports all ticked rows at once, so that no click is lost if the reader is faster than the page.
         file: name of the exported files, without their ending.
         data: function that returns the table at full precision, with every row. See `export_menu`.
         further: exported files in other formats.

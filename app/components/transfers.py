@@ -19,9 +19,10 @@ from engine.report.transfers import TransferMap
 
 
 def transfers(chosen: RobustnessTable) -> None:
-    """Show the map of all transfer results on a protocol's images and within its epsilon ball, if there are any.
+    """Show a map (a matrix of pairs of networks) of the transfer results on the images and in the epsilon ball of a protocol.
 
-    If there are several maps, for example because two attacks made images, the reader selects one.
+    If there are several maps, for example one for each attack that made images, the reader selects one. If there is none, show
+    nothing.
 
     Args:
         chosen: robustness table of the protocol. Maps of attacks that the protocol contains come first.
@@ -46,13 +47,13 @@ def transfers(chosen: RobustnessTable) -> None:
 
 
 def title_of(transfer_map: TransferMap) -> str:
-    """Return the attack that made the images of a map, and the numbers of networks and results."""
+    """Return the title of a map: the attack that made its images, and the numbers of networks and results."""
     return (f"{ATTACKS[transfer_map.attack].title} · {plural(len(transfer_map.networks), 'network')}, "
             f"{plural(len(transfer_map.cells), 'result')}")
 
 
 def caption(transfer_map: TransferMap) -> str:
-    """Return the caption of a map, which says how to measure missing pairs."""
+    """Return the caption of a map. If pairs of networks have no result yet, it may give the command that measures them."""
     title, networks = ATTACKS[transfer_map.attack].title, transfer_map.networks
     words = [f"Every attack run on these images counts, whatever else its protocol contains. Rows are attacked by {title} images "
              "of each column; 95 % Wilson intervals. Framed: the same attack with the gradients of the attacked network itself. "

@@ -1,4 +1,4 @@
-"""The Architectures page: a gallery of published and found architectures, and one of them in full or several side by side.
+"""The Architectures page: a gallery of published and found architectures. The reader opens one of them, or several side by side.
 
 The page's address holds all choices of the reader.
 """

@@ -1,4 +1,4 @@
-"""The Datasets page. It lists the datasets, shows what the chosen one contains, and fetches one that is not on this machine."""
+"""The Datasets page. It lists the datasets, shows the contents of the chosen dataset, and fetches a missing dataset."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def launch(choice: Choice, forms: Forms, repetition: Repetition) -> list[list[st
 
 
 def start_supervisor() -> None:
-    """Start the process that starts the runs, so that it is ready when they have been written."""
+    """Start the supervisor (the process that starts runs) before the launch, so that it is ready when the runs are launched."""
     with suppress(OSError):  # a folder that is not writable is reported when the runs are written
         requests.ensure_supervisor(session.runs_root())
 

@@ -1,4 +1,7 @@
-"""The Pareto page: attacked networks in two or three measures, fronts at equal numbers of runs, and the epochs of searches."""
+"""The Pareto page. It compares attacked networks in two or three measures, such as accuracy and size, and shows their front.
+
+Below, it compares methods at equal numbers of runs, and plots the accuracies that searches recorded in their epochs.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from engine.search.methods.registry import METHODS
 
 @live_panel("robustness", key="pareto_networks")
 def attacked() -> None:
-    """Show the selector of the protocol, and everything about the networks that were attacked under it."""
+    """Show a selector of protocols, and everything about the networks that were attacked under the selected protocol."""
     section("Attacked networks", "retrained networks, test split")
     tables = evaluations.tables()
     if not tables:
@@ -64,7 +67,11 @@ def search_names(frame: pd.DataFrame) -> dict[str, str]:
 
 @live_panel("runs", key="pareto_epochs")
 def epochs() -> None:
-    """Show the selector of an attack, and the plot of all searches that used this attack, one point per search."""
+    """Show a selector of groups of comparable searches, and plot natural against adversarial accuracy for the selected group.
+
+    Searches are comparable if they have the same dataset, split and attack. A marker is the latest epoch of a search. Lines
+    show the earlier epochs of the selected searches or, without a selection, of the newest searches.
+    """
     section("Search epochs", "supernets, alphas split, batch statistics")
     frame = session.run_log().pareto_epochs()
     if frame.empty:

@@ -1,4 +1,7 @@
-"""The Queue page: running and waiting runs in the order in which they start, with controls for order, pause and slots."""
+"""The Queue page: running and waiting runs in the order in which they start, with controls for pause and order.
+
+Other controls set how many runs may use the CPU and each GPU at the same time (slots).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ COLUMNS = (
 
 @live_panel("queue", key="queue_page")
 def page() -> None:
-    """Show the controls of the queue, the running runs, the waiting runs and the slots."""
+    """Show the controls of the queue, the running and waiting runs, and how many runs may use a device at the same time."""
     try:
         shown = queueing.view(session.runs_root())
     except RampartError as trouble:
@@ -83,7 +86,10 @@ def controls(shown: View) -> None:
 
 
 def summary_html(shown: View) -> str:
-    """Return the numbers of running and waiting runs as HTML, and when the last one is expected to start."""
+    """Return the numbers of running and waiting runs as HTML.
+
+    If the expected start of every waiting run is known, add when the last of them starts, unless that is within a minute.
+    """
     starts = [one.starts_in_s for one in shown.waiting if one.starts_in_s is not None]
     last = (f" The last starts in {about(max(starts))}." if len(starts) == len(shown.waiting) > 1 and max(starts) >= 60
             else "")
@@ -123,7 +129,7 @@ def _device_text(name: str) -> str:
 
 
 def waiting(shown: View) -> None:
-    """Show the waiting runs in their order, and above them the buttons that move the selected one."""
+    """Show the waiting runs in their order, and above them the buttons that move the selected run."""
     section("Waiting", "In the order in which they start; a run whose device is free may pass others.")
     if not shown.waiting:
         empty_state("Nothing waits", "Runs that cannot start at once appear here, with the reason and the expected start.",
@@ -202,7 +208,7 @@ def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, 
 
 
 def _store_slots() -> None:
-    """Store both numbers of slots as the user has set them."""
+    """Store in the runs folder how many runs may use the CPU, and how many each GPU, as the user has set it on the page."""
     cpu, per_gpu = (st.session_state[f"queue.{name}"] for name in ("cpu", "per_gpu"))
     perform(Action("", "", "", "Stored. Runs that are running go on.",
                    lambda runs, _: queueing.set_slots(runs, cpu=cpu, per_gpu=per_gpu)), "queue.slots")

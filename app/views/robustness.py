@@ -96,8 +96,9 @@ def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, Netwo
     """Return the robustness table that contains the attack run named in the page's address.
 
     Returns:
-        The table. If the address names no run or an unknown one, the table with the most networks.
-        The row of the attack run if the table lists a newer run on the same network in its place, else None.
+        The table of the protocol of this attack run. If the address names no run or an unknown one, the first of `tables`.
+        The row of this attack run if the table does not list it, because a newer run has attacked the same network under the
+            same protocol; else None.
     """
     run = st.query_params.get("run", "")
     for one in tables:
@@ -121,7 +122,7 @@ def state_words(run: pd.Series) -> str:
 
 
 def intervals(chosen: RobustnessTable, rows: list[NetworkRow]) -> None:
-    """Show the intervals of the first `MOST_INTERVALS` of these networks as a chart."""
+    """Draw a chart of the confidence intervals of the networks in `rows`, at most `MOST_INTERVALS` of them."""
     shown = rows[:MOST_INTERVALS]
     total = len(chosen.rows)
     section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval"
@@ -166,7 +167,7 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> list[NetworkR
 
 
 def toggled(values: list[str], one: str | None) -> list[str]:
-    """Return the values without `one` if they contain it; otherwise with `one` appended. None leaves them unchanged."""
+    """Return `values` without `one` if it is among them, else with `one` appended. If `one` is None, return them unchanged."""
     if one is None:
         return values
     return [value for value in values if value != one] if one in values else [*values, one]

@@ -69,7 +69,9 @@ def main() -> None:
 
 
 def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
-    """Return {name of a tab: its panels} for a run, in the order of the tabs. Imported runs lack those on training and machine.
+    """Return {name of a tab: its panels} for a run, in the order of the tabs.
+
+    Imported runs have no panels about training or the machine.
 
     Args:
         run: row of the run, from `RunLog.run`.
@@ -136,7 +138,7 @@ def top(run_id: str) -> None:
 
 
 def results(run_id: str) -> None:
-    """Show the outcome of a run's chain once there is one, the downloads, and the newest numbers of the run."""
+    """Show the cells and attack tables of a run's chain as far as they exist, the downloads, and the run's newest numbers."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     told(run_id, "overview")

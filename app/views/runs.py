@@ -34,7 +34,7 @@ EXPORT_HELP = ("All runs that match the filter, in this order, with every value 
 
 @live_panel("runs", key="runs_list")
 def runs_list() -> None:
-    """Show the controls, the box of the selected runs and the list."""
+    """Show the controls, the list of runs, and above the list a box with actions on the selected runs."""
     runs, root = session.run_log().runs(), session.runs_root()
     trashed = len(run_ids(trash_of(root)))
     if runs.empty and not trashed:
@@ -72,7 +72,7 @@ def nothing_matches(view: View, active: int) -> None:
 
 
 def listed(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
-    """Show the box of the selected runs, and one page of the list.
+    """Show one page of the list of runs, and above it a box with actions on the selected runs.
 
     Args:
         kept: the runs that match the filter, in order.
@@ -104,7 +104,10 @@ def listed(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
 
 
 def store(action: TableAction) -> None:
-    """Store a click on a heading in the address, and rerun the list."""
+    """Store in the address what a click on a heading changes, and rerun the list.
+
+    The heading of a column changes the order of the runs. The heading of a group folds or unfolds the group.
+    """
     folded = address.several("folded")
     if action.sort:
         address.choose(sort="" if action.sort == "unsorted" else action.sort, page="", folded="")
@@ -127,9 +130,10 @@ def summary(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
 
 
 def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
-    """Return the texts to show for ids: {id of a study: its question, id of the first run of a chain: its title and id}.
+    """Return {id: text to show in its place}.
 
-    A study that cannot be read is left out.
+    For a study, the text is its question. For the first run of a chain, it is the title and the id of the run. A study that
+    cannot be read is left out.
 
     Args:
         part: the runs of the page, with the column `group`.
@@ -146,7 +150,7 @@ def titles_of(part: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
 
 
 def pager(page: int, pages: int, total: int) -> None:
-    """Show the buttons that turn the pages of the list, unless there is only one."""
+    """Show the buttons for the previous and the next page of the list. If the list has only one page, show nothing."""
     if pages == 1:
         return
     with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
@@ -159,7 +163,7 @@ def pager(page: int, pages: int, total: int) -> None:
 
 
 def turn(page: int) -> None:
-    """Store the number of the page to show in the address."""
+    """Store in the address which page of the list to show."""
     address.choose(page=str(page) if page > 1 else "")
 
 

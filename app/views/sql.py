@@ -53,7 +53,7 @@ def editor() -> None:
 
 
 def schema() -> None:
-    """Show a table of the run log, which the reader chooses, with the meaning of its columns."""
+    """Show a selector of the tables of the run log, and the meaning of the columns of the selected table."""
     known = {table.name: table for table in tables()}
     name = address.selectbox(st.container(), "Table", {name: name for name in known}, name="table", key="sql.table",
                              help="The tables that a query can read. All of them are joined by the column number.")
@@ -64,7 +64,7 @@ def schema() -> None:
 
 
 def columns_of(table: TableDoc) -> list[ColumnDoc]:
-    """Return the columns of a table, with those that all tables of events share at the end."""
+    """Return the columns of a table. The columns that all tables of events have in common come last."""
     return sorted(table.columns, key=lambda column: column.name in EVENT and table.name != "folder")
 
 

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def head(study_id: str) -> None:
-    """Show the question, the answer so far, the progress and the buttons."""
+    """Show the question of a study, the answer so far, the progress and the buttons."""
     overview = read(study_id)
     if overview is None:
         return

@@ -17,7 +17,7 @@ MOST_NODES = 7  # larger cells have too many orders of their nodes; only the ord
 
 @lru_cache(maxsize=2000)
 def canonical(genotype: Genotype) -> Genotype:
-    """Return the genotype in its canonical form: of all equivalent forms, the one whose list of edges sorts first.
+    """Return the genotype in its canonical form: of all equivalent forms, the form whose list of edges sorts first.
 
     Example:
         canonical(one).hash == canonical(other).hash  # one and other are the same network

@@ -1,8 +1,8 @@
 """The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
-* The entries of RobNet's networks have no genotype, because RobNet keeps all edges of a cell and a genotype only two per node.
+* The entries of RobNet's networks have no genotype. RobNet keeps all edges of a cell, but a genotype has only two edges per node.
 * DSARA's public code has its own names for the cell kinds of ARNAS. The catalogue uses the names of ARNAS.
-* Three genotypes are missing: CRoZe's, because its public copy is malformed, and DSRNA's and NADAR's, which are not public.
+* Three genotypes are missing. The public copy of CRoZe's genotype is malformed. The genotypes of DSRNA and NADAR are not public.
 """
 
 from __future__ import annotations

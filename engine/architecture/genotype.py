@@ -1,6 +1,6 @@
 """Genotypes: the operations and inputs of every node of every cell kind, as frozen data. Does not import torch.
 
-The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1) and
+The search space is from DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1) and
 intermediate nodes (states 2, 3, ...). Each node has two incoming edges. ARNAS has three cell kinds, and the methods of the DARTS
 family have two. A genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not
 supported.
@@ -97,11 +97,11 @@ class Genotype:
 
     @property
     def parameter_free(self) -> tuple[int, int]:
-        """The number of operations without parameters (pooling, skip connection, none), and the number of all operations."""
+        """The pair (number of operations without parameters, number of all operations). See `Cell.parameter_free`."""
         return sum(cell.parameter_free for _, cell in self.cells), sum(len(cell.edges) for _, cell in self.cells)
 
     def cell(self, kind: str) -> Cell:
-        """Return the cell of a kind.
+        """Return the cell of the given kind, for example "normal".
 
         Raises:
             GenotypeError: the genotype has no such kind.

@@ -6,7 +6,7 @@ before the end, as is usual in the robustness literature for 32x32 images. This 
 imports no torch. `engine.space.residual` builds the networks.
 
 Their width can be chosen: "wide-resnet-10-1@12.6" has 12.6 base channels instead of the published 16, and each stage has its
-published multiple of them, rounded to whole channels. Tenths allow sizes between those of whole base channels.
+published multiple of them, rounded to whole channels. Tenths of base channels allow finer steps of the network's size.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ResidualShape:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Number of channels of each stage."""
+        """Number of channels of each stage (group of successive blocks with equal width)."""
         return tuple(_rounded(multiple * self.base_channels) for multiple in self.multiples)
 
     def at_width(self, base_channels: float) -> ResidualShape:
@@ -209,7 +209,7 @@ def residual_shape(name: str) -> ResidualShape | None:
     base channels.
 
     Raises:
-        ConfigError: the name is that of a WideResNet with an impossible depth or width, or C is not a valid number.
+        ConfigError: the name describes a WideResNet with an impossible depth or width, or C is not a valid number.
     """
     family, at, width = name.strip().lower().partition("@")
     shape = _published_shape(family)
@@ -225,7 +225,11 @@ def residual_shape(name: str) -> ResidualShape | None:
 
 
 def _published_shape(text: str) -> ResidualShape | None:
-    """Return the shape of a network at its published width, or None if the name is not of the forms of `residual_shape`."""
+    """Return the shape of the network with this name (without "@C"), or None if the name has no form that `residual_shape` reads.
+
+    Raises:
+        ConfigError: the name describes a WideResNet with an impossible depth or width.
+    """
     if text in RESNETS:
         return RESNETS[text]
     match = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)

@@ -82,9 +82,9 @@ class NamedNetwork(ABC):
 
     @property
     def width_setting(self) -> dict[str, Any]:
-        """The setting with which a retraining trains a network of this width, as {name of the setting: value}.
+        """The setting that makes a retraining train a network of this width, as {name of the setting: value}.
 
-        This is the setting `network`, because the name of a network contains its width.
+        It is the setting `network`, because the name of a network contains the width.
         """
         return {"network": self.name}
 

@@ -76,7 +76,7 @@ class DerivedNetwork:
 
     @property
     def width_setting(self) -> dict[str, Any]:
-        """The setting with which a retraining trains a network of this width, as {name of the setting: value}."""
+        """The setting that makes a retraining train a network of this width, as {"channels": number of channels}."""
         return {"channels": self.channels}
 
     def cost(self, *, auxiliary: bool = False) -> Cost:

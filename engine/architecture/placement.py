@@ -102,7 +102,7 @@ def reductions(layers: int) -> tuple[int, int]:
 
 
 def rules_for(kinds: Sequence[str]) -> list[str]:
-    """Return the names of the position rules for these cell kinds, with the published rule first."""
+    """Return the names of the rules that place these cell kinds in a network, with the published rule first."""
     return [name for name, rule in RULES.items() if sorted(rule.kinds) == sorted(kinds)]
 
 
@@ -137,7 +137,7 @@ class Arrangement(TypedDict):
 
 
 def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> Arrangement:
-    """Return placement and width ratio, with empty values replaced by those published for the cell kinds.
+    """Return the placement and the width ratio. An empty value is replaced by the value published for the cell kinds.
 
     Raises:
         ConfigError: the cell kinds are unknown, the placement rule is unknown or for other cell kinds, or the width ratio is
@@ -230,7 +230,7 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
         width_ratio: relative widths of the first, middle and last third of the network, for example "1:2:4"; empty for a
-            published ratio, which allows every C.
+            ratio published with the cell kinds. With a published ratio, C may be any number.
 
     Raises:
         ConfigError: a size is not a positive whole number, the shape does not have three numbers, the width ratio is invalid, or

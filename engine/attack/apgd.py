@@ -72,7 +72,7 @@ class APGD(Walk):
         return self._loss(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of algorithm 1 for every image. Return a bool [n], True for runs that have ended."""
+        """Take one step of algorithm 1 in every run (attempt on an image). Return a bool [n], True for runs that have ended."""
         assert loss is not None and gradient is not None
         iteration = state["iteration"]
         state["increases"] += loss > state["last_loss"]
@@ -147,7 +147,7 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the difference of logits ratio [n], positive for misclassified images. Needs at least 3 classes."""
+    """Return the difference of logits ratio [n], positive for misclassified images. It needs at least 3 classes."""
     (first, second, third), classes = logits.topk(3).values.unbind(1), logits.argmax(1)
     own = logits.gather(1, y[:, None]).squeeze(1)
     return (torch.where(classes == y, second, first) - own) / (first - third + 1e-12)
@@ -156,7 +156,7 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Return the targeted difference of logits ratio [n].
 
-    It is positive if the logit of the target is larger than that of the label y. Needs at least 4 classes.
+    It is positive if the logit of the target is larger than the logit of the label y. It needs at least 4 classes.
     """
     first, _, third, fourth = logits.topk(4).values.unbind(1)
     pair = logits.gather(1, torch.stack((y, target), 1))

@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Badge:
-    """The reliability of an evaluation in one colour.
+    """A colour that says how reliable the result of an evaluation is, with the reasons.
 
     Attributes:
         colour: "green", "amber" or "red".
@@ -57,7 +57,7 @@ class Badge:
 def badge(findings: Iterable[Finding]) -> Badge:
     """Return a badge: red if a check failed; amber if a check warned or an essential check was not made; and green otherwise.
 
-    The checks in `ESSENTIAL` are essential. A skipped check was not made.
+    The list `ESSENTIAL` names the essential checks. A skipped check counts as not made.
     """
     findings = list(findings)
     made = [finding for finding in findings if finding.finding != "skipped"]

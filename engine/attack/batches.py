@@ -1,4 +1,4 @@
-"""A runner for attacks that process a whole batch in one call, such as those of torchattacks."""
+"""A runner for attacks that process a whole batch in one call, such as the attacks of the package torchattacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Batches:
 
     @property
     def over(self) -> bool:
-        """True after the last block."""
+        """True when the last block (group of images) has been attacked."""
         return self.next * self.size >= len(self._y)
 
     @property
@@ -46,7 +46,11 @@ class Batches:
         return 0
 
     def step(self) -> list[Attacked]:
-        """Attack the next block. Return one result per image. If the attack raises, the block can be attacked again."""
+        """Attack the next block of images, and return one result per image. After an exception, the block can be attacked again.
+
+        In the results, only the position, the adversarial image and the iterations are meaningful: `fell` is always False and
+        `margin` is always 0.
+        """
         positions = torch.arange(self.next * self.size, min((self.next + 1) * self.size, len(self._y)), device=self._y.device)
         torch.manual_seed(self._seed(self.next))
         x_adv = self._attack(self._images(positions), self._y[positions]).detach()
@@ -55,9 +59,9 @@ class Batches:
                 for position, image in zip(positions.tolist(), x_adv, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of the next block."""
+        """Return {"next": number of the next block of images}."""
         return {"next": self.next}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Continue at the block whose number `state_dict` has saved."""
+        """Continue at the block of images whose number `state_dict` has saved."""
         self.next = int(content["next"])

@@ -5,8 +5,8 @@ declaration of the attack and its settings. It returns a `Walk` (an attack that 
 turns images and labels into adversarial images.
 
 FGSM, PGD and MI-FGSM come from torchattacks in L-infinity. In L2 they are our own code, because the L2 steps of torchattacks are
-too short where gradients are tiny. The attacks of AutoAttack are our own code, too. With those of torchattacks, finished images
-would keep their places in a batch, and an interrupted attack could not resume at an image.
+too short where gradients are tiny. The attacks of AutoAttack are our own code, too, because in torchattacks
+finished images keep their places in a batch, and an interrupted attack cannot resume at an image.
 """
 
 from __future__ import annotations

@@ -63,7 +63,10 @@ class CarliniWagner(Walk):
         self.learning_rate, self.confidence = learning_rate, confidence
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state before the first search step. The point is the natural image. No random numbers are drawn."""
+        """Return the state before the first search step (minimisation with one constant c). The point is the natural image.
+
+        No random numbers are drawn.
+        """
         zeros = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         state = {"origin": torch.atanh((2 * x - 1) * INSIDE), "search_step": torch.zeros_like(y), "lower": zeros,
                  "upper": torch.full_like(zeros, torch.inf), "c": torch.full_like(zeros, FIRST_CONSTANT)}
@@ -78,7 +81,7 @@ class CarliniWagner(Walk):
         return state["c"] * logit_difference(logits, state["y"], state["target"]).clamp(min=-self.confidence)
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of Adam. Where the minimisation with the current constant c has ended, begin the one with the next c.
+        """Take one step of Adam. If the minimisation with the constant c has ended for an image, begin the next, with a new c.
 
         Returns:
             bool [n], True for images for which all values of c have been tried.
@@ -128,7 +131,7 @@ class CarliniWagner(Walk):
             state[name] = torch.where(ended.view(-1, *[1] * (value.dim() - 1)), value, state[name])
 
     def _search_step_begun(self, origin: Tensor) -> State:
-        """Return initial values for the state entries that are reset at the beginning of a search step.
+        """Return initial values for the entries of the state that every search step (minimisation with one constant c) resets.
 
         `origin` is the w of the natural images, [n, C, H, W].
         """

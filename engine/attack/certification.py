@@ -53,7 +53,7 @@ class Certification:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations. Certifying an image counts as four."""
+        """The pair (completed, total) of network evaluations. Certifying one image counts as four evaluations."""
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
@@ -63,7 +63,7 @@ class Certification:
             poll: function called before each layer. It may raise StopRequested. The next call then repeats the block.
 
         Returns:
-            [("certified", fields of the event)] after the last block; otherwise [].
+            After the last block, a list with one event, ("certified", fields of the event). After every other block, [].
 
         Raises:
             ConfigError: the network has an operation without an interval form.
@@ -77,7 +77,7 @@ class Certification:
         return [("certified", self._result())] if self.over else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of processed images and the number of certified images."""
+        """Return {"done": number of processed images, "certified": number of certified images}."""
         return {"done": self.done, "certified": self.certified}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 
 def box(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest value of every pixel in the L-infinity ball around x, clipped to 0..1, in float64."""
+    """Return the smallest and the largest value of each pixel in the L-infinity balls around images x, as float64 in 0..1."""
     return (x.double() - epsilon).clamp(0, 1), (x.double() + epsilon).clamp(0, 1)
 
 
@@ -156,12 +156,16 @@ def _sum(operation: Any, first: Any, second: Any) -> Interval:
 
 
 def _difference(operation: Any, first: Any, second: Any) -> Interval:
-    """Subtract `second` from `first`. At least one of the two is an interval."""
+    """Subtract `second` from `first` with the torch function `operation`. At least one of the two is an interval."""
     return Interval(operation(_lowered(first), _raised(second)), operation(_raised(first), _lowered(second)))
 
 
 def _scaled(operation: Any, first: Any, second: Any) -> Interval:
-    """Multiply an interval by constants, or divide it by constants. The constants may be negative."""
+    """Apply `operation`, a product of an interval and constants or a division of an interval by constants of any sign.
+
+    Raises:
+        ConfigError: both factors are intervals, or the divisor is an interval.
+    """
     if isinstance(second, Interval) and (isinstance(first, Interval) or operation is aten.div.Tensor):
         raise ConfigError("Interval bounds have no form of a product of two activations or of a division by one; certify a "
                           "network without it.")

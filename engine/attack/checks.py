@@ -54,10 +54,14 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
 
 
 def above_chance(it: Inspection) -> tuple[Verdict, str]:
-    """Compare the natural accuracy on all images of the evaluation with that of a constant prediction.
+    """Compare the natural accuracy on all images of the evaluation with the accuracy of always predicting the same class.
 
     A network that always predicts the same class has the same accuracy with and without attacks, so its accuracy under attack
-    means nothing. Also, it classifies too few images correctly for the other checks.
+    means nothing. Such a network also classifies too few images correctly for the other checks.
+
+    Returns:
+        verdict: "passed" if the network is clearly more accurate, otherwise "warning".
+        sentence: explanation of the verdict, with both accuracies.
     """
     correct, labels = it.evaluation.outcomes[NATURAL].correct == CORRECT, it.evaluation.y
     right, images = int(correct.sum()), len(labels)
@@ -87,7 +91,12 @@ def evaluation_mode(it: Inspection) -> tuple[Verdict, str]:
 
 
 def repeated_passes(it: Inspection) -> tuple[Verdict, str]:
-    """Compare two forward passes on the same images, bit by bit."""
+    """Compare two forward passes on the same images, bit by bit.
+
+    Returns:
+        verdict: "failed" if any logits differ, otherwise "passed".
+        sentence: explanation of the verdict, with the number of images whose logits differ.
+    """
     one, other = it.logits(it.x), it.logits(it.x)
     different = int((one != other).any(1).sum())
     sentence = f"Two forward passes differ on {different} of {len(it.x)} images"
@@ -95,7 +104,12 @@ def repeated_passes(it: Inspection) -> tuple[Verdict, str]:
 
 
 def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
-    """Check that the outputs are logits: the check fails if, on all images, they lie in 0..1 and sum to 1 like probabilities."""
+    """Check that the network's outputs are logits, not probabilities.
+
+    Returns:
+        verdict: "failed" if, on every image, the outputs lie in 0..1 and sum to 1, otherwise "passed".
+        sentence: explanation of the verdict, with the number of images with such outputs.
+    """
     logits = it.logits(it.x)
     probable = ((logits >= 0) & (logits <= 1)).all(1) & ((logits.sum(1) - 1).abs() < 1e-4)
     count = int(probable.sum())
@@ -106,7 +120,7 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
     """Count correctly classified images whose gradient is exactly zero only because of the scale of the logits.
 
-    The gradient of such an image is not zero if the logits are first scaled to a range of 10.
+    The gradient of such an image is not zero if its logits are first scaled so that the largest exceeds the smallest by 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -126,6 +140,10 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
     The slight change has a random sign at every pixel. It is tried at the natural images and at random points of their balls,
     because a pixel of an image may happen to be close to the threshold of a quantiser.
+
+    Returns:
+        verdict: "passed", "warning" or "failed".
+        sentence: explanation of the verdict, with the number of images that have such logits.
     """
     noise, signs = (uniform([stable_seed(it.settings.seed, purpose, n) for n in range(len(it.x))], it.x) * 2 - 1
                     for purpose in ("quantised noise", "quantised signs"))
@@ -139,7 +157,9 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images whose gradient is exactly zero. The logits are first scaled to a range of 10.
+    """Count correctly classified images whose gradient is exactly zero.
+
+    Before the gradient is computed, the logits of each image are scaled so that the largest exceeds the smallest by 10.
 
     Returns:
         verdict: "passed", "warning", "failed" or "skipped".
@@ -154,7 +174,12 @@ def gradients(it: Inspection) -> tuple[Verdict, str]:
 
 
 def epsilon_zero(it: Inspection) -> tuple[Verdict, str]:
-    """Attack with radius 0, which must change neither images nor predictions."""
+    """Attack with radius 0, which must change neither images nor predictions.
+
+    Returns:
+        verdict: "failed" if an image or a prediction changes, otherwise "passed".
+        sentence: explanation of the verdict, with the number of unchanged images.
+    """
     attack = min(it.white_box, key=lambda attack: attack.passes(it.settings.classes).forward)
     x_adv = it.attack(replace(attack, steps=min(attack.steps, FEW_STEPS)), replace(it.settings, epsilon=0.0))
     changed = (x_adv != it.x).flatten(1).any(1)
@@ -168,7 +193,12 @@ def epsilon_zero(it: Inspection) -> tuple[Verdict, str]:
 
 
 def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
-    """Attack with a radius so large that the ball contains all images. Nearly all images must then be misclassified."""
+    """Attack with a radius so large that the ball contains all images. Nearly all images must then be misclassified.
+
+    Returns:
+        verdict: "passed", "warning", "failed" or "skipped".
+        sentence: explanation of the verdict, with the number of images that withstand the attack.
+    """
     radius = 1.0 if it.settings.norm == LINF else sqrt(it.x[0].numel())
     if int(it.right.sum()) < FEWEST_RIGHT:
         return _too_few(int(it.right.sum()))
@@ -181,12 +211,12 @@ def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
 def more_steps(it: Inspection) -> tuple[Verdict, str]:
     """Compare the accuracies under PGD with few steps and PGD with many steps.
 
-    If the protocol has several PGD attacks, compare those with the fewest and the most steps, on all images of the evaluation.
-    Otherwise run PGD-10 and PGD-40 on the subset of images that the inspection uses.
+    If the protocol has several PGD attacks, compare the attack with the fewest and the attack with the most steps, on all images
+    of the evaluation. Otherwise run PGD-10 and PGD-40 on the subset of images that the inspection uses.
 
     Returns:
-        The verdict: "failed" or "warning" if clearly more images withstand the attack with many steps, otherwise "passed".
-        A sentence with the number of images that withstand each of the two attacks.
+        verdict: "failed" or "warning" if clearly more images withstand the attack with many steps, otherwise "passed".
+        sentence: explanation of the verdict, with the number of images that withstand each of the two attacks.
     """
     pgd = sorted((stage for stage in it.evaluation.stages.values()
                   if stage.attack and not stage.cascade and stage.attack.name == f"pgd-{stage.attack.steps}"),
@@ -208,8 +238,8 @@ def black_box(it: Inspection) -> tuple[Verdict, str]:
     """Count images that an attack without gradients breaks, although they withstand every attack with gradients.
 
     Returns:
-        The verdict of this check.
-        A sentence with the count.
+        verdict: "passed", "warning", "failed" or "skipped".
+        sentence: explanation of the verdict, with the count.
     """
     stages = [stage for stage in it.evaluation.stages.values() if stage.attack]
     black = [stage for stage in stages if stage.attack and is_black_box(stage.attack, it.settings.classes)]
@@ -229,8 +259,8 @@ def kept_images(it: Inspection) -> tuple[Verdict, str]:
     """Check that the stored adversarial images are in the ball and in 0..1, and are predicted as recorded.
 
     Returns:
-        The verdict of this check.
-        A sentence with the numbers of images that are outside and of images that are predicted differently.
+        verdict: "failed" if an image is outside or a prediction differs, otherwise "passed".
+        sentence: explanation of the verdict, with the number of images outside and the number of different predictions.
     """
     evaluation, outside, different, total = it.evaluation, 0, 0, 0
     where = evaluation.sample.to(evaluation.y.device)
@@ -272,7 +302,7 @@ def _inward(x: Tensor, signs: Tensor) -> Tensor:
 
 
 def _fallen(it: Inspection, stage: Stage) -> set[int]:
-    """Return the positions of images that an attack breaks: they are classified correctly without it and wrongly with it.
+    """Return the positions of the images that an attack breaks: correctly classified without the attack, misclassified under it.
 
     Args:
         it: the inspection.

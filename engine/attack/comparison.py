@@ -172,7 +172,7 @@ class PairedEvaluation:
 
     @property
     def _size(self) -> int:
-        """The number of images in the chunk in progress."""
+        """The number of images in the current chunk (the images attacked together); 0 at the end."""
         return len(self._evaluation.y) if self._evaluation else 0
 
     def _observe(self, correct: Sequence[bool]) -> None:
@@ -182,7 +182,7 @@ class PairedEvaluation:
                               for own, other in zip(correct, self.other[seen:len(self.correct)], strict=True))
 
     def _next(self) -> Evaluation | None:
-        """Return the evaluation that attacks the next chunk of images, or None if the comparison is decided."""
+        """Return a new evaluation for the next chunk (group of images), or None if the comparison is decided."""
         if self.sequence.verdict is not Verdict.OPEN:
             return None
         seen = len(self.correct)
@@ -193,7 +193,7 @@ class PairedEvaluation:
                           indices=self.images[chunk], checkpoint=self.network_hash, first_block=seen)
 
     def _setup(self) -> str:
-        """Return a hash of everything the result depends on."""
+        """Return a hash of everything on which the result depends: settings, network, images and the other network's outcomes."""
         withstood = (image for image, correct in zip(self.images, self.other, strict=True) if correct)
         return fingerprint({"settings": self.config.model_dump(mode="json", exclude={"device", "threads"}),
                             "network": self.network_hash, "images": images_hash(self.images), "other": images_hash(withstood)})

@@ -115,22 +115,25 @@ class Evaluation:
 
     @property
     def over(self) -> bool:
-        """True when every stage has covered its images."""
+        """True when every stage (natural predictions, attack, or part of a suite) has covered its images."""
         return self._running is None and self._stage == ""
 
     @property
     def stage(self) -> str:
-        """The name of the stage in progress; "" at the end."""
+        """The name of the current stage (natural predictions, attack, or part of a suite); "" at the end."""
         return self._stage
 
     @property
     def keeps_iterations(self) -> bool:
-        """True if an interrupted attack continues at the same iteration, False if it starts again with the current block."""
+        """True if the current attack can be interrupted at any iteration and continue there.
+
+        False if it must repeat the current block (the images that it attacks in one call).
+        """
         return isinstance(self._running, Pool)
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations, counted per image.
+        """The pair (completed, total) of network evaluations. One evaluation is one image in one forward pass.
 
         The total assumes that no attack succeeds. If an attack breaks an image early, all evaluations of this image count as
         completed.
@@ -281,7 +284,9 @@ class Evaluation:
         return self._watched
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
-        """Record the outcomes of images whose attack has ended, with the predictions of the network itself.
+        """Record the outcomes of images whose attack has ended.
+
+        The network itself predicts the classes, not the faster form of it that the attack used.
 
         Args:
             stage: the attack, or the natural predictions.
@@ -334,7 +339,7 @@ class Evaluation:
         return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, 0))
 
     def _setup(self) -> str:
-        """Return a hash of everything the outcomes depend on."""
+        """Return a hash of everything on which the outcomes depend."""
         return fingerprint({"protocol": self.protocol.fields(), "network": self.network_hash, "blocks": self.config.batch_size,
                             "stages": {name: images_hash(stage.positions) for name, stage in self.stages.items()}})
 
@@ -347,7 +352,7 @@ class Evaluation:
         return row | {"part_of": stage.cascade} if stage.cascade else row
 
     def _fields(self, stage: Stage) -> dict[str, Any]:
-        """Return everything that determines the accuracy of one stage, as {name: value}, for its fingerprint."""
+        """Return {name: value} of everything that determines the accuracy of one stage, as the input of `fingerprint`."""
         images = {"images": len(stage.positions), "images_hash": images_hash(self.indices[i] for i in stage.positions.tolist())}
         if stage.attack is None:
             return attack_fields(None, self.protocol.settings) | images
@@ -389,7 +394,7 @@ class Evaluation:
 
 
 def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
-    """Return {"mean": ..., "std": ...} per channel, with which a network normalises pixels; "none" if it does not normalise."""
+    """Return how a network normalises pixels: {"mean": numbers, "std": numbers}, one number per image channel, or "none"."""
     mean, std = getattr(network, "mean", None), getattr(network, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
         return "none"

@@ -61,7 +61,7 @@ class SmallestMargin:
 
     @property
     def robust(self) -> bool | None:
-        """True if no image in the ball is misclassified, False if `x_adv` is misclassified, None if it is unknown."""
+        """True if provably no image in the ball is misclassified, False if `x_adv` is misclassified, None if neither holds."""
         return True if self.lower > 0 else False if self.margin <= 0 else None
 
 
@@ -205,7 +205,7 @@ def _matrix(affine: nn.Module, shape: tuple[int, ...]) -> tuple[Affine, tuple[in
 
 
 def _margin(maps: Sequence[Affine], point: Vector, y: int) -> float:
-    """Return the margin of the network at one point."""
+    """Return the margin of the network at one point: the logit of the label y minus the largest other logit."""
     for affine in maps[:-1]:
         point = affine(point).clip(min=0)
     logits = maps[-1](point)

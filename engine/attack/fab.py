@@ -38,7 +38,7 @@ class FAB(Walk):
     leaves_ball = True
 
     def __init__(self, ball: Ball, iterations: int, *, alpha_max: float = 0.1, eta: float = 1.05, beta: float = 0.9) -> None:
-        """Prepare the attack. The default values are those of the paper (section 4) and of AutoAttack.
+        """Prepare the attack. The paper (section 4) and AutoAttack use the default values.
 
         Args:
             ball: ball with the norm in which the distance is measured.
@@ -62,7 +62,9 @@ class FAB(Walk):
         return bool(2 * state["stepped"].sum() <= len(state["stepped"]))
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one iteration of every run, and update `state` in place. Return a bool [n], True for runs that have ended.
+        """Take one iteration of every run (attempt on an image), and update `state` in place.
+
+        Return a bool [n], True for runs that have ended.
 
         A point that is misclassified after a step moves back towards the natural image. All other points take a step or, if
         `gradient` is None, stay where they are.

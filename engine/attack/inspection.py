@@ -1,4 +1,4 @@
-"""The data that the reliability checks of an evaluation use, and the declaration of a check."""
+"""The data that reliability checks use to inspect an evaluation (`Inspection`), and the declaration of one check (`Check`)."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class Inspection:
         Args:
             x: images [n, C, H, W].
             y: labels, int64 [n].
-            rescaled: True to scale the logits of each image first, so that their range is 10. The softmax of such logits does not
-                saturate in float32.
+            rescaled: True to scale the logits of each image first, so that the largest exceeds the smallest by 10. The softmax of
+                such logits does not saturate in float32.
         """
         self.poll()
         point = x.detach().requires_grad_()

@@ -122,7 +122,7 @@ def check_attack(attack: Attack, settings: AttackSettings) -> None:
 
 
 def builder_of(attack: Attack) -> Builder:
-    """Import the function with the name `attack.builder`, which builds the attack, and return it."""
+    """Import and return the function that builds the attack. `attack.builder` names it."""
     module, _, name = attack.builder.partition(":")
     return cast(Builder, getattr(import_module(module), name))
 

@@ -48,7 +48,7 @@ class FMN(Walk):
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
         """Adapt the radius, take a step down the gradient, and project the point onto 0..1 and the ball of the new radius.
 
-        Return a bool [n], True for runs that have ended.
+        Return a bool [n], True for runs (attempts on an image) that have ended.
         """
         assert loss is not None and gradient is not None
         gamma, alpha = (self._annealed(ends, state["iteration"]) for ends in (GAMMA, ALPHA))
@@ -59,7 +59,11 @@ class FMN(Walk):
         return state["iteration"] >= self.iterations
 
     def _radius(self, state: State, loss: Tensor, gradient: Tensor, gamma: Tensor) -> Tensor:
-        """Return the next radius, and update the distance of the nearest adversarial point (lines 5 to 12 of Algorithm 1)."""
+        """Return the next radius of each run, [n] (lines 5 to 12 of Algorithm 1).
+
+        The radius shrinks or grows by the fraction `gamma` [n]. The function also updates `state["nearest_distance"]`, the
+        distance of the nearest adversarial point so far.
+        """
         far, radius, adversarial = distance(state["point"], state["x"], self.ball.norm), state["radius"], loss < 0
         nearest = torch.where(adversarial, torch.minimum(far, state["nearest_distance"]), state["nearest_distance"])
         state["nearest_distance"] = nearest

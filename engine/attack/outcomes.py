@@ -41,7 +41,7 @@ class Outcomes:
 
     @property
     def correct(self) -> Tensor:
-        """The column `correct`, int8 [N]."""
+        """The column `correct`: `CORRECT`, `WRONG` or `UNKNOWN` for each image, int8 [N]."""
         return self.columns["correct"]
 
     def record(self, positions: Tensor, x: Tensor, x_adv: Tensor, y: Tensor, logits: Tensor, iterations: Tensor, *,
@@ -68,7 +68,7 @@ class Outcomes:
             self.columns[name][positions] = value.to("cpu", COLUMNS[name])
 
     def inherit(self, positions: Tensor, before: Outcomes) -> None:
-        """Copy the rows of images that an earlier attack of the evaluation has already broken. Set their iterations to 0.
+        """Copy the rows of images that an earlier attack has already broken, and set the column `iterations` of these rows to 0.
 
         Args:
             positions: row numbers of these images.
@@ -83,7 +83,10 @@ class Outcomes:
         return {name: column.clone() for name, column in self.columns.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the columns from the result of `state_dict`. Checkpoints of older versions have no confidence."""
+        """Restore the columns from the result of `state_dict`.
+
+        Checkpoints of older versions lack the column `confidence`, which then stays unchanged.
+        """
         for name, column in self.columns.items():
             if name in state or name != "confidence":
                 column.copy_(state[name])

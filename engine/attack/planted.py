@@ -1,6 +1,6 @@
 """The planted-example test: a copy of the network in which every image certainly has an adversarial example.
 
-The idea is that of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The inputs of the network's last linear layer
+The idea is from Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The inputs of the network's last linear layer
 are called features. The copy has another linear function of the features in place of this layer: the read-out. The read-out gives
 the image its true label, and one point of the ball a wrong class. This point is the planted adversarial example. An attack that
 misses many planted examples is too weak for the network.
@@ -304,8 +304,8 @@ class Ascent:
     def _search(self) -> Tensor:
         """Search the ball around each natural image at random, and return the best point for each image.
 
-        The best point is the one whose features have the largest component along the image's direction. Each query changes one
-        square window, as in the attack Square.
+        At the best point, the features have the largest component along the image's direction. Each query changes one square
+        window, as in the attack Square.
         """
         best = self.ball.project(self.x + self._surface(), self.x)
         value = self.values(best)
@@ -317,9 +317,10 @@ class Ascent:
         return best
 
     def _window(self, share: float) -> Tensor:
-        """Return a random change of each image. The changes are zero outside one random square window.
+        """Return a random change of each image, [K, C, H, W]. The changes are zero outside one random square window.
 
-        On a square image, the window covers the fraction `share` / 2 of the image.
+        The window is at the same place in all images. In a square image, it covers the fraction `share` / 2. Inside the window,
+        the changes are twice the changes that `_surface` draws.
         """
         height, width = self.x.shape[-2:]
         side = max(1, round((share / 2) ** 0.5 * min(height, width)))
@@ -330,7 +331,7 @@ class Ascent:
         return change
 
     def _surface(self) -> Tensor:
-        """Return a random change of length epsilon for each image. In L-infinity, the changes lead to corners of the ball."""
+        """Return random changes of length epsilon, one per image, [K, C, H, W]. In L-infinity, every pixel changes by epsilon."""
         noise = torch.randn(self.x.shape, generator=self.generator).to(self.x.device)
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 
@@ -354,9 +355,9 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return the indices of some of the images x [n, C, H, W], such that no two of them are within two radii of the ball.
+    """Return the indices of some of the images x [n, C, H, W], chosen so that they are more than two radii of the ball apart.
 
-    The images are chosen in order: an image is left out if it is too close to an image that was chosen before.
+    The images are visited in order. An image is left out if it is too close to an image that was chosen before.
     """
     chosen: list[int] = []
     for number in range(len(x)):
@@ -367,9 +368,9 @@ def _apart(x: Tensor, ball: Ball) -> list[int]:
 
 
 def _certain(planting: Planting) -> Planting:
-    """Return the planting without the images for which it failed because of rounding.
+    """Return a copy of a `Planting` without the images on which its network is wrong because of rounding.
 
-    These are natural images that are misclassified, and images whose planted adversarial example is classified correctly.
+    The network must classify each natural image correctly and misclassify each planted adversarial example.
     """
     if not len(planting.x):
         return planting

@@ -92,7 +92,7 @@ def settings_of(config: AttackConfig, classes: int) -> AttackSettings:
     """Return the settings with which an attack run calls every attack.
 
     Args:
-        config: configuration of the attack run. The radius and the step size are those for its norm.
+        config: configuration of the attack run. Its norm determines which of its radii and step sizes are used.
         classes: number of classes of the dataset.
     """
     return AttackSettings(config.radius, config.step, classes, config.seed, config.norm)

@@ -62,7 +62,7 @@ class Square(Walk):
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
         """Keep each new point whose margin is lower than the lowest so far. Then make the change of the next query.
 
-        Return a bool [n], True for runs that have ended.
+        Return a bool [n], True for runs (attempts on an image) that have ended.
         """
         margin = margins(logits, state["y"])
         better = margin < state["held_margin"]
@@ -136,7 +136,7 @@ class Square(Walk):
         """Return the images `held`, each changed in two windows (Algorithm 3).
 
         In the second window, the pixels are set back to x. In the first window, the difference from x is scaled to length 1, and
-        a bump is added to it. The sum is scaled so that no length is lost: its squared length in a channel is that of the old
+        a bump is added to it. The sum is then scaled. Its new squared length in a channel is the squared length of the old
         differences in both windows, plus an equal share of the squared length that the ball leaves unused.
 
         Args:
@@ -217,7 +217,7 @@ def _signs(numbers: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
-    """Return a bump for each side length, and its transpose. A bump is the change that the L2 attack makes in a window.
+    """Return a bump for each side length, and the transpose of each bump. The L2 attack adds a bump to the pixels of a window.
 
     Returns:
         [2 * number of sides, extent, extent]. Each bump is followed by its transpose. Each is in the upper left corner of an

@@ -64,7 +64,7 @@ def share_words(correct: int, images: int) -> str:
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Return the median of a sample, and a confidence interval for the median of the distribution that it comes from.
+    """Return the median of a sample, and a confidence interval for the median of the distribution from which the sample comes.
 
     The interval is from the k-th smallest to the k-th largest value. It lies above the true median with a probability of at most
     (1 - level) / 2, and below it with at most the same probability. The number k is the largest for which this is so. No
@@ -219,7 +219,9 @@ class Comparison:
 
 
 def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> list[Comparison]:
-    """Compare every pair of networks on the same images. Pairs of more accurate networks come first.
+    """Compare every pair of networks on the same images.
+
+    The pairs are sorted by the accuracy of their more accurate network, then by the accuracy of the other one, best first.
 
     Args:
         outcomes: {name of a network: one entry per image}. An entry is True if the network classifies the image correctly. All
@@ -239,11 +241,11 @@ def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> l
 def distinct_pairs(outcomes: Mapping[str, Sequence[bool]], alpha: float = 0.05) -> list[tuple[str, str]]:
     """Return the pairs of networks that can be told apart, as (more accurate network, other network).
 
-    These are the pairs of `tell_apart` that are `distinct`. For 300 networks, this takes less time and much less memory, because
-    it computes no intervals and keeps no counts.
+    The same pairs are `distinct` in the result of `tell_apart`. This function takes less time and, for example with 300 networks,
+    much less memory, because it computes no intervals and keeps no counts.
 
     Args:
-        outcomes: as for `tell_apart`.
+        outcomes: see `tell_apart`.
         alpha: significance level of the adjusted p-values.
 
     Raises:
@@ -316,7 +318,7 @@ def _corrected_phi(counts: PairedCounts) -> float:
 
 
 def _bits_by_accuracy(outcomes: Mapping[str, Sequence[bool]]) -> dict[str, int]:
-    """Return {name: outcomes as the bits of an integer}, the most accurate network first.
+    """Return {name of a network: its outcomes as the bits of an integer, see `_as_bits`}, the most accurate network first.
 
     Raises:
         ValueError: the networks have different numbers of images.

@@ -54,7 +54,7 @@ DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
 
 @dataclass(frozen=True)
 class Part:
-    """One attack on all images of a sweep. It gives a curve, or a mark that checks the curve at a single radius.
+    """One attack on all images of a sweep. It gives a whole curve, or a mark: one point that checks the curve over the radius.
 
     Attributes:
         sweep: the quantity that varies, "epsilon" (the radius) or "steps".
@@ -67,7 +67,7 @@ class Part:
     epsilon: float
 
     def threshold(self, image: Attacked, x: Tensor, norm: str) -> float:
-        """Return the threshold of an image: the radius or number of steps from which on it is misclassified.
+        """Return the threshold of an image: the radius or number of steps from which on the image is misclassified.
 
         The threshold is infinity if the image withstands the attack. Otherwise it is a distance for the attack `NEAREST`, a
         number of steps for a sweep of steps, and 0 for a mark (an attack at a single radius).
@@ -89,7 +89,8 @@ class Sweep:
 
     A sweep uses images of an evaluation and the norm of this evaluation. A saved sweep continues exactly where it was saved.
 
-    Images that the network misclassifies without an attack have the threshold 0 and are not attacked.
+    Each attack finds a threshold for every image: the radius or the number of steps from which on the image is misclassified (see
+    `Part.threshold`). Images that the network misclassifies without an attack have the threshold 0 and are not attacked.
 
     Example:
         sweep = Sweep(evaluation)  # whose natural predictions are complete
@@ -131,12 +132,12 @@ class Sweep:
 
     @property
     def over(self) -> bool:
-        """True when every part has covered its images."""
+        """True when every part (one attack on all images) has covered its images."""
         return not self.part
 
     @property
     def progress(self) -> tuple[float, int]:
-        """A pair (number of network evaluations done so far, total number), counted per image.
+        """The pair (network evaluations done so far, total network evaluations). One evaluation is one image in one forward pass.
 
         If the attack on an image ends early, the image counts as if the attack had run to its end.
         """
@@ -183,7 +184,7 @@ class Sweep:
         return [self._point(part, part.epsilon, part.attack.steps, thresholds > 0)]
 
     def critical(self) -> dict[str, Any]:
-        """Return {field: value} for the `CriticalEpsilon` event, with the median distance of the nearest adversarial image.
+        """Return the fields of a `CriticalEpsilon` event, among them the median distance of the nearest adversarial image.
 
         The distances of all images of the sweep must be known.
         """
@@ -237,7 +238,7 @@ class Sweep:
         All other images get the threshold 0, which means that they are misclassified at every radius and number of steps.
 
         Args:
-            name: name of the attack's part of the sweep.
+            name: key of the attack in `parts`.
 
         Returns:
             The pool that runs the attack on the images.
@@ -325,7 +326,7 @@ class GradientWalk(Walk):
         self.step_size = step_size
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the initial state. The point is uniformly random in the ball."""
+        """Return the state at the start of n runs (attempts on an image). Each point is drawn uniformly from the image's ball."""
         return {"point": random_point(self.ball, x, seeds), "iteration": torch.zeros_like(y)}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
@@ -333,7 +334,7 @@ class GradientWalk(Walk):
         return F.cross_entropy(logits, state["y"], reduction="none")
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step up the gradient. Return a bool [n], True for runs that have ended."""
+        """Take one step up the gradient. Return a bool [n], True for runs (attempts on an image) that have ended."""
         assert gradient is not None
         moved = state["point"] + self.step_size * steepest(gradient, self.ball.norm)
         state["point"] = self.ball.project(moved, state["x"])

@@ -158,7 +158,7 @@ class Pool:
 
     @property
     def active(self) -> int:
-        """The number of runs in the batch."""
+        """The number of runs (attempts on an image) in the batch."""
         return len(self._ledger["position"]) if self._ledger else 0
 
     @property
@@ -298,7 +298,7 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _conclusion(runs: State) -> Attacked:
-    """Return the result of the attack on one image. `runs` has one row for each run of the attack on this image."""
+    """Return the result of the attack on one image. `runs` has one row for each run of the attack (attempt) on this image."""
     fell = bool(runs["fell"].any())
     best = int(runs["nearest" if fell else "margin"].argmin())
     return Attacked(int(runs["position"][best]), fell, runs["best"][best], float(runs["margin"][best]),

@@ -107,7 +107,7 @@ class AttackConfig(RunConfig):
         return self
 
     def differs_from(self, other: AttackConfig) -> list[str]:
-        """Return the names of the settings that differ from those of another run and can change the worst-case accuracy."""
+        """Return the names of the settings that have other values in `other` and can change the worst-case accuracy."""
         names = ("dataset", "images", "split_seed", "attacks", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2",
                  "seed", "autoattack_images", "transfer_from", *(("transfer_attack",) if self.transfer_from else ()))
         return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]

@@ -70,7 +70,8 @@ class RunConfig(BaseModel):
     def deviations(self) -> list[str]:
         """Return phrases for the name of the run, one for each deviation from the published mathematics.
 
-        Deviations whose phrase is declared in `Setting.deviation` are left out. `engine.configuring.deviations` adds them.
+        Some settings declare their phrase in `Setting.deviation`. These phrases are left out here, and
+        `engine.configuring.deviations` adds them.
         """
         return []
 

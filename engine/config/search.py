@@ -82,7 +82,7 @@ class SearchConfig(RunConfig):
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the recorded settings of a run, completed by the settings that did not exist when the run was launched.
 
-        Each of these gets the value that matches the behaviour of the older version.
+        Each added setting gets the value with which a search behaves as it did in the older version.
         """
         return OLDER_VALUES | dict(values)
 

@@ -32,7 +32,7 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
             blank: Tensor | None = None) -> Tensor:
     """Apply random crop, flip and cutout, in this order, to each image of a batch independently.
 
-    The order is that of the published training code. `x` is not modified.
+    The published training code uses the same order. `x` is not modified.
 
     Args:
         x: images [B, C, H, W], pixels in 0..1.

@@ -61,7 +61,7 @@ UNLABELLED.add(PHOTOGRAPHS.name, PHOTOGRAPHS)
 
 
 def image_sources() -> list[str]:
-    """Return the names of all datasets, including those without classes.
+    """Return the names of all datasets, with and without classes.
 
     A search can use any of them as the source of out-of-distribution images.
     """
@@ -69,7 +69,7 @@ def image_sources() -> list[str]:
 
 
 def image_source(name: str) -> Dataset:
-    """Return the dataset with this name. It need not have classes.
+    """Return the dataset with this name. The dataset need not have classes.
 
     Raises:
         ConfigError: there is no such dataset.

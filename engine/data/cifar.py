@@ -1,6 +1,6 @@
 """The datasets CIFAR-10 and CIFAR-100, each with 60,000 colour photographs of 32x32 pixels (Krizhevsky 2009).
 
-They are read from the authors' binary archives. Each record in these consists of one or two label bytes and 3,072 pixel bytes.
+They are read from the authors' binary archives. A record in an archive consists of one or two label bytes and 3,072 pixel bytes.
 The more common Python archives are not used, because they contain pickles, which can execute arbitrary code.
 """
 

@@ -20,7 +20,7 @@ OFFICIAL_FRACTIONS = (0.475, 0.475, 0.05)
 
 
 def few_images(images: int, autoattack_images: int) -> dict[str, dict[str, Any]]:
-    """Return values for `Dataset.quick` with which all kinds of run use only a few images of each split.
+    """Return values for `Dataset.quick`, {kind of run: {setting: value}}, that make runs use only a few images of each split.
 
     Args:
         images: number of images in each split.

@@ -113,7 +113,7 @@ def presence(dataset: Dataset) -> Presence:
 
 def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
-    """Prepare a dataset from its official files. Do nothing if it has none.
+    """Prepare a dataset from its official files. Do nothing if the dataset has no official files.
 
     A dataset that is already prepared is prepared again only if `folder` is given. Nothing is done for a dataset that comes with
     an installed Python package.

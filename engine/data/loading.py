@@ -128,8 +128,7 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
         limit: maximum number of batches; None for no limit.
 
     Yields:
-        Positions of the images of a batch, int64 [b], on the generator's device. The number of batches is that of
-            `steps_in_epoch`.
+        Positions of the images of a batch, int64 [b], on the generator's device. `steps_in_epoch` returns the number of batches.
     """
     order = torch.randperm(images, generator=generator, device=generator.device)
     for step in range(steps_in_epoch(images, batch_size, limit)):

@@ -25,8 +25,8 @@ LUMA = (0.299, 0.587, 0.114)
 class OutOfDistributionImages:
     """A source of batches of images from a second dataset, without augmentation.
 
-    The images are those of the dataset's weights and alphas splits. They are repeated as often as an epoch needs, each time in a
-    new random order. Every batch is full.
+    The images come from the second dataset's weights and alphas splits. They are repeated as often as an epoch needs, each time
+    in a new random order. Every batch is full.
     """
 
     def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,
@@ -67,8 +67,8 @@ class OutOfDistributionImages:
     def channel_statistics(self) -> ChannelStatistics:
         """Return the mean and standard deviation of each channel of the batches.
 
-        These are the published values of the second dataset, if there are any for this number of channels. Otherwise they are
-        measured on all images, converted to the shape of the batches.
+        If published values of the second dataset exist for the number of channels of the batches, they are returned. Otherwise,
+        the values are measured on all images after conversion to the image shape of the batches.
         """
         if self._published is not None and len(self._published.mean) == self._shape[0]:
             return self._published

@@ -78,8 +78,8 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
                 test_images: int | None = None) -> Splits:
     """Divide the images of a dataset among the four splits, so that each split has the same proportions of classes.
 
-    The number of images of one class in a split deviates from the exact proportion by at most two. The sizes of the splits are
-    those that `split_sizes` returns.
+    The number of images of one class in a split deviates from the exact proportion by at most two. `split_sizes` computes the
+    sizes of the splits without dividing the images.
 
     Args:
         labels: class of every image, [N].
@@ -156,7 +156,7 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, int]:
-    """Return the number of images in each split of a dataset, without opening the dataset.
+    """Return {name of a split: its number of images} for a dataset, without opening the dataset.
 
     Args:
         dataset: description of the dataset, or its name in the registry.

@@ -18,7 +18,7 @@ class SplitSummary:
 
     Attributes:
         name: "weights", "alphas", "select" or "test".
-        hash: hash of the positions of its images in the dataset (16 hex digits).
+        hash: hash of the positions of the split's images in the dataset (16 hex digits).
         per_class: number of images of each class.
     """
 

@@ -1,7 +1,7 @@
 """Gradients, attacks and update steps of a bilevel search, computed on flat vectors.
 
-The gradients are those of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients
-are flat vectors. An unrolled step or a finite difference only adds such vectors, so no network is ever copied.
+The gradients are computed as in DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and
+gradients are flat vectors. An unrolled step or a finite difference only adds such vectors, so no network is ever copied.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
     """Return a tuple with the adversarial images of x [B, C, H, W] as its only entry, because `Graphs.run` requires a tuple.
 
-    `begin` is called before each forward pass; None to call nothing. The other arguments are those of `Bilevel.attack`.
+    `begin` is called before each forward pass; None to call nothing. `Bilevel.attack` describes the other arguments.
     """
     with computed_in(settings.precision, network, x.device) as attacked:
 

@@ -25,8 +25,8 @@ Exceptions:
 
 - First order leaves out the training gradient and the finite differences.
 - Some objectives take two passes. An objective of the alphas alone takes none and has no implicit term.
-- A warm-up step leaves the alphas unchanged. It consists of the last two rows, preceded by PGD on the weights batch if w is
-  trained on adversarial images.
+- A warm-up step leaves the alphas unchanged. It consists of the last two rows of the table. If w is trained on adversarial
+  images, PGD on the weights batch comes first.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class BilevelMethod(Generic[Config]):
     def propose(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
                 generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
                 out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> Proposal:
-        """Compute a step without taking it. Arguments and errors are those of `step`."""
+        """Compute a step without taking it. `step` describes the arguments and the errors."""
         attacked = self._attacked()
         if any(attacked) and (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its two attacks")

@@ -1,4 +1,4 @@
-"""Settings shared by several search methods: added objectives and bilevel optimisation. Imports no torch."""
+"""Settings shared by several search methods: bilevel optimisation, and objectives that the user adds. Imports no torch."""
 
 from __future__ import annotations
 

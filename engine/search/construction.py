@@ -1,4 +1,4 @@
-"""Functions that import a search method's class and build its supernet, given the method's name and configuration."""
+"""Functions that import the class of a search method by its name, and build the supernet for its configuration."""
 
 from __future__ import annotations
 

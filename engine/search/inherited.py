@@ -4,7 +4,7 @@
 
 This is how one-shot methods rank architectures (Guo et al. 2020, "Single path one-shot neural architecture search with uniform
 sampling", arXiv 1904.00420, section 3). Yu et al. 2020, "Evaluating the search phase of neural architecture search", arXiv
-1902.08142, compare such rankings with those after training by Kendall's tau, and find little agreement. This accuracy is
+1902.08142, compare such rankings with the rankings after training. By Kendall's tau, they find little agreement. This accuracy is
 therefore an object of study, not a measure of the architecture's quality.
 
 The supernet's own forward pass computes the architecture, with one-hot operation weights (`engine.space.one_hot`). The two edges

@@ -82,7 +82,7 @@ class SearchMethod(Protocol):
         passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` as many times.
         stage: one short line that describes the current stage of the search; empty if the search has a single stage.
         activity: progress message of the step, set before each call of `poll`, for example "PGD step 3 of 7, weights batch".
-            If two passes run side by side, the message describes the one that began last.
+            If two passes run side by side, the message describes the pass that began last.
         weights: flat weights of the supernet, or of the network in training if the method trains no supernet.
         alphas: flat alphas, followed by the betas of PC-DARTS if the supernet has edge weights. None if the method trains no
             supernet (`SearchConfig.on_supernet` is False).

@@ -109,8 +109,8 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
     """Find the minimum-norm combination by the Frank-Wolfe method.
 
     This is `find_min_norm_element_FW` of E2RNAS. Each round steps towards the gradient with the smallest inner product with the
-    current combination, argmin_r (Mc)_r. The method is slow: the distance to the optimum falls only as 1 / rounds. Arguments,
-    result and errors are those of `projected_gradient`.
+    current combination, argmin_r (Mc)_r. The method is slow: the distance to the optimum falls only as 1 / rounds.
+    `projected_gradient` describes the arguments, the result and the errors.
     """
     return _descend(gramian, lambda weights: np.eye(len(weights))[(gramian @ weights).argmin()], margin, rounds, tolerance)
 
@@ -119,7 +119,7 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
              tolerance: float) -> Solution:
     """Repeat line searches, each from the current weights to target(weights), until the weights stop changing.
 
-    The first weights are those of `_best_pair`.
+    The first weights come from `_best_pair`.
     """
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
@@ -159,7 +159,7 @@ def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
     """Return the weights [k] of the minimum-norm convex combination of the best pair of gradients.
 
-    The best pair is the one whose combination has the smallest norm. Of equally good pairs, the first is used.
+    The best pair is the pair whose combination has the smallest norm. Of equally good pairs, the first is used.
     """
     units = np.eye(len(gramian))
     if len(units) == 1:
@@ -191,7 +191,7 @@ def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
 def on_simplex(point: np.ndarray) -> np.ndarray:
     """Project a point [k] onto the simplex, which contains all non-negative vectors with sum 1.
 
-    The algorithm is that of Held, Wolfe and Crowder 1974.
+    The algorithm is from Held, Wolfe and Crowder 1974.
     """
     point = point - point.max()  # the result is the same, but the 1 below does not vanish next to huge numbers
     falling = np.sort(point)[::-1]

@@ -61,7 +61,7 @@ class StepImages:
 def bound(objective: Objective, network: FunctionalNetwork, images: StepImages, config: SearchConfig) -> Objective:
     """Return a copy of a registered objective, with its network and its inputs filled in.
 
-    The inputs are those named in `Objective.reads`. A name is either a field of `images` or a setting of `config`.
+    `Objective.reads` names the inputs. A name is either a field of `images` or a setting of `config`.
     """
     inputs = tuple(getattr(images, name) if hasattr(images, name) else images.x.new_full((), getattr(config, name))
                    for name in objective.reads)

@@ -46,7 +46,7 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
 class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
     """A bilevel method that trains its weights on adversarial images made by PGD.
 
-    Its settings are those of `RobustBilevelConfig`.
+    `RobustBilevelConfig` declares its settings.
     """
 
     trains_on_adversarial = True

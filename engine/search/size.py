@@ -57,7 +57,7 @@ def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primi
 def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
     """Return the parameter count of the 2021 version of E2RNAS: the parameters of the modules that compute each operation.
 
-    The count includes convolutions and BatchNorm's scale and shift. Arguments and result are those of `published_parameters`.
+    The count includes convolutions and BatchNorm's scale and shift. `published_parameters` describes arguments and result.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         return _convolutions(cell, edge, primitive) + 2 * cell.channels * _norms(cell, edge, primitive)
@@ -69,7 +69,7 @@ def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives:
     """Return the multiply-adds as the 2021 version of E2RNAS counts them, including two mistakes.
 
     The count assumes 32x32 maps in every cell. It also gives avg_pool_3x3, which has no multiply-adds, the count 1024 C^2 of a
-    1x1 convolution. Arguments and result are those of `published_parameters`.
+    1x1 convolution. `published_parameters` describes the arguments and the result.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         c = cell.channels
@@ -85,7 +85,7 @@ def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives:
 def module_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
     """Return the number of multiply-adds of each operation on each edge, as the supernet's modules compute them.
 
-    The count uses the true resolution of each edge. The arguments are those of `published_parameters`.
+    The count uses the true resolution of each edge. `published_parameters` describes the arguments.
 
     Returns:
         [kinds, 14, primitives], float64.
@@ -150,8 +150,8 @@ def range_of(table: Tensor) -> tuple[float, float]:
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
     """Convert a bound on one count, such as MACs, to a bound on another count, such as parameters.
 
-    Each count has a range, from the smallest to the largest architecture (see `range_of`). The result lies at the same fraction
-    of its range as `bound`.
+    Each count has a range, from the smallest to the largest architecture (see `range_of`). If `bound` lies in the middle of the
+    range of its count, the result lies in the middle of the range of the other count, and likewise for every other fraction.
 
     Args:
         bound: bound on the count of `table`.

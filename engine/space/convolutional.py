@@ -56,14 +56,14 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives that have weights, without their last BatchNorm.
+        """Compute the primitives that have weights on the m edges that leave the state h, without the primitives' last BatchNorm.
 
         Returns:
             One tuple (name, columns, x) for each group of primitives.
 
-            name: name of the group's last BatchNorm.
-            columns: the group's columns in the operation weights `rows`.
-            x: input [B, kinds * m * C, H, W] of that BatchNorm, for `kinds` primitives on each of m edges.
+            name: name of the BatchNorm that is still to be applied to the group.
+            columns: slice of the group's primitives in `PRIMITIVES`.
+            x: input [B, kinds * m * C, H, W] of this BatchNorm, for `kinds` primitives on each of m edges.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)

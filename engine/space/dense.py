@@ -62,10 +62,10 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """Compute the primitives that have weights, without their last BatchNorm.
+    """Compute the primitives that have weights on the m edges that leave a state, without the primitives' last BatchNorm.
 
     Args:
-        r: the state after its ReLU, [C, H, W, B].
+        r: the state (an input or a node of a cell) after a ReLU, [C, H, W, B].
         weights: views of the flat weight vector, keyed by name.
         shape: the state's names, edges and stride.
         normalisation: the statistics to use and to update.
@@ -73,9 +73,9 @@ def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
     Returns:
         One tuple (name, columns, x) for each group of primitives.
 
-        name: name of the group's last BatchNorm.
-        columns: the group's columns in the operation weights.
-        x: input [kinds, m, C, L] of that BatchNorm, for `kinds` primitives on each of m edges. L counts the output's pixels in
+        name: name of the BatchNorm that is still to be applied to the group.
+        columns: slice of the group's primitives in `PRIMITIVES`.
+        x: input [kinds, m, C, L] of this BatchNorm, for `kinds` primitives on each of m edges. L counts the output's pixels in
             all images.
     """
     prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)

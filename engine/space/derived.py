@@ -1,4 +1,4 @@
-"""A fast forward pass for derived networks. The result equals that of running the network's modules, up to rounding.
+"""A fast forward pass for derived networks. It gives the same result as running the network's modules, up to rounding.
 
 Edges that read the same state (an input or node of a cell) share work, for example the ReLU. The forward pass has two forms:
 

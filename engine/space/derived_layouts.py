@@ -63,7 +63,7 @@ class Edge:
     droppable: bool = True
 
     def __call__(self, state: State) -> Tensor:
-        """Return the operation's whole result on a state, including the constant."""
+        """Return the operation's whole result, including the constant, on a state (an input or a node of a cell)."""
         return self.add(state, self.constant)
 
 
@@ -107,7 +107,7 @@ class Layout(Protocol):
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction as a function and a constant. Its ReLU is left to the caller.
+        """Return a factorized reduction as a function and a constant. The caller must apply the reduction's ReLU.
 
         Returns:
             add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
@@ -142,7 +142,7 @@ class Rows:
         return enter
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """View maps as [B, C, H, W]."""
+        """Return a view of the maps with the shape [B, C, H, W]."""
         return maps.view(maps.shape[0], *size, -1).permute(3, 0, 1, 2)
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class Rows:
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction as a function and a constant. Its ReLU is left to the caller.
+        """Return a factorized reduction as a function and a constant. The caller must apply the reduction's ReLU.
 
         Returns:
             add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction
@@ -312,7 +312,7 @@ class Maps:
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """Return a factorized reduction as a function and a constant.
 
-        Its ReLU is left to the caller. Odd heights and widths are padded.
+        The caller must apply the reduction's ReLU. Odd heights and widths are padded.
 
         Returns:
             add: function of (maps, total). It returns total + f(maps) - constant, where f is the reduction

@@ -98,7 +98,7 @@ class Layout:
                                   f"{tuple(flat.shape)}; was it made for another width, depth or version?")
 
     def part(self, prefix: str) -> Layout:
-        """Return the layout of the entries whose names begin with `prefix`. They must be adjacent, and their names are kept."""
+        """Return the layout of the entries whose names begin with `prefix`. The entries must be adjacent and keep their names."""
         return Layout([(entry.name, entry.shape) for entry in self.entries if entry.name.startswith(prefix)])
 
 
@@ -175,7 +175,7 @@ def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: S
 
 
 def edges_from(state: int) -> tuple[int, ...]:
-    """Return the indices in `EDGES` of the edges that leave a state, in the order of their target nodes."""
+    """Return the indices in `EDGES` of the edges that leave a state (an input or a node), in the order of their target nodes."""
     return tuple(e for e, (source, _) in enumerate(EDGES) if source == state)
 
 

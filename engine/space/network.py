@@ -72,7 +72,7 @@ class AuxiliaryHead(nn.Module):
     Args:
         channels: channels of the head's input.
         classes: number of classes.
-        kernel: (height, width) of the last convolution's kernel, equal to those of the feature maps after pooling: 2x2 for
+        kernel: (height, width) of the last convolution's kernel. It must be the size of the feature maps after pooling: 2x2 for
             32x32 images, 4x4 for 64x64 images.
     """
 

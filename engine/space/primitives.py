@@ -145,7 +145,7 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 def drop_path(x: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
     """Zero all maps of an image with `probability`, and scale the maps of the other images so that the expected value stays x.
 
-    The method is that of FractalNet (Larsson, Maire and Shakhnarovich 2016), as used in the DARTS family.
+    The method comes from FractalNet (Larsson, Maire and Shakhnarovich 2016), and the DARTS family uses it, too.
 
     Args:
         x: [B, C, H, W].

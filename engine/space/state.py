@@ -97,17 +97,20 @@ class StateBackend(Protocol):
 
 
 class StateByState:
-    """A back end that computes a cell state by state. A `StateBackend` computes the contributions of each state."""
+    """A back end (implementation of the supernet's cells) that visits the states of a cell, its inputs and nodes, one by one.
+
+    A `StateBackend` computes what each state adds to the later nodes.
+    """
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
-        """Wrap `states`, which computes the contributions of single states.
+        """Wrap `states`, which computes what one state of a cell adds to the later nodes.
 
         `twice` is True if the results of `states` can be differentiated twice.
         """
         self.states, self.twice = states, twice
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Return True, because every cell, device, dtype and kind of statistics is supported."""
+        """Return True, because this back end supports every cell, device, dtype and kind of BatchNorm statistics."""
         return True
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
@@ -166,7 +169,7 @@ BACKENDS.add("compiled", Compiled())
 
 
 def choose(cell: CellShape, device_type: str, compiled: bool = True) -> str:
-    """Return the name of the fastest back end for a cell.
+    """Return the name of the fastest back end (implementation) for a cell.
 
     Args:
         cell: the shape of the cell.

@@ -2,7 +2,7 @@
 
 A supernet stores no weights, so an unrolled step or a finite difference can evaluate it with other weights without copying a
 model. Each cell is computed by the back end (implementation, see `engine.space.state`) that is fastest for the cell. The search
-space is the one of DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` sets the order and widths of the cells.
+space is taken from DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` sets the order and widths of the cells.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ class Supernet:
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
         """Return flat alphas [alpha_size], drawn from a normal distribution with standard deviation 1e-3.
 
-        With edge weights, the vector includes the betas (one trainable number per edge). The distribution is that of the released
-        code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
+        With edge weights, the vector includes the betas (one trainable number per edge). The released code of DARTS, PC-DARTS and
+        ARNAS uses the same distribution. The generator must be on the CPU.
         """
         return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
 
@@ -267,7 +267,7 @@ class Supernet:
         Args:
             x: [B, C, H, W], pixels in 0..1, with the device and dtype of the weights.
             weights: flat weights [n].
-            operations: weights of the operations, [kinds, 14, primitives], for example those of `engine.space.one_hot`.
+            operations: weights of the operations, [kinds, 14, primitives], for example the result of `engine.space.one_hot`.
 
         Raises:
             ConfigError: the images have another shape, or the batch has only one value per channel to normalise with.
@@ -297,7 +297,7 @@ class Supernet:
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i. If it does not support the forward pass, return one written in PyTorch.
+        """Return the back end (implementation) of cell i, or a back end written in PyTorch if that one does not support the pass.
 
         Args:
             i: index of the cell.

@@ -57,8 +57,8 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
                 precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
     """Return the training images of Fast-AT, made from a uniform start by one gradient step that raises the cross-entropy.
 
-    The attack takes one forward pass in the network's current mode. In training mode, which is the published one, this pass
-    updates BatchNorm's running statistics. The start and the result are clipped to 0..1.
+    The attack takes one forward pass in the network's current mode. In training mode, as in the published code, this
+    pass updates BatchNorm's running statistics. The start and the result are clipped to 0..1.
 
     Args:
         network, x, y, epsilon, generator, precision, poll: see `training_images`.
@@ -90,7 +90,7 @@ def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objecti
             start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
     """Return PGD's adversarial images for the function `logits_of`, which maps images to logits.
 
-    The other arguments are those of `training_images`.
+    `training_images` describes the other arguments.
     """
     x = x.detach()
     begin = x

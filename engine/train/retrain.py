@@ -59,8 +59,8 @@ class StepReport:
         natural_accuracy: accuracy 0..1 on the augmented clean images in training mode; None if the step makes no forward pass on
             clean images.
         adversarial_accuracy: accuracy 0..1 on the adversarial images in training mode; None in natural training.
-        passes: number of forward passes, including those of the check for catastrophic overfitting that precedes some steps.
-        probe: result of that check; None if the step has none.
+        passes: number of forward passes. Some steps begin with a check for catastrophic overfitting, whose passes count as well.
+        probe: result of this check; None if the step has no check.
     """
 
     loss: float

@@ -106,7 +106,10 @@ class _CellGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, g: Tensor, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, out: Tensor,
                 cell: Any) -> tuple[Tensor | None, ...]:
-        """Compute the gradients that are needed. `cell` is the autograd context of the cell's `_CellFunction`."""
+        """Return the gradients of x0, x1, weights and rows, each None if autograd does not need it.
+
+        `g` is the gradient of the output `out`, and `cell` is the autograd context of the cell's `_CellFunction`.
+        """
         tensors, g = (x0, x1, weights, rows), g.contiguous()  # keeps g alive: the kernels get only its address
         gradients = tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, cell.needs_input_grad))
         code = cell.kernels.cell_backward(ctypes.byref(cell.shape), _at(g), *map(_at, tensors), _at(out), _at(cell.saved.tensor),

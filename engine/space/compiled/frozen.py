@@ -139,7 +139,7 @@ class Frozen:
         list(self._threads.map(run, bounds, bounds[1:]))
 
     def memory_for(self, images: int) -> Memory:
-        """Return memory for all maps of a batch."""
+        """Return memory for all feature maps of a batch of `images` images."""
         return self._memory(self._separate[1] * -(-images // self._lanes))
 
     def _memory(self, vectors: int) -> Memory:

@@ -20,7 +20,7 @@ class AdvRushConfig(NaturalBilevelConfig):
     """Settings of AdvRush, which searches in two stages with naturally trained weights.
 
     Stage 1 is first-order DARTS. Stage 2 minimises L_natural + gamma Lambda over alpha, where Lambda is the curvature of the loss
-    around the images. The defaults are those of the released search code.
+    around the images. The defaults come from the released search code.
 
     Differs in two ways:
 
@@ -75,7 +75,7 @@ class AdvRushConfig(NaturalBilevelConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True, because stage 2 weighs at least two objectives."""
+        """Return True, because stage 2 of every search weighs at least two objectives."""
         return True
 
     @model_validator(mode="after")
@@ -87,7 +87,7 @@ class AdvRushConfig(NaturalBilevelConfig):
         return self
 
     def has_curvature(self, epoch: int) -> bool:
-        """Return True if an epoch, counted from 0, belongs to stage 2."""
+        """Return True if an epoch, counted from 0, belongs to stage 2, whose objectives include the curvature."""
         return epoch >= self.warmup_epochs
 
     def radius(self, epoch: int) -> float:

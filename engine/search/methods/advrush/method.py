@@ -1,11 +1,11 @@
 """AdvRush: Mok, Na, Choe and Yoon, Searching for Adversarially Robust Neural Architectures, ICCV 2021, arXiv 2108.01289.
 
-The mathematics is that of the released search code:
+The mathematics follows the released search code:
 
     stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
     stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       all later epochs
 
-All images are natural, and the search space is that of DARTS. Lambda is the curvature of `engine.search.curvature`. In stage 2,
+All images are natural, and the search space is DARTS's. Lambda is the curvature of `engine.search.curvature`. In stage 2,
 Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. For the weight step, this is a mistake
 of the released code. `AdvRushConfig` has one setting for Lambda and one for the weight step.
 
@@ -68,7 +68,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return in_evaluation_mode(made, self.buffers) if self.config.curvature_statistics == "running" else made
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """Return the natural loss of a batch. In stage 2, BatchNorm uses the configured kind of statistics."""
+        """Return the natural loss of a batch. In stage 2, a setting chooses between BatchNorm's batch and running statistics."""
         made = super().training_objective(x, y)
         in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
         return in_evaluation_mode(made, self.buffers) if in_evaluation else made

@@ -13,7 +13,7 @@ from engine.search.methods.registry import METHODS, Method
 class ArnasConfig(RobustBilevelConfig):
     """Settings of ARNAS, which minimises (L_natural, lambda L_adversarial) over alpha by MGDA.
 
-    The weights are trained adversarially. The defaults are those of the released search code. If settings of the group
+    The weights are trained adversarially. The defaults come from the released search code. If settings of the group
     "Deviations" are changed, the name of the run says so.
     """
 

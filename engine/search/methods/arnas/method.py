@@ -1,6 +1,6 @@
 """ARNAS: Ou, Feng and Sun, Towards Accurate and Robust Architectures via Neural Architecture Search (CVPR 2024).
 
-The paper is arXiv 2405.05502. The mathematics is that of the released search code:
+The paper is arXiv 2405.05502. The mathematics follows the released search code:
 
     min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha)),    w' one SGD step of L_adv on the weights batch
 

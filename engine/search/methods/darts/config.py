@@ -13,8 +13,8 @@ from engine.search.methods.registry import METHODS, Method
 class DartsConfig(NaturalBilevelConfig):
     """Settings of DARTS, which minimises L_natural(w') over alpha, with naturally trained weights.
 
-    The defaults are those of the paper's search on CIFAR-10. Where the released code differs from the paper, the default follows
-    the code. For example, the learning rate of the weights ends at 0.001 instead of zero.
+    The defaults come from the paper's search on CIFAR-10. Where the released code differs from the paper, the default follows the
+    code. For example, the learning rate of the weights ends at 0.001 instead of zero.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",

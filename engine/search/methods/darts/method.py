@@ -22,5 +22,5 @@ class Darts(WeighedBilevelMethod[DartsConfig]):
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss and the added objectives."""
+        """Return the natural loss and the objectives added in the settings."""
         return OBJECTIVES["natural"], *self.added_objectives()

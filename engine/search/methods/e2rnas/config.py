@@ -19,8 +19,8 @@ CODE = "E2RNAS code of 2020-11"
 class E2rnasConfig(BilevelConfig):
     """Settings of E2RNAS, which minimises (L_natural, number of parameters) over alpha by MGDA.
 
-    The weights are trained on adversarial images made by a single attack step. The defaults are those of the released main runs
-    on CIFAR-10 with the size limit 1e6. They reproduce the mistakes of the code. Settings of the group "Deviations" correct these
+    The weights are trained on adversarial images made by a single attack step. The defaults come from the released main runs on
+    CIFAR-10 with the size limit 1e6. They reproduce the mistakes of the code. Settings of the group "Deviations" correct these
     mistakes.
 
     The method e2rnas2021 is the later method of the same name, with five objectives (code of 2021, paper at IJCNN 2022).

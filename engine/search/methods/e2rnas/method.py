@@ -2,7 +2,7 @@
 
     min over alpha of (L(w', alpha), max(1, L_min - N(alpha))),    w' one SGD step of the natural loss L on the weights batch
 
-The search space is that of DARTS. N is the number of parameters, and L_min its lower limit. The weight step minimises the loss of
+The search space comes from DARTS. N is the number of parameters, and L_min its lower limit. The weight step minimises the loss of
 adversarial images x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), clipped to 0..1. Here, u is uniform in
 [-epsilon, epsilon], and the gradient is taken at the natural x and the new alphas. One step:
 
@@ -77,8 +77,8 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
     def notices(self) -> list[str]:
         """Messages for the user.
 
-        If the size objective had no effect in the first step (its gradient was zero), the first message says so. The others are
-        those that all bilevel methods share.
+        If the size objective had no effect in the first step (its gradient was zero), the first message says so. The messages of
+        `BilevelMethod.notices` follow.
         """
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]

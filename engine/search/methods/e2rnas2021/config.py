@@ -21,8 +21,8 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     """Settings of the 2021 version of E2RNAS, which minimises five losses over alpha by MGDA.
 
     The weights are trained on natural and out-of-distribution images. If training_adversarial_weight is above 0, they are also
-    trained on adversarial images. The defaults are those of the released main run on CIFAR-10, abs40_gnl2. They reproduce the
-    mistakes of the code. Settings of the group "Deviations" correct these mistakes.
+    trained on adversarial images. The defaults come from the released main run on CIFAR-10, which is called abs40_gnl2. They
+    reproduce the mistakes of the code. Settings of the group "Deviations" correct these mistakes.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",

@@ -2,7 +2,7 @@
 
     min over alpha of (L, L_adv, |P0 - P(alpha)| / 1e5, f KL / K, |M0 - M(alpha)| / 1e8),    w' one SGD step of L
 
-The search space is that of DARTS. The symbols are:
+The search space comes from DARTS. The symbols are:
 
 - L is the natural loss.
 - L_adv is the loss of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in
@@ -103,7 +103,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @property
     def notices(self) -> list[str]:
-        """Messages for the user: first about the size objectives, then those that all bilevel methods share.
+        """Messages for the user: first about the size objectives, then the messages of `BilevelMethod.notices`.
 
         There are messages about the size objectives only after the first step.
         """

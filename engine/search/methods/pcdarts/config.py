@@ -16,7 +16,7 @@ from engine.search.methods.registry import METHODS, Method
 class PcDartsConfig(NaturalBilevelConfig):
     """Settings of PC-DARTS, which minimises L_natural(w) over alpha and beta in first order.
 
-    The defaults are those of the published search on CIFAR-10.
+    The defaults come from the published search on CIFAR-10.
     """
 
     batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.",
@@ -74,7 +74,7 @@ class PcDartsConfig(NaturalBilevelConfig):
         return self
 
     def supernet_settings(self) -> dict[str, Any]:
-        """Return the inherited arguments of the supernet, plus partial channels and edge weights."""
+        """Return the inherited keyword arguments for the supernet, plus `partial` and `edge_weights`."""
         return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
 
     def deviations(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes these settings. Where the `source` of a setting names ARNAS, the default is that of ARNAS. Other defaults are our
-own.
+No paper fixes these settings. If the `source` of a setting names ARNAS, the default is the value in ARNAS. All other defaults are
+our own.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the select split,    a_1, ..., a_n uniform, independent
 
 w_i are the weights of the network derived from a_i, after a short adversarial training on the weights split. A training step is
-that of ARNAS's retraining, without the auxiliary head:
+a step of ARNAS's retraining, without the auxiliary head:
 
 | step                | what                                                                  | passes | backward computes |
 |---------------------|-----------------------------------------------------------------------|--------|-------------------|
@@ -253,7 +253,7 @@ class RandomSearch:
         return FlatNetwork(network.to(self.device, self.dtype))
 
     def _begun(self, seed: int, candidate: int) -> State:
-        """Return the state before the first step of a candidate. The candidate's fresh network must be loaded already."""
+        """Return the state before the first step of a candidate, whose fresh network must already be in `_network`."""
         weights = self._network.weights()
         return State(seed, candidate, weights, torch.zeros_like(weights), self._network.buffers())
 
@@ -328,7 +328,8 @@ class RandomSearch:
                             poll: Callable[[], None]) -> State:
         """Count the images that the candidate's architecture classifies correctly with the weights of a trained supernet.
 
-        PGD starts from x plus `noise`. Return a copy of the state `now` to which the counts without and under attack are added.
+        The images are counted once without an attack and once under PGD, which starts from x plus `noise`. Return a copy of the
+        state `now` in which both counts are added to the fields `inherited_...`.
         """
         def begin(activity: str) -> None:
             self.activity = activity
