@@ -53,7 +53,7 @@ class Fetch:
         self._process.terminate()
 
     def _follow(self) -> None:
-        """Read the progress until the process ends, and then its refusal, if any."""
+        """Update the progress from the output of the process until the process ends. Then set `refusal` and `over`."""
         for line in self._process.stdout or ():
             try:
                 self.what, self.done, self.total = json.loads(line)
@@ -76,5 +76,5 @@ def fetch(runs: Path, name: str) -> None:
 
 @st.cache_resource(show_spinner=False)
 def fetches() -> dict[str, Fetch]:
-    """Return {name of the dataset: its latest fetch} of this server."""
+    """Return {name of a dataset: the latest fetch of it that this server has started}."""
     return {}

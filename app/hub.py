@@ -13,7 +13,8 @@ change. Topics, where <id> is the id of a run:
     epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
         is over.
     log:<id>: log.txt and alerts of the run.
-    alerts: all alerts. alerts:<id>: those of the run, and problems found in its files.
+    alerts: all alerts.
+    alerts:<id>: alerts about the run, and problems found in its files.
     images:<id>: the stored images of the run, and whether it is over.
     system:<id>: measurements of the run's machine.
     machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
@@ -83,9 +84,9 @@ class OpenPage:
 
     Attributes:
         send: function that sends a text to the page.
-        topics: topics that the page shows.
-        told: {topic: the signature that was sent last}.
-        values: {name of a live value on the screen: its revision there}.
+        topics: topics (names of data, such as "run:<id>") that the page shows.
+        told: {topic: the signature that was sent last}. A signature is a text that changes when the data of the topic change.
+        values: {name of a live value on the screen: hash of the version that the page shows}.
     """
 
     send: Callable[[str], None]
@@ -155,8 +156,8 @@ class Hub:
 
         Args:
             page: the page.
-            topics: topics of its panels.
-            values: {name of a live value on the screen: its revision there}.
+            topics: topics of the data on the page, for example "run:<id>".
+            values: {name of a live value on the screen: hash of the version that the page shows}.
         """
         page.topics = tuple(topic for topic in topics if topic.partition(":")[0] in self._facts)
         page.told, page.values = {}, dict(values)

@@ -52,7 +52,7 @@ class Task:
         return time.monotonic() - self.started
 
     def stop(self) -> None:
-        """End the work at its next report."""
+        """Ask the function to stop. Its next call of `report` raises StoppedByUser."""
         self._stopped = True
 
     def wait(self, seconds: float) -> None:

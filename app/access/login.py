@@ -21,7 +21,12 @@ class LoginDoor:
     """A door that admits users who send their name and password, or the cookie that the door has set after they logged in."""
 
     def __init__(self, runs: Path, port: int) -> None:
-        """Create the door of the dashboard of the runs folder `runs`. The name of its cookie contains the dashboard's port."""
+        """Create the door (the check of logins) of a dashboard.
+
+        Args:
+            runs: folder of all runs, which holds the users and their logins.
+            port: port of the dashboard, which is part of the cookie's name.
+        """
         self._runs, self._sessions, self._cookie = runs, Sessions(runs), f"rampart-{port}"
         self._attempts = Attempts()
         self._one_at_a_time = asyncio.Semaphore(1)  # checking a password takes 64 MB
@@ -45,7 +50,7 @@ class LoginDoor:
         return self._cookie
 
     async def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that logs in or out or whose sender is not logged in; None to let any other pass."""
+        """Return None to let a request pass. A request that logs in or out, or whose sender is not logged in, gets an answer."""
         path, who = request.scope["path"], self.visitor(request)
         if path == LOGIN and request.method == "POST":
             given = await form_fields(request)

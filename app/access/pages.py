@@ -1,4 +1,7 @@
-"""The pages with which the gate and the doors answer. They load no other file, because visitors who are not let in get none."""
+"""HTML pages that `Gate` and the doors send in place of the dashboard, for example the form that asks for the login.
+
+They load no other file, because visitors who are not let in get none.
+"""
 
 from __future__ import annotations
 

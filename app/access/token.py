@@ -29,8 +29,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 def token_of(runs: Path) -> str:
     """Return the token of a runs folder: $RAMPART_TOKEN if it is set, else the content of `control/token`.
 
-    If there is no such file, create it. From then on, only its owner may enter the runs folder, so that other users of the
-    machine cannot bypass the dashboard and read the files. Permissions that the owner changes later are left alone.
+    If there is no such file, create it, and let only the owner of the runs folder enter the folder. Other users of the machine
+    then cannot bypass the dashboard and read the files. Permissions that the owner changes later are left alone.
 
     Raises:
         ConfigError: $RAMPART_TOKEN is not a token.
@@ -73,7 +73,10 @@ class TokenDoor:
     """A door that admits browsers that send the token, or the cookie that this door has set in return for the token."""
 
     def __init__(self, token: str, port: int) -> None:
-        """Create the door of the dashboard at `port`. The cookie's name contains the port, because all ports share cookies."""
+        """Create the door (the check of the token) of the dashboard at `port`.
+
+        The cookie's name contains the port, because a browser sends the cookies of a host to all its ports.
+        """
         self._token = token.encode()
         self._cookie = f"rampart-{port}"
         self._proof = hmac.new(self._token, b"rampart cookie", hashlib.sha256).hexdigest()

@@ -147,7 +147,10 @@ def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, flo
 
 
 def _add_front(figure: go.Figure, marks: Sequence[Mark], view: View, ranges: tuple[Range, Range]) -> None:
-    """Draw the front as a line, and around it the band between the fronts of the lower and of the upper ends of the intervals."""
+    """Draw the front as a dotted line, with a band around it if an axis shows an accuracy.
+
+    The band lies between two fronts of the same networks: one of the lower ends of their intervals, and one of the upper ends.
+    """
     larger = (view.x.larger, view.y.larger)
     ends: dict[str, list[tuple[float, float]]] = {"value": [], "low": [], "high": []}
     for mark in marks:
@@ -197,9 +200,9 @@ def _groups(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
 
 
 def _title_groups(marks: Sequence[Mark]) -> list[tuple[str, list[int], dict[str, Any]]]:
-    """Return the tuples of `_groups` for a plot coloured by title: one per frequent title, and one for all other titles.
+    """Return the traces of a plot coloured by title, in the form that `_groups` returns.
 
-    Networks on the front have filled markers.
+    There is one trace for each frequent title, and one for all other titles. Networks on the front have filled markers.
     """
     looks = looks_of(mark.title for mark in marks)
     names = [mark.title if mark.title in looks else OTHERS for mark in marks]

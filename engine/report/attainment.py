@@ -45,7 +45,8 @@ class VolumeAt:
 def stairs(points: Points, count: int = 1) -> Stairs:
     """Return the corners of the region that at least `count` points attain, from the largest x to the smallest.
 
-    For count = 1, the corners are the Pareto front. The list is empty if there are fewer points than `count`.
+    A point attains every position that is at most as large in both coordinates. For count = 1, the corners are the Pareto front.
+    The list is empty if there are fewer points than `count`.
     """
     corners: Stairs = []
     heights: list[float] = []
@@ -82,7 +83,10 @@ def needed(measured: int, runs: int, level: float) -> int:
 
 
 def attained(points: Points, runs: int, level: float) -> Stairs:
-    """Return the corners of the region that `runs` randomly drawn runs attain with a probability of at least `level`."""
+    """Return the corners of the region that `runs` randomly drawn runs attain with a probability of at least `level`.
+
+    Runs attain a point if one of them is at least as accurate in both accuracies.
+    """
     return stairs(points, needed(len(points), runs, level))
 
 

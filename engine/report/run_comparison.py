@@ -29,7 +29,8 @@ class ComparedRun:
         id: run id.
         label: title, with kind, seeds and end of the id if other runs of the comparison have the same title.
         row: row of the run in `RunLog.runs`; missing numbers are NaN.
-        steps: {kind: {name: value}} for the run and the runs that it follows: recorded settings, method and preset.
+        steps: {kind of run: {name: value}} with the recorded settings, the method and the preset. It has one entry for the run
+            itself and one for each run that it follows, for example the search of a retraining.
     """
 
     id: str

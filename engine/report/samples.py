@@ -1,6 +1,7 @@
 """The images that a run stores: a few natural images and their adversarial versions. Does not import torch.
 
-An attack run stores images of the test split. A search or a retraining stores those of its first batch, with predictions.
+An attack run stores images of the test split. A search or a retraining stores images of its first batch, with the predictions of
+the network.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def read_samples(path: Path) -> Samples:
     shape = tuple(int(side) for side in about["shape"].split(","))
 
     def by_attack(value: Callable[[Mapping[str, Any]], Any]) -> dict[str, list[Any]]:
-        """Return {name of an attack: value of each of its images}; {} if the file lacks the values."""
+        """Return {name of an attack: what `value` returns for each row of the attack}; {} if it returns None for any row."""
         values: dict[str, list[Any]] = {}
         for row in rows:
             values.setdefault(str(row["attack"]), []).append(value(row))

@@ -111,11 +111,11 @@ class Study:
         margin: smallest difference of accuracies that matters, as a fraction in 0..1; None if none is declared. With a margin,
             two arms may be found equal.
         match: "macs" or "params" to give all networks with equal seeds about equal sizes. The number of channels is then chosen
-            so that a network is about as large as that of the reference arm. "none" to leave the sizes as they are.
+            so that a network is about as large as the network of the reference arm. "none" to leave the sizes as they are.
         reference: name of the reference arm, whose networks set the sizes; "" without matching.
         analysis: "contrasts" to compare arms in pairs; "ranking" to correlate rankings of networks.
-        measures: for "ranking", names of the measures whose rankings are compared with that of the endpoint
-            (`engine.study.measures`).
+        measures: for "ranking", names of the measures (`engine.study.measures`). The networks' ranking by each measure is
+            compared with their ranking by the endpoint.
         recipe: name of the question that ships with Rampart from which the study was made; "" for a study of the user's own.
         size: "demo" or "full" for a question that ships with Rampart; "" for a study of the user's own.
         id: id of the study; "" before it is launched.

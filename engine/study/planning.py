@@ -258,7 +258,7 @@ class Plan:
         return nearest_width(trained_network(runs, config, parent), target, self.study.match)[0].width_setting
 
     def _is_matched(self, cell: Cell) -> bool:
-        """Return True if the network of a cell must be as large as that of the reference arm (the arm that sets the sizes)."""
+        """Return True if the network of a cell must be about as large as the reference arm's network, which sets the sizes."""
         config = self._configs[cell.arm]["retrain"]
         assert isinstance(config, RetrainConfig)
         fixed = config.network != DERIVED and not self.study.matches_hand_made

@@ -36,12 +36,12 @@ class Power:
 
     Attributes:
         spread: standard deviation between search seeds on which `difference` is based.
-        difference: smallest true difference between two arms that every contrast with enough search seeds for a claim detects
-            with a probability of 80 %, as a fraction; None if no contrast can become significant.
+        difference: smallest true difference between two arms, as a fraction, that is detected with a probability of 80 % by every
+            contrast with enough search seeds for a claim; None if no contrast can become significant.
         smallest_p: smallest adjusted p-value that any contrast can have with these numbers of search seeds.
-        contrasts: number of contrasts.
+        contrasts: number of contrasts (declared comparisons of two arms).
         claims: number of contrasts with enough search seeds for a claim. The others are demonstrations.
-        units: smallest number of search seeds of a compared arm.
+        units: number of search seeds of the compared arm that has the fewest.
     """
 
     spread: Spread

@@ -112,7 +112,7 @@ def _markdown_table(titles: Sequence[str], body: Iterable[Sequence[str]]) -> lis
 
 
 def to_latex(results: Results, answer: Answer) -> bytes:
-    """Return the report as LaTeX tables with booktabs rules: one of the arms and, if there are contrasts, one of these.
+    """Return the report as LaTeX with booktabs rules: a table of the arms and, if there are contrasts, a table of the contrasts.
 
     The captions are short. The answer, the progress of the study and the notes follow below the tables.
     """

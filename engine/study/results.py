@@ -145,13 +145,13 @@ class Results:
         return next((one for one in self.arms[cell.arm].cells if one.cell == cell), None)
 
     def size_ratio(self, cell: CellResult) -> float | None:
-        """Return the MACs of a network divided by those of the reference arm's network with the same seeds; None if unknown."""
+        """Return a network's MACs divided by the MACs of the reference arm's network with the same seeds; None if unknown."""
         twin = Cell(self.study.reference, cell.cell.search_seed, cell.cell.index)
         reference = self.of(twin) if self.study.reference else None
         return macs_ratio(cell.macs, reference.macs) if reference else None
 
     def arm_ratio(self, arm: ArmResult) -> float | None:
-        """Return the mean MACs of an arm divided by those of the reference arm; None if unknown or without a reference arm."""
+        """Return an arm's mean MACs divided by the reference arm's mean MACs; None if unknown or without a reference arm."""
         reference = self.arms[self.study.reference] if self.study.reference else None
         return macs_ratio(arm.mean("macs"), reference.mean("macs")) if reference else None
 
