@@ -195,7 +195,10 @@ class Hub:
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
     def _list_facts(self) -> object:
-        """Return values that change at once when a run starts, ends or has a result, and every few seconds with its progress."""
+        """Return values that change with the list of runs.
+
+        They change at once when a run starts, ends or has a result, and every few seconds with the progress of the runs.
+        """
         at, progress = self._listed
         if time.monotonic() - at > LIST_S:
             progress = self.log.revision(PROGRESS)
@@ -305,7 +308,7 @@ class Hub:
         return any(topic.startswith(beginning) for page in list(self._pages) for topic in page.topics)
 
     def _tell(self) -> None:
-        """Send every open page the signatures of its topics and the values on its screen that have changed."""
+        """Send every open page what has changed: signatures of its topics, and live values on its screen."""
         signature = cache(self.signature)
         for redraw in self.values.due({name for page in list(self._pages) for name in list(page.values)}, signature):
             self._guarded(redraw)

@@ -43,7 +43,7 @@ class Draft(Configuration):
         parent: id of the run that provides the genotype or network; "" if it does not come from a run.
         candidate: number of the parent's candidate, as text; "" for the result of the parent.
         methods: further search methods, which are launched in addition to `method`.
-        seeds: text of the seeds; "" for one chain.
+        seeds: text of the seeds; "" for a single chain (a run with its followers).
         axes: {name of a setting with several values: text of its values}.
         find: words that filter the settings.
         open: kinds of the runs whose settings are unfolded.
@@ -182,7 +182,7 @@ def _read(draft: Draft, kind: str, name: str, text: str) -> Any:
     """Return the value of the setting `name` of a run of kind `kind`, given its text in the address.
 
     Raises:
-        ConfigError: the chain has no such run, the run has no such setting, or the control of the setting cannot hold the value.
+        ConfigError: the launch contains no such run, the run has no such setting, or the control of the setting cannot hold the value.
     """
     if kind not in (draft.kind, *draft.then):
         raise ConfigError(f"{kind}.{name} in the address is a setting of a run that is not launched; choose what follows below.")

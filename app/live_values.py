@@ -85,9 +85,10 @@ class LiveValue:
     Attributes:
         feed: the feed.
         value, before: the newest value, and the one that it replaced.
-        signature: signature of the feed's topic, read before the newest value was drawn.
+        signature: signature of the feed's topic (a text that changes when the data change), read before the newest value was
+            drawn.
         rests_until: value of `time.monotonic()` before which the value is not drawn again.
-        patches: {revision: message that leads from this revision to the newest value}.
+        patches: {revision: message that brings a page from this revision to the newest value}.
     """
 
     feed: Feed
@@ -104,7 +105,12 @@ class LiveValue:
             self.before, self.value, self.patches = self.value, value, {}
 
     def is_due(self, signature: str, now: float) -> bool:
-        """Return True if the value must be drawn again, given the topic's signature and the value of `time.monotonic()`."""
+        """Return True if the data have changed since the value was drawn, and the value may be drawn again now.
+
+        Args:
+            signature: present signature of the feed's topic, a text that changes when the data change.
+            now: value of `time.monotonic()`.
+        """
         return signature != self.signature and now >= self.rests_until
 
     def draw(self, signature: str, now: float) -> None:

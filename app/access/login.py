@@ -18,7 +18,7 @@ FIELDS = (("user", "Name", "username"), ("password", "Password", "current-passwo
 
 
 class LoginDoor:
-    """A door that admits users who send their name and password, or the cookie that the door has set after they logged in."""
+    """The door that asks for a login. It admits users who send name and password, or the cookie that it has set in return."""
 
     def __init__(self, runs: Path, port: int) -> None:
         """Create the door (the check of logins) of a dashboard.

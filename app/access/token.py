@@ -70,7 +70,7 @@ def _create(path: Path, runs: Path) -> str:
 
 
 class TokenDoor:
-    """A door that admits browsers that send the token, or the cookie that this door has set in return for the token."""
+    """The door that asks for the token. It admits browsers that send the token, or the cookie that it has set in return."""
 
     def __init__(self, token: str, port: int) -> None:
         """Create the door (the check of the token) of the dashboard at `port`.

@@ -1,4 +1,4 @@
-"""Architectures: the published genotypes and those of all runs. Equal genotypes with different names are one architecture.
+"""Architectures: published genotypes, and the genotypes of all runs. Equal genotypes with different names are one architecture.
 
 This module does not import torch.
 """

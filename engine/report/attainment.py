@@ -1,9 +1,9 @@
 """Hypervolume and attainment of networks in two accuracies, as functions of the number of runs.
 
-Each network is a point with two accuracies. A point (x, y) is attained by n runs if one of them is at least as accurate in both.
-If n runs are drawn at random, with replacement, from N measured runs of which k attain the point, the probability is
-1 - (1 - k/N)^n. It is known exactly, so fronts and expected hypervolumes need no simulation. The idea of attainment is from
-Grunert da Fonseca, Fonseca and Hall (2001, EMO, LNCS 1993:213-225).
+Each network is a point with two accuracies. Some runs attain a point (x, y) if one of the runs is at least as accurate in both
+accuracies. If n runs are drawn at random, with replacement, from N measured runs of which k attain the point, the probability
+that the drawn runs attain it is 1 - (1 - k/N)^n. This formula is exact, so fronts and expected hypervolumes need no simulation.
+The idea of attainment is from Grunert da Fonseca, Fonseca and Hall (2001, EMO, LNCS 1993:213-225).
 
 The reference point of the hypervolume is fixed: 0 % in both accuracies. The hypervolume is the area between this
 point and the front, a fraction of the unit square in 0..1.
@@ -105,7 +105,7 @@ def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _drawn_volumes(points: Points, most: int) -> NDArray[np.float64]:
-    """Return an array [draws, runs] with the hypervolume of the first 1 to `most` runs of each random draw."""
+    """Return hypervolumes of random draws as an array [draws, `most`]. Column n - 1 counts only the first n runs of each draw."""
     ordered = np.array(sorted(points, key=lambda point: -point[0]))
     steps = ordered[:, 0] - np.append(ordered[1:, 0], REFERENCE[0])
     drawn = np.random.default_rng(SEED).integers(len(ordered), size=(DRAWS, most))

@@ -69,7 +69,7 @@ class Value:
 def measures_of(table: RobustnessTable) -> dict[str, Measure]:
     """Return {name: measure} for all measures of a table: accuracies, sizes, search time and latencies.
 
-    Latencies can be compared only on one device, so only those on the device with the most networks are included.
+    Latencies can be compared only on one device, so only the latencies on the device with the most networks count.
     """
     ball = ball_text(str(table.fields.get("norm") or "Linf"), float(table.fields["epsilon"])) if "epsilon" in table.fields else ""
     measures = []

@@ -143,8 +143,8 @@ def _seed_words(run: ComparedRun) -> str:
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
     """Return the settings in which the runs differ, including the settings of the runs that they follow.
 
-    Only runs that have a step of the same kind are compared. For example, the settings of the search are not compared with those
-    of a run that follows no search.
+    For each kind of step, only the runs that have a step of this kind are compared. For example, a run that follows no search is
+    ignored when the settings of searches are compared.
     """
     found = []
     for kind in KINDS:

@@ -28,9 +28,10 @@ class Samples:
         images: positions of the images in the dataset.
         pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}. A search or retraining has the attack "training".
         labels: classes of the images.
-        predictions: {name of an attack, or "natural": predicted classes}; empty for an attack run, whose outcomes hold them.
-        confidences: {name of an attack, or "natural": probabilities of the predicted classes, 0..1}.
-        attack: the attack "training" in words; "" for an attack run.
+        predictions: {name of an attack, or "natural": predicted classes}; empty for an attack run, whose predictions are in its
+            table of outcomes.
+        confidences: {name of an attack, or "natural": probabilities of the predicted classes, 0..1}; empty like `predictions`.
+        attack: description of the attack "training"; "" for an attack run.
         step: number of steps that the network had completed; None for an attack run.
     """
 

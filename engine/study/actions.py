@@ -222,7 +222,7 @@ def _check_own(study: Study, what: str) -> None:
 
 
 def _without_race(request: Callable[[Path | str, str], None], runs: Path | str, run_id: str) -> None:
-    """Call `request` for a run. Ignore a RunError, which means that the run has meanwhile ended or been deleted."""
+    """Call `request` for a run. Ignore a RunError, because it means that the run has ended or been deleted in the meantime."""
     try:
         request(runs, run_id)
     except RunError:

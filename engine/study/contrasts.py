@@ -77,7 +77,7 @@ class Contrast:
             difference can become significant.
         margin: smallest difference that matters; None if none was declared.
         equivalence_p: p-value of the equivalence test after Holm's adjustment; None without a margin or an interval.
-        macs_ratio: mean MACs of the first arm divided by those of the second; None if unknown.
+        macs_ratio: mean MACs of the first arm divided by the mean MACs of the second arm; None if unknown.
         alpha: family-wise significance level.
         verdict: the claim about the first arm.
     """

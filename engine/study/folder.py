@@ -123,7 +123,7 @@ class StudyFolder:
         self.clear("complete")
 
     def inherited(self) -> list[str]:
-        """Return the ids of the runs that the study has inherited from deleted studies. Some may no longer exist."""
+        """Return the ids of the runs that were kept for this study when other studies were deleted. Some may no longer exist."""
         records: list[Any] = [read_json(path) or {} for path in sorted(self.requests.glob("inherit-*.json"))]
         return [run_id for record in records for run_id in record.get("runs", []) if isinstance(run_id, str)]
 

@@ -95,7 +95,7 @@ class CellState:
 
 
 class Plan:
-    """The runs of a study at one moment: those that exist, and those that are due to be launched."""
+    """The runs of a study at one moment: existing runs, and runs that are due to be launched."""
 
     def __init__(self, study: Study, runs: Runs) -> None:
         """Create a plan.
@@ -120,9 +120,9 @@ class Plan:
     def launch(self, most: int, added: Mapping[int, float] | None = None) -> list[str]:
         """Launch runs that are due, and return their ids.
 
-        A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
-        one, its retraining is due when the architectures of both are known. If a launch makes further runs due, these are left to
-        the next plan.
+        A search is due at once. Any other run is due as soon as its parent run exists. If a network must be about as large
+        as another network, its retraining is due when both architectures are known. If a launch makes further runs due, they are
+        left to the next plan.
 
         Args:
             most: maximum number of runs to launch.

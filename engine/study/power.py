@@ -55,12 +55,12 @@ class Power:
 def spread_of(study: Study, finished: Iterable[Results]) -> Spread:
     """Return the standard deviation between search seeds to expect in a study.
 
-    It is pooled over the arms of similar studies. If there are none, it is `ASSUMED_SPREAD`. Arms with the same settings in
-    several studies count as one arm, because these studies share runs.
+    The standard deviation is pooled over the arms of similar studies. If there are no similar studies, `ASSUMED_SPREAD` is used.
+    Arms with the same settings in several studies count as one arm, because these studies share runs.
 
     Args:
         study: the study.
-        finished: results of other studies. Those with another dataset, preset or endpoint are left out.
+        finished: results of other studies. Studies with another dataset, preset or endpoint are left out.
     """
     arms: dict[str, dict[int, float]] = {}
     for results in finished:

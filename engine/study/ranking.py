@@ -35,7 +35,7 @@ class RankCorrelation:
             `FEWEST_ARCHITECTURES`.
         latent: partial tau from `latent_partial_tau`; equal to `tau` without covariates.
         latent_interval: bootstrap interval of `latent`.
-        level: confidence level of both intervals.
+        level: confidence level of `interval` and `latent_interval`.
         constant: True if the first column has the same value for all architectures, so that it ranks nothing.
     """
 
@@ -52,7 +52,7 @@ class RankCorrelation:
 
     @property
     def adds(self) -> bool:
-        """True if both intervals are above 0: the first column says more about the second than the covariates do alone."""
+        """True if both intervals are above 0: the first column tells more about the second than the covariates alone do."""
         return all(interval is not None and interval[0] > 0 for interval in (self.interval, self.latent_interval))
 
     @property

@@ -189,7 +189,7 @@ def _sentences(answer: Answer) -> tuple[str, ...]:
 
 
 def _table_words(results: Results) -> str:
-    """Return the caption of the table of the arms: which accuracies and which intervals it shows."""
+    """Return the caption of the table of the arms. It names the accuracies and the kinds of interval that the table shows."""
     return (f"Means over search seeds in per cent, with 95 % intervals ({table_intervals(results)}). Endpoint: "
             f"{endpoint_text(results.study)} ({conditions_text(results)}).")
 

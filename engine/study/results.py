@@ -83,7 +83,7 @@ class ArmResult:
 
     @property
     def units(self) -> list[list[float]]:
-        """One list per search seed, with the value of each of its retrainings: the accuracy that the study compares."""
+        """One list per search seed, with one value per retraining: the accuracy that the study compares."""
         return [[cell.endpoint.accuracy for cell in cells] for cells in self.by_seed.values()]
 
     def measured(self, name: str) -> list[list[Measurement]]:

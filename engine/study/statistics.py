@@ -206,7 +206,7 @@ def _separation(difference: float, spreads: tuple[float, float], first_units: in
     """Return the probability that every value of the first arm exceeds every value of the second arm, for normal values.
 
     Args:
-        difference: true mean of the first arm minus that of the second arm.
+        difference: true mean of the first arm minus true mean of the second arm.
         spreads: standard deviations of the values of the two arms.
         first_units, second_units: numbers of values (search seeds) of the two arms.
     """
