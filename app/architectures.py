@@ -48,7 +48,7 @@ class Numbers:
 
     Attributes:
         parameters, macs: see `engine.architecture.cost.Cost`.
-        width_sum: sum of the widths of all cells in channels.
+        width_sum: sum of the widths of all cells, in channels.
         width_product: decimal logarithm of the product of the widths of all cells.
     """
 

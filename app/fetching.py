@@ -1,4 +1,7 @@
-"""Downloads of datasets that a button has started. Each runs in its own process, and all browser tabs show the same progress."""
+"""Downloads of datasets, which a click on a button starts. Each download has its own process.
+
+All browser tabs show the same progress.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ class Fetch:
 
 @act("fetch dataset", named("name"))
 def fetch(runs: Path, name: str) -> None:
-    """Start a process that fetches a dataset. The act is recorded in the audit of the folder `runs`."""
+    """Start a process that fetches a dataset, and record this act in the audit log of the runs folder `runs`."""
     fetches()[name] = Fetch(name)
 
 

@@ -6,7 +6,7 @@ change. Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
-    head:<id>: the same without progress, metrics, objectives and alphas, which change all the time.
+    head:<id>: the same as run:<id>, but without progress, metrics, objectives and alphas, which change all the time.
     training:<id>: curves and MGDA weights of the run.
     series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.

@@ -132,9 +132,10 @@ def from_address(address: Mapping[str, str], runs: Path) -> tuple[Draft, list[st
 
 
 def _with_controls(draft: Draft, address: Mapping[str, str], runs: Path, problems: list[str]) -> Draft:
-    """Return the draft with the values that the address gives to the page's controls. It does not read settings.
+    """Return the draft with the values that the address gives to the page's controls (run kind, method, dataset and so on).
 
-    For each value that is not accepted, the control keeps its default, and a sentence is appended to `problems`.
+    Settings in the address are not read here. For each value that is not accepted, the control keeps its default, and a sentence
+    is appended to `problems`.
     """
     def known(name: str, noun: str, names: Iterable[str], default: str) -> str:
         value = address.get(name, "")
@@ -182,7 +183,7 @@ def _read(draft: Draft, kind: str, name: str, text: str) -> Any:
     """Return the value of the setting `name` of a run of kind `kind`, given its text in the address.
 
     Raises:
-        ConfigError: the launch contains no such run, the run has no such setting, or the control of the setting cannot hold the value.
+        ConfigError: no such run is launched, the run has no such setting, or the control of the setting cannot hold the value.
     """
     if kind not in (draft.kind, *draft.then):
         raise ConfigError(f"{kind}.{name} in the address is a setting of a run that is not launched; choose what follows below.")

@@ -75,7 +75,7 @@ class Webhook:
             self._remember([identity(alert) for alert in alerts])
 
     def offer(self, alerts: Iterable[Alert]) -> None:
-        """Send the warnings and errors among the alerts that were not sent before.
+        """Send those warnings and errors among the alerts that were not sent before.
 
         They are recorded as sent before they are posted, so that none is ever posted twice.
         """

@@ -23,7 +23,7 @@ class Door(Protocol):
         """Return True if the sender of a request may use the dashboard. Except with `OpenDoor`, a cookie must prove this."""
 
     async def answer(self, request: Request) -> Response | None:
-        """Return None to let a request pass. For a request that logs in or out, or may not pass, return the answer to it."""
+        """Return the answer to a request, for example the page that asks for the login, or None to let the request pass."""
 
 
 class OpenDoor:
@@ -96,7 +96,7 @@ class Gate:
 
 
 def _refusal(request: Request, hosts: frozenset[str]) -> Response | None:
-    """Return an error page if a request has a host name outside `hosts` or comes from a page of another origin, else None."""
+    """If a request has a host name outside `hosts` or comes from a page of another origin, return an error page, else None."""
     if not is_host_allowed(request, hosts):
         return page("This name is not allowed", paragraph(
             "The dashboard does not answer under the name in the address, because a foreign site may have made it lead here. "

@@ -43,7 +43,7 @@ def checked_name(name: str) -> str:
 
 
 def allowed_hosts(address: str | None, further: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names under which a dashboard may be opened: the loopback names, its own address, and further names.
+    """Return the names under which a dashboard may be opened: the loopback names, `address` itself, and further names.
 
     Raises:
         ConfigError: one of the further names is not valid.

@@ -1,4 +1,4 @@
-"""The acting user of each session of the dashboard, whom `engine.acts` needs to check roles and to write the audit."""
+"""The user who acts in each session of the dashboard. `engine.acts` needs this user to check roles and to write the audit log."""
 
 from __future__ import annotations
 

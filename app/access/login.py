@@ -50,7 +50,10 @@ class LoginDoor:
         return self._cookie
 
     async def answer(self, request: Request) -> Response | None:
-        """Return None to let a request pass. A request that logs in or out, or whose sender is not logged in, gets an answer."""
+        """Return the answer to a request, or None to let the request pass to the dashboard.
+
+        A request gets an answer if it logs in or out, if it opens the login page, or if its sender is not logged in.
+        """
         path, who = request.scope["path"], self.visitor(request)
         if path == LOGIN and request.method == "POST":
             given = await form_fields(request)

@@ -56,7 +56,7 @@ def is_loopback(address: str) -> bool:
 
 
 def door(runs: Path, address: str | None, port: int) -> Door:
-    """Return the door of a dashboard. Depending on `mode`, the door asks for a token, for a login or for nothing.
+    """Return the door of a dashboard: the check that asks for a token, for a login or for nothing, depending on `mode`.
 
     Raises:
         ConfigError: a setting is not valid.

@@ -86,10 +86,11 @@ class TokenDoor:
         return hmac.compare_digest(connection.cookies.get(self._cookie, "").encode(), self._proof.encode())
 
     async def answer(self, request: Request) -> Response | None:
-        """Return None to let a request with the cookie pass, and otherwise the answer to the request.
+        """Return the answer to a request, or None to let the request pass to the dashboard.
 
-        A request with the right token is redirected and gets the cookie. Any other request gets the page that asks for the token.
-        A request with the cookie gets an answer, too, if it opens the login page or a link with the token: it is redirected.
+        A request with the cookie passes, unless it opens the login page or a link with the token: then it is redirected. If a
+        request without the cookie carries the right token, it is redirected and gets the cookie. Any other request gets the page
+        that asks for the token.
         """
         if request.scope["path"] == LOGIN and request.method == "POST":
             fields = await form_fields(request)

@@ -90,7 +90,10 @@ def votes_frame(votes: CellVotes, genotypes: int, cell: str) -> pd.DataFrame:
 
 
 def falls_frame(combinations: Sequence[tuple[frozenset[str], int]], attacks: Sequence[str]) -> pd.DataFrame:
-    """Return the number of images that each combination of attacks breaks, with one column of flags per attack."""
+    """Return the number of images that each combination of attacks breaks, with one row per combination.
+
+    For each attack, a column says whether the attack belongs to the combination.
+    """
     return pd.DataFrame([{attack: attack in fallen for attack in attacks} | {"images": number}
                          for fallen, number in combinations])
 

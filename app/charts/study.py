@@ -174,7 +174,7 @@ def votes_height(votes: CellVotes) -> int:
 
 
 def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
-    """Return a heat map of how often each operation won on each edge of a cell.
+    """Return a heat map of the number of genotypes that have each operation on each edge of a cell.
 
     Each row is an edge, each column an operation. The last column counts the genotypes without the edge. A frame marks the
     largest number of a row, unless this number occurs more than once in the row.

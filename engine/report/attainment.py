@@ -91,7 +91,10 @@ def attained(points: Points, runs: int, level: float) -> Stairs:
 
 
 def volumes(points: Points, most: int) -> list[VolumeAt]:
-    """Return the hypervolume for 1 to `most` runs. The mean is exact. The quantiles come from random draws with a fixed seed."""
+    """Return the hypervolume that randomly drawn runs attain, for each number of runs from 1 to `most`.
+
+    The mean is exact. The quantiles come from random draws with a fixed seed.
+    """
     areas = np.array([hypervolume(points, count) for count in range(1, len(points) + 1)] + [0.0])
     between, shares = areas[:-1] - areas[1:], np.arange(1, len(points) + 1) / len(points)
     drawn = _drawn_volumes(points, most)

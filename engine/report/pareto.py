@@ -53,7 +53,7 @@ class Measure:
 
     @property
     def factor(self) -> float:
-        """Number by which a value is multiplied to get it in its unit."""
+        """Factor that converts a stored value to the unit of the measure, for example 100 for an accuracy in per cent."""
         return {"%": 100.0, "ms": 1000.0}.get(self.unit, 1.0)
 
 

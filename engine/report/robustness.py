@@ -231,7 +231,7 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
 
 
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
-    """Return the table with all other attack runs of each network under the protocol added to the network's row.
+    """Return the table with `NetworkRow.older` filled: in each row, all other attack runs on the same network under the protocol.
 
     The labels of the added rows name their runs. Added rows count neither in means nor in comparisons.
     """
@@ -363,8 +363,8 @@ def _genotype(content: Mapping[str, Any] | None) -> Genotype | None:
 def labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
     """Return the rows with distinct labels.
 
-    A label is the title. If several rows have the same title, their seeds follow. If these are equal too, the end of the run id
-    follows.
+    A label is the title. If several rows have the same title, their seeds follow. If the seeds are equal, too, the end of the run
+    id follows.
     """
     titles = Counter(row.title for row in rows)
     labels = {row.run: row.title if titles[row.title] == 1 else f"{row.title}{_seeds(row)}" for row in rows}

@@ -109,7 +109,7 @@ def compared_runs(log: RunLog, ids: Sequence[str]) -> list[ComparedRun]:
 
 
 def _settings(row: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run with its preset and, for a search or a retraining, its method."""
+    """Return {name: value} with the settings and the preset of a run and, except for an attack, its method."""
     method = {} if row["kind"] == "attack" else {"method": row["method"]}
     return {**method, "preset": row["preset"], **config}
 

@@ -73,7 +73,7 @@ def admitted(study: Study) -> Study:
 
 @unrecorded
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
-    """Launch at most `MOST_AT_ONCE` due runs of a study, and return their number. The supervisor calls this.
+    """Launch at most `MOST_AT_ONCE` due runs of a study, and return how many were launched. The supervisor calls this.
 
     Runs that failed because their worker was killed or the machine restarted are resumed, up to `MOST_ATTEMPTS` attempts.
 

@@ -276,7 +276,7 @@ class Plan:
         return self._twins[twin, step]
 
     def _has_genotype(self, run_id: str) -> bool:
-        """Return True if the architecture that results from a search, or that a retraining uses, is known."""
+        """Return True if it is known which architecture a search has found or a retraining uses."""
         known = self.runs[run_id]
         if known.kind == "search":
             return self._state(run_id).status == "finished"

@@ -83,7 +83,7 @@ def _identity(study: Study, arm: Arm) -> str:
 
 
 def power_of(study: Study, spread: Spread) -> Power | None:
-    """Return the smallest difference that a study can detect, or None if the study does not compare arms in pairs.
+    """Return the power of a study (the smallest difference that it can detect); None if the study does not compare arms in pairs.
 
     Args:
         study: the study.

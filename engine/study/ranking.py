@@ -1,7 +1,7 @@
 """Rank correlations of measures over architectures: Kendall's tau, partial tau given other measures, and their intervals.
 
-A measure is a column with one number per architecture, such as the supernet's accuracy, the number of parameters, or the accuracy
-under AutoAttack, as the mean over all retrainings of the architecture.
+A measure is a column with one number per architecture, for example the supernet's accuracy or the number of parameters. If an
+architecture has several retrainings, the number is the mean over them, for example of the accuracy under AutoAttack.
 """
 
 from __future__ import annotations
@@ -204,7 +204,10 @@ def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Seque
 
 
 def _signs(columns: Sequence[Sequence[float]]) -> Floats:
-    """Return an array [columns, architectures, architectures]: the signs of the differences between two architectures."""
+    """Return the sign of the difference between every two architectures in each column.
+
+    The result is an array [columns, architectures, architectures].
+    """
     lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise ValueError(f"Columns must have one number for every architecture, got columns of lengths {lengths}")

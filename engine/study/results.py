@@ -96,7 +96,7 @@ class ArmResult:
 
     @property
     def network_measures(self) -> list[dict[str, float]]:
-        """One dict {name of a measure: mean over the retrainings} per search seed, with the names that all retrainings have."""
+        """One dict {name of a measure: mean over the retrainings} per search seed, without measures that a retraining lacks."""
         return [{name: fmean(cell.measures[name] for cell in cells) for name in cells[0].measures
                  if all(name in cell.measures for cell in cells)} for cells in self.by_seed.values()]
 

@@ -203,7 +203,9 @@ def _root(function: Callable[[float], float], start: float) -> float:
 
 
 def _separation(difference: float, spreads: tuple[float, float], first_units: int, second_units: int) -> float:
-    """Return the probability that every value of the first arm exceeds every value of the second arm, for normal values.
+    """Return the probability that every value of the first arm exceeds every value of the second arm.
+
+    The values are assumed to be normally distributed.
 
     Args:
         difference: true mean of the first arm minus true mean of the second arm.

@@ -110,7 +110,7 @@ class AnsweringProcess:
 
 
 class Standby:
-    """The owner of at most one answering process, which is kept alive between questions.
+    """The owner of at most one process that answers questions. The process is kept alive between questions.
 
     The process ends after `idle_s` seconds without a question. It is replaced when a question has another subject.
 
