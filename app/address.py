@@ -76,7 +76,7 @@ def segmented(label: str, options: Mapping[str, str], *, name: str, key: str, la
 
 
 def open_tab(options: Mapping[str, str], *, name: str, key: str) -> tuple[str, DeltaGenerator]:
-    """Show a row of tabs that keeps the open one in the address. Only the open tab's content needs to be drawn.
+    """Show a row of tabs, and keep the open tab in the address. Only the open tab's content needs to be drawn.
 
     Args:
         options: {value in the address: text on the tab}, with at least one entry. The first entry is the default.

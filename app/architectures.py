@@ -24,7 +24,7 @@ SHOWN = ("folder", "genotype", "network", "attack", "attack_check", "evaluation"
 
 @dataclass(frozen=True)
 class Size:
-    """The width, depth and dataset at which the page gives sizes.
+    """The dataset, width and depth for which the page computes the sizes of networks.
 
     Attributes:
         dataset: name of the dataset.
@@ -48,7 +48,7 @@ class Numbers:
 
     Attributes:
         parameters, macs: see `engine.architecture.cost.Cost`.
-        width_sum: sum of the widths of all cells in channels.
+        width_sum: sum of the widths of all cells, in channels.
         width_product: decimal logarithm of the product of the widths of all cells.
     """
 
@@ -59,7 +59,10 @@ class Numbers:
 
 
 def known() -> dict[str, Architecture]:
-    """Return {hash of the canonical form: architecture}: first those of runs, newest first, then those known only from papers."""
+    """Return {hash of the canonical form: architecture}.
+
+    Architectures of runs come first, newest first. Architectures that are known only from papers follow.
+    """
     log = session.run_log()
     return _known(str(session.runs_root()), session.hub().signature("robustness"), log.revision(SHOWN))
 

@@ -40,16 +40,24 @@ class Draft:
         return self.genotype != self.base.genotype
 
     def with_part(self, target: str, source: str) -> list[str]:
-        """Return the texts of all parts, as in the address, after the cell `source` ("HASH.KIND") replaces the cell `target`."""
+        """Return the texts HASH.KIND:TARGET of all replaced cells, after a further replacement.
+
+        Args:
+            target: kind of the cell that is replaced.
+            source: "HASH.KIND" of the cell that takes its place.
+        """
         parts = {**self.parts, target: source}
         return [f"{cell}:{kind}" for kind, cell in parts.items() if cell != f"{self.base.hash}.{kind}"]
 
     def swaps_outside(self, kind: str) -> list[str]:
-        """Return the texts of the swaps, as in the address, in all cells except the cell of this kind."""
+        """Return the texts KIND.EDGE.OPERATION of all swaps, except the swaps in the cell of this kind."""
         return [str(swap) for swap in self.swaps if swap.kind != kind]
 
     def with_swap(self, kind: str, edge: int, operation: str) -> list[str]:
-        """Return the texts of all swaps, as in the address, after an operation is chosen for an edge of a cell."""
+        """Return the texts KIND.EDGE.OPERATION of all swaps, after the reader has chosen an operation for an edge of a cell.
+
+        If the edge had this operation before any swap, it has no swap in the result.
+        """
         others = [str(swap) for swap in self.swaps if (swap.kind, swap.edge) != (kind, edge)]
         is_same = self.grafted.cell(kind).edges[edge][0] == operation
         return others if is_same else [*others, str(Swap(kind, edge, operation))]

@@ -74,7 +74,10 @@ def letters(table: RobustnessTable) -> dict[str, str]:
 
 
 def recorded(table: RobustnessTable, runs: Sequence[str] | None = None) -> tuple[tuple[str, int], ...]:
-    """Return (run id, modification time of its outcomes in ns) for each complete run of a table that recorded outcomes."""
+    """Return a pair (run id, modification time of the file of outcomes in ns) for each complete run of a table.
+
+    Runs that recorded no outcomes are left out.
+    """
     compared = [row.run for row in table.rows if row.complete and (runs is None or row.run in runs)]
     stamps = {run: changed(result_file(run, OUTCOMES)) for run in compared}
     return tuple((run, changed) for run, changed in stamps.items() if changed)

@@ -1,4 +1,7 @@
-"""Downloads of datasets that a button has started. Each runs in its own process, and all browser tabs show the same progress."""
+"""Downloads of datasets, which a click on a button starts. Each download has its own process.
+
+All browser tabs show the same progress.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Fetch:
         self._process.terminate()
 
     def _follow(self) -> None:
-        """Read the progress until the process ends, and then its refusal, if any."""
+        """Update the progress from the output of the process until the process ends. Then set `refusal` and `over`."""
         for line in self._process.stdout or ():
             try:
                 self.what, self.done, self.total = json.loads(line)
@@ -70,11 +73,11 @@ class Fetch:
 
 @act("fetch dataset", named("name"))
 def fetch(runs: Path, name: str) -> None:
-    """Start a process that fetches a dataset. The act is recorded in the audit of the folder `runs`."""
+    """Start a process that fetches a dataset, and record this act in the audit log of the runs folder `runs`."""
     fetches()[name] = Fetch(name)
 
 
 @st.cache_resource(show_spinner=False)
 def fetches() -> dict[str, Fetch]:
-    """Return {name of the dataset: its latest fetch} of this server."""
+    """Return {name of a dataset: the latest fetch of it that this server has started}."""
     return {}

@@ -112,7 +112,7 @@ def escape(text: object) -> str:
 
 
 def markdown(text: object) -> str:
-    """Escape text from a file, an address or a user, so that Streamlit shows it as it is wherever it reads Markdown.
+    """Escape text from a file, an address or a user, so that Streamlit shows it literally even where Markdown is allowed.
 
     A backslash is put before each Markdown and HTML character. An invisible character is put into the names of icons, colours and
     emojis and into addresses, because Streamlit recognises these in spite of a backslash.

@@ -26,8 +26,8 @@ class Front:
         measures: all measures of the protocol.
         rows: the networks.
         values: {attack run: {name of a measure: value}}, for all known measures of the protocol.
-        candidates: {attack run: its network with the outcomes on single images}, for the comparison of networks.
-        standings: {attack run: place relative to the front}.
+        candidates: {attack run: its network with the outcome on each image}, from which networks are compared.
+        standings: {attack run: place of its network relative to the front}.
         lacking: number of networks of the protocol without a value in some objective.
     """
 

@@ -6,14 +6,15 @@ change. Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
-    head:<id>: the same without progress, metrics, objectives and alphas, which change all the time.
+    head:<id>: the same as run:<id>, but without progress, metrics, objectives and alphas, which change all the time.
     training:<id>: curves and MGDA weights of the run.
     series:<id>: which curves and weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
     epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
         is over.
     log:<id>: log.txt and alerts of the run.
-    alerts: all alerts. alerts:<id>: those of the run, and problems found in its files.
+    alerts: all alerts.
+    alerts:<id>: alerts about the run, and problems found in its files.
     images:<id>: the stored images of the run, and whether it is over.
     system:<id>: measurements of the run's machine.
     machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
@@ -83,9 +84,9 @@ class OpenPage:
 
     Attributes:
         send: function that sends a text to the page.
-        topics: topics that the page shows.
-        told: {topic: the signature that was sent last}.
-        values: {name of a live value on the screen: its revision there}.
+        topics: topics (names of data, such as "run:<id>") that the page shows.
+        told: {topic: the signature that was sent last}. A signature is a text that changes when the data of the topic change.
+        values: {name of a live value on the screen: hash of the version that the page shows}.
     """
 
     send: Callable[[str], None]
@@ -155,8 +156,8 @@ class Hub:
 
         Args:
             page: the page.
-            topics: topics of its panels.
-            values: {name of a live value on the screen: its revision there}.
+            topics: topics of the data on the page, for example "run:<id>".
+            values: {name of a live value on the screen: hash of the version that the page shows}.
         """
         page.topics = tuple(topic for topic in topics if topic.partition(":")[0] in self._facts)
         page.told, page.values = {}, dict(values)
@@ -194,7 +195,10 @@ class Hub:
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
     def _list_facts(self) -> object:
-        """Return values that change at once when a run starts, ends or has a result, and every few seconds with its progress."""
+        """Return values that change with the list of runs.
+
+        They change at once when a run starts, ends or has a result, and every few seconds with the progress of the runs.
+        """
         at, progress = self._listed
         if time.monotonic() - at > LIST_S:
             progress = self.log.revision(PROGRESS)
@@ -304,7 +308,7 @@ class Hub:
         return any(topic.startswith(beginning) for page in list(self._pages) for topic in page.topics)
 
     def _tell(self) -> None:
-        """Send every open page the signatures of its topics and the values on its screen that have changed."""
+        """Send every open page what has changed: signatures of its topics, and live values on its screen."""
         signature = cache(self.signature)
         for redraw in self.values.due({name for page in list(self._pages) for name in list(page.values)}, signature):
             self._guarded(redraw)

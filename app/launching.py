@@ -43,7 +43,7 @@ class Draft(Configuration):
         parent: id of the run that provides the genotype or network; "" if it does not come from a run.
         candidate: number of the parent's candidate, as text; "" for the result of the parent.
         methods: further search methods, which are launched in addition to `method`.
-        seeds: text of the seeds; "" for one chain.
+        seeds: text of the seeds; "" for a single chain (a run with its followers).
         axes: {name of a setting with several values: text of its values}.
         find: words that filter the settings.
         open: kinds of the runs whose settings are unfolded.
@@ -132,9 +132,10 @@ def from_address(address: Mapping[str, str], runs: Path) -> tuple[Draft, list[st
 
 
 def _with_controls(draft: Draft, address: Mapping[str, str], runs: Path, problems: list[str]) -> Draft:
-    """Return the draft with the values that the address gives to the page's controls. It does not read settings.
+    """Return the draft with the values that the address gives to the page's controls (run kind, method, dataset and so on).
 
-    For each value that is not accepted, the control keeps its default, and a sentence is appended to `problems`.
+    Settings in the address are not read here. For each value that is not accepted, the control keeps its default, and a sentence
+    is appended to `problems`.
     """
     def known(name: str, noun: str, names: Iterable[str], default: str) -> str:
         value = address.get(name, "")
@@ -179,10 +180,10 @@ def _dataset_of(runs: Path, parent: str, problems: list[str]) -> str:
 
 
 def _read(draft: Draft, kind: str, name: str, text: str) -> Any:
-    """Return the value of a setting in the address.
+    """Return the value of the setting `name` of a run of kind `kind`, given its text in the address.
 
     Raises:
-        ConfigError: the chain has no such run, the run has no such setting, or the control of the setting cannot hold the value.
+        ConfigError: no such run is launched, the run has no such setting, or the control of the setting cannot hold the value.
     """
     if kind not in (draft.kind, *draft.then):
         raise ConfigError(f"{kind}.{name} in the address is a setting of a run that is not launched; choose what follows below.")
@@ -204,7 +205,8 @@ def draft_of_run(runs: Path, run_id: str, exactly: bool = False) -> Draft:
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        exactly: True to use the genotype of a candidate instead of the candidate's number, which only the Launch page can use.
+        exactly: True to keep a genotype in the settings. False to replace it by the number of the parent's candidate that has
+            this genotype, if there is one. Only the Launch page can use such a number.
 
     Raises:
         RunError: there is no such run, or it was imported, so that it cannot be launched.
@@ -242,10 +244,10 @@ def _candidate_of(runs: Path, parent: str, genotype: str) -> str:
 
 
 def _followers_of(runs: Path, run: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return run.json of each run that was launched together with a run to follow it, in the order of the chain.
+    """Return the run.json of each follower that was launched together with a run, in the order of the chain.
 
-    For a search, these are its retraining and the attack on the retrained network. If a grid launched several, only the first of
-    each kind is returned. Deleted runs, and runs that follow them, are left out.
+    The followers of a search are its retraining and the attack on the retrained network. If a grid launched several followers of
+    one kind, only the first is returned. Deleted followers, and the runs that follow them, are left out.
     """
     chain: list[Mapping[str, Any]] = []
     for child_id in run.get("children_of_chain") or ():

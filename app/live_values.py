@@ -34,9 +34,10 @@ class Feed:
     """The source of a value that changes while a page is open.
 
     Attributes:
-        topic: topic of the hub; the value may have changed when the signature of the topic has changed.
+        topic: the hub's name for the data that `draw` reads, for example "training:<id>" (`hub` lists all topics).
         draw: function that returns the value from the run log. The hub's thread calls it, so it must not use the page's session.
-        signature: signature of the topic, read before the page calls `draw`.
+        signature: a text that the hub computes for the topic, and that changes when the data change. It was read before the page
+            called `draw`.
         about: what `draw` depends on besides the run log, as a text.
     """
 
@@ -84,9 +85,10 @@ class LiveValue:
     Attributes:
         feed: the feed.
         value, before: the newest value, and the one that it replaced.
-        signature: signature of the feed's topic, read before the newest value was drawn.
+        signature: signature of the feed's topic (a text that changes when the data change), read before the newest value was
+            drawn.
         rests_until: value of `time.monotonic()` before which the value is not drawn again.
-        patches: {revision: message that leads from this revision to the newest value}.
+        patches: {revision: message that brings a page from this revision to the newest value}.
     """
 
     feed: Feed
@@ -103,7 +105,12 @@ class LiveValue:
             self.before, self.value, self.patches = self.value, value, {}
 
     def is_due(self, signature: str, now: float) -> bool:
-        """Return True if the value must be drawn again, given the topic's signature and the value of `time.monotonic()`."""
+        """Return True if the data have changed since the value was drawn, and the value may be drawn again now.
+
+        Args:
+            signature: present signature of the feed's topic, a text that changes when the data change.
+            now: value of `time.monotonic()`.
+        """
         return signature != self.signature and now >= self.rests_until
 
     def draw(self, signature: str, now: float) -> None:
@@ -117,7 +124,7 @@ class LiveValue:
             self.rests_until = now + COSTLY_REST_S
 
     def since(self, revision: str) -> dict[str, Any]:
-        """Return the message with which a page replaces the revision `revision` of the value by the newest revision."""
+        """Return the message that brings a page from the revision `revision` of the value to the newest revision."""
         if revision not in self.patches:
             base = self.before if self.before is not None and self.before.revision == revision else None
             change = figure_change(base.figure, self.value.figure) if base is not None and self.value.is_figure else None
@@ -127,7 +134,7 @@ class LiveValue:
 
 
 class LiveValues:
-    """The live values of all pages, by name. The same name always stands for the same function of the run log."""
+    """The live values of all pages, by name. Two pages that use the same name show the same value of the run log."""
 
     def __init__(self) -> None:
         self._known: dict[str, LiveValue] = {}
@@ -143,18 +150,23 @@ class LiveValues:
     def due(self, names: Iterable[str], signature: Callable[[str], str]) -> list[Callable[[], None]]:
         """Return, for each of the named values whose data have changed, a function that draws the value again.
 
+        A value that was drawn only a moment ago is left out until its rest is over (`LiveValue.rests_until`).
+
         Args:
             names: names of the values.
-            signature: function that returns the signature of a topic.
+            signature: function that returns the signature of a topic, a text that changes when the data of the topic change.
         """
         now = time.monotonic()
         live = [self._known[name] for name in names if name in self._known]
         return [partial(one.draw, current, now) for one in live if one.is_due(current := signature(one.feed.topic), now)]
 
     def news(self, shown: dict[str, str]) -> dict[str, dict[str, Any] | None]:
-        """Return {name: message} for the outdated values on a page, and set their newest revisions in `shown`.
+        """Return {name: message} for the outdated values on a page, and update `shown` to the newest revisions.
 
-        Unknown values have None as their message, and are removed from `shown`. The page must then draw them itself.
+        If a value is unknown, its message is None and its entry in `shown` is removed. The page must then draw the value itself.
+
+        Args:
+            shown: {name of a value on the page: its revision there}, which is changed in place.
         """
         messages: dict[str, dict[str, Any] | None] = {}
         for name, revision in list(shown.items()):
@@ -169,14 +181,15 @@ class LiveValues:
 
 
 def figure_change(old: PlainFigure, new: PlainFigure) -> dict[str, Any] | None:
-    """Return the changes that turn one figure into another, or None if their traces do not correspond.
-
-    Args:
-        old, new: the figures.
+    """Return the changes that turn the figure `old` into the figure `new`, or None if they are not only new lists of points.
 
     Returns:
-        {"traces": {number of a trace: {attribute: [number of points to keep from the beginning, points that follow]}}}, only with
-        what has changed, and the key "layout" with the whole layout if that has changed.
+        None if the numbers of traces differ, or if something other than a list has changed in a trace. Otherwise a dict with
+        these keys:
+
+        traces: {number of a changed trace, as text: {name of a changed list: [number of points to keep from the beginning, points
+            that follow them]}}.
+        layout: the whole new layout. The key is missing if the layout has not changed.
     """
     if len(old["data"]) != len(new["data"]):
         return None

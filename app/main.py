@@ -59,7 +59,10 @@ def pages() -> dict[str, st.Page]:
 
 
 def with_unknown(known: dict[str, st.Page]) -> dict[str, st.Page]:
-    """Return the pages and, if the address names none of them, the page `unknown`. Without it, Streamlit would open a dialog."""
+    """Return the pages, and also the page `views/unknown.py` if the address names none of them.
+
+    Without that page, Streamlit would open a dialog.
+    """
     asked = urlsplit(st.context.url or "").path.strip("/")
     if not re.fullmatch(r"[\w-]+", asked) or asked in (page.url_path for page in known.values()):
         return known

@@ -1,6 +1,6 @@
 """Work in the background for the Launch page: measuring batches for a forecast, and fetching a dataset.
 
-Measuring is done by a separate process for each run of the chain. The thread here only waits for them.
+The batches of each run of the chain are measured by a separate process. The thread here only waits for these processes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Task:
     """A function that runs in a thread.
 
     Attributes:
-        work: the function. It gets `report` as its argument, and may call it with its current activity, the amount done and the
-            total amount.
+        work: the function. It gets the method `report` as its argument, and may call `report` with the current activity, the
+            amount done and the total amount.
         started: value of `time.monotonic()` at the start.
         what, done, total: activity, amount done and total amount of the last report; "", 0 and 0 before the first report.
         problem: one sentence that says why the work failed, or "".
@@ -52,7 +52,7 @@ class Task:
         return time.monotonic() - self.started
 
     def stop(self) -> None:
-        """End the work at its next report."""
+        """Ask the function to stop. Its next call of `report` raises StoppedByUser."""
         self._stopped = True
 
     def wait(self, seconds: float) -> None:

@@ -113,7 +113,7 @@ def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
 
     Args:
         kept: the runs to order, newest first.
-        runs: all runs, in which the families of runs are looked up.
+        runs: all runs. If the view groups runs by chain, their earliest ancestors are looked up here.
         view: the view.
     """
     kept = kept.assign(group=_headings(kept, runs, view))
@@ -143,15 +143,15 @@ def comparable(run: Mapping[str, Any]) -> str:
 def split_of(run: Mapping[str, Any]) -> str:
     """Return the split on which the accuracies of a run were measured.
 
-    The split depends on the kind of run. Searches that measure candidates one by one use the select split, other searches the
-    alphas split.
+    The split depends on the kind of run. A search uses the select split if it measures candidates one by one, and the alphas
+    split otherwise.
     """
     candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
     return "select split" if candidates else SPLITS.get(run["kind"], "")
 
 
 def page_of(kept: pd.DataFrame, view: View) -> tuple[pd.DataFrame, int, int]:
-    """Return the runs on the page of the list that a view names. A number beyond the last page means the last page.
+    """Return the runs on page `view.page` of the list. If the number is too large, return the last page.
 
     Returns:
         The runs on the page.

@@ -61,7 +61,10 @@ async def reading(_: st.App) -> AsyncIterator[None]:
 
 
 def gate() -> Middleware:
-    """Create the gate, which every request passes first, and its door. Return the gate as middleware."""
+    """Return the gate, which every request must pass, as middleware. Its door asks for a token or a login, as the settings say.
+
+    Also tell `engine.acts` how to find the acting user.
+    """
     address, port = config.get_option("server.address"), config.get_option("server.port")
     door = settings.door(session.runs_root(), address, port)
     identity.install(door)

@@ -250,7 +250,10 @@ def as_text(study: Study, leave_out: Sequence[str] = ()) -> str:
 
 
 def plain(value: object) -> object:
-    """Return a value in the form in which YAML shows it best: tuples become lists, and the texts "true" and "false" booleans."""
+    """Return a value in the form in which YAML shows it best.
+
+    Tuples become lists, and the texts "true" and "false" become booleans.
+    """
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if value in ("true", "false"):  # the values of settings in a file are read as texts

@@ -75,7 +75,7 @@ class Webhook:
             self._remember([identity(alert) for alert in alerts])
 
     def offer(self, alerts: Iterable[Alert]) -> None:
-        """Send the warnings and errors among the alerts that were not sent before.
+        """Send those warnings and errors among the alerts that were not sent before.
 
         They are recorded as sent before they are posted, so that none is ever posted twice.
         """
@@ -124,8 +124,9 @@ class Webhook:
 def identity(alert: Alert) -> str:
     """Return a hash by which the webhook recognises an alert that it has already sent.
 
-    Two alerts have the same hash if their level, kind and run are equal and, depending on the kind: the text of a message from
-    the worker, the time of a failure, the step at which the worker fell silent, or the day of an alert about the disk.
+    Two alerts have the same hash if their level, kind and run are equal. For some kinds, one more thing must be equal: the text
+    of a message from the worker, the time of a failure, the step at which a worker fell silent, or the day of an alert about the
+    disk.
     """
     about = {"run": alert.sentence, "failed": str(alert.t),
              "stalled": str(alert.step), "disk": time.strftime("%Y-%m-%d")}.get(alert.kind, "")

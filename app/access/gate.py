@@ -17,17 +17,17 @@ REFUSED = 4403  # code with which a socket is closed
 
 
 class Door(Protocol):
-    """The interface of doors. A door decides whose requests may pass the gate."""
+    """The interface of doors. A door asks visitors for a token or a login, and decides whose requests pass the gate (`Gate`)."""
 
     def knows(self, connection: HTTPConnection) -> bool:
-        """Return True if the sender of a request may use the dashboard, which a cookie proves unless the door is open."""
+        """Return True if the sender of a request may use the dashboard. Except with `OpenDoor`, a cookie must prove this."""
 
     async def answer(self, request: Request) -> Response | None:
-        """Return None to let a request pass. For a request that logs in or out, or may not pass, return the answer to it."""
+        """Return the answer to a request, for example the page that asks for the login, or None to let the request pass."""
 
 
 class OpenDoor:
-    """A door that lets every request pass."""
+    """A door that lets every request pass without a token or a login."""
 
     def knows(self, connection: HTTPConnection) -> bool:
         """Return True."""
@@ -39,9 +39,10 @@ class OpenDoor:
 
 
 class Gate:
-    """ASGI middleware that refuses host names outside the allowed ones, pages of other origins, and visitors unknown to the door.
+    """ASGI middleware in front of the whole dashboard. It refuses some requests, and adds the protective headers to every answer.
 
-    It also adds the protective headers to every answer.
+    It refuses requests to host names that are not allowed, requests from pages of other origins, and requests of visitors whom
+    the door (the check of token or login) does not know.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], door: Door) -> None:
@@ -50,7 +51,7 @@ class Gate:
         Args:
             app: the application.
             hosts: host names under which the application may be opened.
-            door: the door, which decides whose requests may pass.
+            door: the check of token or login, which decides whose requests may pass.
         """
         self._app, self._hosts, self._door = app, hosts, door
 
@@ -95,7 +96,7 @@ class Gate:
 
 
 def _refusal(request: Request, hosts: frozenset[str]) -> Response | None:
-    """Return an error page if a request has a host name outside `hosts` or comes from a page of another origin, else None."""
+    """If a request has a host name outside `hosts` or comes from a page of another origin, return an error page, else None."""
     if not is_host_allowed(request, hosts):
         return page("This name is not allowed", paragraph(
             "The dashboard does not answer under the name in the address, because a foreign site may have made it lead here. "

@@ -31,7 +31,7 @@ def checked_name(name: str) -> str:
     """Check a host name that the user allows, and return it in lower case.
 
     Raises:
-        ConfigError: it is not a name or address without scheme and port.
+        ConfigError: it is neither a name nor an address, or it has a scheme or a port.
     """
     plain = name.strip().lower()
     with suppress(ValueError):
@@ -43,7 +43,7 @@ def checked_name(name: str) -> str:
 
 
 def allowed_hosts(address: str | None, further: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names under which a dashboard may be opened: the loopback names, its own address, and further names.
+    """Return the names under which a dashboard may be opened: the loopback names, `address` itself, and further names.
 
     Raises:
         ConfigError: one of the further names is not valid.

@@ -1,4 +1,4 @@
-"""The acting user of each session of the dashboard, whom `engine.acts` needs to check roles and to write the audit."""
+"""The user who acts in each session of the dashboard. `engine.acts` needs this user to check roles and to write the audit log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _logins: list[LoginDoor] = []  # the door of this server, if it has a login
 
 
 def install(door: Door) -> None:
-    """Tell `engine.acts` how to find the acting user: by the page's cookie if `door` is a login, else by the operating system."""
+    """Tell `engine.acts` how to find the acting user.
+
+    If `door` is a login, this is the user whose cookie the page has sent, else the user of the operating system.
+    """
     _logins[:] = [door] if isinstance(door, LoginDoor) else []
     acts.identify(_actor)
 

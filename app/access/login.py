@@ -18,10 +18,15 @@ FIELDS = (("user", "Name", "username"), ("password", "Password", "current-passwo
 
 
 class LoginDoor:
-    """A door that admits users who send their name and password, or the cookie that the door has set after they logged in."""
+    """The door that asks for a login. It admits users who send name and password, or the cookie that it has set in return."""
 
     def __init__(self, runs: Path, port: int) -> None:
-        """Create the door of the dashboard of the runs folder `runs`. The name of its cookie contains the dashboard's port."""
+        """Create the door (the check of logins) of a dashboard.
+
+        Args:
+            runs: folder of all runs, which holds the users and their logins.
+            port: port of the dashboard, which is part of the cookie's name.
+        """
         self._runs, self._sessions, self._cookie = runs, Sessions(runs), f"rampart-{port}"
         self._attempts = Attempts()
         self._one_at_a_time = asyncio.Semaphore(1)  # checking a password takes 64 MB
@@ -45,7 +50,10 @@ class LoginDoor:
         return self._cookie
 
     async def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request that logs in or out or whose sender is not logged in; None to let any other pass."""
+        """Return the answer to a request, or None to let the request pass to the dashboard.
+
+        A request gets an answer if it logs in or out, if it opens the login page, or if its sender is not logged in.
+        """
         path, who = request.scope["path"], self.visitor(request)
         if path == LOGIN and request.method == "POST":
             given = await form_fields(request)

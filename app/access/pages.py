@@ -1,4 +1,7 @@
-"""The pages with which the gate and the doors answer. They load no other file, because visitors who are not let in get none."""
+"""HTML pages that `Gate` and the doors send in place of the dashboard, for example the form that asks for the login.
+
+They load no other file, because visitors who are not let in get none.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +49,17 @@ def form(fields: Sequence[tuple[str, str, str]], button: str, to: str, action: s
 
 
 def asked(request: HTTPConnection) -> str:
-    """Return the path and the query of a request without the token; "/" for the paths `LOGIN` and `LOGOUT`."""
+    """Return the path and the query of a request, but without the query parameter `token`.
+
+    For the paths `LOGIN` and `LOGOUT`, return "/".
+    """
     path = "/" + request.scope["path"].lstrip("/\\")
     query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
     return "/" if path in (LOGIN, LOGOUT) else quote(path) + (f"?{query}" if query else "")
 
 
 def local(address: str) -> str:
-    """Return an address of this dashboard unchanged, and "/" for one that could lead to another site."""
+    """Return an address unchanged if it leads to this dashboard, or "/" if it could lead to another site."""
     return address if address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable() else "/"
 
 
@@ -63,7 +69,7 @@ def moved(to: str) -> RedirectResponse:
 
 
 def again(request: Request) -> HTMLResponse | None:
-    """Return a page that opens the requested address once more if the request comes from a link on another site, else None.
+    """If a request comes from a link on another site, return a page that opens the same address again; otherwise return None.
 
     With such a request, browsers withhold the cookie. When this page opens the address, they send it.
     """

@@ -90,7 +90,7 @@ class Sessions:
         return self._accounts[1].get(name)
 
     def _write(self) -> None:
-        """Write the logins to their file. If this fails, they are only in memory, and end when the server ends."""
+        """Write the logins to their file. If this fails, the logins stay only in memory, and end when the server ends."""
         try:
             atomic_write_json(self._path, {"logins": {key: asdict(one) for key, one in self._logins.items()}}, mode=0o600)
         except OSError as problem:

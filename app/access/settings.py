@@ -56,7 +56,7 @@ def is_loopback(address: str) -> bool:
 
 
 def door(runs: Path, address: str | None, port: int) -> Door:
-    """Return the door of a dashboard, which asks for a token, a login or nothing, depending on `mode`.
+    """Return the door of a dashboard: the check that asks for a token, for a login or for nothing, depending on `mode`.
 
     Raises:
         ConfigError: a setting is not valid.

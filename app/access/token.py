@@ -29,8 +29,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 def token_of(runs: Path) -> str:
     """Return the token of a runs folder: $RAMPART_TOKEN if it is set, else the content of `control/token`.
 
-    If there is no such file, create it. From then on, only its owner may enter the runs folder, so that other users of the
-    machine cannot bypass the dashboard and read the files. Permissions that the owner changes later are left alone.
+    If there is no such file, create it, and let only the owner of the runs folder enter the folder. Other users of the machine
+    then cannot bypass the dashboard and read the files. Permissions that the owner changes later are left alone.
 
     Raises:
         ConfigError: $RAMPART_TOKEN is not a token.
@@ -70,10 +70,13 @@ def _create(path: Path, runs: Path) -> str:
 
 
 class TokenDoor:
-    """A door that admits browsers that send the token, or the cookie that this door has set in return for the token."""
+    """The door that asks for the token. It admits browsers that send the token, or the cookie that it has set in return."""
 
     def __init__(self, token: str, port: int) -> None:
-        """Create the door of the dashboard at `port`. The cookie's name contains the port, because all ports share cookies."""
+        """Create the door (the check of the token) of the dashboard at `port`.
+
+        The cookie's name contains the port, because a browser sends the cookies of a host to all its ports.
+        """
         self._token = token.encode()
         self._cookie = f"rampart-{port}"
         self._proof = hmac.new(self._token, b"rampart cookie", hashlib.sha256).hexdigest()
@@ -83,10 +86,11 @@ class TokenDoor:
         return hmac.compare_digest(connection.cookies.get(self._cookie, "").encode(), self._proof.encode())
 
     async def answer(self, request: Request) -> Response | None:
-        """Return None to let a request with the cookie pass, and otherwise the answer to the request.
+        """Return the answer to a request, or None to let the request pass to the dashboard.
 
-        A request with the right token is redirected and gets the cookie. Any other request gets the page that asks for the token.
-        A request with the cookie gets an answer, too, if it opens the login page or a link with the token: it is redirected.
+        A request with the cookie passes, unless it opens the login page or a link with the token: then it is redirected. If a
+        request without the cookie carries the right token, it is redirected and gets the cookie. Any other request gets the page
+        that asks for the token.
         """
         if request.scope["path"] == LOGIN and request.method == "POST":
             fields = await form_fields(request)

@@ -133,7 +133,7 @@ def _rank(operation: str) -> int:
 
 
 def axis_of(number: int) -> str:
-    """Return the suffix of Plotly's name for the axis with this number, from 0."""
+    """Return the suffix of Plotly's name for an axis, given its number from 0: "" for 0, "2" for 1 and so on."""
     return "" if number == 0 else str(number + 1)
 
 

@@ -23,7 +23,8 @@ Groups = Mapping[str, Sequence[tuple[float, float]]]  # {name: (natural, adversa
 def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: Measure, runs: int) -> go.Figure:
     """Return a plot of the fronts that each group attains with a given number of runs.
 
-    The line is the median front. The band reaches from the front that 90 % of all draws attain to the front that 10 % attain.
+    A draw of runs attains a point if one of the runs is at least as accurate in both accuracies. The line is the median front.
+    The band reaches from the front that 90 % of all draws attain to the front that 10 % attain.
 
     Args:
         groups: the points of each group.

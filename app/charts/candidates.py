@@ -1,6 +1,6 @@
 """Plots of a search's candidates: natural against adversarial accuracy, and accuracy after training against inherited accuracy.
 
-The inherited accuracy of a candidate is the one that it has with the weights of a supernet.
+The inherited accuracy of a candidate is its accuracy with the weights of a supernet, without training of its own.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
 
 
 def inherited_scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
-    """Return a plot of the accuracy under attack after training against the two accuracies with the weights of a supernet.
+    """Return a plot of accuracy after training (vertical) against accuracies with inherited weights (horizontal).
 
-    Each candidate has two numbered points at the same height: one at its natural accuracy with inherited weights, and one at its
-    accuracy under attack with inherited weights. The arguments are those of `scatter`.
+    The vertical accuracy is the one under attack. Inherited weights come from a supernet. Each candidate has two numbered points
+    at the same height: one at its natural accuracy with inherited weights, and one at its accuracy under attack with inherited
+    weights. The arguments are those of `scatter`.
     """
     measured = candidates[candidates["inherited_natural"].notna()]
     figure = go.Figure()

@@ -21,7 +21,7 @@ WIDEST = 132  # end of the horizontal axes in per cent, with space for the text 
 
 
 def gradients(objectives: pd.DataFrame, stationarity: pd.DataFrame) -> PlainFigure:
-    """Return a figure with the norm of each objective's gradient above, and the norm of their weighted sum below.
+    """Return a figure of gradient norms: the objectives' single gradients above, and the weighted sum of these gradients below.
 
     Args:
         objectives: table from `RunLog.objectives`.
@@ -57,13 +57,13 @@ def _line(steps: pd.Series, values: pd.Series, name: str, line: dict[str, Any]) 
 
 
 def vertices(whole: Vertices, newest: Vertices) -> PlainFigure:
-    """Return a figure with the share of steps in which each objective decided alone, and in which it was ignored.
+    """Return a figure with two shares of steps per objective: in which it decided alone (weight 1) and was ignored (weight 0).
 
     Bars show shares of all steps. A line across a bar shows the share of the newest steps, unless these are all steps.
 
     Args:
         whole: shares of all steps of the search.
-        newest: shares of its newest steps.
+        newest: shares of the newest steps of the search.
     """
     if not whole.steps:
         return blank("Shares appear after the first step")
@@ -106,7 +106,7 @@ def _marks(labels: list[str], values: list[float], steps: int, axis: str) -> dic
 
 
 def ignored_by_epoch(epochs: pd.DataFrame) -> PlainFigure:
-    """Return a figure with the share of steps in which each objective was ignored, by epoch.
+    """Return a figure with the share of steps in which each objective was ignored (had the weight 0), by epoch.
 
     Args:
         epochs: table from `RunLog.objective_epochs`.

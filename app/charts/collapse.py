@@ -1,4 +1,7 @@
-"""The collapse radar: per cell kind over the epochs, skip connections, edges without parameters and the dominant operation."""
+"""The collapse radar: charts of the signs that operations without parameters take over the cells (`engine.insight.collapse`).
+
+For each cell kind, it shows the skip connections, the edges without parameters and the dominant operation over the epochs.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,9 @@ SMALL = {"size": 11.5}
 def radar_figure(table: pd.DataFrame) -> PlainFigure:
     """Return a figure with a column of three small charts per cell kind.
 
-    The charts of a row share their vertical axis, and those of a column the epochs. Dotted lines mark the levels at which an
-    alarm begins, and epochs with an alarm are shaded. A vertical line marks the last epoch before the present alarm.
+    All charts of a row share one vertical axis, and all charts of a column share one axis of epochs. An alarm is a sign of a
+    collapse. Dotted lines mark the levels at which an alarm begins, and epochs with an alarm are shaded. A vertical line marks
+    the last epoch before the present alarm.
 
     Args:
         table: table of `engine.insight.collapse.radar`.
@@ -54,7 +58,10 @@ def _epochs(table: pd.DataFrame) -> list[float]:
 
 
 def _vertical_axes(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the vertical axes, which the charts of a row share. They name the levels at which an alarm begins."""
+    """Return the vertical axes, one for all charts of a row.
+
+    If an alarm (a sign of a collapse) begins at a certain level of an axis, the axis has a tick there.
+    """
     most = max(MOST_SKIPS, int(table["edges"].max()))
     ticks = ((0, MOST_SKIPS, most), (0, 100 * MOST_PARAMETER_FREE, 100), (0, 50, 100))
     return {f"yaxis{axis_of(row)}": AXIS | {
@@ -102,14 +109,14 @@ def _line(rows: pd.DataFrame, name: str, factor: int, title: str) -> dict[str, A
 
 
 def _levels(x: str) -> list[dict[str, Any]]:
-    """Return the dotted lines at which an alarm begins."""
+    """Return the dotted lines at the levels at which an alarm (a sign of a collapse) begins."""
     return [{"type": "line", "xref": f"{x} domain", "x0": 0, "x1": 1, "yref": f"y{axis_of(row)}", "y0": level, "y1": level,
              "line": {"color": theme.ALARMS[name], "width": 1.2, "dash": "dot"}}
             for row, level, name in ((0, MOST_SKIPS, "info"), (1, 100 * MOST_PARAMETER_FREE, "warning"))]
 
 
 def _alarms(rows: pd.DataFrame, x: str) -> list[dict[str, Any]]:
-    """Return the shading of the epochs with an alarm."""
+    """Return the shading of the epochs with an alarm (a sign of a collapse)."""
     shapes = []
     for level, spell in _spells(rows["epoch"], rows["level"]):
         if level:
@@ -141,7 +148,7 @@ def _spells(epochs: pd.Series, values: pd.Series) -> Iterable[tuple[str, list[in
 
 
 def _standing(rows: pd.DataFrame, kind: str) -> str:
-    """Return the present state of a cell kind in words, with the last epoch before an alarm."""
+    """Return the present state of a cell kind as HTML, for example "3 skips, last healthy epoch 12"."""
     if kind == REDUCTION:
         return "not judged"
     level, healthy = rows["level"].iloc[-1], last_healthy_epoch(rows)

@@ -18,7 +18,7 @@ MOST_LINES = 10  # lines with a look of their own; with more, lines of one group
 
 @dataclass(frozen=True)
 class Line:
-    """A run in a chart: its name and the group that it belongs to."""
+    """A run in a chart: its id, its label, and the group that determines its colour, symbol and dash."""
 
     run: str
     label: str
@@ -51,7 +51,7 @@ def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[st
     Args:
         frame: table from `RunLog.overlay`.
         lines: the runs.
-        looks: {group: look of its runs}. If every run has its own look, the label of a run is its group.
+        looks: {`Line.group` of a run: colour and dash of its line}.
         metric: name of the metric, for example "natural_accuracy". Accuracies are drawn in per cent.
         unit: column of the horizontal axis, "step" or "epoch".
     """
@@ -84,8 +84,8 @@ def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Ma
 
     Args:
         axes: the axes from left to right.
-        lines: the runs, in the order of the places of each axis.
-        looks: {group: look of its runs}.
+        lines: the runs, in the same order as `places` and `texts` of each axis.
+        looks: {`Line.group` of a run: colour and dash of its line}.
     """
     figure = go.Figure()
     for place in range(len(axes)):
@@ -134,7 +134,7 @@ def numbers_axis(title: str, values: Sequence[float | None], texts: Sequence[str
 
 
 def words_axis(title: str, texts: Sequence[str]) -> Coordinate:
-    """Return an axis of values that are not numbers, at equal distances in the order of the runs."""
+    """Return an axis of texts. The different texts are at equal distances, upwards in the order of their first runs."""
     different = list(dict.fromkeys(texts))
     steps = max(1, len(different) - 1)
     at = {text: number / steps for number, text in enumerate(different)}

@@ -19,7 +19,10 @@ Groups = Mapping[str, Sequence[tuple[float, float]]]  # {method: the two accurac
 
 
 def accuracy_columns(name: str, measured: Measurement | None) -> dict[str, object]:
-    """Return an accuracy as columns: value, ends of its interval, number of images. They hold None if it was not measured."""
+    """Return an accuracy as columns: value, ends of its interval, number of images.
+
+    If the accuracy was not measured, all columns hold None.
+    """
     names = (name, f"{name}_low", f"{name}_high", f"{name}_images")
     if measured is None:
         return dict.fromkeys(names)
@@ -27,7 +30,7 @@ def accuracy_columns(name: str, measured: Measurement | None) -> dict[str, objec
 
 
 def protocol_columns(table: RobustnessTable) -> dict[str, object]:
-    """Return the columns that name the protocol of a robustness table."""
+    """Return the columns that identify the protocol of a robustness table: dataset, hash and title."""
     return {"dataset": table.dataset, "protocol": table.protocol, "protocol_title": table.title}
 
 
@@ -56,9 +59,10 @@ def measure_columns(measure: Measure, value: Value | None) -> dict[str, object]:
 
 
 def attainment_frame(groups: Groups, x: Measure, y: Measure, runs: int) -> pd.DataFrame:
-    """Return the corners of the fronts that each method attains if `runs` of its runs are drawn at random.
+    """Return the fronts that each method attains with a given number of runs, as a table with one row per corner of a front.
 
-    There is one front for each share in `LEVELS`. At least this share of all draws attains the front.
+    A draw of runs attains a point if one of the runs is at least as accurate in both accuracies. There is one front for each
+    share in `LEVELS`. Every point of the front is attained by at least this share of all random draws.
 
     Args:
         groups: {method: the two accuracies of each of its runs}.
@@ -86,7 +90,10 @@ def votes_frame(votes: CellVotes, genotypes: int, cell: str) -> pd.DataFrame:
 
 
 def falls_frame(combinations: Sequence[tuple[frozenset[str], int]], attacks: Sequence[str]) -> pd.DataFrame:
-    """Return the number of images that each combination of attacks breaks, with one column of flags per attack."""
+    """Return the number of images that each combination of attacks breaks, with one row per combination.
+
+    For each attack, a column says whether the attack belongs to the combination.
+    """
     return pd.DataFrame([{attack: attack in fallen for attack in attacks} | {"images": number}
                          for fallen, number in combinations])
 

@@ -54,7 +54,7 @@ BLANK_HEIGHT = 110
 
 
 def figure_json(figure: go.Figure | PlainFigure) -> str:
-    """Return a figure as JSON. In its texts, tags other than those that our charts use become plain text.
+    """Return a figure as JSON. In its texts, tags that our own charts never use become plain text.
 
     Plotly would draw a tag `a` in the title of a run as a link. Every figure passes through this function on its way to a page.
     """

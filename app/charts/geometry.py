@@ -1,4 +1,4 @@
-"""Shapes in a plot of two measures: the boundary of the attained region, bands, and places of points with equal values."""
+"""Shapes in a plot of two measures: boundaries of regions, bands between two boundaries, and separate places for equal points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def padded(values: Sequence[float]) -> Range:
 
 
 def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[Range, Range]) -> list[Point]:
-    """Return the boundary of the region that the points attain, as the corners of a line through the plot.
+    """Return the boundary of the region in which every position is equalled or beaten by some point in both measures.
+
+    The boundary is returned as the corners of a line through the plot.
 
     Args:
         points: the points.
@@ -47,14 +49,14 @@ def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[R
 
 
 def add_band(figure: go.Figure, best: Sequence[Point], worst: Sequence[Point], colour: str, strength: float = 0.14) -> None:
-    """Fill the space between two boundaries from `boundary`."""
+    """Fill the space between two boundaries. `best` and `worst` hold their corners, from `boundary`."""
     outline = [*best, *reversed(worst)]
     figure.add_scatter(x=[x for x, _ in outline], y=[y for _, y in outline], mode="lines", line={"width": 0}, fill="toself",
                        fillcolor=theme.faint(colour, strength), hoverinfo="skip", showlegend=False)
 
 
 def add_line(figure: go.Figure, path: Sequence[Point], colour: str, **look: object) -> None:
-    """Draw a boundary from `boundary`."""
+    """Draw a boundary as a line. `path` holds its corners, from `boundary`."""
     figure.add_scatter(x=[x for x, _ in path], y=[y for _, y in path], mode="lines", hoverinfo="skip", showlegend=False,
                        line={"color": colour, "width": 1.6, **look})
 

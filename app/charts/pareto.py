@@ -56,10 +56,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class View:
-    """The reader's choices for the plot: the measures on its axes, a third objective, and what colour and size show.
+    """The reader's choices for the plot of networks.
 
-    `third` is the third objective or None. `colour` is "standing" (position relative to the front), "title" or the name of a
-    measure. `size` is the name of a measure, or "" for markers of one size.
+    Attributes:
+        x, y: measures on the axes.
+        third: a third objective; None without one.
+        colour: what the colour shows: "standing" (position relative to the front), "title", or the name of a measure.
+        size: name of the measure that the size of the markers shows; "" for markers of one size.
     """
 
     x: Measure
@@ -136,7 +139,7 @@ def _ticks(measure: Measure) -> dict[str, str]:
 
 
 def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, float]]) -> tuple[Range, Range]:
-    """Return the ranges of both axes. They include all points, and the intervals of the front and of the selected networks."""
+    """Return the ranges of both axes. They include all points, and all intervals of the front and of the selected networks."""
     ranges = []
     for place, measure in enumerate((view.x, view.y)):
         ends = [end * measure.factor for mark in marks
@@ -147,7 +150,10 @@ def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, flo
 
 
 def _add_front(figure: go.Figure, marks: Sequence[Mark], view: View, ranges: tuple[Range, Range]) -> None:
-    """Draw the front as a line, and around it the band between the fronts of the lower and of the upper ends of the intervals."""
+    """Draw the front as a dotted line, with a band around it if an axis shows an accuracy.
+
+    The band lies between two fronts of the same networks: one of the lower ends of their intervals, and one of the upper ends.
+    """
     larger = (view.x.larger, view.y.larger)
     ends: dict[str, list[tuple[float, float]]] = {"value": [], "low": [], "high": []}
     for mark in marks:
@@ -174,7 +180,7 @@ def _add_markers(figure: go.Figure, marks: Sequence[Mark], view: View, measures:
 
 
 def _custom(mark: Mark, view: View) -> list[object]:
-    """Return the data that the browser needs about a point: the run, and value and interval ends on both axes."""
+    """Return what the browser needs to know about a point: the run id and, for each axis, the value with its interval."""
     return [mark.run, *(end * one.factor for one in (view.x, view.y) for value in (mark.values[one.name],)
                         for end in (value.value, value.low, value.high))]
 
@@ -197,9 +203,9 @@ def _groups(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
 
 
 def _title_groups(marks: Sequence[Mark]) -> list[tuple[str, list[int], dict[str, Any]]]:
-    """Return the tuples of `_groups` for a plot coloured by title: one per frequent title, and one for all other titles.
+    """Return the traces of a plot coloured by title, in the form that `_groups` returns.
 
-    Networks on the front have filled markers.
+    There is one trace for each frequent title, and one for all other titles. Networks on the front have filled markers.
     """
     looks = looks_of(mark.title for mark in marks)
     names = [mark.title if mark.title in looks else OTHERS for mark in marks]
@@ -268,7 +274,7 @@ def places_key(mark: Mark) -> tuple[float, ...]:
 
 
 def glyph_of(badge: str) -> str:
-    """Return the sign of a reliability badge."""
+    """Return the character that stands for a reliability badge, given the colour of the badge."""
     return theme.BADGES.get(badge, theme.BADGES["amber"])[1]
 
 

@@ -43,12 +43,13 @@ def river(courses: Sequence[Course], course: River | None) -> PlainFigure:
     """Return a figure with one small chart per edge of a cell. Titles of the edges of the derived cell are bold.
 
     The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
-    (an input or node). The charts of a row share their vertical axis, and those of a column their horizontal axis, because a
-    browser needs much longer to draw an axis than a line. A click on a line reports its edge (`components.plot_picks`).
+    (an input or node). All charts of a row share one vertical axis, and all charts of a column share one horizontal axis, because
+    a browser needs much longer to draw an axis than a line. A click on a line reports its edge (`components.plot_picks`).
 
     Args:
-        courses: weights of operations, from `RunLog.alpha_courses`.
-        course: the same weights with their entropy, margin and flips; None before the first step.
+        courses: the weights of each operation of each edge over the steps, from `RunLog.alpha_courses`.
+        course: the same weights as arrays, with the entropy, the margin and the flips (changes of the strongest operation) of
+            each edge; None before the first step.
     """
     if not courses or course is None:
         return blank(WAITING)
@@ -103,7 +104,7 @@ def derived_edges(course: River) -> list[int]:
 
 
 def flips_of(course: River) -> dict[int, list[Flip]]:
-    """Return {edge: its flips in the order of the steps}."""
+    """Return {edge: its flips (changes of the strongest operation) in the order of the steps}."""
     found: dict[int, list[Flip]] = {}
     for edge, *flip in zip(*(course.flips[name].tolist() for name in ("edge", "step", "epoch", "before", "after")), strict=True):
         found.setdefault(edge, []).append(Flip(*flip))
@@ -111,7 +112,10 @@ def flips_of(course: River) -> dict[int, list[Flip]]:
 
 
 def _ticks(flips: Sequence[Flip], height: float) -> dict[str, Any]:
-    """Return the ticks of an edge at the steps of its flips, each in the colour of the operation that became the strongest."""
+    """Return the ticks of an edge: one at the step of each flip, that is, each change of the strongest operation.
+
+    A tick has the colour of the operation that became the strongest. `height` is the vertical position of the ticks.
+    """
     texts = [f"{theme.operation(one.before).short} → {theme.operation(one.after).short}, epoch {one.epoch}" for one in flips]
     return {"type": "scatter", "x": [one.step for one in flips], "y": [height] * len(flips), "mode": "markers",
             "showlegend": False, "cliponaxis": False, "text": texts, "hovertemplate": "%{text}, step %{x}<extra>flip</extra>",
@@ -138,7 +142,7 @@ def edge_river(course: River | None, edge: int) -> PlainFigure:
     """Return one edge at full size: the weights of all operations as stacked areas, and entropy and margin below.
 
     Args:
-        course: the architecture weights of the cell; None before the first step.
+        course: the operation weights of all edges of the cell, with their entropy and margin; None before the first step.
         edge: the edge (0..13).
     """
     if course is None:

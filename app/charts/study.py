@@ -85,7 +85,10 @@ def seed_point(seed: int, unit: Sequence[Measurement]) -> tuple[float, str]:
 
 def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str, marker: Mapping[str, object],
                 step: float = 0.0) -> None:
-    """Add the points of an arm. Each further point with the same value is drawn `step` rows below the one before."""
+    """Add the points of an arm to its row at the vertical position `height`.
+
+    Points with the same value stand below one another, at distances of `step` rows.
+    """
     values = [round(value, 6) for value, _ in points]
     heights = [height + step * values[:place].count(value) for place, value in enumerate(values)]
     figure.add_scatter(x=[100 * value for value in values], y=heights, mode="markers", marker=dict(marker), hoverinfo="text",
@@ -171,7 +174,7 @@ def votes_height(votes: CellVotes) -> int:
 
 
 def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
-    """Return a heat map of how often each operation won on each edge of a cell.
+    """Return a heat map of the number of genotypes that have each operation on each edge of a cell.
 
     Each row is an edge, each column an operation. The last column counts the genotypes without the edge. A frame marks the
     largest number of a row, unless this number occurs more than once in the row.

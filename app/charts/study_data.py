@@ -64,5 +64,5 @@ def cost_columns(arm: ArmResult) -> dict[str, object]:
 
 
 def study_columns(results: Results) -> dict[str, object]:
-    """Return the columns that name the study, the accuracy that it compares, and the protocol."""
+    """Return the columns that identify the study, the accuracy that it compares, and the protocol."""
     return {"study": results.study.id, "endpoint_is": results.study.endpoint, "protocol": results.protocol}

@@ -20,12 +20,12 @@ Retrainings = Sequence[CellResult]  # the results of one network: one search see
 def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
     """Return a scatter plot with one point per network: x is a measure, y the endpoint (the accuracy to predict).
 
-    Both are means over the retrainings of the network.
+    Both values are means over the retrainings of the network. A network stands for one arm and search seed.
 
     Args:
         results: results of the study.
-        measure: name of the measure.
-        endpoint: name of the endpoint, which is a measure, too.
+        measure: name of the measure on the horizontal axis.
+        endpoint: name of the measure on the vertical axis.
     """
     figure, look = go.Figure(), looks(list(results.arms))
     shares = _is_share(results, measure)

@@ -17,7 +17,9 @@ NOUNS = {"search": ("search", "searches"), "retrain": ("retraining", "retraining
 
 
 def trail_figure(trail: pd.DataFrame, others: pd.DataFrame, kind: str) -> PlainFigure:
-    """Return a figure with the trail of a run, the newest epochs of the other runs, and the front of all their epochs.
+    """Return a figure with the trail of a run (its two accuracies from epoch to epoch) and the epochs of comparable runs.
+
+    It shows all epochs of the run, the newest epoch of each other run, and the front of all epochs of all these runs.
 
     Args:
         trail: rows of `RunLog.pareto_epochs` of the run.
@@ -41,7 +43,12 @@ def trail_figure(trail: pd.DataFrame, others: pd.DataFrame, kind: str) -> PlainF
 
 
 def front_of(others: pd.DataFrame, trail: pd.DataFrame) -> pd.DataFrame:
-    """Return the non-dominated epochs of all runs, given the epochs of the other runs and the newest trail."""
+    """Return the epochs of all runs that no other epoch dominates.
+
+    Args:
+        others: epochs of the other runs.
+        trail: epochs of the run itself, which replace its rows in `others`.
+    """
     # An epoch of another run that is not on its front has been beaten by one that is, or by one of the trail.
     candidates = pd.concat([others[others["is_front"]], trail])
     return candidates[on_front(list(zip(candidates["natural"], candidates["adversarial"], strict=True)), (True, True))]
@@ -61,7 +68,7 @@ def _points(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _trail(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the trail: a hollow marker for the first epoch, a large one for the newest, and small ones for those between."""
+    """Return the trace of a run's epochs: hollow marker for the first, large one for the newest, small ones for the others."""
     last, colour = len(rows) - 1, theme.SERIES["accent"]
     sizes = [9 if place == 0 else 5 for place in range(last)] + [13]
     symbols = ["circle-open" if place == 0 and last else "circle" for place in range(last + 1)]

@@ -77,7 +77,7 @@ def _by_name(table: pd.DataFrame | None, chosen: Callable[[str, str], bool]) -> 
 
 
 def _of_epochs(points: Sequence[Point], row: str, series: str, text: str, dash: str, joined: bool, where: str) -> dict[str, Any]:
-    """Return the trace of one quantity's means over epochs. In the hover text, `where` comes before the epoch."""
+    """Return the trace of the means of one quantity over each epoch. In the hover text, `where` comes before the epoch."""
     per_cent = row == "accuracy"
     return {
         "type": "scatter", "x": [one.step for one in points], "y": _drawn(points, row),
@@ -96,5 +96,5 @@ def _of_steps(points: Sequence[Point], row: str, series: str) -> dict[str, Any]:
 
 
 def _drawn(points: Sequence[Point], row: str) -> list[float]:
-    """Return values as they are drawn: accuracies in per cent with two decimals, losses as they are."""
+    """Return the values of points for the chart: accuracies in per cent with two decimals, and losses unchanged."""
     return [round(100 * one.value, 2) if row == "accuracy" else one.value for one in points]

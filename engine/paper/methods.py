@@ -36,7 +36,7 @@ def methods(log: RunLog, rows: Sequence[Mapping[str, Any]], tables: Sequence[Rob
     Args:
         log: the run log.
         rows: the runs, from `RunLog.run`.
-        tables: robustness tables with the attack runs among these runs.
+        tables: robustness tables that contain the attack runs among `rows`.
     """
     places = {row["id"]: read_json(RunFolder(log.root, row["id"]).environment_json) or {} for row in rows}
     attacks = [row["id"] for row in rows if row["kind"] == "attack"]

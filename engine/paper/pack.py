@@ -3,7 +3,7 @@
     README.md        what the files are, and their hashes
     methods.tex, .md the methods paragraph
     paper.tex        a document with all tables and figures, for a first look (pdflatex paper.tex)
-    tables/          one table per protocol, and those of the study: LaTeX, and CSV with every number at full precision
+    tables/          one table per protocol, and the tables of the study: LaTeX, and CSV with every number at full precision
     cells/, curves/  vector figures (PDF for LaTeX, SVG for the web), genotypes as JSON and DOT, curves as CSV
     settings/        the settings of every run, and the study as it was declared
     commands.sh      the commands that start the same runs
@@ -86,7 +86,7 @@ def study_pack(log: RunLog, study_id: str) -> bytes:
 
 
 def runs_pack(log: RunLog, runs: Sequence[str]) -> bytes:
-    """Return the paper pack of chosen runs, with the runs that they follow and those that follow them.
+    """Return the paper pack of chosen runs, with all their ancestors and descendants (`family`).
 
     Raises:
         RunLogError: a run does not exist, or a file of a run cannot be read.

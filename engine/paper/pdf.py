@@ -51,7 +51,7 @@ def _file(objects: list[bytes]) -> bytes:
 
 
 def _operators(root: Element) -> Iterator[str]:
-    """Yield the drawing operators of all shapes and texts, in their order."""
+    """Yield the PDF operators of all shapes and texts of a drawing, in their order."""
     for element in root.iter():
         if element.tag == "text":
             yield from _text(element)
@@ -60,7 +60,12 @@ def _operators(root: Element) -> Iterator[str]:
 
 
 def _painted(look: Mapping[str, str], path: str) -> Iterator[str]:
-    """Yield the operators that fill and stroke a path."""
+    """Yield the PDF operators that fill and stroke a shape.
+
+    Args:
+        look: SVG attributes of the shape, such as fill and stroke.
+        path: PDF operators of the shape's outline.
+    """
     fill, stroke = look.get("fill", "#000000"), look.get("stroke", "none")
     if fill != "none":
         yield f"{_colour(fill)} rg"
@@ -77,7 +82,7 @@ def _colour(text: str) -> str:
 
 
 def _path(look: Mapping[str, str]) -> str:
-    """Return a path of the commands M and C with absolute coordinates as operators."""
+    """Return the PDF operators of an SVG path, which may have only the commands M and C with absolute coordinates."""
     parts = [(command, re.findall(r"-?[0-9.]+", numbers)) for command, numbers in re.findall(r"([MC])([^MC]*)", look["d"])]
     return " ".join(f"{' '.join(numbers)} {'m' if command == 'M' else 'c'}" for command, numbers in parts)
 
@@ -102,7 +107,7 @@ def _rect(look: Mapping[str, str]) -> str:
 
 
 def _rounded(x: float, y: float, width: float, height: float, radius: float) -> str:
-    """Return a rectangle with round corners as operators."""
+    """Return the PDF operators of a rectangle with rounded corners."""
     right, bottom, bend = x + width, y + height, radius * (1 - CIRCLE)
     points = [
         f"{x + radius:.2f} {y:.2f} m {right - radius:.2f} {y:.2f} l",
@@ -116,7 +121,7 @@ def _rounded(x: float, y: float, width: float, height: float, radius: float) -> 
 
 
 def _text(element: Element) -> Iterator[str]:
-    """Yield the operators of a text, whose parts follow one another. If the text has a white outline, draw the outline first."""
+    """Yield the PDF operators of a text with its parts. If the text has a white outline, the outline is drawn first."""
     look = element.attrib
     size, bold = float(look.get("font-size", "11")), int(look.get("font-weight", "400")) > 500
     parts = [(element.text or "", size, 0.0)]

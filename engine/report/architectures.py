@@ -1,4 +1,4 @@
-"""Architectures: the published genotypes and those of all runs. Equal genotypes with different names are one architecture.
+"""Architectures: published genotypes, and the genotypes of all runs. Equal genotypes with different names are one architecture.
 
 This module does not import torch.
 """
@@ -81,7 +81,10 @@ class Architecture:
 
     @property
     def title(self) -> str:
-        """The first of the names. The title of a search is followed by the end of its run id, because many share it."""
+        """The first published name or, without one, the title of the oldest search with the end of its run id.
+
+        A candidate without a run has its number and the end of the search's run id, and any other architecture has its hash.
+        """
         if self.published:
             return self.published[0].name
         if self.candidate:
@@ -108,8 +111,8 @@ class Architecture:
 def architectures(log: RunLog) -> list[Architecture]:
     """Return all architectures that a run or the catalogue contains.
 
-    Those of runs come first, the one with the newest run at the top. The published ones without a run follow in the order of the
-    catalogue.
+    Architectures of runs come first, beginning with the one that has the newest run. Published architectures without a run follow
+    in the order of the catalogue.
     """
     uses: dict[str, list[Use]] = defaultdict(list)
     genotypes: dict[str, Genotype] = {}

@@ -1,9 +1,9 @@
 """Hypervolume and attainment of networks in two accuracies, as functions of the number of runs.
 
-Each network is a point with two accuracies. A point (x, y) is attained by n runs if one of them is at least as accurate in both.
-If n runs are drawn at random, with replacement, from N measured runs of which k attain the point, the probability is
-1 - (1 - k/N)^n. It is known exactly, so fronts and expected hypervolumes need no simulation. The idea of attainment is from
-Grunert da Fonseca, Fonseca and Hall (2001, EMO, LNCS 1993:213-225).
+Each network is a point with two accuracies. Some runs attain a point (x, y) if one of the runs is at least as accurate in both
+accuracies. If n runs are drawn at random, with replacement, from N measured runs of which k attain the point, the probability
+that the drawn runs attain it is 1 - (1 - k/N)^n. This formula is exact, so fronts and expected hypervolumes need no simulation.
+The idea of attainment is from Grunert da Fonseca, Fonseca and Hall (2001, EMO, LNCS 1993:213-225).
 
 The reference point of the hypervolume is fixed: 0 % in both accuracies. The hypervolume is the area between this
 point and the front, a fraction of the unit square in 0..1.
@@ -45,7 +45,8 @@ class VolumeAt:
 def stairs(points: Points, count: int = 1) -> Stairs:
     """Return the corners of the region that at least `count` points attain, from the largest x to the smallest.
 
-    For count = 1, the corners are the Pareto front. The list is empty if there are fewer points than `count`.
+    A point attains every position that is at most as large in both coordinates. For count = 1, the corners are the Pareto front.
+    The list is empty if there are fewer points than `count`.
     """
     corners: Stairs = []
     heights: list[float] = []
@@ -82,12 +83,18 @@ def needed(measured: int, runs: int, level: float) -> int:
 
 
 def attained(points: Points, runs: int, level: float) -> Stairs:
-    """Return the corners of the region that `runs` randomly drawn runs attain with a probability of at least `level`."""
+    """Return the corners of the region that `runs` randomly drawn runs attain with a probability of at least `level`.
+
+    Runs attain a point if one of them is at least as accurate in both accuracies.
+    """
     return stairs(points, needed(len(points), runs, level))
 
 
 def volumes(points: Points, most: int) -> list[VolumeAt]:
-    """Return the hypervolume for 1 to `most` runs. The mean is exact. The quantiles come from random draws with a fixed seed."""
+    """Return the hypervolume that randomly drawn runs attain, for each number of runs from 1 to `most`.
+
+    The mean is exact. The quantiles come from random draws with a fixed seed.
+    """
     areas = np.array([hypervolume(points, count) for count in range(1, len(points) + 1)] + [0.0])
     between, shares = areas[:-1] - areas[1:], np.arange(1, len(points) + 1) / len(points)
     drawn = _drawn_volumes(points, most)
@@ -101,7 +108,7 @@ def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _drawn_volumes(points: Points, most: int) -> NDArray[np.float64]:
-    """Return an array [draws, runs] with the hypervolume of the first 1 to `most` runs of each random draw."""
+    """Return hypervolumes of random draws as an array [draws, `most`]. Column n - 1 counts only the first n runs of each draw."""
     ordered = np.array(sorted(points, key=lambda point: -point[0]))
     steps = ordered[:, 0] - np.append(ordered[1:, 0], REFERENCE[0])
     drawn = np.random.default_rng(SEED).integers(len(ordered), size=(DRAWS, most))

@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 
 class Standing(Enum):
-    """The place of a network relative to the front. The value is a text for legends."""
+    """The place of a network relative to the front. The value of each member is its text in legends."""
 
     FRONT = "on the front"
     OPEN = "not told apart from the front"
@@ -94,9 +94,10 @@ class Verdict:
 
 
 def p_better(first: Candidate, second: Candidate, measure: Measure) -> float:
-    """Return the p-value of "the first network is better than the second in this measure"; 1 if it is not measured as better.
+    """Return the p-value of "the first network is better than the second in this measure".
 
-    For an exact measure, the p-value is 0 or 1. Without recorded outcomes on the same images, it is 1.
+    It is 1 if the measured value of the first network is not better. For an exact measure, it is 0 or 1. For an accuracy without
+    recorded outcomes on the same images, it is 1.
     """
     gain = first.values[measure.name] - second.values[measure.name]
     if (gain if measure.larger else -gain) <= 0:

@@ -142,7 +142,7 @@ def _figure(sample: Sample) -> str:
 
 
 def attack_title(name: str) -> str:
-    """Return the title of an attack. For a part of a suite, include the title of the suite: "APGD-CE of AutoAttack"."""
+    """Return the title of an attack. For a part of a suite, the title also names the suite: "APGD-CE of AutoAttack"."""
     cascade, _, part = name.rpartition("/")
     title = ATTACKS[part].title if part in ATTACKS else part
     return f"{title} of {ATTACKS[cascade].title}" if cascade in ATTACKS else title

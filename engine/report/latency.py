@@ -58,7 +58,10 @@ def latency_columns(latencies: Latencies) -> dict[str, float | str | None]:
 
 
 def common_place(latencies: Iterable[Latencies]) -> str:
-    """Return the device on which most of these networks were measured; "" if none was measured. On a tie, the first by name."""
+    """Return the device on which most of these networks were measured; "" if none was measured.
+
+    If several devices have equally many networks, return the first in alphabetical order.
+    """
     counts = Counter(next(iter(one.values())).place for one in latencies if one)
     return min(counts, key=lambda place: (-counts[place], place), default="")
 

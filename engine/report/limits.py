@@ -64,9 +64,10 @@ def certified_section(log: RunLog, run: str, row: NetworkRow | None) -> str:
 
 
 def verdict_section(log: RunLog, attack: Mapping[str, Any]) -> str:
-    """Return the section on the early verdicts about the network, as HTML, or "" if there are none.
+    """Return the section on the early verdicts about a network, as HTML, or "" if there are none.
 
-    A verdict compares two attack runs. It is about this network if either of them attacked the same retraining as `attack`.
+    A verdict says which of the networks of two attack runs is more robust. The section shows a verdict if `attack` or another
+    attack run on the same checkpoint takes part in it.
     """
     same = {attack["id"], *_attacks_of(log, attack)}
     found = log.verdicts()
@@ -104,7 +105,10 @@ def _radius(config: Mapping[str, Any]) -> float:
 
 
 def _medians(found: pd.DataFrame) -> list[str]:
-    """Return one paragraph with the median critical epsilon for each row of `RunLog.critical_epsilons`."""
+    """Return one paragraph per row of `RunLog.critical_epsilons`, with the median critical epsilon.
+
+    The critical epsilon of an image is the distance of its nearest adversarial image.
+    """
     parts = []
     for row in found.to_dict("records"):
         images = plural_text(int(row["images"]), "image")

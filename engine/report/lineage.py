@@ -35,7 +35,7 @@ class Relative:
 
 
 def relatives(log: RunLog, run: str) -> list[Relative]:
-    """Return the relatives of a run. Those in its chain come first and include the run itself.
+    """Return the relatives of a run. The runs of its chain come first and include the run itself.
 
     Raises:
         RunLogError: the run does not exist.

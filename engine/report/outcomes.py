@@ -81,11 +81,11 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:
     """Return one row per image: the row of the attack that is worst for the image.
 
-    This is the row with the smallest margin among those in which the image is misclassified. If there are none, it is the row
-    with the smallest margin of all. Images that some attack has not covered are left out.
+    This is the row with the smallest margin among the attacks under which the image is misclassified. If there is no such attack,
+    it is the row with the smallest margin of all. Images that some attack has not covered are left out.
 
     Args:
-        tops: rows of `RunLog.outcomes` for whole attacks, without those for parts of suites.
+        tops: rows of `RunLog.outcomes` for whole attacks, without the rows for parts of suites.
     """
     attacks = tops["attack"].nunique()
     covered = tops[tops.groupby("image")["attack"].transform("size") == attacks]

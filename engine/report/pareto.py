@@ -53,7 +53,7 @@ class Measure:
 
     @property
     def factor(self) -> float:
-        """Number by which a value is multiplied to get it in its unit."""
+        """Factor that converts a stored value to the unit of the measure, for example 100 for an accuracy in per cent."""
         return {"%": 100.0, "ms": 1000.0}.get(self.unit, 1.0)
 
 
@@ -69,7 +69,7 @@ class Value:
 def measures_of(table: RobustnessTable) -> dict[str, Measure]:
     """Return {name: measure} for all measures of a table: accuracies, sizes, search time and latencies.
 
-    Latencies can be compared only on one device, so only those on the device with the most networks are included.
+    Latencies can be compared only on one device, so only the latencies on the device with the most networks count.
     """
     ball = ball_text(str(table.fields.get("norm") or "Linf"), float(table.fields["epsilon"])) if "epsilon" in table.fields else ""
     measures = []

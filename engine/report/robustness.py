@@ -161,7 +161,10 @@ class RobustnessTable:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """{column name: fingerprint of its results}. Columns whose results have several fingerprints or none are left out."""
+        """{column name: fingerprint of the column's results}. A fingerprint is a hash of the conditions of a measurement.
+
+        Columns whose results have different fingerprints or no fingerprint are left out.
+        """
         found = {column.name: {row.results[column.name].fingerprint for row in self.rows if column.name in row.results}
                  for column in self.columns}
         return {name: next(iter(values)) for name, values in found.items() if len(values) == 1 and "" not in values}
@@ -228,7 +231,7 @@ def rows_of(log: RunLog, runs: Collection[str]) -> dict[str, tuple[str, NetworkR
 
 
 def with_older(log: RunLog, table: RobustnessTable) -> RobustnessTable:
-    """Return the table with all other attack runs of each network under the protocol added to the network's row.
+    """Return the table with `NetworkRow.older` filled: in each row, all other attack runs on the same network under the protocol.
 
     The labels of the added rows name their runs. Added rows count neither in means nor in comparisons.
     """
@@ -268,7 +271,9 @@ def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs:
 
 
 def letters_of(log: RunLog, table: RobustnessTable, runs: Sequence[str]) -> dict[str, str]:
-    """Return {run: letters of its network} for the worst case. `distinctions` gives the same letters, but is slower.
+    """Return {attack run: letters of its network} for the worst case. Networks share a letter if a test cannot tell them apart.
+
+    `distinctions` gives the same letters, but is slower.
 
     Args:
         log: the run log.
@@ -358,8 +363,8 @@ def _genotype(content: Mapping[str, Any] | None) -> Genotype | None:
 def labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
     """Return the rows with distinct labels.
 
-    A label is the title. If several rows have the same title, their seeds follow. If these are equal too, the end of the run id
-    follows.
+    A label is the title. If several rows have the same title, their seeds follow. If the seeds are equal, too, the end of the run
+    id follows.
     """
     titles = Counter(row.title for row in rows)
     labels = {row.run: row.title if titles[row.title] == 1 else f"{row.title}{_seeds(row)}" for row in rows}
@@ -420,6 +425,6 @@ def _robustness(row: NetworkRow) -> float:
 
 
 def _older_title(evaluation: pd.Series, rows: Sequence[NetworkRow]) -> str:
-    """Return a title for runs that recorded no protocol."""
+    """Return a title, for example "L∞ 8/255, 1,000 images", for the table of attack runs that recorded no protocol."""
     images = max((result.images for row in rows for result in row.results.values()), default=0)
     return f"{ball_text(evaluation['norm'] or 'Linf', evaluation['epsilon'])}, {images:,} images"

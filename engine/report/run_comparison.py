@@ -29,7 +29,8 @@ class ComparedRun:
         id: run id.
         label: title, with kind, seeds and end of the id if other runs of the comparison have the same title.
         row: row of the run in `RunLog.runs`; missing numbers are NaN.
-        steps: {kind: {name: value}} for the run and the runs that it follows: recorded settings, method and preset.
+        steps: {kind of run: {name: value}} with the recorded settings, the method and the preset. It has one entry for the run
+            itself and one for each run that it follows, for example the search of a retraining.
     """
 
     id: str
@@ -108,7 +109,7 @@ def compared_runs(log: RunLog, ids: Sequence[str]) -> list[ComparedRun]:
 
 
 def _settings(row: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run with its preset and, for a search or a retraining, its method."""
+    """Return {name: value} with the settings and the preset of a run and, except for an attack, its method."""
     method = {} if row["kind"] == "attack" else {"method": row["method"]}
     return {**method, "preset": row["preset"], **config}
 
@@ -142,8 +143,8 @@ def _seed_words(run: ComparedRun) -> str:
 def setting_differences(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
     """Return the settings in which the runs differ, including the settings of the runs that they follow.
 
-    Only runs that have a step of the same kind are compared. For example, the settings of the search are not compared with those
-    of a run that follows no search.
+    For each kind of step, only the runs that have a step of this kind are compared. For example, a run that follows no search is
+    ignored when the settings of searches are compared.
     """
     found = []
     for kind in KINDS:

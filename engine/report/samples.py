@@ -1,6 +1,7 @@
 """The images that a run stores: a few natural images and their adversarial versions. Does not import torch.
 
-An attack run stores images of the test split. A search or a retraining stores those of its first batch, with predictions.
+An attack run stores images of the test split. A search or a retraining stores images of its first batch, with the predictions of
+the network.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ class Samples:
         images: positions of the images in the dataset.
         pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}. A search or retraining has the attack "training".
         labels: classes of the images.
-        predictions: {name of an attack, or "natural": predicted classes}; empty for an attack run, whose outcomes hold them.
-        confidences: {name of an attack, or "natural": probabilities of the predicted classes, 0..1}.
-        attack: the attack "training" in words; "" for an attack run.
+        predictions: {name of an attack, or "natural": predicted classes}; empty for an attack run, whose predictions are in its
+            table of outcomes.
+        confidences: {name of an attack, or "natural": probabilities of the predicted classes, 0..1}; empty like `predictions`.
+        attack: description of the attack "training"; "" for an attack run.
         step: number of steps that the network had completed; None for an attack run.
     """
 
@@ -62,7 +64,7 @@ def read_samples(path: Path) -> Samples:
     shape = tuple(int(side) for side in about["shape"].split(","))
 
     def by_attack(value: Callable[[Mapping[str, Any]], Any]) -> dict[str, list[Any]]:
-        """Return {name of an attack: value of each of its images}; {} if the file lacks the values."""
+        """Return {name of an attack: what `value` returns for each row of the attack}; {} if it returns None for any row."""
         values: dict[str, list[Any]] = {}
         for row in rows:
             values.setdefault(str(row["attack"]), []).append(value(row))

@@ -82,7 +82,7 @@ class TransferMap:
         return len(self.networks) ** 2 - len(self.cells)
 
     def fits(self, table: RobustnessTable) -> bool:
-        """Return True if the results were made on the images and within the ball of a robustness table."""
+        """Return True if the results were measured on the same images and for the same norm and radius as a robustness table."""
         shared = [name for name in ("dataset", "norm", "epsilon", "images_hash", "seed") if name in self.conditions]
         return all(self.conditions[name] == table.fields.get(name) for name in shared)
 
@@ -112,10 +112,9 @@ def _measured(log: RunLog) -> pd.DataFrame:
 
 
 def _map(log: RunLog, key: str, conditions: Mapping[str, Any], cells: Mapping[tuple[str, str], TransferCell]) -> TransferMap:
-    """Return the transfer map with id `key`. White-box results of networks without any transfer result are left out.
+    """Return the transfer map with the id `key`. The other arguments become the attributes `conditions` and `cells` of the map.
 
-    `conditions` and `cells` are the attributes of `TransferMap` with these names. `cells` may still contain the white-box results
-    to be left out.
+    A network without any transfer result is left out of `cells`, together with its white-box result.
     """
     taking_part = dict.fromkeys(network for pair in cells if pair[0] != pair[1] for network in pair)
     kept = {pair: cell for pair, cell in cells.items() if pair[0] in taking_part}
@@ -123,7 +122,7 @@ def _map(log: RunLog, key: str, conditions: Mapping[str, Any], cells: Mapping[tu
 
 
 def _networks(log: RunLog, hashes: Iterable[str], cells: Mapping[tuple[str, str], TransferCell]) -> list[TransferNetwork]:
-    """Return the networks with these hashes, with distinct labels, in the order of the labels."""
+    """Return the networks with these hashes, sorted by their labels. All labels are different."""
     known = newest_rows(log)
     rows = labelled([known[one] for one in hashes if one in known])
     networks = [TransferNetwork(row.network, row.label, row.parent) for row in rows]

@@ -73,7 +73,7 @@ def admitted(study: Study) -> Study:
 
 @unrecorded
 def advance(runs: Path, study_id: str, known: Runs | None = None) -> int:
-    """Launch at most `MOST_AT_ONCE` due runs of a study, and return their number. The supervisor calls this.
+    """Launch at most `MOST_AT_ONCE` due runs of a study, and return how many were launched. The supervisor calls this.
 
     Runs that failed because their worker was killed or the machine restarted are resumed, up to `MOST_ATTEMPTS` attempts.
 
@@ -222,7 +222,7 @@ def _check_own(study: Study, what: str) -> None:
 
 
 def _without_race(request: Callable[[Path | str, str], None], runs: Path | str, run_id: str) -> None:
-    """Call `request` for a run. Ignore a RunError, which means that the run has meanwhile ended or been deleted."""
+    """Call `request` for a run. Ignore a RunError, because it means that the run has ended or been deleted in the meantime."""
     try:
         request(runs, run_id)
     except RunError:

@@ -120,8 +120,8 @@ def answer_of(log: RunLog, results: Results, extensions: Sequence[Extension] = (
 def _ranking(results: Results, notes: tuple[str, ...]) -> Answer:
     """Return the answer of a study that compares rankings of networks.
 
-    The unit is the network of one arm and search seed. Its measures are means over its retrainings, and the bootstrap resamples
-    networks.
+    There is one network per arm and search seed. The measures of a network are means over its retrainings. The bootstrap draws
+    networks with replacement.
     """
     study = results.study
     target = column_title(study.endpoint)
@@ -261,7 +261,7 @@ def _extension_notes(extensions: Sequence[Extension]) -> list[str]:
 
 
 def _size_notes(results: Results) -> list[str]:
-    """Return sentences on network sizes: how well the matched ones agree, and which arms have a fixed size."""
+    """Return sentences on network sizes: how well they match the reference arm, and which arms have a fixed size."""
     study, notes = results.study, []
     fixed = [] if study.matches_hand_made else [arm.name for arm in study.arms if arm.retrain.get("network")]
     ratios = [ratio for arm in results.arms.values() if arm.name not in (*fixed, study.reference)

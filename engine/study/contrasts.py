@@ -77,7 +77,7 @@ class Contrast:
             difference can become significant.
         margin: smallest difference that matters; None if none was declared.
         equivalence_p: p-value of the equivalence test after Holm's adjustment; None without a margin or an interval.
-        macs_ratio: mean MACs of the first arm divided by those of the second; None if unknown.
+        macs_ratio: mean MACs of the first arm divided by the mean MACs of the second arm; None if unknown.
         alpha: family-wise significance level.
         verdict: the claim about the first arm.
     """
@@ -222,7 +222,7 @@ def _additions(c: Contrast) -> list[str]:
 
 
 def _possible(c: Contrast) -> str:
-    """Return a text with the range of differences that remain possible: the Welch interval, extended to contain 0."""
+    """Return a text with the differences that remain possible: the Welch interval, which is extended if it does not contain 0."""
     if c.interval is None:
         return (f"the difference is {points_text(c.difference or 0)} points, and the search seeds do not vary, so the range of "
                 f"possible differences is unknown")
@@ -230,7 +230,10 @@ def _possible(c: Contrast) -> str:
 
 
 def _range(interval: Interval) -> str:
-    """Return the ends of an interval in percentage points, after extending it to contain 0, which no test has rejected."""
+    """Return the ends of an interval in percentage points. The interval is first extended to contain 0 if it does not.
+
+    A difference of 0 remains possible, because no test has rejected it.
+    """
     return f"{points_text(min(interval[0], 0.0))} to {points_text(max(interval[1], 0.0))}"
 
 

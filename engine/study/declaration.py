@@ -36,7 +36,7 @@ def kind_of(step: str) -> str:
 
 
 def mentioned(changes: Mapping[str, Any]) -> list[str]:
-    """Return the arm names in those values of settings that have the form "arm:NAME"."""
+    """Return the names of the arms that the settings `changes` name in the form "arm:NAME"."""
     values = [[value] if isinstance(value, str) else value for value in changes.values() if isinstance(value, (str, list, tuple))]
     return [text.removeprefix("arm:") for texts in values for text in texts if isinstance(text, str) and text.startswith("arm:")]
 
@@ -111,11 +111,11 @@ class Study:
         margin: smallest difference of accuracies that matters, as a fraction in 0..1; None if none is declared. With a margin,
             two arms may be found equal.
         match: "macs" or "params" to give all networks with equal seeds about equal sizes. The number of channels is then chosen
-            so that a network is about as large as that of the reference arm. "none" to leave the sizes as they are.
+            so that a network is about as large as the network of the reference arm. "none" to leave the sizes as they are.
         reference: name of the reference arm, whose networks set the sizes; "" without matching.
         analysis: "contrasts" to compare arms in pairs; "ranking" to correlate rankings of networks.
-        measures: for "ranking", names of the measures whose rankings are compared with that of the endpoint
-            (`engine.study.measures`).
+        measures: for "ranking", names of the measures (`engine.study.measures`). The networks' ranking by each measure is
+            compared with their ranking by the endpoint.
         recipe: name of the question that ships with Rampart from which the study was made; "" for a study of the user's own.
         size: "demo" or "full" for a question that ships with Rampart; "" for a study of the user's own.
         id: id of the study; "" before it is launched.
@@ -178,14 +178,14 @@ class Study:
     def twin(self, cell: Cell, arm: str) -> Cell:
         """Return the cell of arm `arm` that corresponds to a cell of another arm.
 
-        The two cells have the same retraining index and the same search seed. If `arm` lacks this search seed, its first one is
-        used.
+        The two cells have the same retraining index and the same search seed. If `arm` lacks this search seed, the first
+        search seed of `arm` is used.
         """
         seeds = self.seeds_of(self.arm(arm))
         return Cell(arm, cell.search_seed if cell.search_seed in seeds else seeds[0], cell.index)
 
     def reference_first(self) -> list[Arm]:
-        """Return the arms, the reference arm first. It must run first, because its networks set the sizes of the others."""
+        """Return the arms, the reference arm first. It must run first, because its networks set the sizes for all other arms."""
         return sorted(self.arms, key=lambda arm: arm.name != self.reference)
 
     def configurations(self, arm: Arm) -> dict[str, RunConfig]:

@@ -1,7 +1,8 @@
 """The deletion of a study, with or without its runs. Imports no torch.
 
 Several studies can use the same run. If a study is deleted with its runs, a run that another study uses is kept, and the other
-study inherits the run. An inherited run is deleted with the last study that uses it, if that study is deleted with its runs, too.
+study inherits it: from now on, the run counts as a run of that study, and is deleted when the last study that uses it is deleted
+with its runs.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Deletion:
 
     @property
     def words(self) -> str:
-        """Continuation of the sentence "The study is deleted" about the runs, for example ", with 30 runs"."""
+        """End of a sentence that begins with "The study is deleted", about its runs, for example ", with 30 runs"."""
         if not self.with_runs:
             return "; its runs are kept"
         parts = [f", with {plural_text(self.runs, 'run')}"]
@@ -67,7 +68,10 @@ def _stay(runs: tuple[str, ...]) -> str:
 
 
 def own_runs(runs: Path | str, study_id: str, known: Runs | None = None) -> list[str]:
-    """Return the ids of the runs that may be deleted with a study: runs that were launched for it, and runs it has inherited."""
+    """Return the ids of the runs that may be deleted with a study.
+
+    They are the runs that were launched for the study, and the runs that were kept for it when other studies were deleted.
+    """
     known = known or Runs(runs)
     launched = [run.id for run in known.of_study(study_id)]
     inherited = [run_id for run_id in StudyFolder(runs, study_id).inherited() if run_id in known]
@@ -81,8 +85,9 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
     Args:
         runs: folder of all runs.
         study_id: id of the study.
-        with_runs: True to delete also the runs that were launched for the study or that it has inherited. A run that another
-            study uses is kept, and that study inherits it. A run that a run outside the study needs is kept, too.
+        with_runs: True to delete also the runs that were launched for the study, and the runs that were kept for it when other
+            studies were deleted. Two kinds of run are kept: a run that another study uses, which is recorded for that study, and
+            a run that some run outside the study needs.
 
     Raises:
         RunError: there is no such study, or one of its own runs has not ended.
@@ -117,7 +122,7 @@ def _used(users: Mapping[str, set[str]], study_id: str) -> set[str]:
 
 
 def _bequeath(runs: Path | str, study_id: str, others: Mapping[str, set[str]]) -> None:
-    """Let other studies inherit those runs of a study that they use.
+    """Record for each other study which runs of the deleted study it uses, so that these runs are kept for it.
 
     Args:
         runs: folder of all runs.

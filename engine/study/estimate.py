@@ -112,8 +112,8 @@ class Durations:
     def of_same(self, kind: str, method: str | None, preset: str, config: RunConfig, network: str = "") -> float | None:
         """Return the expected duration of a run in seconds, from finished runs with the same settings; None without such runs.
 
-        Seeds and the other settings in `IGNORED` may differ. The duration is scaled to the run's number of epochs or of attacked
-        images. `of` describes the arguments.
+        Seeds and the other settings in `IGNORED` may differ. The duration is scaled to the number of epochs of the run or, for an
+        attack, to its number of images. `of` describes the arguments.
         """
         durations = self._same.get(_keys(kind, method, preset, config, network)[0])
         return median(durations[-NEWEST:]) * amount(config) if durations else None
@@ -122,9 +122,9 @@ class Durations:
            network: str = "") -> tuple[float | None, bool]:
         """Return the expected duration of a run, from the median of the newest similar runs.
 
-        The similar runs are those with the same settings. If there are none, they are those with the same kind, method, dataset,
-        preset and network and, if there are none of these either, those with the same kind, method, dataset and preset. If no
-        finished run is similar, the duration comes from the table `TABLE_S`.
+        Runs with the same settings are used if there are any; otherwise runs with the same kind, method, dataset, preset and
+        network; otherwise runs with the same kind, method, dataset and preset. If there is none of these either, the duration
+        comes from the table `TABLE_S`.
 
         Args:
             kind: kind of the run, "search", "retrain" or "attack".
@@ -307,7 +307,7 @@ def _keys(kind: str, method: str | None, preset: str, config: RunConfig, network
 
 
 def _family(network: str) -> str:
-    """Return the name of a network without its width, because matching may choose the width only at the launch of the run."""
+    """Return the name of a network without its width. The width may be unknown until the launch, when it is matched to a size."""
     return network.partition("@")[0]
 
 
@@ -325,7 +325,7 @@ def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
 def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[str, ...], float] | None:
     """Return (end in unix seconds, key for equal settings, key for similar runs, seconds per epoch or image) of a finished run.
 
-    None if its duration is unknown. The keys are those of `_keys`. The result is cached.
+    None if its duration is unknown. `_keys` describes the keys. The result is cached.
 
     Args:
         runs: folder of all runs.

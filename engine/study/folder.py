@@ -1,8 +1,9 @@
 """The files of studies: runs/studies/<id>.json is written once, at the launch, and the folder runs/studies/<id>/ holds requests.
 
 A request is a file. The page or the command line writes `stop` and `extend-N.json`. The supervisor writes `complete` when all
-runs of the study have finished. When the study ID is deleted with its runs, `inherit-ID.json` lists those of its runs that are
-kept for this study. Everything else about a study is computed from its runs. Imports no torch.
+runs of the study have finished. `inherit-OTHER.json` is written when another study, with the id OTHER, is deleted together with
+its runs. It lists the runs of OTHER that are kept because this study uses them. Everything else about a study is computed from
+its runs. Imports no torch.
 """
 
 from __future__ import annotations
@@ -122,16 +123,16 @@ class StudyFolder:
         self.clear("complete")
 
     def inherited(self) -> list[str]:
-        """Return the ids of the runs that the study has inherited from deleted studies. Some may no longer exist."""
+        """Return the ids of the runs that were kept for this study when other studies were deleted. Some may no longer exist."""
         records: list[Any] = [read_json(path) or {} for path in sorted(self.requests.glob("inherit-*.json"))]
         return [run_id for record in records for run_id in record.get("runs", []) if isinstance(run_id, str)]
 
     def inherit(self, study_id: str, runs: Sequence[str]) -> None:
-        """Let the study inherit runs of another study, which is about to be deleted with its runs.
+        """Record that this study takes over runs of another study, which is about to be deleted together with its other runs.
 
         Args:
             study_id: id of the other study.
-            runs: ids of those runs of the other study that are kept, because this study uses them.
+            runs: ids of the runs that are kept, because this study uses them.
 
         Raises:
             RunError: the file cannot be written.

@@ -35,7 +35,7 @@ def unknown_words(time: Estimate, preset: str, title: Callable[[str], str]) -> s
 
 
 def power_words(power: Power | None) -> str:
-    """Return a text with the smallest difference that a study can detect, and the spread between search seeds that it assumes.
+    """Return a text on the smallest difference that a study can detect, and on the assumed spread between search seeds.
 
     Args:
         power: the power of the study; None if it does not compare arms in pairs.

@@ -95,7 +95,7 @@ class CellState:
 
 
 class Plan:
-    """The runs of a study at one moment: those that exist, and those that are due to be launched."""
+    """The runs of a study at one moment: existing runs, and runs that are due to be launched."""
 
     def __init__(self, study: Study, runs: Runs) -> None:
         """Create a plan.
@@ -120,9 +120,9 @@ class Plan:
     def launch(self, most: int, added: Mapping[int, float] | None = None) -> list[str]:
         """Launch runs that are due, and return their ids.
 
-        A search is due at once. Any other run is due as soon as its parent run exists. If a network must be as large as another
-        one, its retraining is due when the architectures of both are known. If a launch makes further runs due, these are left to
-        the next plan.
+        A search is due at once. Any other run is due as soon as its parent run exists. If a network must be about as large
+        as another network, its retraining is due when both architectures are known. If a launch makes further runs due, they are
+        left to the next plan.
 
         Args:
             most: maximum number of runs to launch.
@@ -258,7 +258,7 @@ class Plan:
         return nearest_width(trained_network(runs, config, parent), target, self.study.match)[0].width_setting
 
     def _is_matched(self, cell: Cell) -> bool:
-        """Return True if the network of a cell must be as large as that of the reference arm (the arm that sets the sizes)."""
+        """Return True if the network of a cell must be about as large as the reference arm's network, which sets the sizes."""
         config = self._configs[cell.arm]["retrain"]
         assert isinstance(config, RetrainConfig)
         fixed = config.network != DERIVED and not self.study.matches_hand_made
@@ -276,7 +276,7 @@ class Plan:
         return self._twins[twin, step]
 
     def _has_genotype(self, run_id: str) -> bool:
-        """Return True if the architecture that results from a search, or that a retraining uses, is known."""
+        """Return True if it is known which architecture a search has found or a retraining uses."""
         known = self.runs[run_id]
         if known.kind == "search":
             return self._state(run_id).status == "finished"

@@ -36,12 +36,12 @@ class Power:
 
     Attributes:
         spread: standard deviation between search seeds on which `difference` is based.
-        difference: smallest true difference between two arms that every contrast with enough search seeds for a claim detects
-            with a probability of 80 %, as a fraction; None if no contrast can become significant.
+        difference: smallest true difference between two arms, as a fraction, that is detected with a probability of 80 % by every
+            contrast with enough search seeds for a claim; None if no contrast can become significant.
         smallest_p: smallest adjusted p-value that any contrast can have with these numbers of search seeds.
-        contrasts: number of contrasts.
+        contrasts: number of contrasts (declared comparisons of two arms).
         claims: number of contrasts with enough search seeds for a claim. The others are demonstrations.
-        units: smallest number of search seeds of a compared arm.
+        units: number of search seeds of the compared arm that has the fewest.
     """
 
     spread: Spread
@@ -55,12 +55,12 @@ class Power:
 def spread_of(study: Study, finished: Iterable[Results]) -> Spread:
     """Return the standard deviation between search seeds to expect in a study.
 
-    It is pooled over the arms of similar studies. If there are none, it is `ASSUMED_SPREAD`. Arms with the same settings in
-    several studies count as one arm, because these studies share runs.
+    The standard deviation is pooled over the arms of similar studies. If there are no similar studies, `ASSUMED_SPREAD` is used.
+    Arms with the same settings in several studies count as one arm, because these studies share runs.
 
     Args:
         study: the study.
-        finished: results of other studies. Those with another dataset, preset or endpoint are left out.
+        finished: results of other studies. Studies with another dataset, preset or endpoint are left out.
     """
     arms: dict[str, dict[int, float]] = {}
     for results in finished:
@@ -83,7 +83,7 @@ def _identity(study: Study, arm: Arm) -> str:
 
 
 def power_of(study: Study, spread: Spread) -> Power | None:
-    """Return the smallest difference that a study can detect, or None if the study does not compare arms in pairs.
+    """Return the power of a study (the smallest difference that it can detect); None if the study does not compare arms in pairs.
 
     Args:
         study: the study.

@@ -117,8 +117,8 @@ class Recipe:
 def sources_for(dataset: str) -> list[str]:
     """Return the datasets from which cells can be transferred to `dataset`, most informative first.
 
-    Datasets with other images come before the same images at another size. Within each group, datasets on this machine come
-    first.
+    Datasets with other images come before datasets with the same images at another size. Within each of these two groups,
+    datasets on this machine come first.
     """
     others = [name for name in DATASETS if name != dataset]
     return sorted(others, key=lambda name: (DATASETS[name].origin == DATASETS[dataset].origin, bool(absence(image_source(name)))))

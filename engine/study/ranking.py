@@ -1,7 +1,7 @@
 """Rank correlations of measures over architectures: Kendall's tau, partial tau given other measures, and their intervals.
 
-A measure is a column with one number per architecture, such as the supernet's accuracy, the number of parameters, or the accuracy
-under AutoAttack, as the mean over all retrainings of the architecture.
+A measure is a column with one number per architecture, for example the supernet's accuracy or the number of parameters. If an
+architecture has several retrainings, the number is the mean over them, for example of the accuracy under AutoAttack.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RankCorrelation:
             `FEWEST_ARCHITECTURES`.
         latent: partial tau from `latent_partial_tau`; equal to `tau` without covariates.
         latent_interval: bootstrap interval of `latent`.
-        level: confidence level of both intervals.
+        level: confidence level of `interval` and `latent_interval`.
         constant: True if the first column has the same value for all architectures, so that it ranks nothing.
     """
 
@@ -52,7 +52,7 @@ class RankCorrelation:
 
     @property
     def adds(self) -> bool:
-        """True if both intervals are above 0: the first column says more about the second than the covariates do alone."""
+        """True if both intervals are above 0: the first column tells more about the second than the covariates alone do."""
         return all(interval is not None and interval[0] > 0 for interval in (self.interval, self.latent_interval))
 
     @property
@@ -121,9 +121,10 @@ def latent_partial_tau(columns: Sequence[Sequence[float]]) -> float | None:
     """Return the partial tau of the first two columns given all others (the covariates), under a Gaussian copula.
 
     Kendall's partial tau is in general not 0 for columns that are independent given the covariates (Korn 1984, The American
-    Statistician 38:61-62). For example, if two measures are the number of parameters plus independent noise, its interval
-    excludes 0 as soon as there are many architectures. Under a Gaussian copula, this function does not have that bias: its limit
-    for many architectures is 0 if and only if the columns are independent given the covariates.
+    Statistician 38:61-62). For example, suppose that two measures are the number of parameters plus independent noise. The
+    interval of Kendall's partial tau then excludes 0 as soon as there are many architectures. Under a Gaussian copula, this
+    function does not have that bias: for many architectures, its result approaches 0 if and only if the columns are independent
+    given the covariates.
 
     The result is 2 / pi arcsin(r), the tau of normal variables with correlation r (Greiner 1909). Here r is the partial
     correlation of the normal scores of the ranks (van der Waerden 1952; Gaussian copulas: Liu, Lafferty and Wasserman 2009, JMLR
@@ -203,7 +204,10 @@ def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Seque
 
 
 def _signs(columns: Sequence[Sequence[float]]) -> Floats:
-    """Return an array [columns, architectures, architectures]: the signs of the differences between two architectures."""
+    """Return the sign of the difference between every two architectures in each column.
+
+    The result is an array [columns, architectures, architectures].
+    """
     lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise ValueError(f"Columns must have one number for every architecture, got columns of lengths {lengths}")

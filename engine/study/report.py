@@ -112,7 +112,7 @@ def _markdown_table(titles: Sequence[str], body: Iterable[Sequence[str]]) -> lis
 
 
 def to_latex(results: Results, answer: Answer) -> bytes:
-    """Return the report as LaTeX tables with booktabs rules: one of the arms and, if there are contrasts, one of these.
+    """Return the report as LaTeX with booktabs rules: a table of the arms and, if there are contrasts, a table of the contrasts.
 
     The captions are short. The answer, the progress of the study and the notes follow below the tables.
     """
@@ -189,7 +189,7 @@ def _sentences(answer: Answer) -> tuple[str, ...]:
 
 
 def _table_words(results: Results) -> str:
-    """Return the caption of the table of the arms: which accuracies and which intervals it shows."""
+    """Return the caption of the table of the arms. It names the accuracies and the kinds of interval that the table shows."""
     return (f"Means over search seeds in per cent, with 95 % intervals ({table_intervals(results)}). Endpoint: "
             f"{endpoint_text(results.study)} ({conditions_text(results)}).")
 

@@ -83,7 +83,7 @@ class ArmResult:
 
     @property
     def units(self) -> list[list[float]]:
-        """One list per search seed, with the value of each of its retrainings: the accuracy that the study compares."""
+        """One list per search seed, with one value per retraining: the accuracy that the study compares."""
         return [[cell.endpoint.accuracy for cell in cells] for cells in self.by_seed.values()]
 
     def measured(self, name: str) -> list[list[Measurement]]:
@@ -96,7 +96,7 @@ class ArmResult:
 
     @property
     def network_measures(self) -> list[dict[str, float]]:
-        """One dict {name of a measure: mean over the retrainings} per search seed, with the names that all retrainings have."""
+        """One dict {name of a measure: mean over the retrainings} per search seed, without measures that a retraining lacks."""
         return [{name: fmean(cell.measures[name] for cell in cells) for name in cells[0].measures
                  if all(name in cell.measures for cell in cells)} for cells in self.by_seed.values()]
 
@@ -145,13 +145,13 @@ class Results:
         return next((one for one in self.arms[cell.arm].cells if one.cell == cell), None)
 
     def size_ratio(self, cell: CellResult) -> float | None:
-        """Return the MACs of a network divided by those of the reference arm's network with the same seeds; None if unknown."""
+        """Return a network's MACs divided by the MACs of the reference arm's network with the same seeds; None if unknown."""
         twin = Cell(self.study.reference, cell.cell.search_seed, cell.cell.index)
         reference = self.of(twin) if self.study.reference else None
         return macs_ratio(cell.macs, reference.macs) if reference else None
 
     def arm_ratio(self, arm: ArmResult) -> float | None:
-        """Return the mean MACs of an arm divided by those of the reference arm; None if unknown or without a reference arm."""
+        """Return an arm's mean MACs divided by the reference arm's mean MACs; None if unknown or without a reference arm."""
         reference = self.arms[self.study.reference] if self.study.reference else None
         return macs_ratio(arm.mean("macs"), reference.mean("macs")) if reference else None
 

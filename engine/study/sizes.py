@@ -1,4 +1,4 @@
-"""The size of networks relative to other networks, as used in cells, tables, contrasts and reports."""
+"""Ratios of network sizes: the MACs of one network or arm divided by the MACs of another, as number and as text."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running],
 
     Args:
         runs: folder of all runs.
-        waiting: waiting runs in the order of the queue, without those whose parent failed, was stopped or is missing.
+        waiting: waiting runs in the order of the queue, except runs whose parent failed, was stopped or is missing.
         running: runs that use a device now.
         queue: order, pause and slots that the user has chosen.
         cpu_slots: number of CPU slots if the user has chosen none.
@@ -109,7 +109,7 @@ class Devices:
         heapq.heapify(self._ends)
 
     def start(self, ready: Sequence[Waiting], durations: Durations) -> list[Waiting]:
-        """Start, in the given order, those of the `ready` runs for which a device is free, and return them."""
+        """Start those of the `ready` runs for which a device is free, in the given order, and return the started runs."""
         started: list[Waiting] = []
         full: set[tuple[str, bool]] = set()  # kinds of requests for which no device is free
         for run in ready:
@@ -124,7 +124,7 @@ class Devices:
         return started
 
     def _free(self, wanted: str, single: bool) -> str | None:
-        """Return the device that a run may use now, or None if there is none.
+        """Return a device on which a run may start now, or None if there is none.
 
         `wanted` is the device in the run's settings. `single` is True for a single-threaded run of a study.
         """

@@ -144,9 +144,9 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
                           alpha: float = 0.05, contrasts: int = 1) -> float | None:
     """Return the smallest true difference of two arms that the study detects with the given power.
 
-    The power is that of the two-sided Welch test, from the noncentral t distribution (Cohen 1988, section 2.2; degrees of freedom
-    by Welch and Satterthwaite). Its level is the largest possible p-value of the permutation test that is at most
-    alpha / contrasts, the first threshold of Holm's adjustment.
+    The power is computed for the two-sided Welch test, from the noncentral t distribution (Cohen 1988, section 2.2; degrees of
+    freedom by Welch and Satterthwaite). The level of this test is the largest possible p-value of the permutation test that is at
+    most alpha / contrasts, the first threshold of Holm's adjustment.
 
     Differs: with few search seeds, the permutation test can be significant only if every value of one arm exceeds every value of
     the other. The t distribution then overstates the power. The returned value is at least the difference at which normal values
@@ -154,7 +154,8 @@ def detectable_difference(spread: float | tuple[float, float], first_units: int,
     value was 76 to 82 % instead of 80 %.
 
     Args:
-        spread: standard deviation between the means of search seeds, above 0; one for both arms or one for each arm.
+        spread: standard deviation between the means of search seeds, above 0; one number for both arms, or a pair with one number
+            for each arm.
         first_units, second_units: numbers of search seeds of the two arms.
         power: probability of detection, between alpha and 1.
         alpha: family-wise significance level.
@@ -202,10 +203,12 @@ def _root(function: Callable[[float], float], start: float) -> float:
 
 
 def _separation(difference: float, spreads: tuple[float, float], first_units: int, second_units: int) -> float:
-    """Return the probability that every value of the first arm exceeds every value of the second arm, for normal values.
+    """Return the probability that every value of the first arm exceeds every value of the second arm.
+
+    The values are assumed to be normally distributed.
 
     Args:
-        difference: true mean of the first arm minus that of the second arm.
+        difference: true mean of the first arm minus true mean of the second arm.
         spreads: standard deviations of the values of the two arms.
         first_units, second_units: numbers of values (search seeds) of the two arms.
     """
@@ -259,13 +262,16 @@ def _welch_satterthwaite(first: float, second: float, first_units: int, second_u
 
 @lru_cache(maxsize=16)
 def _all_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
-    """Return all subsets of `chosen` of `units` positions, as an array of indices [subsets, chosen]."""
+    """Return every way to choose `chosen` of the indices 0 to `units` - 1, as an array [ways, chosen] of the chosen indices."""
     return np.array(list(combinations(range(units), chosen)), dtype=np.intp)
 
 
 @lru_cache(maxsize=4)
 def _drawn_arrangements(units: int, chosen: int) -> NDArray[np.intp]:
-    """Return random subsets of `chosen` of `units` positions, as an array of indices [SAMPLED_ARRANGEMENTS, chosen]."""
+    """Return random ways to choose `chosen` of the indices 0 to `units` - 1. The random seed is fixed.
+
+    The result is an array [SAMPLED_ARRANGEMENTS, chosen] of the chosen indices.
+    """
     order = np.random.default_rng(_SEED).random((SAMPLED_ARRANGEMENTS, units)).argsort(axis=1)
     return order[:, :chosen]
 

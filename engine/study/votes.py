@@ -1,4 +1,4 @@
-"""Votes of genotypes: how often each operation won on each edge over the search seeds, and how much the search seeds agree."""
+"""Votes of genotypes: how many search seeds chose each operation on each edge, and how much the search seeds agree."""
 
 from __future__ import annotations
 

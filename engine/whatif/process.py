@@ -110,7 +110,7 @@ class AnsweringProcess:
 
 
 class Standby:
-    """The owner of at most one answering process, which is kept alive between questions.
+    """The owner of at most one process that answers questions. The process is kept alive between questions.
 
     The process ends after `idle_s` seconds without a question. It is replaced when a question has another subject.
 
@@ -126,7 +126,7 @@ class Standby:
         self._timer: threading.Timer | None = None
 
     def prepare(self, first: Mapping[str, Any], key: object) -> None:
-        """Start the process for a subject in advance, without waiting for it.
+        """Start the process for a subject, for example a search, in advance. Return without waiting for it.
 
         Do nothing if the process runs for this subject already, or if a question is being answered.
 
@@ -143,10 +143,10 @@ class Standby:
 
     def ask(self, first: Mapping[str, Any], key: object, request: Mapping[str, Any],
             limit_s: float) -> tuple[list[dict[str, Any]], str]:
-        """Send a request to the process for a subject, and wait for its answers. The process is started if needed.
+        """Send a request to the process for a subject, for example a search, and wait for its answers.
 
-        If another thread's question is being answered, wait for the end of that answer first. `prepare` describes the arguments
-        `first` and `key`. `AnsweringProcess.ask` describes `request`, `limit_s` and the result.
+        If no process runs for this subject, start one. If another thread's question is being answered, wait for the end of that
+        answer first. `prepare` describes `first` and `key`; `AnsweringProcess.ask` describes `request`, `limit_s` and the result.
         """
         with self._turn:
             answers = self._started(first, key).ask(request, limit_s)

@@ -129,7 +129,7 @@ def problem_of(runs: Path, search: str, genotype: Genotype) -> str:
 
 
 def _outside(genotype: Genotype) -> str:
-    """Return a sentence that says why no supernet contains an architecture, or "" if some supernets do."""
+    """Return a sentence that says why no supernet contains an architecture, or "" if at least one supernet contains it."""
     for kind, cell in genotype.cells:
         others = {operation for operation, _ in cell.edges} - {*PRIMITIVES, NONE}
         if cell.nodes != NODES or len(cell.concat) != NODES or others:
