@@ -270,8 +270,8 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
 def _status_above(run: Waiting, in_play: set[str]) -> str:
     """Return the status of a waiting run's parent.
 
-    The result is "in play" for a parent that waits or runs, and "missing" for a parent without a folder. For a run without a
-    parent, the result is "finished".
+    The result is "in play" for a parent that waits or runs (its id is in `in_play`), "missing" for a parent without a folder, and
+    "finished" for a run without a parent. For any other parent, it is the status that `compute` returns.
     """
     if run.parent is None:
         return "finished"

@@ -95,7 +95,7 @@ def study(verb: str, arguments: list[str]) -> int:
 
 
 def _check_flags(options: argparse.Namespace) -> None:
-    """Check that the action uses every flag that the user has given, and also the name of a study if one is given.
+    """Check that the action (the word after `study`) uses every flag and the study name, where the user has given them.
 
     Raises:
         ConfigError: the action does not use a flag or the name. The message says which.

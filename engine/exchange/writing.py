@@ -141,7 +141,10 @@ def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
 
 
 def _architecture(network: DerivedNetwork) -> str:
-    """Return the lines that describe a network's architecture, to replace those between the two marks in `standalone.py`."""
+    """Return the lines of Python that describe a network's architecture.
+
+    They replace the lines between the two marks in `standalone.py`.
+    """
     genotype, channels = network.genotype, network.channels
     lines = ["# Per cell kind: (operation, input state) of every edge, two per node; states 0 and 1 are the outputs of the two",
              "# cells before.", "EDGES = {"]

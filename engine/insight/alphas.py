@@ -57,7 +57,10 @@ class River:
 
     @cached_property
     def margin(self) -> Numbers:
-        """Weight of the strongest operation minus that of the second strongest, [t, edges], in 0..1. "none" is left out."""
+        """Difference between the weights of the strongest and the second strongest operation of each edge, [t, edges], in 0..1.
+
+        "none" is left out.
+        """
         largest = np.sort(self.weights[..., _derivable(self.primitives)], axis=2)
         return np.asarray(largest[..., -1] - (largest[..., -2] if largest.shape[2] > 1 else 0.0))
 
@@ -93,7 +96,10 @@ def rivers(log: RunLog, run: str, *, by_epoch: bool = True, most: int = MOST_MOM
 
 
 def river_of(history: AlphaHistory, cell: str, *, by_epoch: bool = True, most: int = MOST_MOMENTS) -> River:
-    """Return the `River` of a cell kind from its recorded alphas. The arguments `by_epoch` and `most` are those of `river`."""
+    """Return the `River` of a cell kind from its recorded alphas.
+
+    The arguments `by_epoch` and `most` have the same meaning as in `river`.
+    """
     strongest = _strongest(history)
     moments = _thinned(_ends_of_epochs(history.epochs) if by_epoch else np.arange(len(history.steps)), most)
     weights = softmax(history.alpha[moments])

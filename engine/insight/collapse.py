@@ -1,7 +1,7 @@
 """The collapse of a differentiable search: operations without parameters take over the cells.
 
-There are two signs of a collapse. Reduction cells are ignored, because those of good published networks consist of pooling and
-skip connections (DARTS_V2: 8 of 8 edges).
+There are two signs of a collapse. Reduction cells are ignored, because even in good published networks they consist of pooling
+and skip connections (DARTS_V2: 8 of 8 edges).
 
 1. The derived cell has at least `MOST_SKIPS` skip connections. DARTS+ then ends a search (Liang et al. 2019, arXiv 1909.06035,
    criterion 1). Half of the published genotypes in the catalogue show this sign, including ARNAS, so its level is only "info".
@@ -102,14 +102,15 @@ def level_of(kind: str, cell: Cell, relative_entropy: float) -> Level:
 
 
 def last_healthy_epoch(table: pd.DataFrame, cell: str | None = None) -> int | None:
-    """Return the last epoch before the present alarm, or None if the latest epoch has no alarm.
+    """Return the last epoch without an alarm, if the latest epoch has an alarm; otherwise None.
 
     Args:
         table: table of `radar`.
         cell: the cell kind whose alarms count; None for all cell kinds.
 
     Returns:
-        The epoch, where 0 is the state before the first step; -1 if every recorded epoch had an alarm.
+        The epoch, where 0 is the state before the first step; -1 if every recorded epoch had an alarm. None if the latest epoch
+            has no alarm.
     """
     alarm = (table if cell is None else table[table["cell"] == cell]).groupby("epoch")["alarm"].any()
     if alarm.empty or not alarm.iloc[-1]:
@@ -125,6 +126,9 @@ def _counts(cell: Cell) -> tuple[int, int, int, float, str, float]:
 
 
 def _spread(course: River, position: int) -> tuple[float, float]:
-    """Return (relative entropy, weight of the operations without parameters) at one moment, both averaged over the edges."""
+    """Return (relative entropy, total weight of the operations without parameters), both averaged over the edges of a cell.
+
+    `course` holds the cell's weights over the run, and `position` is the index of a moment in it.
+    """
     free = [name in PARAMETER_FREE for name in course.primitives]
     return (float(course.relative_entropy[position].mean()), float(course.weights[position][:, free].sum(axis=1).mean()))

@@ -109,8 +109,9 @@ class InsightQueries(Index):
             epoch, step, objective, steps: the epoch, its last step, name of the objective, and number of steps of the epoch in
                 which the objective had a weight.
             loss, weight, norm: means of the objective's loss, its weight, and the norm of its gradient.
-            cosine: mean, over the steps, of the smallest cosine between its gradient and the gradient of another objective.
-            ignored, alone: fraction of the steps in which its weight was 0, and in which its weight was 1.
+            cosine: mean, over the steps, of the smallest cosine between the objective's gradient and the gradient of another
+                objective.
+            ignored, alone: fraction of the steps in which the objective's weight was 0, and fraction in which it was 1.
             stationarity: mean norm of the weighted sum of all gradients. The coefficients and the normalisation have been
                 applied to these gradients.
         """

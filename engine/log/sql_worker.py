@@ -85,7 +85,9 @@ def checked(sql: str) -> str:
 
 
 def rows_of(con: duckdb.DuckDBPyConnection, sql: str, most: int) -> tuple[pa.Table, bool]:
-    """Run a query and return (its first `most` rows, True if there are more). Columns of equal name get numbers.
+    """Run a query and return (its first `most` rows, True if there are more).
+
+    If several columns have the same name, numbers are appended to the names.
 
     Raises:
         Refusal: the rows take too much memory.

@@ -77,10 +77,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Total:
-    """The cost of a whole launch: of all its chains together, which share the devices.
+    """The cost of a whole launch, that is, of all its chains together. The chains share the devices.
 
     Attributes:
-        each: one forecast for each set of chains that cost the same.
+        each: the forecasts of the chains. Chains that differ only in their seeds cost the same and share one forecast.
     """
 
     each: tuple[Forecast, ...]
@@ -174,7 +174,8 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
 def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:
     """Return the cost of a run, with its duration from the best available source (see `forecast`).
 
-    `batches` is the cost computed from measured batches; None if none were measured. Memory and disk space are known only then.
+    `batches` is the cost computed from measured batches; None if no batches were measured. Without it, memory and disk space are
+    unknown.
     """
     seconds = durations.of_same(kind, method, preset, config)
     if seconds is not None:

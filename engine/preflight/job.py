@@ -194,7 +194,7 @@ def _shortening(config: RetrainConfig | None) -> float:
 
 
 def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
-    """Return a measurement with the size of its batches and the memory that the process has used at most."""
+    """Return a copy of `made` with the batch size `size` and the largest memory that this process has used so far."""
     device_bytes = torch.cuda.max_memory_allocated(shape.device) if shape.device.startswith("cuda") else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return replace(made, batch=size, memory=peak, device_memory=device_bytes)
@@ -258,7 +258,7 @@ def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> d
 
 
 def _attack(shape: Shape, size: int) -> Measurement:
-    """Measure a forward pass and a gradient of an attacked network."""
+    """Measure a forward pass and a gradient of an attacked network, on a batch of `size` random images."""
     assert shape.network is not None
     data, place = DATASETS[shape.config.dataset], torch.device(shape.device)
     mean = (0.5,) * data.image_shape[0] if shape.network.normalise else None

@@ -30,7 +30,7 @@ class Measurement:
         checkpoint: size of the checkpoint files, in bytes.
         event_bytes: bytes of events for a step.
         batch: number of images in a batch.
-        rough: True if the batch was smaller than that of the run, so that the numbers are extrapolated.
+        rough: True if the measured batch was smaller than the run's batches, so that the numbers are extrapolated.
         upper: True if only one small batch could be measured. The time of a full batch is then taken as proportional to the
             number of images, which is an upper bound.
     """
@@ -48,7 +48,7 @@ class Measurement:
     upper: bool = False
 
     def at(self, full: int, smaller: Measurement | None) -> Measurement:
-        """Return this measurement for batches of `full` images.
+        """Return this measurement converted to batches of `full` images.
 
         Args:
             full: number of images in a batch of the run.

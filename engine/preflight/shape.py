@@ -84,7 +84,7 @@ def shapes_of(runs: Path, steps: Sequence[tuple[str, RunConfig]], method: str | 
         runs: folder of all runs.
         steps: (kind, configuration) of each run.
         method: search method of the chain; None without a search.
-        parent: id of the run that the first run follows; None without one.
+        parent: id of the run that the first run follows; None if it follows no run.
 
     Raises:
         RampartError: the parent or its network cannot be read.

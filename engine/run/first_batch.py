@@ -38,9 +38,9 @@ class FirstBatch:
 
         Args:
             session: session of the worker.
-            images, labels: all images of the splits that the run trains on, and their labels.
-            numbers: their positions in the dataset.
-            chosen: indices of the first batch among these images.
+            images, labels: all images of the splits on which the run trains, and the labels of these images.
+            numbers: position of each of these images in the dataset.
+            chosen: indices, into `images`, of the images in the first batch.
         """
         first = chosen[:MOST_IMAGES]
         self.session, self.path = session, session.folder.results / "samples.parquet"

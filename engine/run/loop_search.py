@@ -111,7 +111,7 @@ class SearchLoop:
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def _fix_backends(self, supernet: Supernet) -> None:
-        """Let a supernet use the back ends (implementations of its cells) of the run's first start."""
+        """Make a supernet compute its cells with the same back ends (implementations) as at the run's first start."""
         backends, different = environment.fix_backends(self.session.folder, supernet.backends(self.device.type))
         supernet.use_backends(backends)
         for sentence in different:
@@ -166,7 +166,10 @@ class SearchLoop:
         return self.session.step == self.starts[self.session.epoch]
 
     def _apply_early_stop(self, report: StepReport) -> None:
-        """Apply the early-stop rules after a step. If a rule ends the search within an epoch, write its alphas and genotype."""
+        """Apply the early-stop rules after a step.
+
+        If a rule ends the search within an epoch, write events with the current alphas and genotype.
+        """
         if self._is_end_of_epoch and report.names and self.config.on_supernet:  # not in a warm-up
             self.early.after_epoch_of_search(self.method.genotype())
         # Without a supernet, the search ends between two candidates.

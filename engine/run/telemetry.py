@@ -95,7 +95,8 @@ class Gpu:
 
         Args:
             device: device of the run, "cpu" or "cuda:N".
-            uuid: UUID of the GPU, without the prefix "GPU-"; None to ask torch, whose numbers can differ from those of NVML.
+            uuid: UUID of the GPU, without the prefix "GPU-"; None to get it from torch. The N in `device` cannot replace it,
+                because torch and NVML may number the GPUs differently.
         """
         torch = sys.modules.get("torch")
         if not device.startswith("cuda") or (uuid is None and torch is None):

@@ -54,7 +54,7 @@ def flaw_in_json(data: bytes, value: Any) -> str:
 def printable(text: str) -> str:
     """Return text with a question mark in place of each half of a surrogate pair.
 
-    Python reads names of files that are not UTF-8 into such halves. No file or page can store them.
+    If the name of a file is not UTF-8, Python returns a text with such halves, which no file or page can store.
     """
     return text.encode(errors="replace").decode()
 
