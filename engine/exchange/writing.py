@@ -58,7 +58,7 @@ def write_json(source: Source, out: Path) -> list[Path]:
 def write_weights(source: Source, out: Path) -> list[Path]:
     """Write the trained weights as a state dict, and return the path in a list.
 
-    `torch.load(file, weights_only=True)` reads the file. The names of the weights are those of the exported module.
+    `torch.load(file, weights_only=True)` reads the file. The names of the weights are the parameter names of the exported module.
 
     Raises:
         ConfigError: there are no trained weights, or the file cannot be written.
@@ -70,7 +70,8 @@ def write_weights(source: Source, out: Path) -> list[Path]:
 def write_safetensors(source: Source, out: Path) -> list[Path]:
     """Write the trained weights as a safetensors file, and return the path in a list.
 
-    Names and values are those that `write_weights` writes. The file's metadata names the run and the network.
+    The file has the same names and values as the file that `write_weights` writes. The file's metadata names the run and the
+    network.
 
     Raises:
         ConfigError: there are no trained weights, or the file cannot be written.

@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 
 def overfitting(table: pd.DataFrame) -> Finding | None:
-    """Return the overfitting that one training shows, or None if it shows none.
+    """Return the overfitting found in a retraining, or None if there is none.
 
     Args:
         table: rows of `RunLog.retrained` of one run.

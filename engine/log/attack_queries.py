@@ -98,7 +98,7 @@ class AttackQueries(Index):
     def evaluations(self) -> pd.DataFrame:
         """Return one row per attack run, newest first, with the columns listed in `EVALUATIONS`.
 
-        Runs whose protocol contains no attacks, such as those of `rampart sweep`, have no row. Some of the columns are:
+        Runs whose protocol contains no attacks, such as the runs of `rampart sweep`, have no row. Some of the columns are:
 
         * protocol: hash of the protocol (the attacks with their settings, and the images). Rows with equal hashes are comparable.
           If a run recorded no protocol, this is a hash of the fingerprints of its results.

@@ -189,7 +189,7 @@ class RunQueries(Index):
     """An index with the queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""
+        """Create the index with the arguments of `Index`. Use `open` instead of calling this directly."""
         super().__init__(*arguments, **options)
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
         self._families: tuple[int, dict[str, list[str]]] = (-1, {})

@@ -143,7 +143,7 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
         steps: (kind, configuration) of each run of the chain.
         method: search method; None without a search.
         preset: preset of the chain.
-        parent: id of the run that the first run follows; None without one.
+        parent: id of the run that the first run follows; None if it follows no run.
         counts: {kind: number of runs of this kind in all chains}; None for one run of each kind.
         measure: True to measure batches that have not been measured yet, in separate processes.
         limit_s: seconds that the measurement of one run may take.

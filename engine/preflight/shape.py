@@ -78,7 +78,7 @@ def shapes_of(runs: Path, steps: Sequence[tuple[str, RunConfig]], method: str | 
               parent: str | None = None) -> list[Shape]:
     """Return the shapes of the runs of a chain, in order.
 
-    A network that the search has not found yet is represented by a published one with the same kinds of cell.
+    A network that the search has not found yet is replaced by a published network with the same kinds of cell.
 
     Args:
         runs: folder of all runs.

@@ -159,8 +159,8 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
     Raises:
         RunError: a listed run does not exist.
-        ConfigError: a run is listed twice, is the attacked one, is not a retraining, has no network yet, or has another dataset,
-            image shape or number of classes than the attack.
+        ConfigError: a run is listed twice, is the attacked retraining, is not a retraining, has no network yet, or has another
+            dataset, image shape or number of classes than the attack.
     """
     def refuse(expected: str, actual: str) -> ConfigError:
         return ConfigError(problems={"transfer_from": f"transfer_from must name {expected}, got {actual}."})
@@ -186,7 +186,9 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
 
 def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
-    """Check the setting `against` of an attack: the id of an earlier attack run, whose network is compared with the attacked one.
+    """Check the setting `against` of an attack.
+
+    It is the id of an earlier attack run. The attacks compare the network of the earlier run with the network of the new run.
 
     Args:
         runs: folder of all runs.
@@ -287,7 +289,7 @@ def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackCon
 
 
 def check_follows(config: RetrainConfig) -> None:
-    """Check that a retraining can follow a search. It can if its network is a derived one (built from a genotype).
+    """Check that a retraining can follow a search, which means that it trains a network built from a genotype.
 
     Raises:
         ConfigError: the retraining names a hand-made network instead.

@@ -1,8 +1,9 @@
-"""The user's decisions about the queue of a runs folder: order, pause and slots. Imports no torch.
+"""The user's decisions about the queue of a runs folder: order, pause, and how many runs share a device. Imports no torch.
 
-The decisions are in control/queue.json. Pages and the command line change the file, under a lock. The supervisor reads it in
-every tick, so that a decision takes effect at once and outlives the supervisor. Without the file, runs start in the order of
-their launches. The file queue.json next to the runs is the supervisor's answer: the order, and why each run waits.
+The decisions are in control/queue.json. Pages and the command line change the file, under a lock. The supervisor reads it every
+time it looks for runs to start, so that a decision takes effect at once and outlives the supervisor. Without the file, runs start
+in the order of their launches. The file queue.json next to the runs is the supervisor's answer: the order, and why each run
+waits.
 """
 
 from __future__ import annotations

@@ -49,12 +49,15 @@ FAILED_TO_START = "It could not be started and is tried again every few seconds;
 
 
 def pause_after(tick_s: float) -> float:
-    """Return the seconds to wait after a tick that took `tick_s` seconds of CPU time."""
+    """Return the seconds to wait after a tick (one check of all work) that took `tick_s` seconds of CPU time."""
     return min(LONGEST_PAUSE_S, max(POLL_S, PAUSE_PER_TICK * tick_s))
 
 
 class Supervisor:
-    """A supervisor, which assigns devices to the queued runs of one folder. `run` calls `tick` repeatedly."""
+    """A supervisor, which assigns devices to the queued runs of one folder.
+
+    `run` calls `tick` repeatedly. A tick is one check of workers and waiting runs.
+    """
 
     def __init__(self, runs: Path, *, lock: locks.Lock | None = None, launcher: Launcher | None = None,
                  cpu_slots: int = device.CPU_SLOTS, idle_s: float = IDLE_S,
@@ -190,8 +193,8 @@ class Supervisor:
     def _look_at(self, folder: RunFolder) -> bool:
         """Read from its folder whether a run waits, runs or has ended, and update this supervisor's records of the run.
 
-        If this may change which runs can start, the tick goes through the queue afterwards. If a worker has ended without an
-        exit.json, the file is written.
+        If this may change which runs can start, the current tick then tries to start the waiting runs. If a worker has ended
+        without an exit.json, the file is written.
 
         Returns:
             False if it is not clear whether the worker is alive on another machine, so that the caller has to look again later.
@@ -320,7 +323,7 @@ class Supervisor:
         return device.free_device(run.device, busy, self._cpu_slots_for(run), self._runs_per_gpu)
 
     def _taken(self, run: Waiting) -> str:
-        """Return a sentence that says which slots are taken, so that a run has to wait."""
+        """Return a sentence that says which devices are in use, so that a run has to wait."""
         if device.uses_cpu(run.device):
             slots = self._cpu_slots_for(run)
             return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
@@ -355,7 +358,7 @@ def main(arguments: list[str] | None = None,
     """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one.
 
     Args:
-        arguments: words of the command line; None for those of this process.
+        arguments: words of the command line; None for the arguments of this process.
         after_tick: function that is called with the runs folder and returns the `after_tick` of the `Supervisor`.
     """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -111,8 +111,8 @@ def cpu_slots_for(single: bool, others: Iterable[int | None], chosen: int | None
     Args:
         single: True if the run belongs to a study and uses a single thread.
         others: numbers of threads of the runs that use the CPU now; None for an unknown number.
-        chosen: number of CPU slots that the user has chosen; None if there is no choice.
-        default: number of CPU slots without a choice.
+        chosen: number of runs that the user has allowed on the CPU; None if the user has chosen no number.
+        default: number to return if the user has chosen no number and the runs do not share the cores.
     """
     if chosen is not None:
         return chosen
