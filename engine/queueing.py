@@ -131,7 +131,10 @@ def decisions_of(runs: Path | str) -> Queue:
 
 
 def stamp(runs: Path | str) -> tuple[int, int]:
-    """Return two numbers that change when the user's decisions or the supervisor's reasons for waiting change."""
+    """Return two numbers, of which one changes whenever control/queue.json or queue.json is written.
+
+    The first file holds the user's decisions, the second the supervisor's reasons why runs wait.
+    """
     root = str(Path(runs).absolute())
     return changed(f"{root}/control/queue.json"), changed(f"{root}/queue.json")
 

@@ -139,7 +139,8 @@ def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
 def _all(log: RunLog, runs: Sequence[str], of_events: list[Alert]) -> list[Alert]:
     """Return `of_events` and the alerts about failed runs, silent workers and the disk.
 
-    The order is errors, warnings, infos. Within each level, the alerts about the present moment come first, then the newest.
+    The order is errors, warnings, infos. Within each level, alerts without a time, which are about now, come first. The others
+    follow, newest first.
     """
     states = {run: log.state(run) for run in runs}
     alerts = [*of_events, *failed(states, of_events), *stalled(log, states), *disk(log)]

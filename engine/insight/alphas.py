@@ -28,7 +28,7 @@ class River:
         cell: the cell kind, such as "robust".
         primitives: names of the k operations.
         steps: [t] numbers of completed steps, increasing.
-        epochs: [t] their epochs, from 1; 0 before the first step.
+        epochs: [t] epoch of each of these steps, from 1; 0 before the first step.
         weights: [t, edges, k] softmax of the alphas over the operations of an edge, in 0..1, not multiplied by edge weights.
         strongest: [t, edges] index, in `primitives`, of the strongest operation of the edge. "none" is never chosen.
         edge_weights: [t, edges] softmax over the edges into a node, in 0..1; None for a method without edge weights.

@@ -70,7 +70,7 @@ def radar_of(found: list[Moment], courses: dict[str, River]) -> pd.DataFrame:
 
     Args:
         found: the genotypes by epoch.
-        courses: {cell kind: its architecture weights by epoch}.
+        courses: {cell kind: architecture weights of this kind by epoch}.
     """
     at = {cell: {int(epoch): position for position, epoch in enumerate(course.epochs)} for cell, course in courses.items()}
     rows = []

@@ -64,7 +64,7 @@ class ClosedForm:
 
 
 def by_epoch(log: RunLog, run: str) -> pd.DataFrame:
-    """Return the table of `RunLog.objective_epochs`, with weights, norms, angles and stationarity of each objective by epoch."""
+    """Return the table of `RunLog.objective_epochs`: loss, weight, gradient norm, cosine etc. of each objective by epoch."""
     return log.objective_epochs(run)
 
 
@@ -78,7 +78,7 @@ def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
 
 
 def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> Numbers:
-    """Return MGDA's weight of the first of two gradients, in 0..1, from their norms and the cosine of their angle.
+    """Return MGDA's weight of the first of two gradients, in 0..1, from the norms and the cosine of the angle between both.
 
     Equal gradients give 1/2. The arguments are arrays of one shape, or numbers.
     """

@@ -7,7 +7,7 @@ Catastrophic overfitting (Wong, Rice and Kolter 2020, arXiv 2001.03994): the acc
 accuracy under a stronger attack falls to almost 0. A Fast-AT training also checks for this within an epoch, on a training batch
 (`engine.train.retrain.Retraining.is_collapse`).
 
-We chose the thresholds. The papers describe curves and give no thresholds.
+The thresholds in this module are our choice, because the papers describe curves and give no numbers.
 """
 
 from __future__ import annotations

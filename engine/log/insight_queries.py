@@ -70,8 +70,9 @@ class InsightQueries(Index):
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
         """Return the alphas that a run recorded for the cell kind `cell`, or None if there are none.
 
-        If the operations of the cell changed during the run, only the records with the latest operations are returned. A million
-        alphas take about 50 ms. They are kept until there are further ones, and the caller must not change them.
+        If the operations of the cell changed during the run, only the records with the latest operations are returned. The query
+        takes about 50 ms for a million alphas. The result is cached until the run records further alphas, so the caller must not
+        change it.
 
         Args:
             run: run id.

@@ -79,7 +79,8 @@ class MeasuringSession(Session):
     Attributes:
         epochs: numbers of the epochs that still have to be measured, from 0. The first entry is the epoch being measured.
         times: seconds of each measured step, by epoch.
-        selection_s: seconds of a measurement on the select split; None if there was none.
+        selection_s: seconds of a measurement on the select split (images for choosing a checkpoint); None if nothing was measured
+            there.
         after_first_step: function that is called with the duration of the first step in seconds, before the second step begins.
     """
 
@@ -108,13 +109,13 @@ class MeasuringSession(Session):
         super().end_step(epoch=epoch, passes=passes)
 
     def write(self, event: Event) -> None:
-        """Write an event. If it reports a measurement on the select split, record the time of the measurement."""
+        """Write an event. If it reports an accuracy on the select split, record how long the measurement took."""
         if isinstance(event, Metric) and event.split == "select" and self.kind == "retrain":
             self.selection_s, self.epochs = self._between, []
         super().write(event)
 
     def progress(self, *, force: bool = False) -> None:
-        """Write a progress event. After the last step of an epoch, go on with the next epoch to be measured."""
+        """Write a progress event. In a search, jump to the next epoch to measure once enough steps of this epoch are measured."""
         super().progress(force=force)
         if self.kind == "search" and self.epochs and len(self.times[self.epochs[0]]) >= STEPS:
             del self.epochs[0]

@@ -22,7 +22,8 @@ class Measurement:
 
     Attributes:
         seconds_per_step: seconds of a step with a batch of `batch` images, averaged over the epochs of a search.
-        selection_s: seconds for one image of the select split, in a retraining.
+        selection_s: in a retraining, seconds to measure the accuracy on one image of the select split (images for choosing a
+            checkpoint).
         forward_s: seconds of a forward pass of an attacked network for one image.
         backward_s: seconds of a backward pass for one image.
         memory: largest memory of the process, in bytes.

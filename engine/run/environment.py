@@ -119,7 +119,7 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
 
 
 def _kernels(names: list[str]) -> str | None:
-    """Return the fingerprint of the compiled kernels, a hash of everything that their compiled file depends on.
+    """Return the fingerprint of the compiled kernels, a hash of everything on which the compiled file depends.
 
     Return None if none of the named back ends uses compiled kernels, or if this machine cannot compile them.
     """

@@ -289,7 +289,7 @@ class SearchLoop:
     def _write_objectives(self, report: StepReport) -> None:
         """Write an event with the losses and accuracies of a step.
 
-        If the step has objectives, write a second event with their weights.
+        If the step has objectives, write a second event with the weight, gradient norm and cosine of each objective.
         """
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},

@@ -41,7 +41,7 @@ class Telemeter:
         self._machine = self._machine_times()
 
     def measure(self, *, done: float, passes: int, unit: str) -> list[Event]:
-        """Return the events with the measurements since the last call; none if the machine cannot be measured.
+        """Return events with the means since the last call, or an empty list if the machine cannot be measured.
 
         Args:
             done: units of work completed so far.

@@ -21,8 +21,8 @@ class Waiting:
     Attributes:
         folder: folder of the run.
         kind: "search", "retrain" or "attack".
-        asked: time in unix seconds at which the run was launched or a resume was requested. For a run of a study, the time
-            since which its cell belongs to the study.
+        asked: time in unix seconds at which the run was launched or a resume was requested. For a run of a study, the time at
+            which the study, or the extension of the study that needs the run, was created.
         place: numbers by which the runs of a study are ordered: index of the retraining, of the search seed, of the arm, and of
             the step of the chain. Empty outside a study.
         parent: id of the parent run, which must finish first; None without a parent.
@@ -87,9 +87,9 @@ def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
     """Return waiting runs in the order in which they start.
 
     Runs that the user has moved in the queue come first. The others follow by the time of their request. Runs of one study count
-    as requested together and start in the order of the study's cells, even if a run was launched late because it needed the
-    result of another. If runs launched late went to the end instead, an interrupted study would have many results in some arms
-    and none in others.
+    as requested together and start in the order of their `place` in the study, even if a run was launched late because it needed
+    the result of another run. If runs launched late went to the end instead, an interrupted study would have many results in some
+    arms and none in others.
     """
     places = {run_id: place for place, run_id in enumerate(queue.order)}
     last = len(places)
