@@ -274,8 +274,10 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
 def _status_above(run: Waiting, in_play: set[str]) -> str:
     """Return the status of a waiting run's parent.
 
-    The result is "in play" for a parent that waits or runs (its id is in `in_play`), "missing" for a parent without a folder, and
-    "finished" for a run without a parent. For any other parent, it is the status that `compute` returns.
+    * "in play": the parent waits or runs, so its id is in `in_play`.
+    * "missing": the parent has no folder.
+    * "finished": the parent has finished, or the run has no parent.
+    * Any other parent has the status that `engine.run.state.compute` returns, such as "failed".
     """
     if run.parent is None:
         return "finished"

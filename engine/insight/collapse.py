@@ -44,13 +44,17 @@ def radar(log: RunLog, run: str) -> pd.DataFrame:
     """Return the signs of a collapse, in one row per epoch and cell kind. A run without genotypes has no rows.
 
     Columns:
-        epoch, step, cell: the epoch (0 before the first step), number of completed steps at its end, and the cell kind.
-        edges, skips, parameter_free: numbers of all edges of the derived cell, of its skip connections, and of its edges without
-            parameters.
+        epoch: the epoch; 0 for the state before the first step.
+        step: number of completed steps at the end of the epoch.
+        cell: the cell kind.
+        edges: number of edges of the derived cell.
+        skips: number of these edges that are skip connections.
+        parameter_free: number of these edges whose operation has no parameters.
         parameter_free_share: parameter_free / edges, in 0..1.
         parameter_free_mass: softmax weight of the operations without parameters, averaged over all edges of the supernet's cell,
             in 0..1; NaN without alphas.
-        dominant, dominant_share: the most frequent operation of the derived cell, and its share of the edges.
+        dominant: the most frequent operation of the derived cell.
+        dominant_share: fraction of the edges that have the operation `dominant`.
         relative_entropy: entropy of the operation weights, averaged over the edges, as a fraction (0..1) of the largest entropy;
             NaN without alphas.
         level: "warning" or "info" for the worst sign of a collapse; "" if the cell shows none.

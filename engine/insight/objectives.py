@@ -78,7 +78,7 @@ def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
 
 
 def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> Numbers:
-    """Return MGDA's weight of the first of two gradients, in 0..1, from the norms and the cosine of the angle between both.
+    """Return MGDA's weight of the first of two gradients, in 0..1, from their norms and the cosine of the angle between them.
 
     Equal gradients give 1/2. The arguments are arrays of one shape, or numbers.
     """

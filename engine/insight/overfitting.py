@@ -28,10 +28,13 @@ class Finding(NamedTuple):
     Attributes:
         kind: "robust overfitting" or "catastrophic overfitting".
         best_epoch: epoch of the highest accuracy on held-out images.
-        epoch, step: the latest measured epoch and its last step.
-        best, now: accuracy on held-out images, at `best_epoch` and at the end (for robust overfitting, a mean over the last
-            `MEASUREMENTS` measurements).
-        trained_then, trained_now: accuracy on training batches, at `best_epoch` and at `epoch`.
+        epoch: the latest measured epoch.
+        step: last step of `epoch`.
+        best: accuracy on held-out images in `best_epoch`.
+        now: accuracy on held-out images in `epoch`. For robust overfitting, this is the mean of the last `MEASUREMENTS`
+            accuracies.
+        trained_then: accuracy on training batches in `best_epoch`.
+        trained_now: accuracy on training batches in `epoch`.
     """
 
     kind: str

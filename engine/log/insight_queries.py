@@ -107,12 +107,17 @@ class InsightQueries(Index):
         """Return means over each epoch for every objective, ordered by epoch and objective.
 
         Columns:
-            epoch, step, objective, steps: the epoch, its last step, name of the objective, and number of steps of the epoch in
-                which the objective had a weight.
-            loss, weight, norm: means of the objective's loss, its weight, and the norm of its gradient.
+            epoch: the epoch.
+            step: last step of the epoch.
+            objective: name of the objective.
+            steps: number of steps of the epoch in which the objective had a weight.
+            loss: mean of the objective's loss.
+            weight: mean of the objective's weight.
+            norm: mean norm of the objective's gradient.
             cosine: mean, over the steps, of the smallest cosine between the objective's gradient and the gradient of another
                 objective.
-            ignored, alone: fraction of the steps in which the objective's weight was 0, and fraction in which it was 1.
+            ignored: fraction of the steps in which the objective's weight was 0.
+            alone: fraction of the steps in which the objective's weight was 1.
             stationarity: mean norm of the weighted sum of all gradients. The coefficients and the normalisation have been
                 applied to these gradients.
         """

@@ -181,8 +181,9 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step. In a long run, only some of the steps are returned.
 
-        A step is kept, for all objectives, if it has the smallest or the largest weight, norm, loss or cosine of an objective in
-        its bucket, or is the last of the bucket. There are at most `buckets` buckets.
+        The steps are divided into at most `buckets` buckets. Of each bucket, the last step is kept, and each step at which an
+        objective has its smallest or largest weight, norm, loss or cosine of the bucket. The kept steps are the same for all
+        objectives.
 
         The columns are step, epoch, objective (name), weight, loss and:
 

@@ -110,7 +110,7 @@ class Total:
         return list(dict.fromkeys(cost.source for one in self.each for cost in one.costs.values() if cost.source))
 
     def warnings(self, runs: Path) -> list[str]:
-        """Return one sentence for each thing that does not fit this machine now."""
+        """Return sentences about what does not fit this machine now, for example too little free memory or disk space."""
         memory, free = psutil.virtual_memory(), free_bytes(runs)
         sentences = []
         if self.memory > memory.total:

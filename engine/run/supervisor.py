@@ -225,7 +225,7 @@ class Supervisor:
         return True
 
     def _start_waiting(self) -> bool:
-        """Start the waiting runs for which a device is free, in the order of the queue. Return True if any was started."""
+        """Start the waiting runs for which a device is free, in the order of the queue. Return True if a run was started."""
         held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
         taken: dict[tuple[str, bool], str] = {}
@@ -260,8 +260,9 @@ class Supervisor:
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device in the settings, True for a single-threaded run of a study): sentence that says why no device is free
-                for such runs}. An entry is added if this run finds no free device, so that similar runs need not look for one.
+            taken: {(device, is_single): sentence that says why no device is free for such runs}. The device is the run's setting
+                `device`, and `is_single` is True for a single-threaded run of a study. An entry is added if this run finds no
+                free device, so that similar runs need not look for a device.
         """
         folder, wanted = run.folder, (run.device, run.in_study and run.threads == 1)
         reason = self._trouble_above(run) or self._queue.hold(folder.id) or taken.get(wanted)

@@ -1,8 +1,12 @@
 """The check of values that were read from a file: text that can be shown and written, and numbers that programs can compute with.
 
-JSON can hold values that nothing writes on purpose: half of a surrogate pair, which no file or page can store as UTF-8, numbers
-of thousands of digits, NaN and infinity, and objects nested so deeply that Python cannot write them again. Files of runs are read
-through this check, so that such a value affects only one run. Imports no other module of Rampart.
+JSON can hold values that nothing writes on purpose:
+
+- half of a surrogate pair, which no file or page can store as UTF-8,
+- numbers of thousands of digits, NaN and infinity,
+- objects nested so deeply that Python cannot write them again.
+
+Files of runs are read through this check, so that such a value affects only one run. Imports no other module of Rampart.
 """
 
 from __future__ import annotations
