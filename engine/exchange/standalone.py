@@ -1,4 +1,4 @@
-"""A network of stacked cells. This file needs no other package than torch.
+"""A network of stacked cells that needs torch and nothing else.
 
     from network import Network, load
     model = load("network.pt")      # or Network() for fresh weights

@@ -186,7 +186,7 @@ def collapsed(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
 
 
 def _collapse(cells: Sequence[tuple[LatestAlphas, float]]) -> Iterator[Alert]:
-    """Yield one alert about the cell with the worst sign of a collapse, or none.
+    """Yield one alert about the cell with the worst sign of a collapse. If no cell has a sign, yield nothing.
 
     `cells` are the cells of one run, as (latest alphas, relative entropy).
     """

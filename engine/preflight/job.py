@@ -135,7 +135,7 @@ def read_request(record: dict[str, Any]) -> tuple[Shape, float]:
 
 
 def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None]) -> None:
-    """Measure a small batch, then larger ones up to the full one, as far as the time allows, and report each result.
+    """Measure a small batch, then larger batches up to the full size, as far as the time allows, and report each result.
 
     A pass over a small batch takes nearly as long as a pass over a larger batch, so the cost is not proportional to the batch
     size. The cost of a full batch is extrapolated along the line through the two largest batches that were measured.

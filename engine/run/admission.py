@@ -159,8 +159,8 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
     Raises:
         RunError: a listed run does not exist.
-        ConfigError: a run is listed twice, is the attacked retraining, is not a retraining, has no network yet, or has another
-            dataset, image shape or number of classes than the attack.
+        ConfigError: a run is listed twice, is `parent` itself, is not a retraining, has no network yet, or has another dataset,
+            image shape or number of classes than the attack.
     """
     def refuse(expected: str, actual: str) -> ConfigError:
         return ConfigError(problems={"transfer_from": f"transfer_from must name {expected}, got {actual}."})

@@ -337,7 +337,7 @@ class Supervisor:
         return self._queue.runs_per_gpu or device.RUNS_PER_GPU
 
     def _cpu_slots_for(self, run: Waiting) -> int:
-        """Return the number of runs that may use the CPU at the same time once `run` is one of them (see `cpu_slots_for`)."""
+        """Return the number of runs, including `run`, that may use the CPU at the same time if `run` is started now."""
         others = (worker.process.get("threads") for worker in self.workers.values() if worker.process.get("device") == "cpu")
         return cpu_slots_for(run.in_study and run.threads == 1, others, self._queue.cpu_slots, self.cpu_slots)
 

@@ -103,13 +103,13 @@ def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
 
 
 def cpu_slots_for(single: bool, others: Iterable[int | None], chosen: int | None, default: int) -> int:
-    """Return the number of runs that may use the CPU at the same time while a certain run is one of them.
+    """Return the number of runs, including a new one, that may use the CPU at the same time if the new run is started.
 
     Single-threaded runs of studies share the CPU cores, because many such runs side by side are faster than one run with many
     threads. A number that the user has chosen applies to all runs.
 
     Args:
-        single: True if the run belongs to a study and uses a single thread.
+        single: True if the new run belongs to a study and uses a single thread.
         others: numbers of threads of the runs that use the CPU now; None for an unknown number.
         chosen: number of runs that the user has allowed on the CPU; None if the user has chosen no number.
         default: number to return if the user has chosen no number and the runs do not share the cores.
