@@ -156,7 +156,7 @@ def _new(options: argparse.Namespace, root: Path) -> int:
 def _outlook(declared: Study, root: Path, study_id: str) -> str:
     """Return a line about a newly launched study: its expected duration, and the smallest difference that it can detect.
 
-    Existing runs that the study uses do not add to the duration.
+    Results that the study takes from existing runs do not count towards the duration.
     """
     time_needed = estimate(declared, Durations(root), cells_of(root, study_id), root)
     power = power_of(declared, spread_of(declared, ()))

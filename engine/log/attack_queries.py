@@ -83,7 +83,7 @@ class AttackQueries(Index):
     def attacks(self, run: str | None = None) -> pd.DataFrame:
         """Return the attack results of one run, or of all runs if `run` is None, with the columns listed in `ATTACKS`.
 
-        The natural accuracy has a row of its own. So has each part of a suite such as AutoAttack. Some of the columns are:
+        The natural accuracy and each part of a suite such as AutoAttack have separate rows. Some of the columns are:
 
         * part_of: name of the suite if the row is for a part of a suite, otherwise "".
         * fields: conditions of the measurement, as JSON.

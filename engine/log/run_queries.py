@@ -421,7 +421,10 @@ def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any
 
 
 def _with_state(row: dict[str, Any], state: RunState, now: float) -> dict[str, Any]:
-    """Return a row with the state of its run and the values that depend on it. `now` is the current Unix time."""
+    """Return a row completed with the columns that depend on the run's state, such as `status`.
+
+    `now` is the current Unix time.
+    """
     is_live = state.status in ("running", "stopping") and (state.silent_s is None or state.silent_s < SILENT_S)
     return row | {
         "status": state.status, "cause": state.cause, "silent_s": state.silent_s, "can_stop": state.can_stop,

@@ -181,9 +181,8 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step. In a long run, only some of the steps are returned.
 
-        The steps are divided into at most `buckets` buckets. Of each bucket, the last step is kept, and each step at which an
-        objective has its smallest or largest weight, norm, loss or cosine of the bucket. The kept steps are the same for all
-        objectives.
+        The steps are divided into at most `buckets` buckets. In each bucket, the last step is kept, as is each step at which the
+        weight, norm, loss or cosine of an objective is smallest or largest. The kept steps are the same for all objectives.
 
         The columns are step, epoch, objective (name), weight, loss and:
 

@@ -212,7 +212,8 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 def check_inherited(runs: Path, config: RunConfig) -> None:
     """Check the setting `inherit_from` of a search.
 
-    It is the id of an earlier search. The architectures of the candidates are measured with the weights of its supernet.
+    It is the id of an earlier search. The search also measures the architectures of its candidates with the weights of the
+    earlier search's supernet.
 
     Args:
         runs: folder of all runs.

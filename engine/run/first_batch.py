@@ -49,7 +49,10 @@ class FirstBatch:
         self.is_written = self.path.exists()
 
     def poll(self) -> None:
-        """Raise StopRequested if a stop is requested. The passes on these images do not count as passes of the run."""
+        """Raise StopRequested if a stop is requested.
+
+        Forward passes on the images of the first batch do not count as passes of the run.
+        """
         if self.session.stop.is_requested():
             self.session.stop.requested = True
             raise StopRequested

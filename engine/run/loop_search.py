@@ -192,7 +192,8 @@ class SearchLoop:
         """Return the number of steps in an epoch.
 
         An epoch either trains a network or measures a candidate network. A measuring epoch visits each image of the select split
-        (images reserved for such measurements) once. The setting `steps_per_epoch` limits the number of steps of all epochs.
+        (images reserved for such measurements) once. The setting `steps_per_epoch` limits the number of steps of every epoch, of
+        both kinds.
         """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)

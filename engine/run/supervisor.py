@@ -68,8 +68,9 @@ class Supervisor:
             runs: folder of all runs.
             lock: the lock of the folder. `run` returns when the folder is replaced by another. None to run without a lock.
             launcher: the launcher that starts the workers; None for a `LocalLauncher`.
-            cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. Runs of
-                studies that use a single thread may use as many CPU cores as there are.
+            cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. If all
+                runs on the CPU are single-threaded and the next one belongs to a study, the limit is at least the number of
+                cores.
             idle_s: idle seconds before `run` returns.
             after_tick: function that is called after every tick with the result of the tick. It returns True if it did something.
         """
