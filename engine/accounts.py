@@ -155,7 +155,7 @@ def checked_role(role: str) -> str:
 
 
 def fits(account: Account | None, password: str) -> bool:
-    """Return True if the password is that of the account, and False if it is not or if `account` is None.
+    """Return True if `password` is the password of the account. Return False if it is not, or if `account` is None.
 
     The check takes equally long without an account, so that its duration does not reveal which names exist.
     """

@@ -102,7 +102,10 @@ def require(role: str) -> None:
 
 
 def named(parameter: str) -> About:
-    """Return a function for the argument `about` of `act`. It returns the ids in the act's argument named `parameter`."""
+    """Return a function for the argument `about` of `act`.
+
+    The function returns the ids in the act's argument named `parameter`.
+    """
     return lambda arguments, _: _texts(arguments[parameter])
 
 
@@ -114,7 +117,8 @@ def returned(_: Mapping[str, Any], result: Any) -> Iterable[str]:
 def unrecorded(function: Callable[P, R]) -> Callable[P, R]:
     """Wrap a function so that the acts that it calls are neither checked nor recorded.
 
-    The supervisor uses this for what it does by itself because of an act that has been recorded before.
+    The supervisor uses this when it carries out an earlier act of a user, for example when it launches the runs of a study. The
+    audit already contains the earlier act.
     """
     @functools.wraps(function)
     def quiet(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -182,7 +182,7 @@ class Difference:
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
     """Return {name of the setting: published value}. A setting without a published value gets its default.
 
-    The values are those published for the dataset if papers use it, and otherwise those published for CIFAR-10.
+    If papers use the dataset, their values for it are returned. Otherwise, the values published for CIFAR-10 are returned.
 
     Args:
         cls: configuration class of the settings.

@@ -68,7 +68,7 @@ def open_to_append(path: Path, inside: Path, mode: int = 0o644) -> int:
 
 
 def touch(path: Path, inside: Path) -> None:
-    """Create a file, or set its modification time to now. The arguments and errors are those of `open_to_append`."""
+    """Create a file, or set its modification time to now. The arguments and errors are the same as for `open_to_append`."""
     descriptor = open_to_append(path, inside)
     try:
         os.utime(descriptor)
@@ -121,7 +121,7 @@ def entry_that_is_no_plain_file(folder: Path) -> str:
 def _entries(folder: Path | str, above: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield (relative path, entry) for everything in a folder and in its direct subfolders.
 
-    `above` is "" for the folder itself, and "NAME/" within its subfolder NAME.
+    `above` is the start of the relative paths: "" for the folder itself, "NAME/" for its subfolder NAME.
     """
     with os.scandir(folder) as entries:
         for entry in entries:

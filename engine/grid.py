@@ -49,7 +49,7 @@ class Grid:
         return number
 
     def runs_of(self, kinds: Sequence[str]) -> dict[str, int]:
-        """Return {kind of run: number of different runs}. Chains share all runs before the first one in which they differ.
+        """Return {kind of run: number of different runs}. Two chains share all runs before the first run whose settings differ.
 
         Args:
             kinds: kinds of the runs of a chain, in order.
@@ -170,7 +170,7 @@ def launches_of(base: Configuration, grid: Grid, parent: str | None = None) -> l
     Args:
         base: the configuration that all chains have in common. Values of the grid override its changes.
         grid: the axes.
-        parent: id of the run that each chain follows; None without one.
+        parent: id of the run that each chain follows; None if the chains follow no run.
 
     Raises:
         ConfigError: a method or dataset is unknown.
@@ -185,7 +185,7 @@ def variants_of(runs: Path, base: Configuration, grid: Grid, parent: str | None 
         runs: folder of all runs.
         base: the configuration that all chains have in common.
         grid: the axes.
-        parent: id of the run that each chain follows; None without one.
+        parent: id of the run that each chain follows; None if the chains follow no run.
 
     Raises:
         ConfigError: a combination of values is not possible. The message names it.

@@ -1,6 +1,7 @@
-"""Functions that read and change the queue, for pages and the command line: runs, order, pause and slots. Imports no torch.
+"""Functions that read and change the queue: its order, its pause, and how many runs share a device.
 
-Each change writes control/queue.json (`engine.run.queue`), which the supervisor reads at its next tick.
+Pages and the command line call them. Each change writes control/queue.json (`engine.run.queue`), which the supervisor reads when
+it next looks for runs to start. Imports no torch.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ class View:
     Attributes:
         running: runs that use a device now, in the order in which they started.
         waiting: runs that wait, in the order in which they start.
-        decisions: order, pause and slots that the user has chosen.
-        cpu_slots: number of runs that may use the CPU at the same time. If the user has not chosen a number, there is one slot
-            per core while single-threaded runs of studies use the CPU or wait for it, and otherwise `default_cpu_slots`.
+        decisions: what the user has chosen: order, pause, and how many runs may use each device at the same time.
+        cpu_slots: number of runs that may use the CPU at the same time. If the user has not chosen a number, this is the number
+            of cores while single-threaded runs of studies use the CPU or wait for it, and otherwise `default_cpu_slots`.
         runs_per_gpu: number of runs that may use a GPU at the same time.
         gpus: names of the GPUs, such as "cuda:0".
     """
@@ -121,7 +122,7 @@ def waiting_list(runs: Path | str) -> list[dict[str, Any]]:
 
 
 def decisions_of(runs: Path | str) -> Queue:
-    """Return the order, pause and slots that the user has chosen.
+    """Return the user's decisions about the queue: order, pause, and how many runs may use each device at the same time.
 
     Raises:
         RunError: control/queue.json cannot be read.
@@ -130,13 +131,16 @@ def decisions_of(runs: Path | str) -> Queue:
 
 
 def stamp(runs: Path | str) -> tuple[int, int]:
-    """Return two numbers that change when the user's decisions or the supervisor's reasons for waiting change."""
+    """Return two numbers, of which one changes whenever control/queue.json or queue.json is written.
+
+    The first file holds the user's decisions, the second the supervisor's reasons why runs wait.
+    """
     root = str(Path(runs).absolute())
     return changed(f"{root}/control/queue.json"), changed(f"{root}/queue.json")
 
 
 def default_cpu_slots() -> int:
-    """Return the number of CPU slots to use if the user has not chosen one: $RAMPART_CPU_SLOTS or a fixed default."""
+    """Return how many runs may share the CPU by default: $RAMPART_CPU_SLOTS or, if it is not set, a fixed number."""
     return int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS))
 
 
@@ -231,7 +235,7 @@ def waits_in_vain(runs: Path | str, run_id: str) -> bool:
 def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
     """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
 
-    Running runs continue, even if there are now more of them than slots. Return the user's decisions after the change.
+    Running runs continue, even if they are now more than the chosen number. Return the user's decisions after the change.
 
     Raises:
         ConfigError: a number is too small or too large.
@@ -270,8 +274,10 @@ def _scan(runs: Path, decisions: Queue) -> tuple[list[Waiting], list[RunFolder]]
 def _status_above(run: Waiting, in_play: set[str]) -> str:
     """Return the status of a waiting run's parent.
 
-    The result is "in play" for a parent that waits or runs, and "missing" for a parent without a folder. For a run without a
-    parent, the result is "finished".
+    * "in play": the parent waits or runs, so its id is in `in_play`.
+    * "missing": the parent has no folder.
+    * "finished": the parent has finished, or the run has no parent.
+    * Any other parent has the status that `engine.run.state.compute` returns, such as "failed".
     """
     if run.parent is None:
         return "finished"
@@ -293,7 +299,8 @@ def _told(runs: Path) -> dict[str, str]:
 def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str]) -> str:
     """Return a sentence that says why a run waits.
 
-    `above` is the status of the parent. `told` holds the supervisor's reasons, which concern slots and disk space.
+    `above` is the status of the parent, as `_status_above` returns it. `told` is {run id: the supervisor's reason}. These reasons
+    concern busy devices and disk space.
     """
     if reason := trouble_above(run.kind, above) or decisions.hold(run.folder.id):
         return reason

@@ -1,4 +1,4 @@
-"""The verb `paper`, which writes the paper pack of a study or of runs."""
+"""The verb `paper`, which writes a paper pack: an archive with the tables and figures of a study or of runs."""
 
 from __future__ import annotations
 

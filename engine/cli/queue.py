@@ -1,4 +1,4 @@
-"""The verb `queue`, which lists the waiting runs, changes their order, pauses the queue, and sets the slots of the devices."""
+"""The verb `queue`, which lists waiting runs, changes their order, pauses the queue, and sets how many runs share a device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def queue(verb: str, arguments: list[str]) -> int:
 
     Args:
         verb: "queue".
-        arguments: words after the verb. The first is the action, one of `ACTIONS`; without one, the queue is listed.
+        arguments: words after the verb. The first is the action, one of `ACTIONS`. Without arguments, the queue is listed.
 
     Raises:
         ConfigError, RunError: the action is not possible. The message is a sentence for the user.
@@ -77,7 +77,7 @@ def _list(options: argparse.Namespace, root: Path) -> None:
 
 
 def _state_text(shown: queueing.View) -> str:
-    """Return one line with the numbers of runs and slots, which also says whether the queue is paused."""
+    """Return one line: numbers of running and waiting runs, how many may share a device, and whether the queue is paused."""
     paused = f"{shown.decisions.hold('')} " if shown.decisions.is_paused else ""
     slots = f"CPU: {plural_text(shown.cpu_slots, 'slot')}" + (
         f", {plural_text(len(shown.gpus), 'GPU')}: {plural_text(shown.runs_per_gpu, 'run')} each" if shown.gpus else "")
@@ -124,7 +124,7 @@ def _slots(options: argparse.Namespace, root: Path) -> None:
 
 
 def _number(name: str, text: str | None, chosen: int | None) -> int | None:
-    """Parse a number of slots. "auto" gives None. Without a text, return `chosen`, the number chosen so far."""
+    """Parse the number of runs that may use a device. "auto" gives None, the default. Without a text, return `chosen`."""
     if text is None:
         return chosen
     if text != "auto" and not text.isdecimal():

@@ -161,10 +161,10 @@ def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -
 
 
 def _curves(points: Sequence[Mapping[str, Any]], nearest: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield (heading, lines) for up to three lists of a sweep's accuracies. Each line gives one accuracy.
+    """Yield (heading, lines) for each list of accuracies that a sweep has measured. Each line gives one accuracy.
 
     * Accuracy against epsilon, the attack radius.
-    * Accuracies under other attacks, which are run separately at some radii. They check the first list.
+    * Accuracies under other attacks, which are run separately at some of the radii, as a check of the first list.
     * Accuracy against the number of attack steps, at one radius.
 
     Args:
@@ -201,7 +201,9 @@ def _distance(value: float | None) -> str:
 
 
 def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the cells of the transfer matrix as dicts. Each cell is an accuracy of one network under images made on one network.
+    """Return the cells of the transfer matrix as dicts.
+
+    Each cell is the accuracy of one network on images made on the same or another network.
 
     A cell has the keys attack, images, correct, accuracy, low, high, fingerprint and:
 

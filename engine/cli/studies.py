@@ -95,7 +95,7 @@ def study(verb: str, arguments: list[str]) -> int:
 
 
 def _check_flags(options: argparse.Namespace) -> None:
-    """Check that the action uses every flag that the user has given, and also the name of a study if one is given.
+    """Check that the action (the word after `study`) uses every flag and the study name, where the user has given them.
 
     Raises:
         ConfigError: the action does not use a flag or the name. The message says which.
@@ -156,7 +156,7 @@ def _new(options: argparse.Namespace, root: Path) -> int:
 def _outlook(declared: Study, root: Path, study_id: str) -> str:
     """Return a line about a newly launched study: its expected duration, and the smallest difference that it can detect.
 
-    Existing runs that the study uses do not add to the duration.
+    Results that the study takes from existing runs do not count towards the duration.
     """
     time_needed = estimate(declared, Durations(root), cells_of(root, study_id), root)
     power = power_of(declared, spread_of(declared, ()))

@@ -130,9 +130,12 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _columns(cell: Cell, placement: Placement) -> list[float]:
-    """Return the x coordinate of each layer in pixels. The longest label between two layers of nodes sets their distance.
+    """Return the x coordinate of each layer in pixels.
 
-    Each distance includes space for the mark of a changed edge, even if no edge has changed. Otherwise the drawing would jump.
+    The distance between two layers of nodes follows from the longest label between them.
+
+    Each distance includes space for the mark of a changed edge, even if no edge has changed, so that the drawing keeps its width
+    from epoch to epoch.
     """
     widest: dict[int, float] = {}
     for index, (name, _, _) in enumerate(cell.incoming()):

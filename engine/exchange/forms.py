@@ -35,7 +35,7 @@ class Export:
         title: name on a button.
         ending: ending of the file's name, with the dot; "" if the export is a folder.
         text: description in one phrase, for help texts.
-        mime: media type of the file; that of a ZIP file if the export consists of several files.
+        mime: media type of the file; the media type of ZIP files if the export consists of several files.
         of_run: True if the export describes a whole run or the results of one, and not only a network.
     """
 

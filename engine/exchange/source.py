@@ -68,8 +68,8 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     the id of a search, the network has the genotype that the search found. For the id of a retraining or an attack, the result
     is the retrained or attacked network.
 
-    If an argument is None, the run determines the value. The defaults below apply if `text` is no run id. The defaults of
-    `channels` and `layers` also apply to a search, because a search does not determine these numbers.
+    If `text` is a run id, the run determines the value of each argument that is None. Otherwise, the defaults below apply. The
+    defaults of `channels` and `layers` also apply to a search, because a search does not determine these numbers.
 
     Args:
         text: description of the network.
@@ -80,7 +80,7 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
         image_shape: (channels, height, width) of an image; by default (3, 32, 32).
         placement: position rule, which says where in the network each kind of cell is used; by default the rule published with
             the cells.
-        width_ratio: widths of the three thirds of the network, such as "1:2:4"; by default those published with the cells.
+        width_ratio: widths of the three thirds of the network, such as "1:2:4"; by default the widths published with the cells.
 
     Raises:
         ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from the size of the
@@ -113,14 +113,17 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
 def _derived(genotype: Genotype, **sizes: Any) -> DerivedNetwork:
     """Return a network with this genotype.
 
-    The default sizes are those published for ARNAS. The default placement and width ratio are those published with the kinds
-    of cells.
+    `sizes` overrides the default sizes, which were published for ARNAS. The default placement and width ratio were published with
+    the kinds of cells.
     """
     return _placed(replace(DerivedNetwork(genotype, channels=64, layers=20, classes=10, image_shape=(3, 32, 32)), **sizes))
 
 
 def _placed(network: DerivedNetwork) -> DerivedNetwork:
-    """Replace an empty placement or width ratio of a network by the one published with its kinds of cells. Return the result."""
+    """Return a copy of a network in which an empty placement or width ratio is replaced by the published value.
+
+    The published value depends on the network's kinds of cells.
+    """
     return replace(network, **resolved(network.genotype.kinds, network.placement, network.width_ratio))
 
 

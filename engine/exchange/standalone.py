@@ -1,12 +1,12 @@
-"""A network of stacked cells. This file needs no other package than torch.
+"""A network of stacked cells that needs torch and nothing else.
 
     from network import Network, load
     model = load("network.pt")      # or Network() for fresh weights
     logits = model(x)               # x: [B, C, H, W], pixels in 0..1 -> [B, CLASSES]
 
-The cells, the names of parameters and the operations are those of public codes of the DARTS family (Liu, Simonyan and Yang 2018,
-arXiv 1806.09055). The network normalises its images itself. The auxiliary head and drop path, which only training uses, are left
-out.
+The cells, the operations and the names of parameters are the same as in public codes of the DARTS family (Liu, Simonyan and Yang
+2018, arXiv 1806.09055). The network normalises its images itself. The auxiliary head and drop path, which only training uses, are
+left out.
 """
 
 from __future__ import annotations

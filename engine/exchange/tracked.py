@@ -26,7 +26,8 @@ class TrackedRun:
         title: search method or name of the network.
         dataset: registry name of the dataset.
         status: for example "finished".
-        start, end: Unix times in seconds of the launch and of the last event.
+        start: Unix time of the launch, in seconds.
+        end: Unix time of the last event, in seconds.
         settings: {name of the setting: value as text}; lists are JSON.
         scalars: table of all numbers recorded step by step, with the columns name, step, t (Unix time in seconds) and value.
         tags: further facts as {name: text}, among them the fingerprint of every accuracy under attack.

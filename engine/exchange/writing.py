@@ -58,7 +58,7 @@ def write_json(source: Source, out: Path) -> list[Path]:
 def write_weights(source: Source, out: Path) -> list[Path]:
     """Write the trained weights as a state dict, and return the path in a list.
 
-    `torch.load(file, weights_only=True)` reads the file. The names of the weights are those of the exported module.
+    `torch.load(file, weights_only=True)` reads the file. The names of the weights are the parameter names of the exported module.
 
     Raises:
         ConfigError: there are no trained weights, or the file cannot be written.
@@ -70,7 +70,8 @@ def write_weights(source: Source, out: Path) -> list[Path]:
 def write_safetensors(source: Source, out: Path) -> list[Path]:
     """Write the trained weights as a safetensors file, and return the path in a list.
 
-    Names and values are those that `write_weights` writes. The file's metadata names the run and the network.
+    The file has the same names and values as the file that `write_weights` writes. The file's metadata names the run and the
+    network.
 
     Raises:
         ConfigError: there are no trained weights, or the file cannot be written.
@@ -141,7 +142,10 @@ def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
 
 
 def _architecture(network: DerivedNetwork) -> str:
-    """Return the lines that describe a network's architecture, to replace those between the two marks in `standalone.py`."""
+    """Return the lines of Python that describe a network's architecture.
+
+    They replace the lines between the two marks in `standalone.py`.
+    """
     genotype, channels = network.genotype, network.channels
     lines = ["# Per cell kind: (operation, input state) of every edge, two per node; states 0 and 1 are the outputs of the two",
              "# cells before.", "EDGES = {"]

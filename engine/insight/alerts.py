@@ -112,7 +112,7 @@ class Bell:
     """A cache of the alerts of the watched runs, so that pages can ask for them every few seconds at little cost."""
 
     def __init__(self, log: RunLog) -> None:
-        """Create an empty cache for the runs of a run log."""
+        """Create a cache of alerts for the runs in `log`. It is empty until the first call of `alerts`."""
         self._log = log
         self._known: dict[str, tuple[int, list[Alert]]] = {}
 
@@ -139,7 +139,8 @@ def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
 def _all(log: RunLog, runs: Sequence[str], of_events: list[Alert]) -> list[Alert]:
     """Return `of_events` and the alerts about failed runs, silent workers and the disk.
 
-    The order is errors, warnings, infos. Within each level, the alerts about the present moment come first, then the newest.
+    The order is errors, warnings, infos. Within each level, alerts without a time, which are about now, come first. The others
+    follow, newest first.
     """
     states = {run: log.state(run) for run in runs}
     alerts = [*of_events, *failed(states, of_events), *stalled(log, states), *disk(log)]
@@ -185,7 +186,7 @@ def collapsed(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
 
 
 def _collapse(cells: Sequence[tuple[LatestAlphas, float]]) -> Iterator[Alert]:
-    """Yield one alert about the cell with the worst sign of a collapse, or none.
+    """Yield one alert about the cell with the worst sign of a collapse. If no cell has a sign, yield nothing.
 
     `cells` are the cells of one run, as (latest alphas, relative entropy).
     """
@@ -201,10 +202,10 @@ def _collapse(cells: Sequence[tuple[LatestAlphas, float]]) -> Iterator[Alert]:
 
 
 def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
-    """Return sentences about the sign of a collapse in a cell.
+    """Return a text about the sign of a collapse in a cell.
 
-    If `is_collapsed` is True, they count the edges without parameters. Otherwise, they count the skip connections, because of
-    which DARTS+ would end the search.
+    If `is_collapsed` is True, the text gives the number of edges without parameters. Otherwise, it gives the number of skip
+    connections, and says that DARTS+ would end the search.
     """
     if is_collapsed:
         return f"The {cell_text(kind)} has collapsed: {cell.parameter_free} of {len(cell.edges)} edges have no parameters."
@@ -213,7 +214,10 @@ def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
 
 
 def failed(states: Mapping[str, RunState], told: Collection[Alert]) -> Iterator[Alert]:
-    """Yield an alert of level error for each failed run, unless `told`, the alerts that workers wrote, contains its cause."""
+    """Yield an error with the cause of the failure for each failed run.
+
+    `told` holds the alerts that workers have written. A failure that is already among them is left out.
+    """
     known = {(alert.run, alert.sentence) for alert in told}
     for run, state in states.items():
         if state.status == "failed" and state.attempt and (run, state.cause) not in known:

@@ -28,7 +28,7 @@ class River:
         cell: the cell kind, such as "robust".
         primitives: names of the k operations.
         steps: [t] numbers of completed steps, increasing.
-        epochs: [t] their epochs, from 1; 0 before the first step.
+        epochs: [t] epoch of each of these steps, from 1; 0 before the first step.
         weights: [t, edges, k] softmax of the alphas over the operations of an edge, in 0..1, not multiplied by edge weights.
         strongest: [t, edges] index, in `primitives`, of the strongest operation of the edge. "none" is never chosen.
         edge_weights: [t, edges] softmax over the edges into a node, in 0..1; None for a method without edge weights.
@@ -57,7 +57,10 @@ class River:
 
     @cached_property
     def margin(self) -> Numbers:
-        """Weight of the strongest operation minus that of the second strongest, [t, edges], in 0..1. "none" is left out."""
+        """Difference between the weights of the strongest and the second strongest operation of each edge, [t, edges], in 0..1.
+
+        "none" is left out.
+        """
         largest = np.sort(self.weights[..., _derivable(self.primitives)], axis=2)
         return np.asarray(largest[..., -1] - (largest[..., -2] if largest.shape[2] > 1 else 0.0))
 
@@ -93,7 +96,10 @@ def rivers(log: RunLog, run: str, *, by_epoch: bool = True, most: int = MOST_MOM
 
 
 def river_of(history: AlphaHistory, cell: str, *, by_epoch: bool = True, most: int = MOST_MOMENTS) -> River:
-    """Return the `River` of a cell kind from its recorded alphas. The arguments `by_epoch` and `most` are those of `river`."""
+    """Return the `River` of a cell kind from its recorded alphas.
+
+    The arguments `by_epoch` and `most` have the same meaning as in `river`.
+    """
     strongest = _strongest(history)
     moments = _thinned(_ends_of_epochs(history.epochs) if by_epoch else np.arange(len(history.steps)), most)
     weights = softmax(history.alpha[moments])

@@ -1,7 +1,7 @@
 """The collapse of a differentiable search: operations without parameters take over the cells.
 
-There are two signs of a collapse. Reduction cells are ignored, because those of good published networks consist of pooling and
-skip connections (DARTS_V2: 8 of 8 edges).
+There are two signs of a collapse. Reduction cells are ignored, because even in good published networks they consist of pooling
+and skip connections (DARTS_V2: 8 of 8 edges).
 
 1. The derived cell has at least `MOST_SKIPS` skip connections. DARTS+ then ends a search (Liang et al. 2019, arXiv 1909.06035,
    criterion 1). Half of the published genotypes in the catalogue show this sign, including ARNAS, so its level is only "info".
@@ -44,13 +44,17 @@ def radar(log: RunLog, run: str) -> pd.DataFrame:
     """Return the signs of a collapse, in one row per epoch and cell kind. A run without genotypes has no rows.
 
     Columns:
-        epoch, step, cell: the epoch (0 before the first step), number of completed steps at its end, and the cell kind.
-        edges, skips, parameter_free: numbers of all edges of the derived cell, of its skip connections, and of its edges without
-            parameters.
+        epoch: the epoch; 0 for the state before the first step.
+        step: number of completed steps at the end of the epoch.
+        cell: the cell kind.
+        edges: number of edges of the derived cell.
+        skips: number of these edges that are skip connections.
+        parameter_free: number of these edges whose operation has no parameters.
         parameter_free_share: parameter_free / edges, in 0..1.
         parameter_free_mass: softmax weight of the operations without parameters, averaged over all edges of the supernet's cell,
             in 0..1; NaN without alphas.
-        dominant, dominant_share: the most frequent operation of the derived cell, and its share of the edges.
+        dominant: the most frequent operation of the derived cell.
+        dominant_share: fraction of the edges that have the operation `dominant`.
         relative_entropy: entropy of the operation weights, averaged over the edges, as a fraction (0..1) of the largest entropy;
             NaN without alphas.
         level: "warning" or "info" for the worst sign of a collapse; "" if the cell shows none.
@@ -70,7 +74,7 @@ def radar_of(found: list[Moment], courses: dict[str, River]) -> pd.DataFrame:
 
     Args:
         found: the genotypes by epoch.
-        courses: {cell kind: its architecture weights by epoch}.
+        courses: {cell kind: architecture weights of this kind by epoch}.
     """
     at = {cell: {int(epoch): position for position, epoch in enumerate(course.epochs)} for cell, course in courses.items()}
     rows = []
@@ -102,14 +106,15 @@ def level_of(kind: str, cell: Cell, relative_entropy: float) -> Level:
 
 
 def last_healthy_epoch(table: pd.DataFrame, cell: str | None = None) -> int | None:
-    """Return the last epoch before the present alarm, or None if the latest epoch has no alarm.
+    """Return the last epoch without an alarm, if the latest epoch has an alarm; otherwise None.
 
     Args:
         table: table of `radar`.
         cell: the cell kind whose alarms count; None for all cell kinds.
 
     Returns:
-        The epoch, where 0 is the state before the first step; -1 if every recorded epoch had an alarm.
+        The epoch, where 0 is the state before the first step; -1 if every recorded epoch had an alarm. None if the latest epoch
+            has no alarm.
     """
     alarm = (table if cell is None else table[table["cell"] == cell]).groupby("epoch")["alarm"].any()
     if alarm.empty or not alarm.iloc[-1]:
@@ -125,6 +130,9 @@ def _counts(cell: Cell) -> tuple[int, int, int, float, str, float]:
 
 
 def _spread(course: River, position: int) -> tuple[float, float]:
-    """Return (relative entropy, weight of the operations without parameters) at one moment, both averaged over the edges."""
+    """Return (relative entropy, total weight of the operations without parameters), both averaged over the edges of a cell.
+
+    `course` holds the cell's weights over the run, and `position` is the index of a moment in it.
+    """
     free = [name in PARAMETER_FREE for name in course.primitives]
     return (float(course.relative_entropy[position].mean()), float(course.weights[position][:, free].sum(axis=1).mean()))

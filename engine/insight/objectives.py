@@ -3,8 +3,8 @@
 MGDA chooses the weights c on the simplex that minimise |c_1 g_1 + ... + c_m g_m|. For two gradients g_1 and g_2 at the angle
 theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). It is 0 exactly when cos(theta) >= |g_2|
 / |g_1|, because then a small step along g_2 alone lowers both losses. In ARNAS, g_2 is lambda times the gradient of the
-adversarial loss. The recorded norms are those of the gradients that the weighting gets, which are already multiplied by
-coefficients such as lambda.
+adversarial loss. A recorded norm is the norm of a gradient as the weighting rule receives it, already multiplied by a coefficient
+such as lambda.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Vertices:
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """A comparison of the recorded weights of two objectives with the closed form of MGDA.
+    """A comparison of the recorded weights of two objectives with the weights that MGDA's closed form (`first_weight`) gives.
 
     Attributes:
         steps: number of compared steps.
@@ -64,7 +64,7 @@ class ClosedForm:
 
 
 def by_epoch(log: RunLog, run: str) -> pd.DataFrame:
-    """Return the table of `RunLog.objective_epochs`, with weights, norms, angles and stationarity of each objective by epoch."""
+    """Return the table of `RunLog.objective_epochs`: loss, weight, gradient norm, cosine etc. of each objective by epoch."""
     return log.objective_epochs(run)
 
 
@@ -78,7 +78,7 @@ def vertices(log: RunLog, run: str, last: int = ALL_STEPS) -> Vertices:
 
 
 def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> Numbers:
-    """Return MGDA's weight of the first of two gradients, in 0..1, from their norms and the cosine of their angle.
+    """Return MGDA's weight of the first of two gradients, in 0..1, from their norms and the cosine of the angle between them.
 
     Equal gradients give 1/2. The arguments are arrays of one shape, or numbers.
     """
@@ -90,7 +90,10 @@ def first_weight(first_norm: Numbers, second_norm: Numbers, cosine: Numbers) -> 
 
 
 def closed_form(log: RunLog, run: str) -> ClosedForm | None:
-    """Compare the recorded weights with the closed form. Return None unless the run weighs two objectives by MGDA."""
+    """Compare the recorded weights of two objectives with the weights that MGDA's closed form gives for the recorded gradients.
+
+    Return None unless the run weighs exactly two objectives by MGDA.
+    """
     if weighting_of(log, run) != "mgda":
         return None
     pairs = log.objective_pairs(run).dropna()

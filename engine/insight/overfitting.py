@@ -7,7 +7,7 @@ Catastrophic overfitting (Wong, Rice and Kolter 2020, arXiv 2001.03994): the acc
 accuracy under a stronger attack falls to almost 0. A Fast-AT training also checks for this within an epoch, on a training batch
 (`engine.train.retrain.Retraining.is_collapse`).
 
-We chose the thresholds. The papers describe curves and give no thresholds.
+The thresholds in this module are our choice, because the papers describe curves and give no numbers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ class Finding(NamedTuple):
     Attributes:
         kind: "robust overfitting" or "catastrophic overfitting".
         best_epoch: epoch of the highest accuracy on held-out images.
-        epoch, step: the latest measured epoch and its last step.
-        best, now: accuracy on held-out images, at `best_epoch` and at the end (for robust overfitting, a mean over the last
-            `MEASUREMENTS` measurements).
-        trained_then, trained_now: accuracy on training batches, at `best_epoch` and at `epoch`.
+        epoch: the latest measured epoch.
+        step: last step of `epoch`.
+        best: accuracy on held-out images in `best_epoch`.
+        now: accuracy on held-out images in `epoch`. For robust overfitting, this is the mean of the last `MEASUREMENTS`
+            accuracies.
+        trained_then: accuracy on training batches in `best_epoch`.
+        trained_now: accuracy on training batches in `epoch`.
     """
 
     kind: str
@@ -53,7 +56,7 @@ class Finding(NamedTuple):
 
 
 def overfitting(table: pd.DataFrame) -> Finding | None:
-    """Return the overfitting that one training shows, or None if it shows none.
+    """Return the overfitting found in a retraining, or None if there is none.
 
     Args:
         table: rows of `RunLog.retrained` of one run.

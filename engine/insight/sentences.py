@@ -46,9 +46,9 @@ def alphas(log: RunLog, run: str) -> str:
 
 
 def _entropies(courses: list[River]) -> tuple[float, float, int]:
-    """Return (relative entropy now, relative entropy n epochs ago, n), where the entropies are means over all edges.
+    """Return (relative entropy now, relative entropy n epochs ago, n). The entropies are means over the edges of all cells.
 
-    n is `LOOK_BACK`, or less if fewer epochs are recorded.
+    `courses` holds the architecture weights of each cell kind. n is `LOOK_BACK`, or less if fewer epochs are recorded.
     """
     epochs = courses[0].epochs
     position = max(0, int(np.searchsorted(epochs, epochs[-1] - LOOK_BACK)))

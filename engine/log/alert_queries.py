@@ -21,7 +21,10 @@ class LatestAlphas(NamedTuple):
     """The latest alphas that a run recorded for one cell kind, and the run's latest genotype.
 
     Attributes:
-        run, t, step, epoch: id of the run, and Unix time, step and epoch at which the alphas were recorded.
+        run: id of the run.
+        t: Unix time at which the alphas were recorded.
+        step: number of completed steps at this time.
+        epoch: epoch at this time.
         cell: the cell kind.
         alpha: [edges, k] alphas before the softmax, for k operations.
         genotype: latest genotype of the run, as JSON; "" if there is none.

@@ -83,7 +83,7 @@ class AttackQueries(Index):
     def attacks(self, run: str | None = None) -> pd.DataFrame:
         """Return the attack results of one run, or of all runs if `run` is None, with the columns listed in `ATTACKS`.
 
-        The natural accuracy has a row of its own. So has each part of a suite such as AutoAttack. Some of the columns are:
+        The natural accuracy and each part of a suite such as AutoAttack have separate rows. Some of the columns are:
 
         * part_of: name of the suite if the row is for a part of a suite, otherwise "".
         * fields: conditions of the measurement, as JSON.
@@ -98,7 +98,7 @@ class AttackQueries(Index):
     def evaluations(self) -> pd.DataFrame:
         """Return one row per attack run, newest first, with the columns listed in `EVALUATIONS`.
 
-        Runs whose protocol contains no attacks, such as those of `rampart sweep`, have no row. Some of the columns are:
+        Runs whose protocol contains no attacks, such as the runs of `rampart sweep`, have no row. Some of the columns are:
 
         * protocol: hash of the protocol (the attacks with their settings, and the images). Rows with equal hashes are comparable.
           If a run recorded no protocol, this is a hash of the fingerprints of its results.

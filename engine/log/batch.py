@@ -116,7 +116,7 @@ class Batch:
             self.progress.setdefault((number, record["attempt"], record["phase"]), record)
 
     def of(self, number: int) -> Batch:
-        """Return the part of this batch that belongs to one run."""
+        """Return a new batch with the rows of this batch that belong to the run with this number."""
         part = Batch()
         part.rows = {table: kept for table, rows in self.rows.items() if (kept := [row for row in rows if row[0] == number])}
         part.progress = {key: row for key, row in self.progress.items() if key[0] == number}

@@ -46,8 +46,8 @@ class ComparisonQueries(Index):
                 by_epoch: bool = False) -> pd.DataFrame:
         """Return the values of one metric over the steps of several runs, with the columns in `OVERLAY`.
 
-        Each run has at most `most` points. The steps of a run are divided into half as many buckets of equal length, and the
-        smallest and the largest value of each bucket are kept, so no peak is lost.
+        Each run has at most `most` points. The steps of a run are divided into `most` / 2 buckets of equal length. The smallest
+        and the largest value of each bucket are kept, so no peak is lost.
 
         Args:
             runs: run ids.

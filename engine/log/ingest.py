@@ -213,7 +213,10 @@ class Ingester:
         self.report.faults += batch.faults
 
     def _store(self, batch: Batch, moved: dict[int, Position]) -> None:
-        """Write the rows and read positions of some runs. If the rows of a run cannot be stored, store a fault instead."""
+        """Write the rows and read positions of some runs.
+
+        For a run whose rows cannot be stored, add one row to `faults` instead.
+        """
         changes = batch.changes()
         measured = sorted({number for number, table in changes if table in ("metric_raw", "resumed_raw")})
         try:

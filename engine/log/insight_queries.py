@@ -70,8 +70,9 @@ class InsightQueries(Index):
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
         """Return the alphas that a run recorded for the cell kind `cell`, or None if there are none.
 
-        If the operations of the cell changed during the run, only the records with the latest operations are returned. A million
-        alphas take about 50 ms. They are kept until there are further ones, and the caller must not change them.
+        If the operations of the cell changed during the run, only the records with the latest operations are returned. The query
+        takes about 50 ms for a million alphas. The result is cached until the run records further alphas, so the caller must not
+        change it.
 
         Args:
             run: run id.
@@ -106,11 +107,17 @@ class InsightQueries(Index):
         """Return means over each epoch for every objective, ordered by epoch and objective.
 
         Columns:
-            epoch, step, objective, steps: the epoch, its last step, name of the objective, and number of steps of the epoch in
-                which the objective had a weight.
-            loss, weight, norm: means of the objective's loss, its weight, and the norm of its gradient.
-            cosine: mean, over the steps, of the smallest cosine between its gradient and the gradient of another objective.
-            ignored, alone: fraction of the steps in which its weight was 0, and in which its weight was 1.
+            epoch: the epoch.
+            step: last step of the epoch.
+            objective: name of the objective.
+            steps: number of steps of the epoch in which the objective had a weight.
+            loss: mean of the objective's loss.
+            weight: mean of the objective's weight.
+            norm: mean norm of the objective's gradient.
+            cosine: mean, over the steps, of the smallest cosine between the objective's gradient and the gradient of another
+                objective.
+            ignored: fraction of the steps in which the objective's weight was 0.
+            alone: fraction of the steps in which the objective's weight was 1.
             stationarity: mean norm of the weighted sum of all gradients. The coefficients and the normalisation have been
                 applied to these gradients.
         """

@@ -189,7 +189,7 @@ class RunQueries(Index):
     """An index with the queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""
+        """Create the index with the arguments of `Index`. Use `open` instead of calling this directly."""
         super().__init__(*arguments, **options)
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
         self._families: tuple[int, dict[str, list[str]]] = (-1, {})
@@ -343,8 +343,8 @@ class RunQueries(Index):
         """Return the rows of `runs` as dicts, which contain further columns of the queries. Missing numbers are None.
 
         `only` holds the ids of the runs to return; None for all runs. For a few rows, dicts are several times faster than a data
-        frame, and the page of a run needs its row a dozen times. The results of the three queries are cached until one of the
-        tables that they read changes.
+        frame, and the page of a run needs its row a dozen times. The results of the queries `_RUNS`, `_TRAINED` and `_LATEST` are
+        cached until a table that they read changes.
         """
         settled = self.shared("runs", LISTED, "", lambda: {str(row["id"]): _with_badge(row) for row in self._records(_RUNS)})
         chosen = settled if only is None else {run: settled[run] for run in settled if run in set(only)}
@@ -358,8 +358,8 @@ class RunQueries(Index):
 
         Args:
             name: name of the query.
-            tables: tables that it reads.
-            sql: the query, with {among} where the condition belongs that selects the runs.
+            tables: tables that the query reads.
+            sql: the query. Its placeholder {among} is replaced by the SQL condition that selects the runs in `only`.
             only: ids of the runs; None for all.
         """
         alone = next(iter(only)) if only is not None and len(only) == 1 else ""
@@ -401,16 +401,17 @@ def _duration(state: RunState, now: float) -> float | None:
 
 
 def _with_badge(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `_RUNS` with badge and badge_reasons in place of its findings."""
+    """Return a row of the query `_RUNS` in which the columns `badge` and `badge_reasons` replace the column `findings`."""
     findings = row.pop("findings")
     badge = None if findings is None else recorded_badge(findings)
     return row | {"badge": badge.colour if badge else "", "badge_reasons": "\n".join(badge.reasons) if badge else ""}
 
 
 def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `_RUNS` completed with accuracies from `trained`, the row of the same run from `_TRAINED`.
+    """Return a row of the query `_RUNS` in which missing accuracies are taken from `trained`.
 
-    Except for attack runs, the columns `adversarial_attack` and `accuracy_of` are adapted to these accuracies.
+    `trained` is the row of the query `_TRAINED` for the same run. Unless the run is an attack, `accuracy_of` names the split of
+    `trained` (or is empty without a split), and `adversarial_attack` is empty if `trained` has no adversarial accuracy.
     """
     measured = {name: trained[name] if row[name] is None else row[name] for name in ("natural_accuracy", "adversarial_accuracy")}
     is_attack, split = row["kind"] == "attack", trained["split"]
@@ -420,7 +421,10 @@ def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any
 
 
 def _with_state(row: dict[str, Any], state: RunState, now: float) -> dict[str, Any]:
-    """Return a row with the state of its run and the values that depend on it. `now` is the current Unix time."""
+    """Return a row completed with the columns that depend on the run's state, such as `status`.
+
+    `now` is the current Unix time.
+    """
     is_live = state.status in ("running", "stopping") and (state.silent_s is None or state.silent_s < SILENT_S)
     return row | {
         "status": state.status, "cause": state.cause, "silent_s": state.silent_s, "can_stop": state.can_stop,

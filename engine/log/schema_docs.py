@@ -113,7 +113,8 @@ def _meanings(declaration: type) -> Iterator[tuple[str, str]]:
 def _further(column: str) -> str:
     """Return the meaning of a column that is not the first column of its field.
 
-    The declaration of the field documents only its first column. The others hold a genotype's hash or an end of an interval.
+    The declaration of a field documents only the field's first column. A further column holds a genotype's hash, or the lower or
+    upper end of an interval.
     """
     if column == "hash":
         return "Hash of the genotype, its permanent identifier."

@@ -2,9 +2,14 @@
 
     python -I engine/log/sql_worker.py < request.json
 
-The script imports nothing from this project, because the imports would take longer than most queries. The request is a JSON
-object {"copy", "sql", "rows", "seconds", "megabytes"}. The answer on stdout is one line of JSON, followed by the rows as a
-Parquet file. The line is {"refusal": sentence}, or {"cut": true if rows were left out, "seconds": duration of the query}.
+The script imports nothing from this project, because the imports would take longer than most queries.
+
+The request is a JSON object with the keys copy (path of the copy), sql (the query), and rows, seconds and megabytes (limits). The
+answer on stdout is one line with a JSON object, followed by the rows as a Parquet file. The object has these keys:
+
+* refusal: a sentence that says why there is no result. All other keys and the rows are then missing.
+* cut: true if rows were left out.
+* seconds: duration of the query.
 
 Six barriers keep a query from doing harm. Each works without the others:
 
@@ -85,7 +90,9 @@ def checked(sql: str) -> str:
 
 
 def rows_of(con: duckdb.DuckDBPyConnection, sql: str, most: int) -> tuple[pa.Table, bool]:
-    """Run a query and return (its first `most` rows, True if there are more). Columns of equal name get numbers.
+    """Run a query and return (its first `most` rows, True if there are more).
+
+    If several columns have the same name, numbers are appended to the names.
 
     Raises:
         Refusal: the rows take too much memory.
@@ -107,7 +114,12 @@ def rows_of(con: duckdb.DuckDBPyConnection, sql: str, most: int) -> tuple[pa.Tab
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Run the query of a request and return (object for the first line of the answer, rows as the content of a Parquet file)."""
+    """Run the query of a request, and return both parts of the answer.
+
+    Returns:
+        The JSON object of the first line.
+        The rows, as the content of a Parquet file; empty if the query was refused.
+    """
     started = time.monotonic()
     try:
         con = connect(request["copy"], request["megabytes"])

@@ -66,7 +66,7 @@ class Course(NamedTuple):
 
 
 def kept(what: str, *values: str) -> str:
-    """Return the SQL of a list with the values of `what` at the steps of a bucket that are kept.
+    """Return an SQL expression for a list: the values of `what` at those steps of a bucket that a reduced series keeps.
 
     For each of `values`, the first step with its smallest value and the first step with its largest value are kept. The last step
     of the bucket is kept, too.
@@ -81,9 +81,9 @@ def kept(what: str, *values: str) -> str:
 
 
 def extremes(steps: Integers, values: npt.NDArray[np.float32], buckets: int) -> list[Integers]:
-    """Return, for each column of `values`, the indices of the rows that `kept` keeps, in increasing order.
+    """Return, for each column of `values`, the indices of the rows to keep, in increasing order.
 
-    These are the rows with the smallest and the largest value and the last row of each bucket of steps.
+    In each bucket of steps, the row with the smallest value, the row with the largest value and the last row are kept.
 
     Args:
         steps: [t] steps, increasing.
@@ -181,8 +181,8 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step. In a long run, only some of the steps are returned.
 
-        A step is kept, for all objectives, if it has the smallest or the largest weight, norm, loss or cosine of an objective in
-        its bucket, or is the last of the bucket. There are at most `buckets` buckets.
+        The steps are divided into at most `buckets` buckets. In each bucket, the last step is kept, as is each step at which the
+        weight, norm, loss or cosine of an objective is smallest or largest. The kept steps are the same for all objectives.
 
         The columns are step, epoch, objective (name), weight, loss and:
 
@@ -373,8 +373,8 @@ class TrainingQueries(Index):
         """Return one row per run that has a genotype, newest first.
 
         `genotype` is the genotype that the method `genotype` returns for the run, as JSON text. `imported` is True if the run was
-        imported. `channels` and `layers` are those of the network that a retraining or attack built, if the run recorded them.
-        The caller must not change the table.
+        imported. `channels` and `layers` give the size of the network that a retraining or attack built, if the run recorded the
+        size. The caller must not change the table.
         """
         return self.shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
             select f.run, coalesce((document ->> 'imported') <> '{}', false) as imported,

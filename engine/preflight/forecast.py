@@ -77,10 +77,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Total:
-    """The cost of a whole launch: of all its chains together, which share the devices.
+    """The cost of a whole launch, that is, of all its chains together. The chains share the devices.
 
     Attributes:
-        each: one forecast for each set of chains that cost the same.
+        each: the forecasts of the chains. Chains that differ only in their seeds cost the same and share one forecast.
     """
 
     each: tuple[Forecast, ...]
@@ -110,7 +110,7 @@ class Total:
         return list(dict.fromkeys(cost.source for one in self.each for cost in one.costs.values() if cost.source))
 
     def warnings(self, runs: Path) -> list[str]:
-        """Return one sentence for each thing that does not fit this machine now."""
+        """Return sentences about what does not fit this machine now, for example too little free memory or disk space."""
         memory, free = psutil.virtual_memory(), free_bytes(runs)
         sentences = []
         if self.memory > memory.total:
@@ -143,7 +143,7 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
         steps: (kind, configuration) of each run of the chain.
         method: search method; None without a search.
         preset: preset of the chain.
-        parent: id of the run that the first run follows; None without one.
+        parent: id of the run that the first run follows; None if it follows no run.
         counts: {kind: number of runs of this kind in all chains}; None for one run of each kind.
         measure: True to measure batches that have not been measured yet, in separate processes.
         limit_s: seconds that the measurement of one run may take.
@@ -174,7 +174,8 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
 def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:
     """Return the cost of a run, with its duration from the best available source (see `forecast`).
 
-    `batches` is the cost computed from measured batches; None if none were measured. Memory and disk space are known only then.
+    `batches` is the cost computed from measured batches; None if no batches were measured. Without it, memory and disk space are
+    unknown.
     """
     seconds = durations.of_same(kind, method, preset, config)
     if seconds is not None:

@@ -79,7 +79,8 @@ class MeasuringSession(Session):
     Attributes:
         epochs: numbers of the epochs that still have to be measured, from 0. The first entry is the epoch being measured.
         times: seconds of each measured step, by epoch.
-        selection_s: seconds of a measurement on the select split; None if there was none.
+        selection_s: seconds of a measurement on the select split (images for choosing a checkpoint); None if nothing was measured
+            there.
         after_first_step: function that is called with the duration of the first step in seconds, before the second step begins.
     """
 
@@ -108,13 +109,13 @@ class MeasuringSession(Session):
         super().end_step(epoch=epoch, passes=passes)
 
     def write(self, event: Event) -> None:
-        """Write an event. If it reports a measurement on the select split, record the time of the measurement."""
+        """Write an event. If it reports an accuracy on the select split, record how long the measurement took."""
         if isinstance(event, Metric) and event.split == "select" and self.kind == "retrain":
             self.selection_s, self.epochs = self._between, []
         super().write(event)
 
     def progress(self, *, force: bool = False) -> None:
-        """Write a progress event. After the last step of an epoch, go on with the next epoch to be measured."""
+        """Write a progress event. In a search, jump to the next epoch to measure once enough steps of this epoch are measured."""
         super().progress(force=force)
         if self.kind == "search" and self.epochs and len(self.times[self.epochs[0]]) >= STEPS:
             del self.epochs[0]
@@ -134,10 +135,10 @@ def read_request(record: dict[str, Any]) -> tuple[Shape, float]:
 
 
 def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None]) -> None:
-    """Measure a small batch, then larger ones up to the full one, as far as the time allows, and report each result.
+    """Measure a small batch, then larger batches up to the full size, as far as the time allows, and report each result.
 
-    A pass over a small batch takes nearly as long as one over a larger batch, so the cost is not proportional to the batch size.
-    The cost of a full batch is extrapolated along the line through the two largest batches that were measured.
+    A pass over a small batch takes nearly as long as a pass over a larger batch, so the cost is not proportional to the batch
+    size. The cost of a full batch is extrapolated along the line through the two largest batches that were measured.
     """
     started = time.monotonic()
     full = int(getattr(shape.config, "batch_size", 64))
@@ -194,7 +195,7 @@ def _shortening(config: RetrainConfig | None) -> float:
 
 
 def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
-    """Return a measurement with the size of its batches and the memory that the process has used at most."""
+    """Return a copy of `made` with the batch size `size` and the largest memory that this process has used so far."""
     device_bytes = torch.cuda.max_memory_allocated(shape.device) if shape.device.startswith("cuda") else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return replace(made, batch=size, memory=peak, device_memory=device_bytes)
@@ -258,7 +259,7 @@ def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> d
 
 
 def _attack(shape: Shape, size: int) -> Measurement:
-    """Measure a forward pass and a gradient of an attacked network."""
+    """Measure a forward pass and a gradient of an attacked network, on a batch of `size` random images."""
     assert shape.network is not None
     data, place = DATASETS[shape.config.dataset], torch.device(shape.device)
     mean = (0.5,) * data.image_shape[0] if shape.network.normalise else None

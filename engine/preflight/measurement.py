@@ -22,7 +22,8 @@ class Measurement:
 
     Attributes:
         seconds_per_step: seconds of a step with a batch of `batch` images, averaged over the epochs of a search.
-        selection_s: seconds for one image of the select split, in a retraining.
+        selection_s: in a retraining, seconds to measure the accuracy on one image of the select split (images for choosing a
+            checkpoint).
         forward_s: seconds of a forward pass of an attacked network for one image.
         backward_s: seconds of a backward pass for one image.
         memory: largest memory of the process, in bytes.
@@ -30,7 +31,7 @@ class Measurement:
         checkpoint: size of the checkpoint files, in bytes.
         event_bytes: bytes of events for a step.
         batch: number of images in a batch.
-        rough: True if the batch was smaller than that of the run, so that the numbers are extrapolated.
+        rough: True if the measured batch was smaller than the run's batches, so that the numbers are extrapolated.
         upper: True if only one small batch could be measured. The time of a full batch is then taken as proportional to the
             number of images, which is an upper bound.
     """
@@ -48,7 +49,7 @@ class Measurement:
     upper: bool = False
 
     def at(self, full: int, smaller: Measurement | None) -> Measurement:
-        """Return this measurement for batches of `full` images.
+        """Return this measurement converted to batches of `full` images.
 
         Args:
             full: number of images in a batch of the run.

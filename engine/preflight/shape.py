@@ -78,13 +78,13 @@ def shapes_of(runs: Path, steps: Sequence[tuple[str, RunConfig]], method: str | 
               parent: str | None = None) -> list[Shape]:
     """Return the shapes of the runs of a chain, in order.
 
-    A network that the search has not found yet is represented by a published one with the same kinds of cell.
+    A network that the search has not found yet is replaced by a published network with the same kinds of cell.
 
     Args:
         runs: folder of all runs.
         steps: (kind, configuration) of each run.
         method: search method of the chain; None without a search.
-        parent: id of the run that the first run follows; None without one.
+        parent: id of the run that the first run follows; None if it follows no run.
 
     Raises:
         RampartError: the parent or its network cannot be read.

@@ -159,7 +159,7 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
     Raises:
         RunError: a listed run does not exist.
-        ConfigError: a run is listed twice, is the attacked one, is not a retraining, has no network yet, or has another dataset,
+        ConfigError: a run is listed twice, is `parent` itself, is not a retraining, has no network yet, or has another dataset,
             image shape or number of classes than the attack.
     """
     def refuse(expected: str, actual: str) -> ConfigError:
@@ -186,7 +186,9 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
 
 def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
-    """Check the setting `against` of an attack: the id of an earlier attack run, whose network is compared with the attacked one.
+    """Check the setting `against` of an attack.
+
+    It is the id of an earlier attack run. The attacks compare the network of the earlier run with the network of the new run.
 
     Args:
         runs: folder of all runs.
@@ -210,7 +212,8 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 def check_inherited(runs: Path, config: RunConfig) -> None:
     """Check the setting `inherit_from` of a search.
 
-    It is the id of an earlier search. The architectures of the candidates are measured with the weights of its supernet.
+    It is the id of an earlier search. The search also measures the architectures of its candidates with the weights of the
+    earlier search's supernet.
 
     Args:
         runs: folder of all runs.
@@ -287,7 +290,7 @@ def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackCon
 
 
 def check_follows(config: RetrainConfig) -> None:
-    """Check that a retraining can follow a search. It can if its network is a derived one (built from a genotype).
+    """Check that a retraining can follow a search, which means that it trains a network built from a genotype.
 
     Raises:
         ConfigError: the retraining names a hand-made network instead.

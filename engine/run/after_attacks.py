@@ -75,7 +75,7 @@ class AfterAttacks:
         return pa.table(sweep.columns(), schema=pa.schema(types))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the measurements."""
+        """Return {name of the measurement: its state}, for the checkpoint."""
         return {name: measurement.state_dict() for name, measurement in self.measurements.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

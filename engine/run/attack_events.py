@@ -29,7 +29,9 @@ _OF_PROTOCOL = ("dataset", "norm", "epsilon", "images", "images_hash", "seed", "
 
 
 def _check_conditions(fields: Mapping[str, Any]) -> None:
-    """Check the types of the conditions of a result or of a protocol, including those of each attack that they list.
+    """Check the types of the conditions under which accuracies were measured. `fields` belongs to a result or to a protocol.
+
+    If `fields` lists attacks, the conditions of each listed attack are checked as well.
 
     Raises:
         RunLogError: a condition has a wrong type, or a list of attacks is malformed.

@@ -1,7 +1,7 @@
 """The bell: a folder in which `ring` leaves the ids of runs that have new requests, so that the supervisor sees them at once.
 
-The request itself is a file in the folder of its run. Without the bell it takes effect as well, but later, because the supervisor
-checks only a part of all runs at a time. Imports no torch.
+The request itself is a file in the folder of the run. A request whose run is not in the bell also takes effect, but later,
+because the supervisor looks at only a part of all runs at a time. Imports no torch.
 """
 
 from __future__ import annotations

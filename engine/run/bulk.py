@@ -25,7 +25,10 @@ class Outcome:
 
 
 def done_runs(_: Mapping[str, Any], outcomes: Iterable[Outcome]) -> list[str] | None:
-    """Return the ids of the runs for which an action was done, for the audit (`engine.acts.act`); None if for no run."""
+    """Return the ids of the runs for which an action was not refused; None if it was refused for all.
+
+    This function is the argument `about` of `engine.acts.act`, so that the audit names these runs.
+    """
     return [one.run for one in outcomes if not one.refusal] or None
 
 

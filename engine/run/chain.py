@@ -26,8 +26,8 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 
     A follower is a run that starts when the run before it has finished. Its settings come from these sources:
 
-    - Dataset, preset and split seed are those of the first run. All runs of a chain use the same splits, so no image used in the
-      search or the training is ever attacked.
+    - Dataset, preset and split seed are taken from the first run. All runs of a chain use the same splits, so no image used in
+      the search or the training is ever attacked.
     - `SHARED` lists settings with the same meaning in all kinds of run. If an earlier run of the chain changes one of them, the
       changed value replaces the preset's.
     - The changes in `then_changes` override all other values.

@@ -55,7 +55,7 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def _take_over(folder: Path) -> None:
-    """Rename the complete next.pt to last.pt, and the former last.pt to previous.pt."""
+    """Rename last.pt, if it exists, to previous.pt, and then the complete next.pt to last.pt."""
     if (folder / LAST).exists():
         os.replace(folder / LAST, folder / PREVIOUS)
     os.replace(folder / NEXT, folder / LAST)

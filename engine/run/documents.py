@@ -35,7 +35,7 @@ def _of(*types: type) -> Callable[[Any], bool]:
 
 
 def _is_settings(value: Any) -> bool:
-    """Return True for an object whose values are plain or lists of plain values, as all settings are."""
+    """Return True for an object in which every value is a plain value or a list of plain values, as in all settings."""
     return isinstance(value, dict) and all(not isinstance(part, (dict, list)) for one in value.values()
                                            for part in (one if isinstance(one, list) else [one]))
 

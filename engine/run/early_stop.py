@@ -1,7 +1,7 @@
 """The early-stop rules of a run. The run's loop reports its progress to them, and they tell the loop whether the run has to end.
 
 The settings are in `engine.config.early_stop`. A run that a rule ends counts as finished, and the runs that follow it start. The
-state of the rules is part of the checkpoint, so that a resumed run ends where an uninterrupted one does.
+state of the rules is part of the checkpoint, so that a resumed run ends at the same step as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EarlyStop:
     """
 
     def __init__(self, config: RunConfig, state: Mapping[str, Any] | None) -> None:
-        """Start the counts of the rules, or continue those of a checkpoint.
+        """Start the rules' counts at 0, or continue with the counts stored in a checkpoint.
 
         Args:
             config: configuration of the run, with the rules.

@@ -64,7 +64,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
         Warnings for the user about differences from the first start. The list is empty if no difference can change the results.
 
     Raises:
-        RunError: the images or the splits differ from those of the first start.
+        RunError: the images or the splits are not the same as at the first start.
     """
     now = {"schema": SCHEMA, "threads": threads, "dtype": "float32", "device": device,
            "device_name": _device_name(device), "versions": package_versions(), "torch_build": torch.__version__,
@@ -119,7 +119,7 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
 
 
 def _kernels(names: list[str]) -> str | None:
-    """Return the fingerprint of the compiled kernels, a hash of everything that their compiled file depends on.
+    """Return the fingerprint of the compiled kernels, a hash of everything on which the compiled file depends.
 
     Return None if none of the named back ends uses compiled kernels, or if this machine cannot compile them.
     """

@@ -345,7 +345,7 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value that is required if the event has no field named `other`, and ignored if it has one.
+    """A value that is required if the event has no field named `other`, and ignored if the event has this field.
 
     Attributes:
         other: name of the other field.

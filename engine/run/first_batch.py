@@ -38,9 +38,9 @@ class FirstBatch:
 
         Args:
             session: session of the worker.
-            images, labels: all images of the splits that the run trains on, and their labels.
-            numbers: their positions in the dataset.
-            chosen: indices of the first batch among these images.
+            images, labels: all images of the splits on which the run trains, and the labels of these images.
+            numbers: position of each of these images in the dataset.
+            chosen: indices, into `images`, of the images in the first batch.
         """
         first = chosen[:MOST_IMAGES]
         self.session, self.path = session, session.folder.results / "samples.parquet"
@@ -49,7 +49,10 @@ class FirstBatch:
         self.is_written = self.path.exists()
 
     def poll(self) -> None:
-        """Raise StopRequested if a stop is requested. The passes on these images do not count as passes of the run."""
+        """Raise StopRequested if a stop is requested.
+
+        Forward passes on the images of the first batch do not count as passes of the run.
+        """
         if self.session.stop.is_requested():
             self.session.stop.requested = True
             raise StopRequested

@@ -102,7 +102,10 @@ def _told(path: Path) -> str:
 
 
 def damage(run_id: str, problem: Exception) -> str:
-    """Return a sentence about a run whose files have led to an unforeseen error. The other runs can then still be shown."""
+    """Return a sentence about an unforeseen error that the files of a run have caused.
+
+    The run then counts as failed for this reason, and all other runs can still be shown.
+    """
     told = printable(f"{type(problem).__name__}: {problem}")
     return f"The files of run {run_id} must be as they were written, and one has changed ({told:.200}); {REMEDY}."
 

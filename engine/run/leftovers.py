@@ -37,7 +37,10 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
 
 
 def scratch_prefix(purpose: str) -> str:
-    """Return a prefix for names of temporary folders. From its process id, `remove_folders` finds out whose folder it is."""
+    """Return a prefix for names of temporary folders.
+
+    The prefix contains this process's id, so that `remove_folders` can tell whether the process has ended.
+    """
     assert purpose in PURPOSES
     return f"rampart-{purpose}-{os.getpid()}-"
 

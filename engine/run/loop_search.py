@@ -113,7 +113,7 @@ class SearchLoop:
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def _fix_backends(self, supernet: Supernet) -> None:
-        """Let a supernet use the back ends (implementations of its cells) of the run's first start."""
+        """Make a supernet compute its cells with the same back ends (implementations) as at the run's first start."""
         backends, different = environment.fix_backends(self.session.folder, supernet.backends(self.device.type))
         supernet.use_backends(backends)
         for sentence in different:
@@ -168,7 +168,10 @@ class SearchLoop:
         return self.session.step == self.starts[self.session.epoch]
 
     def _apply_early_stop(self, report: StepReport) -> None:
-        """Apply the early-stop rules after a step. If a rule ends the search within an epoch, write its alphas and genotype."""
+        """Apply the early-stop rules after a step.
+
+        If a rule ends the search within an epoch, write events with the current alphas and genotype.
+        """
         if self._is_end_of_epoch and report.names and self.config.on_supernet:  # not in a warm-up
             self.early.after_epoch_of_search(self.method.genotype())
         # Without a supernet, the search ends between two candidates.
@@ -191,7 +194,8 @@ class SearchLoop:
         """Return the number of steps in an epoch.
 
         An epoch either trains a network or measures a candidate network. A measuring epoch visits each image of the select split
-        (images reserved for such measurements) once. The setting `steps_per_epoch` limits the number of steps of all epochs.
+        (images reserved for such measurements) once. The setting `steps_per_epoch` limits the number of steps of every epoch, of
+        both kinds.
         """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
@@ -288,7 +292,7 @@ class SearchLoop:
     def _write_objectives(self, report: StepReport) -> None:
         """Write an event with the losses and accuracies of a step.
 
-        If the step has objectives, write a second event with their weights.
+        If the step has objectives, write a second event with the weight, gradient norm and cosine of each objective.
         """
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},

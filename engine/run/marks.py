@@ -37,7 +37,7 @@ class Marks:
 
 
 def read_marks(folder: RunFolder) -> Marks:
-    """Return the marks of a run.
+    """Return the marks (tags, note, archived) of a run.
 
     Raises:
         RunError: marks.json cannot be read or is not valid.
@@ -51,7 +51,10 @@ def read_marks(folder: RunFolder) -> Marks:
 
 
 def readable_marks(folder: RunFolder) -> Marks:
-    """Return the marks of a run. If marks.json cannot be read, return empty marks, so that lists can still show the run."""
+    """Return the marks (tags, note, archived) of a run.
+
+    If marks.json cannot be read, return empty marks, so that lists can still show the run.
+    """
     try:
         return read_marks(folder)
     except RunError:
@@ -60,7 +63,9 @@ def readable_marks(folder: RunFolder) -> Marks:
 
 @act("tag", named("run_id"))
 def change_tags(runs: Path | str, run_id: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Marks:
-    """Add tags to a run and remove others, and return its marks. Adding a present tag or removing an absent one changes nothing.
+    """Add tags to a run and remove others, and return its marks.
+
+    Adding a tag that is present or removing a tag that is absent changes nothing.
 
     Raises:
         RunError: there is no such run, a tag is not valid, there would be too many, or the file cannot be written.
@@ -78,7 +83,7 @@ def change_tags(runs: Path | str, run_id: str, add: Sequence[str] = (), remove: 
 
 @act("note", named("run_id"))
 def set_note(runs: Path | str, run_id: str, note: str) -> Marks:
-    """Replace the note of a run, and return its marks. An empty text removes the note.
+    """Replace the note of a run, and return all marks (tags, note, archived) of the run. An empty text removes the note.
 
     Raises:
         RunError: there is no such run, the note is too long, or the file cannot be written.
@@ -91,7 +96,7 @@ def set_note(runs: Path | str, run_id: str, note: str) -> Marks:
 
 @act("archive", named("run_id"))
 def set_archived(runs: Path | str, run_id: str, archived: bool) -> Marks:
-    """Move a run into the archive or out of it, and return its marks.
+    """Mark a run as archived or as not archived, and return all marks of the run. Its folder is not moved.
 
     Raises:
         RunError: there is no such run, or the file cannot be written.

@@ -1,8 +1,9 @@
-"""The user's decisions about the queue of a runs folder: order, pause and slots. Imports no torch.
+"""The user's decisions about the queue of a runs folder: order, pause, and how many runs share a device. Imports no torch.
 
-The decisions are in control/queue.json. Pages and the command line change the file, under a lock. The supervisor reads it in
-every tick, so that a decision takes effect at once and outlives the supervisor. Without the file, runs start in the order of
-their launches. The file queue.json next to the runs is the supervisor's answer: the order, and why each run waits.
+The decisions are in control/queue.json. Pages and the command line change the file, under a lock. The supervisor reads it every
+time it looks for runs to start, so that a decision takes effect at once and outlives the supervisor. Without the file, runs start
+in the order of their launches. The file queue.json next to the runs is the supervisor's answer: the order, and why each run
+waits.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Queue:
         return self.paused_at is not None
 
     def hold(self, run_id: str) -> str:
-        """Return why a run may not start now, as a sentence; "" if the queue is not paused for it."""
+        """Return a sentence if the pause of the queue keeps this run from starting; otherwise "". Runs in `exempt` may start."""
         if self.paused_at is None or run_id in self.exempt:
             return ""
         return PAUSING if self.exempt else PAUSED
@@ -108,7 +109,7 @@ def _is_slots(value: Any, most: int) -> bool:
 
 
 def change_queue(runs: Path, change: Callable[[Queue], Queue]) -> Queue:
-    """Replace the user's decisions about the queue by the result of `change`, and return it.
+    """Replace the user's decisions about the queue by the result of `change`, and return the new decisions.
 
     A lock prevents other changes during the call.
 
@@ -139,10 +140,10 @@ def continued(queue: Queue) -> Queue:
 
 
 def moved(order: Sequence[str], parents: Mapping[str, str | None], run_id: str, before: str | None) -> list[str]:
-    """Return an order in which a run stands before another one.
+    """Return the order after moving a run directly before another run, or to the end.
 
-    A run cannot start before its parent. Therefore a run moves ahead together with the waiting runs that it needs, and back
-    together with those that need it.
+    A run cannot start before its parent. Therefore, a run that moves ahead takes along the waiting runs that it needs, and a run
+    that moves back takes along the waiting runs that need it.
 
     Args:
         order: ids of the waiting runs.
@@ -169,7 +170,7 @@ def moved(order: Sequence[str], parents: Mapping[str, str | None], run_id: str, 
 
 
 def first(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> list[str]:
-    """Return the order in which a run is as far ahead as possible: first, or right after the waiting runs that it needs."""
+    """Return the order with a run moved to the front, together with the waiting runs that it needs, which start before it."""
     block = [one for one in order if one == run_id or one in ancestors(parents, run_id)]
     return [*block, *(one for one in order if one not in block)]
 

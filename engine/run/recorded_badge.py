@@ -1,4 +1,4 @@
-"""The badge of an attack run, from the findings that its events record. This module does not import torch."""
+"""The badge of an attack run (how reliable its accuracies are), from the reliability checks in its events. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.attack.badge import Badge, Finding, badge
 
 
 def recorded_badge(findings: Iterable[Mapping[str, str]]) -> Badge:
-    """Return the badge of an attack run.
+    """Return the badge of an attack run: green, amber or red, with reasons.
 
     Args:
         findings: one mapping per reliability check, with the fields check_name, title, finding and measured of the event

@@ -39,7 +39,7 @@ class Session:
         stop: check for stop requests. Calling it raises StopRequested if a stop has been requested.
         step: number of completed steps.
         epoch: epoch of the last completed step, from 1; 0 before the first step.
-        passes: number of forward passes so far, including those of the step in progress.
+        passes: number of forward passes so far, including the passes of the step in progress.
         total: length of the whole run, in units of `unit`.
         unit: unit in which progress is counted, such as "steps".
         activity: description of the current activity, for the progress line.

@@ -56,7 +56,8 @@ class RunState:
         can_resume: True if the run can be resumed.
         attempt: number of the latest attempt (start of the worker); 0 before the first attempt.
         device: device of the latest attempt; empty before the first attempt and while the run is queued.
-        started: time at which the latest attempt started, in unix seconds; None before the first one and while the run is queued.
+        started: time at which the latest attempt started, in unix seconds; None before the first attempt and while the run is
+            queued.
     """
 
     status: str
@@ -79,7 +80,7 @@ class RunState:
 def ended_from_outside(cause: str) -> bool:
     """Return True if the cause of a failure is that the worker was killed or its host restarted.
 
-    The run did nothing wrong then, and can be resumed. A kill for lack of memory does not count.
+    Such a failure is not the run's fault, so the run can be resumed. For a kill for lack of memory, the result is False.
     """
     return cause in (HOST_RESTARTED, WORKER_GONE) or cause.startswith(KILLED_BY)
 

@@ -49,12 +49,15 @@ FAILED_TO_START = "It could not be started and is tried again every few seconds;
 
 
 def pause_after(tick_s: float) -> float:
-    """Return the seconds to wait after a tick that took `tick_s` seconds of CPU time."""
+    """Return the seconds to wait after a tick (one check of all work) that took `tick_s` seconds of CPU time."""
     return min(LONGEST_PAUSE_S, max(POLL_S, PAUSE_PER_TICK * tick_s))
 
 
 class Supervisor:
-    """A supervisor, which assigns devices to the queued runs of one folder. `run` calls `tick` repeatedly."""
+    """A supervisor, which assigns devices to the queued runs of one folder.
+
+    `run` calls `tick` repeatedly. A tick is one check of workers and waiting runs.
+    """
 
     def __init__(self, runs: Path, *, lock: locks.Lock | None = None, launcher: Launcher | None = None,
                  cpu_slots: int = device.CPU_SLOTS, idle_s: float = IDLE_S,
@@ -65,8 +68,9 @@ class Supervisor:
             runs: folder of all runs.
             lock: the lock of the folder. `run` returns when the folder is replaced by another. None to run without a lock.
             launcher: the launcher that starts the workers; None for a `LocalLauncher`.
-            cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. Runs of
-                studies that use a single thread may use as many CPU cores as there are.
+            cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. If all
+                runs on the CPU are single-threaded and the next one belongs to a study, the limit is at least the number of
+                cores.
             idle_s: idle seconds before `run` returns.
             after_tick: function that is called after every tick with the result of the tick. It returns True if it did something.
         """
@@ -190,8 +194,8 @@ class Supervisor:
     def _look_at(self, folder: RunFolder) -> bool:
         """Read from its folder whether a run waits, runs or has ended, and update this supervisor's records of the run.
 
-        If this may change which runs can start, the tick goes through the queue afterwards. If a worker has ended without an
-        exit.json, the file is written.
+        If this may change which runs can start, the current tick then tries to start the waiting runs. If a worker has ended
+        without an exit.json, the file is written.
 
         Returns:
             False if it is not clear whether the worker is alive on another machine, so that the caller has to look again later.
@@ -222,7 +226,7 @@ class Supervisor:
         return True
 
     def _start_waiting(self) -> bool:
-        """Start the waiting runs for which a device is free, in the order of the queue. Return True if any was started."""
+        """Start the waiting runs for which a device is free, in the order of the queue. Return True if a run was started."""
         held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
         taken: dict[tuple[str, bool], str] = {}
@@ -257,8 +261,9 @@ class Supervisor:
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device in the settings, True for a single-threaded run of a study): sentence that says why no device is free
-                for such runs}. An entry is added if this run finds no free device, so that similar runs need not look for one.
+            taken: {(device, is_single): sentence that says why no device is free for such runs}. The device is the run's setting
+                `device`, and `is_single` is True for a single-threaded run of a study. An entry is added if this run finds no
+                free device, so that similar runs need not look for a device.
         """
         folder, wanted = run.folder, (run.device, run.in_study and run.threads == 1)
         reason = self._trouble_above(run) or self._queue.hold(folder.id) or taken.get(wanted)
@@ -320,7 +325,7 @@ class Supervisor:
         return device.free_device(run.device, busy, self._cpu_slots_for(run), self._runs_per_gpu)
 
     def _taken(self, run: Waiting) -> str:
-        """Return a sentence that says which slots are taken, so that a run has to wait."""
+        """Return a sentence that says which devices are in use, so that a run has to wait."""
         if device.uses_cpu(run.device):
             slots = self._cpu_slots_for(run)
             return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
@@ -333,7 +338,7 @@ class Supervisor:
         return self._queue.runs_per_gpu or device.RUNS_PER_GPU
 
     def _cpu_slots_for(self, run: Waiting) -> int:
-        """Return the number of runs that may use the CPU together with a run (see `cpu_slots_for`)."""
+        """Return the number of runs, including `run`, that may use the CPU at the same time if `run` is started now."""
         others = (worker.process.get("threads") for worker in self.workers.values() if worker.process.get("device") == "cpu")
         return cpu_slots_for(run.in_study and run.threads == 1, others, self._queue.cpu_slots, self.cpu_slots)
 
@@ -355,7 +360,7 @@ def main(arguments: list[str] | None = None,
     """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one.
 
     Args:
-        arguments: words of the command line; None for those of this process.
+        arguments: words of the command line; None for the arguments of this process.
         after_tick: function that is called with the runs folder and returns the `after_tick` of the `Supervisor`.
     """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -41,7 +41,7 @@ class Telemeter:
         self._machine = self._machine_times()
 
     def measure(self, *, done: float, passes: int, unit: str) -> list[Event]:
-        """Return the events with the measurements since the last call; none if the machine cannot be measured.
+        """Return events with the means since the last call, or an empty list if the machine cannot be measured.
 
         Args:
             done: units of work completed so far.
@@ -95,7 +95,8 @@ class Gpu:
 
         Args:
             device: device of the run, "cpu" or "cuda:N".
-            uuid: UUID of the GPU, without the prefix "GPU-"; None to ask torch, whose numbers can differ from those of NVML.
+            uuid: UUID of the GPU, without the prefix "GPU-"; None to get it from torch. The N in `device` cannot replace it,
+                because torch and NVML may number the GPUs differently.
         """
         torch = sys.modules.get("torch")
         if not device.startswith("cuda") or (uuid is None and torch is None):

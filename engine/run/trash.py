@@ -58,7 +58,7 @@ def trashed_runs(runs: Path | str) -> list[Trashed]:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of all files in a folder in bytes. Files that are deleted meanwhile are left out."""
+    """Return the size of all files in a folder in bytes. Files that are deleted during the call are left out."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

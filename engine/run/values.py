@@ -1,8 +1,12 @@
 """The check of values that were read from a file: text that can be shown and written, and numbers that programs can compute with.
 
-JSON can hold values that nothing writes on purpose: half of a surrogate pair, which no file or page can store as UTF-8, numbers
-of thousands of digits, NaN and infinity, and objects nested so deeply that Python cannot write them again. Files of runs are read
-through this check, so that such a value affects only one run. Imports no other module of Rampart.
+JSON can hold values that nothing writes on purpose:
+
+- half of a surrogate pair, which no file or page can store as UTF-8,
+- numbers of thousands of digits, NaN and infinity,
+- objects nested so deeply that Python cannot write them again.
+
+Files of runs are read through this check, so that such a value affects only one run. Imports no other module of Rampart.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ def flaw_in_json(data: bytes, value: Any) -> str:
 def printable(text: str) -> str:
     """Return text with a question mark in place of each half of a surrogate pair.
 
-    Python reads names of files that are not UTF-8 into such halves. No file or page can store them.
+    If the name of a file is not UTF-8, Python returns a text with such halves, which no file or page can store.
     """
     return text.encode(errors="replace").decode()
 

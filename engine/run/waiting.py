@@ -21,10 +21,10 @@ class Waiting:
     Attributes:
         folder: folder of the run.
         kind: "search", "retrain" or "attack".
-        asked: time in unix seconds at which the run was launched or a resume was requested. For a run of a study, the time
-            since which its cell belongs to the study.
-        place: place of the run in its study: numbers of the retraining, the search seed, the arm and the step. Empty
-            outside a study.
+        asked: time in unix seconds at which the run was launched or a resume was requested. For a run of a study, the time at
+            which the study, or the extension of the study that needs the run, was created.
+        place: numbers by which the runs of a study are ordered: index of the retraining, of the search seed, of the arm, and of
+            the step of the chain. Empty outside a study.
         parent: id of the parent run, which must finish first; None without a parent.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: number of CPU threads; None if it is not fixed yet.
@@ -42,7 +42,10 @@ class Waiting:
 
 
 def changed(path: str) -> int:
-    """Return the time in nanoseconds at which a file was last added to or removed from a folder; 0 if there is no folder."""
+    """Return the modification time of the folder `path` in nanoseconds; 0 if there is no folder.
+
+    It changes whenever a file is added to the folder or removed from it.
+    """
     try:
         return os.stat(path).st_mtime_ns
     except FileNotFoundError:
@@ -84,9 +87,9 @@ def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
     """Return waiting runs in the order in which they start.
 
     Runs that the user has moved in the queue come first. The others follow by the time of their request. Runs of one study count
-    as requested together and start in the order of the study's cells, even if a run was launched late because it needed the
-    result of another. If it went to the end instead, an interrupted study would have many results in some arms and none in
-    others.
+    as requested together and start in the order of their `place` in the study, even if a run was launched late because it needed
+    the result of another run. If runs launched late went to the end instead, an interrupted study would have many results in some
+    arms and none in others.
     """
     places = {run_id: place for place, run_id in enumerate(queue.order)}
     last = len(places)
@@ -100,16 +103,16 @@ def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
 
 
 def cpu_slots_for(single: bool, others: Iterable[int | None], chosen: int | None, default: int) -> int:
-    """Return the number of runs that may use the CPU together with a run.
+    """Return the number of runs, including a new one, that may use the CPU at the same time if the new run is started.
 
     Single-threaded runs of studies share the CPU cores, because many such runs side by side are faster than one run with many
     threads. A number that the user has chosen applies to all runs.
 
     Args:
-        single: True if the run belongs to a study and uses a single thread.
-        others: number of threads of each run that uses the CPU; None for an unknown number.
-        chosen: number of CPU slots that the user has chosen; None if there is no choice.
-        default: number of CPU slots without a choice.
+        single: True if the new run belongs to a study and uses a single thread.
+        others: numbers of threads of the runs that use the CPU now; None for an unknown number.
+        chosen: number of runs that the user has allowed on the CPU; None if the user has chosen no number.
+        default: number to return if the user has chosen no number and the runs do not share the cores.
     """
     if chosen is not None:
         return chosen

@@ -135,7 +135,10 @@ def out_of_memory(problem: BaseException) -> bool:
 
 
 def load(kind: str) -> ModuleType:
-    """Import torch and the loop of a kind of run. Garbage collection is off meanwhile, which saves a sixth of the time."""
+    """Import torch and the loop of a kind of run.
+
+    Garbage collection is off during the import, which saves a sixth of the time.
+    """
     gc.disable()
     try:
         return import_module(LOOPS[kind])
