@@ -72,13 +72,13 @@ def edge_of(text: str, genotype: Genotype) -> tuple[str, int] | None:
 
 
 def draft_of(base: Architecture, known: Mapping[str, Architecture], parts: Sequence[str], swaps: Sequence[str]) -> Draft:
-    """Return the draft that the address describes.
+    """Return the draft that the values `parts` and `swaps` of the page's address describe.
 
     Args:
         base: the architecture that is changed.
         known: {hash: architecture} of all architectures.
-        parts: texts HASH.KIND:TARGET, one for each replaced cell.
-        swaps: texts KIND.EDGE.OPERATION, one for each swapped operation.
+        parts: texts HASH.KIND:TARGET. The cell KIND of the architecture HASH replaces the cell TARGET of `base`.
+        swaps: texts KIND.EDGE.OPERATION. OPERATION replaces the operation on the edge EDGE of the cell KIND.
     """
     problems: list[str] = []
     grafts = _grafts(base, known, parts, problems)

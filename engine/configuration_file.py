@@ -179,7 +179,8 @@ def read_record(text: str | bytes, required: Iterable[str] = REQUIRED, *, file: 
 
     Args:
         text: the text, JSON or YAML.
-        required: names of the entries that the file must have, for the error message. Missing entries are not rejected here.
+        required: names of the entries that such a file needs. The error message for a text that is not an object lists them. This
+            function does not check that they are present.
         file: name of the kind of file, for the error message.
         advice: advice to the user, for the error message.
 

@@ -65,8 +65,8 @@ def collapse_radar(run_id: str) -> None:
 def newest(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the newest epoch, one per cell kind, with a further column `healthy`.
 
-    The column holds the result of `last_healthy_epoch`: the last epoch without a sign of a collapse, -1 if there is no such
-    epoch, or None if the newest epoch has no sign either.
+    The column is None for a cell kind that has no sign of a collapse in the newest epoch. Otherwise, it is the last epoch in
+    which the cell kind had no sign, or -1 if there was none (see `last_healthy_epoch`).
 
     Args:
         table: table from `engine.insight.collapse.radar`, with at least one row.

@@ -82,7 +82,7 @@ class NamedNetwork(ABC):
 
     @property
     def width_setting(self) -> dict[str, Any]:
-        """The setting that makes a retraining train a network of this width, as {name of the setting: value}.
+        """The setting by which a retraining trains a network of this width, as {name of the setting: value}.
 
         It is the setting `network`, because the name of a network contains the width.
         """

@@ -54,7 +54,10 @@ DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
 
 @dataclass(frozen=True)
 class Part:
-    """One attack on all images of a sweep. It gives a whole curve, or a mark: one point that checks the curve over the radius.
+    """One attack on all images of a sweep.
+
+    It either finds a threshold for each image, which gives a whole curve, or attacks at a single radius, which gives a single
+    point, called a mark, for checking the curve over the radius.
 
     Attributes:
         sweep: the quantity that varies, "epsilon" (the radius) or "steps".

@@ -85,7 +85,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 
 def _attacks_of(log: RunLog, attack: Mapping[str, Any]) -> list[str]:
-    """Return the ids of all attack runs on the checkpoint that an attack run attacked, newest first."""
+    """Return the ids of all attack runs on the same checkpoint as the attack run `attack`, newest first."""
     runs = log.runs()
     siblings = runs[(runs["kind"] == "attack") & (runs["parent"] == attack["parent"]) & (runs["parent"] != "")]["id"]
     checkpoint = attack["config"].get("checkpoint")

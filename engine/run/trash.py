@@ -158,7 +158,7 @@ def _take(root: Path, asked: list[str], why_not: Callable[[str], str], advice: s
 
 
 def _refusals(users: Mapping[str, set[str]], asked: list[str], why_not: Callable[[str], str], advice: str) -> dict[str, str]:
-    """Return {run id: reason} for each of the runs `asked` that must stay.
+    """Return {run id: reason} for each run in `asked` that must not go to the trash.
 
     `users` is {run id: ids of the runs that need this run}. `_take` describes the other arguments.
     """
