@@ -325,7 +325,7 @@ def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str
     info = cls.model_fields[field]
     if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
         hint = f"did you mean {value:g}/255?" if value <= 255 else "give a part of 255 grey levels, such as 8/255."
-        return f"{field} must be in 0..1 (pixel space), got {value}; {hint}"
+        return f"{field} must be in 0..1 (pixel space), got {shortened(value)}; {hint}"
     if error["type"] == "greater_than" and "epsilon" in field:
         return f"{field} must be above 0, got {shortened(value)}; {_WITHOUT_BALL[issubclass(cls, AttackConfig)]}."
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")

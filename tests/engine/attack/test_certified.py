@@ -36,7 +36,7 @@ def build(name: str) -> nn.Module:
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
     elif name in RESIDUAL:
-        narrow = replace(residual_shape(name), stem=4, widths=(4, 6, 8))
+        narrow = replace(residual_shape(name), base_channels=4.0, multiples=(1, 1, 2))
         network = ResidualNetwork(narrow, classes=6, image_shape=(1, 7, 8), mean=(0.4,), std=(0.3,))
     else:
         genotype = random_genotype(int(name[-1])) if name.startswith("random") else find_genotype(name)
