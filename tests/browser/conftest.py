@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from tests.browser import chromium
 
@@ -113,14 +113,20 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
+    """Playwright, of which a process can run only one."""
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
     """One Chromium for the session."""
     path = chromium.executable()
     assert path, "no Chromium: run 'make setup'"
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
-        yield instance
-        instance.close()
+    instance = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
+    yield instance
+    instance.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright
 
 from engine import accounts
 from engine.cli.verbs import main
@@ -42,13 +42,12 @@ def locked(tmp_path: Path) -> Iterator[Dashboard]:
 
 
 @pytest.fixture
-def rebound() -> Iterator[Browser]:
+def rebound(playwright: Playwright) -> Iterator[Browser]:
     """A Chromium for which evil.example is this machine, as after DNS rebinding."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium.executable(), args=[
-            *chromium.FLAGS, "--disable-gpu", "--host-resolver-rules=MAP *.example 127.0.0.1"])
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=chromium.executable(), args=[
+        *chromium.FLAGS, "--disable-gpu", "--host-resolver-rules=MAP *.example 127.0.0.1"])
+    yield browser
+    browser.close()
 
 
 def test_only_the_owner_of_the_token_gets_in(locked: Dashboard, rebound: Browser) -> None:
