@@ -114,7 +114,14 @@ class LiveValue:
         return signature != self.signature and now >= self.rests_until
 
     def draw(self, signature: str, now: float) -> None:
-        """Draw the value again. If that fails, the value stays until the next change."""
+        """Draw the value again and store it.
+
+        If drawing raises an error, the previous value stays, and it is drawn again only after the data have changed once more.
+
+        Args:
+            signature: present signature of the feed's topic.
+            now: value of `time.monotonic()` in seconds.
+        """
         self.signature, started = signature, time.thread_time()
         self.take(replace(self.feed, signature=signature), Value.of(self.feed.draw()))
         spent = time.thread_time() - started

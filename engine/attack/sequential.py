@@ -117,9 +117,10 @@ def log_capital(differences: NDArray[np.int64], total: int, images: int) -> NDAr
     """Return the logarithm of the capital of a gambler who bets that the sum of all differences is larger than `total`.
 
     There is one difference per image: the correctness (1 or 0) of the first network minus the correctness of the second network.
-    The gambler starts with capital 1. For each image, the gambler buys tickets that pay (1 + difference) / 2. The price of a
-    ticket is the mean payment over the remaining images if the sum is `total`. If the true sum is at most `total`, the expected
-    capital is at most 1. By Ville's inequality, the probability that the capital ever reaches 1 / alpha is then at most alpha.
+    The gambler starts with capital 1. For each image, the gambler buys tickets that pay (1 + difference) / 2. Given the
+    differences seen so far, the price of a ticket is the mean payment that the remaining images need for the differences of all
+    images to sum to `total`, limited to 0..1. If the true sum is at most `total`, the expected capital is at most 1. By Ville's
+    inequality, the probability that the capital ever reaches 1 / alpha is then at most alpha.
 
     Args:
         differences: differences of the first t images, [..., t], in {-1, 0, 1}.

@@ -1,4 +1,4 @@
-"""The LaTeX document and the README of a paper pack, which name its files."""
+"""The two files of a paper pack that list its other files: the LaTeX document and the README."""
 
 from __future__ import annotations
 
