@@ -60,6 +60,7 @@ from engine.run.state import RunState
 OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S = 2.0
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
+UNUSED_S = 60.0  # memory is released after this time without a page
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
@@ -124,7 +125,7 @@ class Hub:
         self._lock = threading.RLock()
         self._files = FolderWatch(root)
         self._pages: set[OpenPage] = set()
-        self._visited = False  # True if a page has been open since the memory was released
+        self._visited, self._released = time.monotonic(), False  # time of the last visit; whether memory was released since
         self._active: dict[str, tuple[object, ...]] = {}
         self._stamps: object = None
         self._states = 0  # number of status changes so far, of all runs
@@ -148,7 +149,7 @@ class Hub:
         """Register a page that has been opened. The hub sends a text to the page by calling `send`."""
         page = OpenPage(send)
         self._pages.add(page)
-        self._visited = True
+        self._note_visit()
         return page
 
     def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -165,6 +166,7 @@ class Hub:
 
     def leave(self, page: OpenPage) -> None:
         """Forget a page that has been closed."""
+        self._note_visit()
         self._pages.discard(page)
 
     def wait(self, seconds: float) -> bool:
@@ -242,16 +244,23 @@ class Hub:
         self._tell()
 
     def release_memory(self) -> None:
-        """Let DuckDB drop its cache of the database file. Do nothing while a page is open, because its queries need the cache."""
-        if not self._pages:
-            self._visited = False
+        """Let DuckDB drop its cache of the database file, once no page has been open or drawn for `UNUSED_S` seconds.
+
+        Queries need the cache, and a query that runs while it is dropped may fail for lack of memory.
+        """
+        if not self._pages and not self._released and time.monotonic() - self._visited > UNUSED_S:
+            self._released = True
             self.log.release_memory()
 
-    def keep_fresh(self) -> None:
-        """Check for changes if the last check was more than `FRESH_S` seconds ago.
+    def _note_visit(self) -> None:
+        self._visited, self._released = time.monotonic(), False
 
-    Do nothing until all runs have been read once.
-    """
+    def keep_fresh(self) -> None:
+        """Check for changes if the last check was more than `FRESH_S` seconds ago. A page calls this before it is drawn.
+
+        Do nothing until all runs have been read once.
+        """
+        self._note_visit()
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)
@@ -345,8 +354,7 @@ class Hub:
         self.alerts.work()
         if news or woken:
             self._tell()
-        if self._visited:
-            self.release_memory()
+        self.release_memory()
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Call `action`, and log any error. An error that ended the thread would stop the updates of all pages."""
