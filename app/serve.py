@@ -1,5 +1,6 @@
-"""The dashboard as a web application: Streamlit's pages, the connection that tells open pages about changes,
-and downloads, behind one gate.
+"""The dashboard as a web application: Streamlit's pages, downloads, and the connection that tells open pages about changes.
+
+Every request passes one gate first (`app.access`).
 
 `streamlit run app/serve.py` starts it. It begins to read the runs at once, before the first page is opened.
 """
@@ -39,7 +40,6 @@ def read() -> None:
         send_alerts()
         with suppress(RampartError):  # the page says what is wrong
             fronts.prepare()
-        session.hub().release_memory()
         gc.collect()  # the first reading leaves 20 MB in cycles, which Python would keep for long
 
 

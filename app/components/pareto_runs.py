@@ -1,7 +1,7 @@
 """The part of the Pareto page that compares search methods at equal numbers of runs.
 
-The reader chooses a number of runs. The charts show the front that so many networks of each method attain, and the hypervolume
-of this front.
+The reader chooses a number of runs. The charts show the front that this number of networks of each method attains, and the
+hypervolume of this front.
 """
 
 from __future__ import annotations

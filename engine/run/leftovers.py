@@ -1,4 +1,4 @@
-"""Removal of what killed processes leave behind: folders of temporary files, and half-written files.
+"""Removal of the temporary folders and half-written files that killed processes leave.
 
 Imports no torch.
 """

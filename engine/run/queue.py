@@ -185,10 +185,10 @@ def up(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> 
 def down(order: Sequence[str], parents: Mapping[str, str | None], run_id: str) -> list[str]:
     """Return the order with a run one place further back. A run stays in place if it is last or all runs after it need it."""
     here = order.index(run_id)
-    behind = [place for place in range(here + 1, len(order)) if run_id not in ancestors(parents, order[place])]
-    if not behind:
+    later = [place for place in range(here + 1, len(order)) if run_id not in ancestors(parents, order[place])]
+    if not later:
         return list(order)
-    after = behind[0] + 1
+    after = later[0] + 1
     return moved(order, parents, run_id, order[after] if after < len(order) else None)
 
 

@@ -14,7 +14,7 @@ import json
 import lzma
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -82,6 +82,14 @@ def told(problem: RampartError) -> None:
     text.encode()
 
 
+def read_or_refused(read: Callable[[bytes], object], text: bytes) -> None:
+    """Assert that a reader accepts a text or refuses it with a sentence."""
+    try:
+        read(text)
+    except RampartError as problem:
+        told(problem)
+
+
 @fuzz
 @given(kind=st.sampled_from(KINDS), method=st.sampled_from(["arnas", "darts", None, "\ud800"]), preset=st.sampled_from(
     ["quick", "smoke", "paper", "x"]), dataset=st.sampled_from(["digits", "cifar10", "nothing"]), data=st.data())
@@ -108,19 +116,13 @@ def check_settings(kind: str, method: str | None, dataset: str, preset: str, cha
 @example(b"kind: search\nmethod: [")
 @example(b"&a [*a]")
 def test_configuration_files(text: bytes) -> None:
-    try:
-        configuration_file.from_text(text)
-    except RampartError as problem:
-        told(problem)
+    read_or_refused(configuration_file.from_text, text)
 
 
 @fuzz
 @given(json_texts(STUDY))
 def test_studies(text: bytes) -> None:
-    try:
-        parsing.from_text(text)
-    except RampartError as problem:
-        told(problem)
+    read_or_refused(parsing.from_text, text)
 
 
 @fuzz

@@ -20,8 +20,7 @@ nothing else, and does not depend on the training of the candidate.
 
 A trained candidate is measured once on each select image. No select image is ever used for training. All candidates use the same
 random numbers (initial weights, order and augmentation of images, starts of PGD), so that they differ less by chance. Accuracy
-after a short training is only a proxy for accuracy after full training. The highest of n measured accuracies also tends to
-overstate the true accuracy of the best candidate.
+after a short training is only a proxy for accuracy after full training, and the highest of n accuracies tends to be too high.
 """
 
 from __future__ import annotations
