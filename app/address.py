@@ -1,7 +1,7 @@
 """The choices that the reader makes on a page, kept in the page's address (its URL). A copied address opens the same view.
 
-No other place holds these choices. A control shows the value in the address. When the reader chooses another value, the control
-writes it to the address, even if it equals the default, because the default may change as runs are added.
+No other place holds these choices. A control shows the value in the page's address. When the reader chooses another value, the
+control writes it to the page's address, even if it equals the default, because the default may change as runs are added.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def several(name: str, known: Collection[str] | None = None) -> list[str]:
 
 
 def choose(**values: str | Iterable[str]) -> None:
-    """Write choices to the address. An empty value removes the parameter."""
+    """Write choices to the page's address. An empty value removes the parameter."""
     for name, value in values.items():
         text = value if isinstance(value, str) else ",".join(value)
         if text:
@@ -39,11 +39,11 @@ def choose(**values: str | Iterable[str]) -> None:
 
 def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, name: str, key: str, help: str | None = None,
               also: Callable[[], None] | None = None) -> str:
-    """Show a select box that keeps its choice in the address, and return the choice.
+    """Show a select box that keeps its choice in the page's address, and return the choice.
 
     Args:
         where, label, help: container, label and tooltip of the box.
-        options: {value in the address: text in the box}, with at least one entry. The first entry is the default.
+        options: {value in the page's address: text in the box}, with at least one entry. The first entry is the default.
         name: name of the query parameter.
         key: key of the box in the session's state.
         also: function called after a choice. It can, for example, remove choices that depended on the previous choice.
@@ -61,11 +61,11 @@ def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, 
 
 def segmented(label: str, options: Mapping[str, str], *, name: str, key: str, label_visibility: LabelVisibility = "visible",
               help: str | None = None) -> str:
-    """Show a row of buttons that keeps its choice in the address, and return the choice.
+    """Show a row of buttons that keeps its choice in the page's address, and return the choice.
 
     Args:
         label, label_visibility, help: label and tooltip of the row.
-        options: {value in the address: text on the button}, with at least one entry. The first entry is the default.
+        options: {value in the page's address: text on the button}, with at least one entry. The first entry is the default.
         name: name of the query parameter.
         key: key of the row in the session's state.
     """
@@ -76,10 +76,10 @@ def segmented(label: str, options: Mapping[str, str], *, name: str, key: str, la
 
 
 def open_tab(options: Mapping[str, str], *, name: str, key: str) -> tuple[str, DeltaGenerator]:
-    """Show a row of tabs, and keep the open tab in the address. Only the open tab's content needs to be drawn.
+    """Show a row of tabs, and keep the open tab in the page's address. Only the open tab's content needs to be drawn.
 
     Args:
-        options: {value in the address: text on the tab}, with at least one entry. The first entry is the default.
+        options: {value in the page's address: text on the tab}, with at least one entry. The first entry is the default.
         name: name of the query parameter.
         key: key of the row in the session's state.
 
@@ -96,11 +96,11 @@ def open_tab(options: Mapping[str, str], *, name: str, key: str) -> tuple[str, D
 
 def number(where: DeltaGenerator, label: str, *, name: str, key: str, default: int, least: int, most: int,
            help: str | None = None) -> int:
-    """Show a field for a whole number that keeps its value in the address, and return the value.
+    """Show a field for a whole number that keeps its value in the page's address, and return the value.
 
     Args:
         where, label, help: container, label and tooltip of the field.
-        name: name of the query parameter. Text that is not a number in this range counts as absent.
+        name: name of the query parameter. Text that is not a number in `least`..`most` counts as absent.
         key: key of the field in the session's state.
         default: value until the reader chooses one.
         least, most: smallest and largest value.

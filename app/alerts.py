@@ -1,4 +1,4 @@
-"""The alerts that all pages show. They are cached until the runs change, and are also sent to a webhook if there is one."""
+"""The alerts that all pages show. They are cached for a few seconds, and are also sent to a webhook if there is one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Alerts:
         self._webhook: Webhook | None = None
 
     def send_to(self, webhook: Webhook) -> None:
-        """Send alerts to a webhook from now on. A webhook that was never used before does not get the present alerts."""
+        """Send alerts to a webhook from now on. If the runs folder had no webhook before, the present alerts are not sent."""
         webhook.begin(self.now())
         self._webhook = webhook
 

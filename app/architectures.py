@@ -78,7 +78,7 @@ def pasted(text: str) -> Architecture:
 
 
 def candidate(name: str) -> Architecture | None:
-    """Return a candidate that a search measured, or None if there is none of this name or if it cannot be read.
+    """Return a candidate that a search measured, or None if no candidate has this name or its genotype cannot be read.
 
     Args:
         name: id of the search, a dot, and the number of the candidate.

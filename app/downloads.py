@@ -83,7 +83,7 @@ def named(*parts: str) -> str:
 
 
 async def _send(request: Request) -> Response:
-    """Return the requested file or, with status 422, a sentence that says why the file could not be made."""
+    """Return the requested file. If it is unknown or cannot be made, return a sentence that says why, with status 410 or 422."""
     file = file_at(request.url.path[request.url.path.rindex("files/"):])
     if file is None:
         return PlainTextResponse(FORGOTTEN, 410)

@@ -24,7 +24,7 @@ class Draft:
         grafted: the genotype after the cells are replaced.
         swaps: operations that are then swapped.
         genotype: the genotype after both changes.
-        problems: one sentence about each wrong value in the address, which was left out.
+        problems: one sentence about each wrong value in the page's address. These values are left out of the draft.
     """
 
     base: Architecture

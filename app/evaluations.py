@@ -65,7 +65,9 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
 
 
 def letters(table: RobustnessTable) -> dict[str, str]:
-    """Return {attack run: letters of its network}. Networks share a letter if a test finds no difference in the worst case.
+    """Return {attack run: letters of its network}.
+
+    Two networks share a letter if a test finds no difference between their worst-case accuracies.
 
     Raises:
         RunLogError: the outcomes of a run cannot be read.
@@ -84,7 +86,7 @@ def recorded(table: RobustnessTable, runs: Sequence[str] | None = None) -> tuple
 
 
 def transfer_maps() -> list[TransferMap]:
-    """Return the transfer maps, one for each attack and its conditions. The map with the most results comes first."""
+    """Return one transfer map per attack and conditions (dataset, epsilon, images and so on), the one with most results first."""
     return _transfer_maps(str(session.runs_root()), session.run_log().events_revision())
 
 

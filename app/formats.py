@@ -112,10 +112,10 @@ def escape(text: object) -> str:
 
 
 def markdown(text: object) -> str:
-    """Escape text from a file, an address or a user, so that Streamlit shows it literally even where Markdown is allowed.
+    """Escape text from a file, a URL or a user, so that Streamlit shows it literally even where Markdown is allowed.
 
-    A backslash is put before each Markdown and HTML character. An invisible character is put into the names of icons, colours and
-    emojis and into addresses, because Streamlit recognises these in spite of a backslash.
+    A backslash is put before each special character of Markdown and HTML. An invisible character is put into the names of icons,
+    colours and emojis and into web and e-mail addresses, because Streamlit recognises these in spite of a backslash.
     """
     plain = re.sub(r"([\\`*_\[\]$<>#~|!&])", r"\\\1", " ".join(str(text).split()))
     return re.sub(r":(?=\w|//)|(?<=\bwww)(?=\.)|@(?=\w)", lambda found: found[0] + WORD_JOINER, plain, flags=re.IGNORECASE)

@@ -26,7 +26,7 @@ class Front:
         measures: all measures of the protocol.
         rows: the networks.
         values: {attack run: {name of a measure: value}}, for all known measures of the protocol.
-        candidates: {attack run: its network with the outcome on each image}, from which networks are compared.
+        candidates: {attack run: its network with the outcome on each image}, for comparisons between networks.
         standings: {attack run: place of its network relative to the front}.
         lacking: number of networks of the protocol without a value in some objective.
     """

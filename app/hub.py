@@ -6,12 +6,12 @@ change. Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
-    head:<id>: the same as run:<id>, but without progress, metrics, objectives and alphas, which change all the time.
+    head:<id>: the same as run:<id>, but without progress, metrics, objectives, alphas and telemetry, which change all the time.
     training:<id>: curves and MGDA weights of the run.
-    series:<id>: which curves and weights the run has, and whether it is over.
+    series:<id>: which curves and MGDA weights the run has, and whether it is over.
     architecture:<id>: alphas, genotypes and candidates of the run.
-    epochs:<id>: candidates of the run, the newest epoch with alphas (or genotypes of a run without alphas), and whether the run
-        is over.
+    epochs:<id>: candidates of the run, its newest epoch with alphas (for a run without alphas: its genotypes), and whether the
+        run is over.
     log:<id>: log.txt and alerts of the run.
     alerts: all alerts.
     alerts:<id>: alerts about the run, and problems found in its files.
@@ -25,7 +25,7 @@ change. Topics, where <id> is the id of a run:
 Charts and texts of a run that is active change without a rerun of the page: the hub draws them again and sends what has changed
 (`live_values`).
 
-While no page is open, the thread checks only twice a minute whether a supervisor is needed.
+While no page is open, the thread slows down: every 30 seconds, it reads new events and checks whether a supervisor is needed.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class Hub:
     def release_memory(self) -> None:
         """Let DuckDB drop its cache of the database file, once no page has been open or drawn for `UNUSED_S` seconds.
 
-        Queries need the cache, and a query that runs while it is dropped may fail for lack of memory.
+        Queries need the cache, and a query that runs while the cache is dropped may fail for lack of memory.
         """
         if not self._pages and not self._released and time.monotonic() - self._visited > UNUSED_S:
             self._released = True

@@ -35,7 +35,7 @@ def searches_for(base: Architecture, genotypes: Sequence[Genotype]) -> dict[str,
 def answer_or_task(question: Question) -> Answer | Task:
     """Return the answer to a question, or the background task that measures the answer.
 
-    Each browser tab has at most one task. A new question stops the task of the question before.
+    Each browser tab has at most one task. A new question stops the task of the previous question.
     """
     root = session.runs_root()
     if (kept := known(root, question)) is not None:

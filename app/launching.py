@@ -1,6 +1,6 @@
 """Drafts of a launch: the content of all controls of the Launch page, converted to and from the page's address.
 
-A draft can also be made from a run, to repeat it. Wrong values in an address are reported in sentences.
+A draft can also be made from a run, to repeat it. Wrong values in the page's address are reported in sentences.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def draft_of(configuration: Configuration, **more: Any) -> Draft:
 
 
 def to_address(draft: Draft) -> dict[str, str]:
-    """Return the parameters of the address that `from_address` converts to the same draft."""
+    """Return a draft as query parameters of the page's address. `from_address` converts them back to the same draft."""
     address = {"kind": draft.kind, "method": draft.method or "", "dataset": draft.dataset, "preset": draft.preset,
                "then": ",".join(draft.then) or (NOTHING if kinds_after(draft.kind) else ""), "from": draft.origin,
                "parent": draft.parent, "candidate": draft.candidate, "methods": ",".join(draft.methods), "seeds": draft.seeds,
@@ -91,11 +91,11 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def from_address(address: Mapping[str, str], runs: Path) -> tuple[Draft, list[str]]:
-    """Convert the parameters of an address to a draft.
+    """Convert the query parameters of the page's address to a draft.
 
     Args:
         address: {name of the parameter: text}.
-        runs: folder of all runs, which may hold the run named by "from" or "parent".
+        runs: folder of all runs, in which the runs that "from" and "parent" name are looked up.
 
     Returns:
         The draft. Wrong values are left out.
@@ -132,10 +132,10 @@ def from_address(address: Mapping[str, str], runs: Path) -> tuple[Draft, list[st
 
 
 def _with_controls(draft: Draft, address: Mapping[str, str], runs: Path, problems: list[str]) -> Draft:
-    """Return the draft with the values that the address gives to the page's controls (run kind, method, dataset and so on).
+    """Return the draft with the values that the page's address gives to the controls (run kind, method, dataset and so on).
 
-    Settings in the address are not read here. For each value that is not accepted, the control keeps its default, and a sentence
-    is appended to `problems`.
+    Settings in the page's address are not read here. For each value that is not accepted, the control keeps its default, and a
+    sentence is appended to `problems`.
     """
     def known(name: str, noun: str, names: Iterable[str], default: str) -> str:
         value = address.get(name, "")
@@ -180,7 +180,7 @@ def _dataset_of(runs: Path, parent: str, problems: list[str]) -> str:
 
 
 def _read(draft: Draft, kind: str, name: str, text: str) -> Any:
-    """Return the value of the setting `name` of a run of kind `kind`, given its text in the address.
+    """Return the value of the setting `name` of a run of kind `kind`, given its text in the page's address.
 
     Raises:
         ConfigError: no such run is launched, the run has no such setting, or the control of the setting cannot hold the value.

@@ -59,7 +59,7 @@ def pages() -> dict[str, st.Page]:
 
 
 def with_unknown(known: dict[str, st.Page]) -> dict[str, st.Page]:
-    """Return the pages, and also the page `views/unknown.py` if the address names none of them.
+    """Return the pages `known`. If the requested address names none of them, the page `views/unknown.py` is added.
 
     Without that page, Streamlit would open a dialog.
     """
@@ -83,7 +83,7 @@ def welcome() -> None:
 
 
 def has_runs() -> bool:
-    """Return True if the runs folder contains a run, or a run in its trash."""
+    """Return True if the runs folder or its trash contains a run."""
     root = session.runs_root()
     return bool(run_ids(root)) or bool(run_ids(trash_of(root)))
 

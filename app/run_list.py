@@ -1,6 +1,7 @@
 """The reader's view of the list of runs: which runs, in which order and groups, and on which page. This module draws nothing.
 
-The address of the Runs page holds the whole view, so that a copied address shows the same list. A saved view is an address.
+The address of the Runs page holds the whole view, so that a copied address shows the same list. A saved view is the query string
+of such an address.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class View:
     """A view of the list of runs.
 
     Attributes:
-        show: "active" for the runs that are not archived, or "archived".
+        show: "active" for the runs that are not archived, "archived" for those that are, or "trash" for the runs in the trash.
         text: words that a run must contain.
         where: expression that must be true for a run (`engine.log.filtering`).
         statuses: allowed statuses; empty for all.
@@ -58,7 +59,7 @@ class View:
 
     @classmethod
     def of(cls, address: Mapping[str, str]) -> View:
-        """Return the view in the address of the page. A value that is not allowed is replaced by the default."""
+        """Return the view that query parameters of the page's address describe. A wrong value is replaced by the default."""
         def several(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(one for one in address.get(name, "").split(",") if one in known)
 
@@ -80,7 +81,11 @@ class View:
 
 
 def saved_address(address: Mapping[str, str]) -> str:
-    """Return the parts of an address that make up the view, as a query string, for example "q=arnas&sort=-adversarial"."""
+    """Return the query string under which a view is saved, for example "q=arnas&sort=-adversarial". It omits the page number.
+
+    Args:
+        address: query parameters of the page's address.
+    """
     return urlencode([(name, address[name]) for name in PARAMETERS if address.get(name) and name != "page"],
                      errors="replace")
 
@@ -108,8 +113,8 @@ def ordered(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> pd.DataFrame:
     """Return runs in the order of a view. The added column `group` holds the heading of the group that a run belongs to.
 
     Runs of a group stand together. Groups come in the order of their first runs. If the view sorts by an accuracy, runs whose
-    accuracies can be compared (`comparable`) also stand together: first attack runs, then runs whose accuracies are no results,
-    and last runs without an accuracy.
+    accuracies can be compared (`comparable`) also stand together: first attack runs, then searches and retrainings, whose
+    accuracies are no results, and last runs without an accuracy.
 
     Args:
         kept: the runs to order, newest first.

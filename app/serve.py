@@ -61,7 +61,7 @@ async def reading(_: st.App) -> AsyncIterator[None]:
 
 
 def gate() -> Middleware:
-    """Return the gate, which every request must pass, as middleware. Its door asks for a token or a login, as the settings say.
+    """Return the gate, which every request must pass, as middleware. The settings say whether it asks for a token or a login.
 
     Also tell `engine.acts` how to find the acting user.
     """

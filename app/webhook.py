@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def checked(url: str) -> str:
-    """Return the address of a webhook if it can be used.
+    """Return `url`, the address of a webhook, if it can be used.
 
     Raises:
         ConfigError: `url` is not an http or https address with a host.
@@ -77,7 +77,7 @@ class Webhook:
     def offer(self, alerts: Iterable[Alert]) -> None:
         """Send those warnings and errors among the alerts that were not sent before.
 
-        They are recorded as sent before they are posted, so that none is ever posted twice.
+        They are recorded as sent before they are posted, so that a restart repeats none.
         """
         new = {identity(alert): alert for alert in alerts if alert.level != "info" and identity(alert) not in self._told}
         if new:

@@ -104,7 +104,7 @@ def _hash(cookie: str) -> str:
 class Attempts:
     """The failed attempts to log in of the last `WHILE_S` seconds, which limit further attempts.
 
-    At most `PER_USER` of them may be for one user, `PER_ADDRESS` from one address, and `PER_PAIR` for one user from one address.
+    An attempt has to wait after `PER_USER` failures for its user, `PER_ADDRESS` from its IP address, or `PER_PAIR` for both.
     """
 
     WHILE_S = 15 * 60.0
@@ -115,7 +115,7 @@ class Attempts:
         self._failed: list[tuple[float, str, str]] = []
 
     def wait_s(self, user: str, address: str) -> float:
-        """Return how many seconds an address has to wait before it may try to log in as `user`; 0.0 if it may try now."""
+        """Return how many seconds an IP address has to wait before it may try to log in as `user`; 0.0 if it may try now."""
         now = time.monotonic()
         self._failed = [one for one in self._failed if now - one[0] < self.WHILE_S]
         waits = [self._wait([at for at, who, where in self._failed if (who, where) == (user, address)], self.PER_PAIR),
