@@ -114,14 +114,14 @@ def _area(course: Course) -> dict[str, Any]:
 
 
 def span(low: float, high: float) -> tuple[float, float]:
-    """Return the range of an axis that shows weights from `low` to `high` (0..1), with a small margin.
+    """Return the range of an axis or colour scale that shows weights from `low` to `high` (0..1), with a small margin.
 
-    On an axis from 0 to 1, the first epochs would look flat, because the weights start almost equal and change slowly. The axis
+    With the range 0 to 1, the first epochs would look flat, because the weights start almost equal and change slowly. The range
     is at least `NARROWEST` long, so that noise does not look like a preference.
 
     Returns:
-        The lower end of the axis.
-        The upper end of the axis.
+        The lower end of the range.
+        The upper end of the range.
     """
     pad = max(0.05 * (high - low), (NARROWEST - (high - low)) / 2)
     return max(0.0, low - pad), min(1.0, high + pad)

@@ -54,7 +54,7 @@ def volume_figure(groups: Groups, looks: Mapping[str, Look], runs: int) -> go.Fi
     """Return a plot of the hypervolume that runs drawn at random from each group attain, over the number of runs drawn.
 
     The line is the expected hypervolume. The band contains 80 % of all draws, from the 10 % to the 90 % quantile. A curve ends at
-    the number of measured runs of its group. A vertical line marks the number of runs `runs`.
+    the number of measured runs of its group, or at `MOST_RUNS`. A vertical line marks `runs`, the chosen number of runs.
     """
     figure = go.Figure()
     for name, points in groups.items():

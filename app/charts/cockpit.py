@@ -57,9 +57,10 @@ def _line(steps: pd.Series, values: pd.Series, name: str, line: dict[str, Any]) 
 
 
 def vertices(whole: Vertices, newest: Vertices) -> PlainFigure:
-    """Return a figure with two shares of steps per objective: in which it decided alone (weight 1) and was ignored (weight 0).
+    """Return a figure that shows the share of steps in which each objective decided alone, and in which it was ignored.
 
-    Bars show shares of all steps. A line across a bar shows the share of the newest steps, unless these are all steps.
+    An objective decides alone if its weight is 1, and is ignored if its weight is 0. Bars show shares of all steps. A line across
+    a bar shows the share of the newest steps, unless these are all steps.
 
     Args:
         whole: shares of all steps of the search.

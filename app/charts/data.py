@@ -19,9 +19,9 @@ Groups = Mapping[str, Sequence[tuple[float, float]]]  # {method: the two accurac
 
 
 def accuracy_columns(name: str, measured: Measurement | None) -> dict[str, object]:
-    """Return an accuracy as columns: value, ends of its interval, number of images.
+    """Return {column: value} for an accuracy: the accuracy, the ends of its interval, and the number of images.
 
-    If the accuracy was not measured, all columns hold None.
+    If the accuracy was not measured, all values are None.
     """
     names = (name, f"{name}_low", f"{name}_high", f"{name}_images")
     if measured is None:
@@ -30,7 +30,7 @@ def accuracy_columns(name: str, measured: Measurement | None) -> dict[str, objec
 
 
 def protocol_columns(table: RobustnessTable) -> dict[str, object]:
-    """Return the columns that identify the protocol of a robustness table: dataset, hash and title."""
+    """Return {column: value} for the columns that identify the protocol of a robustness table: dataset, hash and title."""
     return {"dataset": table.dataset, "protocol": table.protocol, "protocol_title": table.title}
 
 
@@ -49,7 +49,10 @@ def _values(front: Front, run: str) -> dict[str, object]:
 
 
 def measure_columns(measure: Measure, value: Value | None) -> dict[str, object]:
-    """Return the value of a measure as columns whose names give the unit. An accuracy also has interval and number of images."""
+    """Return {column: value} for a measure. The names of the columns give the unit.
+
+    An accuracy also has columns for its interval and its number of images.
+    """
     name = measure.name.replace("-", "_") if not measure.is_accuracy else measure.name
     if not measure.is_accuracy:
         return {f"{name}_{measure.unit}" if measure.unit else name: value and value.value * measure.factor} | (

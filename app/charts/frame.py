@@ -56,7 +56,8 @@ BLANK_HEIGHT = 110
 def figure_json(figure: go.Figure | PlainFigure) -> str:
     """Return a figure as JSON. In its texts, tags that our own charts never use become plain text.
 
-    Plotly would draw a tag `a` in the title of a run as a link. Every figure passes through this function on its way to a page.
+    Plotly would draw the HTML tag <a> in the title of a run as a link. Every figure passes through this function on its way to a
+    page.
     """
     text = str(figure.to_json()) if isinstance(figure, go.Figure) else json.dumps(  # which writes NaN as null
         figure, cls=PlotlyJSONEncoder, separators=(",", ":"))
@@ -64,7 +65,7 @@ def figure_json(figure: go.Figure | PlainFigure) -> str:
 
 
 def blank(message: str) -> PlainFigure:
-    """Return a figure of small height without data, which shows a message."""
+    """Return a low figure that shows a message instead of data."""
     hidden = AXIS | {"visible": False}
     return {"data": [], "layout": common_layout(legend=False) | {
         "height": BLANK_HEIGHT, "xaxis": hidden, "yaxis": hidden,

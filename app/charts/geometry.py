@@ -34,7 +34,7 @@ def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[R
     Args:
         points: the points.
         larger: for each axis, True if larger values are better.
-        ranges: (lower, upper) end of each axis. The line starts where the vertical measure is worst, and stops where the
+        ranges: (lower end, upper end) of each axis. The line starts where the vertical measure is worst, and stops where the
             horizontal measure is worst.
     """
     signs = [1 if one else -1 for one in larger]
@@ -64,7 +64,7 @@ def add_line(figure: go.Figure, path: Sequence[Point], colour: str, **look: obje
 def spread(points: Sequence[Point], ranges: tuple[Range, Range], size: Point) -> list[Point]:
     """Return a position for each point. Points with equal values are placed side by side around their common position.
 
-    The result depends only on the arguments. Points whose values no other point has stay in place.
+    The result depends only on the arguments. A point stays in place if no other point has the same values.
 
     Args:
         points: values of the points.

@@ -16,7 +16,7 @@ def explained(words: str, count: int = 2) -> str:
     """Return the explanation to show below the chart of the objectives' weights and of the angles between their gradients.
 
     Args:
-        words: one or two sentences explaining how the run computes the weights, from `engine.search.registries.Weighting.words`.
+        words: sentences that explain how the run computes the weights, from `engine.search.registries.Weighting.words`.
         count: number of objectives that have weights.
     """
     angle = " The angle of a loss is the largest between its gradient and any other." if count > 2 else ""

@@ -104,7 +104,8 @@ def _add_chart(figure: PlainFigure, points: pd.DataFrame, name: str, line: dict[
         points: rows of the objective, from `RunLog.objectives`.
         name, line: name of the objective, and Plotly style of its line.
         number: suffix of Plotly's names for the axes of the chart, for example "2" for "xaxis2" and "yaxis2".
-        across, up: (left, right) and (lower, upper) end of the chart, as fractions of the figure's width and height.
+        across: left and right edge of the chart, as fractions of the figure's width.
+        up: lower and upper edge of the chart, as fractions of the figure's height.
     """
     label, unit = label_of(name), f"({unit_of(name)})" if unit_of(name) else ""
     figure["data"].append({

@@ -47,7 +47,7 @@ def classes_figure(classes: Sequence[ClassAccuracy]) -> go.Figure:
 def confusion_figure(matrix: npt.NDArray[np.int64], attack: str) -> go.Figure:
     """Return a heat map of a confusion matrix, with labels as rows and predictions as columns.
 
-    `matrix` has numbers of images, indexed [label, prediction]. `attack` is a title for the prediction axis.
+    `matrix` has numbers of images, indexed [label, prediction]. `attack` is the title of the attack.
     """
     classes = len(matrix)
     of_label = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

@@ -87,7 +87,7 @@ def marker_sizes(values: Sequence[float | None]) -> list[float]:
 
 
 def networks_figure(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure]) -> go.Figure:
-    """Return the plot of networks, with their front if it has two objectives.
+    """Return the plot of networks. Unless there is a third objective, the plot includes their front.
 
     Networks with equal values stand side by side. The names of the front and of the selected networks are written beside their
     points where there is space. Selected networks also have error bars. The other intervals are drawn by the browser, for the
@@ -152,7 +152,7 @@ def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, flo
 def _add_front(figure: go.Figure, marks: Sequence[Mark], view: View, ranges: tuple[Range, Range]) -> None:
     """Draw the front as a dotted line, with a band around it if an axis shows an accuracy.
 
-    The band lies between two fronts of the same networks: one of the lower ends of their intervals, and one of the upper ends.
+    The band lies between two lines through the same networks: one at the lower ends of their intervals, one at the upper ends.
     """
     larger = (view.x.larger, view.y.larger)
     ends: dict[str, list[tuple[float, float]]] = {"value": [], "low": [], "high": []}
@@ -269,7 +269,7 @@ def _add_labels(figure: go.Figure, marks: Sequence[Mark], places: Sequence[tuple
 
 
 def places_key(mark: Mark) -> tuple[float, ...]:
-    """Return all values of a network as a key, which is equal for networks that are drawn at the same point."""
+    """Return the values of a network in all its measures as a key. Networks with equal keys are drawn at the same point."""
     return tuple(one.value for one in mark.values.values())
 
 

@@ -1,7 +1,7 @@
-"""The river of a cell: a small chart per edge with the weights of its operations over the steps, and one edge at full size.
+"""The river of a cell: the weights of its operations over the steps, in a small chart for each edge and a large one for one edge.
 
-The operation with the largest weight at the newest step is drawn in its colour and named above the chart. The others are faint.
-Ticks below the lines mark flips: steps at which another operation became the strongest.
+In a small chart, the operation with the largest weight at the newest step has its own colour and is named above the chart. The
+other operations are faint. Ticks below the lines mark flips: steps at which another operation became the strongest.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _coloured(operation: str) -> str:
 
 
 def edge_river(course: River | None, edge: int) -> PlainFigure:
-    """Return one edge at full size: the weights of all operations as stacked areas, and entropy and margin below.
+    """Return a large figure of one edge: the weights of all operations as stacked areas, and entropy and margin below.
 
     Args:
         course: the operation weights of all edges of the cell, with their entropy and margin; None before the first step.

@@ -31,7 +31,7 @@ def height_of(networks: int) -> int:
 
 
 def looks(columns: Sequence[ResultColumn]) -> dict[str, tuple[str, str]]:
-    """Return {name of a column: (colour, symbol) of its points}. No two columns have the same pair."""
+    """Return {name of a column: (colour, symbol) of its points}. All attack suites, such as AutoAttack, have the same pair."""
     single = [column.name for column in columns if column.name not in FIXED and not _is_suite(column.name)]
     shared = {name: SUITE for name in (column.name for column in columns) if _is_suite(name)}
     return FIXED | shared | {name: (COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)])

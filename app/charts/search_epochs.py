@@ -23,7 +23,7 @@ def epochs_figure(frame: pd.DataFrame, attack: str, chosen: Collection[str] = ()
     """Return a plot with one marker per search at its latest epoch, and lines through all epochs of a few searches.
 
     Colour and symbol show the method. Lines are drawn for the chosen searches, or for the newest ones if none is chosen. The
-    names of these searches are written beside their latest epoch where there is space.
+    names of up to `MOST_NAMED` of these searches are written beside their latest epoch where there is space.
 
     Args:
         frame: rows of `RunLog.pareto_epochs` that share one group, with the additional columns `label`, the name of the search in

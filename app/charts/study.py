@@ -98,8 +98,8 @@ def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, 
 def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
     """Return a scatter plot with one point per arm: x is its mean natural accuracy, y its mean endpoint (compared accuracy).
 
-    Both have 95 % intervals. Arms with equal means share one point, whose name lists them. A dotted line joins the arms on the
-    Pareto front of the two means.
+    Both means have 95 % intervals. Arms with equal means share one point, whose name lists them. A dotted line joins the arms on
+    the Pareto front of the two means.
 
     Args:
         arms: {name of the arm: its results}.
@@ -131,7 +131,7 @@ def alike(points: Mapping[str, tuple[float, float]]) -> list[list[str]]:
 
 def _add_means(figure: go.Figure, means: Mapping[str, tuple[Mean, Mean]], look: Mapping[str, tuple[str, str]],
                endpoint: str) -> None:
-    """Add one visible point for several arms with equal means, and the intervals of each of these arms.
+    """Add one visible point for one or more arms with equal means, and the intervals of each of these arms.
 
     Args:
         figure: the chart.

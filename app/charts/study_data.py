@@ -30,7 +30,7 @@ def networks_frame(results: Results) -> pd.DataFrame:
 
 
 def cells_frame(results: Results) -> pd.DataFrame:
-    """Return every cell of a study (one repetition of an arm) with its status, its runs and its results so far."""
+    """Return one row per cell (repetition of an arm) of a study, with the cell's status, its runs and its results so far."""
     measured = {(row["arm"], row["search_seed"], row["retraining"]): row for row in networks_frame(results).to_dict("records")}
     rows = []
     for state in results.cells:
@@ -41,7 +41,7 @@ def cells_frame(results: Results) -> pd.DataFrame:
 
 
 def arms_frame(results: Results) -> pd.DataFrame:
-    """Return the means of each arm over its search seeds, with their intervals."""
+    """Return one row per arm: its means over the search seeds with their intervals, its sizes, search time and latency."""
     rows = []
     for arm in results.arms.values():
         means: dict[str, object] = {"arm": arm.name, "search_seeds": len(arm.units)}
@@ -53,16 +53,16 @@ def arms_frame(results: Results) -> pd.DataFrame:
 
 
 def mean_columns(name: str, mean: Mean | None) -> dict[str, object]:
-    """Return a mean as columns: its value, the ends of its interval, and what the interval is based on."""
+    """Return {column: value} for a mean: its value, the ends of its interval, and the basis of the interval."""
     values = (mean.value, mean.low, mean.high, mean.basis) if mean else (None,) * 4
     return dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_interval_from"), values, strict=True))
 
 
 def cost_columns(arm: ArmResult) -> dict[str, object]:
-    """Return the mean sizes and the mean search time of an arm as columns."""
+    """Return {column: value} for the mean sizes and the mean search time of an arm."""
     return {name: arm.mean(name) for name in ("parameters", "macs", "search_s")}
 
 
 def study_columns(results: Results) -> dict[str, object]:
-    """Return the columns that identify the study, the accuracy that it compares, and the protocol."""
+    """Return {column: value} for the columns that identify the study, the accuracy that it compares, and the protocol."""
     return {"study": results.study.id, "endpoint_is": results.study.endpoint, "protocol": results.protocol}

@@ -1,4 +1,4 @@
-"""The load of a run's machine over time: small charts with one time axis, each titled with its quantity and newest value."""
+"""The load of a run's machine over time: small charts that share a time axis, each titled with its quantity and newest value."""
 
 from __future__ import annotations
 

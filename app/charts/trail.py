@@ -43,11 +43,11 @@ def trail_figure(trail: pd.DataFrame, others: pd.DataFrame, kind: str) -> PlainF
 
 
 def front_of(others: pd.DataFrame, trail: pd.DataFrame) -> pd.DataFrame:
-    """Return the epochs of all runs that no other epoch dominates.
+    """Return the front of all epochs: the epochs that no other epoch dominates.
 
     Args:
-        others: epochs of the other runs.
-        trail: epochs of the run itself, which replace its rows in `others`.
+        others: epochs of the other runs, without rows of the run itself.
+        trail: epochs of the run itself.
     """
     # An epoch of another run that is not on its front has been beaten by one that is, or by one of the trail.
     candidates = pd.concat([others[others["is_front"]], trail])

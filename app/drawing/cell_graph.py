@@ -24,7 +24,7 @@ class Pick:
     """A click of the reader in a drawing.
 
     Attributes:
-        cell: name of the cell, as given to `cell_html` in `pick`.
+        cell: name of the cell: the argument `pick` of `cell_html`.
         edge: index of the edge, in the order of `Cell.incoming`; None for a click beside the edges.
     """
 
@@ -40,7 +40,7 @@ def drawing(html: str, *, key: str) -> Pick | None:
         key: name of the picture, unique on the page.
 
     Returns:
-        What the reader has clicked since the last rerun, if the picture holds cells that can be picked.
+        The reader's click since the last rerun; None if there was none, or if a click on the picture does nothing.
     """
     picked = _component(data={"html": html}, key=key, on_picked_change=_nothing).get("picked")
     return Pick(str(picked["cell"]), int(picked["edge"]) if picked["edge"] else None) if picked else None
@@ -65,10 +65,11 @@ def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (
 
 def cell_html(cell: Cell, title: str, changed: Collection[int] = (), *, widest: float = 0.0, pick: str = "",
               picked: int | None = None) -> str:
-    """Return the picture of a cell as HTML. Without `pick`, a click does nothing. The other arguments are those of `cell_graph`.
+    """Return the picture of a cell as HTML.
 
     Args:
-        pick: name under which `drawing` reports a click on the cell or one of its edges.
+        cell, title, changed, widest: see `cell_graph`.
+        pick: name under which `drawing` reports a click on the cell or one of its edges; "" if clicks do nothing.
         picked: index of the edge that the reader has clicked; None without one.
     """
     note = f" · {plural(len(changed), 'edge')} changed" if changed else ""
