@@ -1,4 +1,4 @@
-"""Alerts as HTML: lists that give the level of each alert by a sign and a word, and a bell button.
+"""Alerts as HTML: the bell button, and lists in which a sign and a word give the level of each alert.
 
 A click on the bell, which every page has, opens the list of all alerts.
 """
@@ -29,7 +29,7 @@ def bell() -> None:
 
 
 def bell_html(alerts: Sequence[Alert], titles: Mapping[str, str]) -> str:
-    """Return the bell and the list that it opens as HTML.
+    """Return the HTML of the alert bell and of the list that it opens.
 
     Args:
         alerts: all alerts, worst first.

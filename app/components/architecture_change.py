@@ -35,7 +35,7 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
     """Show the controls that change the first of the shown architectures, and the architecture that results.
 
     Args:
-        shown: the architectures, from all of which cells can be taken.
+        shown: the architectures on the page. Cells can be taken from each of them.
         known: {hash: architecture} of all architectures.
         size: width, depth and dataset at which sizes are given.
         picked: what the reader has clicked in the drawings of the architectures.
@@ -59,8 +59,9 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
 def _take(draft: Draft, picked: Pick) -> None:
     """Act on a click in a drawing. If the click has an effect, rerun the fragment.
 
-    A click on an edge of the unchanged or changed architecture selects the edge. A click on any other cell puts this cell in the
-    place that the reader has chosen in the address (`target`).
+    A click on an edge of the unchanged or the changed architecture selects the edge. Two other clicks replace the cell whose kind
+    is the value of `target` in the page's address: one anywhere on a cell of another architecture, and one beside the edges of a
+    cell of the unchanged architecture. The clicked cell takes its place. Without `target`, these clicks have no effect.
     """
     owner, _, kind = picked.cell.rpartition(".")
     target = address.chosen("target", draft.base.genotype.kinds)
@@ -74,7 +75,7 @@ def _take(draft: Draft, picked: Pick) -> None:
 
 
 def _swap(draft: Draft) -> None:
-    """Show the selectors of a cell, one of its edges and the operation on it."""
+    """Show three selectors: a cell, one of its edges, and the operation on this edge."""
     small_heading("Swap an operation", 3)
     genotype = draft.genotype
     kinds = in_order(genotype.kinds)
@@ -101,7 +102,7 @@ def edge_text(cell: Cell, edge: int) -> str:
 
 
 def _parts(draft: Draft, shown: Sequence[Architecture]) -> None:
-    """Show, for each cell of the draft, the selector of the cell that is used there."""
+    """Show the controls that replace cells: selectors, the place for a clicked cell, and buttons that use one cell everywhere."""
     small_heading("Take cells", 3)
     kinds = in_order(draft.base.genotype.kinds)
     cells = {f"{one.hash}.{kind}": f"{theme.cell_title(kind)} of {one.title}" for one in shown

@@ -31,7 +31,7 @@ MOST_RUNS = 50
 
 
 def choose_shown(known: Mapping[str, Architecture]) -> list[Architecture]:
-    """Show the link to the gallery and the selector of architectures, and return the architectures that the address names."""
+    """Show the link to the gallery and the selector of architectures. Return the architectures that the page's address names."""
     shown = named(known, address.several("show"))[:MOST_SIDE_BY_SIDE]
     left, right = st.columns([1, 5], vertical_alignment="bottom")
     left.button("All architectures", key="architectures.back", icon=":material/arrow_back:",

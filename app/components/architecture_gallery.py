@@ -1,4 +1,4 @@
-"""The gallery of architectures: a card for each, with search, filter and order. The address holds the reader's choices."""
+"""The gallery of architectures: a card for each, with search, filter and order. The page's address holds the reader's choices."""
 
 from __future__ import annotations
 
@@ -75,14 +75,17 @@ def belongs(one: Architecture, source: str) -> bool:
 
 
 def matches(one: Architecture) -> bool:
-    """Return True if all search words in the address occur in an architecture's names, hashes, datasets, runs or sources."""
+    """Return True if an architecture matches all search words in the page's address.
+
+    The words are looked up in its names, hashes, datasets, runs and sources.
+    """
     text = " ".join([*one.names, one.hash, one.genotype.hash, *(f"{entry.source} {entry.note}" for entry in one.published),
                      *(f"{use.run} {use.title} {use.dataset}" for use in one.uses)]).lower()
     return all(word in text for word in st.query_params.get("find", "").lower().split())
 
 
 def ordered(found: Sequence[Architecture], size: Size) -> list[Architecture]:
-    """Return architectures in the order that the address names."""
+    """Return architectures in the order chosen in the page's address (query parameter `order`)."""
     order = address.chosen("order", ORDERS)
     if order == "name":
         return sorted(found, key=lambda one: one.title.lower())
@@ -138,7 +141,7 @@ def source_words(one: Architecture) -> str:
 
 
 def _results_html(one: Architecture) -> str:
-    """Return the newest result on the test split as HTML, with protocol and links to its runs, or say what is missing."""
+    """Return the HTML of an architecture's newest result on the test split, or of what is missing, and links to its runs."""
     links = ", ".join(f'<a href="run?id={escape(use.run)}" target="_self">{LINKS.get(use.kind, use.kind)}</a>'
                       for use in one.uses[:4])
     runs = f'<p class="rp-note">Runs: {links}{f" and {len(one.uses) - 4} more" if len(one.uses) > 4 else ""}</p>' if links else ""

@@ -17,7 +17,7 @@ WORDS = "inherited weights, not a result"
 
 
 def expect_question(draft: Draft) -> None:
-    """Start the process that loads the weights of the search, so that it is ready when the reader has chosen an operation."""
+    """Start the process that loads the weights of the chosen search, so that it is ready when the reader chooses an operation."""
     if searches := searches_for(draft.base, [draft.genotype]):
         prepare(session.runs_root(), address.chosen("weights", searches, next(iter(searches))))
 

@@ -33,7 +33,7 @@ COLUMNS: tuple[StaticColumn[tuple[str, Genotype, Numbers]], ...] = (
 
 
 def choose_size() -> Size:
-    """Show the controls of width, depth and dataset, and return the choice, which the address keeps."""
+    """Show the controls of width, depth and dataset, and return the choice, which the page's address keeps."""
     left, middle, right, note = st.columns([3, 2, 2, 5], vertical_alignment="bottom")
     titles = {PUBLISHED.dataset: DATASETS[PUBLISHED.dataset].title, **{name: entry.title for name, entry in DATASETS.items()}}
     dataset = address.selectbox(left, "Sizes for", titles, name="dataset", key="architectures.dataset",
@@ -85,7 +85,7 @@ def differing(titles: Sequence[str], edges: Sequence[int], total: int) -> str:
 
     Args:
         titles: titles of the architectures.
-        edges: number of edges of each further architecture that the first does not have.
+        edges: for each further architecture, the number of its edges that the first does not have.
         total: number of edges of an architecture.
     """
     words = (f"{plural(number, 'edge')} of {title}" for title, number in zip(titles[1:], edges, strict=True))

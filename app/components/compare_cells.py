@@ -1,6 +1,6 @@
 """The cells of compared runs: two or three genotypes side by side with their differences marked.
 
-For a group of runs that differ only in their seed, it also shows how often the runs chose each operation.
+For a group of runs that differ only in their seed, the page also shows how often the runs chose each operation.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def settings(runs: Sequence[ComparedRun]) -> list[SettingDifference]:
 
 
 def difference_text(place: int, difference: SettingDifference) -> str:
-    """Return the value of a differing setting in the run at position `place`; a dash for a run without this step."""
+    """Return the value of a differing setting for the run at position `place`; a dash if the run has no such setting."""
     value, method = difference.values[place], difference.methods[place]
     if difference.name == "method" and value in METHODS:
         return METHODS[value].title
@@ -127,7 +127,7 @@ def difference_text(place: int, difference: SettingDifference) -> str:
 
 
 def difference_data(place: int, label: str, difference: SettingDifference) -> dict[str, object]:
-    """Return the value of a differing setting in the run at position `place`, unshortened, as a column of an exported file."""
+    """Return {`label`: unshortened value of a differing setting for the run at position `place`}, for an exported file."""
     return {label: difference.values[place]}
 
 

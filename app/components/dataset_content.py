@@ -1,4 +1,4 @@
-"""The contents of a dataset: sample images, the four splits with their hashes, and the images of each class."""
+"""The contents of a dataset: sample images, the four splits with their hashes, and the number of images of each class."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ PER_PAGE = 12
 
 
 def gallery(run: str, outcomes: pd.DataFrame, titles: Mapping[str, str], scale: float) -> None:
-    """Show the gallery of an attack run with its filters. The address of the page holds the reader's choices.
+    """Show the gallery of an attack run with its filters. The page's address holds the reader's choices.
 
     Args:
         run: id of the attack run.
         outcomes: table from `RunLog.outcomes`, with predictions.
         titles: {name of an attack: its title}. An attack without a title is shown by its name.
-        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of each image.
+        scale: pixel change that is drawn in full colour; 0 for the largest change of each image.
     """
     section("Gallery", "natural image, change, adversarial image")
     try:
@@ -119,7 +119,7 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
         outcomes: table from `RunLog.outcomes`, with predictions.
         samples: stored images.
         attack: name of the attack, or "worst-case".
-        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of each image.
+        scale: pixel change that is drawn in full colour; 0 for the largest change of each image.
     """
     stages = {image: stage_of(outcomes, str(row["by"]), int(image)) for image, row in entries.iterrows()}
     return [card(row, samples, stages[image], scale, stages[image] != attack) for image, row in entries.iterrows()]
@@ -135,7 +135,7 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
         row: row of the table from `engine.report.outcomes.of_attack`. Its `name` attribute is the number of the image.
         samples: stored images.
         stage: name of the attack that made the adversarial image. For a suite such as AutoAttack, the name of one of its parts.
-        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of the image.
+        scale: pixel change that is drawn in full colour; 0 for the largest change of the image.
         name_attack: True to show the title of the attack `stage`.
     """
     verdict = verdict_text(row)
@@ -154,7 +154,7 @@ def pictures(natural: Pixels, adversarial: Pixels | None, scale: float) -> dict[
 
     Args:
         natural, adversarial: images [C, H, W] in 0..1.
-        scale: pixel change that is drawn in full colour. If it is 0, this is the largest change of the image.
+        scale: pixel change that is drawn in full colour; 0 for the largest change of the image.
     """
     if adversarial is None:
         return {"natural": bytes_of(natural)}

@@ -1,7 +1,7 @@
 """The controls at the top of the Launch page, and their place in the page's address.
 
-The address holds every control and every changed setting, so that a reload or a copied address opens the same page. An address
-that the page did not write itself fills the page once. After that, the page updates the address.
+The page's address holds every control and every changed setting, so that a reload or a copied address opens the same page. If
+the page did not write its address itself, the address fills the page once. After that, the page updates its address.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def filled() -> dict[str, Any]:
     """Return what the session holds about the last call of `fill`, which set all controls of the page.
 
     Returns:
-        A dict with three entries. "number" counts the calls before it in this session, "draft" is the draft of the call, and
-            "problems" are its sentences about wrong values.
+        A dict with three entries: "number", the number of earlier calls in this session; "draft", the draft that filled the page;
+            and "problems", the sentences about wrong values.
     """
     state: dict[str, Any] = st.session_state[FILLED]
     return state
@@ -87,7 +87,7 @@ def filled() -> dict[str, Any]:
 def open_address() -> None:
     """Fill the page from its address, unless the page wrote the address itself.
 
-    Without an address, the page keeps the content that the session holds.
+    If the page's address has no parameters, the page keeps the content that the session holds. A new session begins with `START`.
     """
     address = {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
     known = FILLED in st.session_state
@@ -142,7 +142,7 @@ def fill(draft: Draft, problems: Sequence[str] = ()) -> None:
 
 
 def address_problems() -> None:
-    """Show the sentences about wrong values in the address with which the page was opened."""
+    """Show the sentences about wrong values that the page's address had when the page was opened."""
     if problems := filled()["problems"]:
         problem(" ".join(problems), link=None)
 

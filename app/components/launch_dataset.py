@@ -33,7 +33,7 @@ def _choose() -> None:
 
 
 def fetch_missing(names: tuple[str, ...]) -> None:
-    """Show, for each missing dataset, a button that fetches it or the progress of the fetch.
+    """Show a button for each missing dataset, which fetches the dataset. During a fetch, show only its progress.
 
     Args:
         names: names of the datasets that the launch reads.

@@ -108,7 +108,7 @@ def folds(choice: Choice, forms: Mapping[str, FormValues], find: str, below: Bel
         choice: values of the controls at the top of the page.
         forms: {kind: content of its form}, from `forms_of`.
         find: words that filter the settings.
-        below: functions that show something below a field of the first form.
+        below: {field of the first form: function that shows something below the field}.
     """
     for number, kind in enumerate(choice.kinds, start=1):
         method = choice.method if kind == "search" else None

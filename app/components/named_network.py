@@ -1,4 +1,4 @@
-"""The description of a hand-made network, for example a WideResNet, which has no cells to draw, and the input for its width."""
+"""Hand-made networks, such as a WideResNet, which have no cells to draw: their description, and the input for their width."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MOST = 100  # networks that a list shows at once
 
 
 def visible(rows: Sequence[NetworkRow], *, first: int, keep: Collection[str], key: str) -> list[NetworkRow]:
-    """Show a search box, and return the networks to list in the given order.
+    """Show a search box, and return the networks to list, in the order of `rows`.
 
     A short list needs no box, and all its networks are returned.
 

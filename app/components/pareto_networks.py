@@ -177,7 +177,7 @@ def networks_table(rows: Sequence[NetworkRow], front: Front, selected: Sequence[
 
 
 def measures_shown(front: Front) -> list[Measure]:
-    """Return the measures that the table shows besides the objectives: sizes and search time, if any network has them."""
+    """Return the measures, other than accuracies, that the table shows besides the objectives, if any network has them."""
     known = {name for values in front.values.values() for name in values}
     return [one for one in front.measures if not one.is_accuracy and one.name in known]
 

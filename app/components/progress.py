@@ -43,7 +43,7 @@ def _bar(title: str, share: float, tone: str) -> str:
 
 
 def figure_html(label: str, value: str, note: str = "") -> str:
-    """Return HTML of a number with a label above and a note below. The parent element must have the CSS class `rp-figures`."""
+    """Return a number as HTML, with a label above and a note below. The parent element must have the CSS class `rp-figures`."""
     under = f'<span class="rp-label">{escape(note)}</span>' if note else ""
     return (f'<div class="rp-figure"><span class="rp-label">{escape(label)}</span>'
             f'<span class="rp-value">{escape(value)}</span>{under}</div>')

@@ -1,7 +1,7 @@
 """The panel that shows how the architecture of a search evolves.
 
-The reader selects a cell kind and an epoch. Charts below show the weights of all edges of the cell over all steps, and one edge
-at full size.
+The reader selects a cell kind and an epoch. Charts below show the weights over all steps: small charts of all edges of the cell,
+then one edge at full size and, if the method has them, the edge weights.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def _edge_weights(log: RunLog, run_id: str, cell: str) -> PlainFigure:
 
 
 def _over_steps(run_id: str, cell: str, changing: bool) -> None:
-    """Draw the weights of a cell's operations over the steps, one edge at full size, and edge weights if the method has them.
+    """Draw the operation weights of a cell over the steps: small charts of all edges, then one edge at full size.
+
+    If the method has edge weights, also draw these over the steps.
 
     Args:
         run_id: id of the run.

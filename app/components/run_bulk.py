@@ -78,7 +78,7 @@ def selection_box(picked: pd.DataFrame, matching: pd.DataFrame) -> None:
 
 def act(words: str, ids: Sequence[str], action: Callable[[str], str],
         undo: Callable[[list[str]], list[Outcome]] | None = None) -> None:
-    """Call an action for each run. Store the answer in the session, from where the box of the selected runs shows it.
+    """Call an action for each run, and store the answer in the session, where `show_answer` finds it.
 
     Args:
         words: past participle that names the action, for example "Moved to the trash".
@@ -90,7 +90,7 @@ def act(words: str, ids: Sequence[str], action: Callable[[str], str],
 
 
 def tell(answer: Answer) -> None:
-    """Store the answer to an action in the session, where the box finds it. Read what has changed into the run log."""
+    """Store the answer to an action in the session, where `show_answer` finds it. Read what has changed into the run log."""
     st.session_state[ANSWER] = answer
     session.run_log().ingest()
 

@@ -90,7 +90,7 @@ def row_of(run: Mapping[str, Any], columns: Sequence[Column], picked: bool, titl
 
 
 def group_id(heading: str) -> str:
-    """Return the id of the heading row of a group, a short text that can be part of an address."""
+    """Return the id of the heading row of a group, a short text that can be part of the page's address."""
     return "group-" + hashlib.sha256(heading.encode()).hexdigest()[:8]
 
 
@@ -109,8 +109,8 @@ def age(created: float | None) -> CellText:
 def cause_of(run: Mapping[str, Any]) -> str:
     """Return the cause of a run's status in at most 90 characters, or "".
 
-    For a failed, queued or early finished run, it is the recorded reason. For a running run that has written no event for a
-    minute, it is the time since the last event.
+    For a run that failed, waits or finished early, this is the recorded reason. For a running run that has written no event for a
+    minute, this is the time since the last event.
     """
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= SILENT_S:
         return f"no news for {coarse(run['silent_s'])}"

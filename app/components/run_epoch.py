@@ -1,4 +1,4 @@
-"""The controls that choose a cell kind and an epoch of a search. Both choices are kept in the address of the page."""
+"""The controls that choose a cell kind and an epoch of a search. Both choices are kept in the page's address."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
 
 
 def _accuracy(candidate: pd.Series, name: str, under: str) -> str:
-    """Return an accuracy of a candidate (a row of `RunLog.candidates`) with its interval and its attack."""
+    """Return an accuracy as HTML, with its interval and its attack. `candidate` is a row of `RunLog.candidates`."""
     note = ", ".join(filter(None, (interval(candidate[f"{name}_low"], candidate[f"{name}_high"]),
                                    plural(int(candidate["images"]), "image"), under, NO_RESULT)))
     return figure_html(FIGURES[f"{name}_accuracy"], percent(candidate[name]), note)
@@ -106,7 +106,7 @@ def _notes(log: RunLog, run: dict[str, Any], splits: Mapping[str, str]) -> dict[
     """Return {name of a metric: note below its value}.
 
     The note of an accuracy names its split and says that an accuracy on this split is not a result. The note of an adversarial
-    accuracy also names the attack. For a retraining, the note of the training loss names this loss.
+    accuracy also names the attack. For a retraining, the note of the training loss says what this loss consists of.
 
     Args:
         log: the run log.

@@ -52,9 +52,10 @@ def filter_controls(counts: dict[str, int]) -> None:
 
 
 def _text(where: st.delta_generator.DeltaGenerator, label: str, name: str, key: str, example: str, about: str) -> None:
-    """Show a text field that keeps its text in the address.
+    """Show a text field that keeps its text in the page's address.
 
-    The field is set from the address only if field and address differ. Otherwise it would overwrite what the reader is typing.
+    The field is set from the page's address only if the two texts differ. Setting it at each rerun would overwrite what the
+    reader is typing.
     """
     if st.session_state.get(key) != st.query_params.get(name, ""):
         st.session_state[key] = st.query_params.get(name, "")
@@ -81,7 +82,7 @@ def _first_page() -> None:
 
 
 def _columns() -> None:
-    """Show the selector of columns. The choice is kept in the address unless it is the default."""
+    """Show the selector of columns. The choice is kept in the page's address unless it is the default."""
     key = "runs.columns"
     options = [name for name in TITLES if name not in ALWAYS]
     st.session_state[key] = address.several("columns", options) or [name for name in USUAL if name in options]

@@ -1,4 +1,4 @@
-"""The genotypes of a search over its epochs: all cells at one epoch, in which edges that changed are marked."""
+"""The player of a search's genotypes. It shows all cells at one epoch, and marks the edges that changed at this epoch."""
 
 from __future__ import annotations
 

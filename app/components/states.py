@@ -14,7 +14,7 @@ ARCHITECTURES_PAGE = "views/architectures.py"
 IMPORT_PAGE = "views/imports.py"
 STUDIES_PAGE = "views/studies.py"
 STUDY_PAGE = "views/study.py"
-LONGEST = 700  # maximum length of a problem in characters, because it may quote a value of any length from the address
+LONGEST = 700  # maximum length of a problem in characters, because it may quote a value of any length from the page's address
 
 
 def heading(title: str, note: str = "") -> None:
@@ -30,7 +30,10 @@ def section(title: str, note: str = "") -> None:
 
 
 def small_heading(title: str, level: int = 2) -> None:
-    """Show the title of a part of a page in small letters, as a heading one level (2..6) below the heading that contains it."""
+    """Show the title of a part of a page in small letters.
+
+    `level` (2..6) is the level of this HTML heading: one more than that of the heading above the part.
+    """
     st.html(f'<h{level} class="rp-minor">{escape(title)}</h{level}>')
 
 
@@ -50,7 +53,7 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
 
 
 def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "Go to Runs") -> None:
-    """Show a box with a sentence about an error in input or data. Unless `link` is None, the box also has a link to that page."""
+    """Show a box with a sentence about an error in input or data. Unless `link` is None, show a link to that page below."""
     shown = sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST // 2]} … {sentence[-LONGEST // 2:]}"
     st.html(f'<div class="rp-problem" role="alert">{escape(shown)}</div>')
     if link:

@@ -34,7 +34,7 @@ def perform(action: Action, study_id: str) -> None:
     """Request an action for a study, and make the pages read its runs again.
 
     Args:
-        action: the function that makes the request, such as `stop`.
+        action: the action, for example `STOP`.
         study_id: id of the study.
     """
     run_actions.perform(action, study_id)

@@ -170,22 +170,22 @@ def named(study: Study, index: int, name: str) -> Study:
 
 
 def with_method(study: Study, index: int, method: str) -> Study:
-    """Return the study in which an arm searches with another method."""
+    """Return the study in which the arm at position `index` searches with `method`."""
     return with_arm(study, index, replace(study.arms[index], method=method))
 
 
 def with_genotype(study: Study, index: int, genotype: str) -> Study:
-    """Return the study in which an arm trains another genotype."""
+    """Return the study in which the arm at position `index` trains `genotype`."""
     return with_arm(study, index, with_change(study.arms[index], "retrain", "genotype", genotype))
 
 
 def with_network(study: Study, index: int, name: str) -> Study:
-    """Return the study in which an arm trains another hand-made network."""
+    """Return the study in which the arm at position `index` trains the hand-made network `name`."""
     return with_arm(study, index, with_change(study.arms[index], "retrain", "network", name))
 
 
 def with_width(study: Study, index: int, width: str) -> Study:
-    """Return the study in which the hand-made network of an arm has another width, given as a text."""
+    """Return the study in which the hand-made network of the arm at position `index` has `width`, a number as text."""
     return with_network(study, index, named_network(str(study.arms[index].retrain["network"])).at_width(float(width)).name)
 
 
@@ -206,7 +206,7 @@ def with_donor(study: Study, index: int, donor: str) -> Study:
 
 
 def with_source(study: Study, index: int, source: str) -> Study:
-    """Return the study in which the network of an arm comes from another source, one of `SOURCES`."""
+    """Return the study in which the network of the arm at position `index` comes from `source`, a key of `SOURCES`."""
     arm = study.arms[index]
     retrain = {name: value for name, value in arm.retrain.items() if name not in SOURCE_SETTINGS}
     searching = next((one for one in study.arms if one.method), None)
@@ -221,7 +221,11 @@ def with_source(study: Study, index: int, source: str) -> Study:
 
 
 def _start(study: Study, arm: Arm, source: str) -> dict[str, Any]:
-    """Return the initial setting of an arm without a search: a network that no other arm has, or an empty genotype to fill in."""
+    """Return the initial setting of an arm whose network comes from `source`, which is not a search.
+
+    This is a hand-made network or a published genotype that no other arm has, or else a genotype as text: the published genotype
+    that the arm has now, or an empty text to fill in.
+    """
     taken = {one.retrain.get(name) for one in study.arms for name in ("genotype", "network")}
     if source == "network":
         return {"network": next((name for name in OFFERED if name not in taken), OFFERED[0])}

@@ -121,7 +121,7 @@ def without_arm(study: Study, index: int) -> Study:
 
 
 def source_of(arm: Arm) -> str:
-    """Return where the network of an arm comes from, one of `SOURCES`."""
+    """Return where the network of an arm comes from, a key of `SOURCES`."""
     if arm.retrain.get("transplant"):
         return "transplant"
     if arm.method:

@@ -178,7 +178,7 @@ def set_reference(key: str) -> None:
 
 
 def with_reference(study: Study, reference: str) -> Study:
-    """Return the study with another reference arm.
+    """Return the study with `reference` as its reference arm.
 
     If all arms were compared with the old reference arm, they are now compared with the new reference arm.
     """

@@ -1,4 +1,4 @@
-"""The matrix of a study: one row per arm, one column per search seed and retraining. Each entry links to a run."""
+"""The matrix of a study: one row per arm, one column per search seed and retraining. Entries link to their runs."""
 
 from __future__ import annotations
 

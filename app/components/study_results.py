@@ -124,7 +124,7 @@ def mean_data(name: str, arm: ArmResult) -> dict[str, object]:
 def ratio_words(results: Results, arm: ArmResult) -> str:
     """Return the MACs of an arm divided by the MACs of the reference arm, as text; a dash if unknown.
 
-    A second line gives the smallest and largest ratio of two networks that have equal seeds, if these differ.
+    A second line gives the smallest and the largest ratio of two networks with equal seeds, unless both ratios are equal.
     """
     ratio, ratios = results.arm_ratio(arm), results.arm_ratios(arm)
     if ratio is None:

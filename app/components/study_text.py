@@ -1,7 +1,7 @@
-"""The text of a user's own study. Before the launch, it is the only record of the study: form and text field both show it.
+"""The text of a user's own study. Before the launch, it is the only record of the study: form and text field both show this text.
 
-The session keeps the text while the user visits other pages. The address keeps a compressed copy, so that the study survives a
-reload of the page and can be shared by its address.
+The session keeps the text while the user visits other pages. The page's address keeps a compressed copy, so that the study
+survives a reload of the page and can be shared as a link.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from engine.study.questions import SIZES, recipes, sources_for
 # In the session: the text, how often it was filled with another study's, the sentence about a file that could not be read,
 # and (number of the form, text that it shows).
 TEXT, FILLED, FILE_PROBLEM, FORM = "studies.text", "studies.filled", "studies.file_problem", "studies.form"
-DRAFT = "draft"  # parameter of the address
-LONGEST_DRAFT = 6000  # characters in the address; a longer text is kept in the session only
-LARGEST_TEXT = 200_000  # bytes that a draft in the address may unpack to
+DRAFT = "draft"  # query parameter of the page's address
+LONGEST_DRAFT = 6000  # characters in the page's address; a longer text is kept in the session only
+LARGEST_TEXT = 200_000  # bytes that a draft in the page's address may unpack to
 EXAMPLE = """\
 question: Does a larger search space of widths help?
 dataset: digits
@@ -52,10 +52,11 @@ def text() -> str:
 
 
 def start() -> str:
-    """Fill the editor with its initial text if needed, and return the study or question that the address names; "" for none.
+    """Fill the editor with its initial text if needed. Return the study or question that the page's address names; "" for none.
 
-    On the first visit, the text comes from the draft in the address or, without a draft, from `start_text`. On later visits the
-    user's text stays, unless the address names another study or question, or the user has clicked a button that opens a copy.
+    On the first visit, the text comes from the draft in the page's address or, without a draft, from `start_text`. On later
+    visits the user's text stays, unless the page's address names another study or question, or the user has clicked a button
+    that opens a copy.
     """
     asked = st.query_params.get("edit", "")
     kept = unpacked(st.query_params.get(DRAFT, "")) if TEXT not in st.session_state else ""
@@ -68,13 +69,13 @@ def start() -> str:
 
 
 def keep() -> None:
-    """Keep the text in the address. A text that is too long for an address is kept in the session only."""
+    """Keep the text in the page's address. A text that is too long for it is kept in the session only."""
     written = packed(text())
     address.choose(**{DRAFT: written if len(written) <= LONGEST_DRAFT and text() != EXAMPLE else ""})
 
 
 def packed(content: str) -> str:
-    """Return a text in compressed form for the address."""
+    """Return a text in compressed form for the page's address."""
     return base64.urlsafe_b64encode(zlib.compress(content.encode(), 9)).decode().rstrip("=")
 
 

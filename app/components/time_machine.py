@@ -30,7 +30,7 @@ class Frame:
 
 
 def time_machine(frames: Sequence[Frame], run_id: str, *, name: str, key: str) -> None:
-    """Show a player of epochs. The address keeps the epoch that the reader chooses. Until then, the newest epoch is shown.
+    """Show a player of epochs. The page's address keeps the epoch that the reader chooses. Until then, the newest is shown.
 
     Args:
         frames: at least one frame, in the order of the epochs. Equal pictures are sent once.

@@ -19,7 +19,7 @@ from engine.report.architectures import Architecture
 
 
 def with_pasted(known: dict[str, Architecture]) -> dict[str, Architecture]:
-    """Return `known` together with the architecture that the address holds as JSON. If the JSON is not valid, show an error."""
+    """Return `known` and the architecture that the page's address holds as JSON. If the JSON is not valid, show an error."""
     if not (text := st.query_params.get("genotype", "")):
         return known
     try:
@@ -31,14 +31,14 @@ def with_pasted(known: dict[str, Architecture]) -> dict[str, Architecture]:
 
 
 def with_candidates(known: dict[str, Architecture]) -> dict[str, Architecture]:
-    """Return `known` together with the candidates of searches that the address names and `known` does not contain."""
+    """Return `known` together with the search candidates that the page's address names."""
     found = [architectures.candidate(name) for name in address.several("of")]
     return {one.hash: one for one in found if one and one.hash not in known} | known
 
 
 @live_panel("robustness", key="architectures")
 def page() -> None:
-    """Show the gallery, or the architectures that the address names."""
+    """Show the gallery, or the architectures that the page's address names."""
     known = with_pasted(with_candidates(architectures.known()))
     if asked := address.several("show"):
         shown = choose_shown(known)

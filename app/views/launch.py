@@ -41,7 +41,7 @@ Forms = Mapping[str, FormValues]
 
 
 def launch(choice: Choice, forms: Forms, repetition: Repetition) -> list[list[str]]:
-    """Submit all chains, and return the ids of the runs of each.
+    """Submit all chains, and return the run ids of each chain.
 
     If the user clicks a second time before the page has been redrawn, start nothing and return the same ids.
 
@@ -103,7 +103,7 @@ def button(choice: Choice, forms: Forms, repetition: Repetition, expected: list[
 
 
 def draft_now(choice: Choice, forms: Forms, repetition: Repetition, find: str) -> Draft:
-    """Return the current content of the page, for its address."""
+    """Return the current content of the page, which its address will hold."""
     now = configuration_of(choice, forms)
     changes = {name: value for name, value in now.changes.items() if not (name == "genotype" and choice.source.candidate)}
     return Draft(now.kind, now.method, now.dataset, now.preset, now.then, changes, now.then_changes,

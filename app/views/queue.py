@@ -88,7 +88,7 @@ def controls(shown: View) -> None:
 def summary_html(shown: View) -> str:
     """Return the numbers of running and waiting runs as HTML.
 
-    If the expected start of every waiting run is known, add when the last of them starts, unless that is within a minute.
+    If several runs wait and their expected starts are known, add when the last of them starts, unless that is within a minute.
     """
     starts = [one.starts_in_s for one in shown.waiting if one.starts_in_s is not None]
     last = (f" The last starts in {about(max(starts))}." if len(starts) == len(shown.waiting) > 1 and max(starts) >= 60
@@ -208,7 +208,7 @@ def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, 
 
 
 def _store_slots() -> None:
-    """Store in the runs folder how many runs may use the CPU, and how many each GPU, as the user has set it on the page."""
+    """Store in the runs folder how many runs may use the CPU and each GPU at the same time, as set on the page."""
     cpu, per_gpu = (st.session_state[f"queue.{name}"] for name in ("cpu", "per_gpu"))
     perform(Action("", "", "", "Stored. Runs that are running go on.",
                    lambda runs, _: queueing.set_slots(runs, cpu=cpu, per_gpu=per_gpu)), "queue.slots")

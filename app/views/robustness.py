@@ -96,7 +96,7 @@ def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, Netwo
     """Return the robustness table that contains the attack run named in the page's address.
 
     Returns:
-        The table of the protocol of this attack run. If the address names no run or an unknown one, the first of `tables`.
+        The table of the protocol of this attack run. If the page's address names no known run, the first of `tables`.
         The row of this attack run if the table does not list it, because a newer run has attacked the same network under the
             same protocol; else None.
     """
@@ -242,7 +242,7 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
 
 
 def without_results(attack_runs: pd.DataFrame, tables: list[RobustnessTable]) -> None:
-    """List the attack runs that are not in any table. They have not begun, or they failed before their first result."""
+    """List the attack runs that are in no table because they wait, have just started, or ended before their first result."""
     known = set(session.run_log().evaluations()["run"])
     for status, words in BEFORE_RESULTS.items():
         runs = [run for run in attack_runs.index[attack_runs["status"] == status] if run not in known]

@@ -104,7 +104,7 @@ def listed(kept: pd.DataFrame, runs: pd.DataFrame, view: View) -> None:
 
 
 def store(action: TableAction) -> None:
-    """Store in the address what a click on a heading changes, and rerun the list.
+    """Store in the page's address what a click on a heading changes, and rerun the list.
 
     The heading of a column changes the order of the runs. The heading of a group folds or unfolds the group.
     """
@@ -163,7 +163,7 @@ def pager(page: int, pages: int, total: int) -> None:
 
 
 def turn(page: int) -> None:
-    """Store in the address which page of the list to show."""
+    """Store in the page's address which page of the list to show."""
     address.choose(page=str(page) if page > 1 else "")
 
 

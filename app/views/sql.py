@@ -26,12 +26,12 @@ HEIGHT = 300  # of the editor and of the list of columns beside it, in pixels
 
 
 def asked() -> str:
-    """Return the query in the address, or "" if there is none."""
+    """Return the query in the page's address, or "" if there is none."""
     return st.query_params.get("sql", "")
 
 
 def take(sql: str) -> None:
-    """Put a query into the editor and into the address, and discard the earlier result. The page then runs the query."""
+    """Put a query into the editor and into the page's address, and discard the earlier result. The page then runs the query."""
     st.session_state[TEXT] = sql
     address.choose(sql=sql[:LONGEST + 1].strip())
     st.session_state.pop(RESULT, None)
@@ -75,7 +75,7 @@ COLUMNS = (
 
 
 def result() -> None:
-    """Run the query in the address, unless its result is known already, and show the result."""
+    """Run the query in the page's address, unless its result is known already, and show the result."""
     sql = asked()
     if not sql:
         empty_state("No query yet", "Choose an example, or write a query and press Run. The address keeps it, so that a copied "
