@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    """Return the options of the command line. If one is not valid, or two exclude each other, exit with a message."""
+    """Return the options of the command line. If an option is not valid, or two exclude each other, exit with a message."""
     parser = _Parser(prog="rampart ui", allow_abbrev=False,
                      description="Start the dashboard in the browser, on this machine only.")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")

@@ -24,7 +24,7 @@ SHOWN = ("folder", "genotype", "network", "attack", "attack_check", "evaluation"
 
 @dataclass(frozen=True)
 class Size:
-    """The dataset, width and depth for which the page computes the sizes of networks.
+    """The dataset, width and depth for which the sizes of networks are computed.
 
     Attributes:
         dataset: name of the dataset.

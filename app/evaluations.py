@@ -86,7 +86,10 @@ def recorded(table: RobustnessTable, runs: Sequence[str] | None = None) -> tuple
 
 
 def transfer_maps() -> list[TransferMap]:
-    """Return one transfer map per attack and conditions (dataset, epsilon, images and so on), the one with most results first."""
+    """Return the transfer maps, the one with the most results first.
+
+    There is one map for each combination of an attack and its conditions (dataset, epsilon, images and so on).
+    """
     return _transfer_maps(str(session.runs_root()), session.run_log().events_revision())
 
 

@@ -366,7 +366,7 @@ class Hub:
             _LOGGER.exception("The run log was not refreshed")
 
     def _keep_supervisor(self) -> None:
-        """Start a new supervisor if none is alive, for example because it was killed, and runs or studies need one.
+        """Start a supervisor if runs or studies need one and none is alive, for example because the last one was killed.
 
         The supervisor is the process that starts queued runs and launches the runs of studies.
         """

@@ -188,7 +188,7 @@ class LiveValues:
 
 
 def figure_change(old: PlainFigure, new: PlainFigure) -> dict[str, Any] | None:
-    """Return the changes that turn the figure `old` into the figure `new`, or None if they are not only new lists of points.
+    """Return the changes that turn the figure `old` into the figure `new`, or None if the whole new figure has to be sent.
 
     Returns:
         None if the numbers of traces differ, or if something other than a list has changed in a trace. Otherwise a dict with

@@ -26,7 +26,7 @@ class Step:
         kind: "search" or "retrain".
         method: search method, or None for a retraining that does not follow a search.
         preset: preset of the run.
-        settings: value of each setting.
+        settings: {name of a setting: value}.
     """
 
     kind: str

@@ -59,9 +59,9 @@ def change(shown: Sequence[Architecture], known: Mapping[str, Architecture], siz
 def _take(draft: Draft, picked: Pick) -> None:
     """Act on a click in a drawing. If the click has an effect, rerun the fragment.
 
-    A click on an edge of the unchanged or the changed architecture selects the edge. Two other clicks replace the cell whose kind
-    is the value of `target` in the page's address: one anywhere on a cell of another architecture, and one beside the edges of a
-    cell of the unchanged architecture. The clicked cell takes its place. Without `target`, these clicks have no effect.
+    A click on an edge of the unchanged or the changed architecture selects the edge. A click anywhere on a cell of another
+    architecture, or beside the edges of a cell of the unchanged architecture, takes this cell: it replaces the cell whose kind is
+    `target` in the page's address. Without `target`, and beside the edges of the changed architecture, a click has no effect.
     """
     owner, _, kind = picked.cell.rpartition(".")
     target = address.chosen("target", draft.base.genotype.kinds)

@@ -141,7 +141,7 @@ def source_words(one: Architecture) -> str:
 
 
 def _results_html(one: Architecture) -> str:
-    """Return the HTML of an architecture's newest result on the test split, or of what is missing, and links to its runs."""
+    """Return HTML with an architecture's newest result on the test split, or what is still missing, and links to its runs."""
     links = ", ".join(f'<a href="run?id={escape(use.run)}" target="_self">{LINKS.get(use.kind, use.kind)}</a>'
                       for use in one.uses[:4])
     runs = f'<p class="rp-note">Runs: {links}{f" and {len(one.uses) - 4} more" if len(one.uses) > 4 else ""}</p>' if links else ""

@@ -90,7 +90,7 @@ def act(words: str, ids: Sequence[str], action: Callable[[str], str],
 
 
 def tell(answer: Answer) -> None:
-    """Store the answer to an action in the session, where `show_answer` finds it. Read what has changed into the run log."""
+    """Store the answer to an action in the session, where `show_answer` finds it, and update the run log."""
     st.session_state[ANSWER] = answer
     session.run_log().ingest()
 

@@ -94,7 +94,7 @@ def set_method(key: str) -> None:
 
 
 def with_base_method(study: Study, method: str) -> Study:
-    """Return the study with another search method in all arms that use the base method."""
+    """Return the study with `method` as the search method of all arms that use the base method."""
     old = base_method(study)
     return replace(study, arms=tuple(replace(arm, method=method) if old and arm.method == old else arm for arm in study.arms))
 

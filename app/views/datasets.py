@@ -53,7 +53,7 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
 
 
 def overview(listed: list[Presence], chosen: str) -> None:
-    """Show one row for each dataset."""
+    """Show a table with one row for each dataset. The row of the dataset `chosen` is marked."""
     columns = (StaticColumn[Presence]("Dataset", name_html, names_row=True), StaticColumn[Presence]("State", state_html),
                StaticColumn[Presence]("Images", lambda one: count(one.images), right=True,
                                       data=lambda one: {"images": one.images}),

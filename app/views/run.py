@@ -40,7 +40,7 @@ Panel = tuple[str, str, Callable[[str], None]]
 
 
 def main() -> None:
-    """Show the page of the run named in the page's address."""
+    """Show the run that the page's address names."""
     run_id = st.query_params.get("id", "")
     if not run_id and st.session_state.get(LAST):
         run_id = st.query_params["id"] = st.session_state[LAST]

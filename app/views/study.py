@@ -23,7 +23,7 @@ TONES = {"finished": "good", "failed": "bad", "stopped": "warn"}
 
 
 def main() -> None:
-    """Show the page of the study named in the page's address."""
+    """Show the study that the page's address names."""
     study_id = st.query_params.get("id", "")
     if not study_id:
         heading("Study")
