@@ -1,6 +1,6 @@
 """Downloads that need torch or much time. A click starts `rampart export` or `rampart paper`, which makes the file.
 
-The dashboard never loads torch. Streamlit calls the function of a download button in a thread, so no page waits for the process.
+The dashboard never loads torch. The server makes each file in a thread (`app.downloads`), so no page waits for the process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Work in the background for the Launch page: measuring batches for a forecast, and fetching a dataset.
+"""Work in the background of a page: measuring batches for a forecast, fetching a dataset, or measuring inherited accuracies.
 
-The batches of each run of the chain are measured by a separate process. The thread here only waits for these processes.
+Batches and accuracies are measured by separate processes. The thread here only waits for them.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None
 def _attacks(run: dict[str, Any], chain: list[dict[str, Any]], results: pd.DataFrame) -> None:
     """Show one attack table, and below it a collapsed section with the tables of the chain's other attack runs.
 
-    The first table is from the run itself if it is an attack run, from the newest attack on its network if it is a retraining,
-    and from the newest attack in the chain if it is a search.
+    On the page of an attack run, the first table is that of the run itself. On the page of a retraining, it is that of the newest
+    attack on its network. On the page of a search, it is that of the newest attack in the chain.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.
