@@ -46,7 +46,7 @@ class Account:
 
 
 def path_of(runs: Path) -> Path:
-    """Return the path of the file of a runs folder that holds its users."""
+    """Return the path of the file that holds the users of a runs folder."""
     return runs / "control" / "users.json"
 
 
@@ -54,7 +54,7 @@ def accounts(runs: Path) -> dict[str, Account]:
     """Return {name: user} of all users of a runs folder, read from its file.
 
     Raises:
-        RunError: the file cannot be read, is damaged, or others can read it.
+        RunError: the file cannot be read, is damaged, or may be read by users other than its owner.
     """
     path = path_of(runs)
     try:

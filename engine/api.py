@@ -221,7 +221,7 @@ def table(form: str = "json", *, protocol: str | None = None, older: bool = Fals
 
 
 def report(run: str, *, runs: Path | str | None = None) -> bytes:
-    """Return a report about the network that an attack run attacked, as one HTML file that needs no network connection.
+    """Return a report about the network that an attack run attacked, as one HTML file that can be read offline.
 
     Raises:
         ConfigError, RunLogError: the run is not an attack or does not exist, or its images cannot be read.
@@ -406,7 +406,8 @@ class Setting:
         method: search method; None for the other kinds of run.
         field: name of the setting.
         values: {name of a preset: value of the setting in this preset, for the chosen dataset}.
-        published: value published for the dataset; the default of the configuration class if no value is published.
+        published: value published for the dataset or, if no paper uses the dataset, for CIFAR-10; the default of the
+            configuration class if no value is published.
         source: paper or code from which the published value comes; "" if no value is published.
         text: help text of the setting.
     """

@@ -165,7 +165,7 @@ def full_name(base: Configuration, name: str) -> str:
 
 
 def launches_of(base: Configuration, grid: Grid, parent: str | None = None) -> list[Launch]:
-    """Return one launch for each combination of values, with its name.
+    """Return one launch for each combination of values. The combination in words is the name of the launch.
 
     Args:
         base: the configuration that all chains have in common. Values of the grid override its changes.

@@ -131,9 +131,9 @@ def decisions_of(runs: Path | str) -> Queue:
 
 
 def stamp(runs: Path | str) -> tuple[int, int]:
-    """Return two numbers, of which one changes whenever control/queue.json or queue.json is written.
+    """Return two numbers that change whenever control/queue.json or queue.json, respectively, is written.
 
-    The first file holds the user's decisions, the second the supervisor's reasons why runs wait.
+    control/queue.json holds the user's decisions, queue.json the supervisor's reasons why runs wait.
     """
     root = str(Path(runs).absolute())
     return changed(f"{root}/control/queue.json"), changed(f"{root}/queue.json")

@@ -71,7 +71,7 @@ class DerivedNetwork:
         return CHANNELS[::2] if self.width_ratio and needs_even_channels(self.width_ratio) else CHANNELS
 
     def at_width(self, width: float) -> DerivedNetwork:
-        """Return a copy of the network with another number of channels, one of `widths`."""
+        """Return a copy of the network with `width` channels. `width` must be one of `widths`."""
         return replace(self, channels=int(width))
 
     @property

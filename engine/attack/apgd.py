@@ -52,7 +52,7 @@ class APGD(Walk):
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
         """Return the state before the first evaluation of the network.
 
-        Each run starts at a random point on the surface of the ball, clipped to 0..1.
+        Each run (attempt on an image) starts at a random point on the surface of the ball, clipped to 0..1.
         """
         point = self.start(x, seeds)
         per_image = {"weight": x.new_ones(len(x)), "step_size": x.new_full((len(x),), 2 * self.ball.epsilon)}

@@ -56,8 +56,8 @@ DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
 class Part:
     """One attack on all images of a sweep.
 
-    It either finds a threshold for each image, which gives a whole curve, or attacks at a single radius, which gives a single
-    point, called a mark, for checking the curve over the radius.
+    It either finds a threshold for each image, which gives a whole curve, or it is a mark: an attack at a single radius, which
+    gives a single point to check the curve over the radius.
 
     Attributes:
         sweep: the quantity that varies, "epsilon" (the radius) or "steps".
