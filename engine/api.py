@@ -106,7 +106,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
     """Wait until each run has ended, or can never start because an earlier run of its chain failed, was stopped or was deleted.
 
     Args:
-        ids: ids of the runs of a chain, parents first.
+        ids: ids of the runs, parents first.
         runs: folder of all runs; None for the default.
         every_s: seconds between two checks.
         on_event: function that is called with (run id, event) for every new event. The event is the JSON object of a line of

@@ -114,7 +114,8 @@ class PairedEvaluation:
     def counts(self) -> PairedCounts:
         """Numbers of images on which all attacks are withstood by both networks, only one of them, or neither.
 
-        The first network is the one that is being attacked, the second the network with the known outcomes. Only the images of complete chunks count.
+        The first network is the one that is being attacked, the second the network with the known outcomes. Only the images of
+        complete chunks count.
         """
         pairs = list(zip(self.correct, self.other, strict=False))
         return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
