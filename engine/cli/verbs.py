@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit codes are:
 
     * 0: the command succeeded.
-    * 1: a run that the command waited for failed or was stopped, `doctor` found a problem, `estimate` printed a warning, or one of
-      the `alerts` is an error.
+    * 1: a run that the command waited for failed or was stopped, `doctor` found a problem, `estimate` printed a warning, or one
+      of the `alerts` is an error.
     * 2: the command was rejected, or refused for some of the named runs, with a message on stderr.
     * 130: the user interrupted a wait.
 

@@ -71,7 +71,8 @@ class Alert:
         level: "info", "warning" or "error".
         kind: name of the rule, one of `RULES`.
         run: run id; "" for the machine.
-        step, epoch: step and epoch of the run to which the message refers; None for a message about the machine.
+        step, epoch: step and epoch of the run to which the message refers; None if it refers to no step, as for a failed run or
+            the machine.
         sentence: the message.
         t: Unix time to which the message refers; None for now.
     """
