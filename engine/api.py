@@ -305,7 +305,7 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
         progress: function that is called with (name of the file or "preparing", amount done, total amount).
 
     Raises:
-        DataError: the network fails, a checksum is wrong, the disk is full, or the files are not the expected ones.
+        DataError: a download fails, a checksum is wrong, the disk is full, or the files are not the expected ones.
     """
     return fetching.fetch(name, source=None if source is None else Path(source).expanduser(), side=side, progress=progress)
 
@@ -318,7 +318,7 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
     Args:
         genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The arguments
             `channels`, `layers`, `placement` and `width_ratio` have no effect on hand-made networks.
-        channels: channels C of the first cells.
+        channels: number of channels C of the first cells.
         layers: number of cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.

@@ -121,8 +121,8 @@ def entry_that_is_no_plain_file(folder: Path) -> str:
 def _entries(folder: Path | str, above: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield (relative path, entry) for everything in a folder and in its direct subfolders.
 
-    Callers give "" for `above`. The function calls itself for each subfolder with `above` = "NAME/", the start of the relative
-    paths there. A call with such a prefix does not descend further.
+    `above` is the start of the relative paths, "" for the folder itself. For a subfolder, the function calls itself with "NAME/".
+    Such a call does not descend further.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
