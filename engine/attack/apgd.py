@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent with momentum. The step size is halved for each image separately.
+"""Auto-PGD: projected gradient ascent with momentum. Each image has its own step size, which is halved when progress stalls.
 
 Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", arXiv
 2003.01690, algorithm 1 and sections 3 and 4, as the authors' AutoAttack computes it.

@@ -51,7 +51,7 @@ def chunk_size(images: int, seen: int, batch: int) -> int:
 class PairedEvaluation:
     """The attacks of a protocol on one network, compared with the known outcomes of the same attacks on another network.
 
-    The images are attacked in chunks. The attacks stop when it is certain which of the two networks withstands them on more
+    The images are attacked in chunks. The attacks stop as soon as it is known which of the two networks withstands them on more
     images.
 
     Attributes:
