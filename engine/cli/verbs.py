@@ -1,6 +1,6 @@
 """The verbs of the command line: the table `VERBS` of the functions that run them, and `main`, which runs one.
 
-The functions are in `run_verbs`, `network_verbs` and `machine_verbs`, grouped by subject.
+The functions are grouped by subject: in `run_verbs`, `network_verbs`, `machine_verbs`, `alerts`, `marks` and `users`.
 """
 
 from __future__ import annotations

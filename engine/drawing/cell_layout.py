@@ -98,7 +98,7 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
 
 def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
-    """Return {node or point: its neighbours} for the previous layer and for the next layer.
+    """Return two dicts {node or point: its neighbours}, one for the previous layer and one for the next layer.
 
     A point is a place where an edge passes through a layer between its ends.
 

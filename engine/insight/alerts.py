@@ -217,7 +217,7 @@ def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
 def failed(states: Mapping[str, RunState], told: Collection[Alert]) -> Iterator[Alert]:
     """Yield an error with the cause of the failure for each failed run.
 
-    `told` holds the alerts that workers have written. A failure that is already among them is left out.
+    `told` holds the alerts that the events of the runs have raised. A failure that is already among them is left out.
     """
     known = {(alert.run, alert.sentence) for alert in told}
     for run, state in states.items():

@@ -1,4 +1,4 @@
-"""Analysis of how a search weighs its objectives: how often a single one has the weight 1, and a check of MGDA's closed form.
+"""Analysis of how a search weighs its objectives: how often one objective has the weight 1, and a check of MGDA's closed form.
 
 MGDA chooses the weights c on the simplex that minimise |c_1 g_1 + ... + c_m g_m|. For two gradients g_1 and g_2 at the angle
 theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). If the gradients differ, gamma is 0
