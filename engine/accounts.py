@@ -136,6 +136,7 @@ def find(runs: Path, name: str) -> Account:
 
     Raises:
         ConfigError: there is no such user.
+        RunError: the file cannot be read.
     """
     users = accounts(runs)
     if name not in users:

@@ -317,7 +317,7 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
     Args:
         genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The arguments
-            `channels`, `layers`, `placement` and `width_ratio` have no effect on hand-made networks.
+            `channels`, `layers`, `auxiliary`, `placement` and `width_ratio` have no effect on hand-made networks.
         channels: number of channels C of the first cells.
         layers: number of cells.
         classes: number of classes.
