@@ -46,7 +46,7 @@ class Account:
 
 
 def path_of(runs: Path) -> Path:
-    """Return the path of the file of a runs folder that holds its users."""
+    """Return the path of the file that holds the users of a runs folder."""
     return runs / "control" / "users.json"
 
 
@@ -54,7 +54,7 @@ def accounts(runs: Path) -> dict[str, Account]:
     """Return {name: user} of all users of a runs folder, read from its file.
 
     Raises:
-        RunError: the file cannot be read, is damaged, or others can read it.
+        RunError: the file cannot be read, is damaged, or may be read by users other than its owner.
     """
     path = path_of(runs)
     try:
@@ -84,7 +84,7 @@ def add(runs: Path, name: str, role: str, password: str) -> None:
     """Add a user.
 
     Raises:
-        ConfigError: name, role or password is not valid, or the name is taken.
+        ConfigError: the name, role or password is not valid, or the name is taken.
         RunError: the file cannot be read or written.
     """
     if not _NAME.fullmatch(name):
@@ -97,7 +97,7 @@ def add(runs: Path, name: str, role: str, password: str) -> None:
 
 @act("change password", named("name"), "admin")
 def set_password(runs: Path, name: str, password: str) -> None:
-    """Replace the password of a user, which ends the user's logins.
+    """Replace the password of a user. This ends the user's logins.
 
     Raises:
         ConfigError: there is no such user, or the password is not valid.
@@ -121,7 +121,7 @@ def set_role(runs: Path, name: str, role: str) -> None:
 
 @act("remove user", named("name"), "admin")
 def remove(runs: Path, name: str) -> None:
-    """Remove a user, which ends the user's logins.
+    """Remove a user. This ends the user's logins.
 
     Raises:
         ConfigError: there is no such user.
@@ -136,6 +136,7 @@ def find(runs: Path, name: str) -> Account:
 
     Raises:
         ConfigError: there is no such user.
+        RunError: the file cannot be read.
     """
     users = accounts(runs)
     if name not in users:

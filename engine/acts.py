@@ -54,7 +54,7 @@ class RoleError(RampartError):
 
 
 def local_user() -> Actor:
-    """Return the user of the operating system or, in a process that the dashboard has started, the user for whom it was started.
+    """Return the user of the operating system or, in a process that the dashboard has started, the dashboard's user.
 
     The dashboard names its user in the environment variable RAMPART_ACTOR. The role is "admin" in both cases.
     """
@@ -180,7 +180,7 @@ def record(runs: Path, name: str, about: Iterable[str], *, refused: bool = False
         name: name of the act, for example "stop".
         about: ids of the runs, studies or users concerned.
         refused: True if the act was refused, for example because the user's role did not permit it.
-        who: the user who did it; None for the acting user.
+        who: the user whose act this was; None for the acting user.
     """
     who, ids = who or actor(), list(about)
     line = {"at": round(time.time(), 3), "by": who.name, "role": who.role, "via": who.via, "act": name, "about": ids[:MOST_NAMED]}

@@ -106,7 +106,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
     """Wait until each run has ended, or can never start because an earlier run of its chain failed, was stopped or was deleted.
 
     Args:
-        ids: ids of the runs of a chain, parents first.
+        ids: ids of the runs, parents first.
         runs: folder of all runs; None for the default.
         every_s: seconds between two checks.
         on_event: function that is called with (run id, event) for every new event. The event is the JSON object of a line of
@@ -221,7 +221,7 @@ def table(form: str = "json", *, protocol: str | None = None, older: bool = Fals
 
 
 def report(run: str, *, runs: Path | str | None = None) -> bytes:
-    """Return a report about the network that an attack run attacked, as one HTML file that needs no network connection.
+    """Return a report about the network that an attack run attacked, as one HTML file that can be read offline.
 
     Raises:
         ConfigError, RunLogError: the run is not an attack or does not exist, or its images cannot be read.
@@ -305,7 +305,7 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
         progress: function that is called with (name of the file or "preparing", amount done, total amount).
 
     Raises:
-        DataError: the network fails, a checksum is wrong, the disk is full, or the files are not the expected ones.
+        DataError: a download fails, a checksum is wrong, the disk is full, or the files are not the expected ones.
     """
     return fetching.fetch(name, source=None if source is None else Path(source).expanduser(), side=side, progress=progress)
 
@@ -317,8 +317,8 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
     Args:
         genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The arguments
-            `channels`, `layers`, `placement` and `width_ratio` have no effect on hand-made networks.
-        channels: channels C of the first cells.
+            `channels`, `layers`, `auxiliary`, `placement` and `width_ratio` have no effect on hand-made networks.
+        channels: number of channels C of the first cells.
         layers: number of cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
@@ -406,7 +406,8 @@ class Setting:
         method: search method; None for the other kinds of run.
         field: name of the setting.
         values: {name of a preset: value of the setting in this preset, for the chosen dataset}.
-        published: value published for the dataset; the default of the configuration class if no value is published.
+        published: value published for the dataset or, if no paper uses the dataset, for CIFAR-10; the default of the
+            configuration class if no value is published.
         source: paper or code from which the published value comes; "" if no value is published.
         text: help text of the setting.
     """

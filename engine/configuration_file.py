@@ -206,7 +206,7 @@ def _content(record: Any) -> str:
 
 
 def _words(problem: Exception) -> str:
-    """Return the place and the cause of a syntax error in at most 160 characters."""
+    """Describe where a syntax error is and what caused it, in at most 160 characters."""
     if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
         mark = problem.problem_mark
         # What YAML says of a line that belongs to nothing above it.

@@ -207,7 +207,7 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return phrases about a run's deviations from the published method, which become part of the run's name.
+    """Return phrases about a run's deviations from the published method. The phrases become part of the run's name.
 
     There are two kinds of phrases:
 

@@ -30,7 +30,7 @@ class Finding:
         subject: name of the thing examined, for example "disk".
         found: state of the subject, for example "12.3 GB free".
         good: True if Rampart can work with this state.
-        advice: what the user should do if the state is not good.
+        advice: advice to the user if the state is not good.
     """
 
     subject: str

@@ -80,7 +80,7 @@ def make_folder(path: Path, inside: Path) -> None:
     """Create a folder, unless it exists, and flush the parent folder to disk.
 
     Args:
-        path: path of the folder. Its parent exists.
+        path: path of the folder. The parent folder must exist.
         inside: folder that contains `path`, directly or in a subfolder, as for `open_to_append`.
 
     Raises:
@@ -121,7 +121,8 @@ def entry_that_is_no_plain_file(folder: Path) -> str:
 def _entries(folder: Path | str, above: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield (relative path, entry) for everything in a folder and in its direct subfolders.
 
-    `above` is the start of the relative paths: "" for the folder itself, "NAME/" for its subfolder NAME.
+    `above` is the start of the relative paths, "" for the folder itself. For a subfolder, the function calls itself with "NAME/".
+    Such a call does not descend further.
     """
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -165,7 +165,7 @@ def full_name(base: Configuration, name: str) -> str:
 
 
 def launches_of(base: Configuration, grid: Grid, parent: str | None = None) -> list[Launch]:
-    """Return one launch for each combination of values, with its name.
+    """Return one launch for each combination of values. The name of a launch describes its combination.
 
     Args:
         base: the configuration that all chains have in common. Values of the grid override its changes.
@@ -179,7 +179,7 @@ def launches_of(base: Configuration, grid: Grid, parent: str | None = None) -> l
 
 
 def variants_of(runs: Path, base: Configuration, grid: Grid, parent: str | None = None) -> list[Variant]:
-    """Return the chains of a grid, grouped into variants that differ only in their seeds.
+    """Return the chains of a grid, grouped into variants. The chains of one variant differ only in their seeds.
 
     Args:
         runs: folder of all runs.
@@ -238,7 +238,7 @@ def _launch(base: Configuration, chosen: Mapping[str, str], parent: str | None) 
 
 
 def setting_value(cls: type[RunConfig], name: str, text: str) -> Any:
-    """Convert the text of a value to the type of its setting. Yes, no, on and off also stand for True and False.
+    """Convert the text of a value to the type of its setting. "yes" and "on" also stand for True, "no" and "off" for False.
 
     If the class has no such setting, return the text unchanged; `engine.configuring` then rejects it.
     """

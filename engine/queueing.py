@@ -107,7 +107,7 @@ def view(runs: Path | str) -> View:
 
 
 def _cpu_slots(running: Sequence[Running], waiting: Sequence[Waiting], decisions: Queue, default: int) -> int:
-    """Return how many runs may use the CPU at the same time now, as described in `View.cpu_slots`."""
+    """Return how many runs may currently share the CPU (see `View.cpu_slots`)."""
     on_cpu = [one.threads for one in running if one.device == "cpu"]
     single = any(run.in_study and run.threads == 1 for run in waiting) or len(on_cpu) > default
     return cpu_slots_for(single, on_cpu, decisions.cpu_slots, default)
@@ -131,9 +131,9 @@ def decisions_of(runs: Path | str) -> Queue:
 
 
 def stamp(runs: Path | str) -> tuple[int, int]:
-    """Return two numbers, of which one changes whenever control/queue.json or queue.json is written.
+    """Return two numbers. The first changes whenever control/queue.json is written, the second whenever queue.json is written.
 
-    The first file holds the user's decisions, the second the supervisor's reasons why runs wait.
+    control/queue.json holds the user's decisions, and queue.json the supervisor's reasons why runs wait.
     """
     root = str(Path(runs).absolute())
     return changed(f"{root}/control/queue.json"), changed(f"{root}/queue.json")

@@ -122,7 +122,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
 class Launch:
     """A run and its followers, as one chain of a batch.
 
-    All attributes except `name` have the meaning of the arguments of `submit` with the same names.
+    All attributes except `name` mean the same as the arguments of `submit` with the same names.
 
     Attributes:
         name: text for error messages that distinguishes this launch from the others of its batch, such as "seed 3, lambda 0.1".

@@ -19,6 +19,8 @@ MOST_NODES = 7  # larger cells have too many orders of their nodes; only the ord
 def canonical(genotype: Genotype) -> Genotype:
     """Return the genotype in its canonical form: of all equivalent forms, the form whose list of edges sorts first.
 
+    In a cell with more than `MOST_NODES` nodes, the nodes keep their numbers, and only the order of the edges is made canonical.
+
     Example:
         canonical(one).hash == canonical(other).hash  # one and other are the same network
     """

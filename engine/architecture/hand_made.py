@@ -62,7 +62,7 @@ class ResidualShape:
             width.
         depth: number of blocks in each stage.
         preactivation: True if BatchNorm and ReLU precede each convolution (He et al. 2016b), False if they follow it.
-        base_channels: width of the network, as the number of channels of the stem, before it is rounded. One of `BASE_CHANNELS`.
+        base_channels: width of the network: the number of channels of the stem before rounding. One of `BASE_CHANNELS`.
     """
 
     family: str
@@ -99,7 +99,7 @@ class ResidualShape:
         return tuple(_rounded(multiple * self.base_channels) for multiple in self.multiples)
 
     def at_width(self, base_channels: float) -> ResidualShape:
-        """Return the shape with other base channels.
+        """Return a copy of the shape with `base_channels` as the number of base channels.
 
         If the stem and all stages then have the published numbers of channels after rounding, return the published shape.
         """
@@ -203,7 +203,7 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if the name has neither of the two forms.
+    """Return the shape of the residual network with this name, or None if the name does not have one of the forms below.
 
     A name is a key of `RESNETS`, or "wide-resnet-N-K" for N layers and K times the usual width. Either may end with "@C" for C
     base channels.

@@ -77,12 +77,15 @@ class NamedNetwork(ABC):
         return ()
 
     def at_width(self, width: float) -> Self:
-        """Return a copy of the network with another width, one of `widths`. A network of fixed size is returned unchanged."""
+        """Return a copy of the network with the given width, which must be one of `widths`.
+
+        A network of fixed size is returned unchanged.
+        """
         return self
 
     @property
     def width_setting(self) -> dict[str, Any]:
-        """The setting by which a retraining trains a network of this width, as {name of the setting: value}.
+        """The setting that makes a retraining train a network of this width, as {name of the setting: value}.
 
         It is the setting `network`, because the name of a network contains the width.
         """

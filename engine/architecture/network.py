@@ -1,8 +1,8 @@
 """Networks as values: a network built from a genotype, or a network chosen by name. Does not import torch.
 
-Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. To add a kind of network
-that is chosen by name, subclass `NamedNetwork` in a new file and list the class in `NAMED_KINDS`. Results, run log, settings and
-pages then support the new kind.
+Both kinds are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. To add a kind of
+network that is chosen by name, subclass `NamedNetwork` in a new file and list the class in `NAMED_KINDS`. Results, run log,
+settings and pages then support the new kind.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class DerivedNetwork:
         return CHANNELS[::2] if self.width_ratio and needs_even_channels(self.width_ratio) else CHANNELS
 
     def at_width(self, width: float) -> DerivedNetwork:
-        """Return a copy of the network with another number of channels, one of `widths`."""
+        """Return a copy of the network with `width` channels. `width` must be one of `widths`."""
         return replace(self, channels=int(width))
 
     @property

@@ -212,7 +212,7 @@ def cell_widths(kinds: Sequence[str], *, channels: int, layers: int, placement: 
         kinds, layers, placement, width_ratio: see `positions`.
 
     Raises:
-        ConfigError: as `positions`.
+        ConfigError: see `positions`.
     """
     return [channels * cell.channels_multiplier for cell in positions(kinds, layers, placement, width_ratio)]
 

@@ -1,4 +1,4 @@
-"""Swaps of single operations in a genotype, written as text on the command line and in addresses. Does not import torch."""
+"""Swaps of single operations in a genotype, written as text on the command line and in URLs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_swap(text: str) -> Swap:
 
 
 def swapped(genotype: Genotype, swaps: Iterable[Swap]) -> Genotype:
-    """Return a copy of a genotype with other operations on some edges.
+    """Return a copy of a genotype in which the given swaps have replaced operations.
 
     Raises:
         GenotypeError: there is no such cell, edge or operation.

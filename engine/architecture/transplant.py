@@ -1,9 +1,9 @@
 """Cell transplants, which replace cells of a genotype by other cells of the same or another genotype. Does not import torch.
 
 A transplant is written as text, both on the command line and in forms. For example, "accurate:robust" replaces the robust cell by
-a copy of the accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the new cell from
-another genotype. The JSON of a genotype cannot record the origin of the cells, so a run keeps the text of the transplant among
-its settings.
+a copy of the accurate cell, "accurate:robust, robust:accurate" swaps these two cells, and "ADVRUSH.normal:robust" takes the new
+cell from another genotype. The JSON of a genotype cannot record the origin of the cells, so a run keeps the text of the
+transplant among its settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent with momentum. The step size is halved for each image separately.
+"""Auto-PGD: projected gradient ascent with momentum. Each image has its own step size, which is halved when progress stalls.
 
 Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", arXiv
 2003.01690, algorithm 1 and sections 3 and 4, as the authors' AutoAttack computes it.
@@ -52,7 +52,7 @@ class APGD(Walk):
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
         """Return the state before the first evaluation of the network.
 
-        Each run starts at a random point on the surface of the ball, clipped to 0..1.
+        Each run (attempt on an image) starts at a random point on the surface of the ball, clipped to 0..1.
         """
         point = self.start(x, seeds)
         per_image = {"weight": x.new_ones(len(x)), "step_size": x.new_full((len(x),), 2 * self.ball.epsilon)}

@@ -57,7 +57,7 @@ class Badge:
 def badge(findings: Iterable[Finding]) -> Badge:
     """Return a badge: red if a check failed; amber if a check warned or an essential check was not made; and green otherwise.
 
-    The list `ESSENTIAL` names the essential checks. A skipped check counts as not made.
+    `ESSENTIAL` names the essential checks. A skipped check counts as not made.
     """
     findings = list(findings)
     made = [finding for finding in findings if finding.finding != "skipped"]

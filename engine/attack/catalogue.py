@@ -156,7 +156,7 @@ def transfer(source: str, maker: str = MI_FGSM.name) -> Attack:
         builder="engine.attack.transfer:transfer", by_image=False, variant={**made.variant, "source": source, "maker": maker})
 
 
-# Names of attacks that a number or a network completes, each as a pattern, with the function that declares the attack.
+# {pattern of names that end with a number of steps or with the hash of a network: function that declares such an attack}
 FAMILIES: dict[str, Callable[[str], Attack]] = {
     r"pgd-([1-9][0-9]{0,4}|100000)": lambda steps: pgd(int(steps)),
     r"pgd-margin-([1-9][0-9]{0,4}|100000)": lambda steps: pgd_margin(int(steps)),

@@ -20,7 +20,7 @@ METHOD = "interval bounds"
 
 
 class Certification:
-    """The certification of all images of an evaluation by interval bounds, in L-infinity at the evaluation's epsilon.
+    """Certification of an evaluation's images by interval bounds, in L-infinity and at the evaluation's epsilon.
 
     An image is certified if bounds on the logits prove that no point of the ball around the image is misclassified.
     If a certification is interrupted, it can continue at the next block of images.

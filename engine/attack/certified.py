@@ -161,7 +161,9 @@ def _difference(operation: Any, first: Any, second: Any) -> Interval:
 
 
 def _scaled(operation: Any, first: Any, second: Any) -> Interval:
-    """Apply `operation`, a product of an interval and constants or a division of an interval by constants of any sign.
+    """Multiply an interval by constants, or divide it by constants, with the torch function `operation`.
+
+    The constants may have any sign.
 
     Raises:
         ConfigError: both factors are intervals, or the divisor is an interval.

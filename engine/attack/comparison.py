@@ -51,7 +51,7 @@ def chunk_size(images: int, seen: int, batch: int) -> int:
 class PairedEvaluation:
     """The attacks of a protocol on one network, compared with the known outcomes of the same attacks on another network.
 
-    The images are attacked in chunks. The attacks stop when it is certain which of the two networks withstands them on more
+    The images are attacked in chunks. The attacks stop as soon as it is known which of the two networks withstands them on more
     images.
 
     Attributes:
@@ -112,9 +112,10 @@ class PairedEvaluation:
 
     @property
     def counts(self) -> PairedCounts:
-        """Numbers of images on which both networks, only the first, only the second, or neither network withstands all attacks.
+        """Numbers of images on which all attacks are withstood by both networks, only one of them, or neither.
 
-        Only the images of complete chunks count.
+        The first network is the one that is being attacked, the second the network with the known outcomes. Only the images of
+        complete chunks count.
         """
         pairs = list(zip(self.correct, self.other, strict=False))
         return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))

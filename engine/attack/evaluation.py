@@ -225,7 +225,7 @@ class Evaluation:
                 "adversarial": {name: images.clone() for name, images in self.adversarial.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of `state_dict`.
+        """Restore a state that `state_dict` has returned.
 
         Raises:
             CheckpointError: the state belongs to another network, or to another protocol.

@@ -96,7 +96,7 @@ def smallest_margin(maps: Sequence[Affine], x: Tensor, y: int, *, epsilon: float
     """Return the smallest margin of one image over the L-infinity ball, clipped to 0..1.
 
     One mixed-integer program is solved for each wrong class. A class is skipped if interval arithmetic already proves that it
-    cannot give a smaller margin than the classes before.
+    cannot give a smaller margin than the classes solved so far.
 
     Args:
         maps: affine maps of the network, from `unroll`.

@@ -8,7 +8,8 @@ misses many planted examples is too weak for the network.
 Differs: the paper fits the read-out of an image as a logistic regression. Here it is a random direction in feature space with a
 threshold. The planted example is the point of the ball with the largest value along the direction, found by gradient ascent and
 random search. The threshold is between this value and the values at points that are easy to reach: random points of the ball and
-the end of a single gradient step. An attack with a single step therefore always fails.
+the end of a single gradient step. An attack with a single step therefore fails. On some images, a single step almost reaches the
+planted example. The end of this step is then ignored, and an attack with a single step may succeed.
 Differs: the paper attacks one network per image. Here, all images share one network and are attacked in one batch. The network
 applies the read-out of the nearest natural image.
 """

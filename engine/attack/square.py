@@ -104,7 +104,7 @@ class Square(Walk):
     def _tiles(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
         """Return the start points in L2: x plus a grid of bumps (see `bump`).
 
-        The grid is 5 x 5 for square images of at least 10 x 10.
+        The grid is 5 x 5 for square images of at least 15 x 15.
         """
         count, channels, height, width = x.shape
         side = max(min(height, width) // 5, 1)
@@ -196,7 +196,7 @@ def _offsets(corners: Tensor, x: Tensor) -> Tensor:
 
 
 def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """Return k masks, bool [n, 1, H, W], one for each of the k square windows in an image. They are True inside the window.
+    """Return k masks, bool [n, 1, H, W], one for each of the k square windows in an image. Each is True inside its window.
 
     Args:
         offsets: row numbers relative to the corners of the k windows, followed by column numbers relative to these corners,

@@ -144,7 +144,8 @@ def paired_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, f
     """Return a confidence interval of the difference of accuracies by method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
 
     The method combines the Wilson intervals of both accuracies and corrects for the correlation of the two outcomes. The interval
-    is not derived from the McNemar test. In borderline cases, only one of the two may exclude a difference of 0.
+    is not derived from the McNemar test. In borderline cases, the interval may exclude a difference of 0 although the test does
+    not, or the reverse.
 
     Args:
         counts: the fourfold table. If it has no images, the interval is -1..1.

@@ -1,9 +1,9 @@
 """Sweeps: the accuracy of one network against the radius of the ball, and against the number of steps of PGD.
 
-A curve is not measured point by point. Instead, one attack finds a threshold for every image. For the curve over the radius, it
-is the distance of the nearest adversarial image (the critical epsilon). For the curve over the number of steps, it is the number
-of steps after which the image is misclassified. The accuracy at any radius or number of steps is the fraction of images with a
-larger threshold.
+A curve is not measured point by point. Instead, one attack finds a threshold for every image. For the curve over the radius, the
+threshold is the distance of the nearest adversarial image (the critical epsilon). For the curve over the number of steps, it is
+the number of steps after which the image is misclassified. The accuracy at any radius or number of steps is the fraction of
+images with a larger threshold.
 
 A few additional attacks, called marks, check the curve over the radius. Each mark attacks all images at one radius.
 """
@@ -56,8 +56,8 @@ DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
 class Part:
     """One attack on all images of a sweep.
 
-    It either finds a threshold for each image, which gives a whole curve, or attacks at a single radius, which gives a single
-    point, called a mark, for checking the curve over the radius.
+    It either finds a threshold for each image, which gives a whole curve, or it is a mark: an attack at a single radius, which
+    gives a single point to check the curve over the radius.
 
     Attributes:
         sweep: the quantity that varies, "epsilon" (the radius) or "steps".

@@ -57,7 +57,7 @@ def answer_text(table: pa.Table, form: str, **facts: Any) -> str:
 
     Args:
         table: the rows.
-        form: "text", "json" or "csv". JSON has the keys columns and rows (a list of objects), and `facts`.
+        form: "text", "json" or "csv". JSON has the keys columns and rows (a list of objects), and the entries of `facts`.
         facts: further entries of the JSON object, for example the duration of the query.
     """
     if form == "csv":

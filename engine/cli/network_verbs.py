@@ -98,7 +98,7 @@ def whatif(verb: str, arguments: list[str]) -> int:
 
 
 def import_file(verb: str, arguments: list[str]) -> int:
-    """Import a file written by public code as a finished run."""
+    """Turn a file that public code has written into a finished run."""
     from engine.exchange import entry
     from engine.exchange.forms import FORMS
 

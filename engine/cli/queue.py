@@ -124,7 +124,10 @@ def _slots(options: argparse.Namespace, root: Path) -> None:
 
 
 def _number(name: str, text: str | None, chosen: int | None) -> int | None:
-    """Parse the number of runs that may use a device. "auto" gives None, the default. Without a text, return `chosen`."""
+    """Parse the number of runs that may use a device. "auto" gives None, which stands for the default.
+
+    If `text` is None, return `chosen`.
+    """
     if text is None:
         return chosen
     if text != "auto" and not text.isdecimal():

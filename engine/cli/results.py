@@ -24,7 +24,7 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 
 
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
-    """Print a comparison of runs. It contains the results and the settings that differ. Attack runs also get paired tests.
+    """Print the results of runs and the settings in which the runs differ. If all runs are attacks, test the accuracies in pairs.
 
     The tests give one line per network, and then one sentence per pair of networks. The line of a network gives its accuracy, its
     letters and its reliability badge. Networks that share a letter do not differ significantly.

@@ -41,7 +41,7 @@ def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
         as_json: True to print JSON.
 
     Returns:
-        Exit code: 1 if the run failed, 130 if the user interrupted the wait, 0 otherwise.
+        Exit code: 1 if the run failed or was stopped, 130 if the user interrupted the wait, 0 otherwise.
 
     Raises:
         ConfigError, RunError: the run does not exist, is a search, or cannot be attacked.
@@ -78,7 +78,7 @@ def transfer(targets: Sequence[str], maker: str, root: Path, as_json: bool) -> i
         as_json: True to print JSON.
 
     Returns:
-        Exit code: 1 if a run failed, 130 if the user interrupted the wait, 0 otherwise.
+        Exit code: 1 if a run failed or was stopped, 130 if the user interrupted the wait, 0 otherwise.
 
     Raises:
         ConfigError, RunError: fewer than two networks are given, the networks have different test images, or a network cannot be
@@ -117,7 +117,10 @@ def _extras_off() -> dict[str, bool]:
 
 
 def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
-    """Wait until the runs have ended, and return the exit code: 0, 1 if a run failed, 130 if the user interrupted the wait."""
+    """Wait until the runs have ended, and return the exit code.
+
+    The exit code is 0 if all runs have finished, 1 if a run failed or was stopped, 130 if the user interrupted the wait.
+    """
     states = watched(Bars(root, ids, quiet), ids, root)
     if states is None:
         return 130

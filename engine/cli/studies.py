@@ -54,8 +54,8 @@ def study(verb: str, arguments: list[str]) -> int:
         arguments: words after the verb. The first is the action, one of `ACTIONS`.
 
     Returns:
-        Exit code: 0 if the action succeeded, 1 if the command waited for the study and a run failed, 130 if the user interrupted
-        the wait.
+        Exit code: 0 if the action succeeded, 1 if the command waited for the study and a run did not finish, 130 if the user
+        interrupted the wait.
 
     Raises:
         ConfigError, DataError, RunError: the action is not possible. The message is a sentence for the user.
@@ -95,7 +95,7 @@ def study(verb: str, arguments: list[str]) -> int:
 
 
 def _check_flags(options: argparse.Namespace) -> None:
-    """Check that the action (the word after `study`) uses every flag and the study name, where the user has given them.
+    """Check that the action (the word after `study`) uses each flag and the study name that the user has given.
 
     Raises:
         ConfigError: the action does not use a flag or the name. The message says which.
@@ -328,7 +328,7 @@ def _print_state(root: Path, folder: StudyFolder, as_json_text: bool) -> None:
 
 
 def _wait(root: Path, study_id: str, quiet: bool) -> int:
-    """Wait with a progress bar until every cell (repetition of an arm) has ended, then print the answer.
+    """Show a progress bar until every cell (repetition of an arm) has ended or the study is stopped, then print the answer.
 
     Returns:
         Exit code: 0 if every cell has its result, 1 if not, 130 if the user interrupted the wait.

@@ -58,7 +58,11 @@ def _listed(users: list[accounts.Account], as_json: bool) -> int:
 
 
 def _password() -> str:
-    """Return a new password, which the user types twice or a pipe provides."""
+    """Read a new password: typed twice by the user, or read from a pipe.
+
+    Raises:
+        ConfigError: the user has typed two different passwords.
+    """
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     first = getpass.getpass("Password: ")

@@ -1,6 +1,6 @@
 """The verbs of the command line: the table `VERBS` of the functions that run them, and `main`, which runs one.
 
-The functions are in `run_verbs`, `network_verbs` and `machine_verbs`, grouped by subject.
+The functions are grouped by subject: in `run_verbs`, `network_verbs`, `machine_verbs`, `alerts`, `marks` and `users`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit codes are:
 
     * 0: the command succeeded.
-    * 1: a run failed, `doctor` found a problem, `estimate` printed a warning, or one of the `alerts` is an error.
+    * 1: a run that the command waited for failed or was stopped, `doctor` found a problem, `estimate` printed a warning, or one
+      of the `alerts` is an error.
     * 2: the command was rejected, or refused for some of the named runs, with a message on stderr.
     * 130: the user interrupted a wait.
 

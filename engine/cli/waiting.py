@@ -51,7 +51,7 @@ class Bars:
                      for place, (run_id, kind) in enumerate(kinds.items())}
 
     def on_event(self, run_id: str, event: dict[str, Any]) -> None:
-        """Update the progress bar or the attack results of a run with one event.
+        """Update the progress bar or the collected results of a run with one event.
 
         An invalid event is ignored.
 
@@ -94,7 +94,7 @@ class Bars:
 
 
 def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
-    """Wait until all runs of a chain have ended, and print their status and the results of attacks.
+    """Wait until all given runs have ended, and print their status and the results of attacks.
 
     Args:
         ids: ids of the runs, parents first.

@@ -219,7 +219,10 @@ class RetrainConfig(RunConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the names of the settings that have no effect with the chosen kind of `training`."""
+        """Return the names of those settings of the attack in training that the chosen kind of `training` does not use.
+
+        In natural training, `epsilon` is one of them. It then affects only the selection of the checkpoint.
+        """
         used = {"pgd_at": {"epsilon", "step_size", "attack_steps", "start_noise"}, "natural": set(),
                 "trades": {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta"},
                 "fast_at": {"epsilon", "fast_step"}}[self.training]

@@ -107,8 +107,8 @@ class Dataset:
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
         origin: authors and year of the dataset, or of the images from which it was made.
-        licence: licence of the images, as far as this project knows it; empty if it does not.
-        package: Python package that contains the dataset's files; None if it comes from elsewhere.
+        licence: licence of the images; empty if this project does not know it.
+        package: Python package that contains the dataset's files; None if the files come from elsewhere.
         sources: official files of the dataset; empty if the dataset comes with a Python package or is a folder of the user.
         read: function that takes the paths of the official files, or of their unpacked folders, and yields blocks of images. None
             if there are no official files.

@@ -104,7 +104,7 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
         device: device of the labels and of the image batches.
 
     Returns:
-        images: can be indexed like a float32 tensor [N, C, H, W] in 0..1.
+        images: the images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1.
         labels: int64 [N].
 
     Raises:

@@ -19,7 +19,7 @@ from engine.architecture.genotype import Cell, state_name
 from engine.drawing.cell_layout import Link, Placement, place
 from engine.drawing.operations import operation
 
-LETTER, MARK = 7.2, 13.0  # pixels that a letter of a label takes, and the mark of a changed edge
+LETTER, MARK = 7.2, 13.0  # widths in pixels: of a letter in a label, and of the mark of a changed edge
 GAP = 4.0  # pixels between a label and the nodes before and after it
 TO_OUTPUT = 62.0  # pixels from the last node to the output
 MARGIN = (34, 20)  # pixels left and right, and above and below, of the centres of the outermost nodes

@@ -87,7 +87,8 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
     """Return the number of pairs of segments that cross. A segment is the part of an edge between two adjacent layers.
 
     Args:
-        rows: nodes and points of each layer, from top to bottom. A point is where an edge passes through a layer without a node.
+        rows: nodes and points of each layer, from top to bottom. A point is a place where an edge passes through a layer between
+            its ends.
         segments: (start, end) of each segment. Start and end are nodes or points.
     """
     where = {item: (i, j) for i, row in enumerate(rows) for j, item in enumerate(row)}
@@ -97,9 +98,9 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
 
 def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
-    """Return {node or point: its neighbours} for the previous layer and for the next layer.
+    """Return two dicts {node or point: its neighbours}, one for the previous layer and one for the next layer.
 
-    A point is the place at which an edge crosses a layer between its two nodes.
+    A point is a place where an edge passes through a layer between its ends.
 
     Args:
         segments: pairs of a node or point and its neighbour in the next layer.
@@ -175,8 +176,8 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
     """Return the y of each node and point in one layer, as close to the wanted y as the order and the minimal distances allow.
 
-    A point is where an edge passes through the layer without a node. The pool-adjacent-violators algorithm minimises the sum of
-    squared differences from the wanted y.
+    A point is a place where an edge passes through the layer between its ends. The pool-adjacent-violators algorithm minimises
+    the sum of squared differences from the wanted y.
 
     Args:
         wanted: wanted y of each node and point of the layer, in pixels.

@@ -41,7 +41,10 @@ def printable(svg: str) -> Element:
 
 
 def _restyle(element: Element, is_chart: bool) -> None:
-    """Replace the class and the style of an SVG element by attributes. Existing attributes are kept."""
+    """Replace the class and the style of an SVG element by attributes, and remove its data attributes.
+
+    All other attributes are kept.
+    """
     looks = {name: value for one in element.attrib.pop("class", "").split() for name, value in LOOKS.get(one, {}).items()}
     for name in [name for name in element.attrib if name.startswith("data-")]:
         del element.attrib[name]

@@ -33,7 +33,7 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
         dataset: registry name of the dataset of the search or training; required for checkpoints.
         placement: for checkpoints, the position rule, which says where in the network each kind of cell is used. None means the
             rule of the run if `genotype` is the id of a run, and the published rule otherwise.
-        title: title of the run; None to use a name from the file, or the file's name.
+        title: title of the run; None to make a title from the content or the name of the file.
         mean: for checkpoints, the mean of each image channel that the training subtracted, for pixels in 0..1. None if the
             training did not normalise images, or the file contains the values.
         std: for checkpoints, the standard deviation of each image channel by which the training divided. None if the training did

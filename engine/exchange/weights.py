@@ -96,7 +96,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 def network_tensors(path: Path) -> dict[str, Tensor]:
     """Return {name: tensor} for the network in a file. Alphas and the auxiliary head are left out.
 
-    The public codes of the DARTS family use the same names.
+    All public codes of the DARTS family give the tensors of a network the same names.
 
     Raises:
         ConfigError: the file cannot be opened.

@@ -47,7 +47,7 @@ def write(source: Source, form: str, out: Path) -> list[Path]:
 def write_json(source: Source, out: Path) -> list[Path]:
     """Write the genotype as one line of JSON, and return the path in a list.
 
-    The option `--genotype` and the commands `rampart describe` and `rampart import` read such a file.
+    The option `--genotype` and the command `rampart describe` take this line as text, and `rampart import` reads the file.
 
     Raises:
         ConfigError: the network is hand-made and so has no genotype, or `out` cannot be written.

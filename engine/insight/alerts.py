@@ -71,7 +71,8 @@ class Alert:
         level: "info", "warning" or "error".
         kind: name of the rule, one of `RULES`.
         run: run id; "" for the machine.
-        step, epoch: step and epoch of the run to which the message refers; None for a message about the machine.
+        step, epoch: step and epoch of the run to which the message refers; None if it refers to no step, as for a failed run or
+            the machine.
         sentence: the message.
         t: Unix time to which the message refers; None for now.
     """
@@ -216,7 +217,7 @@ def collapse_text(kind: str, cell: Cell, *, is_collapsed: bool) -> str:
 def failed(states: Mapping[str, RunState], told: Collection[Alert]) -> Iterator[Alert]:
     """Yield an error with the cause of the failure for each failed run.
 
-    `told` holds the alerts that workers have written. A failure that is already among them is left out.
+    `told` holds the alerts that the events of the runs have raised. A failure that is already among them is left out.
     """
     known = {(alert.run, alert.sentence) for alert in told}
     for run, state in states.items():

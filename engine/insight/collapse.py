@@ -6,7 +6,7 @@ and skip connections (DARTS_V2: 8 of 8 edges).
 1. The derived cell has at least `MOST_SKIPS` skip connections. DARTS+ then ends a search (Liang et al. 2019, arXiv 1909.06035,
    criterion 1). Half of the published genotypes in the catalogue show this sign, including ARNAS, so its level is only "info".
 2. At least the fraction `MOST_PARAMETER_FREE` of the cell's edges has no parameters. We chose this threshold. Nine published
-   genotypes exceed it, all of them from E2RNAS and LRNAS. The level of this sign is "warning".
+   genotypes reach it, all of them from E2RNAS and LRNAS. The level of this sign is "warning".
 
 Differs: a cell shows no sign while its weights are almost even, because the cell derived from them is then arbitrary. For
 example, 8 edges with random operations (7 to choose from) have at least two skip connections with a probability of 32 %.

@@ -1,10 +1,10 @@
-"""Analysis of how a search weighs its objectives: how often a single one has the weight 1, and a check of MGDA's closed form.
+"""Analysis of how a search weighs its objectives: how often one objective has the weight 1, and a check of MGDA's closed form.
 
 MGDA chooses the weights c on the simplex that minimise |c_1 g_1 + ... + c_m g_m|. For two gradients g_1 and g_2 at the angle
-theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). It is 0 exactly when cos(theta) >= |g_2|
-/ |g_1|, because then a small step along g_2 alone lowers both losses. In ARNAS, g_2 is lambda times the gradient of the
-adversarial loss. A recorded norm is the norm of a gradient as the weighting rule receives it, already multiplied by a coefficient
-such as lambda.
+theta, the weight of the first is gamma = clip((g_2 - g_1) . g_2 / |g_2 - g_1|^2, 0, 1). If the gradients differ, gamma is 0
+exactly when cos(theta) >= |g_2| / |g_1|: g_2 itself is then the shortest convex combination. Equal gradients get the weight 1/2
+each. In ARNAS, g_2 is lambda times the gradient of the adversarial loss. A recorded norm is the norm of a gradient as the
+weighting rule receives it, already multiplied by a coefficient such as lambda.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class ClosedForm:
 
     Attributes:
         steps: number of compared steps.
-        agreeing: fraction of these steps in which the two weights differ by less than `AGREES`.
-        largest_difference: largest absolute difference between the recorded weight and the closed form, in 0..1.
+        agreeing: fraction of these steps in which the recorded weight of the first objective and its weight by the closed form
+            differ by less than `AGREES`.
+        largest_difference: largest absolute difference between these two weights, in 0..1.
     """
 
     steps: int
@@ -124,7 +125,7 @@ def in_words(log: RunLog, run: str, last: int = LAST_STEPS) -> str:
     if share == 0:
         losses = "Both" if len(found.alone) == 2 else f"All {len(found.alone)}"
         return f"{losses} losses had a weight above 0 in {'all of ' if steps > 1 else ''}{span}."
-    why = ": a step along the other gradient alone lowered both losses" if len(found.alone) == 2 and name == "mgda" else ""
+    why = ": the other gradient was the shortest convex combination of both" if len(found.alone) == 2 and name == "mgda" else ""
     return f"The {title_of(ignored)} was ignored in {100 * share:.0f} % of {span}{why}."
 
 

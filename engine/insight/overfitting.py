@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas as pd
 
 FALLEN = 0.05  # how far the accuracy on held-out images must have fallen below its best
-MEASUREMENTS = 2  # of how many measurements after the best one the mean must have fallen
+MEASUREMENTS = 2  # number of the latest measurements, all after the best one, whose mean must have fallen
 NEAR_ZERO = 0.05  # accuracy at which robustness has gone
 WAS_ROBUST = 0.2  # accuracy that the network must have had before
 

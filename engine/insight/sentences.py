@@ -214,7 +214,7 @@ def settings(log: RunLog, run: str) -> str:
 
 
 def lineage(log: RunLog, run: str) -> str:
-    """Return sentences about the family of a run, which is its earliest ancestor with all descendants."""
+    """Return sentences about the family of a run: its earliest ancestor and all descendants of this ancestor."""
     family = log.chain(run)
     if len(family) < 2:
         return "This run has no parent and no followers."

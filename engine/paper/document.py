@@ -20,7 +20,7 @@ ABOUT = {
 
 
 def latex_methods(sentences: Sequence[str]) -> bytes:
-    """Return the methods paragraph as LaTeX, one sentence a line."""
+    """Return the methods paragraph as LaTeX, one sentence per line."""
     return ("\n".join(map(escaped, sentences)) + "\n").encode()
 
 
@@ -44,7 +44,7 @@ def document(title: str, names: Sequence[str]) -> bytes:
 
 
 def readme(title: str, runs: Sequence[str], files: Mapping[str, bytes]) -> bytes:
-    """Return the README of a pack: a description of its files, its runs, and the SHA-256 of every file."""
+    """Return the README of a pack, which describes the files, lists the runs, and gives the SHA-256 of every file."""
     lines = [f"# {' '.join(title.split())}", "", "A paper pack written by Rampart.", "",
              *(f"* `{name}`: {text}" for name, text in ABOUT.items() if any(one.startswith(name) for one in files)), "",
              "## Runs", "", *(f"* {run}" for run in runs), "", "## Hashes", "",

@@ -51,7 +51,7 @@ class Forecast:
 
     @property
     def memory(self) -> int:
-        """Largest memory of one run in bytes; 0 if it is unknown for a run."""
+        """Memory, in bytes, of the run that needs most; 0 if the memory of any run is unknown."""
         return 0 if any(not cost.memory for cost in self.costs.values()) else max(cost.memory for cost in self.costs.values())
 
     @property
@@ -96,7 +96,7 @@ class Total:
 
     @property
     def memory(self) -> int:
-        """Largest memory of one run in bytes; 0 if it is unknown for a run."""
+        """Memory, in bytes, of the run that needs most; 0 if the memory of any run is unknown."""
         return max((one.memory for one in self.each), default=0) if all(one.memory for one in self.each) else 0
 
     @property

@@ -109,7 +109,10 @@ class MeasuringSession(Session):
         super().end_step(epoch=epoch, passes=passes)
 
     def write(self, event: Event) -> None:
-        """Write an event. If it reports an accuracy on the select split, record how long the measurement took."""
+        """Write an event. If it reports a retraining's accuracy on the select split, record how long the measurement took.
+
+        Nothing more has to be measured then, so the next step ends the loop.
+        """
         if isinstance(event, Metric) and event.split == "select" and self.kind == "retrain":
             self.selection_s, self.epochs = self._between, []
         super().write(event)
@@ -187,7 +190,7 @@ def _measured(shape: Shape, size: int, thorough: bool,
 
 
 def _shortening(config: RetrainConfig | None) -> float:
-    """Return by what factor a training step with all attack steps takes longer than a training step with one attack step.
+    """Return the factor by which a training step with all attack steps takes longer than one with a single attack step.
 
     The factor is 1 without a retraining and for a retraining without an iterated attack.
     """
@@ -302,7 +305,7 @@ def imagined(data: Dataset, size: int) -> Dataset:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send what the loops print to stderr, because stdout carries the results."""
+    """Redirect the output of the loops to stderr, because stdout carries the results."""
     kept, sys.stdout = sys.stdout, sys.stderr
     try:
         yield

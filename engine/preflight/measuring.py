@@ -45,7 +45,8 @@ def measured(runs: Path, shape: Shape, limit_s: float = LIMIT_S) -> Measurement:
     Args:
         runs: folder of all runs.
         shape: the run whose batches are measured.
-        limit_s: seconds that the measurement may take. Some time later, the process is killed, and its last result counts.
+        limit_s: seconds that the measurement may take. `LEEWAY_S` seconds later, the process is killed, and its last result
+            counts.
 
     Raises:
         RunError: the process gave no result, for example because memory ran out.

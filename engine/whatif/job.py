@@ -86,7 +86,7 @@ def measure(loaded: Loaded, genotypes: Sequence[Genotype], limit_s: float, repor
         report: function called after each batch with the answer so far.
 
     Raises:
-        GenotypeError: the search's space does not contain an architecture.
+        GenotypeError: the search space does not contain one of the architectures.
     """
     started, config = time.monotonic(), loaded.config
     generator = generator_for(config.split_seed, "what if")

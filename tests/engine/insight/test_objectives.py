@@ -47,8 +47,8 @@ def test_shares_at_each_vertex_and_the_sentence(read: Callable[[], RunLog], tmp_
     assert found.steps == 8 and found.alone == {"natural": 1 / 8, "adversarial": 5 / 8}
     assert found.ignored == {"natural": 5 / 8, "adversarial": 1 / 8} and found.mixed == pytest.approx(2 / 8)
     assert objectives.vertices(log, SEARCH, last=2).alone == {"natural": 0.0, "adversarial": 1.0}
-    assert objectives.in_words(log, SEARCH) == ("The natural loss was ignored in 62 % of the last 8 steps: a step along the "
-                                                "other gradient alone lowered both losses.")
+    assert objectives.in_words(log, SEARCH) == ("The natural loss was ignored in 62 % of the last 8 steps: the other gradient "
+                                                "was the shortest convex combination of both.")
     assert objectives.in_words(log, SEARCH, last=1).startswith("The natural loss was ignored in 100 % of the only step")
 
 
