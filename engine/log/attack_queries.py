@@ -78,7 +78,7 @@ _IS_FRONT = """
 
 
 class AttackQueries(Index):
-    """An index with the queries about attacked networks: results, the robustness table and Pareto fronts."""
+    """The index's queries about attacked networks: results, the robustness table and Pareto fronts."""
 
     def attacks(self, run: str | None = None) -> pd.DataFrame:
         """Return the attack results of one run, or of all runs if `run` is None, with the columns listed in `ATTACKS`.
@@ -214,7 +214,7 @@ class AttackQueries(Index):
             return None
 
     def search_times(self) -> pd.DataFrame:
-        """Return the duration of the search that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+        """Return, for each attack run, the duration of the search that found its network, with the columns in `SEARCH_TIMES`.
 
         The duration of an attempt is the time from its first to its last metric event. The durations of all attempts are summed,
         so pauses between attempts do not count. Attack runs without a recorded search are left out.
@@ -229,7 +229,7 @@ class AttackQueries(Index):
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
 
     def _parquet(self, run: str, name: str, what: str, advice: str, query: str, **parameters: str) -> pd.DataFrame:
-        """Run a query on a Parquet file in the results folder of a run, and return the table that it gives.
+        """Run a query on a Parquet file in the results folder of a run, and return the result as a table.
 
         Args:
             run: id of the run.
