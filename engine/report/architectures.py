@@ -154,7 +154,7 @@ def _use(row: dict[str, Any], found: dict[str, Any]) -> Use:
 
 
 def _measured(row: dict[str, Any], name: str) -> tuple[float, float, float, int] | None:
-    """Return accuracy, low, high and images of an attack run, or None if it has not been measured."""
+    """Return (accuracy, low, high, images) of an attack run, or None if the accuracy was not measured."""
     values = [_number(row[f"{name}_{part}"]) for part in ("accuracy", "low", "high", "images")]
     accuracy, low, high, images = values
     return None if accuracy is None or low is None or high is None or images is None else (accuracy, low, high, int(images))

@@ -112,7 +112,7 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Networks with the same title. Normally, they differ in their seeds.
+    """Networks with the same title and the same settings. Normally, they differ only in their seeds.
 
     Attributes:
         title: title of all networks in the group.
