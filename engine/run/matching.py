@@ -1,4 +1,4 @@
-"""Capacity matching, which chooses the width of a retrained network so that it is as large as a reference network.
+"""Capacity matching, which chooses the width of a retrained network so that the network is as large as a reference network.
 
 The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
 """

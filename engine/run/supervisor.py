@@ -192,7 +192,7 @@ class Supervisor:
         self._is_due |= bool(ended)
 
     def _look_at(self, folder: RunFolder) -> bool:
-        """Read from its folder whether a run waits, runs or has ended, and update this supervisor's records of the run.
+        """Find out whether the run in `folder` waits, runs or has ended, and update this supervisor's records of the run.
 
         If this may change which runs can start, the current tick then tries to start the waiting runs. If a worker has ended
         without an exit.json, the file is written.

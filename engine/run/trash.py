@@ -103,7 +103,7 @@ def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, 
 
 @act("restore", done_runs)
 def restore(runs: Path | str, ids: Iterable[str]) -> list[Outcome]:
-    """Bring runs back from the trash, and return one outcome for each. Runs in the trash that they need come back as well."""
+    """Bring runs back from the trash, with the runs in the trash that they need. Return one outcome for each run brought back."""
     root = trash_of(runs)
     users = _users(root)
     wanted, waiting = [], list(dict.fromkeys(ids))

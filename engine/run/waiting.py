@@ -53,7 +53,7 @@ def changed(path: str) -> int:
 
 
 def as_waiting(folder: RunFolder) -> Waiting:
-    """Return what the supervisor needs to know about a waiting run.
+    """Return the facts about a waiting run that the supervisor needs.
 
     Raises:
         RunError: a file of the run cannot be read.
