@@ -206,7 +206,7 @@ def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False
     Args:
         runs: folder of all runs.
         ids: ids of the runs.
-        with_dependents: True to move also all runs that need the given ones. If False, a run that others need is not moved.
+        with_dependents: True to also move all runs that need the given ones. If False, a run that others need is not moved.
     """
     kept = {run_id: f"The study {min(studies)} uses {run_id}; archive the run, or delete the study first."
             for run_id, studies in users_of_runs(runs).items()}

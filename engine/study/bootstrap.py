@@ -119,7 +119,7 @@ def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
 
 
 def _drawn_images(images: int, resamples: int, generator: np.random.Generator) -> Iterator[Floats]:
-    """Draw images with replacement for each resample, and yield how large a share of the draws each image has.
+    """Draw images with replacement for each resample, and yield the share of each image in the draws.
 
     The shares are yielded in chunks of several resamples, as arrays [resamples in the chunk, images]. Each row sums to 1.
     """

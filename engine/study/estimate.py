@@ -312,7 +312,7 @@ def _family(network: str) -> str:
 
 
 def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
-    """Return the setting `network` of the retraining whose network an attack run attacks; "" for other runs or if unknown."""
+    """Return the setting `network` of an attack run's parent, which is a retraining; "" for other runs or if it is unknown."""
     if run["kind"] != "attack" or not run.get("parent"):
         return ""
     try:

@@ -39,7 +39,7 @@ def column_title(column: str) -> str:
 
 
 def further_results(study: Study) -> list[str]:
-    """Return the names of the measures that give the worst case under each further attack."""
+    """Return, for each further attack of a study, the name of the measure that is the worst-case accuracy under it."""
     return [f"{name}: {WORST_TITLE}" for name in study.attacks]
 
 

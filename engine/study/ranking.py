@@ -179,10 +179,10 @@ def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, g
 
 def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Sequence[str] = (), level: float = 0.95,
                resamples: int = 2000, seed: int = 0) -> list[RankCorrelation]:
-    """Return the rank correlations of all other columns with the target column.
+    """Return the rank correlation of each other column with the target column.
 
-    First come the plain taus of all these columns. Then follow the partial taus, given the covariates, of the columns that are
-    not covariates themselves.
+    The plain taus of these columns come first. If there are covariates, the partial taus of the columns that are not covariates
+    follow.
 
     Args:
         columns: {name: one number per architecture}.
