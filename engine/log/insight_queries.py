@@ -67,7 +67,7 @@ class AlphaHistory(NamedTuple):
 class InsightQueries(Index):
     """The index's queries for the analyses of `engine.insight`.
 
-    A query about an unknown run returns an empty table or None. `throughput` then returns a dict in which all values are None.
+    A query about an unknown run returns an empty table or None. `throughput` returns a dict in which all numbers are None.
     """
 
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:

@@ -249,7 +249,7 @@ class RunQueries(Index):
                                            "pid": state.pid}
 
     def _written(self, run: str) -> dict[str, Any]:
-        """Return a new dict of what run.json says about a run: the keys from `config` to `differences` that `run` lists."""
+        """Return a new dict with the keys of `run` whose values come from run.json, for example `config` and `differences`."""
         text = self.shared(("document", run), ("folder",), run, lambda: self._rows(
             "select coalesce(document, '{}') from folder where number = $n", run))
         document = json.loads(text[0][0]) if text else {}

@@ -84,7 +84,7 @@ class Column(FieldType):
 
 
 def number(name: str, value: Any) -> float | None:
-    """Return `value` as a float. Return None if `value` is infinite or None (the worker writes NaN as None).
+    """Return `value` as a float, or None if it is NaN, infinite or None. (The worker writes NaN and infinity as None.)
 
     Raises:
         RunLogError: the value is neither a number nor None, or is too large for a 64-bit float.

@@ -1,4 +1,4 @@
-"""Runs that wait to be started: what the supervisor needs to know about them, and in which order they start. Imports no torch."""
+"""Runs that wait to be started: the facts that the supervisor needs, and the order in which the runs start. Imports no torch."""
 
 from __future__ import annotations
 

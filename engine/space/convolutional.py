@@ -56,7 +56,7 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives that have weights, on each of the m edges that leave the state h.
+        """Compute the primitives that have trainable weights, on each of the m edges that leave the state h.
 
         The last BatchNorm of each primitive is not applied.
 
@@ -130,7 +130,7 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """Compute the primitives that have weights, on each of the m edges that leave a state.
+        """Compute the primitives that have trainable weights, on each of the m edges that leave a state.
 
         The last BatchNorm of each primitive is not applied.
 

@@ -62,7 +62,7 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """Compute the primitives that have weights, on each of the m edges that leave a state.
+    """Compute the primitives that have trainable weights, on each of the m edges that leave a state.
 
     The last BatchNorm of each primitive is not applied.
 

@@ -111,7 +111,7 @@ def stop(runs: Path | str, study_id: str) -> bool:
         True if the study or one of its runs was asked to stop; False if all of them had been asked before.
 
     Raises:
-        RunError: there is no such study, it has ended already, or the request cannot be written.
+        RunError: there is no such study, all its runs have finished, or the request cannot be written.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
@@ -160,7 +160,8 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
         seeds: the new seeds, or their number. A number n stands for the n seeds after the largest one so far.
 
     Raises:
-        RunError: there is no such study, it is the example, a seed is not valid, or the study has the seed already.
+        RunError: there is no such study, it is the example, a seed is not valid or belongs to the study already, or the study
+            would have too many seeds or runs.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()

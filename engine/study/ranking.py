@@ -121,10 +121,10 @@ def latent_partial_tau(columns: Sequence[Sequence[float]]) -> float | None:
     """Return the partial tau of the first two columns given all others (the covariates), under a Gaussian copula.
 
     Kendall's partial tau is in general not 0 for columns that are independent given the covariates (Korn 1984, The American
-    Statistician 38:61-62). For example, suppose that two measures are the number of parameters plus independent noise. The
-    interval of Kendall's partial tau then excludes 0 as soon as there are many architectures. Under a Gaussian copula, this
-    function does not have that bias: for many architectures, its result approaches 0 if and only if the columns are independent
-    given the covariates.
+    Statistician 38:61-62). For example, suppose that each of two measures is the number of parameters plus its own independent
+    noise. The interval of Kendall's partial tau given the number of parameters then excludes 0 as soon as there are many
+    architectures. Under a Gaussian copula, this function does not have that bias: for many architectures, its result approaches 0
+    if and only if the columns are independent given the covariates.
 
     The result is 2 / pi arcsin(r), the tau of normal variables with correlation r (Greiner 1909). Here r is the partial
     correlation of the normal scores of the ranks (van der Waerden 1952; Gaussian copulas: Liu, Lafferty and Wasserman 2009, JMLR
