@@ -162,8 +162,8 @@ class AttackQueries(Index):
         """Return the outcome of each attack for each image of an attack run, from its results/outcomes.parquet.
 
         The columns are image, label, attack and correct. Newer runs, which record a protocol, also have prediction, margin, linf,
-        l2 and iterations, and the newest have confidence too. In the column attack, a part of a suite such as AutoAttack is named
-        like "autoattack/apgd-ce".
+        l2 and iterations, and the newest have confidence too. In the column `attack`, a part of a suite such as AutoAttack is
+        named like "autoattack/apgd-ce".
 
         Raises:
             RunLogError: the file is missing or cannot be read.
@@ -287,7 +287,7 @@ class AttackQueries(Index):
     def distances(self, run: str) -> pd.DataFrame:
         """Return one row per image of a sweep, with the radius and the number of PGD steps that are needed to break the image.
 
-        The table is read from results/distances.parquet of the run. The columns distance and steps are NaN if the image
+        The table is read from results/distances.parquet of the run. The columns `distance` and `steps` are NaN if the image
         withstands the attack.
 
         Columns:
@@ -317,9 +317,9 @@ class AttackQueries(Index):
     def critical_epsilons(self, run: str | None = None) -> pd.DataFrame:
         """Return the median critical epsilon of each attack run that measured it, with the columns listed in `CRITICAL`.
 
-        The critical epsilon of an image is the distance of its nearest adversarial image. The columns median, low and high give
-        the median over the images and its interval. They are NaN where unknown, for example because half of the images have no
-        adversarial image.
+        The critical epsilon of an image is the distance of its nearest adversarial image. The columns `median`, `low` and `high`
+        hold the median over the images and the ends of its interval. They are NaN where unknown, for example because half of the
+        images have no adversarial image.
 
         Args:
             run: id of an attack run; None for all runs.

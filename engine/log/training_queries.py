@@ -108,9 +108,9 @@ class TrainingQueries(Index):
     def curves(self, run: str) -> pd.DataFrame:
         """Return the mean of every metric over each epoch.
 
-        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. The column
-        statistics is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of
-        their steps, so that the means do not depend on the number of DuckDB's threads.
+        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. `statistics`
+        is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of their steps,
+        so that the means do not depend on the number of DuckDB's threads.
         """
         return self.kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
             select epoch, max(step) as step, split, statistics, name,
@@ -246,7 +246,7 @@ class TrainingQueries(Index):
         * edge_weight: softmax over all edges into the same node, for a method with edge weights such as PC-DARTS. NaN for other
           methods.
         * weight: softmax of the alphas over the operations of the edge, multiplied by `edge_weight` if the method has edge
-          weights. The genotype is derived from it.
+          weights. The genotype is derived from these weights.
 
         Args:
             run: run id.

@@ -91,7 +91,7 @@ def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, 
     Args:
         runs: folder of all runs.
         ids: ids of the runs.
-        with_dependents: True to take along all runs that need them. Otherwise, a run that others need is refused.
+        with_dependents: True to also move all runs that need the given ones. If False, a run that others need is not moved.
         kept: {run id: reason} of runs that must stay, for example because a study uses them.
     """
     asked = list(dict.fromkeys(ids))

@@ -134,8 +134,8 @@ def _drawn_means(accuracies: Floats, retrainings: Sequence[int], generator: np.r
     """Draw search seeds and their retrain seeds with replacement, and return the mean of one arm in every resample.
 
     Args:
-        accuracies: array [resamples, networks] with the accuracies on the drawn images. The networks of one search seed stand
-            next to each other.
+        accuracies: array [resamples, networks] with the accuracies on the drawn images. The networks of one search seed are
+            adjacent.
         retrainings: number of networks of each search seed.
         generator: random number generator.
 

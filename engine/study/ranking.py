@@ -181,8 +181,8 @@ def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Seque
                resamples: int = 2000, seed: int = 0) -> list[RankCorrelation]:
     """Return the rank correlation of each other column with the target column.
 
-    The plain taus of these columns come first. If there are covariates, the partial taus of the columns that are not covariates
-    follow.
+    The plain taus of these columns come first. If there are covariates, they are followed by the partial taus of all columns that
+    are not covariates.
 
     Args:
         columns: {name: one number per architecture}.
