@@ -1,4 +1,4 @@
-"""Queries for the rules that raise alerts. Each reads several runs at once, so that a rule needs only one query."""
+"""Queries for the rules that raise alerts. Each query covers several runs at once, so that a rule needs only one query."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LatestAlphas(NamedTuple):
 
 
 class AlertQueries(Index):
-    """An index with the queries of the rules that raise alerts. The argument `runs` of a query holds run ids."""
+    """The index's queries for the rules that raise alerts. The argument `runs` of a query holds run ids."""
 
     def active_since(self, t: float) -> dict[str, float]:
         """Return {run id: Unix time of its latest event} of all runs whose latest event is not older than the Unix time `t`."""
@@ -48,7 +48,7 @@ class AlertQueries(Index):
             "select run, last_t from folder join ingest using (number) where last_t >= $t order by last_t desc", t=t)}
 
     def written_alerts(self, runs: Collection[str]) -> pd.DataFrame:
-        """Return the warnings and errors that workers have written, oldest first, with the columns in `WRITTEN`."""
+        """Return the warnings and errors that the workers of `runs` have written, oldest first, with the columns in `WRITTEN`."""
         return self._frame(f"""
             select run, t, step, epoch, level, text from alert_raw join folder using (number)
             where {self._among(runs)} and level <> 'info' order by t, seq""", WRITTEN)

@@ -78,7 +78,7 @@ _IS_FRONT = """
 
 
 class AttackQueries(Index):
-    """An index with the queries about attacked networks: results, the robustness table and Pareto fronts."""
+    """The index's queries about attacked networks: results, the robustness table and Pareto fronts."""
 
     def attacks(self, run: str | None = None) -> pd.DataFrame:
         """Return the attack results of one run, or of all runs if `run` is None, with the columns listed in `ATTACKS`.
@@ -162,8 +162,8 @@ class AttackQueries(Index):
         """Return the outcome of each attack for each image of an attack run, from its results/outcomes.parquet.
 
         The columns are image, label, attack and correct. Newer runs, which record a protocol, also have prediction, margin, linf,
-        l2 and iterations, and the newest have confidence too. In the column attack, a part of a suite such as AutoAttack is named
-        like "autoattack/apgd-ce".
+        l2 and iterations, and the newest have confidence too. In the column `attack`, a part of a suite such as AutoAttack is
+        named like "autoattack/apgd-ce".
 
         Raises:
             RunLogError: the file is missing or cannot be read.
@@ -214,7 +214,7 @@ class AttackQueries(Index):
             return None
 
     def search_times(self) -> pd.DataFrame:
-        """Return the duration of the search that found the network of each attack run, with the columns in `SEARCH_TIMES`.
+        """Return, for each attack run, the duration of the search that found its network, with the columns in `SEARCH_TIMES`.
 
         The duration of an attempt is the time from its first to its last metric event. The durations of all attempts are summed,
         so pauses between attempts do not count. Attack runs without a recorded search are left out.
@@ -229,7 +229,7 @@ class AttackQueries(Index):
         return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
 
     def _parquet(self, run: str, name: str, what: str, advice: str, query: str, **parameters: str) -> pd.DataFrame:
-        """Run a query on a Parquet file in the results folder of a run, and return the table that it gives.
+        """Run a query on a Parquet file in the results folder of a run, and return the result as a table.
 
         Args:
             run: id of the run.
@@ -287,7 +287,7 @@ class AttackQueries(Index):
     def distances(self, run: str) -> pd.DataFrame:
         """Return one row per image of a sweep, with the radius and the number of PGD steps that are needed to break the image.
 
-        The table is read from results/distances.parquet of the run. The columns distance and steps are NaN if the image
+        The table is read from results/distances.parquet of the run. The columns `distance` and `steps` are NaN if the image
         withstands the attack.
 
         Columns:
@@ -317,9 +317,9 @@ class AttackQueries(Index):
     def critical_epsilons(self, run: str | None = None) -> pd.DataFrame:
         """Return the median critical epsilon of each attack run that measured it, with the columns listed in `CRITICAL`.
 
-        The critical epsilon of an image is the distance of its nearest adversarial image. The columns median, low and high give
-        the median over the images and its interval. They are NaN where unknown, for example because half of the images have no
-        adversarial image.
+        The critical epsilon of an image is the distance of its nearest adversarial image. The columns `median`, `low` and `high`
+        hold the median over the images and the ends of its interval. They are NaN where unknown, for example because half of the
+        images have no adversarial image.
 
         Args:
             run: id of an attack run; None for all runs.

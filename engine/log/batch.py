@@ -124,7 +124,7 @@ class Batch:
         return part
 
     def changes(self) -> set[tuple[int, str]]:
-        """Return pairs of a run's number and the name of a table to which `write` appends rows of this run."""
+        """Return the pairs (number of a run, name of a table) for which `write` appends rows of the run to the table."""
         appended = {(int(row[0]), table) for table, rows in self.rows.items() for row in rows}
         return appended | {(number, "progress") for number, _, _ in self.progress}
 

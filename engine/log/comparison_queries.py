@@ -16,7 +16,7 @@ OVERLAY = {"run": TEXT, "step": INT, "epoch": INT, "value": NUMBER}
 
 
 class ComparisonQueries(Index):
-    """An index with the queries about several runs at once."""
+    """The index's queries that compare several runs."""
 
     def configs(self, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return {run id: settings} as recorded in run.json. Unknown runs and runs without settings are left out.
@@ -27,7 +27,7 @@ class ComparisonQueries(Index):
             "select run, config from folder where list_contains($runs, run) and config is not null", runs=list(runs))})
 
     def configs_naming(self, run: str) -> dict[str, dict[str, Any]]:
-        """Return {run id: settings} of the runs whose settings contain the id of a run, newest first."""
+        """Return {run id: settings} of all other runs whose settings contain the run id `run`, newest first."""
         rows = self._rows("select run, config from folder where run <> $id and contains(config, $id) order by created desc, run",
                           id=run)
         return {one: json.loads(config) for one, config in rows}
@@ -35,7 +35,7 @@ class ComparisonQueries(Index):
     def metrics_of(self, runs: Sequence[str]) -> pd.DataFrame:
         """Return the metrics that at least one of these runs has recorded, with the columns in `METRICS`.
 
-        The column `runs` is the number of these runs that recorded the metric. Metrics of more runs come first.
+        The column `runs` is the number of these runs that recorded the metric. Metrics that more runs recorded come first.
         """
         return self._frame("""
             select name, split, statistics, count(distinct number) as runs

@@ -1,7 +1,7 @@
 """Filters on the list of runs: words, and expressions such as `method == "arnas" and robust > 0.4`.
 
-The library simpleeval parses and evaluates expressions. Only comparisons, and, or, not, in, arithmetic, numbers, texts and the
-names in `NAMES` are allowed. There are no function calls, attributes or subscripts.
+The library simpleeval parses and evaluates expressions. An expression may contain comparisons, the operators `and`, `or`, `not`
+and `in`, arithmetic, numbers, texts, lists and the names in `NAMES`. Function calls, attributes and subscripts are refused.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ALLOWED = (ast.BoolOp, ast.BinOp, ast.Compare, ast.UnaryOp, ast.Constant, ast.N
 
 
 def matching_words(runs: pd.DataFrame, text: str) -> pd.Series:
-    """Return a boolean per run: True if the run's texts contain every word of a text, ignoring upper and lower case.
+    """Return a boolean per run: True if the run's texts contain every word of `text`, ignoring upper and lower case.
 
     The searched texts are the id, title, preset, dataset, study, tags and note.
 
@@ -123,7 +123,7 @@ def _words_of(node: ast.AST) -> str:
 
 
 def _values(runs: pd.DataFrame, name: str) -> list[Any]:
-    """Return the value of a name for each run. Missing numbers are NaN."""
+    """Return, for each run, the value of the name `name`, a key of `NAMES`. Missing numbers are NaN."""
     column, factor = NAMES[name][0], FACTORS.get(name)
     values = runs[column]
     if name == "tags":

@@ -137,7 +137,7 @@ class Index:
                 cursor.execute("checkpoint")
 
     def release_memory(self) -> None:
-        """Drop the parts of the database file that DuckDB caches in memory. Later queries read them again, in milliseconds.
+        """Free the memory in which DuckDB caches parts of the database file. Later queries read the parts again, in milliseconds.
 
         The first queries about all runs read almost the whole file, and most of it is not needed again. A query that runs during
         this call may fail for lack of memory, so call it while no query runs. If the database has no file, do nothing.

@@ -213,9 +213,9 @@ class Ingester:
         self.report.faults += batch.faults
 
     def _store(self, batch: Batch, moved: dict[int, Position]) -> None:
-        """Write the rows and read positions of some runs.
+        """Write the rows of some runs, and how far each run's events.jsonl has been read.
 
-        For a run whose rows cannot be stored, add one row to `faults` instead.
+        If the rows of a run cannot be stored, add one row to the table `faults` instead.
         """
         changes = batch.changes()
         measured = sorted({number for number, table in changes if table in ("metric_raw", "resumed_raw")})

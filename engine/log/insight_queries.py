@@ -65,7 +65,10 @@ class AlphaHistory(NamedTuple):
 
 
 class InsightQueries(Index):
-    """An index with the queries of this module. A query about an unknown run returns an empty table, {} or None."""
+    """The index's queries for the analyses of `engine.insight`.
+
+    A query about an unknown run returns an empty table or None. `throughput` returns a dict in which all numbers are None.
+    """
 
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
         """Return the alphas that a run recorded for the cell kind `cell`, or None if there are none.

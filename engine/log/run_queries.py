@@ -186,7 +186,7 @@ EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ing
 
 
 class RunQueries(Index):
-    """An index with the queries about whole runs. The argument `run` of a query is a run id."""
+    """The index's queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Create the index with the arguments of `Index`. Use `open` instead of calling this directly."""
@@ -249,7 +249,7 @@ class RunQueries(Index):
                                            "pid": state.pid}
 
     def _written(self, run: str) -> dict[str, Any]:
-        """Return a new dict of what run.json says about a run: the keys from `config` to `differences` that `run` lists."""
+        """Return a new dict with the keys of `run` whose values come from run.json, for example `config` and `differences`."""
         text = self.shared(("document", run), ("folder",), run, lambda: self._rows(
             "select coalesce(document, '{}') from folder where number = $n", run))
         document = json.loads(text[0][0]) if text else {}
@@ -284,7 +284,7 @@ class RunQueries(Index):
         return {run: self.state(run, problem).status for run, problem in rows}
 
     def waits_for_supervisor(self) -> bool:
-        """Return True if a run is queued and waits for nothing but a supervisor."""
+        """Return True if at least one run is queued and waits for nothing but a supervisor."""
         # A queued run that has a cause waits for its parent run.
         return any(self.state(run).cause == "" for run, status in self.statuses().items() if status == "queued")
 
@@ -421,7 +421,7 @@ def _with_trained(row: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any
 
 
 def _with_state(row: dict[str, Any], state: RunState, now: float) -> dict[str, Any]:
-    """Return a row completed with the columns that depend on the run's state, such as `status`.
+    """Return a copy of `row` with added columns that depend on the run's state, such as `status`.
 
     `now` is the current Unix time.
     """

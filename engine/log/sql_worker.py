@@ -146,7 +146,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 def sentence(message: str) -> str:
-    """Convert a message of DuckDB to one line that ends with a full stop. The excerpt of the query is left out."""
+    """Convert a message of DuckDB to one line that ends as a sentence does. The excerpt of the query is left out."""
     text, _, place = message.partition("\n\nLINE ")
     line = place.partition(":")[0]
     text = " ".join(text.split()).rstrip(".")

@@ -66,7 +66,7 @@ class Course(NamedTuple):
 
 
 def kept(what: str, *values: str) -> str:
-    """Return an SQL expression for a list: the values of `what` at those steps of a bucket that a reduced series keeps.
+    """Return an SQL expression for the list of the values of `what` at those steps of a bucket that a reduced series keeps.
 
     For each of `values`, the first step with its smallest value and the first step with its largest value are kept. The last step
     of the bucket is kept, too.
@@ -100,7 +100,7 @@ def extremes(steps: Integers, values: npt.NDArray[np.float32], buckets: int) -> 
 
 
 class TrainingQueries(Index):
-    """An index with the queries about the training of one run.
+    """The index's queries about the training of one run.
 
     The argument `run` of a query is the run's id. A query about an unknown run returns no rows.
     """
@@ -108,9 +108,9 @@ class TrainingQueries(Index):
     def curves(self, run: str) -> pd.DataFrame:
         """Return the mean of every metric over each epoch.
 
-        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. The column
-        statistics is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of
-        their steps, so that the means do not depend on the number of DuckDB's threads.
+        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. `statistics`
+        is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of their steps,
+        so that the means do not depend on the number of DuckDB's threads.
         """
         return self.kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
             select epoch, max(step) as step, split, statistics, name,
@@ -119,7 +119,7 @@ class TrainingQueries(Index):
             order by split, statistics, name, epoch""", CURVES, run))
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of some metrics by step. A long series is reduced to its extreme and last points per bucket.
+        """Return the values of some metrics by step. A long series is reduced to the extremes and the last point of each bucket.
 
         A series is one metric on one split with one kind of BatchNorm statistics.
 
@@ -246,7 +246,7 @@ class TrainingQueries(Index):
         * edge_weight: softmax over all edges into the same node, for a method with edge weights such as PC-DARTS. NaN for other
           methods.
         * weight: softmax of the alphas over the operations of the edge, multiplied by `edge_weight` if the method has edge
-          weights. The genotype is derived from it.
+          weights. The genotype is derived from these weights.
 
         Args:
             run: run id.
@@ -279,8 +279,8 @@ class TrainingQueries(Index):
         """Return the weights of `alpha_lines` for each edge and operation, reduced to a few hundred points.
 
         A course has at most `buckets` buckets with up to three points each. Steps at which the cell had other operations than at
-        the last step are left out. NumPy chooses the points in a tenth of the time that SQL needs, because SQL makes a row of
-        every weight.
+        the last step are left out. NumPy chooses the points in a tenth of the time that SQL needs, because SQL makes one row for
+        each weight.
         """
         with self.cursor() as cursor:
             found = cursor.execute("""

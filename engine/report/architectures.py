@@ -57,7 +57,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A genotype with everything that is known under its canonical form.
+    """A genotype, with everything that is known about genotypes of the same canonical form.
 
     Attributes:
         hash: hash of the canonical form.
@@ -81,9 +81,10 @@ class Architecture:
 
     @property
     def title(self) -> str:
-        """The first published name or, without one, the title of the oldest search with the end of its run id.
+        """The first published name or, without one, a title made from a search.
 
-        A candidate without a run has its number and the end of the search's run id, and any other architecture has its hash.
+        For a candidate, the title is its number and the end of the search's run id. For an architecture that a search has found,
+        it is the title of the oldest such search and the end of its run id. For all others, it is the hash.
         """
         if self.published:
             return self.published[0].name
@@ -154,7 +155,7 @@ def _use(row: dict[str, Any], found: dict[str, Any]) -> Use:
 
 
 def _measured(row: dict[str, Any], name: str) -> tuple[float, float, float, int] | None:
-    """Return accuracy, low, high and images of an attack run, or None if it has not been measured."""
+    """Return (accuracy, low, high, images) of an attack run, or None if the accuracy was not measured."""
     values = [_number(row[f"{name}_{part}"]) for part in ("accuracy", "low", "high", "images")]
     accuracy, low, high, images = values
     return None if accuracy is None or low is None or high is None or images is None else (accuracy, low, high, int(images))

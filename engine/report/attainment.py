@@ -69,7 +69,7 @@ def hypervolume(points: Points, count: int = 1) -> float:
 
 
 def needed(measured: int, runs: int, level: float) -> int:
-    """Return how many of the N measured runs must attain a point, so that n randomly drawn runs attain it often enough.
+    """Return how many of the N measured runs must attain a point, so that n randomly drawn runs are likely enough to attain it.
 
     This is the smallest k for which the probability 1 - (1 - k/N)^n is at least `level`. The result is in 1..N.
 

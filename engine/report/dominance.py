@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 
 class Standing(Enum):
-    """The place of a network relative to the front. The value of each member is its text in legends."""
+    """The comparison of a network with the front. The value of each member is its text in legends."""
 
     FRONT = "on the front"
     OPEN = "not told apart from the front"
@@ -113,11 +113,11 @@ def p_better(first: Candidate, second: Candidate, measure: Measure) -> float:
 
 
 def standings(networks: Sequence[Candidate], front: Sequence[bool], measures: Sequence[Measure]) -> list[Standing]:
-    """Return the place of each network relative to the front.
+    """Return, for each network, whether it is on the front, not told apart from the front, or dominated.
 
     A network is dominated if a network on the front is better in every measure. The p-values are multiplied by the number of
-    networks on the front (Bonferroni) and adjusted by Holm's method over all other networks, so that the probability of any
-    false "dominated" is at most 5 %.
+    networks on the front (Bonferroni) and adjusted by Holm's method over the networks that are not on the front, so that the
+    probability of any false "dominated" is at most 5 %.
 
     Args:
         networks: the networks.

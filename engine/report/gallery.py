@@ -112,7 +112,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def gallery_html(samples: list[Sample]) -> str:
-    """Return a gallery of samples as HTML, with natural image, difference and adversarial image side by side.
+    """Return a gallery of samples as HTML. Each sample is shown as natural image, difference and adversarial image side by side.
 
     Samples at the end are left out if the HTML would exceed `LARGEST_BYTES`.
     """

@@ -18,8 +18,8 @@ COLOUR_WORDS = {"amber": "amber: read with care", "red": "red: do not rely on th
 def best_run(table: RobustnessTable, distinctions: Distinctions) -> str | None:
     """Return the id of the attack run whose accuracy in the compared column is printed in bold, or None if none is bold.
 
-    The most accurate network of the column is bold if paired tests tell it apart from all other networks of the column. None is
-    bold if a network of the column was not compared, for example because its attack run is not complete.
+    The most accurate network of the column is bold if paired tests tell it apart from all other networks of the column. No
+    network is bold if one of them was not compared, for example because its attack run is not complete.
 
     Args:
         table: the robustness table, with one row per network.

@@ -51,8 +51,8 @@ class ResultColumn:
     """A column of results.
 
     Attributes:
-        name: "natural", the name of an attack of the protocol, or "worst-case" (an image counts only if it is classified
-            correctly under every attack).
+        name: "natural", the name of an attack of the protocol, or "worst-case" (an image counts as correct only if it is
+            classified correctly under every attack).
         title: header.
         about: one sentence about the attack.
         images: number of images, equal for all networks of the table.
@@ -112,7 +112,7 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Networks with the same title. Normally, they differ in their seeds.
+    """Networks with the same title and the same settings. Normally, they differ only in their seeds.
 
     Attributes:
         title: title of all networks in the group.

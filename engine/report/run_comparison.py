@@ -115,7 +115,7 @@ def _settings(row: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, An
 
 
 def _lineage(rows: Mapping[str, Mapping[str, Any]], run: str) -> list[str]:
-    """Return the ids of a run and of the runs that it follows, as far as they are known."""
+    """Return the ids of a run and of the runs that it follows, up to the first run that is not in `rows`."""
     lineage: list[str] = []
     while run in rows and run not in lineage:
         lineage.append(run)
@@ -124,7 +124,7 @@ def _lineage(rows: Mapping[str, Mapping[str, Any]], run: str) -> list[str]:
 
 
 def _labelled(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """Return the runs with distinct labels: the title, then as far as needed kind, seeds and the end of the id."""
+    """Return the runs with distinct labels: the title and, where runs share a title, their kind, seeds and the end of the id."""
     labels = [run.label for run in runs]
     for words in ([run.kind for run in runs], [_seed_words(run) for run in runs], [run.id.rsplit("-", 1)[-1] for run in runs]):
         same = Counter(labels)

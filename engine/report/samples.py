@@ -64,7 +64,7 @@ def read_samples(path: Path) -> Samples:
     shape = tuple(int(side) for side in about["shape"].split(","))
 
     def by_attack(value: Callable[[Mapping[str, Any]], Any]) -> dict[str, list[Any]]:
-        """Return {name of an attack: what `value` returns for each row of the attack}; {} if it returns None for any row."""
+        """Return {name of an attack: list of `value(row)` for all its rows}; {} if `value` returns None for any row."""
         values: dict[str, list[Any]] = {}
         for row in rows:
             values.setdefault(str(row["attack"]), []).append(value(row))

@@ -23,8 +23,7 @@ class Curve:
         attack: name of the attack.
         title: title of the attack.
         norm: norm of the ball.
-        points: (radius or number of steps, accuracy with its interval) pairs, in ascending order of the radius or number of
-            steps.
+        points: pairs (radius or number of steps, accuracy with its interval), in ascending order of their first entries.
         whole: True if the attack searches for the nearest adversarial image. A single run of the attack then gives the accuracy
             at all radii.
     """

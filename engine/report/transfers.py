@@ -88,7 +88,7 @@ class TransferMap:
 
 
 def transfer_maps(log: RunLog) -> list[TransferMap]:
-    """Return the transfer maps, one for each attack and its conditions. The map with the most results comes first."""
+    """Return one transfer map for each combination of attack and conditions. The map with the most results comes first."""
     cells: dict[str, dict[tuple[str, str], TransferCell]] = defaultdict(dict)
     conditions: dict[str, dict[str, Any]] = {}
     for row in _measured(log).itertuples():  # newest run first

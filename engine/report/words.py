@@ -89,7 +89,8 @@ def duration_text(seconds: float) -> str:
 def rounded_text(seconds: float) -> str:
     """Return an expected duration as text, rounded because it is not known exactly: 329 as "5 min", 20 as "under 1 min".
 
-    One hour or more is rounded to ten minutes, two months or more to months. A year or more is "more than a year".
+    An hour or more is rounded to ten minutes, a day or more to tenths of a day, ten days or more to days, and sixty days or more
+    to months. A year or more is "more than a year".
     """
     days = seconds / 86_400
     if seconds < SHORTEST_S:

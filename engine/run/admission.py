@@ -188,7 +188,7 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
     """Check the setting `against` of an attack.
 
-    It is the id of an earlier attack run. The attacks compare the network of the earlier run with the network of the new run.
+    The setting is the id of an earlier attack run. The new run compares its network with the network of the earlier run.
 
     Args:
         runs: folder of all runs.
@@ -212,8 +212,8 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 def check_inherited(runs: Path, config: RunConfig) -> None:
     """Check the setting `inherit_from` of a search.
 
-    It is the id of an earlier search. The search also measures the architectures of its candidates with the weights of the
-    earlier search's supernet.
+    The setting is the id of an earlier search. The new search also measures the architectures of its candidates with the weights
+    of the earlier search's supernet.
 
     Args:
         runs: folder of all runs.

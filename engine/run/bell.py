@@ -22,7 +22,7 @@ def ring(runs: Path, run_id: str) -> None:
 
 
 def rung(runs: Path) -> set[str]:
-    """Return the ids of the runs for which `ring` has been called since the last call of this function, and remove them."""
+    """Return the ids of the runs for which `ring` has been called since the last call of this function. Empty the bell."""
     folder = f"{runs}/control/bell"
     try:
         names = [name for name in os.listdir(folder) if ID_PATTERN.fullmatch(name)]

@@ -121,7 +121,7 @@ def _set_aside(refused: Mapping[Path, CheckpointError], consequence: str) -> lis
 
     Args:
         refused: {path of a checkpoint: why it cannot be used}.
-        consequence: sentence on what the run does instead, which is appended to each message.
+        consequence: sentence that is appended to each message. It says what the run does instead.
     """
     for path in refused:
         path.rename(path.with_suffix(".corrupt"))

@@ -56,7 +56,7 @@ class FieldType:
         return {name: value}
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return the columns (name -> DuckDB type) that a field called `name` has in the run log."""
+        """Return the columns (name -> DuckDB type) for a field called `name` in the run log."""
         return {name: self.column_type}
 
     def cells(self, value: Any, event: object) -> Cells:
@@ -69,7 +69,7 @@ class FieldType:
         return (value,)
 
     def __str__(self) -> str:
-        """Return a description of the allowed values for docs/events.md."""
+        """Return a text that describes the allowed values. It is shown in docs/events.md."""
         raise NotImplementedError
 
 
@@ -84,7 +84,7 @@ class Column(FieldType):
 
 
 def number(name: str, value: Any) -> float | None:
-    """Return `value` as a float. Return None if `value` is infinite or None (the worker writes NaN as None).
+    """Return `value` as a float, or None if it is NaN, infinite or None. (The worker writes NaN and infinity as None.)
 
     Raises:
         RunLogError: the value is neither a number nor None, or is too large for a 64-bit float.
@@ -126,7 +126,7 @@ class WholeNumber(FieldType):
         return value
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return {name: DuckDB type} with the smallest integer type that holds every allowed value."""
+        """Return one column (name -> DuckDB type). Its type is the smallest integer type that holds every allowed value."""
         return {name: "INTEGER" if self.high <= LARGEST_INTEGER else "BIGINT"}
 
     def __str__(self) -> str:
@@ -156,9 +156,9 @@ class PartWithInterval(Part):
     """
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return {column: DuckDB type} for three columns.
+        """Return three columns (name -> DuckDB type).
 
-        The columns hold the number of correct images, and the lower and upper end of the interval of the accuracy.
+        They hold the number of correct images, the lower end of the accuracy's interval, and the upper end.
         """
         prefix = name.removesuffix("_correct")
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
@@ -314,7 +314,7 @@ class GenotypeObject(FieldType):
         return {name: value.to_dict(), "hash": value.hash}
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return two text columns: the genotype as JSON, and its hash."""
+        """Return two columns (name -> DuckDB type): one for the genotype as JSON text, and one for the hash of the genotype."""
         return {name: self.column_type, "hash": self.column_type}
 
     def cells(self, value: Genotype | None, event: object) -> Cells:

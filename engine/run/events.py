@@ -25,7 +25,7 @@ _decode = json.JSONDecoder().decode  # `json.loads` without its options, which t
 
 
 def storable(value: Any) -> Any:
-    """Return `value` with everything replaced that JSON or UTF-8 cannot store, at any depth.
+    """Replace everything in `value` that JSON or UTF-8 cannot store, at any depth, and return the result.
 
     NaN and infinity become None. Half of a surrogate pair becomes a question mark.
     """

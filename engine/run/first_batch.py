@@ -1,4 +1,4 @@
-"""Some images of a run's first training batch with their attacked versions, and what the network predicts for both.
+"""Some images of a run's first training batch, their attacked versions, and the network's predictions for both.
 
 A search or retraining writes them to results/samples.parquet after its first step, and again with the final weights. The attack
 draws from a generator of its own and changes neither the network nor the random numbers of the run. The images are not augmented.

@@ -81,7 +81,7 @@ class FolderWatch:
         return self._names[start:self._next]
 
     def _stamp(self, name: str) -> Stamp:
-        """Return numbers about a run that change whenever a watched file changes, or a watched folder gains or loses an entry."""
+        """Return a tuple that changes whenever a watched file of a run changes, or a watched folder gains or loses an entry."""
         folder = f"{self.root}/{name}"
         return tuple(number for file in self._files for number in self._times(folder + file))
 

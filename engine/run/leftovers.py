@@ -63,7 +63,7 @@ def _remove_folder(entry: os.DirEntry[str], owner: str | None) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the half-written files of killed processes. This process must be the only one that writes files of the folder."""
+    """Remove the half-written files that killed processes have left in `folder`. No other process may write files in it now."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = _UNFINISHED.fullmatch(entry.name)

@@ -134,7 +134,7 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
 
 
 def genotype_of(runs: Path | str, text: str) -> Genotype:
-    """Return the genotype that the user names with a text.
+    """Return the genotype that `text` names.
 
     Args:
         runs: folder of all runs.

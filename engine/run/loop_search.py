@@ -1,6 +1,6 @@
 """The loop of a search: epochs, batches, learning rates, events and checkpoints. The search method computes the steps.
 
-Differs from the released code of the methods in the order of images and in the learning rates. The settings `alphas_batches`,
+Differs: the order of images and the learning rates are not those of the methods' released code. The settings `alphas_batches`,
 `schedule_ahead` and `halves` of `SearchConfig` restore the released behaviour.
 """
 

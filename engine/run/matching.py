@@ -1,4 +1,4 @@
-"""Capacity matching, which chooses the width of a retrained network so that it is as large as a reference network.
+"""Capacity matching, which chooses the width of a retrained network so that the network is as large as a reference network.
 
 The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
 """
@@ -66,7 +66,7 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
 
 def _at_best(fitted: Network) -> str:
-    """Return the last part of the error message of `matched`: the width that comes closest, and what to set instead."""
+    """Return the last part of the error message of `matched`: the width that comes closest, and advice."""
     if isinstance(fitted, DerivedNetwork):
         return f"{fitted.channels} channels at best; change layers, or set channels to {fitted.channels}"
     return f"{fitted.title} at best; choose another network, or {fitted.name}"

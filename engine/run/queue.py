@@ -50,7 +50,7 @@ class Queue:
         return self.paused_at is not None
 
     def hold(self, run_id: str) -> str:
-        """Return a sentence if the pause of the queue keeps this run from starting; otherwise "". Runs in `exempt` may start."""
+        """Return a sentence that says that the queue is paused, if the pause keeps this run from starting; otherwise ""."""
         if self.paused_at is None or run_id in self.exempt:
             return ""
         return PAUSING if self.exempt else PAUSED

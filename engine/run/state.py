@@ -266,7 +266,7 @@ def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:
 
 
 def _pause(folder: RunFolder) -> str:
-    """Return a sentence if the paused queue keeps a run from starting; otherwise ""."""
+    """Return a sentence that says that the queue is paused, if the pause keeps a run from starting; otherwise ""."""
     try:
         return in_sentence(read_queue(folder.runs).hold(folder.id))
     except RunError:

@@ -1,4 +1,4 @@
-"""Whether a supervisor is alive: its record control/supervisor.json and its lock. Imports no torch."""
+"""The record (control/supervisor.json) and the lock of a supervisor, which show whether it is alive. Imports no torch."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ class Supervisor:
         self._is_due |= bool(ended)
 
     def _look_at(self, folder: RunFolder) -> bool:
-        """Read from its folder whether a run waits, runs or has ended, and update this supervisor's records of the run.
+        """Find out whether the run in `folder` waits, runs or has ended, and update this supervisor's records of the run.
 
         If this may change which runs can start, the current tick then tries to start the waiting runs. If a worker has ended
         without an exit.json, the file is written.
@@ -243,7 +243,7 @@ class Supervisor:
         return started
 
     def _has_ended(self, worker: Worker) -> bool:
-        """Return True if a worker has ended, and write exit.json. Kill it first if the user has requested a forced stop."""
+        """Return True if a worker has ended, after writing exit.json. If the user has requested a forced stop, kill it first."""
         force = read_json(worker.folder.request("force"))
         if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
             with contextlib.suppress(ProcessLookupError):
@@ -307,7 +307,7 @@ class Supervisor:
             f"The disk has only {space / 2**20:.0f} MB free. Runs start when it has {LEAST_FREE_BYTES // 2**20} MB.")
 
     def _trouble_above(self, run: Waiting) -> str:
-        """Return a sentence if the parent of a run failed, was stopped or is missing; "" if it has finished."""
+        """Return a sentence that says that a run's parent failed, was stopped or is missing; "" if the parent has finished."""
         if run.parent is None or run.parent in self._over:
             return ""
         status = self._above.get(run.parent)

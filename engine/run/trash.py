@@ -91,7 +91,7 @@ def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, 
     Args:
         runs: folder of all runs.
         ids: ids of the runs.
-        with_dependents: True to take along all runs that need them. Otherwise, a run that others need is refused.
+        with_dependents: True to also move all runs that need the given ones. If False, a run that others need is not moved.
         kept: {run id: reason} of runs that must stay, for example because a study uses them.
     """
     asked = list(dict.fromkeys(ids))
@@ -103,7 +103,7 @@ def put(runs: Path | str, ids: Iterable[str], *, with_dependents: bool = False, 
 
 @act("restore", done_runs)
 def restore(runs: Path | str, ids: Iterable[str]) -> list[Outcome]:
-    """Bring runs back from the trash, and return one outcome for each. Runs in the trash that they need come back as well."""
+    """Bring runs back from the trash, with the runs in the trash that they need. Return one outcome for each run brought back."""
     root = trash_of(runs)
     users = _users(root)
     wanted, waiting = [], list(dict.fromkeys(ids))

@@ -23,7 +23,7 @@ _SUSPICIOUS = re.compile(rb"\\u[dD]|[0-9]{18}|[eE]\+?[0-9]{3}|NaN|Infinity")
 
 
 def flaw_in(value: Any) -> str:
-    """Return what is wrong with a value that was read from JSON, as the end of a sentence; "" if nothing is."""
+    """Return the flaw of a value that was read from JSON, as the end of a sentence; "" if it has none."""
     rest: list[tuple[Any, int]] = [(value, 0)]
     while rest:
         one, depth = rest.pop()
@@ -39,7 +39,7 @@ def flaw_in(value: Any) -> str:
 
 
 def _flaw(value: Any) -> str:
-    """Return what is wrong with a single value; "" if nothing is."""
+    """Return the flaw of a single value; "" if it has none."""
     if isinstance(value, str):
         return "" if is_text(value) else "it holds half of a surrogate pair, which is not a character"
     if isinstance(value, float):

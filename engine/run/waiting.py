@@ -1,4 +1,4 @@
-"""Runs that wait to be started: what the supervisor needs to know about them, and in which order they start. Imports no torch."""
+"""Runs that wait to be started: the facts that the supervisor needs, and the order in which the runs start. Imports no torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def changed(path: str) -> int:
 
 
 def as_waiting(folder: RunFolder) -> Waiting:
-    """Return what the supervisor needs to know about a waiting run.
+    """Return the facts about a waiting run that the supervisor needs.
 
     Raises:
         RunError: a file of the run cannot be read.

@@ -124,7 +124,7 @@ class BilevelMethod(Generic[Config]):
         return gramian, torch.ones_like(gramian[0])
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of an objective that holds the supernet and the images of a step."""
+        """Return a copy of `objective` in which the supernet and the images of a step are filled in."""
         return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:

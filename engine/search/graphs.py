@@ -66,7 +66,7 @@ class CudaRecording:
 
 
 class Capturable(Protocol):
-    """The part of `torch.cuda.CUDAGraph` that makes a capture."""
+    """The methods of `torch.cuda.CUDAGraph` that `capture` needs."""
 
     def capture_begin(self, pool: Any) -> None: ...
     def capture_end(self) -> None: ...
@@ -75,8 +75,8 @@ class Capturable(Protocol):
 def capture(graph: Capturable, pool: Any, function: Callable[[], Outputs]) -> Outputs:
     """Capture a call of a function on the current stream, and return its outputs.
 
-    If the call fails, its own error is raised. `torch.cuda.graph` would raise that of the broken capture instead, and would leave
-    its stream as the current one.
+    If the call fails, its own error is raised. `torch.cuda.graph` would instead raise the error of the broken capture, and would
+    leave its own stream as the current stream.
     """
     graph.capture_begin(pool)
     try:

@@ -1,6 +1,6 @@
 """The accuracy of an architecture with the weights of a trained supernet, without any training of its own.
 
-    accuracy of N(a, W), N the network with architecture a, W the weights of a finished search in whose space a is
+    accuracy of N(a, W),    where N(a, W) is the network with architecture a and the weights W of a finished search
 
 This is how one-shot methods rank architectures (Guo et al. 2020, "Single path one-shot neural architecture search with uniform
 sampling", arXiv 1904.00420, section 3). Yu et al. 2020, "Evaluating the search phase of neural architecture search", arXiv

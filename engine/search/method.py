@@ -79,7 +79,7 @@ class SearchMethod(Protocol):
             which can differ if the placement (the rule that gives each layer its kind of cell) is not the published one.
         primitives: operations of the supernet, in the order of the columns of the alphas.
         epoch: epoch of the next steps, set by `begin_epoch`.
-        passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` as many times.
+        passes_per_step: number of forward passes in one step of the current epoch. The step calls `poll` once for each pass.
         stage: one short line that describes the current stage of the search; empty if the search has a single stage.
         activity: progress message of the step, set before each call of `poll`, for example "PGD step 3 of 7, weights batch".
             If two passes run side by side, the message describes the pass that began last.

@@ -46,7 +46,7 @@ class ArchitectureGradients:
     Attributes:
         raw: [m, k] gradients without coefficients. They include the implicit terms (the effect of the alphas through the unrolled
             weights), except in a method that adds one implicit term to `combined`.
-        gradients: [m, k] gradients multiplied by their coefficients.
+        gradients: [m, k] gradients multiplied by their coefficients. In E2RNAS of 2020, the gradients that the solver sees.
         gramian: [m, m] float64 inner products of `gradients`, or of the normalised gradients if the method normalises them.
         weights: [m] weights of the objectives, computed by the solver from `gramian`.
         combined: [k] gradient that Adam descends.

@@ -1,4 +1,4 @@
-"""Types that list the attributes of a derived network that fast forward passes read.
+"""The attributes that fast forward passes read from a derived network and from its cells, as types.
 
 The modules of the fast forward passes use these types instead of importing `engine.space.network`.
 """

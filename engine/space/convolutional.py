@@ -21,9 +21,9 @@ from engine.space.normalisation import Normalisation
 
 
 class Merged:
-    """A back end (implementation of a supernet's cells) that computes all m edges from one state together.
+    """A `StateBackend` (implementation of single states of a cell) that computes all m edges from a state together.
 
-    The feature maps are stored as [B, C, H, W]. A depthwise convolution runs over m * C channels. The 1x1 convolutions are one
+    It stores feature maps as [B, C, H, W]. A depthwise convolution runs over m * C channels. The 1x1 convolutions are one
     batched matrix product.
     """
 
@@ -56,7 +56,9 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives that have weights on the m edges that leave the state h, without the primitives' last BatchNorm.
+        """Compute the primitives that have trainable weights, on each of the m edges that leave the state h.
+
+        The last BatchNorm of each primitive is not applied.
 
         Returns:
             One tuple (name, columns, x) for each group of primitives.
@@ -128,7 +130,9 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """Compute the primitives that have weights on the m edges that leave a state, without the primitives' last BatchNorm.
+        """Compute the primitives that have trainable weights, on each of the m edges that leave a state.
+
+        The last BatchNorm of each primitive is not applied.
 
         Args:
             r: the state after a ReLU, [B, C, H, W].

@@ -62,7 +62,9 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """Compute the primitives that have weights on the m edges that leave a state, without the primitives' last BatchNorm.
+    """Compute the primitives that have trainable weights, on each of the m edges that leave a state.
+
+    The last BatchNorm of each primitive is not applied.
 
     Args:
         r: the state (an input or a node of a cell) after a ReLU, [C, H, W, B].

@@ -93,7 +93,7 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
 
 def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
                     of_weight: bool) -> Tensor:
-    """Return one of the two gradients of a depthwise convolution as PyTorch itself computes it.
+    """Return the gradient of the weight or of x in a depthwise convolution, computed by PyTorch itself.
 
     Args:
         g: gradient with respect to the result.

@@ -119,7 +119,7 @@ class Layout(Protocol):
         """Return a depthwise convolution as a function from feature maps to feature maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
+        """Return `module`, a pool, "none" or a 1x7-7x1 convolution, as an `Edge` (a form that adds its result to a sum)."""
 
 
 class Rows:
@@ -199,7 +199,7 @@ class Rows:
         return apply
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool or the operation "none" as an `Edge` (a form that adds its result to a sum)."""
+        """Return `module`, a pool or the operation "none", as an `Edge` (a form that adds its result to a sum)."""
         pixels, stride = size[0] * size[1], stride_of(module)
         if isinstance(module, nn.AvgPool2d):
             def average(x: Tensor) -> Tensor:
@@ -355,7 +355,7 @@ class Maps:
         return lambda x: depthwise(x, weight, stride, dilation)
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
+        """Return `module`, a pool, "none" or a 1x7-7x1 convolution, as an `Edge` (a form that adds its result to a sum)."""
         if not isinstance(module, nn.Sequential):  # without parameters, so computed once per state and stride
             name = type(module), stride_of(module)
             return Edge(lambda state, total: self.add(total, state.once(name, module)))

@@ -21,8 +21,8 @@ def one_hot(supernet: Supernet, genotype: Genotype) -> Tensor:
         A float32 tensor on the CPU.
 
     Raises:
-        GenotypeError: the genotype has other cell kinds, another number of nodes or another operation than the supernet, or the
-            output of a cell does not consist of all nodes.
+        GenotypeError: the cell kinds or the number of nodes differ from the supernet's, the supernet lacks an operation of the
+            genotype, or the output of a cell does not consist of all nodes.
     """
     if sorted(genotype.kinds) != sorted(supernet.kinds):
         raise GenotypeError(f"The genotype must have the supernet's cell kinds {', '.join(sorted(supernet.kinds))}, got "

@@ -2,7 +2,7 @@
 
 The operations of an edge act on the first C / K channels of a state (an input or node of a cell). The other channels bypass the
 operations. If the edge halves the map, they pass through a 2x2 max-pool. Both groups of channels are multiplied by the weight of
-the edge. After all edges of a node have been added, the node's channels are shuffled, which mixes the two groups.
+the edge. After the outputs of all edges into a node have been summed, the node's channels are shuffled. This mixes both groups.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class FactorizedReduce(nn.Module):
 
     Each convolution gives half of the output channels. The second one reads the map shifted by one pixel in both directions.
 
-    Differs from the released code only for odd heights and widths, where the released code fails. Here a row or column of zeros
-    makes them even. The result has half the height and width, rounded up.
+    Differs: odd heights and widths, for which the released code fails, are made even by a row or column of zeros. The result has
+    half the height and width, rounded up.
 
     Raises:
         ConfigError: the number of output channels is odd, so the two convolutions cannot share them equally.

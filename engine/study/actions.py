@@ -111,7 +111,7 @@ def stop(runs: Path | str, study_id: str) -> bool:
         True if the study or one of its runs was asked to stop; False if all of them had been asked before.
 
     Raises:
-        RunError: there is no such study, it has ended already, or the request cannot be written.
+        RunError: there is no such study, all its runs have finished, or the request cannot be written.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
@@ -160,7 +160,8 @@ def extend(runs: Path | str, study_id: str, seeds: int | Sequence[int]) -> tuple
         seeds: the new seeds, or their number. A number n stands for the n seeds after the largest one so far.
 
     Raises:
-        RunError: there is no such study, it is the example, a seed is not valid, or the study has the seed already.
+        RunError: there is no such study, it is the example, a seed is not valid or belongs to the study already, or the study
+            would have too many seeds or runs.
     """
     folder = StudyFolder(runs, study_id)
     study = folder.read()
@@ -206,7 +207,7 @@ def trash(runs: Path | str, ids: Sequence[str], *, with_dependents: bool = False
     Args:
         runs: folder of all runs.
         ids: ids of the runs.
-        with_dependents: True to move also all runs that need the given ones. If False, a run that others need is not moved.
+        with_dependents: True to also move all runs that need the given ones. If False, a run that others need is not moved.
     """
     kept = {run_id: f"The study {min(studies)} uses {run_id}; archive the run, or delete the study first."
             for run_id, studies in users_of_runs(runs).items()}

@@ -192,7 +192,7 @@ def _unpack(source: Path | IO[bytes], draft: Path, example: bool) -> list[str]:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Raise ValueError if something follows the last file of an archive. `tarfile` takes a damaged entry for the end."""
+    """Raise ValueError if data follow the last file of an archive. `tarfile` takes a damaged entry for the end of the archive."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(LARGEST_END + 1).strip(b"\0") or archive.fileobj.read(1):

@@ -119,7 +119,7 @@ def _common_images(arms: Sequence[Sequence[Floats]]) -> int:
 
 
 def _drawn_images(images: int, resamples: int, generator: np.random.Generator) -> Iterator[Floats]:
-    """Draw images with replacement for each resample, and yield how large a share of the draws each image has.
+    """Draw images with replacement for each resample, and yield the share of each image in the draws.
 
     The shares are yielded in chunks of several resamples, as arrays [resamples in the chunk, images]. Each row sums to 1.
     """
@@ -134,8 +134,8 @@ def _drawn_means(accuracies: Floats, retrainings: Sequence[int], generator: np.r
     """Draw search seeds and their retrain seeds with replacement, and return the mean of one arm in every resample.
 
     Args:
-        accuracies: array [resamples, networks] with the accuracies on the drawn images. The networks of one search seed stand
-            next to each other.
+        accuracies: array [resamples, networks] with the accuracies on the drawn images. The networks of one search seed are
+            adjacent.
         retrainings: number of networks of each search seed.
         generator: random number generator.
 

@@ -193,7 +193,7 @@ def _bootstrap(first: Measured, second: Measured, level: float) -> Interval | No
 
 
 def _judged(c: Contrast) -> Contrast:
-    """Return the contrast with its verdict. If there is no interval, the permutation test alone determines who is better."""
+    """Return the contrast with its verdict. If there is no interval, the permutation test alone decides which arm is better."""
     if min(c.units) < FEWEST_UNITS or c.difference is None:
         return replace(c, verdict="demonstration")
     if c.adjusted_p <= c.alpha and not (c.interval and c.interval[0] <= 0 <= c.interval[1]):

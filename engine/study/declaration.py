@@ -69,7 +69,7 @@ class Arm:
         return KINDS if self.method else KINDS[1:]
 
     def changes(self, kind: str) -> Mapping[str, Any]:
-        """Return the settings of one kind of run that differ from the preset."""
+        """Return the settings that differ from the preset in the arm's runs of kind `kind`."""
         return {"search": self.search, "retrain": self.retrain, "attack": self.attack}[kind]
 
 

@@ -85,9 +85,9 @@ def delete(runs: Path | str, study_id: str, *, with_runs: bool) -> Deletion:
     Args:
         runs: folder of all runs.
         study_id: id of the study.
-        with_runs: True to delete also the runs that were launched for the study, and the runs that were kept for it when other
-            studies were deleted. Two kinds of run are kept: a run that another study uses, which is recorded for that study, and
-            a run that some run outside the study needs.
+        with_runs: True to also delete the runs that were launched for the study, and the runs that were kept for it when other
+            studies were deleted. A run is kept, however, if another study uses it or if a run outside the study needs it. Runs
+            that another study uses are recorded for that study.
 
     Raises:
         RunError: there is no such study, or one of its own runs has not ended.

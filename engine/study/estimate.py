@@ -92,7 +92,10 @@ class Durations:
     """
 
     def __init__(self, runs: Path | str) -> None:
-        """Read the durations of all finished runs. Runs that cannot be read, and resumed runs, are left out."""
+        """Read the durations of all finished runs that are typical.
+
+        Left out are runs that cannot be read, that were resumed or imported, or that finished early, and the example's runs.
+        """
         self._same: dict[str, list[float]] = defaultdict(list)
         self._similar: dict[tuple[str, ...], list[float]] = defaultdict(list)
         finished = []
@@ -312,7 +315,7 @@ def _family(network: str) -> str:
 
 
 def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
-    """Return the setting `network` of the retraining whose network an attack run attacks; "" for other runs or if unknown."""
+    """Return the setting `network` of an attack run's parent, which is a retraining; "" for other runs or if it is unknown."""
     if run["kind"] != "attack" or not run.get("parent"):
         return ""
     try:
@@ -325,7 +328,8 @@ def _attacked(runs: Path, run: Mapping[str, Any]) -> str:
 def _read(runs: Path, run_id: str, written_ns: int) -> tuple[float, str, tuple[str, ...], float] | None:
     """Return (end in unix seconds, key for equal settings, key for similar runs, seconds per epoch or image) of a finished run.
 
-    None if its duration is unknown. `_keys` describes the keys. The result is cached.
+    None if its duration is unknown or not typical: it finished early, was imported, or belongs to the example. `_keys` describes
+    the keys. The result is cached.
 
     Args:
         runs: folder of all runs.

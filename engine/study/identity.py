@@ -38,7 +38,7 @@ class Known:
         study: id of the study for which the run was launched; "" for a run launched by hand.
         numerics: hash, at the launch, of the code that determines results; "" for runs of older versions.
         created: time of the launch in unix seconds.
-        is_example: True if the run belongs to the example study. It has no weights, so no other study uses it.
+        is_example: True if the run belongs to the example study. Such a run has no weights, so no other study uses it.
     """
 
     id: str
@@ -110,7 +110,9 @@ class Runs:
         return self._by_id[run_id]
 
     def same(self, experiment: str, parent: str | None) -> list[Known]:
-        """Return the existing runs that equal a planned run, oldest first: equal settings, and parents with the same identity.
+        """Return the existing runs that are the same experiment as a planned run, oldest first.
+
+        They have the same settings, and their parents are the same experiment as the planned run's parent.
 
         Args:
             experiment: hash of the planned run's settings, as `experiment_of` returns it.

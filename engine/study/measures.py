@@ -5,9 +5,9 @@ A measure is known by its name:
 * "parameters" and "MACs": size of the network.
 * "natural accuracy", "PGD-7" etc.: accuracies from the attack run of the network.
 * "NAME: Worst case" etc.: accuracies from the further attack run with the name NAME.
-* "short training, natural" and "short training, adversarial": accuracies after a random search has trained the network briefly,
-  on the select split.
-* "supernet, natural" and "supernet, adversarial": accuracies with weights from a supernet, on the select split.
+* "short training, natural" and "short training, adversarial": accuracies on the select split, after a random search has trained
+  the network briefly.
+* "supernet, natural" and "supernet, adversarial": accuracies on the select split, with weights from a supernet.
 
 Imports no torch.
 """
@@ -39,7 +39,7 @@ def column_title(column: str) -> str:
 
 
 def further_results(study: Study) -> list[str]:
-    """Return the names of the measures that give the worst case under each further attack."""
+    """Return, for each further attack of a study, the name of the measure that is the worst-case accuracy under it."""
     return [f"{name}: {WORST_TITLE}" for name in study.attacks]
 
 

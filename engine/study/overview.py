@@ -50,8 +50,8 @@ def cells_of(runs: Path | str, study_id: str) -> list[CellState]:
 def status_of(folder: StudyFolder, cells: Sequence[CellState]) -> str:
     """Return the status of a study, one of `STATUSES`.
 
-    A study has failed if some results are missing and none of its runs waits or runs. If runs of a complete study were deleted,
-    the study counts as stopped, because they are launched again only if the user resumes it.
+    A study has failed if some results are missing although no run is waiting or running. If runs of a complete study were
+    deleted, the study counts as stopped, because the deleted runs are launched again only if the user resumes the study.
     """
     statuses = {cell.status for cell in cells}
     if statuses == {"finished"}:

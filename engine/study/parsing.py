@@ -281,7 +281,7 @@ def _check_seeds_apart(study: Study) -> None:
 
 
 def check_size(study: Study) -> None:
-    """Check that a study does not have too many seeds or cells (repetitions of arms). Call this also when a study is extended.
+    """Check that a study does not have too many seeds or cells (repetitions of arms). Also call this when a study is extended.
 
     Raises:
         ConfigError: there are too many, or two search seeds give the same seed to a retraining.

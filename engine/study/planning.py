@@ -37,7 +37,7 @@ WAITING, REFUSED = "waiting", "refused"  # states of a step without a run, in ad
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a cell (a repetition of an arm), which may not exist yet.
+    """One run of a cell, where a cell is one repetition of an arm. The run may not exist yet.
 
     Attributes:
         name: "search", "retrain" or "attack", or "attack NAME" for a further attack.
@@ -276,7 +276,7 @@ class Plan:
         return self._twins[twin, step]
 
     def _has_genotype(self, run_id: str) -> bool:
-        """Return True if it is known which architecture a search has found or a retraining uses."""
+        """Return True if a run's architecture is known: the one that a search has found, or the one that a retraining uses."""
         known = self.runs[run_id]
         if known.kind == "search":
             return self._state(run_id).status == "finished"

@@ -143,7 +143,7 @@ def _sized(arm: Mapping[str, Any], size: Size, dataset: str, preset: str, source
 
 
 def _shorter(value: Any, usual: Any) -> Any:
-    """Return the smaller of two numbers, or `value` if one of the two is not a number."""
+    """Return the smaller of `value` and `usual`, or `value` if one of them is not an integer."""
     numbers = all(isinstance(one, int) and not isinstance(one, bool) for one in (value, usual))
     return min(value, usual) if numbers else value
 

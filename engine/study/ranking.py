@@ -121,10 +121,10 @@ def latent_partial_tau(columns: Sequence[Sequence[float]]) -> float | None:
     """Return the partial tau of the first two columns given all others (the covariates), under a Gaussian copula.
 
     Kendall's partial tau is in general not 0 for columns that are independent given the covariates (Korn 1984, The American
-    Statistician 38:61-62). For example, suppose that two measures are the number of parameters plus independent noise. The
-    interval of Kendall's partial tau then excludes 0 as soon as there are many architectures. Under a Gaussian copula, this
-    function does not have that bias: for many architectures, its result approaches 0 if and only if the columns are independent
-    given the covariates.
+    Statistician 38:61-62). For example, suppose that each of two measures is the number of parameters plus its own independent
+    noise. The interval of Kendall's partial tau given the number of parameters then excludes 0 as soon as there are many
+    architectures. Under a Gaussian copula, this function does not have that bias: for many architectures, its result approaches 0
+    if and only if the columns are independent given the covariates.
 
     The result is 2 / pi arcsin(r), the tau of normal variables with correlation r (Greiner 1909). Here r is the partial
     correlation of the normal scores of the ranks (van der Waerden 1952; Gaussian copulas: Liu, Lafferty and Wasserman 2009, JMLR
@@ -179,10 +179,10 @@ def correlate(columns: Mapping[str, Sequence[float]], first: str, second: str, g
 
 def rank_table(columns: Mapping[str, Sequence[float]], target: str, given: Sequence[str] = (), level: float = 0.95,
                resamples: int = 2000, seed: int = 0) -> list[RankCorrelation]:
-    """Return the rank correlations of all other columns with the target column.
+    """Return the rank correlation of each other column with the target column.
 
-    First come the plain taus of all these columns. Then follow the partial taus, given the covariates, of the columns that are
-    not covariates themselves.
+    The plain taus of these columns come first. If there are covariates, they are followed by the partial taus of all columns that
+    are not covariates.
 
     Args:
         columns: {name: one number per architecture}.

@@ -40,7 +40,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def headers(results: Results) -> list[str]:
-    """Return the titles of the columns of `rows`: `HEADERS` with a column for each further attack and for the MACs ratio."""
+    """Return the column titles of `rows`: `HEADERS`, each further attack and, with a reference arm, the MACs ratio."""
     ratio = [f"MACs against {results.study.reference}"] if results.study.reference else []
     return [*HEADERS[:4], *further_results(results.study), *HEADERS[4:-1], *ratio, HEADERS[-1]]
 

@@ -6,7 +6,7 @@ MACS_TOLERANCE = 0.02  # a larger relative difference of MACs is part of the sen
 
 
 def macs_ratio(macs: float | None, other: float | None) -> float | None:
-    """Return `macs` divided by `other`, or None if one of the two is unknown.
+    """Return `macs` divided by `other`, or None if one of the numbers is unknown or 0.
 
     The arguments are the MACs of two networks, or the mean MACs of two arms. The ratio of two arms is thus the ratio of their
     means, not the mean of the ratios of single networks.

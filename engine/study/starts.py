@@ -44,7 +44,7 @@ class Running:
 
     @classmethod
     def of(cls, folder: RunFolder) -> Running:
-        """Return the running run in a folder."""
+        """Return the facts about the run in `folder`, which must be running."""
         process: dict[str, Any] = read_json(folder.process_json) or {}
         return cls(folder, str(process.get("device", "")), process.get("threads"), process.get("started"))
 

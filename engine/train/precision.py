@@ -16,7 +16,7 @@ Precision = Literal["float32", "bf16"]
 
 
 def under_autocast(precision: Precision, function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Return `function` computed in the given precision.
+    """Return a version of `function` that computes in the given precision.
 
     Args:
         precision: "float32" to return `function` itself, "bf16" to run it under autocast.

@@ -266,11 +266,11 @@ def plane(size: Size) -> int:
 
 
 def placed(buffers: Sequence[tuple[int, Size]], lifetimes: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
-    """Assign a place in one block of memory to each buffer. Buffers may share memory if their lifetimes do not overlap.
+    """Assign an offset in one block of memory to each buffer. Buffers may share memory if their lifetimes do not overlap.
 
     Args:
         buffers: (channels, (height, width)) of each buffer.
-        lifetimes: (first step, last step) that uses each buffer.
+        lifetimes: for each buffer, the numbers of the first and the last step that use it.
 
     Returns:
         places: offset of each buffer in the block, in SIMD vectors.

@@ -55,10 +55,10 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of an objective that holds the supernet and the images of a step.
+        """Return a copy of `objective` in which the supernet and the images of a step are filled in.
 
-        The copy of the objective "curvature" also holds the displacement length h of the current epoch and the configured kind of
-        BatchNorm statistics.
+        If the objective is "curvature", the copy also has the displacement length h of the current epoch, and it uses the
+        configured kind of BatchNorm statistics.
         """
         made = super().bound(objective, images)
         if objective.name != "curvature":
