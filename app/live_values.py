@@ -20,10 +20,9 @@ import plotly.graph_objects as go
 from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
-# A figure is not drawn again for sixty times the server's processor time of the last drawing, within these bounds in seconds,
-# because server and browser may share their cores with the search that the figure shows. The browser needs several times as much
-# processor time for a drawing as the server.
-SHORTEST_S, LONGEST_S, REST = 0.9, 1.9, 60
+# A figure is not drawn again for this time in seconds. Most of the time, the hub checks for changes less often, and draws each figure
+# at every check: a longer rest than the hub's pause would let every second check pass.
+FIGURE_REST_S = 0.9
 # A text that took longer than the first of these times is not drawn again for the second, both in seconds. Quicker texts, such as
 # the progress, are drawn at every change.
 COSTLY_S, COSTLY_REST_S = 0.025, 2.5
@@ -126,7 +125,7 @@ class LiveValue:
         self.take(replace(self.feed, signature=signature), Value.of(self.feed.draw()))
         spent = time.thread_time() - started
         if self.value.is_figure:
-            self.rests_until = now + min(LONGEST_S, max(SHORTEST_S, REST * spent))
+            self.rests_until = now + FIGURE_REST_S
         elif spent > COSTLY_S:
             self.rests_until = now + COSTLY_REST_S
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,9 +33,6 @@ ENTROPY_FLOOR = 0.1  # share of the largest entropy, averaged over the edges of 
 FLOOR_UNTIL = 0.9  # share of the epochs; later, a search is supposed to have decided
 STALLED_STEPS = 5  # a silence of this many steps, but at least `SILENT_S`
 LOW_DISK_BYTES = 2 * 2**30
-
-# Tables of the run log that decide about the alerts of a run.
-READ = ("folder", "alert", "metric", "objective", "alpha", "genotype", "resumed")
 
 # The rules in words, by kind, as in docs/alerts.md.
 RULES = {
@@ -86,6 +83,9 @@ class Alert:
     t: float | None = None
 
 
+Rule = Callable[[RunLog, Sequence[str]], Iterator[Alert]]  # yields the alerts of some runs, given by their ids
+
+
 def watched(log: RunLog, now: float | None = None) -> list[str]:
     """Return the ids of the runs that are active or have ended within the last day, newest event first.
 
@@ -115,25 +115,34 @@ class Bell:
     def __init__(self, log: RunLog) -> None:
         """Create a cache of alerts for the runs in `log`. It is empty until the first call of `alerts`."""
         self._log = log
-        self._known: dict[str, tuple[int, list[Alert]]] = {}
+        self._known: dict[Rule, dict[str, tuple[int, list[Alert]]]] = {}
 
     def alerts(self) -> list[Alert]:
-        """Return the same alerts as `alerts_of(log)`. Only runs with new events are read again."""
-        log, runs = self._log, watched(self._log)
-        revisions = {run: log.revision(READ, run) for run in runs}
-        changed = [run for run in runs if run not in self._known or self._known[run][0] != revisions[run]]
-        fresh = _of_events(log, changed)
-        of_run = {run: [alert for alert in fresh if alert.run == run] for run in changed}
-        self._known = {run: (revisions[run], of_run[run]) if run in of_run else self._known[run] for run in runs}
-        return _all(log, runs, [alert for _, alerts in self._known.values() for alert in alerts])
+        """Return the same alerts as `alerts_of(log)`. A rule queries only runs with new events in the tables that it reads."""
+        runs = watched(self._log)
+        return _all(self._log, runs, _distinct(alert for rule in EVENT_RULES for alert in self._of_rule(rule, runs)))
+
+    def _of_rule(self, rule: Rule, runs: Sequence[str]) -> list[Alert]:
+        known, tables = self._known.get(rule, {}), ("folder", *EVENT_RULES[rule])
+        now = {run: self._log.revision(tables, run) for run in runs}
+        changed = [run for run in runs if run not in known or known[run][0] != now[run]]
+        fresh: dict[str, list[Alert]] = {run: [] for run in changed}
+        for alert in rule(self._log, changed) if changed else ():
+            fresh[alert.run].append(alert)
+        self._known[rule] = {run: (now[run], fresh[run]) if run in fresh else known[run] for run in runs}
+        return [alert for _, alerts in self._known[rule].values() for alert in alerts]
 
 
 def _of_events(log: RunLog, runs: Sequence[str]) -> list[Alert]:
-    """Return the alerts that the events of these runs raise. If two rules find the same problem, only one alert is returned."""
+    """Return the alerts that the events of these runs raise."""
+    return _distinct(alert for rule in EVENT_RULES for alert in rule(log, runs)) if runs else []
+
+
+def _distinct(alerts: Iterable[Alert]) -> list[Alert]:
+    """Return the alerts without repetitions: if several rules find the same problem of a run, only the first alert is kept."""
     found: dict[tuple[str, str], Alert] = {}
-    for rule in (written, not_finite, overfitted, collapsed) if runs else ():
-        for alert in rule(log, runs):
-            found.setdefault((alert.run, alert.kind if alert.kind != "run" else alert.sentence), alert)
+    for alert in alerts:
+        found.setdefault((alert.run, alert.kind if alert.kind != "run" else alert.sentence), alert)
     return list(found.values())
 
 
@@ -184,6 +193,16 @@ def collapsed(log: RunLog, runs: Sequence[str]) -> Iterator[Alert]:
                         f"The weights of the {cell_text(one.cell)} leave almost no choice (entropy {100 * entropy:.0f} % of its "
                         f"largest value) after epoch {one.epoch} of {epochs}: the search hardly compares operations any more.",
                         one.t)
+
+
+# The rules about events, in order of priority, and the tables of the run log that each of them reads besides `folder`.
+EVENT_RULES: dict[Rule, tuple[str, ...]] = {
+    written: ("alert",),
+    not_finite: ("metric", "objective"),
+    overfitted: ("metric", "resumed"),
+    collapsed: ("alpha", "genotype"),
+}
+READ = ("folder", *dict.fromkeys(table for tables in EVENT_RULES.values() for table in tables))
 
 
 def _collapse(cells: Sequence[tuple[LatestAlphas, float]]) -> Iterator[Alert]:

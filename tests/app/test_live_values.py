@@ -154,7 +154,7 @@ def test_an_open_page_of_a_running_search_follows_it_without_a_rerun(empty: Path
     found: dict[str, Any] = {}
     while not {"run_progress", "run_trade_off", "run_river_accurate", "run_trail"} <= found.keys():
         found |= {name.split()[0]: message for name, message in inbox.get(timeout=20).items()}
-    with suppress(queue.Empty):  # until nothing changes any more; a figure rests for up to two looks after it has been drawn
+    with suppress(queue.Empty):  # until nothing changes any more
         while True:
             inbox.get(timeout=6)
     hub.leave(page)

@@ -207,6 +207,9 @@ def test_a_bell_tells_the_same_and_reads_only_runs_with_new_events(tmp_path: Pat
         EventsFile(folder, t=now + 9).write("alert", level="error", text="Out of memory: use fewer channels.")
         log.ingest()
         assert [alert.kind for alert in bell.alerts()][0] == "run" and asked == [[SEARCH]]
+        EventsFile(folder, t=now + 10).write("metric", split="alphas", name="natural_loss", value=1.0)
+        log.ingest()
+        assert len(bell.alerts()) == 3 and asked == [[SEARCH]]  # a metric is nothing for the rule about written alerts
         shutil.rmtree(folder)
         log.ingest()
         assert [alert.kind for alert in bell.alerts()] == ["robust overfitting"]
