@@ -96,17 +96,7 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
     draft = root / f".draft-archive-{secrets.token_hex(4)}"
     try:
         ids = _unpack(source, draft, example)
-        for run_id in run_ids(draft):
-            if not (root / run_id).exists():
-                (draft / run_id).rename(root / run_id)
-        (root / "studies").mkdir(exist_ok=True)
-        for study_id in ids:
-            if not StudyFolder(root, study_id).exists():
-                if (requested := draft / "studies" / study_id).is_dir():
-                    requested.rename(root / "studies" / study_id)
-                StudyFolder(root, study_id).mark("complete")  # runs that are missing are not launched here
-                (draft / "studies" / f"{study_id}.json").rename(StudyFolder(root, study_id).file)
-        sync(root)
+        _add_unpacked(draft, root, ids)
     except ConfigError as refusal:
         raise RunError(f"This archive cannot be unpacked, and nothing was added. {refusal}") from None
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError) as problem:
@@ -115,6 +105,35 @@ def read_archive(runs: Path | str, source: Path | IO[bytes], *, example: bool = 
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return ids
+
+
+def _add_unpacked(draft: Path, root: Path, ids: Sequence[str]) -> None:
+    """Move the unpacked runs and studies from the folder `draft` to the runs folder `root`, unless they exist there.
+
+    Raises:
+        OSError, RunError: a folder or file cannot be moved or written. Everything that was added before is removed.
+    """
+    added: list[Path] = []
+    try:
+        for run_id in run_ids(draft):
+            if not (root / run_id).exists():
+                added.append((draft / run_id).rename(root / run_id))
+        (root / "studies").mkdir(exist_ok=True)
+        for study_id in ids:
+            if not (study := StudyFolder(root, study_id)).exists():
+                if (requested := draft / "studies" / study_id).is_dir():
+                    requested.rename(root / "studies" / study_id)
+                added.append(root / "studies" / study_id)
+                study.mark("complete")  # runs that are missing are not launched here
+                added.append((draft / "studies" / f"{study_id}.json").rename(study.file))
+        sync(root)
+    except (OSError, RunError):
+        for path in added:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _named(source: Path | IO[bytes]) -> str:

@@ -85,6 +85,14 @@ def test_the_example_is_marked_taken_by_nobody_and_removed_whole(runs: Path, pac
     assert study_ids(elsewhere) == [own] and run_ids(elsewhere) == []
 
 
+def test_an_archive_that_cannot_be_added_whole_adds_nothing(packed: tuple[str, Path], tmp_path: Path) -> None:
+    (root := tmp_path / "other").mkdir()
+    (root / "studies").write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(RunError, match="nothing was added"):
+        read_archive(root, packed[1])
+    assert [path.name for path in root.iterdir()] == ["studies"]
+
+
 def test_unpacking_again_says_what_was_there_and_what_was_added(packed: tuple[str, Path], tmp_path: Path,
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     study_id, source = packed
