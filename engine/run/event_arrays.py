@@ -32,7 +32,7 @@ class SquareMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeMatrix(FieldType):
-    """A matrix of finite numbers with one row per edge of the search space.
+    """A matrix of finite numbers with one row for each of the 14 edges of the search space.
 
     It has as many columns as another field has entries. `like` names that field.
     """
@@ -52,9 +52,10 @@ class EdgeMatrix(FieldType):
             matrix = np.asarray(value)
         except ValueError:
             matrix = np.empty(0)
-        is_matrix = matrix.ndim == 2 and matrix.shape[1] == width and matrix.dtype.kind in "fi"
+        is_matrix = matrix.shape == (len(EDGES), width) and matrix.dtype.kind in "fi"
         if not is_matrix or not (np.abs(matrix) < LARGEST_WEIGHT).all():
-            raise RunLogError(f"{name} must be rows of {width} finite numbers, one row per edge, got {shortened(value)}")
+            raise RunLogError(f"{name} must be {len(EDGES)} rows, one per edge, of {width} finite numbers, "
+                              f"got {shortened(value)}")
         return matrix
 
     def to_json(self, name: str, value: Array) -> dict[str, Any]:
