@@ -55,9 +55,9 @@ from engine.run.folder import run_ids
 from engine.run.folder_watch import FolderWatch
 from engine.run.state import RunState
 
-# Seconds between two checks of the runs folder, while pages are open and while no page is open. After a check that takes long, the
-# pause is twenty times the check's processor time, at most `LONGEST_S`: server and browser may share their cores with the search
-# that they show, and the browser needs more processor time for the changes than the server.
+# Seconds between two checks of the runs folder, while pages are open and while no page is open. After a check that takes long,
+# the pause is twenty times the check's processor time, at most `LONGEST_S`: server and browser may share their cores with the
+# search that they show, and the browser needs more processor time for the changes than the server.
 OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S, PAUSE = 2.2, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect

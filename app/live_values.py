@@ -20,8 +20,8 @@ import plotly.graph_objects as go
 from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
-# A figure is not drawn again for this time in seconds. Most of the time, the hub checks for changes less often, and draws each figure
-# at every check: a longer rest than the hub's pause would let every second check pass.
+# A figure is not drawn again for this time in seconds. The hub usually pauses for longer between two checks for changes, so it
+# draws every figure at every check. A rest longer than that pause would make it skip every second check.
 FIGURE_REST_S = 0.9
 # A text that took longer than the first of these times is not drawn again for the second, both in seconds. Quicker texts, such as
 # the progress, are drawn at every change.

@@ -242,9 +242,9 @@ def _plain_words(kind: str, noun: str, info: FieldInfo, value: Any) -> str:
 
 
 def is_worded_by_class(info: FieldInfo) -> bool:
-    """Return True if the configuration class's method `deviations` gives the phrase for a changed value of this setting.
+    """Return True if the class's own method `deviations` words a changed value of this setting in the run's name.
 
-    This is the case for a setting whose help text begins with "Differs" and whose declaration contains no phrase.
+    This is the case if the setting's help text begins with "Differs" and its declaration has no phrase (`Setting.deviation`).
     """
     return not setting_of(info).deviation and str(info.description).startswith("Differs")
 

@@ -76,7 +76,7 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
 
 
 def heading_id(title: str) -> str:
-    """Return the id of the heading above the networks with this title."""
+    """Return the id of the HTML heading of the group of networks with this title."""
     return hashlib.sha1(title.encode()).hexdigest()[:6]
 
 

@@ -1,6 +1,6 @@
 """The box above the list of runs, with actions on the selected runs. Each run accepts or refuses an action independently.
 
-Every action is also a subcommand of `rampart`, which the tooltip of the action's button names.
+Every action is also a subcommand of `rampart`. The tooltip of the action's button shows it.
 """
 
 from __future__ import annotations

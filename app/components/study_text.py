@@ -89,12 +89,12 @@ def unpacked(written: str) -> str:
 
 
 def start_text(asked: str) -> str:
-    """Return the initial text of the editor: a stored study, a study that answers a question of Rampart, or the example.
+    """Return the initial text of the editor: a stored study, the study of one of Rampart's own questions, or the example.
 
     If the study cannot be read, store the reason in the session and return the example.
 
     Args:
-        asked: id of the study or name of the question; "" for the example.
+        asked: id of a stored study, or name of one of these questions; "" for the example.
     """
     try:
         if asked in recipes():

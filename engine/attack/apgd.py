@@ -3,12 +3,13 @@
 Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", arXiv
 2003.01690, algorithm 1 and sections 3 and 4, as the authors' AutoAttack computes it.
 
-Differs: unlike in the paper, but as in AutoAttack and torchattacks, the first step counts as an increase if the loss after the
-step is positive, regardless of the loss at the start. After a return to the best point, the next loss is compared with the last
-loss before the return.
-Differs: an image leaves the batch as soon as it is misclassified. AutoAttack continues to the end of the run.
-Differs: every image has its own step size, as in AutoAttack. The targeted L2 attack of torchattacks 3.5.1 uses the step size of
-the first image for all images.
+Differs: from the paper, as do AutoAttack and torchattacks. The first step counts as an increase if the loss after the step is
+positive, regardless of the loss at the start. After a return to the best point, the next loss is compared with the last loss
+before the return.
+Differs: from AutoAttack, which attacks every image to the end of the run. Here, an image leaves the batch as soon as it is
+misclassified.
+Differs: from torchattacks 3.5.1, whose targeted L2 attack uses the step size of the first image for all images. Here, as in
+AutoAttack, every image has its own.
 """
 
 from __future__ import annotations

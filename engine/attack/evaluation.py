@@ -147,13 +147,17 @@ class Evaluation:
         return done + (self._running.active_iterations if self._running else 0), total
 
     def step(self, poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None) -> None:
-        """Attack for a while: one block, or some iterations on the images in the batch. Record the outcomes of finished images.
+        """Attack for a while, and record the outcomes of finished images.
+
+        An attack that can be interrupted at any iteration takes some iterations on its present images. Any other attack finishes
+        one block, that is, the images that it attacks in one call.
 
         If `poll` raises, the evaluation can continue, or be saved and continue later, with the same results.
 
         Args:
             poll: function called before each forward pass; it may raise StopRequested.
-            on_pass: function called after each forward pass with the number of images evaluated so far in this step.
+            on_pass: function called after each forward pass with the number of images that have passed through the network in
+                this step. An image counts once per pass.
         """
         started = time.perf_counter()
         stage = self.stages[self._stage]

@@ -235,7 +235,7 @@ def _print_matrix(targets: Sequence[str], titles: Mapping[str, str], cells: Sequ
     Args:
         targets: ids of the retrainings, in the order of the rows and columns.
         titles: {id of a retraining: title}.
-        cells: one dict per row and column, with the keys target, source, correct and images.
+        cells: one dict for each pair of a target (row) and a source (column), with the keys target, source, correct and images.
     """
     texts = {(cell["target"], cell["source"]): share_words(cell["correct"], cell["images"]) for cell in cells}
     numbers = {target: str(position + 1) for position, target in enumerate(targets)}

@@ -183,7 +183,7 @@ def _cells(log: RunLog, runs: Sequence[str]) -> Files:
 
 
 def _curves(log: RunLog, rows: Sequence[Row]) -> Files:
-    """Yield the curves of searches and retrainings: figures of the means over epochs, and these means as CSV."""
+    """Yield the curves of searches and retrainings: figures of each metric's mean in each epoch, and the same means as CSV."""
     for row in rows:
         run, split, curves = row["id"], SPLITS.get(row["kind"], ""), log.curves(row["id"])
         if not split or curves.empty:

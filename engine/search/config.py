@@ -266,7 +266,7 @@ class RobustBilevelConfig(WeighedBilevelConfig):
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.
 
-        The inherited deviations come first, then changes to the attack and to the second objective.
+        Those of the base class come first, then clipped images, the precision of the attack, and another second objective.
         """
         names = super().deviations()
         if self.clip_images:

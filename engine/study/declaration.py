@@ -65,7 +65,7 @@ class Arm:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of run of this arm in order: "search" if it has a search, "retrain" and "attack"."""
+        """The kinds of run of this arm, in order: "search" (only if the arm has a search), "retrain", "attack"."""
         return KINDS if self.method else KINDS[1:]
 
     def changes(self, kind: str) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ class Deletion:
 
     @property
     def words(self) -> str:
-        """End of a sentence that begins with "The study is deleted", about its runs, for example ", with 30 runs"."""
+        """What happens to the runs, as the end of a sentence that begins "The study is deleted". Example: ", with 30 runs"."""
         if not self.with_runs:
             return "; its runs are kept"
         parts = [f", with {plural_text(self.runs, 'run')}"]

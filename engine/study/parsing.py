@@ -383,7 +383,7 @@ def _check_arms_differ(study: Study) -> None:
 
 
 def _check_further_attacks(study: Study) -> None:
-    """Check that no attack of an arm repeats another one. Both would have the same runs and the same results."""
+    """Check that no two attacks of an arm are the same. Such attacks would share their runs and results."""
     for arm in study.arms:
         known: dict[str, str] = {}
         for step, config in study.configurations(arm).items():
