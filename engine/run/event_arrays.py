@@ -54,7 +54,7 @@ class EdgeMatrix(FieldType):
             matrix = np.empty(0)
         is_matrix = matrix.shape == (len(EDGES), width) and matrix.dtype.kind in "fi"
         if not is_matrix or not (np.abs(matrix) < LARGEST_WEIGHT).all():
-            raise RunLogError(f"{name} must be {len(EDGES)} rows, one per edge, of {width} finite numbers, "
+            raise RunLogError(f"{name} must be rows of {width} finite numbers, one for each of the {len(EDGES)} edges, "
                               f"got {shortened(value)}")
         return matrix
 

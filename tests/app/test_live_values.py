@@ -16,6 +16,7 @@ import pytest
 
 from app import session
 from app.charts.frame import PlainFigure
+from app.hub import OPEN_S, SOON_S
 from app.live_channel import shown
 from app.live_values import Feed, LiveValues, Value, figure_change
 from tests import sample_runs
@@ -78,7 +79,8 @@ def test_a_page_gets_the_difference_if_it_shows_the_value_before_and_else_the_wh
     assert values.due(["chart"], lambda topic: "c") == []  # a figure rests after it has been drawn
 
 
-def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty: Path):
+def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.hub.EAGER_S", 3600.0)
     folder = sample_runs.write_run_json(empty, "20261118-0910-arnas-digits-0a01", "search", created=time.time())
     session.hub().refresh()
     drawn = component_data(open_page("run", id=folder.name), "rampart_live_html")
@@ -94,10 +96,7 @@ def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty
     while "data-measured" not in (message := inbox.get(timeout=20).get(progress["feed"], {"text": ""}))["text"]:
         pass
     assert "42 forward passes" in message["text"]
-    looks, started = hub.looks, time.monotonic()
-    while hub.looks < looks + 5:
-        assert time.monotonic() < started + 4  # with the usual pause, five looks take five seconds
-        time.sleep(0.05)
+    assert hub._pause() == SOON_S < OPEN_S  # the reader has just acted, and waits for the effect
     hub.leave(page)
 
 
