@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests import sample_runs
 from tests.browser.conftest import Dashboard, start_dashboard
@@ -24,6 +24,7 @@ OBSERVE = """() => {
 }"""
 POINTS = "() => [...document.querySelectorAll('.rp-plot')].slice(0, 2).map((plot) => plot.data.map(({ x, y }) => ({ x, y })))"
 TEXTS = "() => [...document.querySelectorAll('.rp-progress, .rp-figures')].map((one) => one.innerText)"
+RANGE = "() => document.querySelector('.rp-plot').layout.xaxis.range"
 LAST_STEP = "() => Math.max(...document.querySelector('.rp-plot').data.flatMap((trace) => trace.x))"
 
 
@@ -91,6 +92,17 @@ def test_idle_page_is_left_alone_and_a_live_chart_keeps_node_and_zoom(page: Page
     assert page.evaluate("window.mutations") == []
 
 
+def zoom(page: Page, plot: Locator) -> list[float]:
+    """Zoom into the middle of a chart's first panel with the mouse, and return the steps between which the chart now ends."""
+    before, box = page.evaluate(RANGE), plot.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"], steps=3)  # level: only the steps are zoomed
+    page.mouse.up()
+    page.wait_for_function(f"(before) => ({RANGE})()[0] > before[0]", arg=before)
+    return page.evaluate(RANGE)
+
+
 def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Page, live: tuple[Dashboard, Writer]):
     dashboard, writer = live
     page.goto(f"{dashboard.url}/run?id={writer.run}&tab=objectives")
@@ -98,6 +110,7 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
     plot = page.locator(".rp-plot").first
     plot.locator(".legendtoggle").first.click()
     page.wait_for_function("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
+    running = zoom(page, plot)
     label = plot.locator(".hoverlayer > *").first  # this chart has a point at each step
     plot.locator(".nsewdrag").first.hover()
     expect(label).to_be_attached(timeout=10_000)
@@ -111,19 +124,24 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
     follow()
     assert page.evaluate("window.drawings.length") >= 2
     assert page.evaluate("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
+    assert page.evaluate(RANGE) == running
     expect(label).to_be_attached(timeout=2_000)
     button = page.get_by_role("button", name="Pause: ").first
     button.focus()
     page.keyboard.press("Enter")
     paused, shown = page.locator(".rp-pause").first, page.evaluate(LAST_STEP)
     expect(paused).to_contain_text("Paused, no new points")
+    while_paused = zoom(page, plot)
+    paused.get_by_role("button", name="Resume: ").focus()
     writer.step()
     writer.step()
     expect(paused).to_contain_text(re.compile(r"Paused, \d+ points wait"), timeout=20_000)
-    assert page.evaluate(LAST_STEP) == shown and page.evaluate("document.activeElement.textContent") == "Resume"
+    assert page.evaluate(LAST_STEP) == shown and page.evaluate(RANGE) == while_paused
+    assert page.evaluate("document.activeElement.textContent") == "Resume"
     page.keyboard.press("Enter")
     page.wait_for_function(f"({LAST_STEP})() >= {writer.events.step}", timeout=20_000)
     expect(paused).not_to_contain_text("Paused")
+    assert page.evaluate(RANGE) == while_paused
     assert page.evaluate("document.querySelector('.rp-plot').data.some((trace) => trace.visible === 'legendonly')")
     page.evaluate("window.__rampartLive.socket.close()")  # the connection is lost, and comes back
     follow()
