@@ -1,4 +1,4 @@
-"""The newest numbers of a run: accuracies with the splits on which they were measured, losses and throughput."""
+"""The newest numbers of a run: accuracies with the splits on which they were measured, and losses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from engine.log import RunLog
 WHERE = {"alphas": "alphas split, batch statistics", "select": "select split, running statistics",
          "weights": "training batches"}
 FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adversarial accuracy", "natural_loss": "Natural loss",
-           "adversarial_loss": "Adversarial loss", "train_loss": "Training loss", "images_per_s": "Throughput"}
+           "adversarial_loss": "Adversarial loss", "train_loss": "Training loss"}
 
-OF_TRAINING = ("train_loss", "images_per_s")
 # Description of the training loss of a retraining, by the value of its setting `training`.
 TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + β KL"}
 NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guide the run
@@ -40,12 +39,12 @@ def mean_of(epochs: Sequence[int]) -> str:
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Show the newest accuracies, losses and throughput of a run."""
+    """Show the newest accuracies and losses of a run."""
     live_html(feed_of(f"training:{run['id']}", figures_of, run), key="run_figures", live=run["status"] in ACTIVE)
 
 
 def figures_of(log: RunLog, run: dict[str, Any]) -> str:
-    """Return the newest accuracies, losses and throughput of a run as HTML; "" if there are none.
+    """Return the newest accuracies and losses of a run as HTML; "" if there are none.
 
     Notes name the splits of the measurements. The accuracies of a search belong to its supernet or its best candidate,
     not to the network that is retrained.
@@ -55,8 +54,7 @@ def figures_of(log: RunLog, run: dict[str, Any]) -> str:
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objective_names(run["id"]))
     titles = FIGURES | {f"{name}_loss": capitalised(objectives.title_of(name)) for name in further}
-    # The numbers listed in OF_TRAINING, which describe the training, come last.
-    measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
+    measured = sorted((name for name in titles if name in latest), key="train_loss".__eq__)  # which comes last
     if not measured:
         return ""
     notes = {f"{name}_loss": objectives.unit_of(name) for name in further}
@@ -73,7 +71,7 @@ def figures_of(log: RunLog, run: dict[str, Any]) -> str:
 
 
 def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
-    """Return the accuracies of a search's best candidate, and the newest training loss and throughput of the search, as HTML."""
+    """Return the accuracies of a search's best candidate, and the newest training loss of the search, as HTML."""
     latest, measured = newest(log.curves(run["id"])), log.candidates(run["id"])
     boxes, notes = [], []
     if len(measured):
@@ -83,9 +81,10 @@ def _candidate_figures(log: RunLog, run: dict[str, Any]) -> str:
         so_far = "" if run["status"] == "finished" else " so far"
         notes = [f"{which} of {plural(len(measured), 'candidate')}{so_far}: candidate {best['candidate']}, "
                  f"{measured_split(log, run['id'])} split, running statistics"]
-    if trained := [name for name in OF_TRAINING if name in latest]:
-        boxes += [figure_html(FIGURES[name], _value(name, latest[name][1])) for name in trained]
-        notes.append(f"Training: newest candidate, {WHERE['weights']}, {mean_of([latest[name][2] for name in trained])}")
+    if "train_loss" in latest:
+        _, loss, epoch = latest["train_loss"]
+        boxes.append(figure_html(FIGURES["train_loss"], _value("train_loss", loss)))
+        notes.append(f"Training: newest candidate, {WHERE['weights']}, {mean_of([epoch])}")
     return _boxes_html(boxes, notes)
 
 
@@ -134,9 +133,7 @@ def _attack(log: RunLog, run: dict[str, Any]) -> Any:
 def _value(name: str, value: float) -> str:
     if "accuracy" in name:
         return percent(value)
-    if abs(value) >= 1000:
-        return count(value)
-    return f"{value:,.0f} images/s" if name == "images_per_s" else f"{value:.3f}"
+    return count(value) if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def newest(curves: pd.DataFrame) -> dict[str, tuple[str, float, int]]:

@@ -124,7 +124,9 @@ def progress_of(log: RunLog, run: dict[str, Any], chain: list[dict[str, Any]]) -
 
 
 def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return a line about a run as HTML: epoch and speed while it is active, its duration so far, and its device.
+    """Return a line about a run as HTML: its epoch while it is active, its duration so far, its device and its newest speed.
+
+    The speed is left out while the worker of an active run is silent.
 
     Args:
         log: the run log.
@@ -136,11 +138,13 @@ def facts_of(log: RunLog, run: dict[str, Any], row: dict[str, Any]) -> str:
         return ""
     end = state.since if state.is_over else time.time()
     facts = [] if state.is_over else _epoch(log, run, row)
-    facts += _speed(log.throughput(run["id"])) if state.silent_s is not None and state.silent_s < SILENT_S else []
+    speed = _speed(log.throughput(run["id"]))
+    facts += speed if state.silent_s is not None and state.silent_s < SILENT_S else []
     if end is not None and end > state.started:
         which = f" in attempt {state.attempt}" if state.attempt > 1 else ""
         facts.append(f"{'Took' if state.is_over else 'Running for'} {duration(end - state.started)}{which}")
     facts += [f"on {DEVICES.get(state.device, state.device.replace('cuda:', 'GPU '))}"] if state.device else []
+    facts += [f"at the end {', '.join(speed)}"] if state.is_over and speed else []
     return f'<div class="rp-runfacts rp-num">{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</div>'
 
 

@@ -34,12 +34,14 @@ def test_an_active_run_says_its_epoch_speed_time_and_device(samples: Samples) ->
     assert re.fullmatch(r"[\d.,]+ steps/s", steps) and re.fullmatch(r"Running for 3 min \d+ s", running)
 
 
-def test_a_run_that_is_over_says_how_long_it_took(samples: Samples) -> None:
+def test_a_run_that_is_over_says_how_long_it_took_and_its_last_speed(samples: Samples) -> None:
     for role in ("search", "attack", "failed", "resumed"):
         file = samples.root / samples.ids[role] / "process.json"
         process = json.loads(file.read_text(encoding="utf-8"))
         sample_runs.write_json(file, process | {"started": process["started"] - 100, "device": "cuda:1"})
-        assert facts_of(samples.ids[role]) == [f"Took 1 min 40 s{' in attempt 3' * (role == 'resumed')}", "on GPU 1"]
+        took, device, *speed = facts_of(samples.ids[role])
+        assert (took, device) == (f"Took 1 min 40 s{' in attempt 3' * (role == 'resumed')}", "on GPU 1")
+        assert speed == (["at the end 1.42 steps/s, 90 images/s"] if role == "search" else speed[:1])
 
 
 def test_a_run_that_waits_has_no_facts(samples: Samples) -> None:

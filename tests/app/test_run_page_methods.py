@@ -128,7 +128,7 @@ def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pu
     assert "Natural versus adversarial" in words and "MGDA chooses the weights" in text_of(weights)
     # Measurements of the supernet precede those of its training; the page links to the next step.
     shown = re.findall(r'<div class="rp-figure"><span class="rp-label">([^<]*)<', words)
-    assert shown[-2:] == ["Training loss", "Throughput"] and "MACs loss" in shown[:-2]
+    assert shown[-1] == "Training loss" and "MACs loss" in shown[:-1]
     assert f"kind=retrain&parent={run_id}" in [link.proto.query_string for link in test.get("page_link")]
     assert "has the target 400,000: this loss asks for a larger network" in words
     series = drawn(weights, "run_mgda")
