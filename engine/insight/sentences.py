@@ -176,20 +176,18 @@ def samples(log: RunLog, run: str) -> str:
 
 
 def system(log: RunLog, run: str) -> str:
-    """Return a sentence about the load of the machine and the throughput of a run."""
-    table, speed = log.telemetry(run), log.throughput(run)
+    """Return a sentence about the load of the machine at the latest measurement, in the past tense once a run is over."""
+    table, is_over = log.telemetry(run), log.state(run).is_over
     if table.empty:
-        return "The load of the machine is measured every ten seconds; this run has no measurement yet." \
-            if not log.state(run).is_over else "This run recorded no load of its machine."
+        return "This run recorded no load of its machine." if is_over else \
+            "The load of the machine is measured every ten seconds; this run has no measurement yet."
     last = table.iloc[-1]
-    rates = [f"{speed['units_per_s']:.3g} {speed['unit']} per second"] if speed["units_per_s"] else []
-    rates += [f"{speed['images_per_s']:.3g} images per second"] if speed["images_per_s"] else []
-    gpus = log.gpu_telemetry(run).groupby("device").last()
-    parts = [f"The worker uses {last['process_cores']:.1f} CPU cores and {size_text(last['memory_bytes'])} of memory",
-             *(f"{row['name']} is busy {100 * row['utilisation']:.0f} % of the time, with {size_text(row['memory_bytes'])} in "
-               f"use at {row['temperature_c']:.0f} °C" for _, row in gpus.iterrows()),
-             f"{size_text(last['disk_free_bytes'])} of disk are free"]
-    return "; ".join(parts) + "." + (f" Throughput: {_listed(rates)}." if rates else "")
+    begin, uses, be, are = ("At the last measurement, the", "used", "was", "were") if is_over else ("The", "uses", "is", "are")
+    parts = [f"{begin} worker {uses} {last['process_cores']:.1f} CPU cores and {size_text(last['memory_bytes'])} of memory",
+             *(f"{row['name']} {be} busy {100 * row['utilisation']:.0f} % of the time, with {size_text(row['memory_bytes'])} in "
+               f"use at {row['temperature_c']:.0f} °C" for _, row in log.gpu_telemetry(run).groupby("device").last().iterrows()),
+             f"{size_text(last['disk_free_bytes'])} of disk {are} free"]
+    return f"{'; '.join(parts)}."
 
 
 def alerts(log: RunLog, run: str) -> str:

@@ -19,7 +19,14 @@ from engine.insight.sentences import PANELS, sentence
 from engine.log import RunLog, snapshot
 from tests.engine.insight.planted import SEARCH, alphas_of, write_retraining, write_search
 from tests.engine.run.processes import without_supervisor
-from tests.sample_runs import EventsFile, write_finished_chain, write_json, write_random_search, write_sample_runs
+from tests.sample_runs import (
+    EventsFile,
+    write_finished_chain,
+    write_json,
+    write_random_search,
+    write_sample_runs,
+    write_telemetry,
+)
 
 Read = Callable[[], RunLog]
 
@@ -82,7 +89,7 @@ def test_an_imported_run_tells_its_file(read: Read, tmp_path: Path) -> None:
     record = sentences_record(folder)
     write_json(folder / "run.json", record | {"imported": {"file": "log.txt", "sha256": "ab", "as": "log"}})
     log = read()
-    assert sentence(log, SEARCH, "overview") == "Imported from log.txt (log): 3 epochs, in which the genotype changed 1 time."
+    assert sentence(log, SEARCH, "overview") == "Imported from log.txt (log): 3 epochs, in which the genotype changed once."
     assert sentence(log, SEARCH, "settings") == "The file says little of the settings with which its run was made."
 
 
@@ -134,11 +141,17 @@ def test_the_system_is_told_with_units(read: Read, tmp_path: Path) -> None:
                  machine_bytes=2**34, disk_free_bytes=40 * 2**30, unit="steps", units_per_s=2.0, passes_per_s=20.0)
     events.write("gpu", device="cuda:0", name="NVIDIA H100", utilisation=0.5, memory_bytes=2**33, memory_total_bytes=2**36,
                  temperature_c=61.0)
-    events.write("metric", split="weights", statistics="batch", values={"images_per_s": 96.04})
-    assert sentence(read(), SEARCH, "system").startswith(
+    assert sentence(read(), SEARCH, "system") == (
         "The worker uses 1.0 CPU cores and 600 MiB of memory; NVIDIA H100 is busy 50 % of the time, with 8.0 GiB in use at 61 "
-        "°C; 40.0 GiB of disk are free. Throughput: ")
-    assert sentence(read(), SEARCH, "system").endswith("96 images per second.")
+        "°C; 40.0 GiB of disk are free.")
+
+
+@pytest.mark.parametrize("ended", ["finished", "failed"])
+def test_the_system_of_a_run_that_is_over_is_told_in_the_past_tense(read: Read, tmp_path: Path, ended: str) -> None:
+    write_telemetry(EventsFile(write_search(tmp_path, [alphas_of()] * 2, ended=ended)), gpu="cuda:0")
+    assert sentence(read(), SEARCH, "system") == (
+        "At the last measurement, the worker used 1.7 CPU cores and 700 MiB of memory; NVIDIA H100 was busy 90 % of the time, "
+        "with 8.0 GiB in use at 60 °C; 41.0 GiB of disk were free.")
 
 
 def test_stored_images_are_counted(read: Read, tmp_path: Path) -> None:
