@@ -14,7 +14,7 @@ import pandas as pd
 
 from engine.architecture.capacity import differ
 from engine.config import pixels_text
-from engine.report.words import about_text, count_text, dataset_text, duration_text, plural_text, rounded_text
+from engine.report.words import about_text, count_text, dataset_text, duration_text, plural_text, rounded_text, times_text
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -93,6 +93,11 @@ def count(number: float | None) -> str:
 def plural(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural, for example "1 network" or "3 networks"."""
     return plural_text(number, noun)
+
+
+def times(number: int) -> str:
+    """Return how often something happened: "once", "3 times"."""
+    return times_text(number)
 
 
 def rate(per_s: float, unit: str) -> str:

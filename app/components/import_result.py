@@ -15,7 +15,7 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.import_items import FORM_TITLES
 from app.components.states import ARCHITECTURES_PAGE, LAUNCH_PAGE, RUN_PAGE, page_link, problem
 from app.drawing.cell_graph import genotype_graphs
-from app.formats import count, escape, plural
+from app.formats import count, escape, times
 from app.importing import Outcome
 from engine.architecture.catalogue import name_of
 from engine.architecture.genotype import Genotype
@@ -91,7 +91,7 @@ def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
     if form in ("log", "curves") and not genotypes.empty:
         hashes, epochs = genotypes["hash"], genotypes["epoch"]
         changes, still = int((hashes != hashes.shift()).sum()) - 1, int(genotypes["unchanged_epochs"].iloc[-1])
-        history = f"changed {plural(changes, 'time')}, last at epoch {epochs.iloc[-1] - still}" if changes else "never changed"
+        history = f"changed {times(changes)}, last at epoch {epochs.iloc[-1] - still}" if changes else "never changed"
         facts.append(("Epochs", f"{len(genotypes)}, numbered {epochs.min()} to {epochs.max()}; the genotype {history}"))
     if (record := log.genotype(run["id"])) is not None:
         genotype = Genotype.from_dict(record)

@@ -36,7 +36,7 @@ from app.components.robustness_table import about_of, columns_of, rows_of
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, section
 from app.components.table import UNSORTED, orders_of, table
 from app.components.transfers import transfers
-from app.formats import coarse, dataset_title, escape, markdown, missing, moment, percent, plural, unequal_sizes
+from app.formats import coarse, dataset_title, escape, markdown, missing, moment, percent, times, unequal_sizes
 from engine.errors import RunLogError
 from engine.report.robustness import NetworkRow, RobustnessTable, evaluations_of
 
@@ -259,7 +259,7 @@ def ledger() -> None:
     if openings.empty:
         st.caption("No test split has been opened. Searches and retrainings never open it: they choose on the select split.")
         return
-    st.caption(f"The test split has been opened {plural(len(openings), 'time')}. The more often it is opened, the less a later "
+    st.caption(f"The test split has been opened {times(len(openings))}. The more often it is opened, the less a later "
                "choice can be trusted. Report this number with the results.")
     with st.expander("All openings", expanded=len(openings) <= 5):
         st.html(html_table(LEDGER, openings.iloc[::-1].head(MOST_OPENINGS).itertuples(), label="Test ledger"))

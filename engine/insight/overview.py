@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.insight.words import accuracy_text
 from engine.log import RunLog
-from engine.report.words import about_text, duration_text, plural_text
+from engine.report.words import about_text, duration_text, plural_text, times_text
 
 # How a sentence about a run begins, by status.
 BEGINNINGS = {"queued": "Queued", "running": "Running", "stopping": "Stopping", "stopped": "Stopped",
@@ -87,7 +87,8 @@ def _imported(log: RunLog, facts: dict[str, Any]) -> str:
     text = f"Imported from {facts['imported'].get('file', 'a file')} ({facts['imported'].get('as', 'file')})"
     if len(genotypes) > 1:
         changes = int(np.count_nonzero(genotypes["hash"].to_numpy()[1:] != genotypes["hash"].to_numpy()[:-1]))
-        text += f": {len(genotypes)} epochs, in which the genotype changed {plural_text(changes, 'time')}"
+        changed = f"changed {times_text(changes)}" if changes else "never changed"
+        text += f": {len(genotypes)} epochs, in which the genotype {changed}"
     elif facts["natural_accuracy"] is None:
         text += ": nothing was measured here"
     return f"{text}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,11 +63,17 @@ def measured_text(measurement: Measurement) -> str:
 
 
 def count_text(number: float) -> str:
-    """Return a number as text: 4520394 as "4.52 million", 1797 as "1,797"."""
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if number >= size:
-            return f"{number / size:.3g} {word}"
-    return f"{number:,.0f}"
+    """Return a number as text: 4520394 as "4.52 million", 1797 as "1,797". From a million on, it has three significant digits."""
+    if number < 999_999.5:
+        return f"{number:,.0f}"
+    rounded = float(f"{number:.3g}")
+    scaled, word = (rounded / 1e9, "billion") if rounded >= 1e9 else (rounded / 1e6, "million")
+    return f"{scaled:,.{max(0, 2 - math.floor(math.log10(scaled)))}f} {word}"
+
+
+def times_text(number: int) -> str:
+    """Return how often something happened: "once", "3 times"."""
+    return "once" if number == 1 else plural_text(number, "time")
 
 
 def plural_text(number: int, noun: str) -> str:
@@ -123,7 +130,7 @@ def dataset_text(name: str) -> str:
 
 def ledger_text(openings: int) -> str:
     """Return a sentence that says how often runs have opened (loaded) the test split."""
-    return f"The test split was opened {plural_text(openings, 'time')}."
+    return f"The test split was opened {times_text(openings)}."
 
 
 def protocol_text(table: RobustnessTable) -> str:

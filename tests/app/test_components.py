@@ -199,7 +199,10 @@ def test_formats():
     assert [formats.epsilon(e) for e in (8 / 255, 0.15)] == ["8/255", "0.15"]
     assert re.fullmatch(r"2026-11-1[78] \d\d:\d\d", formats.moment(1_795_000_000.0)) and formats.moment(None) == "–"
     assert formats.coarse(190.0) == "3 min"
-    assert formats.count(4_520_394) == "4.52 million"
+    assert [formats.count(number) for number in (1797, 999_999, 1e6, 4_520_394, 10_999_000, 526e6, 999.9e6, 1.9e9, 5e12)] == [
+        "1,797", "999,999", "1.00 million", "4.52 million", "11.0 million", "526 million", "1.00 billion", "1.90 billion",
+        "5,000 billion"]
+    assert [formats.times(number) for number in (1, 3)] == ["once", "3 times"]
 
 
 def test_text_from_files_is_escaped():

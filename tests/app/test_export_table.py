@@ -24,4 +24,4 @@ def test_a_button_makes_its_file_with_the_ledger_of_the_moment(samples: Samples)
     table = robustness_tables(log)[0]
     text = _content(table, "latex").decode()
     assert text == api.table("latex", protocol=table.protocol, runs=samples.root).decode(), "the command writes the same file"
-    assert "The test split was opened 1 time." in text and r"\bottomrule" in text
+    assert "The test split was opened once." in text and r"\bottomrule" in text

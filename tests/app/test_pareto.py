@@ -162,7 +162,7 @@ def test_networks_of_unequal_size_are_said_to_be(samples: Samples) -> None:
     sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
                                       created=sample_runs.START + 901, macs=526_000_000, autoattack=9)
     session.hub().refresh()
-    assert "These networks differ in size: 1.2 million to 526 million MACs. Retrain with matched" in text_of(open_page("pareto"))
+    assert "These networks differ in size: 1.20 million to 526 million MACs. Retrain with matched" in text_of(open_page("pareto"))
     # The weaker network is dominated: hiding it removes the difference in size from the plot.
     page = open_page("pareto", show="front", y="worst-case")
     assert not page.exception and "differ in size" not in text_of(page)

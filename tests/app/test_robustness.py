@@ -54,7 +54,7 @@ def test_every_number_has_its_interval_and_its_images(samples: Samples) -> None:
     headings = [column["label"] for column in table_of(page)["columns"]]
     assert headings == ["Network", "Badge", "Natural\n360 images", "FGSM\n360 images", "PGD-20\n360 images",
                         "AutoAttack\n64 images", "Worst case\n64 images", "Parameters\nMACs"]
-    assert row["network"] == "ARNAS PGD-7 training, 14 epochs, quick" and row["size"] == "41,210 1.2 million MACs"
+    assert row["network"] == "ARNAS PGD-7 training, 14 epochs, quick" and row["size"] == "41,210 1.20 million MACs"
 
 
 def test_autoattack_and_worst_case_say_what_each_means(samples: Samples) -> None:
@@ -316,7 +316,7 @@ def test_the_selected_network_shows_its_cells_attacks_checks_and_fingerprints(sa
 
 def test_the_test_ledger_counts_openings(samples: Samples) -> None:
     text = text_of(open_page("robustness"))
-    assert "The test split has been opened 1 time." in text and samples.ids["attack"] in text
+    assert "The test split has been opened once." in text and samples.ids["attack"] in text
 
 
 def test_runs_that_recorded_no_protocol_have_a_table(empty: Path) -> None:
@@ -344,7 +344,7 @@ def test_sizes_are_compared_where_they_are_known() -> None:
 
     assert said() == said((1e6, 2e6)) == said((1e6, 2e6), (nan, nan)) == said((1.00e6, 2e6), (0.95e6, 2e6)) == ""
     assert said((1e6, 100e6), (0.94e6, 300e6)) == (
-        "These networks differ in size: 940,000 to 1 million parameters and 100 million to 300 million MACs. Retrain with "
+        "These networks differ in size: 940,000 to 1.00 million parameters and 100 million to 300 million MACs. Retrain with "
         "matched MACs for a fair comparison.")
 
 

@@ -24,7 +24,7 @@ def test_a_dropped_log_becomes_a_run(page: Page, studio: Dashboard, tmp_path: Pa
     go = page.get_by_role("button", name="Import", exact=True)
     expect(go).to_be_enabled(timeout=LOAD_MS)
     go.click()
-    expect(page.get_by_text("the genotype changed 1 time,")).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("the genotype changed once,")).to_be_visible(timeout=LOAD_MS)
     expect(page.get_by_role("img", name=re.compile("^Normal cell: .* to ")).first).to_be_visible(timeout=LOAD_MS)
     assert_no_traceback(page)
     page.get_by_role("link", name="Open the run").click()

@@ -49,7 +49,7 @@ def test_escaping_is_lossless_and_leaves_no_markup() -> None:
 def test_notes_name_protocol_ledger_and_reasons() -> None:
     """The text around the table holds protocol, ledger and the reason of every dagger."""
     text = shown(to_markdown(made_table(), [], 1).decode())
-    assert "Protocol 0a280fcfcb3c." in text and "The test split was opened 1 time." in text and f"Reason {SPECIAL}" in text
+    assert "Protocol 0a280fcfcb3c." in text and "The test split was opened once." in text and f"Reason {SPECIAL}" in text
 
 
 def test_a_preset_other_than_paper_is_printed_next_to_the_name() -> None:
