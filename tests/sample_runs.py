@@ -524,11 +524,19 @@ def write_random_search(root: Path, run: str = "20261118-0914-random-search-digi
         events.write("candidate", candidate=number, genotype=found.to_dict(), hash=found.hash, images=64,
                      natural_correct=natural, adversarial_correct=adversarial, parameters=20_000 + number, macs=400_000 + number,
                      ranking=ranking, **(inherited if inherit_from else {}))
-        events.write("genotype", genotype=found.to_dict(), hash=found.hash)
+        best = genotype_at(10, seed=_best_candidate(number, ranking))
+        events.write("genotype", genotype=best.to_dict(), hash=best.hash)
     if ended == "finished":
-        write_json(folder / "results" / "genotype.json", genotype_at(10, seed=3).to_dict())
+        write_json(folder / "results" / "genotype.json", genotype_at(10, seed=_best_candidate(measured, ranking)).to_dict())
     write_end(folder, events, ended)
     return run
+
+
+def _best_candidate(measured: int, ranking: str) -> int:
+    """Return the number of the candidate that is the result once the first `measured` candidates of a search are measured."""
+    place = {"adversarial": lambda one: (one[1], one[0]), "natural": lambda one: one, "none": lambda one: 0}[ranking]
+    counts = CANDIDATE_COUNTS[:measured]
+    return 1 + counts.index(max(counts, key=place))
 
 
 def write_end(folder: Path, events: EventsFile, ended: str) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app import address
 from app.architectures import MOST_SIDE_BY_SIDE, Size, named
-from app.components.architecture_gallery import source_words
+from app.components.architecture_gallery import candidates_html, source_words
 from app.components.architecture_size import differing, size_table
 from app.components.downloads import download_buttons
 from app.components.html_table import Markup, StaticColumn, html_table, with_label
@@ -78,7 +78,7 @@ def _title(one: Architecture) -> None:
         sources = "".join(f"<p>{escape(entry.name)}: {escape(entry.source)}</p>" for entry in one.published)
         notes += f'<details class="rp-note"><summary>Where it was published</summary>{sources}</details>'
     st.html(f'<div class="rp-row"><h2 class="rp-section">{escape(one.title)}</h2><code>{one.hash}</code></div>'
-            f'<p class="rp-note">{escape(source_words(one))}{escape(others)}</p>{notes}')
+            f'<p class="rp-note">{escape(source_words(one))}{escape(others)}</p>{candidates_html(one)}{notes}')
 
 
 def files_of(genotype: Genotype, title: str) -> list[File]:

@@ -112,7 +112,7 @@ def _card(one: Architecture, size: Size, ticked: Sequence[str]) -> None:
     st.html(f'<div class="rp-row"><h2 class="rp-section">{escape(one.title)}</h2><code>{one.hash}</code></div>{also}'
             f'<p class="rp-note">{escape(source_words(one))}</p>')
     drawing(sketches_html(one.genotype), key=f"architecture_sketch_{one.hash}")
-    st.html(f'<p>{escape(size_words(numbers(one.genotype, size)))}</p>{_results_html(one)}')
+    st.html(f'<p>{escape(size_words(numbers(one.genotype, size)))}</p>{_results_html(one)}{candidates_html(one)}')
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Open", key=f"architectures.open.{one.hash}", help=f"Cells, sizes, runs and changes of {one.title}",
                   on_click=lambda: address.choose(show=[one.hash], pick=""))
@@ -138,6 +138,16 @@ def source_words(one: Architecture) -> str:
     elif one.uses:
         words.append(f"trained here, {moment(one.created)}")
     return ", ".join(words)
+
+
+def candidates_html(one: Architecture) -> str:
+    """Return, for each search that measured candidates one by one and found an architecture, a link to the other candidates."""
+    return "".join(
+        f'<p class="rp-note">{"Best" if use.ranked else "First"} of {plural(use.candidates, "candidate")}'
+        f'{"" if use.status == "finished" else " so far"}: '
+        f'<a href="run?id={escape(use.run)}&amp;tab=candidates" target="_self">see the '
+        f'{"other one" if use.candidates == 2 else f"{use.candidates - 1:,} others"}</a></p>'
+        for use in one.searches if use.candidates > 1)
 
 
 def _results_html(one: Architecture) -> str:

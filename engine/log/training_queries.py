@@ -33,7 +33,8 @@ MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "ed
 LINES = {"edge": INT, "operation": TEXT, "step": INT, "epoch": INT, "weight": NUMBER}
 EDGE_LINES = {"edge": INT, "step": INT, "epoch": INT, "edge_weight": NUMBER}
 GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchanged_epochs": INT, "t": NUMBER}
-FOUND = {"run": TEXT, "imported": FLAG, "genotype": TEXT, "channels": NUMBER, "layers": NUMBER}
+FOUND = {"run": TEXT, "imported": FLAG, "genotype": TEXT, "channels": NUMBER, "layers": NUMBER, "candidates": INT,
+         "ranking": TEXT}
 CANDIDATES = {"candidate": INT, "rank": INT, "genotype": TEXT, "hash": TEXT, "parameters": INT, "macs": INT, "images": INT,
               "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "adversarial": NUMBER, "adversarial_low": NUMBER,
               "adversarial_high": NUMBER, "inherited_natural": NUMBER, "inherited_natural_low": NUMBER,
@@ -374,12 +375,17 @@ class TrainingQueries(Index):
 
         `genotype` is the genotype that the method `genotype` returns for the run, as JSON text. `imported` is True if the run was
         imported. `channels` and `layers` give the size of the network that a retraining or attack built, if the run recorded the
-        size. The caller must not change the table.
+        size. `candidates` is the number of candidates that a search has measured one by one, and `ranking` its setting of this
+        name; 0 and "" for other runs. The caller must not change the table.
         """
-        return self.shared("genotypes of runs", ("folder", "genotype", "network", "resumed"), "", lambda: self._frame("""
+        tables = ("folder", "genotype", "network", "candidate", "resumed")
+        return self.shared("genotypes of runs", tables, "", lambda: self._frame("""
             select f.run, coalesce((document ->> 'imported') <> '{}', false) as imported,
-                   coalesce(n.genotype, d.genotype) as genotype, n.channels, n.layers
+                   coalesce(n.genotype, d.genotype) as genotype, n.channels, n.layers, coalesce(c.candidates, 0) as candidates,
+                   coalesce(c.ranking, '') as ranking
             from folder f left join network n using (number)
+            left join (select number, count(*) as candidates, any_value(ranking) as ranking from candidate group by number) c
+                 using (number)
             left join (select number, arg_max(genotype, step) as genotype from genotype group by number) d using (number)
             where coalesce(n.genotype, d.genotype) is not null
             order by created desc nulls last, f.run desc""", FOUND))

@@ -36,6 +36,9 @@ class Use:
             worst case over the attacks; None except for an attack run with results.
         protocol: title of an attack run's protocol; "" for other runs.
         badge: colour of the reliability badge of an attack run; "" without results.
+        candidates: number of candidates that a search has measured one by one, of which this architecture is the result; 0 for
+            other runs.
+        ranked: True if it is the best of them, False if it is the first.
     """
 
     run: str
@@ -53,6 +56,8 @@ class Use:
     adversarial: tuple[float, float, float, int] | None = None
     protocol: str = ""
     badge: str = ""
+    candidates: int = 0
+    ranked: bool = True
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,8 @@ def _use(row: dict[str, Any], found: dict[str, Any]) -> Use:
         created=_number(row["created"]) or 0.0, dataset=row["dataset"], parameters=_whole(row["parameters"]),
         macs=_whole(row["macs"]), channels=_whole(found["channels"]), layers=_whole(found["layers"]),
         natural=_measured(row, "natural") if tested else None, adversarial=_measured(row, "adversarial") if tested else None,
-        protocol=row["protocol_title"] if tested else "", badge=row["badge"])
+        protocol=row["protocol_title"] if tested else "", badge=row["badge"],
+        candidates=int(found["candidates"]), ranked=found["ranking"] != "none")
 
 
 def _measured(row: dict[str, Any], name: str) -> tuple[float, float, float, int] | None:

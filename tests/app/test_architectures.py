@@ -198,3 +198,15 @@ def test_a_run_page_address_is_a_link_on_every_card(samples: Samples) -> None:
     page = open_page("architectures", source="found")
     links = [parse_qs(part.split('"')[0])["run?id"] for part in text_of(page).split('href="')[1:] if part.startswith("run?id=")]
     assert links and all(one[0].startswith("2026") for one in links)
+
+
+def test_the_card_of_a_random_search_is_its_best_candidate_and_links_to_the_others(empty: Path) -> None:
+    run = sample_runs.write_random_search(empty)
+    sample_runs.write_random_search(empty, f"{run[:-1]}6", measured=2, ended="", ranking="none")
+    best = canonical(genotype_at(10, seed=3)).hash
+    link = f'Best of 4 candidates: <a href="run?id={run}&amp;tab=candidates" target="_self">see the 3 others</a>'
+    found, detail = (text_of(open_page("architectures", **asked)) for asked in ({"source": "found"}, {"show": best}))
+    for text in (found, detail):
+        assert best in text and text.count(link) == 1
+    assert "First of 2 candidates so far: " in found and found.count(">see the other one</a>") == 1
+    assert "First of 2" not in detail

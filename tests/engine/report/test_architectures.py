@@ -39,3 +39,16 @@ def test_published_and_found_architectures_with_their_runs_and_results(tmp_path:
     retraining = next(use for use in first.uses if use.kind == "retrain")
     assert (retraining.channels, retraining.layers, retraining.parameters) == (12, 5, sample_runs.PARAMETERS)
     assert retraining.adversarial is None and len({one.hash for one in found}) == len(found)
+
+
+def test_a_search_that_measured_candidates_gives_its_best_one_and_their_number(tmp_path: Path) -> None:
+    ranked = sample_runs.write_random_search(tmp_path)
+    unranked = sample_runs.write_random_search(tmp_path, f"{ranked[:-1]}6", measured=2, ended="", ranking="none")
+    sample_runs.write_finished_chain(tmp_path)
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    uses = {use.run: (one.hash, use.candidates, use.ranked) for one in architectures(log) for use in one.uses}
+    log.close()
+    assert uses.pop(ranked) == (canonical(genotype_at(10, 3)).hash, 4, True)
+    assert uses.pop(unranked) == (canonical(genotype_at(10, 1)).hash, 2, False)
+    assert len(uses) == 3 and {number for _, number, _ in uses.values()} == {0}
