@@ -19,7 +19,8 @@ from engine.errors import GenotypeError
 from engine.report.architectures import Architecture, architectures
 
 MOST_SIDE_BY_SIDE = 3
-SHOWN = ("folder", "genotype", "network", "candidate", "attack", "attack_check", "evaluation", "resumed")  # tables that the page shows
+# Tables that the page shows.
+SHOWN = ("folder", "genotype", "network", "candidate", "attack", "attack_check", "evaluation", "resumed")
 
 
 @dataclass(frozen=True)

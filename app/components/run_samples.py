@@ -39,8 +39,7 @@ def samples(run_id: str) -> None:
 
 def _nothing(run: dict[str, Any], is_over: bool) -> None:
     if is_over:
-        empty_state("No images stored", "This run ended before it stored images, its method trains no network of which it could "
-                    "store predictions, or it was made by an older version.")
+        empty_state("No images stored", "This run ended before it stored images, or was made by an older version.")
     else:
         when = "when its attacks have ended" if run["kind"] == "attack" else "after its first step"
         empty_state("No images yet", f"The run stores some images {when}.")

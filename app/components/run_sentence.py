@@ -27,5 +27,5 @@ def told(run_id: str, panel: str) -> None:
 
 def sentence_html(log: RunLog, run_id: str, panel: str) -> str:
     """Return as HTML the sentence that `told` shows for the key `panel`; "" if there is none for this run."""
-    words = sentence(log, run_id, panel)
+    words = sentence(log, run_id, panel).replace(" %", "\u00a0%")  # a number keeps its unit on its line
     return f'<p class="rp-told">{escape(words)}</p>' if words else ""

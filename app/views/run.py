@@ -71,7 +71,7 @@ def main() -> None:
 def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
     """Return {name of a tab: its panels} for a run, in the order of the tabs.
 
-    Imported runs have no panels about training or the machine.
+    Imported runs have no panels about training or the machine. A search without a supernet stores no images.
 
     Args:
         run: row of the run, from `RunLog.run`.
@@ -91,8 +91,9 @@ def tabs_of(run: dict[str, Any]) -> dict[str, list[Panel]]:
         shown["objectives"] = [("weights", "series", weighting)]
     if run["kind"] in SPLITS and not imported and on_supernet(run) and is_attacked(run):
         shown["trade-off"] = [("trade_off", "series", trade_off_trail)]
-    if not imported:
+    if not imported and (not search or on_supernet(run)):
         shown["samples"] = [("samples", "images", samples)]
+    if not imported:
         shown["system"] = [("system", "machine", system)]
         shown["log"] = [("log", "log", log)]
     return shown | {"settings": [("settings", "", settings)], "lineage": [("lineage", "runs", lineage)]}

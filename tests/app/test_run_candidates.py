@@ -30,7 +30,7 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     whole = WholeRun(run)
     test, words = whole.tabs["candidates"], text_of(whole)
     assert not whole.exception
-    assert list(whole.tabs) == ["overview", "candidates", "samples", "system", "log", "settings", "lineage"]
+    assert list(whole.tabs) == ["overview", "candidates", "system", "log", "settings", "lineage"]
     assert "4 of 4 candidates measured" in words and "same 64 images" in words and "may not differ" in words
     # 31 of 64: Wilson's interval by its formula
     assert "48.4 %" in words and "36.6 to 60.4 %" in words
