@@ -22,6 +22,7 @@ from tests import sample_runs
 
 POINTS_PER_LINE = 14 * 7
 LONG_STEPS = 600  # alpha lines per cell kind in a published search
+LONG_MEASUREMENTS = 360  # of the machine, ten seconds apart
 LONG, RUNNING = "20261101-0000-arnas-digits-ffff", "20261118-0910-arnas-digits-0a01"
 METHODS = {"arnas": "ARNAS", "dsara": "DSARA", "advrush": "AdvRush", "pcdarts": "PC-DARTS"}
 SEEDS = 4  # searches of one method whose numbers differ; further ones repeat them
@@ -44,7 +45,18 @@ def write_runs(root: Path, runs: int, points: int) -> str:
     texts: dict[tuple[str, int], str] = {}
     for number in range(chains):
         write_chain(root, number, steps, texts)
-    return write_search(root, LONG, LONG_STEPS)
+    return write_longest_search(root)
+
+
+def write_longest_search(root: Path) -> str:
+    """Write the finished search `LONG`, which also has measurements of its machine and the images of its first batch."""
+    folder = _search_folder(root, LONG, "arnas", 2, sample_runs.START, ())
+    events = sample_runs.EventsFile(folder, t=sample_runs.START)
+    sample_runs.write_search_steps(events, LONG_STEPS)
+    sample_runs.write_telemetry(events, LONG_MEASUREMENTS)
+    sample_runs.write_first_batch(folder)
+    sample_runs.write_finished(folder, events)
+    return LONG
 
 
 def write_chain(root: Path, number: int, steps: int, texts: dict[tuple[str, int], str]) -> None:

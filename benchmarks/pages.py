@@ -26,7 +26,7 @@ import psutil
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from benchmarks.large_folder import LONG, LONG_STEPS, write_running_search, write_runs, write_search
+from benchmarks.large_folder import LONG, write_longest_search, write_running_search, write_runs
 from benchmarks.page_client import LARGEST_BYTES, Drawn, Tab, cpu_s
 from engine.study.folder import study_ids
 from tests import sample_runs
@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None) -> tuple[Times, dict[str, float]]:
         if not chosen.folder:
             write_runs(root, chosen.runs, chosen.points)
         elif not (root / LONG).exists():
-            write_search(root, LONG, LONG_STEPS)
+            write_longest_search(root)
         found = measure(root)
     report(*found)
     return found
