@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from app import fetching, saved_views
 from app.access import sessions
 from app.access.login import LoginDoor
 from app.access.sessions import Attempts, Sessions
+from app.components import launch_dataset
 from engine import accounts, acts
-from engine.acts import Actor, audit
+from engine.acts import Actor, RoleError, audit
 from tests.app.conftest import Samples
 from tests.app.pages import open_page
 from tests.app.test_access import ADDRESSES, SOCKETS, STREAM, ask, socket_status
@@ -141,3 +144,23 @@ def test_the_buttons_of_a_viewer_are_disabled_and_say_why(samples: Samples) -> N
     for page, key, role in ((launch, "launch.go", ""), (run, "run_stop", "runner"), (queue, "queue.pause", "admin")):
         button = page.button(key=key)
         assert button.disabled and f"needs the role {role}" * bool(role) in str(button.help)
+
+
+@pytest.mark.parametrize(("function", "arguments", "name"), [
+    (saved_views.save_view, ("mine", "q=arnas"), "save view"), (saved_views.delete_view, ("mine",), "delete view"),
+    (fetching.fetch, ("cifar10",), "fetch dataset"), (launch_dataset._begin, ("cifar10", "CIFAR-10"), "fetch dataset")])
+def test_an_act_of_the_dashboard_refuses_a_viewer(tmp_path: Path, function: Any, arguments: tuple[str, ...], name: str) -> None:
+    acts.identify(lambda: Actor("ada", "viewer", "dashboard"))
+    try:
+        with pytest.raises(RoleError, match="needs the role runner, and ada is viewer"):
+            function(tmp_path, *arguments)
+    finally:
+        acts.identify(acts.local_user)
+    (line,) = audit(tmp_path)
+    assert (line["by"], line["act"], line["refused"]) == ("ada", name, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["control"]
+
+
+def test_the_table_above_holds_every_act_of_the_dashboard() -> None:
+    written = sum(path.read_text(encoding="utf-8").count("\n@act(") for path in Path(saved_views.__file__).parent.rglob("*.py"))
+    assert written == 4
