@@ -193,6 +193,14 @@ def test_a_lineage_shares_its_splits_whatever_the_seeds(runs: Path, chain: dict[
     assert len(hashes) == 1
 
 
+def test_a_setting_that_does_not_exist_is_told_with_its_file(runs: Path) -> None:
+    run_id = submit(runs, "search")
+    folder = RunFolder(runs, run_id)
+    folder.run_json.write_text(folder.run_json.read_text().replace('"momentum"', '"momentun"'))
+    with pytest.raises(RampartError, match=f"run.json of run {run_id} must hold valid settings.*no setting 'momentun'"):
+        attempt(runs, run_id)
+
+
 def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: dict[str, str]) -> None:
     run_id = submit(runs, "search")
     with pytest.raises(StopRequested):
