@@ -212,6 +212,19 @@ def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: di
     same(last(runs, chain["search"]), last(runs, run_id))
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{")])
+def test_a_damaged_network_json_is_written_anew_by_a_resumed_training(runs: Path, damage: Any) -> None:
+    run_id = submit(runs, "retrain", genotype="ARNAS")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 15)
+    path = RunFolder(runs, run_id).results / "network.json"
+    network = path.read_bytes()
+    damage(path)
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 2, 2)
+    assert path.read_bytes() == network and len(events_of(runs, run_id, "network")) == 1
+
+
 def test_a_damaged_best_network_is_written_anew_by_a_resumed_training(runs: Path) -> None:
     run_id = submit(runs, "retrain", genotype="ARNAS", epochs=2)
     with pytest.raises(StopRequested):
