@@ -214,9 +214,9 @@ def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: di
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{")])
 def test_a_damaged_network_json_is_written_anew_by_a_resumed_training(runs: Path, damage: Any) -> None:
-    run_id = submit(runs, "retrain", genotype="ARNAS")
+    run_id = submit(runs, "retrain", genotype="ARNAS", epochs=2)
     with pytest.raises(StopRequested):
-        attempt(runs, run_id, 1, 15)
+        attempt(runs, run_id, 1, 20)
     path = RunFolder(runs, run_id).results / "network.json"
     network = path.read_bytes()
     damage(path)
