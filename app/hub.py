@@ -129,6 +129,7 @@ class Hub:
         self._visited, self._released = time.monotonic(), False  # time of the last visit; whether memory was released since
         self._active: dict[str, tuple[object, ...]] = {}
         self._stamps: object = None
+        self._unread: set[str] = set()  # runs that have changed and could not be read yet
         self._states = 0  # number of status changes so far, of all runs
         self._listed = (0.0, 0)
         self.looks = 0
@@ -294,9 +295,10 @@ class Hub:
         The caller holds the lock.
         """
         self.looks, self._looked = self.looks + 1, time.monotonic()
-        changed = self._files.look({*self._active, *self._shown_runs()}, everything=everything)
-        if changed:
-            self.log.ingest(changed)
+        self._unread |= self._files.look({*self._active, *self._shown_runs()}, everything=everything)
+        if changed := set(self._unread):
+            self.log.ingest(changed)  # after an error, for example on a full disk, the next look reads them
+            self._unread -= changed
             self.studies.refresh()
         asked = {*self._active, *changed}
         states = {run: self.log.state(run) for run in asked}
@@ -332,8 +334,9 @@ class Hub:
     def _work(self) -> None:
         """Read all runs, then check for changes again and again, until the hub is closed or the runs folder no longer exists."""
         self._guarded(self._load)
+        pause = ALONE_S if self.loading is None else OPEN_S  # the first look reads what an error kept from being read
+        self.loading = None
         self._loaded.set()
-        pause = ALONE_S
         while self.root.is_dir():
             woken = self._wake.wait(pause)
             if self._over.is_set():

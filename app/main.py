@@ -93,7 +93,7 @@ def loading() -> None:
     """Show how many runs have been read since the server was started, until all have been read."""
     if (state := session.hub().loading) is not None:
         done, total = state
-        st.progress(done / total, f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile.")
+        st.progress(done / max(1, total), f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile.")
 
 
 def notice() -> None:

@@ -30,6 +30,7 @@ from engine.run.folder import run_ids
 from engine.run.state import identity
 from engine.run.supervisor import Supervisor, pause_after
 from engine.study import actions
+from engine.study.identity import Runs
 from engine.study.parsing import from_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,11 +81,12 @@ def write_stopped_before_start(runs: Path, count: int) -> None:
 
 
 def write_studies(runs: Path, count: int) -> None:
-    """Launch studies with at least `count` waiting runs."""
-    while len(run_ids(runs)) < count:
-        left = min(RUNS_PER_STUDY, count - len(run_ids(runs)))
-        study_id = actions.launch(runs, from_text(STUDY.format(seeds=(left + 5) // 6)))
-        while actions.advance(runs, study_id):
+    """Launch studies with at least `count` waiting runs. Each has seeds of its own, as studies share runs that are equal."""
+    first, known = 0, Runs(runs)
+    while (left := count - len(run_ids(runs))) > 0:
+        seeds = list(range(first, first := first + (min(left, RUNS_PER_STUDY) + 5) // 6))
+        study_id = actions.launch(runs, from_text(STUDY.format(seeds=seeds)))
+        while actions.advance(runs, study_id, known):
             pass
 
 

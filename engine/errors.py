@@ -28,7 +28,13 @@ def first_line(message: object, most: int = 160) -> str:
 
 
 class RampartError(Exception):
-    """Base class of all errors that Rampart raises on purpose. `str(error)` is a sentence for the user."""
+    """Base class of all errors that Rampart raises on purpose. `str(error)` is a sentence for the user.
+
+    A message may quote any text. Half of a surrogate pair, which cannot be printed, becomes a question mark.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(sentence.encode(errors="replace").decode())
 
 
 class ConfigError(RampartError, ValueError):
@@ -45,7 +51,7 @@ class ConfigError(RampartError, ValueError):
     """
 
     def __init__(self, sentence: str = "", *, problems: Mapping[str, str] | None = None) -> None:
-        self.problems: dict[str, str] = dict(problems) if problems else {"": sentence}
+        self.problems = {name: text.encode(errors="replace").decode() for name, text in (problems or {"": sentence}).items()}
         super().__init__(" ".join(self.problems.values()))
 
 

@@ -54,8 +54,9 @@ CIFAR10 = Dataset(
     channel_statistics=ChannelStatistics((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     out_of_distribution="svhn",
     quick=few_images(128, 16), origin="Krizhevsky 2009",
-    sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171,
-                    "cifar-10-batches-bin"),),
+    # Checksum and size from tensorflow/datasets, tensorflow_datasets/url_checksums/cifar10.txt.
+    sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz",
+                    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171, "cifar-10-batches-bin"),),
     read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1))
 
 # The papers evaluate on CIFAR-100, but their code does not contain its training settings, so those of CIFAR-10 are used.
@@ -68,6 +69,7 @@ CIFAR100 = Dataset(
     channel_statistics=ChannelStatistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     out_of_distribution="svhn",
     quick=few_images(128, 16), origin="Krizhevsky 2009",
-    sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733,
-                    "cifar-100-binary"),),
+    # Checksum and size from tensorflow/datasets, tensorflow_datasets/url_checksums/cifar100.txt.
+    sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz",
+                    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", 168_513_733, "cifar-100-binary"),),
     read=partial(read, train=TRAIN_100, test=TEST_100, label_bytes=2))

@@ -37,14 +37,14 @@ class Source:
     Attributes:
         file: name of the file in the data folder.
         url: address from which the file is downloaded.
-        md5: published MD5 checksum of the file in hex.
-        bytes: size of the file in bytes.
+        sha256: published SHA-256 checksum of the file in hex.
+        bytes: published size of the file in bytes.
         unpacked: name of the folder that unpacking the file creates; empty if the file is not an archive.
     """
 
     file: str
     url: str
-    md5: str
+    sha256: str
     bytes: int
     unpacked: str = ""
 

@@ -1,7 +1,7 @@
-"""Download of one official file of a dataset, with progress reports and a checksum.
+"""Download of one official file of a dataset, with progress reports, a checksum and a limit on its size.
 
-A file is called FILE.part until it is complete and its checksum is correct. If a download is interrupted, the next call resumes
-it from this file (HTTP Range).
+A file is called FILE.part until it is complete and its size and checksum are correct. If a download is interrupted, the next
+call resumes it from this file (HTTP Range).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_RESUMES = 20
 
 
 def download(source: Source, folder: Path, progress: Progress = lambda what, done, total: None) -> Path:
-    """Download an official file to `folder` unless it is already there, verify its checksum, and return its path.
+    """Download an official file to `folder` unless it is already there, verify its size and checksum, and return its path.
 
     Args:
         source: description of the file.
@@ -33,8 +33,8 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
         progress: function called with (file name, bytes so far, total bytes) during the download.
 
     Raises:
-        DataError: the server cannot be reached or reports an error, the checksum is wrong, or the disk is full. The message
-            suggests a remedy.
+        DataError: the server cannot be reached or reports an error, the size or the checksum is wrong, or the disk is full. The
+            message suggests a remedy.
     """
     target = folder / source.file
     if target.exists():
@@ -46,7 +46,7 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
         resumed = part.exists() and part.stat().st_size > 0
         _check_space(source, part)
         _fetch(source, part, progress)
-        if resumed and md5_of(part) != source.md5:
+        if resumed and sha256_of(part) != source.sha256:
             part.unlink()  # the partial file was not part of the official file, so start again
             _fetch(source, part, progress)
         try:
@@ -64,31 +64,27 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
 
 
 def check(source: Source, path: Path) -> None:
-    """Check that the file at `path` has the checksum of the official file.
+    """Check that the file at `path` has the size and the checksum of the official file.
 
     Raises:
-        DataError: the file cannot be read or has a different checksum.
+        DataError: the file cannot be read, or has a different size or checksum.
     """
     try:
-        md5 = md5_of(path)
+        size = path.stat().st_size
+        found = sha256_of(path) if size == source.bytes else ""
     except OSError as problem:
         raise DataError(f"{path} cannot be read ({problem.strerror or problem}); change its permissions.") from None
-    if md5 != source.md5:
-        raise DataError(f"{source.file} must have the MD5 checksum {source.md5}, and {path} has {md5}; delete that file if "
-                        f"it still exists and run the command again, or get the file from {source.url} by other means.")
+    if found != source.sha256:
+        expected, got = ((f"the SHA-256 checksum {source.sha256}", found) if found else
+                         (f"{source.bytes:,} bytes", f"{size:,} bytes"))
+        raise DataError(f"{source.file} must have {expected}, and {path} has {got}; delete that file if it still exists and run "
+                        f"the command again, or get the file from {source.url} by other means.")
 
 
-def md5_of(path: Path) -> str:
-    """Return the MD5 checksum of a file in hex.
-
-    MD5 is used because the authors of the datasets publish MD5 checksums. It detects damage but does not protect against
-    tampering.
-    """
-    digest = hashlib.md5(usedforsecurity=False)
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 checksum of a file in hex."""
     with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(source: Source, part: Path, progress: Progress) -> None:
@@ -105,7 +101,8 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Append the bytes of a file from position `have` on to `part`, over one connection. Return True when the file is complete.
+    """Append the bytes of a file from position `have` on to `part`, over one connection. Return True when the file is complete,
+    or longer than the official one.
 
     Raises:
         URLError: the server cannot be reached, or sends a different part of the file than requested.
@@ -127,13 +124,13 @@ def _one_connection(source: Source, part: Path, have: int, progress: Progress) -
         length = answer.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else max(source.bytes, done)
         with part.open("ab" if starts_here else "wb") as file:
-            while chunk := answer.read(CHUNK):
+            while done <= source.bytes and (chunk := answer.read(CHUNK)):
                 file.write(chunk)
                 done += len(chunk)
                 progress(source.file, done, total)
             file.flush()
             os.fsync(file.fileno())
-    if length.isdigit() and done < total:
+    if done <= source.bytes and length.isdigit() and done < total:
         raise ConnectionError("the connection broke")
     return True
 

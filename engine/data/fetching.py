@@ -146,7 +146,7 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
             places.append(place)
         prepared.write(dataset.name, dataset.read(places), {
             "title": dataset.title, **{fact: getattr(dataset, fact) for fact in prepared.FACTS},
-            "sources": [{"url": source.url, "md5": source.md5} for source in dataset.sources]}, progress=progress)
+            "sources": [{"url": source.url, "sha256": source.sha256} for source in dataset.sources]}, progress=progress)
 
 
 def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,

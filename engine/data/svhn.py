@@ -67,6 +67,9 @@ SVHN = Dataset(
     retraining={"learning_rate": 0.01},
     quick=few_images(128, 16),
     origin="Netzer et al. 2011",
-    sources=(Source("train_32x32.mat", f"{PAGE}/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
-             Source("test_32x32.mat", f"{PAGE}/test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384)),
+    # Checksums and sizes from tensorflow/datasets, tensorflow_datasets/url_checksums/svhn_cropped.txt.
+    sources=(Source("train_32x32.mat", f"{PAGE}/train_32x32.mat",
+                    "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8", 182_040_794),
+             Source("test_32x32.mat", f"{PAGE}/test_32x32.mat",
+                    "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b", 64_275_384)),
     read=read)

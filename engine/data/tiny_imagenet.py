@@ -72,6 +72,8 @@ TINY_IMAGENET = Dataset(
     retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0, "milestones": "1/3, 2/3"},
     quick=few_images(64, 10),
     origin="Stanford CS231n, from ImageNet",
+    # The authors publish no checksum. That of berenslab/t-simcne (cnexp/dataset/tiny_imagenet.py) and of Tuee22/jitML
+    # (JitML.SL.Dataset), which downloaded the file independently.
     sources=(Source("tiny-imagenet-200.zip", "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
-                    "90528d7ca1a48142e341f4ef8d21d0de", 248_100_043, "tiny-imagenet-200"),),
+                    "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", 248_100_043, "tiny-imagenet-200"),),
     read=read)

@@ -189,10 +189,12 @@ class RunFolder:
         """Check that the folder holds only plain files and folders, so that a worker writes nowhere else and waits for nothing.
 
         Raises:
-            RunError: the folder or something in it is a symbolic link, a pipe or a device, or cannot be listed.
+            RunError: the folder or something in it is a symbolic link, a pipe or a device, or cannot be listed, or a file to
+                which a worker appends is a folder.
         """
         try:
-            wrong = entry_that_is_no_plain_file(self.path)
+            folders = [path.name for path in (self.events, self.log, self.lock) if path.is_dir()]
+            wrong = entry_that_is_no_plain_file(self.path) or (f"{folders[0]} is a folder instead of a file" if folders else "")
         except OSError as problem:
             wrong = f"{problem.filename} cannot be listed ({problem.strerror})"
         if wrong:

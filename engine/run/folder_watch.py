@@ -90,9 +90,10 @@ class FolderWatch:
 
         If the file may change again without a new time, the first number is `_FRESH`.
         """
+        before = time.time_ns()  # a busy machine may hold this process up between any two of these lines
         try:
             status = os.stat(path)
         except OSError:
             return 0, 0
-        fresh = abs(time.time_ns() - status.st_mtime_ns) < self._coarse_ns
+        fresh = before - self._coarse_ns < status.st_mtime_ns < time.time_ns() + self._coarse_ns
         return (_FRESH if fresh else status.st_mtime_ns), status.st_size

@@ -68,8 +68,10 @@ class RetrainLoop:
     def run(self) -> None:
         """Run the remaining training steps. Between epochs, measure the accuracy on images reserved for choosing a checkpoint."""
         session = self.session
+        # Written at every start, because the file may be damaged since the first.
+        session.folder.write_json(session.folder.results / "network.json", self.network.to_dict())
         if self.fresh:
-            self._write_network()
+            write_network(session, self.network)
             self._save()
         elif self.training.best is not None:
             self._write_best()  # best.pt may be damaged, or newer than the checkpoint that was read
@@ -174,10 +176,6 @@ class RetrainLoop:
                                f"{self.config.probe_steps} fell from a high of {highest} to {now}, while accuracy under FGSM is "
                                f"{fgsm}. The best checkpoint is kept. A smaller fast_step, learning rate or epsilon may keep the "
                                "training robust.")
-
-    def _write_network(self) -> None:
-        self.session.folder.write_json(self.session.folder.results / "network.json", self.network.to_dict())
-        write_network(self.session, self.network)
 
     def _save(self) -> None:
         save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch, **self.early.state())

@@ -17,7 +17,7 @@ from engine.data.catalogue import DATASETS, image_source
 from engine.data.dataset import Dataset
 from engine.data.loading import Images, load_split
 from engine.data.splits import Splits, splits_of
-from engine.errors import RunError, StopRequested
+from engine.errors import ConfigError, RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import NetworkBuilt
 from engine.run.events import has_lines_until
@@ -72,7 +72,10 @@ def prepare(session: Session) -> Prepared:
     """
     run = session.run
     environment.prepare(session.threads, session.device)
-    config = recorded(run)
+    try:
+        config = recorded(run)
+    except ConfigError as problem:
+        raise ConfigError(f"run.json of run {session.folder.id} must hold valid settings and does not. {problem}") from None
     dataset = DATASETS[config.dataset]
     splits = splits_of(dataset, config.split_seed, config.images)
     others = map(image_source, config.datasets()[1:])

@@ -21,6 +21,7 @@ from engine.run.state import identity
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGES = ("launch", "studies", "study", "runs", "queue", "run", "architectures", "pareto", "compare", "robustness",
          "datasets", "sql", "imports")
+LONGEST_S = 300.0  # a busy machine may take a minute to read thousands of runs
 # AppTest reads the metadata of every installed package and compiles every script at each run, which a server does once. Neither
 # changes. It does not read the app's settings either, so those that concern the scripts are made here.
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
@@ -32,7 +33,7 @@ for section in ("browser", "runner"):
 
 def open_page(page: str, **query: str) -> AppTest:
     """The dashboard over the folder that RAMPART_RUNS names, on one page."""
-    test = AppTest.from_file(str(MAIN), default_timeout=60)
+    test = AppTest.from_file(str(MAIN), default_timeout=LONGEST_S)
     if page == "imports":  # only a script that has run tells AppTest of an address that is not its file's name
         test.run()
     for name, value in query.items():

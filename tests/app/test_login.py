@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
+from app import fetching, saved_views
 from app.access import sessions
+from app.access.login import LoginDoor
 from app.access.sessions import Attempts, Sessions
+from app.components import launch_dataset
 from engine import accounts, acts
-from engine.acts import Actor, audit
+from engine.acts import Actor, RoleError, audit
 from tests.app.conftest import Samples
 from tests.app.pages import open_page
 from tests.app.test_access import ADDRESSES, SOCKETS, STREAM, ask, socket_status
@@ -51,16 +55,22 @@ def test_a_stranger_sees_only_the_login(server: Dashboard) -> None:
     assert log_in(server, password="wrong") == log_in(server, "nobody") == {}
 
 
+def is_closed(socket: ClientConnection) -> bool:
+    """Return True as soon as the server closes a socket that sends something."""
+    socket.send(b"")
+    with pytest.raises(ConnectionClosed):
+        while True:
+            socket.recv(timeout=20)
+    return True
+
+
 def test_a_user_gets_in_and_logging_out_closes_open_sockets(server: Dashboard) -> None:
     cookie = log_in(server)
     assert ask(server, "/", cookie).status == 200 and ask(server, "/login", cookie).getheader("Location") == "/"
     assert ask(server, "/logout", cookie).status == 200  # only a form, which another site cannot send
     with connect(f"{server.url.replace('http', 'ws')}{STREAM}", additional_headers=cookie, proxy=None) as socket:
         assert ask(server, "/logout", cookie, form="").getheader("Location") == "/login"
-        socket.send(b"")
-        with pytest.raises(ConnectionClosed):
-            while True:
-                socket.recv(timeout=20)
+        assert is_closed(socket)
     assert ask(server, "/", cookie).status == 403
     assert [line["act"] for line in audit(server.runs) if line["by"] == "ada" and not line.get("refused")][-2:] == [
         "log in", "log out"]
@@ -73,8 +83,19 @@ def test_a_removed_user_and_one_with_a_new_password_are_out_at_once(server: Dash
     accounts.set_password(server.runs, "cy", "another long one")
     assert ask(server, "/", cookie).status == 403 and not log_in(server, "cy")
     cookie = log_in(server, "cy", "another long one")
-    accounts.remove(server.runs, "cy")
+    with connect(f"{server.url.replace('http', 'ws')}{STREAM}", additional_headers=cookie, proxy=None) as socket:
+        accounts.remove(server.runs, "cy")
+        assert is_closed(socket)
     assert ask(server, "/", cookie).status == 403
+
+
+def test_a_changed_role_counts_at_once(tmp_path: Path) -> None:
+    accounts.add(tmp_path, "ada", "viewer", PASSWORD)
+    cookie = Sessions(tmp_path).begin("ada")
+    door = LoginDoor(tmp_path, 8501)
+    assert door.visitor_with(cookie) == Actor("ada", "viewer", "dashboard")
+    accounts.set_role(tmp_path, "ada", "admin")
+    assert door.visitor_with(cookie) == Actor("ada", "admin", "dashboard")
 
 
 def test_many_wrong_passwords_lock_a_user_for_that_address(server: Dashboard) -> None:
@@ -123,3 +144,23 @@ def test_the_buttons_of_a_viewer_are_disabled_and_say_why(samples: Samples) -> N
     for page, key, role in ((launch, "launch.go", ""), (run, "run_stop", "runner"), (queue, "queue.pause", "admin")):
         button = page.button(key=key)
         assert button.disabled and f"needs the role {role}" * bool(role) in str(button.help)
+
+
+@pytest.mark.parametrize(("function", "arguments", "name"), [
+    (saved_views.save_view, ("mine", "q=arnas"), "save view"), (saved_views.delete_view, ("mine",), "delete view"),
+    (fetching.fetch, ("cifar10",), "fetch dataset"), (launch_dataset._begin, ("cifar10", "CIFAR-10"), "fetch dataset")])
+def test_an_act_of_the_dashboard_refuses_a_viewer(tmp_path: Path, function: Any, arguments: tuple[str, ...], name: str) -> None:
+    acts.identify(lambda: Actor("ada", "viewer", "dashboard"))
+    try:
+        with pytest.raises(RoleError, match="needs the role runner, and ada is viewer"):
+            function(tmp_path, *arguments)
+    finally:
+        acts.identify(acts.local_user)
+    (line,) = audit(tmp_path)
+    assert (line["by"], line["act"], line["refused"]) == ("ada", name, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["control"]
+
+
+def test_the_table_above_holds_every_act_of_the_dashboard() -> None:
+    written = sum(path.read_text(encoding="utf-8").count("\n@act(") for path in Path(saved_views.__file__).parent.rglob("*.py"))
+    assert written == 4

@@ -76,7 +76,7 @@ def test_facts_make_sense(name: str) -> None:
     assert all(size % 4 == 0 for size in dataset.image_shape[1:]), "a supernet halves them twice"
     assert bool(dataset.sources) == (dataset.read is not None)
     for source in dataset.sources:
-        assert len(source.md5) == 32 and source.bytes > 0 and source.url.startswith("http") and "/" not in source.file
+        assert len(source.sha256) == 64 and source.bytes > 0 and source.url.startswith("https://") and "/" not in source.file
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))

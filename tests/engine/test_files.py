@@ -83,6 +83,18 @@ def test_a_run_with_a_linked_file_never_starts_and_the_target_stays_as_it_was(fo
         assert f"{name} is a symbolic link" in read_json(folder.runs / "queue.json")["why"][folder.id]
 
 
+@pytest.mark.parametrize("name", ["events.jsonl", "log.txt", "worker.lock"])
+def test_a_run_with_a_folder_in_place_of_a_file_never_starts(folder: RunFolder, name: str) -> None:
+    (folder.path / name).unlink(missing_ok=True)
+    (folder.path / name).mkdir()
+    with pytest.raises(RunError, match=f"{name} is a folder instead of a file; replace it"):
+        LocalLauncher().start(folder, Start(1, "cpu", 1))
+    supervisor = Supervisor(folder.runs)
+    supervisor.tick()
+    assert not supervisor.workers
+    assert f"{name} is a folder instead of a file" in read_json(folder.runs / "queue.json")["why"][folder.id]
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_nothing_is_written_into_a_linked_folder(folder: RunFolder, outside: Path, name: str) -> None:
     path = folder.path / name

@@ -27,9 +27,11 @@ from tests.engine.run.test_resume import same
 from tests.faults.comparison import results_once
 from tests.faults.forked import FailingCalls, calls_of, compute_until_over
 from tests.faults.power_cut import KINDS, submit
+from tests.faults.record import Record
 
 KILL = 0
 ERRORS = {KILL: "a kill", **{number: errno.errorcode[number] for number in (errno.ENOSPC, errno.EROFS, errno.EIO)}}
+WAYS = [(error, lasting) for error in ERRORS for lasting in ((False, True) if error else (False,))]
 MOST_RESUMES = 3
 
 
@@ -95,26 +97,25 @@ def fail(whole: Whole, kind: str, at: int, error: int, *, lasting: bool) -> str:
     return state.status
 
 
-def prove(whole: Whole, writes: int | None, seed: int) -> Counter[str]:
-    """Let writes fail, one in each run, and return how many runs went on ("finished") or ended ("failed") at first.
+def cases_of(whole: Whole) -> list[tuple[str, int, int, bool]]:
+    """Return (kind, number of the write, error, whether it lasts) of all cases: every write once, then with the next error."""
+    writes = [(kind, at) for kind in KINDS for at in range(len(whole.writes[kind]))]
+    return [(kind, at, *WAYS[(number + turn) % len(WAYS)])
+            for turn in range(len(WAYS)) for number, (kind, at) in enumerate(writes)]
+
+
+def prove(whole: Whole, writes: int | None, seed: int, record: Record) -> None:
+    """Let writes fail, one in each run, and record how many runs went on ("finished") or ended ("failed") at first.
+
+    A case is wrong if the run could not be resumed, differs from the uninterrupted one, or did not say why it ended.
 
     Args:
         whole: uninterrupted runs.
         writes: number of failing writes; None for every write of every kind of run with every error, once and lasting.
         seed: seed of the choice.
-
-    Raises:
-        AssertionError: a run could not be resumed, differs from the uninterrupted one, or did not say why it ended.
+        record: outcomes.
     """
-    found: Counter[str] = Counter()
-    cases = [(kind, at, error, lasting) for kind in KINDS for at in range(len(whole.writes[kind]))
-             for error in ERRORS for lasting in ((False, True) if error else (False,))]
+    cases = cases_of(whole)
     for kind, at, error, lasting in cases if writes is None else random.Random(seed).sample(cases, writes):
-        call = f"{kind}: {ERRORS[error]} in write {at}{' and later' if lasting else ''} ({whole.writes[kind][at]})"
-        try:
-            status = fail(whole, kind, at, error, lasting=lasting)
-        except AssertionError as problem:
-            raise AssertionError(f"{call}: {problem}") from problem
-        found[status] += 1
-        print(f"{call}: {status}, then equal bit for bit", flush=True)
-    return found
+        case = f"{kind}, {ERRORS[error]} in write {at}{' and later' if lasting else ''}"
+        record.attempt("writes", case, lambda: Counter([fail(whole, kind, at, error, lasting=lasting)]))  # noqa: B023 - called here

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,7 @@ from tests.engine.run.processes import processes_of, until
 from tests.engine.run.test_resume import same
 from tests.faults.comparison import results_once
 from tests.faults.power_cut import KINDS, index_of, submit, whole_chain
+from tests.faults.record import Record
 
 VICTIMS = {"worker": 3, "supervisor": 1, "dashboard": 1}  # how often each is killed, in relation to the others
 KILLS_PER_RUN = 5
@@ -108,9 +110,14 @@ def finish(runs: Path, run_id: str) -> None:
     until(is_finished, f"{run_id} has finished")
 
 
-def run_with_kills(runs: Path, kind: str, ids: dict[str, str], chance: random.Random, page: Page, kills: Counter[str]) -> str:
-    """Launch a run and kill processes at random moments until it has finished or has seen enough kills. Return its id."""
-    run_id = submit(runs, kind, ids)
+def run_with_kills(runs: Path, kind: str, ids: dict[str, str], chance: random.Random, page: Page) -> tuple[str, Counter[str]]:
+    """Launch a run and kill processes at random moments until it has finished or has seen enough kills.
+
+    Returns:
+        The id of the run.
+        {victim: number of kills}.
+    """
+    run_id, kills = submit(runs, kind, ids), Counter[str]()
     for _ in range(KILLS_PER_RUN):
         deadline = time.monotonic() + chance.uniform(0, LONGEST_WAIT_S)
         (victim,) = chance.choices(list(VICTIMS), list(VICTIMS.values()))
@@ -124,27 +131,34 @@ def run_with_kills(runs: Path, kind: str, ids: dict[str, str], chance: random.Ra
         if victim == "dashboard":
             page.look_at(run_id)
     finish(runs, run_id)
-    return run_id
+    return run_id, kills
 
 
-def prove(kills: int, seed: int) -> Counter[str]:
-    """Make at least `kills` kills in runs of all kinds, check every run, and return the number of kills by victim.
+def prove(kills: int, seed: int, record: Record) -> None:
+    """Make at least `kills` kills in runs of all kinds, check every run, and record the numbers of kills by victim.
 
-    Raises:
-        AssertionError: a run differs from the uninterrupted one, or a page showed an error.
+    A run is wrong if it differs from the uninterrupted one, or a page showed an error.
     """
-    chance, made = random.Random(seed), Counter[str]()
     with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, processes_of(Path(folder) / "runs") as runs):
         ids = whole_chain(runs)
         whole = {kind: results_once(runs, ids[kind]) for kind in KINDS}
+
+        def attempt() -> Counter[str]:
+            run_id, made = run_with_kills(runs, kind, ids, random.Random(f"{seed} {number}"), page)
+            page.look_at(run_id)
+            same(whole[kind], results_once(runs, run_id))
+            return made
+
         with page_of(runs) as page:
-            count = 0
-            while made.total() < kills:
-                kind = KINDS[count % len(KINDS)]
-                count += 1
-                run_id = run_with_kills(runs, kind, ids, chance, page, made)
-                page.look_at(run_id)
-                same(whole[kind], results_once(runs, run_id))
-                print(f"{kind}: finished, equal bit for bit ({made.total()} kills in {count} runs)", flush=True)
-        assert index_of(runs, in_memory=False) == index_of(runs, in_memory=True)
-    return made
+            for number in count():
+                if record.counts("kills").total() >= kills:
+                    break
+                kind = KINDS[number % len(KINDS)]
+                record.attempt("kills", f"seed {seed}, run {number}, {kind}", attempt)
+        record.attempt("run log after kills", f"seed {seed}, {kills} kills", lambda: compare_logs(runs))
+
+
+def compare_logs(runs: Path) -> Counter[str]:
+    """Assert that the run log that processes were killed in holds what one that is read anew does."""
+    assert index_of(runs, in_memory=False) == index_of(runs, in_memory=True)
+    return Counter(["equal"])

@@ -128,6 +128,7 @@ def test_damage_of_one_run_stays_with_that_run(root: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("role", ROLES)
 def test_every_poison_in_every_field_of_every_file(role: str, root: Path, monkeypatch: pytest.MonkeyPatch,
                                                    capsys: pytest.CaptureFixture[str]) -> None:

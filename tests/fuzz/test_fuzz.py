@@ -114,6 +114,7 @@ def check_settings(kind: str, method: str | None, dataset: str, preset: str, cha
 @fuzz
 @given(json_texts(CONFIGURATION))
 @example(b"kind: search\nmethod: [")
+@example(b'{"kind": "search", "method": "arnas", "then": ["\\ud800"]}')
 @example(b"&a [*a]")
 def test_configuration_files(text: bytes) -> None:
     read_or_refused(configuration_file.from_text, text)

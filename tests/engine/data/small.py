@@ -67,7 +67,7 @@ def described(dataset: Dataset, folder: Path, images: np.ndarray, labels: np.nda
 
 def described_source(source: Source, path: Path, url: str = "http://127.0.0.1:9/none") -> Source:
     content = path.read_bytes()
-    return replace(source, md5=hashlib.md5(content).hexdigest(), bytes=len(content), url=url)
+    return replace(source, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), url=url)
 
 
 def cifar(dataset: Dataset, folder: Path, *, train: tuple[str, ...], test: str, coarse: bool, classes: int) -> Small:

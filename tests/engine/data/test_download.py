@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.data.dataset import Source
-from engine.data.download import CHUNK, download, md5_of
+from engine.data.download import CHUNK, download, sha256_of
 from engine.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(3 * CHUNK + 17)
@@ -77,7 +77,7 @@ def server() -> Iterator[Server]:
 
 
 def source_of(server: Server, content: bytes = CONTENT) -> Source:
-    return Source("archive.bin", server.url, hashlib.md5(content).hexdigest(), len(content))
+    return Source("archive.bin", server.url, hashlib.sha256(content).hexdigest(), len(content))
 
 
 def test_a_file_comes_whole_with_progress_and_only_once(server: Server, tmp_path: Path) -> None:
@@ -117,9 +117,17 @@ def test_the_beginning_of_another_file_is_thrown_away(server: Server, tmp_path: 
 
 
 def test_a_wrong_checksum_is_refused_and_nothing_stays(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"must have the MD5 checksum .* has {hashlib.md5(CONTENT).hexdigest()}.*run .* again"):
-        download(source_of(server, b"x" * 10), tmp_path)
+    found = hashlib.sha256(CONTENT).hexdigest()
+    with pytest.raises(DataError, match=f"must have the SHA-256 checksum .* has {found}.*run .* again"):
+        download(source_of(server, b"x" * len(CONTENT)), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_more_is_read_than_the_official_file_is_long(server: Server, tmp_path: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(DataError, match=f"must have 10 bytes, and .* has {CHUNK:,} bytes.*run .* again"):
+        download(source_of(server, b"x" * 10), tmp_path, lambda name, done, total: seen.append(done))
+    assert seen == [CHUNK] and not list(tmp_path.iterdir())
 
 
 def test_a_file_of_the_users_with_a_wrong_checksum_is_left_alone(server: Server, tmp_path: Path) -> None:
@@ -173,4 +181,4 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_byte(server: Serve
 
 def test_checksums_are_those_of_hashlib(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
-    assert md5_of(tmp_path / "file") == hashlib.md5(CONTENT).hexdigest()
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(CONTENT).hexdigest()

@@ -101,7 +101,7 @@ def test_the_official_test_images_are_the_test_split_alone(made: Small) -> None:
 def test_a_damaged_archive_is_refused_by_its_checksum(made: Small) -> None:
     path = made.folder / made.dataset.sources[0].file
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(DataError, match="must have the MD5 checksum"):
+    with pytest.raises(DataError, match="must have the SHA-256 checksum"):
         fetch_official(made.dataset, made.folder)
     assert absence(made.dataset) and not list(prepared_place(made.dataset.name).glob("*.npy"))
 
@@ -259,4 +259,4 @@ def test_records_are_plain_json(made: Small) -> None:
     facts: Dataset = made.dataset
     assert (record["images"], record["test_images"], record["image_shape"]) == (facts.images, facts.test_images,
                                                                                 list(facts.image_shape))
-    assert [source["md5"] for source in record["sources"]] == [source.md5 for source in facts.sources]
+    assert [source["sha256"] for source in record["sources"]] == [source.sha256 for source in facts.sources]

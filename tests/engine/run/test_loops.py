@@ -193,6 +193,14 @@ def test_a_lineage_shares_its_splits_whatever_the_seeds(runs: Path, chain: dict[
     assert len(hashes) == 1
 
 
+def test_a_setting_that_does_not_exist_is_told_with_its_file(runs: Path) -> None:
+    run_id = submit(runs, "search")
+    folder = RunFolder(runs, run_id)
+    folder.run_json.write_text(folder.run_json.read_text().replace('"momentum"', '"momentun"'))
+    with pytest.raises(RampartError, match=f"run.json of run {run_id} must hold valid settings.*no setting 'momentun'"):
+        attempt(runs, run_id)
+
+
 def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: dict[str, str]) -> None:
     run_id = submit(runs, "search")
     with pytest.raises(StopRequested):
@@ -202,6 +210,19 @@ def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: di
     alerts = events_of(runs, run_id, "alert")
     assert [event["level"] for event in alerts] == ["warning"] and "last.pt is corrupt" in alerts[0]["text"]
     same(last(runs, chain["search"]), last(runs, run_id))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{")])
+def test_a_damaged_network_json_is_written_anew_by_a_resumed_training(runs: Path, damage: Any) -> None:
+    run_id = submit(runs, "retrain", genotype="ARNAS", epochs=2)
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 20)
+    path = RunFolder(runs, run_id).results / "network.json"
+    network = path.read_bytes()
+    damage(path)
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 2, 2)
+    assert path.read_bytes() == network and len(events_of(runs, run_id, "network")) == 1
 
 
 def test_a_damaged_best_network_is_written_anew_by_a_resumed_training(runs: Path) -> None:
