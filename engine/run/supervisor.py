@@ -8,9 +8,7 @@ after a minute with nothing to do. Imports no torch.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Collection
 from itertools import islice
@@ -20,12 +18,14 @@ from typing import Any
 from engine.errors import RunError
 from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes
 from engine.run import bell, device, locks
-from engine.run.ends import Worker, bury, oom_kills
+from engine.run.ends import Worker, bury
 from engine.run.folder import RunFolder, read_json
 from engine.run.folder_watch import FolderWatch
-from engine.run.launcher import Launcher, LocalLauncher, Start
+from engine.run.launchers.contract import Launcher, Start
+from engine.run.launchers.local import LocalLauncher
+from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
-from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, is_working, modified
+from engine.run.state import compute, identity, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
 from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, trouble_above
@@ -67,7 +67,7 @@ class Supervisor:
         Args:
             runs: folder of all runs.
             lock: the lock of the folder. `run` returns when the folder is replaced by another. None to run without a lock.
-            launcher: the launcher that starts the workers; None for a `LocalLauncher`.
+            launcher: the launcher that starts the workers; None for the one that the user has chosen for the folder.
             cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. If all
                 runs on the CPU are single-threaded and the next one belongs to a study, the limit is at least the number of
                 cores.
@@ -77,6 +77,8 @@ class Supervisor:
         self.runs, self.lock = runs, lock
         self.after_tick = after_tick
         self.launcher = launcher or LocalLauncher()
+        self._choice = None if launcher else Choice()  # what the user has chosen, unless the caller has
+        self._no_launcher = ""  # why no run can be started, as a sentence
         self.cpu_slots = cpu_slots
         self.idle_s = idle_s
         self.workers: dict[str, Worker] = {}
@@ -154,12 +156,28 @@ class Supervisor:
             queue = read_queue(self.runs)
             self._is_due |= queue != self._queue
             self._queue = queue
+        self._choose_launcher()
         if not self._is_due and time.monotonic() < self._next_round:
             return bool(ended)
         before = time.process_time()
         self._is_due = started = self._start_waiting()
         self._next_round = time.monotonic() + REST_PER_ROUND * (time.process_time() - before)
         return bool(ended) or started
+
+    def _choose_launcher(self) -> None:
+        """Use the launcher that the user has chosen, if the choice has changed. Workers of the last launcher go on."""
+        if self._choice is None:
+            return
+        try:
+            choice = read_choice(self.runs)
+            if choice == self._choice and not self._no_launcher:
+                return
+            self.launcher, self._choice, self._no_launcher = load(choice, self.runs), choice, ""
+        except RunError as problem:
+            if self._no_launcher == str(problem):
+                return
+            self._no_launcher = str(problem)
+        self._is_due = True
 
     def _watch_workers(self) -> list[str]:
         """Check every running worker once, and return the ids of the runs whose workers have ended."""
@@ -217,12 +235,13 @@ class Supervisor:
                 self._over.add(folder.id)
             return True
         self._is_due = True
-        if is_working(folder, process):
-            self.workers[folder.id] = Worker(folder, process, None, oom_kills())
-            return True
-        if process.get("boot_id") != boot_id() and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S:
-            return False  # it may live on another machine
-        bury(folder, process, None, False)
+        attempt = launcher_of(process, self.launcher, self.runs).reconnect(folder, process)
+        if attempt is None:
+            return False
+        worker = Worker(folder, process, attempt)
+        if self._has_ended(worker):
+            return self._look_at(folder)
+        self.workers[folder.id] = worker
         return True
 
     def _start_waiting(self) -> bool:
@@ -243,18 +262,27 @@ class Supervisor:
         return started
 
     def _has_ended(self, worker: Worker) -> bool:
-        """Return True if a worker has ended, after writing exit.json. If the user has requested a forced stop, kill it first."""
-        force = read_json(worker.folder.request("force"))
-        if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(worker.process["pid"]), signal.SIGKILL)
-        code = worker.child.poll() if worker.child is not None else None
-        if code is None and (worker.child is not None or is_working(worker.folder, worker.process)):
+        """Return True if a worker has ended, after writing exit.json. End it first if the user has requested that."""
+        folder, process = worker.folder, worker.process
+        force = read_json(folder.request("force")) or {}
+        if force.get("attempt") == process["attempt"] or (process.get("waits") and folder.request("stop").exists()):
+            worker.attempt.kill()
+        end = worker.attempt.end()
+        if end is None:
+            self._note_start(worker)
             return False
-        if worker.folder.path.is_dir():  # if the user has deleted the run, only its device is freed
-            bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
-        del self.workers[worker.folder.id]
+        if folder.path.is_dir():  # if the user has deleted the run, only its device is freed
+            bury(worker, end)
+        self.workers.pop(folder.id, None)
         return True
+
+    def _note_start(self, worker: Worker) -> None:
+        """Record in process.json what a worker that has not started waits for, and that it has started."""
+        waits = worker.attempt.waits()
+        if waits != worker.process.get("waits", ""):
+            process = {name: value for name, value in worker.process.items() if name != "waits"}
+            worker.process = process | ({"waits": waits} if waits else {})
+            worker.folder.write_json(worker.folder.process_json, worker.process)
 
     def _start(self, run: Waiting, taken: dict[tuple[str, bool], str]) -> str:
         """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started.
@@ -266,7 +294,7 @@ class Supervisor:
                 free device, so that similar runs need not look for a device.
         """
         folder, wanted = run.folder, (run.device, run.in_study and run.threads == 1)
-        reason = self._trouble_above(run) or self._queue.hold(folder.id) or taken.get(wanted)
+        reason = self._trouble_above(run) or self._queue.hold(folder.id) or self._no_launcher or taken.get(wanted)
         free = None if reason else self._free_device(run)
         if not reason and free is None:
             reason = taken[wanted] = self._taken(run)
@@ -275,14 +303,14 @@ class Supervisor:
         process = read_json(folder.process_json)
         if reason := self._why_not(folder, process):
             return reason
-        threads = run.threads or (device.cores() if not self.workers else 1)
+        resources = self.launcher.resources()
+        threads = run.threads or (resources.threads if not (resources.is_one_machine and self._processes) else 1)
         start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
         self._not_before[folder.id] = time.monotonic() + RETRY_S
-        kills = oom_kills()
-        child = self.launcher.start(folder, start)
+        attempt = self.launcher.start(folder, start)
         del self._not_before[folder.id]
         folder.request("resume").unlink(missing_ok=True)
-        self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
+        self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, attempt)
         return ""
 
     def _why_not(self, folder: RunFolder, process: dict[str, Any] | None) -> str:
@@ -321,17 +349,23 @@ class Supervisor:
 
     def _free_device(self, run: Waiting) -> str | None:
         """Return the device that a run may use now, or None if it has to wait."""
-        busy = [str(worker.process.get("device")) for worker in self.workers.values()]
-        return device.free_device(run.device, busy, self._cpu_slots_for(run), self._runs_per_gpu)
+        busy = [str(process.get("device")) for process in self._processes]
+        return self.launcher.resources().free_device(run.device, busy, self._cpu_slots_for(run), self._runs_per_gpu)
 
     def _taken(self, run: Waiting) -> str:
         """Return a sentence that says which devices are in use, so that a run has to wait."""
-        if device.uses_cpu(run.device):
-            slots = self._cpu_slots_for(run)
+        resources = self.launcher.resources()
+        if resources.uses_cpu(run.device):
+            slots = resources.candidates("cpu")[0].slots or self._cpu_slots_for(run)
             return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
         if run.device.startswith("cuda:"):
             return f"{run.device} is taken."
-        return "The GPU is taken." if len(device.gpus()) == 1 else "All GPUs are taken."
+        return "The GPU is taken." if len(resources.gpus) == 1 else "All GPUs are taken."
+
+    @property
+    def _processes(self) -> list[dict[str, Any]]:
+        """Content of process.json of the workers that use devices of the present launcher."""
+        return [one.process for one in self.workers.values() if one.process.get("launcher", DEFAULT) == self.launcher.name]
 
     @property
     def _runs_per_gpu(self) -> int:
@@ -339,7 +373,7 @@ class Supervisor:
 
     def _cpu_slots_for(self, run: Waiting) -> int:
         """Return the number of runs, including `run`, that may use the CPU at the same time if `run` is started now."""
-        others = (worker.process.get("threads") for worker in self.workers.values() if worker.process.get("device") == "cpu")
+        others = (process.get("threads") for process in self._processes if process.get("device") == "cpu")
         return cpu_slots_for(run.in_study and run.threads == 1, others, self._queue.cpu_slots, self.cpu_slots)
 
     def _write_queue(self, why: dict[str, str]) -> None:
