@@ -144,7 +144,8 @@ def view(runs: Path | str) -> View:
     busy = sorted(map(Running.of, active), key=lambda one: (one.started or 0.0, one.folder.id))
     outlook = expected(root, [run for run in waiting if statuses[run.folder.id] in ("finished", "in play")], busy, decisions,
                        default, resources)
-    slots, per_gpu = _cpu_slots(busy, waiting, decisions, default), decisions.runs_per_gpu or device.RUNS_PER_GPU
+    slots, per_gpu = _cpu_slots(busy, waiting, decisions, default), decisions.runs_per_gpu or (
+        device.RUNS_PER_SHARED_GPU if decisions.share_gpus else device.RUNS_PER_GPU)
     told = _told(root)
     entries = tuple(replace(_entry(run.folder, run.device), starts_in_s=outlook.starts.get(run.folder.id),
                             cause=_cause(run, statuses[run.folder.id], decisions, told, resources)) for run in waiting)
@@ -349,10 +350,16 @@ def waits_in_vain(runs: Path | str, run_id: str) -> bool:
 
 
 @act("set slots", lambda *_: (), "admin")
-def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
+def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None, share: bool | None = None) -> Queue:
     """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
 
     Running runs continue, even if they are now more than the chosen number. Return the user's decisions after the change.
+
+    Args:
+        runs: folder of all runs.
+        cpu: number of runs on the CPU.
+        per_gpu: number of runs on each GPU.
+        share: True if runs share a GPU only where the measured memory of all of them fits; None to change nothing in this.
 
     Raises:
         ConfigError: a number is too small or too large.
@@ -361,7 +368,8 @@ def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None =
     for name, value, most in (("cpu", cpu, MOST_CPU_SLOTS), ("per_gpu", per_gpu, MOST_PER_GPU)):
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"{name} must be a whole number from 1 to {most}, got {value}; to start nothing, pause the queue.")
-    after = queue.change_queue(Path(runs).absolute(), lambda decisions: replace(decisions, cpu_slots=cpu, runs_per_gpu=per_gpu))
+    after = queue.change_queue(Path(runs).absolute(), lambda decisions: replace(
+        decisions, cpu_slots=cpu, runs_per_gpu=per_gpu, share_gpus=decisions.share_gpus if share is None else share))
     ensure_supervisor(runs)
     return after
 

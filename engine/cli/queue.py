@@ -19,6 +19,7 @@ from engine.requests import runs_root
 from engine.study.report import seconds_text
 
 ACTIONS = ("list", "pause", "continue", "move", "slots", "launcher")
+MEASURED = " where their measured memory fits"
 PLACES = ("first", "last", "up", "down")
 TEXT = "List waiting runs in the order in which they start; pause, continue, move, slots, launcher change it."
 
@@ -57,11 +58,13 @@ def _options(verb: str, arguments: list[str]) -> argparse.Namespace:
     where.add_argument("--before", metavar="RUN", help="move: before another waiting run")
     parser.add_argument("--cpu", metavar="N", help="slots: runs on the CPU, or auto")
     parser.add_argument("--per-gpu", metavar="N", help="slots: runs on each GPU, or auto")
+    parser.add_argument("--share", choices=("on", "off"),
+                        help="slots: whether runs share a GPU where the measured memory of all of them fits")
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     belongs = {"settings": "launcher", "place": "move", "before": "move", "after_chains": "pause", "cpu": "slots",
-               "per_gpu": "slots"}
+               "per_gpu": "slots", "share": "slots"}
     for name, action in belongs.items():
         if getattr(options, name) and options.action != action:
             parser.error(f"{name.replace('_', '-')} belongs to `queue {action}`, got `queue {options.action}`")
@@ -88,8 +91,10 @@ def _list(options: argparse.Namespace, root: Path) -> None:
 def _state_text(shown: queueing.View) -> str:
     """Return one line: numbers of running and waiting runs, how many may share a device, and whether the queue is paused."""
     paused = f"{shown.decisions.hold('')} " if shown.decisions.is_paused else ""
-    slots = f"CPU: {plural_text(shown.cpu_slots, 'slot')}" + (
-        f", {plural_text(len(shown.gpus), 'GPU')}: {plural_text(shown.runs_per_gpu, 'run')} each" if shown.gpus else "")
+    slots = f"CPU: {plural_text(shown.cpu_slots, 'slot')}"
+    if shown.gpus:
+        fitting = MEASURED if shown.decisions.share_gpus else ""
+        slots += f", {plural_text(len(shown.gpus), 'GPU')}: {plural_text(shown.runs_per_gpu, 'run')} each{fitting}"
     return f"{paused}{plural_text(len(shown.running), 'run')} running, {len(shown.waiting)} waiting. {slots}."
 
 
@@ -103,7 +108,8 @@ def starts_text(seconds: float | None) -> str:
 def _record(shown: queueing.View) -> dict[str, Any]:
     """Return the queue as a dict for JSON."""
     return {"paused": shown.decisions.is_paused, "paused_at": shown.decisions.paused_at, "exempt": list(shown.decisions.exempt),
-            "slots": {"cpu": shown.cpu_slots, "per_gpu": shown.runs_per_gpu, "gpus": list(shown.gpus)},
+            "slots": {"cpu": shown.cpu_slots, "per_gpu": shown.runs_per_gpu, "gpus": list(shown.gpus),
+                      "share": shown.decisions.share_gpus},
             "running": [dataclasses.asdict(one) for one in shown.running],
             "waiting": [dataclasses.asdict(one) for one in shown.waiting]}
 
@@ -126,9 +132,10 @@ def _move(options: argparse.Namespace, root: Path) -> None:
 
 def _slots(options: argparse.Namespace, root: Path) -> None:
     chosen = queueing.decisions_of(root)
-    if options.cpu or options.per_gpu:
+    if options.cpu or options.per_gpu or options.share:
         queueing.set_slots(root, cpu=_number("cpu", options.cpu, chosen.cpu_slots),
-                           per_gpu=_number("per-gpu", options.per_gpu, chosen.runs_per_gpu))
+                           per_gpu=_number("per-gpu", options.per_gpu, chosen.runs_per_gpu),
+                           share=None if options.share is None else options.share == "on")
     _say(options, root)
 
 

@@ -17,6 +17,10 @@ from pathlib import Path
 from engine.errors import ConfigError
 
 CPU_SLOTS = RUNS_PER_GPU = 1
+RUNS_PER_SHARED_GPU = 2  # at most, where small runs share GPUs and the user has chosen no number
+# What a run that shares a GPU may take beyond its measured tensors: fragments of the allocator, and the CUDA context of its
+# process. Assumed, since it has not been measured on a GPU yet.
+SHARE_FACTOR, PROCESS_BYTES = 1.25, 1_000_000_000
 # The GPUs of the machine as JSON, [[title, bytes of memory], ...], instead of those that torch finds. Only tests set it.
 VARIABLE = "RAMPART_GPUS"
 QUESTION = ("import json, torch; count = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
@@ -69,21 +73,24 @@ class Resources:
         """Return True if a run with this setting `device` uses the CPU."""
         return wanted == "cpu" or (wanted == "auto" and not self.gpus)
 
-    def candidates(self, wanted: str) -> tuple[Device, ...]:
+    def candidates(self, wanted: str, model: str = "") -> tuple[Device, ...]:
         """Return the devices that a run with the setting `device` may use; at least one.
 
         Args:
             wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" means any GPU, or the CPU if there are no GPUs. A device that does
                 not exist is returned nevertheless, so that the run fails with a message instead of waiting forever.
+            model: title of the GPU on which the run has computed before; "" if on none. If there are such GPUs, the run uses one
+                of them, because its results are equal only there.
         """
         if self.uses_cpu(wanted):
             return tuple(one for one in self.devices if one.kind == "cpu") or (Device("cpu"),)
         name = wanted if wanted.startswith("cuda:") else ""
         found = tuple(one for one in self.devices if one.kind == "cuda" and name in ("", one.name))
+        found = tuple(one for one in found if one.title == model) or found
         return found or (Device(name or "cuda:0"),)
 
-    def free_device(self, wanted: str, busy: Sequence[str], cpu_slots: int = CPU_SLOTS,
-                    runs_per_gpu: int = RUNS_PER_GPU) -> str | None:
+    def free_device(self, wanted: str, busy: Sequence[str], cpu_slots: int = CPU_SLOTS, runs_per_gpu: int = RUNS_PER_GPU,
+                    model: str = "") -> str | None:
         """Return the device that a run may use now, or None if it has to wait. It is the device with the fewest runs.
 
         Args:
@@ -91,10 +98,39 @@ class Resources:
             busy: names of the devices of the living workers, one entry per worker.
             cpu_slots: number of runs that may use the CPU at the same time, if the user decides.
             runs_per_gpu: number of runs that may use one GPU at the same time, if the user decides.
+            model: title of the GPU on which the run has computed before, as in `candidates`.
         """
-        device = min(self.candidates(wanted), key=lambda one: busy.count(one.name))
+        device = min(self.candidates(wanted, model), key=lambda one: busy.count(one.name))
         slots = device.slots or (cpu_slots if device.kind == "cpu" else runs_per_gpu)
         return device.name if busy.count(device.name) < slots else None
+
+
+    def gpu_to_share(self, wanted: str, busy: Sequence[tuple[str, int]], needs: int, most: int, model: str = "") -> str | None:
+        """Return the GPU on which the memory of a run fits beside that of the runs there; None if there is none.
+
+        It is the GPU whose runs need the least memory. No run shares a GPU with a run whose memory is unknown.
+
+        Args:
+            wanted: the run's setting `device`, as in `candidates`.
+            busy: (name of the device, measured bytes on the device or 0 if unknown) of each living worker.
+            needs: measured bytes of the run on the device; 0 if unknown.
+            most: number of runs that may share one GPU.
+            model: title of the GPU on which the run has computed before, as in `candidates`.
+        """
+        if not needs or self.uses_cpu(wanted):
+            return None
+        fitting = []
+        for device in self.candidates(wanted, model):
+            there = [memory for name, memory in busy if name == device.name]
+            total = sum(map(_reserved, (*there, needs)))
+            if all(there) and len(there) < most and total <= device.memory_bytes:
+                fitting.append((total, device.name))
+        return min(fitting)[1] if fitting else None
+
+
+def _reserved(memory: int) -> int:
+    """Return the bytes that a run with `memory` bytes of tensors is taken to need on a shared GPU."""
+    return round(SHARE_FACTOR * memory) + PROCESS_BYTES
 
 
 def cores() -> int:

@@ -19,6 +19,7 @@ worker runs:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +40,11 @@ class Start:
     attempt: int
     device: str
     threads: int
+
+    def record(self, launcher: str) -> dict[str, Any]:
+        """Return the fields that process.json needs, whatever the launcher. From them, a new supervisor knows what is in use."""
+        return {"attempt": self.attempt, "launcher": launcher, "started": time.time(), "device": self.device,
+                "threads": self.threads}
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Launcher(Protocol):
     def start(self, folder: RunFolder, start: Start) -> Attempt:
         """Start a worker for one attempt of a run, and record the attempt in process.json.
 
-        The record holds at least attempt, launcher, device, threads and started (unix seconds).
+        The record holds `Start.record` and what `reconnect` needs.
 
         Raises:
             RunError: the run cannot be started now, for a reason that the message names.

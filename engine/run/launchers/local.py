@@ -94,14 +94,13 @@ class LocalLauncher:
             raise RunError(f"Another worker still computes run {folder.id}; it starts when that one has ended.")
         ours, theirs = os.pipe()
         command = [*self.program(folder, start), "--go", str(ours), "--lock", str(lock.descriptor)]
-        environment = os.environ | WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)}
+        environment = os.environ | WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)} | visible(start.device)
         try:
             with os.fdopen(open_to_append(folder.log, folder.path), "ab") as log:
                 worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                           start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT, env=environment)
             try:
-                process = {"attempt": start.attempt, "launcher": self.name, **identity(worker.pid), "started": time.time(),
-                           "device": start.device, "threads": start.threads}
+                process = start.record(self.name) | identity(worker.pid)
                 folder.write_json(folder.process_json, process)
                 os.write(theirs, b"g")
             except (OSError, psutil.Error):
@@ -115,8 +114,8 @@ class LocalLauncher:
             os.close(theirs)
 
     def program(self, folder: RunFolder, start: Start) -> list[str]:
-        """Return the command of a worker, without the descriptors that it inherits."""
-        return worker_command(folder, start.attempt, start.device, start.threads)
+        """Return the command of a worker, without the descriptors that it inherits. The worker sees its GPU as "cuda:0"."""
+        return worker_command(folder, start, "cuda:0" if visible(start.device) else start.device)
 
     def reconnect(self, folder: RunFolder, process: dict[str, Any]) -> LocalAttempt | None:
         """Return the worker that process.json records; None if it may live on another machine that shares the folder."""
@@ -126,10 +125,25 @@ class LocalLauncher:
         return LocalAttempt(folder, process, None)
 
 
-def worker_command(folder: RunFolder, attempt: int, device: str, threads: int) -> list[str]:
-    """Return the command that starts a worker, for a process whose working folder is `CHECKOUT`."""
+def worker_command(folder: RunFolder, start: Start, device: str) -> list[str]:
+    """Return the command that starts a worker, for a process whose working folder is `CHECKOUT`.
+
+    `device` is the device as the worker sees it.
+    """
     return [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,
-            "--attempt", str(attempt), "--device", device, "--threads", str(threads)]
+            "--attempt", str(start.attempt), "--device", device, "--threads", str(start.threads)]
+
+
+def visible(name: str) -> dict[str, str]:
+    """Return the environment variable that hides all GPUs but one; {} for a CPU, and for a GPU that does not exist.
+
+    The GPUs of `device.gpu_table` are those that this process sees. If CUDA_VISIBLE_DEVICES is set, a number counts within it.
+    """
+    if name not in device.gpus():
+        return {}
+    index = int(name.partition(":")[2])
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[index].strip() if seen else str(index)}
 
 
 def oom_kills() -> int:
