@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Place = Literal["first", "last", "up", "down"]
 SOON = "Starts in a moment."
-ACTIVE = ("running", "stopping")
+ACTIVE = ("running", "stopping", "queued")  # of a run that does not wait here: its job waits in the queue of a cluster
 # {path of a run: time stamps of its folders} of runs that are over, whose files need not be read again until a folder changes
 _over: dict[str, tuple[int, int]] = {}
 
@@ -46,7 +46,7 @@ class Entry:
         parent: id of the parent run; "" without a parent.
         study: id of the study to which the run belongs; "" without a study.
         device: device that the run uses or, while it waits, wants: "auto", "cpu", "cuda" or "cuda:N".
-        cause: why the run waits, as a sentence; "" for a running run.
+        cause: why the run waits, as a sentence; "" for a running run, unless its job waits in the queue of a cluster.
         starts_in_s: expected seconds until the run starts; None if unknown, and for a running run.
         left_s: expected seconds until a running run ends; None if unknown, and for a waiting run.
     """
@@ -149,7 +149,8 @@ def view(runs: Path | str) -> View:
     told = _told(root)
     entries = tuple(replace(_entry(run.folder, run.device), starts_in_s=outlook.starts.get(run.folder.id),
                             cause=_cause(run, statuses[run.folder.id], decisions, told, resources)) for run in waiting)
-    return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id)) for one in busy), entries,
+    return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id), cause=one.waits)
+                      for one in busy), entries,
                 decisions, slots, per_gpu,
                 resources.gpus, tuple(_launchers(root, busy, slots, per_gpu)))
 

@@ -109,7 +109,7 @@ def running(shown: View) -> None:
     columns: tuple[StaticColumn[Entry], ...] = (
         StaticColumn("Run", _name_html, names_row=True, look="rp-name", data=lambda one: {"run": one.id, "title": one.title}),
         StaticColumn("Kind", lambda one: theme.KIND_TITLES.get(one.kind, one.kind)),
-        StaticColumn("Device", lambda one: _device_text(one.device)),
+        StaticColumn("Device", _used_html, data=lambda one: {"device": one.device, "waits": one.cause}),
         StaticColumn("Progress", lambda one: _progress_html(known.get(one.id, {}).get("progress")), right=True,
                      data=lambda one: {"progress": known.get(one.id, {}).get("progress")}),
         StaticColumn("Time left", lambda one: EMPTY if one.left_s is None else about(one.left_s), right=True,
@@ -120,6 +120,11 @@ def running(shown: View) -> None:
 def _name_html(entry: Entry) -> Markup:
     return Markup(f'<a href="run?id={escape(entry.id)}" target="_self"><b>{escape(entry.title)}</b></a><br>'
                   f'<span class="rp-label">{escape(entry.id)}</span>')
+
+
+def _used_html(entry: Entry) -> Markup:
+    waits = f'<br><span class="rp-label">{escape(entry.cause)}</span>' if entry.cause else ""
+    return Markup(f"{escape(_device_text(entry.device))}{waits}")
 
 
 def _progress_html(share: float | None) -> str:
@@ -207,33 +212,27 @@ def slots(shown: View) -> None:
 
 def launchers(shown: View) -> None:
     """Show what can start runs: the launchers with their devices, their use and their settings, or what one lacks."""
-    section("Launchers", "What starts the runs. Command: rampart queue launcher NAME, or rampart ui --launcher NAME")
+    section("Launchers", "What starts the runs, on which devices. Another is chosen by rampart queue launcher NAME.")
     lines = [(one, device) for one in shown.launchers for device in (one.devices or (None,))]
     columns: tuple[StaticColumn[tuple[LauncherEntry, DeviceEntry | None]], ...] = (
-        StaticColumn("Launcher", lambda line: _launcher_html(line[0]), names_row=True, look="rp-name",
+        StaticColumn("Device", lambda line: _device_text(line[1].name) if line[1] else "not available", names_row=True,
+                     look="rp-name",
                      data=lambda line: {"launcher": line[0].name, "chosen": line[0].is_chosen, "missing": line[0].missing,
-                                        **{f"setting_{name}": value for name, value in line[0].settings.items()}}),
-        StaticColumn("Device", lambda line: _device_html(line[1]),
-                     data=lambda line: {"device": line[1] and line[1].name, "model": line[1] and line[1].title}),
+                                        "device": line[1] and line[1].name}),
+        StaticColumn("Hardware", lambda line: line[1].title if line[1] and line[1].title else EMPTY,
+                     data=lambda line: {"hardware": line[1] and line[1].title}),
         StaticColumn("Memory", lambda line: size_text(line[1].memory_bytes) if line[1] and line[1].memory_bytes else EMPTY,
                      right=True, data=lambda line: {"memory_bytes": line[1] and line[1].memory_bytes}),
         StaticColumn("Runs", lambda line: f"{line[1].used} of {line[1].slots}" if line[1] else EMPTY, right=True,
                      data=lambda line: {"used": line[1] and line[1].used, "slots": line[1] and line[1].slots}))
-    st.html(html_table(columns, lines, label="Launchers and their devices", look="rp-queue"))
+    st.html(html_table(columns, lines, label="Launchers and their devices", look="rp-queue", group=lambda line: _about(line[0])))
 
 
-def _launcher_html(one: LauncherEntry) -> Markup:
-    chosen = ' <span class="rp-chip">starts the next runs</span>' if one.is_chosen else ""
+def _about(one: LauncherEntry) -> str:
+    """Return one line about a launcher: its name, whether it is chosen, and its settings or what it lacks."""
     settings = ", ".join(f"{name} {value}" for name, value in one.settings.items() if value != "")
-    words = one.missing or " ".join(filter(None, (one.about, settings and f"Settings: {settings}.")))
-    return Markup(f'<b>{escape(one.title)}</b>{chosen}<br><span class="rp-label">{escape(words)}</span>')
-
-
-def _device_html(one: DeviceEntry | None) -> str | Markup:
-    if one is None:
-        return "not available"
-    name = escape(_device_text(one.name))
-    return Markup(f'{name}<br><span class="rp-label">{escape(one.title)}</span>') if one.title else Markup(name)
+    told = one.missing or " ".join(filter(None, (one.about, settings and f"Settings: {settings}.")))
+    return f"{one.title}{' (chosen)' if one.is_chosen else ''}. {told}"
 
 
 def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, most: int, used: str, help: str, *,

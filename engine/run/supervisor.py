@@ -97,7 +97,8 @@ class Supervisor:
         self._memory: dict[str, int] = {}  # measured bytes of waiting and running runs on a GPU
         self._may_measure = 0  # runs whose measurement may still be looked up in this round
         self._why: dict[str, str] | None = None
-        self._not_before: dict[str, float] = {}  # per run, the earliest time of the next try after a failed start
+        # Per run whose start failed, the earliest time of the next try, and why it failed.
+        self._not_before: dict[str, tuple[float, str]] = {}
         self._record = record_of(runs)
 
     def run(self) -> None:
@@ -317,8 +318,12 @@ class Supervisor:
         resources = self.launcher.resources()
         threads = run.threads or (resources.threads if not (resources.is_one_machine and self._neighbours) else 1)
         start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
-        self._not_before[folder.id] = time.monotonic() + RETRY_S
-        attempt = self.launcher.start(folder, start)
+        self._not_before[folder.id] = time.monotonic() + RETRY_S, FAILED_TO_START
+        try:
+            attempt = self.launcher.start(folder, start)
+        except RunError as problem:
+            self._not_before[folder.id] = time.monotonic() + RETRY_S, str(problem)
+            raise
         del self._not_before[folder.id]
         folder.request("resume").unlink(missing_ok=True)
         self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, attempt)
@@ -331,8 +336,8 @@ class Supervisor:
             folder: folder of the run.
             process: content of process.json, which describes the latest attempt; None if the run was never started.
         """
-        if time.monotonic() < self._not_before.get(folder.id, 0.0):
-            return FAILED_TO_START
+        if time.monotonic() < (failure := self._not_before.get(folder.id, (0.0, "")))[0]:
+            return failure[1]
         if not is_waiting(folder, process):
             return "It has just been stopped."
         if locks.is_held(folder.lock):
@@ -375,7 +380,7 @@ class Supervisor:
         """Return the device that a run may use now, or None if it has to wait. `needs` is its measured memory on a GPU."""
         resources, slots = self.launcher.resources(), self._cpu_slots_for(run)
         busy = [str(one.process.get("device")) for one in self._neighbours]
-        most = RUNS_PER_GPU if self._queue.share_gpus else self._runs_per_gpu
+        most = RUNS_PER_GPU if self._queue.share_gpus else self._queue.runs_per_gpu or RUNS_PER_GPU
         free = resources.free_device(run.device, busy, slots, most, run.model)
         if free is None and needs:
             there = [(name, self._measured(one.folder)) for name, one in zip(busy, self._neighbours, strict=True)]
@@ -399,10 +404,6 @@ class Supervisor:
     def _neighbours(self) -> list[Worker]:
         """The workers that use devices of the present launcher."""
         return [one for one in self.workers.values() if one.process.get("launcher", DEFAULT) == self.launcher.name]
-
-    @property
-    def _runs_per_gpu(self) -> int:
-        return self._queue.runs_per_gpu or RUNS_PER_GPU
 
     def _cpu_slots_for(self, run: Waiting) -> int:
         """Return the number of runs, including `run`, that may use the CPU at the same time if `run` is started now."""

@@ -37,6 +37,7 @@ class Running:
         threads: number of CPU threads; None if unknown.
         started: time at which its process started, in unix seconds; None if unknown.
         launcher: name of the launcher that started it.
+        waits: what its job waits for in the queue of a cluster, as a sentence; "" if it computes.
     """
 
     folder: RunFolder
@@ -44,13 +45,14 @@ class Running:
     threads: int | None
     started: float | None
     launcher: str = "local"
+    waits: str = ""
 
     @classmethod
     def of(cls, folder: RunFolder) -> Running:
         """Return the facts about the run in `folder`, which must be running."""
         process: dict[str, Any] = read_json(folder.process_json) or {}
         return cls(folder, str(process.get("device", "")), process.get("threads"), process.get("started"),
-                   str(process.get("launcher") or "local"))
+                   str(process.get("launcher") or "local"), str(process.get("waits") or ""))
 
 
 @dataclass(frozen=True)

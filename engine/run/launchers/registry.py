@@ -110,6 +110,21 @@ class LauncherKind:
 LAUNCHERS: Registry[LauncherKind] = Registry("launcher")
 LAUNCHERS.add("local", LauncherKind(
     "This machine", "Runs compute on the CPU and the GPUs of this machine.", "engine.run.launchers.local", "local_launcher", {}))
+LAUNCHERS.add("slurm", LauncherKind(
+    "Slurm", "Each run computes as a job of a Slurm cluster, which shares the runs folder.", "engine.run.launchers.slurm",
+    "SlurmLauncher", {
+        "partition": LauncherSetting("", "partition of the jobs; empty for the cluster's default"),
+        "account": LauncherSetting("", "account that is charged; empty for the user's default"),
+        "qos": LauncherSetting("", "quality of service; empty for the default"),
+        "constraint": LauncherSetting("", "features that a node must have, such as a100; empty for none"),
+        "gpus": LauncherSetting(1, "GPUs of a job; 0 to offer only CPUs", 0, 1),
+        "threads": LauncherSetting(4, "CPU cores of a job whose run fixes no number of threads", 1, 256),
+        "memory_gb": LauncherSetting(16, "memory of a job, in GB", 1, 4096),
+        "minutes": LauncherSetting(240, "time limit of a job; a longer run goes on in a further job", 5, 43_200),
+        "jobs": LauncherSetting(20, "jobs on CPUs, and on GPUs, that are submitted at the same time", 1, 10_000),
+        "cluster": LauncherSetting("slurm", "slurm; or local, to try the launcher out on this machine, where the limits of "
+                                   "memory and cores do not apply", options=("slurm", "local"))},
+    package="submitit", extra="slurm", program="sbatch"))
 
 
 @dataclass(frozen=True)

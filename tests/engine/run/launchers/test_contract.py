@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,20 +18,35 @@ from engine.run.events import read_events
 from engine.run.folder import RunFolder, read_json
 from engine.run.launchers.registry import LAUNCHERS, choice_of, write_choice
 from engine.run.state import is_working, modified
+from tests.engine.run.launchers import cluster
 from tests.engine.run.processes import events_of, processes_of, until, until_status, until_step
 
-# The settings with which each launcher runs on this machine.
-SETTINGS: dict[str, dict[str, object]] = {"local": {}}
+# {name of a case: (launcher, its settings on this machine)}
+CASES: dict[str, tuple[str, dict[str, object]]] = {
+    "local": ("local", {}), "submitit": ("slurm", {"cluster": "local", "gpus": 0}),
+    "slurm": ("slurm", {"partition": "low", "gpus": 0, "threads": 1, "memory_gb": 1})}
 LONG = {"threads": 1, "epochs": 3, "steps_per_epoch": 5}  # long enough to be interrupted in the middle
 
 
 def test_the_table_above_names_every_launcher() -> None:
-    assert list(SETTINGS) == list(LAUNCHERS)
+    assert {name for name, _ in CASES.values()} == set(LAUNCHERS)
 
 
-@pytest.fixture(params=SETTINGS)
-def runs(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    choice = choice_of(request.param, SETTINGS[request.param])
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Slurm cluster of one node, as environment variables."""
+    if reason := cluster.missing():
+        pytest.skip(reason)
+    with cluster.running(tmp_path_factory.mktemp("slurm")) as variables:
+        yield variables
+
+
+@pytest.fixture(params=["local", "submitit", pytest.param("slurm", marks=pytest.mark.slow)])
+def runs(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    if request.param == "slurm":
+        for name, value in request.getfixturevalue("slurm").items():
+            monkeypatch.setenv(name, value)
+    choice = choice_of(*CASES[request.param])
     if missing := choice.missing():
         pytest.skip(missing)
     folder = tmp_path / "runs"
@@ -114,6 +130,7 @@ def test_a_run_starts_on_a_device_of_the_launcher_stops_on_request_and_resumes(r
 def test_force_ends_all_processes_of_a_run(runs: Path) -> None:
     folder = launch(runs)
     (worker,) = workers(runs)
+    worker.suspend()  # as if it hung, so that it cannot stop by itself
     requests.force_stop(runs, folder.id)
     assert "by force" in until_status(runs, folder.id, "stopped").cause
     until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker is gone")
@@ -154,3 +171,37 @@ def test_a_new_supervisor_finds_the_worker_again_and_sees_its_end(runs: Path) ->
     worker.resume()
     check_finished(folder, 1)
     assert first.pid not in [one.pid for one in supervisors(runs)]
+
+
+@pytest.mark.parametrize("runs", [pytest.param("slurm", marks=pytest.mark.slow)], indirect=True)
+def test_a_run_whose_job_is_pre_empted_waits_and_goes_on_in_another_job(runs: Path) -> None:
+    folder = launch(runs)
+    first = (read_json(folder.process_json) or {})["job"]
+    until((folder.checkpoint / "last.pt").exists, "a checkpoint")
+    urgent = subprocess.run(["sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 600"],
+                            capture_output=True, text=True, check=True).stdout.strip()
+    ended = until(lambda: read_json(folder.exit_json), "the end of the first job")
+    assert ended["status"] == "failed" and ended["cause"].startswith(f"Slurm job {first} was lost. ")
+    second = until(lambda: (one := read_json(folder.process_json) or {})["attempt"] == 2 and one, "another attempt")
+    assert requests.status(runs, folder.id).cause == f"Slurm job {second['job']} waits in the queue of the cluster."
+    subprocess.run(["scancel", urgent], check=True)
+    check_finished(folder, 2)
+
+
+@pytest.mark.parametrize("runs", [pytest.param("slurm", marks=pytest.mark.slow)], indirect=True)
+def test_a_job_that_waits_in_the_cluster_is_withdrawn_by_stop_and_a_refused_one_says_why(runs: Path) -> None:
+    urgent = subprocess.run(["sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 600"],
+                            capture_output=True, text=True, check=True).stdout.strip()
+    (run_id,) = requests.submit(runs, "search", LONG, method="arnas", preset="smoke")
+    waiting = until(lambda: (one := requests.status(runs, run_id)).cause.startswith("Slurm job ") and one, "a submitted job")
+    assert (waiting.status, waiting.attempt, waiting.can_stop) == ("queued", 1, True)
+    requests.request_stop(runs, run_id)
+    stopped = until_status(runs, run_id, "stopped")
+    assert stopped.cause == "Stopped before it started."
+    subprocess.run(["scancel", urgent], check=True)
+    assert not node(runs)
+    write_choice(runs, choice_of("slurm", {"partition": "nowhere", "gpus": 0, "memory_gb": 1}))
+    requests.resume(runs, run_id)
+    why = until(lambda: (one := read_json(runs / "queue.json") or {})["why"].get(run_id, "").startswith("Slurm") and one["why"],
+                "the refusal is told")
+    assert "invalid partition" in why[run_id] and not workers(runs)
