@@ -62,6 +62,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     _add_access(parser)
+    parser.add_argument("--launcher", metavar="NAME", help=(
+        "what starts the runs: local, which is this machine, or another of docs/scale.md. The choice is remembered in the runs "
+        "folder (default: as before, at first local)"))
+    parser.add_argument("--launcher-set", metavar="NAME=VALUE", action="append", default=[], help=(
+        "setting of the launcher, such as partition=gpu; may be given several times"))
     parser.add_argument("--webhook", metavar="URL", default=os.environ.get(VARIABLE), help=(
         "address to which new warnings and errors are posted as JSON (default: $RAMPART_WEBHOOK); see docs/alerts.md"))
     options = parser.parse_args()
@@ -69,6 +74,8 @@ def _options() -> argparse.Namespace:
         parser.error("argument --runs: must name a folder, got ''")
     if not 1 <= options.port <= 65535:
         parser.error(f"argument --port: must be in 1..65535, got {options.port}")
+    if options.launcher_set and not options.launcher:
+        parser.error("--launcher-set needs --launcher NAME")
     if options.no_token and options.login:
         parser.error("--no-token and --login exclude each other")
     return options
@@ -107,6 +114,10 @@ def _prepare(options: argparse.Namespace) -> str:
     link = f"http://{f'[{shown}]' if ':' in shown else shown}:{options.port}"
     if mode == "login":
         settings.check_users(runs)
+    if options.launcher:
+        from engine import queueing  # imports pandas, which this process needs for nothing else
+
+        queueing.choose_launcher(runs, options.launcher, queueing.settings_of(options.launcher_set))
     return f"{link}/?token={token.token_of(runs)}" if mode == "token" else link
 
 

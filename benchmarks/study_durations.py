@@ -23,7 +23,8 @@ from engine.configuring import recorded
 from engine.data.catalogue import DATASETS
 from engine.files import atomic_write_json
 from engine.run.folder import RunFolder
-from engine.run.launcher import LocalLauncher, Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalLauncher
 from engine.run.state import identity
 from engine.search.methods.registry import METHODS
 from engine.study.estimate import amount
@@ -32,7 +33,7 @@ from engine.study.estimate import amount
 def cpu_seconds(folder: RunFolder) -> float:
     """Execute a run to its end, and return the CPU seconds that it took."""
     worker = LocalLauncher().start(folder, Start(1, "cpu", 1))
-    _, status, usage = os.wait4(worker.pid, 0)
+    _, status, usage = os.wait4(worker.process["pid"], 0)
     code = os.waitstatus_to_exitcode(status)
     atomic_write_json(folder.exit_json, {"attempt": 1, "code": code, "status": "failed" if code else "finished", "cause": "",
                                          "ended": 0.0, "last_lines": []})

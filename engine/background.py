@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from engine.run import supervisor
+from engine.run.folder import RunFolder
 from engine.run.trouble import trouble_is_logged
 
 EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
@@ -79,9 +80,16 @@ class Studies:
         return [(path.name, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.iterdir())) if path.is_dir()]
 
 
+def memory_on_gpu(folder: RunFolder) -> int:
+    """Return the bytes that a run needs on a GPU, as measured before its launch; 0 if they were not measured."""
+    from engine.preflight.forecast import device_memory  # only supervisors of shared GPUs need it
+
+    return device_memory(folder)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Start the background process, unless the runs folder already has one."""
-    supervisor.main(arguments, lambda runs: Studies(runs).tick)
+    supervisor.main(arguments, lambda runs: Studies(runs).tick, memory_on_gpu)
 
 
 if __name__ == "__main__":

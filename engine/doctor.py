@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from engine import requests
+from engine import queueing, requests
 from engine.data import fetching
+from engine.errors import RunError
 from engine.files import LEAST_FREE_BYTES, free_bytes
 from engine.requests import runs_root
 from engine.run import device
@@ -42,7 +43,7 @@ class Finding:
 def doctor(*, runs: Path | str | None = None) -> list[Finding]:
     """Return a report on this machine: the packages, devices, datasets and disk space that Rampart needs.
 
-    No large package is imported. A separate process asks torch for GPUs.
+    Torch is not imported. A separate process asks torch for GPUs.
 
     Args:
         runs: folder of all runs; None for the default.
@@ -89,5 +90,18 @@ def _findings(root: Path) -> Iterator[Finding]:
     yield Finding("disk", f"{free / 2**30:.1f} GB free for {root}", free >= LEAST_FREE_BYTES, "Free some space.")
     yield Finding("runs folder", str(root), folder.is_dir() and os.access(folder, os.W_OK),
                   f"Make {folder} writable or choose another (--runs DIR).")
+    yield from _launchers(root)
     pid = requests.supervisor_pid(root)
     yield Finding("supervisor", f"process {pid}" if pid else "none now; a launch starts it", True)
+
+
+def _launchers(root: Path) -> Iterator[Finding]:
+    """Yield a finding for each launcher: the use of its devices, or what it lacks. Only the chosen one must be usable."""
+    try:
+        listed = queueing.launchers(root)
+    except RunError as problem:
+        yield Finding("launcher", str(problem), False, "Choose a launcher: rampart queue launcher NAME.")
+        return
+    for one in listed:
+        yield Finding(f"launcher {one.name}", ("chosen; " if one.is_chosen else "") + (one.missing or queueing.devices_text(one)),
+                      not (one.is_chosen and one.missing), "Or choose another launcher: rampart queue launcher NAME.")

@@ -1,4 +1,4 @@
-"""Functions that read and change the queue: its order, its pause, and how many runs share a device.
+"""Functions that read and change the queue: its order, its pause, how many runs share a device, and which launcher starts runs.
 
 Pages and the command line call them. Each change writes control/queue.json (`engine.run.queue`), which the supervisor reads when
 it next looks for runs to start. Imports no torch.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,9 @@ from engine.config.run import KINDS
 from engine.errors import ConfigError, RunError
 from engine.requests import ensure_supervisor
 from engine.run import device, queue
+from engine.run.device import Resources
 from engine.run.folder import RunFolder, check_id, read_json, run_ids
+from engine.run.launchers.registry import LAUNCHERS, Choice, choice_of, load, read_choice, write_choice
 from engine.run.queue import MOST_CPU_SLOTS, MOST_PER_GPU, PAUSED, PAUSING, Queue, read_queue
 from engine.run.state import compute, is_waiting
 from engine.run.waiting import Waiting, as_waiting, changed, cpu_slots_for, in_order, trouble_above
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 Place = Literal["first", "last", "up", "down"]
 SOON = "Starts in a moment."
-ACTIVE = ("running", "stopping")
+ACTIVE = ("running", "stopping", "queued")  # of a run that does not wait here: its job waits in the queue of a cluster
 # {path of a run: time stamps of its folders} of runs that are over, whose files need not be read again until a folder changes
 _over: dict[str, tuple[int, int]] = {}
 
@@ -44,7 +46,7 @@ class Entry:
         parent: id of the parent run; "" without a parent.
         study: id of the study to which the run belongs; "" without a study.
         device: device that the run uses or, while it waits, wants: "auto", "cpu", "cuda" or "cuda:N".
-        cause: why the run waits, as a sentence; "" for a running run.
+        cause: why the run waits, as a sentence; "" for a running run, unless its job waits in the queue of a cluster.
         starts_in_s: expected seconds until the run starts; None if unknown, and for a running run.
         left_s: expected seconds until a running run ends; None if unknown, and for a waiting run.
     """
@@ -61,6 +63,48 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class DeviceEntry:
+    """A device of a launcher.
+
+    Attributes:
+        name: "cpu" or "cuda:N".
+        title: name of the hardware; "" if unknown.
+        memory_bytes: its memory in bytes; 0 if unknown, and for a CPU.
+        used: number of runs that use it now.
+        slots: number of runs that may use it at the same time.
+    """
+
+    name: str
+    title: str
+    memory_bytes: int
+    used: int
+    slots: int
+
+
+@dataclass(frozen=True)
+class LauncherEntry:
+    """A launcher, which starts the workers of runs.
+
+    Attributes:
+        name: name of the launcher.
+        title: its name on pages.
+        about: where its runs compute, as a sentence.
+        is_chosen: True if it starts the next runs.
+        missing: what this machine lacks for it, and what to do, as a sentence; "" if it can be used.
+        settings: {name: value} of all its settings.
+        devices: the devices on which it starts runs; empty if it cannot be used.
+    """
+
+    name: str
+    title: str
+    about: str
+    is_chosen: bool
+    missing: str
+    settings: dict[str, str | int]
+    devices: tuple[DeviceEntry, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """The queue at one moment.
 
@@ -72,6 +116,7 @@ class View:
             of cores while single-threaded runs of studies use the CPU or wait for it, and otherwise `default_cpu_slots`.
         runs_per_gpu: number of runs that may use a GPU at the same time.
         gpus: names of the GPUs, such as "cuda:0".
+        launchers: all launchers, with the devices of those that this machine can use.
     """
 
     running: tuple[Entry, ...]
@@ -80,6 +125,7 @@ class View:
     cpu_slots: int
     runs_per_gpu: int
     gpus: tuple[str, ...]
+    launchers: tuple[LauncherEntry, ...]
 
 
 def view(runs: Path | str) -> View:
@@ -91,19 +137,22 @@ def view(runs: Path | str) -> View:
     from engine.study.starts import Running, expected  # imports pandas, which most requests do not need
 
     root = Path(runs).absolute()
-    decisions, default = read_queue(root), default_cpu_slots()
+    decisions, default, resources = read_queue(root), default_cpu_slots(), resources_of(root)
     waiting, active = _scan(root, decisions)
     in_play = {run.folder.id for run in waiting} | {folder.id for folder in active}
     statuses = {run.folder.id: _status_above(run, in_play) for run in waiting}
     busy = sorted(map(Running.of, active), key=lambda one: (one.started or 0.0, one.folder.id))
     outlook = expected(root, [run for run in waiting if statuses[run.folder.id] in ("finished", "in play")], busy, decisions,
-                       default)
+                       default, resources)
+    slots, per_gpu = _cpu_slots(busy, waiting, decisions, default), decisions.runs_per_gpu or (
+        device.RUNS_PER_SHARED_GPU if decisions.share_gpus else device.RUNS_PER_GPU)
     told = _told(root)
     entries = tuple(replace(_entry(run.folder, run.device), starts_in_s=outlook.starts.get(run.folder.id),
-                            cause=_cause(run, statuses[run.folder.id], decisions, told)) for run in waiting)
-    return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id)) for one in busy), entries,
-                decisions, _cpu_slots(busy, waiting, decisions, default), decisions.runs_per_gpu or device.RUNS_PER_GPU,
-                device.gpus())
+                            cause=_cause(run, statuses[run.folder.id], decisions, told, resources)) for run in waiting)
+    return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id), cause=one.waits)
+                      for one in busy), entries,
+                decisions, slots, per_gpu,
+                resources.gpus, tuple(_launchers(root, busy, slots, per_gpu)))
 
 
 def _cpu_slots(running: Sequence[Running], waiting: Sequence[Waiting], decisions: Queue, default: int) -> int:
@@ -111,6 +160,76 @@ def _cpu_slots(running: Sequence[Running], waiting: Sequence[Waiting], decisions
     on_cpu = [one.threads for one in running if one.device == "cpu"]
     single = any(run.in_study and run.threads == 1 for run in waiting) or len(on_cpu) > default
     return cpu_slots_for(single, on_cpu, decisions.cpu_slots, default)
+
+
+def resources_of(runs: Path) -> Resources:
+    """Return the devices on which the launcher of a runs folder can start runs; those of this machine if it cannot be used."""
+    try:
+        return load(read_choice(runs), runs).resources()
+    except RunError:
+        return device.of_this_machine()
+
+
+def launchers(runs: Path | str) -> list[LauncherEntry]:
+    """Return all launchers, with their devices and how many runs use each.
+
+    Raises:
+        RunError: the folder, control/queue.json or control/launcher.json cannot be read.
+    """
+    return list(view(runs).launchers)
+
+
+def _launchers(runs: Path, busy: Sequence[Running], cpu_slots: int, runs_per_gpu: int) -> Iterator[LauncherEntry]:
+    chosen = read_choice(runs)
+    for name, kind in LAUNCHERS.items():
+        choice = chosen if name == chosen.name else Choice(name)
+        missing = choice.missing()
+        used = [one.device for one in busy if one.launcher == name]
+        devices = () if missing else load(choice, runs).resources().devices
+        entries = tuple(DeviceEntry(one.name, one.title, one.memory_bytes, used.count(one.name),
+                                    one.slots or (cpu_slots if one.kind == "cpu" else runs_per_gpu)) for one in devices)
+        yield LauncherEntry(name, kind.title, kind.about, name == chosen.name, missing, kind.complete(dict(choice.settings)),
+                            entries)
+
+
+@act("choose the launcher", lambda *_: (), "admin")
+def choose_launcher(runs: Path | str, name: str, settings: Mapping[str, object]) -> Choice:
+    """Choose the launcher that starts the next runs. Runs that are running go on where they are.
+
+    Args:
+        runs: folder of all runs; created if it does not exist.
+        name: name of the launcher.
+        settings: {name: value} of settings to change. The others keep their values if the launcher was chosen before, and
+            otherwise have their defaults.
+
+    Raises:
+        ConfigError: there is no such launcher or setting, or a value is not possible.
+        RunError: this machine lacks something that the launcher needs, or the choice cannot be written.
+    """
+    root = Path(runs).absolute()
+    before = read_choice(root)
+    choice = choice_of(name, {**(dict(before.settings) if before.name == name else {}), **settings})
+    load(choice, root)
+    write_choice(root, choice)
+    ensure_supervisor(root)
+    return choice
+
+
+def settings_of(words: Sequence[str]) -> dict[str, str]:
+    """Return the settings of a launcher from words such as "partition=gpu".
+
+    Raises:
+        ConfigError: a word has another form.
+    """
+    if wrong := next((word for word in words if not word.partition("=")[0] or "=" not in word), None):
+        raise ConfigError(f"A setting of a launcher must have the form NAME=VALUE, got {wrong!r:.60}.")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def devices_text(entry: LauncherEntry) -> str:
+    """Return the devices of a launcher and how many runs use each, for example "cpu: 1 of 1 used"."""
+    return ", ".join(f"{one.name}{f' ({one.title})' if one.title else ''}: {one.used} of {one.slots} used"
+                     for one in entry.devices)
 
 
 def waiting_list(runs: Path | str) -> list[dict[str, Any]]:
@@ -232,10 +351,16 @@ def waits_in_vain(runs: Path | str, run_id: str) -> bool:
 
 
 @act("set slots", lambda *_: (), "admin")
-def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None) -> Queue:
+def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None = None, share: bool | None = None) -> Queue:
     """Choose how many runs may use the CPU and each GPU at the same time. None stands for the default.
 
     Running runs continue, even if they are now more than the chosen number. Return the user's decisions after the change.
+
+    Args:
+        runs: folder of all runs.
+        cpu: number of runs on the CPU.
+        per_gpu: number of runs on each GPU.
+        share: True if runs share a GPU only where the measured memory of all of them fits; None to change nothing in this.
 
     Raises:
         ConfigError: a number is too small or too large.
@@ -244,7 +369,8 @@ def set_slots(runs: Path | str, *, cpu: int | None = None, per_gpu: int | None =
     for name, value, most in (("cpu", cpu, MOST_CPU_SLOTS), ("per_gpu", per_gpu, MOST_PER_GPU)):
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"{name} must be a whole number from 1 to {most}, got {value}; to start nothing, pause the queue.")
-    after = queue.change_queue(Path(runs).absolute(), lambda decisions: replace(decisions, cpu_slots=cpu, runs_per_gpu=per_gpu))
+    after = queue.change_queue(Path(runs).absolute(), lambda decisions: replace(
+        decisions, cpu_slots=cpu, runs_per_gpu=per_gpu, share_gpus=decisions.share_gpus if share is None else share))
     ensure_supervisor(runs)
     return after
 
@@ -296,7 +422,7 @@ def _told(runs: Path) -> dict[str, str]:
     return why if isinstance(why, dict) else {}
 
 
-def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str]) -> str:
+def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str], resources: Resources) -> str:
     """Return a sentence that says why a run waits.
 
     `above` is the status of the parent, as `_status_above` returns it. `told` is {run id: the supervisor's reason}. These reasons
@@ -304,8 +430,8 @@ def _cause(run: Waiting, above: str, decisions: Queue, told: dict[str, str]) -> 
     """
     if reason := trouble_above(run.kind, above) or decisions.hold(run.folder.id):
         return reason
-    if run.device.startswith("cuda:") and run.device not in device.gpus():
-        return f"{run.device} does not exist on this machine. The run fails when its turn comes."
+    if run.device.startswith("cuda:") and run.device not in resources.gpus:
+        return f"{run.device} does not exist. The run fails when its turn comes."
     reason = str(told.get(run.folder.id) or "")
     out_of_date = reason in (PAUSED, PAUSING) or reason.startswith("Its ")
     return SOON if out_of_date else reason or SOON

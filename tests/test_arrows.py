@@ -43,9 +43,9 @@ ARROWS = {
     "paper": "errors architecture attack drawing run log report study",
     "preflight": "errors files architecture config configuring data attack run study",
     "whatif": "errors files architecture config configuring data search run",
-    "background": "run study",
+    "background": "preflight run study",
     "exchange": "errors acts files registry architecture config configuring data space run log",
-    "doctor": "files data run requests search space",
+    "doctor": "errors files data run requests queueing search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
     "cli": "errors acts accounts files registry command architecture config configuring data attack search run report log "
            "insight requests rerun grid queueing configuration_file preflight whatif study exchange paper api",

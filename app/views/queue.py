@@ -24,7 +24,8 @@ from app.formats import EMPTY, about, escape, markdown, missing, percent, plural
 from engine import queueing, requests
 from engine.acts import why_not
 from engine.errors import RampartError
-from engine.queueing import Entry, View
+from engine.preflight.forecast import size_text
+from engine.queueing import DeviceEntry, Entry, LauncherEntry, View
 from engine.run import device
 from engine.run.queue import MOST_CPU_SLOTS, MOST_PER_GPU
 
@@ -69,6 +70,7 @@ def page() -> None:
     running(shown)
     waiting(shown)
     slots(shown)
+    launchers(shown)
 
 
 def controls(shown: View) -> None:
@@ -107,7 +109,7 @@ def running(shown: View) -> None:
     columns: tuple[StaticColumn[Entry], ...] = (
         StaticColumn("Run", _name_html, names_row=True, look="rp-name", data=lambda one: {"run": one.id, "title": one.title}),
         StaticColumn("Kind", lambda one: theme.KIND_TITLES.get(one.kind, one.kind)),
-        StaticColumn("Device", lambda one: _device_text(one.device)),
+        StaticColumn("Device", _used_html, data=lambda one: {"device": one.device, "waits": one.cause}),
         StaticColumn("Progress", lambda one: _progress_html(known.get(one.id, {}).get("progress")), right=True,
                      data=lambda one: {"progress": known.get(one.id, {}).get("progress")}),
         StaticColumn("Time left", lambda one: EMPTY if one.left_s is None else about(one.left_s), right=True,
@@ -118,6 +120,11 @@ def running(shown: View) -> None:
 def _name_html(entry: Entry) -> Markup:
     return Markup(f'<a href="run?id={escape(entry.id)}" target="_self"><b>{escape(entry.title)}</b></a><br>'
                   f'<span class="rp-label">{escape(entry.id)}</span>')
+
+
+def _used_html(entry: Entry) -> Markup:
+    waits = f'<br><span class="rp-label">{escape(entry.cause)}</span>' if entry.cause else ""
+    return Markup(f"{escape(_device_text(entry.device))}{waits}")
 
 
 def _progress_html(share: float | None) -> str:
@@ -184,17 +191,48 @@ def slots(shown: View) -> None:
     """Show how many runs may use the CPU and each GPU at the same time, and let the user choose other numbers."""
     section("Slots", "How many runs may use a device at the same time.")
     on_cpu = sum(one.device == "cpu" for one in shown.running)
-    cpu, gpu, _ = st.columns([1, 1, 1])
+    cpu, gpu, share = st.columns([1, 1, 1])
     _slot(cpu, "CPU slots", "cpu", shown.decisions.cpu_slots, f"automatic: {queueing.default_cpu_slots()}", MOST_CPU_SLOTS,
           f"{on_cpu} of {plural(shown.cpu_slots, 'slot')} used, {plural(device.cores(), 'CPU core')}.",
           "Empty for automatic: one run with all cores. Runs of studies with a single thread then share the cores. A number "
           "holds for all runs. Command: rampart queue slots --cpu 2")
     used = ", ".join(f"{name}: {sum(one.device == name for one in shown.running)} of {shown.runs_per_gpu}" for name in shown.gpus)
-    _slot(gpu, "Runs per GPU", "per_gpu", shown.decisions.runs_per_gpu, f"automatic: {device.RUNS_PER_GPU}", MOST_PER_GPU,
+    _slot(gpu, "Runs per GPU", "per_gpu", shown.decisions.runs_per_gpu, f"automatic: {shown.runs_per_gpu}", MOST_PER_GPU,
           f"{used} used." if used else "No NVIDIA GPU found.",
-          "Empty for automatic: one run. Several runs share the memory of the GPU. Command: rampart queue slots --per-gpu 2",
-          possible=bool(shown.gpus))
+          "Empty for automatic: one run, or two where runs share GPUs. Without Share GPUs, nobody checks whether the memory of "
+          "the GPU suffices. Command: rampart queue slots --per-gpu 2", possible=bool(shown.gpus))
+    st.session_state["queue.share"] = shown.decisions.share_gpus
+    with share:
+        st.checkbox("Share GPUs", key="queue.share", on_change=_store_slots, disabled=not shown.gpus or bool(why_not("admin")),
+                    help="Runs share a GPU only where the measured memory of all of them fits. The Launch page measures it "
+                         "before a launch, as does rampart estimate. Command: rampart queue slots --share on")
+        st.caption("A run without a measurement shares no GPU.")
     _answer("queue.slots")
+
+
+def launchers(shown: View) -> None:
+    """Show what can start runs: the launchers with their devices, their use and their settings, or what one lacks."""
+    section("Launchers", "What starts the runs, on which devices. Another is chosen by rampart queue launcher NAME.")
+    lines = [(one, device) for one in shown.launchers for device in (one.devices or (None,))]
+    columns: tuple[StaticColumn[tuple[LauncherEntry, DeviceEntry | None]], ...] = (
+        StaticColumn("Device", lambda line: _device_text(line[1].name) if line[1] else "not available", names_row=True,
+                     look="rp-name",
+                     data=lambda line: {"launcher": line[0].name, "chosen": line[0].is_chosen, "missing": line[0].missing,
+                                        "device": line[1] and line[1].name}),
+        StaticColumn("Hardware", lambda line: line[1].title if line[1] and line[1].title else EMPTY,
+                     data=lambda line: {"hardware": line[1] and line[1].title}),
+        StaticColumn("Memory", lambda line: size_text(line[1].memory_bytes) if line[1] and line[1].memory_bytes else EMPTY,
+                     right=True, data=lambda line: {"memory_bytes": line[1] and line[1].memory_bytes}),
+        StaticColumn("Runs", lambda line: f"{line[1].used} of {line[1].slots}" if line[1] else EMPTY, right=True,
+                     data=lambda line: {"used": line[1] and line[1].used, "slots": line[1] and line[1].slots}))
+    st.html(html_table(columns, lines, label="Launchers and their devices", look="rp-queue", group=lambda line: _about(line[0])))
+
+
+def _about(one: LauncherEntry) -> str:
+    """Return one line about a launcher: its name, whether it is chosen, and its settings or what it lacks."""
+    settings = ", ".join(f"{name} {value}" for name, value in one.settings.items() if value != "")
+    told = one.missing or " ".join(filter(None, (one.about, settings and f"Settings: {settings}.")))
+    return f"{one.title}{' (chosen)' if one.is_chosen else ''}. {told}"
 
 
 def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, most: int, used: str, help: str, *,
@@ -208,10 +246,10 @@ def _slot(where: Any, label: str, name: str, value: int | None, automatic: str, 
 
 
 def _store_slots() -> None:
-    """Store in the runs folder how many runs may use the CPU and each GPU at the same time, as set on the page."""
-    cpu, per_gpu = (st.session_state[f"queue.{name}"] for name in ("cpu", "per_gpu"))
+    """Store in the runs folder how many runs may use the CPU and each GPU, and whether runs share GPUs, as set on the page."""
+    cpu, per_gpu, share = (st.session_state[f"queue.{name}"] for name in ("cpu", "per_gpu", "share"))
     perform(Action("", "", "", "Stored. Runs that are running go on.",
-                   lambda runs, _: queueing.set_slots(runs, cpu=cpu, per_gpu=per_gpu)), "queue.slots")
+                   lambda runs, _: queueing.set_slots(runs, cpu=cpu, per_gpu=per_gpu, share=share)), "queue.slots")
 
 
 def _button(action: Action, key: str, about: str, *, possible: bool = True, primary: bool = False) -> None:

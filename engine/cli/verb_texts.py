@@ -11,7 +11,7 @@ TEXTS: dict[str, str] = {
     "sweep": "Measure a network's accuracy against the radius and against the number of steps.",
     "transfer": "Attack every network with the adversarial images of every other; print the matrix.",
     "study": "Compare arms over seeds: launch a study, follow it, and read its answer.",
-    "queue": "List waiting runs in the order in which they start; pause, continue, move, slots change it.",
+    "queue": "List waiting runs in the order in which they start; pause, continue, move, slots, launcher change it.",
     "stop": "Stop a run within two seconds, with a checkpoint; --force kills it.",
     "resume": "Continue a stopped or failed run from its last checkpoint.",
     "runs": "List all runs, newest first; --where EXPRESSION lists some.",

@@ -9,12 +9,14 @@ from pathlib import Path
 import psutil
 
 from engine.config import RunConfig
+from engine.configuring import recorded
 from engine.errors import RampartError
 from engine.files import free_bytes
 from engine.preflight.measurement import Cost, cost_of
 from engine.preflight.measuring import LIMIT_S, known, measured
 from engine.preflight.shape import shapes_of
 from engine.run import device
+from engine.run.folder import RunFolder
 from engine.study.estimate import Durations
 
 GB = 1e9
@@ -169,6 +171,18 @@ def forecast(runs: Path, steps: Sequence[tuple[str, RunConfig]], *, method: str 
     on_gpu = bool(shapes) and all(shape.device != "cpu" for shape in shapes)
     return Forecast(costs, counts or {kind: 1 for kind, _ in steps}, max(1, gpus) if on_gpu else device.CPU_SLOTS,
                     not on_gpu)
+
+
+def device_memory(folder: RunFolder) -> int:
+    """Return the measured bytes of a run on a GPU; 0 if its batches were not measured, or on a CPU."""
+    run = folder.read_run()
+    method = run.get("method") if run["kind"] == "search" else None
+    try:
+        (shape,) = shapes_of(folder.runs, [(run["kind"], recorded(run))], method, run.get("parent"))
+    except RampartError:  # what it trains or attacks cannot be read
+        return 0
+    measurement = known(folder.runs, shape)
+    return 0 if measurement is None else measurement.device_memory
 
 
 def _cost(kind: str, method: str | None, preset: str, config: RunConfig, durations: Durations, batches: Cost | None) -> Cost:

@@ -68,7 +68,8 @@ FIELDS: dict[str, dict[str, Kind]] = {
         "code.diff": TEXT, "code.numerics": TEXT, "imported.file": TEXT, "imported.sha256": TEXT, "imported.as": TEXT},
     "process.json": {
         "attempt": ATTEMPT, "pid": PID, "create_time": Kind(is_number, "a number"), "boot_id": TEXT, "started": TIME,
-        "device": TEXT, "threads": COUNT},
+        "device": TEXT, "threads": COUNT, "launcher": TEXT, "waits": TEXT, "job": TEXT,
+        "ticket": TEXT, "cluster": TEXT},
     "exit.json": {"attempt": ATTEMPT, "code": WHOLE, "status": STATUS, "cause": TEXT, "ended": TIME, "last_lines": TEXTS},
     "ended.json": {"attempt": ATTEMPT, "status": STATUS, "cause": TEXT, "ended": TIME},
     "environment.json": {"threads": COUNT, "device": TEXT, "device_name": TEXT, "versions": OBJECT, "backends": TEXTS},

@@ -1,18 +1,17 @@
-"""The end of a worker: the supervisor infers its cause and writes it to exit.json. Imports no torch."""
+"""The end of an attempt: the supervisor infers its cause and writes it to exit.json. Imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from engine.files import sync
+from engine.files import make_folder, sync
 from engine.run import disk
 from engine.run.folder import RunFolder, read_json
+from engine.run.launchers.contract import Attempt, End
 from engine.run.state import KILLED_BY, outcome
 
 LAST_LINES = 20
@@ -20,52 +19,37 @@ LAST_LINES = 20
 
 @dataclass
 class Worker:
-    """A worker process that this supervisor watches.
+    """A worker that this supervisor watches.
 
     Attributes:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
-        child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: result of the function `oom_kills` when this supervisor began to watch the worker. A higher result after the
-            worker's end means that memory ran out.
+        attempt: the worker as its launcher sees it.
     """
 
     folder: RunFolder
     process: dict[str, Any]
-    child: subprocess.Popen[bytes] | None
-    oom_kills: int
+    attempt: Attempt
 
 
-def oom_kills() -> int:
-    """Return the number of processes that the kernel has killed in this process's control group because memory ran out.
-
-    Return 0 if the number cannot be read.
-    """
-    try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
-        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
-    """Infer from the exit code why a worker has ended. This is needed if the worker has not written ended.json.
+def cause_of(end: End, folder: RunFolder) -> tuple[str, str]:
+    """Infer why an attempt has ended. This is needed if its worker has not written ended.json.
 
     Args:
-        code: exit code of the worker; -N if signal N ended it. None if unknown.
+        end: the end, with a cause or an exit code.
         folder: folder of the run.
-        ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
 
     Returns:
         The status of the run.
         The cause, as a sentence.
     """
+    code = end.code
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."
+    if end.cause:
+        return "failed", end.cause
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
-        if -code == signal.SIGKILL and ran_out_of_memory:
-            return "failed", "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches."
         return "failed", f"{KILLED_BY} {-code} ({name})."
     if code in (disk.DISK_FULL, disk.DISK_BROKEN):
         return "failed", disk.cause(code)
@@ -73,29 +57,35 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
     return "failed", f"Exit code {code}: {last}"
 
 
-def bury(folder: RunFolder, process: dict[str, Any], code: int | None, ran_out_of_memory: bool) -> None:
+def bury(worker: Worker, end: End) -> None:
     """Write exit.json with the status and the cause of a worker's end.
 
-    The status and the cause come from ended.json if the worker has written this file. Otherwise they are inferred from the
-    exit code or, without an exit code, from other files of the run.
-
-    Args:
-        folder: folder of the run.
-        process: content of process.json.
-        code: exit code of the worker; None if unknown.
-        ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
+    The status and the cause come from ended.json if the worker has written this file. Otherwise they come from the launcher, are
+    inferred from the exit code or, without an exit code, from other files of the run. A run whose machine was lost is queued
+    again, unless the user has asked to stop it.
     """
+    folder, process = worker.folder, worker.process
     words = read_json(folder.ended_json) or {}
-    if words.get("attempt") == process["attempt"]:
+    is_stopped = folder.request("stop").exists()
+    is_told = words.get("attempt") == process["attempt"]
+    if is_told:
         status, cause = str(words.get("status")), str(words.get("cause") or "")
-    elif code is not None:
-        status, cause = cause_of(code, folder, ran_out_of_memory)
+    elif process.get("waits") and is_stopped:
+        status, cause = "stopped", "Stopped before it started."
+    elif end.code is not None or end.cause:
+        status, cause = cause_of(end, folder)
     else:
         status, cause, _ = outcome(folder, process, None)
+    # A cluster that takes a machine away asks the worker to stop first, which the worker may have recorded.
+    if end.is_lost and not is_stopped and (not is_told or status == "stopped"):
+        status, cause = "failed", end.cause
+        make_folder(folder.control, folder.path)
+        # The request comes before exit.json, so that nobody sees a failed run in between.
+        folder.write_json(folder.request("resume"), {"at": time.time(), "after_attempt": process["attempt"]})
     with contextlib.suppress(OSError):
         sync(folder.events)  # a killed worker has not done so
     folder.write_json(folder.exit_json, {
-        "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
+        "attempt": process["attempt"], "code": end.code, "status": status, "cause": cause, "ended": time.time(),
         "last_lines": folder.last_lines(LAST_LINES)})
     if status == "stopped":
         # The request is fulfilled. `resume` also removes it, in case no supervisor was running.

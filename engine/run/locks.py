@@ -14,6 +14,7 @@ from pathlib import Path
 
 PATIENCE_S = 2.0  # `is_held` in another process takes the lock for some microseconds
 PAUSE_S = 0.01
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems that do not support locks
 
 
 class Lock:
@@ -53,12 +54,13 @@ def identity_of(status: os.stat_result) -> list[int]:
     return [status.st_dev, status.st_ino]
 
 
-def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
+def take(path: Path, patience_s: float = PATIENCE_S, *, required: bool = True) -> Lock | None:
     """Lock a file, which is created if it does not exist. Return None if another process holds the lock.
 
     Args:
         path: path of the file.
         patience_s: number of seconds to wait for the lock.
+        required: False to return an object that locks nothing if the file system does not support locks.
 
     Raises:
         OSError: the file cannot be opened or is a symbolic link, or its file system does not support locks.
@@ -68,7 +70,9 @@ def take(path: Path, patience_s: float = PATIENCE_S) -> Lock | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
         try:
             lock = Lock(path, descriptor) if _flock(descriptor, fcntl.LOCK_EX) else None
-        except OSError:
+        except OSError as problem:
+            if not required and problem.errno in WITHOUT_LOCKS:
+                return Lock(path, descriptor)
             os.close(descriptor)
             raise
         if lock is not None and lock.is_in_place():

@@ -34,7 +34,9 @@ class Queue:
         order: ids of runs in the order in which they start. Other runs come after them.
         ordered_at: time at which the user chose the order, in unix seconds. Runs that were launched or resumed later come last.
         cpu_slots: number of runs that may use the CPU at the same time; None for the default.
-        runs_per_gpu: number of runs that may use a GPU at the same time; None for the default, which is 1.
+        runs_per_gpu: number of runs that may use a GPU at the same time; None for the default, which is 1 or, if runs share GPUs,
+            `engine.run.device.RUNS_PER_SHARED_GPU`.
+        share_gpus: True if a run may use a GPU together with others only if the measured memory of all of them fits.
     """
 
     paused_at: float | None = None
@@ -43,6 +45,7 @@ class Queue:
     ordered_at: float = 0.0
     cpu_slots: int | None = None
     runs_per_gpu: int | None = None
+    share_gpus: bool = False
 
     @property
     def is_paused(self) -> bool:
@@ -87,7 +90,8 @@ def _read(runs: Path, mtime_ns: int, inode: int) -> Queue:
         "cpu_slots": (record.get("cpu_slots"), _is_slots(record.get("cpu_slots"), MOST_CPU_SLOTS),
                       f"a whole number from 1 to {MOST_CPU_SLOTS}"),
         "runs_per_gpu": (record.get("runs_per_gpu"), _is_slots(record.get("runs_per_gpu"), MOST_PER_GPU),
-                         f"a whole number from 1 to {MOST_PER_GPU}")}
+                         f"a whole number from 1 to {MOST_PER_GPU}"),
+        "share_gpus": (record.get("share_gpus", False), isinstance(record.get("share_gpus", False), bool), "true or false")}
     for name, (value, good, expected) in checks.items():
         if not good:
             raise RunError(f"{name} in control/queue.json must be {expected}, got {value!r:.60}; delete the file to start "

@@ -33,9 +33,11 @@ class Session:
         folder: folder of the run.
         run: content of run.json.
         attempt: number of this attempt, from 1.
-        device: device of this attempt.
+        device: device of this attempt, as torch knows it.
+        device_name: name of the device among the launcher's, by which measurements of the machine are recorded.
         threads: number of CPU threads of this attempt.
         lock: lock of the folder, which this process holds; None without a lock.
+        ticket: text by which process.json names this worker, if it is a job of a cluster; "" otherwise.
         stop: check for stop requests. Calling it raises StopRequested if a stop has been requested.
         step: number of completed steps.
         epoch: epoch of the last completed step, from 1; 0 before the first step.
@@ -52,9 +54,10 @@ class Session:
     """
 
     def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int,
-                 lock: Lock | None = None) -> None:
+                 lock: Lock | None = None, device_name: str = "", ticket: str = "") -> None:
         self.folder, self.run, self.attempt, self.lock = folder, run, attempt, lock
-        self.device, self.threads = device, threads
+        self.device, self.threads, self.device_name = device, threads, device_name or device
+        self.ticket = ticket
         self.kind = str(run["kind"])
         self.stop = StopPoll(folder.request("stop"))
         self.step = self.epoch = self.passes = 0
@@ -195,7 +198,7 @@ class Session:
     def _measure_machine(self, done: float) -> None:
         """Write the load of the machine since the last call. The first call only begins to measure."""
         if self._telemeter is None:
-            self._telemeter = Telemeter(self.folder.path, self.device, done=done, passes=self.passes)
+            self._telemeter = Telemeter(self.folder.path, self.device, name=self.device_name, done=done, passes=self.passes)
             return
         for event in self._telemeter.measure(done=done, passes=self.passes, unit=self.unit):
             self.write(event)

@@ -50,7 +50,7 @@ class RunState:
         status: "queued", "running", "stopping", "stopped", "finished" or "failed".
         cause: a sentence that says why the run failed or stopped, or what a queued run waits for; may be empty.
         since: time at which the status began, in unix seconds; None if unknown.
-        pid: process id of the worker if it is alive; None if it is not.
+        pid: process id of the worker if it is alive on a machine; None if it is not, and for a job of a cluster.
         silent_s: seconds since the worker wrote its last event; None if the worker is not alive.
         can_stop: True if the run can be stopped.
         can_resume: True if the run can be resumed.
@@ -147,6 +147,14 @@ def is_working(folder: RunFolder, process: dict[str, Any]) -> bool:
     return locks.is_held(folder.lock) or is_alive(process)
 
 
+def is_in_cluster(folder: RunFolder, process: dict[str, Any]) -> bool:
+    """Return True if an attempt is a job of a cluster whose worker has not recorded its end.
+
+    Whether the job still exists, only the supervisor finds out. It then writes exit.json.
+    """
+    return "job" in process and (read_json(folder.ended_json) or {}).get("attempt") != process.get("attempt")
+
+
 def modified(path: Path) -> float | None:
     """Return the modification time of `path` in unix seconds, or None if the path does not exist."""
     try:
@@ -211,10 +219,13 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     ended = read_json(folder.exit_json)
     if (ended or {}).get("attempt") != attempt:
         ended = None
-    if ended is None and (is_working(folder, process) or elsewhere):
+    if ended is None and (is_working(folder, process) or elsewhere or is_in_cluster(folder, process)):
+        waits = str(process.get("waits") or "")
+        status = "stopping" if folder.request("stop").exists() else "queued" if waits else "running"
+        if waits:
+            return RunState(status, waits, started, can_stop=True, attempt=attempt)
         news = modified(folder.events) or float(process.get("started", beat))
-        status = "stopping" if folder.request("stop").exists() else "running"
-        return RunState(status, "", started, int(process["pid"]), max(0.0, time.time() - news), can_stop=True, attempt=attempt,
+        return RunState(status, "", started, process.get("pid"), max(0.0, time.time() - news), can_stop=True, attempt=attempt,
                         device=device, started=started)
     status, cause, since = outcome(folder, process, ended)
     return RunState(status, cause, since, can_resume=status in ("stopped", "failed"), attempt=attempt, device=device,
@@ -246,7 +257,7 @@ def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | 
     since = modified(folder.heartbeat) or process.get("started")
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed.", since
-    if process.get("boot_id") != boot_id():
+    if process.get("boot_id") != boot_id() and "job" not in process:
         return "failed", HOST_RESTARTED, since
     return "failed", WORKER_GONE, since
 

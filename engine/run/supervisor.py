@@ -8,9 +8,7 @@ after a minute with nothing to do. Imports no torch.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Collection
 from itertools import islice
@@ -19,13 +17,16 @@ from typing import Any
 
 from engine.errors import RunError
 from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes
-from engine.run import bell, device, locks
-from engine.run.ends import Worker, bury, oom_kills
+from engine.run import bell, locks
+from engine.run.device import CPU_SLOTS, RUNS_PER_GPU, RUNS_PER_SHARED_GPU
+from engine.run.ends import Worker, bury
 from engine.run.folder import RunFolder, read_json
 from engine.run.folder_watch import FolderWatch
-from engine.run.launcher import Launcher, LocalLauncher, Start
+from engine.run.launchers.contract import Launcher, Start
+from engine.run.launchers.local import LocalLauncher
+from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
-from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, is_working, modified
+from engine.run.state import compute, identity, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
 from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, trouble_above
@@ -42,6 +43,7 @@ AT_ONCE = 50  # runs that one look compares with what is known of them, besides 
 AGAIN_AT_ONCE = 5  # runs of unclear state that are looked at again, at most, in one tick
 # A click on Launch starts the supervisor before the run is written. It looks more often until it has started the run.
 EAGER_S, EAGER_PAUSE_S = 3.0, 0.02
+MEASURED_AT_ONCE = 20  # runs whose measured memory is looked up in one round, which takes some milliseconds each
 IDLE_S = 60.0
 RETRY_S = 5.0
 COARSE_NS = 1_000_000_000  # the modification times of some file systems are whole seconds
@@ -60,23 +62,27 @@ class Supervisor:
     """
 
     def __init__(self, runs: Path, *, lock: locks.Lock | None = None, launcher: Launcher | None = None,
-                 cpu_slots: int = device.CPU_SLOTS, idle_s: float = IDLE_S,
-                 after_tick: Callable[[bool], bool] = lambda changed: False) -> None:
+                 cpu_slots: int = CPU_SLOTS, idle_s: float = IDLE_S,
+                 after_tick: Callable[[bool], bool] = lambda changed: False,
+                 memory_of: Callable[[RunFolder], int] = lambda folder: 0) -> None:
         """Create a supervisor.
 
         Args:
             runs: folder of all runs.
             lock: the lock of the folder. `run` returns when the folder is replaced by another. None to run without a lock.
-            launcher: the launcher that starts the workers; None for a `LocalLauncher`.
+            launcher: the launcher that starts the workers; None for the one that the user has chosen for the folder.
             cpu_slots: number of runs that may use the CPU at the same time, unless the user has chosen another number. If all
                 runs on the CPU are single-threaded and the next one belongs to a study, the limit is at least the number of
                 cores.
             idle_s: idle seconds before `run` returns.
             after_tick: function that is called after every tick with the result of the tick. It returns True if it did something.
+            memory_of: function that returns the measured bytes of a run on a GPU; 0 if unknown. It is called if runs share GPUs.
         """
         self.runs, self.lock = runs, lock
-        self.after_tick = after_tick
+        self.after_tick, self.memory_of = after_tick, memory_of
         self.launcher = launcher or LocalLauncher()
+        self._choice = None if launcher else Choice()  # what the user has chosen, unless the caller has
+        self._no_launcher = ""  # why no run can be started, as a sentence
         self.cpu_slots = cpu_slots
         self.idle_s = idle_s
         self.workers: dict[str, Worker] = {}
@@ -88,8 +94,11 @@ class Supervisor:
         self._watch = FolderWatch(runs, ("", "/control"), coarse_ns=COARSE_NS, at_once=AT_ONCE)
         self._queue = Queue()
         self._is_due, self._next_round = True, 0.0  # whether, or else when, the queue is gone through again
+        self._memory: dict[str, int] = {}  # measured bytes of waiting and running runs on a GPU
+        self._may_measure = 0  # runs whose measurement may still be looked up in this round
         self._why: dict[str, str] | None = None
-        self._not_before: dict[str, float] = {}  # per run, the earliest time of the next try after a failed start
+        # Per run whose start failed, the earliest time of the next try, and why it failed.
+        self._not_before: dict[str, tuple[float, str]] = {}
         self._record = record_of(runs)
 
     def run(self) -> None:
@@ -154,12 +163,28 @@ class Supervisor:
             queue = read_queue(self.runs)
             self._is_due |= queue != self._queue
             self._queue = queue
+        self._choose_launcher()
         if not self._is_due and time.monotonic() < self._next_round:
             return bool(ended)
         before = time.process_time()
         self._is_due = started = self._start_waiting()
         self._next_round = time.monotonic() + REST_PER_ROUND * (time.process_time() - before)
         return bool(ended) or started
+
+    def _choose_launcher(self) -> None:
+        """Use the launcher that the user has chosen, if the choice has changed. Workers of the last launcher go on."""
+        if self._choice is None:
+            return
+        try:
+            choice = read_choice(self.runs)
+            if choice == self._choice and not self._no_launcher:
+                return
+            self.launcher, self._choice, self._no_launcher = load(choice, self.runs), choice, ""
+        except RunError as problem:
+            if self._no_launcher == str(problem):
+                return
+            self._no_launcher = str(problem)
+        self._is_due = True
 
     def _watch_workers(self) -> list[str]:
         """Check every running worker once, and return the ids of the runs whose workers have ended."""
@@ -217,19 +242,22 @@ class Supervisor:
                 self._over.add(folder.id)
             return True
         self._is_due = True
-        if is_working(folder, process):
-            self.workers[folder.id] = Worker(folder, process, None, oom_kills())
-            return True
-        if process.get("boot_id") != boot_id() and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S:
-            return False  # it may live on another machine
-        bury(folder, process, None, False)
+        attempt = launcher_of(process, self.launcher, self.runs).reconnect(folder, process)
+        if attempt is None:
+            return False
+        worker = Worker(folder, process, attempt)
+        if self._has_ended(worker):
+            return self._look_at(folder)
+        self.workers[folder.id] = worker
         return True
 
     def _start_waiting(self) -> bool:
         """Start the waiting runs for which a device is free, in the order of the queue. Return True if a run was started."""
         held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
-        taken: dict[tuple[str, bool], str] = {}
+        taken: dict[tuple[str, bool, str, int], str] = {}
+        self._memory = {run_id: memory for run_id, memory in self._memory.items() if memory and run_id in held}
+        self._may_measure = MEASURED_AT_ONCE
         for run in in_order(self._waiting.values(), self._queue):
             reason = trouble_above(run.kind, "queued") if run.parent in held else FAILED_TO_START
             if run.parent not in held:
@@ -243,46 +271,62 @@ class Supervisor:
         return started
 
     def _has_ended(self, worker: Worker) -> bool:
-        """Return True if a worker has ended, after writing exit.json. If the user has requested a forced stop, kill it first."""
-        force = read_json(worker.folder.request("force"))
-        if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(worker.process["pid"]), signal.SIGKILL)
-        code = worker.child.poll() if worker.child is not None else None
-        if code is None and (worker.child is not None or is_working(worker.folder, worker.process)):
+        """Return True if a worker has ended, after writing exit.json. End it first if the user has requested that."""
+        folder, process = worker.folder, worker.process
+        force = read_json(folder.request("force")) or {}
+        if force.get("attempt") == process["attempt"] or (process.get("waits") and folder.request("stop").exists()):
+            worker.attempt.kill()
+        end = worker.attempt.end()
+        if end is None:
+            self._note_start(worker)
             return False
-        if worker.folder.path.is_dir():  # if the user has deleted the run, only its device is freed
-            bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
-        del self.workers[worker.folder.id]
+        if folder.path.is_dir():  # if the user has deleted the run, only its device is freed
+            bury(worker, end)
+        self.workers.pop(folder.id, None)
         return True
 
-    def _start(self, run: Waiting, taken: dict[tuple[str, bool], str]) -> str:
+    def _note_start(self, worker: Worker) -> None:
+        """Record in process.json what a worker that has not started waits for, and that it has started."""
+        waits = worker.attempt.waits()
+        if waits != worker.process.get("waits", ""):
+            process = {name: value for name, value in worker.process.items() if name != "waits"}
+            worker.process = process | ({"waits": waits} if waits else {})
+            worker.folder.write_json(worker.folder.process_json, worker.process)
+
+    def _start(self, run: Waiting, taken: dict[tuple[str, bool, str, int], str]) -> str:
         """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started.
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device, is_single): sentence that says why no device is free for such runs}. The device is the run's setting
-                `device`, and `is_single` is True for a single-threaded run of a study. An entry is added if this run finds no
-                free device, so that similar runs need not look for a device.
+            taken: {(device, is_single, model, memory to share): sentence that says why no device is free for such runs}. Device
+                and model are those of `Waiting`, and `is_single` is True for a single-threaded run of a study. An entry is added
+                if this run finds no free device, so that similar runs need not look for a device.
         """
-        folder, wanted = run.folder, (run.device, run.in_study and run.threads == 1)
-        reason = self._trouble_above(run) or self._queue.hold(folder.id) or taken.get(wanted)
-        free = None if reason else self._free_device(run)
+        folder = run.folder
+        reason = self._trouble_above(run) or self._queue.hold(folder.id) or self._no_launcher
+        needs = 0 if reason else self._memory_to_share(run)
+        wanted = run.device, run.in_study and run.threads == 1, run.model, needs
+        reason = reason or taken.get(wanted, "")
+        free = None if reason else self._free_device(run, needs)
         if not reason and free is None:
-            reason = taken[wanted] = self._taken(run)
+            reason = taken[wanted] = self._taken(run, needs)
         if reason or free is None:
-            return reason or ""
+            return reason
         process = read_json(folder.process_json)
         if reason := self._why_not(folder, process):
             return reason
-        threads = run.threads or (device.cores() if not self.workers else 1)
+        resources = self.launcher.resources()
+        threads = run.threads or (resources.threads if not (resources.is_one_machine and self._neighbours) else 1)
         start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
-        self._not_before[folder.id] = time.monotonic() + RETRY_S
-        kills = oom_kills()
-        child = self.launcher.start(folder, start)
+        self._not_before[folder.id] = time.monotonic() + RETRY_S, FAILED_TO_START
+        try:
+            attempt = self.launcher.start(folder, start)
+        except RunError as problem:
+            self._not_before[folder.id] = time.monotonic() + RETRY_S, str(problem)
+            raise
         del self._not_before[folder.id]
         folder.request("resume").unlink(missing_ok=True)
-        self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
+        self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, attempt)
         return ""
 
     def _why_not(self, folder: RunFolder, process: dict[str, Any] | None) -> str:
@@ -292,8 +336,8 @@ class Supervisor:
             folder: folder of the run.
             process: content of process.json, which describes the latest attempt; None if the run was never started.
         """
-        if time.monotonic() < self._not_before.get(folder.id, 0.0):
-            return FAILED_TO_START
+        if time.monotonic() < (failure := self._not_before.get(folder.id, (0.0, "")))[0]:
+            return failure[1]
         if not is_waiting(folder, process):
             return "It has just been stopped."
         if locks.is_held(folder.lock):
@@ -319,27 +363,51 @@ class Supervisor:
                 self._above[run.parent] = status
         return trouble_above(run.kind, status)
 
-    def _free_device(self, run: Waiting) -> str | None:
-        """Return the device that a run may use now, or None if it has to wait."""
-        busy = [str(worker.process.get("device")) for worker in self.workers.values()]
-        return device.free_device(run.device, busy, self._cpu_slots_for(run), self._runs_per_gpu)
+    def _memory_to_share(self, run: Waiting) -> int:
+        """Return the measured bytes of a run on a GPU; 0 if unknown, on a CPU, or if runs do not share GPUs."""
+        if not self._queue.share_gpus or self.launcher.resources().uses_cpu(run.device):
+            return 0
+        return self._measured(run.folder)
 
-    def _taken(self, run: Waiting) -> str:
+    def _measured(self, folder: RunFolder) -> int:
+        """Return the measured bytes of a run on a GPU; 0 if unknown. Only some runs are looked up in one round."""
+        if folder.id not in self._memory and self._may_measure:
+            self._may_measure -= 1
+            self._memory[folder.id] = self.memory_of(folder)
+        return self._memory.get(folder.id, 0)
+
+    def _free_device(self, run: Waiting, needs: int) -> str | None:
+        """Return the device that a run may use now, or None if it has to wait. `needs` is its measured memory on a GPU."""
+        resources, slots = self.launcher.resources(), self._cpu_slots_for(run)
+        busy = [str(one.process.get("device")) for one in self._neighbours]
+        most = RUNS_PER_GPU if self._queue.share_gpus else self._queue.runs_per_gpu or RUNS_PER_GPU
+        free = resources.free_device(run.device, busy, slots, most, run.model)
+        if free is None and needs:
+            there = [(name, self._measured(one.folder)) for name, one in zip(busy, self._neighbours, strict=True)]
+            return resources.gpu_to_share(run.device, there, needs, self._queue.runs_per_gpu or RUNS_PER_SHARED_GPU, run.model)
+        return free
+
+    def _taken(self, run: Waiting, needs: int) -> str:
         """Return a sentence that says which devices are in use, so that a run has to wait."""
-        if device.uses_cpu(run.device):
-            slots = self._cpu_slots_for(run)
+        resources = self.launcher.resources()
+        if resources.uses_cpu(run.device):
+            slots = resources.candidates("cpu")[0].slots or self._cpu_slots_for(run)
             return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
-        if run.device.startswith("cuda:"):
-            return f"{run.device} is taken."
-        return "The GPU is taken." if len(device.gpus()) == 1 else "All GPUs are taken."
+        taken = (f"{run.device} is taken" if run.device.startswith("cuda:") else
+                 "The GPU is taken" if len(resources.gpus) == 1 else "All GPUs are taken")
+        if not self._queue.share_gpus:
+            return f"{taken}."
+        return f"{taken}, and " + (f"the {needs / 1e9:.1f} GB that it was measured to need do not fit beside the runs there."
+                                   if needs else "its memory has not been measured, so it shares none.")
 
     @property
-    def _runs_per_gpu(self) -> int:
-        return self._queue.runs_per_gpu or device.RUNS_PER_GPU
+    def _neighbours(self) -> list[Worker]:
+        """The workers that use devices of the present launcher."""
+        return [one for one in self.workers.values() if one.process.get("launcher", DEFAULT) == self.launcher.name]
 
     def _cpu_slots_for(self, run: Waiting) -> int:
         """Return the number of runs, including `run`, that may use the CPU at the same time if `run` is started now."""
-        others = (worker.process.get("threads") for worker in self.workers.values() if worker.process.get("device") == "cpu")
+        others = (one.process.get("threads") for one in self._neighbours if one.process.get("device") == "cpu")
         return cpu_slots_for(run.in_study and run.threads == 1, others, self._queue.cpu_slots, self.cpu_slots)
 
     def _write_queue(self, why: dict[str, str]) -> None:
@@ -356,23 +424,26 @@ def take_lock(runs: Path) -> locks.Lock | None:
 
 
 def main(arguments: list[str] | None = None,
-         after_tick: Callable[[Path], Callable[[bool], bool]] = lambda runs: lambda changed: False) -> None:
+         after_tick: Callable[[Path], Callable[[bool], bool]] = lambda runs: lambda changed: False,
+         memory_of: Callable[[RunFolder], int] = lambda folder: 0) -> None:
     """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one.
 
     Args:
         arguments: words of the command line; None for the arguments of this process.
         after_tick: function that is called with the runs folder and returns the `after_tick` of the `Supervisor`.
+        memory_of: the `memory_of` of the `Supervisor`.
     """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS)),
+    parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", CPU_SLOTS)),
                         help="number of runs at a time on the CPU")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="exit after this many seconds with nothing to do")
     options = parser.parse_args(arguments)
     runs = options.runs.absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     while (runs / "control").is_dir() and (lock := take_lock(runs)) is not None:
-        Supervisor(runs, lock=lock, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=after_tick(runs)).run()
+        Supervisor(runs, lock=lock, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=after_tick(runs),
+                   memory_of=memory_of).run()
         if lock.is_in_place():
             return
         lock.close()  # the runs folder has been replaced: begin again on the new one

@@ -24,7 +24,7 @@ EVERY_S = 10.0
 class Telemeter:
     """A meter that is read about every ten seconds, and returns means over the time since the last reading."""
 
-    def __init__(self, folder: Path, device: str, *, done: float, passes: int) -> None:
+    def __init__(self, folder: Path, device: str, *, done: float, passes: int, name: str = "") -> None:
         """Begin to measure.
 
         Args:
@@ -32,11 +32,12 @@ class Telemeter:
             device: device of the run, "cpu" or "cuda:N".
             done: units of work completed so far.
             passes: forward passes made so far.
+            name: name by which measurements of the GPU are recorded; "" for `device`.
         """
         import psutil
 
         self._psutil, self._process, self._folder = psutil, psutil.Process(os.getpid()), folder
-        self._gpu = Gpu.of(device)
+        self._gpu = Gpu.of(device, name=name)
         self._before = time.monotonic(), time.process_time(), done, passes
         self._machine = self._machine_times()
 
@@ -90,13 +91,14 @@ class Gpu:
         self.device, self._nvml, self._handle = device, nvml, handle
 
     @classmethod
-    def of(cls, device: str, uuid: str | None = None) -> Gpu | None:
+    def of(cls, device: str, uuid: str | None = None, name: str = "") -> Gpu | None:
         """Return the GPU; None for a CPU, if the package nvidia-ml-py is missing, or if NVML does not know the GPU.
 
         Args:
             device: device of the run, "cpu" or "cuda:N".
             uuid: UUID of the GPU, without the prefix "GPU-"; None to get it from torch. The N in `device` cannot replace it,
                 because torch and NVML may number the GPUs differently.
+            name: name by which its measurements are recorded; "" for `device`.
         """
         torch = sys.modules.get("torch")
         if not device.startswith("cuda") or (uuid is None and torch is None):
@@ -109,7 +111,7 @@ class Gpu:
             nvml.nvmlInit()
             if uuid is None and torch is not None:
                 uuid = str(torch.cuda.get_device_properties(device).uuid)
-            return cls(device, nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+            return cls(name or device, nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
         except nvml.NVMLError:
             return None
 

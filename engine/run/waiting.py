@@ -29,6 +29,7 @@ class Waiting:
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: number of CPU threads; None if it is not fixed yet.
         in_study: True if the run belongs to a study.
+        model: title of the GPU on which an earlier attempt computed; "" without one.
     """
 
     folder: RunFolder
@@ -39,6 +40,7 @@ class Waiting:
     device: str
     threads: int | None
     in_study: bool
+    model: str = ""
 
 
 def changed(path: str) -> int:
@@ -67,7 +69,8 @@ def as_waiting(folder: RunFolder) -> Waiting:
         wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
     threads = fixed.get("threads") or config.get("threads")
     return Waiting(folder, str(run["kind"]), asked, tuple(map(int, study.get("place") or ())), run.get("parent"), wanted,
-                   None if threads is None else int(threads), bool(study))
+                   None if threads is None else int(threads), bool(study),
+                   "" if wanted == "cpu" else str(fixed.get("device_name") or ""))
 
 
 def trouble_above(kind: str, status: str) -> str:

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
-from engine.files import atomic_write_bytes, make_folder, touch
+from engine.files import atomic_write_bytes, make_folder, open_to_append, touch
 from engine.run import disk, locks
 from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, read_json
@@ -30,6 +30,8 @@ from engine.run.locks import Lock
 from engine.run.session import GONE, RESERVE_BYTES, Session
 
 HEARTBEAT_S = 2.0
+RECORD_S = 120.0  # clients of NFS may see a new file a minute late
+REPLACED = "Another worker has been started for run {}, so this one has ended and writes nothing more."
 LOOPS = {"search": "engine.run.loop_search", "retrain": "engine.run.loop_retrain", "attack": "engine.run.loop_attack"}
 # Exit codes for shells and other launchers, besides those of `engine.run.disk`; ended.json has the message.
 FINISHED, CRASHED, STOPPED, REFUSED, OUT_OF_MEMORY, NOT_ITS_FOLDER = 0, 1, 3, 4, 6, 7
@@ -38,8 +40,8 @@ FINISHED, CRASHED, STOPPED, REFUSED, OUT_OF_MEMORY, NOT_ITS_FOLDER = 0, 1, 3, 4,
 def beat(session: Session) -> None:
     """Start a thread that touches the heartbeat file every two seconds until the process ends.
 
-    The thread ends the process if the run's folder has been deleted, moved or replaced, or if a forced stop is requested. The
-    supervisor may be in another container, from which it cannot kill the process.
+    The thread ends the process if the run's folder has been deleted, moved or replaced, if a forced stop is requested, or if
+    process.json records another worker. The supervisor may be on another machine, from which it cannot kill the process.
     """
     def forever() -> None:
         while True:
@@ -48,6 +50,9 @@ def beat(session: Session) -> None:
                 end_at_once(NOT_ITS_FOLDER)
             if is_forced_to_stop(session):
                 end_group()
+            if is_replaced(session):
+                print(REPLACED.format(session.folder.id), file=sys.stderr, flush=True)
+                end_at_once(NOT_ITS_FOLDER)
             with contextlib.suppress(OSError):  # on a full disk, the run's loop fails and reports it
                 touch(session.folder.heartbeat, session.folder.path)
             time.sleep(HEARTBEAT_S)
@@ -60,6 +65,17 @@ def is_forced_to_stop(session: Session) -> bool:
     with contextlib.suppress(RunError):
         force = read_json(session.folder.request("force"))
         return force is not None and force.get("attempt") == session.attempt
+    return False
+
+
+def is_replaced(session: Session) -> bool:
+    """Return True if process.json records another worker, because the supervisor took this one for lost and started another.
+
+    This is what keeps one worker per run where machines share a folder without locks.
+    """
+    with contextlib.suppress(RunError):
+        recorded = read_json(session.folder.process_json) or {"attempt": session.attempt, "ticket": session.ticket}
+        return (recorded.get("attempt"), recorded.get("ticket") or "") != (session.attempt, session.ticket)
     return False
 
 
@@ -114,6 +130,29 @@ def wait_for_go(descriptor: int | None) -> bool:
         return True
     with os.fdopen(descriptor, "rb", buffering=0) as pipe:
         return pipe.read(1) == b"g"
+
+
+def wait_for_record(folder: RunFolder, attempt: int, ticket: str) -> bool:
+    """Wait until process.json records the job with this ticket. Return False if it records another, or none for a long time.
+
+    A job may start before its supervisor has recorded it, and a supervisor may be killed before it can.
+    """
+    deadline = time.monotonic() + RECORD_S
+    while time.monotonic() < deadline:
+        recorded = read_json(folder.process_json) or {}
+        if recorded.get("ticket") == ticket:
+            return True
+        if int(recorded.get("attempt") or 0) >= attempt:
+            return False
+        time.sleep(0.2)
+    return False
+
+
+def use_log(folder: RunFolder) -> None:
+    """Append everything that this process prints to log.txt of the run, if its launcher cannot do so."""
+    with os.fdopen(open_to_append(folder.log, folder.path), "ab") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
 
 
 def reserve(folder: RunFolder) -> Path:
@@ -210,7 +249,8 @@ def leave(session: Session, status: str, cause: str) -> int | None:
     return None
 
 
-def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int) -> int:
+def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int, device_name: str = "",
+        ticket: str = "") -> int:
     """Run one attempt (start of the worker) and write results/ended.json at its end.
 
     Args:
@@ -219,13 +259,16 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
         number: number of the attempt, from 1.
         device: "cpu" or "cuda:N".
         threads: number of CPU threads.
+        device_name: name of the device among the launcher's; "" if it is the same.
+        ticket: text by which process.json names this worker, if it is a job of a cluster; "" otherwise.
 
     Returns:
         The exit code for the process.
     """
     folder.check_files()
     make_folder(folder.results, folder.path)
-    session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads, lock=lock)
+    session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads, lock=lock,
+                      device_name=device_name, ticket=ticket)
     beat(session)
     session.stop.listen()
     stop_while_starting(session)
@@ -262,24 +305,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--go", type=int, default=None, help="file descriptor that signals that process.json is written")
     parser.add_argument("--lock", type=int, default=None, help="file descriptor that holds the lock of the run's folder")
+    parser.add_argument("--ticket", default="", help="for jobs of a cluster: text by which process.json records the job")
     options = parser.parse_args(arguments)
     if not wait_for_go(options.go):
         return FINISHED
     folder = RunFolder(options.runs, options.run)
+    if options.ticket:
+        if not wait_for_record(folder, options.attempt, options.ticket):
+            return FINISHED
+        use_log(folder)
     recorded: dict[str, Any] = read_json(folder.process_json) or {}
     if recorded.get("attempt") != options.attempt:
         raise RunError(f"process.json must record attempt {options.attempt} before it starts, "
                        f"got {recorded.get('attempt')}; workers are started by the supervisor.")
-    lock = locks.take(folder.lock) if options.lock is None else Lock(folder.lock, options.lock)
+    lock = locks.take(folder.lock, required=not options.ticket) if options.lock is None else Lock(folder.lock, options.lock)
     if lock is None:
         print(f"Another worker computes run {folder.id}, so this one has ended. A run has one worker at a time.", file=sys.stderr)
         return NOT_ITS_FOLDER
     if (read_json(folder.ended_json) or {}).get("attempt") == options.attempt:
         raise RunError(f"Attempt {options.attempt} of run {folder.id} has already ended; resume the run for another attempt.")
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {options.attempt} of {folder.id}: pid {os.getpid()}, "
-          f"{options.device}, {options.threads} thread(s)", flush=True)
+          f"{recorded.get('device') or options.device}, {options.threads} thread(s)", flush=True)
     try:
-        code = run(folder, lock, number=options.attempt, device=options.device, threads=options.threads)
+        code = run(folder, lock, number=options.attempt, device=options.device, threads=options.threads,
+                   device_name=str(recorded.get("device") or ""), ticket=options.ticket)
     except Exception as problem:
         if lock.is_in_place():
             if (trouble := disk.exit_code(problem)) is None:

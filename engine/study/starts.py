@@ -18,6 +18,7 @@ from engine.config import RunConfig
 from engine.configuring import recorded
 from engine.errors import ConfigError, RunError
 from engine.run import device
+from engine.run.device import Resources
 from engine.run.folder import RunFolder, read_json
 from engine.run.queue import Queue
 from engine.run.waiting import Waiting, cpu_slots_for
@@ -35,18 +36,23 @@ class Running:
         device: "cpu" or "cuda:N".
         threads: number of CPU threads; None if unknown.
         started: time at which its process started, in unix seconds; None if unknown.
+        launcher: name of the launcher that started it.
+        waits: what its job waits for in the queue of a cluster, as a sentence; "" if it computes.
     """
 
     folder: RunFolder
     device: str
     threads: int | None
     started: float | None
+    launcher: str = "local"
+    waits: str = ""
 
     @classmethod
     def of(cls, folder: RunFolder) -> Running:
         """Return the facts about the run in `folder`, which must be running."""
         process: dict[str, Any] = read_json(folder.process_json) or {}
-        return cls(folder, str(process.get("device", "")), process.get("threads"), process.get("started"))
+        return cls(folder, str(process.get("device", "")), process.get("threads"), process.get("started"),
+                   str(process.get("launcher") or "local"), str(process.get("waits") or ""))
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Outlook:
     left: dict[str, float]
 
 
-def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running], queue: Queue, cpu_slots: int) -> Outlook:
+def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running], queue: Queue, cpu_slots: int,
+             resources: Resources) -> Outlook:
     """Return the expected times at which waiting runs start and running runs end.
 
     Args:
@@ -71,10 +78,11 @@ def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running],
         running: runs that use a device now.
         queue: order, pause and slots that the user has chosen.
         cpu_slots: number of CPU slots if the user has chosen none.
+        resources: the devices on which runs can start.
     """
     durations = Durations(runs)
     left = {one.folder.id: _left(one, durations) for one in running}
-    devices = Devices(running, left, queue, cpu_slots)
+    devices = Devices(running, left, queue, cpu_slots, resources)
     pending = [run for run in waiting if not queue.hold(run.folder.id)]
     unfinished = {run.folder.id for run in waiting} | left.keys()
     starts: dict[str, float] = {}
@@ -87,13 +95,14 @@ def expected(runs: Path, waiting: Sequence[Waiting], running: Sequence[Running],
 
 
 class Devices:
-    """A simulation of the devices of this machine, on which runs start and end.
+    """A simulation of the devices on which runs start and end.
 
     Attributes:
         now: the simulated time, in seconds from the real present; infinity once no further end is known.
     """
 
-    def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int) -> None:
+    def __init__(self, running: Sequence[Running], left: Mapping[str, float], queue: Queue, cpu_slots: int,
+                 resources: Resources) -> None:
         """Begin the simulation with the runs that are running now.
 
         Args:
@@ -101,9 +110,10 @@ class Devices:
             left: {id of a running run: expected seconds until it ends}.
             queue: the user's decisions, of which only the numbers of slots are used.
             cpu_slots: number of CPU slots if the user has chosen none.
+            resources: the devices on which runs can start.
         """
         self.now = 0.0
-        self._queue, self._cpu_slots = queue, cpu_slots
+        self._queue, self._cpu_slots, self._resources = queue, cpu_slots, resources
         self._used = {one.folder.id: (one.device, one.threads) for one in running}
         self._ends = [(left[one.folder.id], one.folder.id) for one in running]
         heapq.heapify(self._ends)
@@ -130,8 +140,8 @@ class Devices:
         """
         on_cpu = [threads for name, threads in self._used.values() if name == "cpu"]
         slots = cpu_slots_for(single, on_cpu, self._queue.cpu_slots, self._cpu_slots)
-        return device.free_device(wanted, [name for name, _ in self._used.values()], slots,
-                                  self._queue.runs_per_gpu or device.RUNS_PER_GPU)
+        return self._resources.free_device(wanted, [name for name, _ in self._used.values()], slots,
+                                           self._queue.runs_per_gpu or device.RUNS_PER_GPU)
 
     def next_end(self) -> str:
         """Advance the simulated time until a run ends, and return the id of this run; "" if no run is left."""

@@ -31,6 +31,7 @@ ACTS = [
     (requests.resume, ("r",), "resume", "runner"), (rerun, ("r",), "run again", "runner"),
     (take, (Path("x.json"),), "import", "runner"),
     (queueing.pause, (), "pause the queue", "admin"), (queueing.go_on, (), "continue the queue", "admin"),
+    (queueing.choose_launcher, ("local", {}), "choose the launcher", "admin"),
     (queueing.set_slots, (), "set slots", "admin"), (queueing.move, ("r", "first"), "move in the queue", "runner"),
     (marks.change_tags, ("r",), "tag", "runner"), (marks.set_note, ("r", ""), "note", "runner"),
     (marks.set_archived, ("r", True), "archive", "runner"),

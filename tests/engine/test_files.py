@@ -26,7 +26,8 @@ from engine.report.samples import read_samples
 from engine.run import checkpoint, marks
 from engine.run.events import EventWriter, read_events
 from engine.run.folder import RunFolder, read_json
-from engine.run.launcher import LocalLauncher, Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalLauncher
 from engine.run.loop_verdict import worst_cases
 from engine.run.state import compute
 from engine.run.supervisor import Supervisor

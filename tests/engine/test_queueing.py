@@ -16,6 +16,7 @@ from engine.cli import main
 from engine.errors import ConfigError, RunError
 from engine.files import atomic_write_json
 from engine.run import device
+from engine.run.device import Device, Resources
 from engine.run.folder import RunFolder, read_json
 from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import processes_of, without_supervisor
@@ -142,12 +143,12 @@ def test_followers_of_a_failed_run_are_told_what_to_do(runs: Path) -> None:
     assert (read_json(runs / "queue.json") or {})["why"] == causes(runs)
 
 
-def test_a_gpu_takes_as_many_runs_as_the_user_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "gpus", lambda: ("cuda:0", "cuda:1"))
-    assert device.free_device("auto", ["cuda:0"], runs_per_gpu=2) == "cuda:1"
-    assert device.free_device("auto", ["cuda:0", "cuda:1"], runs_per_gpu=2) == "cuda:0"
-    assert device.free_device("auto", ["cuda:0", "cuda:1"]) is None
-    assert device.free_device("cuda:1", ["cuda:1", "cuda:1"], runs_per_gpu=2) is None
+def test_a_gpu_takes_as_many_runs_as_the_user_allows() -> None:
+    two = Resources((Device("cpu"), Device("cuda:0"), Device("cuda:1")), threads=1)
+    assert two.free_device("auto", ["cuda:0"], runs_per_gpu=2) == "cuda:1"
+    assert two.free_device("auto", ["cuda:0", "cuda:1"], runs_per_gpu=2) == "cuda:0"
+    assert two.free_device("auto", ["cuda:0", "cuda:1"]) is None
+    assert two.free_device("cuda:1", ["cuda:1", "cuda:1"], runs_per_gpu=2) is None
 
 
 def test_starts_are_expected_from_the_durations_of_finished_runs(runs: Path) -> None:

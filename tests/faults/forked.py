@@ -21,7 +21,8 @@ import torch
 from engine import requests
 from engine.run import locks, loop_attack, loop_retrain, loop_search, worker
 from engine.run.folder import RunFolder
-from engine.run.launcher import Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalAttempt, LocalLauncher
 from engine.run.state import RunState, identity
 from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import until
@@ -47,7 +48,7 @@ class Fork:
 
 
 @dataclass
-class ForkLauncher:
+class ForkLauncher(LocalLauncher):
     """A launcher whose workers are forks of this process.
 
     Attributes:
@@ -58,7 +59,7 @@ class ForkLauncher:
     plant: Callable[[], None] = lambda: None
     forks: list[Fork] = field(default_factory=list)
 
-    def start(self, folder: RunFolder, start: Start) -> Any:
+    def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
         """Start a worker as `LocalLauncher` does."""
         folder.check_files()
         lock = locks.take(folder.lock)
@@ -70,11 +71,12 @@ class ForkLauncher:
         lock.close()
         os.close(go)
         self.forks.append(Fork(pid))
-        folder.write_json(folder.process_json, {"attempt": start.attempt, **identity(pid), "started": time.time(),
-                                                "device": start.device, "threads": start.threads})
+        process = {"attempt": start.attempt, **identity(pid), "started": time.time(), "device": start.device,
+                   "threads": start.threads}
+        folder.write_json(folder.process_json, process)
         os.write(write_end, b"g")
         os.close(write_end)
-        return self.forks[-1]
+        return LocalAttempt(folder, process, self.forks[-1])  # type: ignore[arg-type]  # a Fork polls like a Popen
 
     def _compute(self, folder: RunFolder, start: Start, lock: locks.Lock, go: int) -> None:
         """Be the worker, and never return."""

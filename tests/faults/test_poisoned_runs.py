@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from engine.data.folders import scan
 from engine.errors import DataError, RampartError
 from engine.log import RunLog
 from engine.run.folder import RunFolder, run_ids
-from engine.run.launcher import Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalAttempt, LocalLauncher
 from engine.run.state import compute
 from engine.run.supervisor import Supervisor
 from engine.study.identity import Runs
@@ -32,10 +32,10 @@ DATA = ("events.jsonl", "log.txt", "heartbeat", "results/outcomes.parquet", "res
 PAGES = ("launch", "studies", "runs", "queue", "pareto", "robustness", "datasets", "sql")
 
 
-class NoLauncher:
+class NoLauncher(LocalLauncher):
     """A launcher that starts nothing."""
 
-    def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
+    def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
         raise OSError("no worker in this test")
 
 

@@ -6,7 +6,6 @@ A limit on file size simulates the full disk: the same writes fail, no mount is 
 from __future__ import annotations
 
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 from engine import requests
 from engine.run.disk import DISK_FULL
 from engine.run.folder import RunFolder, read_json
-from engine.run.launcher import LocalLauncher, Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalAttempt, LocalLauncher
 from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import events_of, processes_of, until, without_supervisor
 
@@ -28,7 +28,7 @@ class SmallDisk(LocalLauncher):
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
-    def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
+    def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, hard))
         try:

@@ -18,7 +18,8 @@ from engine.errors import RunError
 from engine.files import atomic_write_json
 from engine.run import locks
 from engine.run.folder import RunFolder, read_json
-from engine.run.launcher import LocalLauncher, Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalLauncher
 from engine.run.state import compute, identity
 from engine.run.supervisor import Supervisor, take_lock
 from engine.run.worker import FINISHED, NOT_ITS_FOLDER
@@ -182,7 +183,7 @@ def test_the_lock_passes_from_the_launcher_to_the_worker(runs: Path) -> None:
     """The lock is held from the launch on, and no process that the worker starts inherits it."""
     (run_id,) = requests.submit(runs, "search", {"threads": 1}, method="arnas", preset="smoke")
     folder = RunFolder(runs, run_id)
-    child = LocalLauncher().start(folder, Start(1, "cpu", 1))
+    child = LocalLauncher().start(folder, Start(1, "cpu", 1)).child
     assert locks.is_held(folder.lock)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()

@@ -19,7 +19,8 @@ from engine import requests
 from engine.files import atomic_write_json
 from engine.run import supervisor as supervisor_module
 from engine.run.folder import RunFolder, read_json
-from engine.run.launcher import Start
+from engine.run.launchers.contract import Start
+from engine.run.launchers.local import LocalAttempt, LocalLauncher
 from engine.run.state import identity
 from engine.run.supervisor import Supervisor, take_lock
 from tests.engine.run.processes import processes_of, until, without_supervisor
@@ -27,19 +28,20 @@ from tests.engine.run.processes import processes_of, until, without_supervisor
 FOREVER = "import time; time.sleep(600)"
 
 
-class ScriptLauncher:
+class ScriptLauncher(LocalLauncher):
     """A launcher whose workers are one-line Python scripts, one per kind of run, in sessions of their own like real workers."""
 
     def __init__(self, scripts: dict[str, str]) -> None:
         self.scripts = scripts
 
-    def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
+    def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
         with folder.log.open("ab") as log:
             child = subprocess.Popen([sys.executable, "-S", "-c", self.scripts[folder.read_run()["kind"]]], stdout=log,
                                      stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
-        atomic_write_json(folder.process_json, {"attempt": start.attempt, **identity(child.pid), "started": time.time(),
-                                                "device": start.device, "threads": start.threads})
-        return child
+        process = {"attempt": start.attempt, **identity(child.pid), "started": time.time(), "device": start.device,
+                   "threads": start.threads}
+        atomic_write_json(folder.process_json, process)
+        return LocalAttempt(folder, process, child)
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_successor_adopts_living_workers_and_buries_dead_ones(runs: Path) -> N
     successor.tick()
     assert requests.status(runs, run_id).pid == pid and run_id in successor.workers
     os.kill(pid, signal.SIGKILL)
-    first.workers[run_id].child.wait()
+    first.workers[run_id].attempt.child.wait()
     third = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
     third.tick()
     exit_record = read_json(RunFolder(runs, run_id).exit_json)

@@ -1,0 +1,1 @@
+"""Launchers, which start the workers of runs on this machine or elsewhere."""

@@ -1,0 +1,119 @@
+"""The contract between the supervisor and a launcher, which starts the workers of runs on this machine or elsewhere.
+
+The run's folder is all that a supervisor, a launcher and a worker share. A worker writes its heartbeat, its log and
+results/ended.json there, and reads the requests to stop in control/. A launcher therefore does only what depends on where the
+worker runs:
+
+* **Start**: it starts `python -m engine.run.worker` for one attempt, and records the attempt in process.json. A worker that is
+  not recorded there computes nothing, so that a supervisor killed in the middle of a start leaves no second worker behind.
+* **Log**: what the worker prints is appended to log.txt.
+* **Stop**: the worker does this itself when it finds control/stop. The supervisor kills an attempt whose worker has not started.
+* **Force**: `Attempt.kill` ends all processes of an attempt.
+* **Resume**: a resumed run is a new attempt. It may be started on another device of the same kind.
+* **Cause of death**: `Attempt.end` says how an attempt has ended, and whether its machine was lost rather than the run failed.
+* **Reconnect**: a worker outlives its supervisor. `Launcher.reconnect` finds it again from process.json alone.
+* **Resources**: `Launcher.resources` lists the devices on which runs can start.
+
+`tests/engine/run/launchers/test_contract.py` drives every launcher through all of this. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.run.device import Resources
+from engine.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Start:
+    """The parameters of one start of a run's worker. Each start is called an attempt.
+
+    Attributes:
+        attempt: number of the attempt, from 1.
+        device: name of the device in the launcher's resources, "cpu" or "cuda:N".
+        threads: number of CPU threads.
+    """
+
+    attempt: int
+    device: str
+    threads: int
+
+    def record(self, launcher: str) -> dict[str, Any]:
+        """Return the fields that process.json needs, whatever the launcher. From them, a new supervisor knows what is in use."""
+        return {"attempt": self.attempt, "launcher": launcher, "started": time.time(), "device": self.device,
+                "threads": self.threads}
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of an attempt, as its launcher sees it. What the worker itself has written to results/ended.json counts more.
+
+    Attributes:
+        code: exit code of the worker; -N if signal N ended it; None if unknown.
+        cause: why the attempt failed, as a sentence; "" if the launcher knows only the code.
+        is_lost: True if the machine was lost or taken away, and the run is not at fault. The supervisor then queues the run for
+            another attempt, which continues from the last checkpoint.
+    """
+
+    code: int | None
+    cause: str = ""
+    is_lost: bool = False
+
+
+class Attempt(Protocol):
+    """An attempt that a launcher has started, or has found again. The supervisor asks all of them several times a second."""
+
+    def waits(self) -> str:
+        """Return what the worker waits for before it starts, as a sentence; "" if it has started or ended."""
+        ...
+
+    def end(self) -> End | None:
+        """Return how the attempt has ended, or None as long as its worker waits, computes or may be computing.
+
+        As long as it is None, the run is not started again. The same attempt never computes after an `End` was returned.
+        """
+        ...
+
+    def kill(self) -> None:
+        """Begin to end all processes of the attempt at once. The function may be called again, also after they have ended."""
+        ...
+
+
+class Launcher(Protocol):
+    """A way to start workers.
+
+    Attributes:
+        name: name in `engine.run.launchers.registry`, which process.json records.
+    """
+
+    name: str
+
+    def resources(self) -> Resources:
+        """Return the devices on which this launcher can start runs. The call is cheap after the first one."""
+        ...
+
+    def start(self, folder: RunFolder, start: Start) -> Attempt:
+        """Start a worker for one attempt of a run, and record the attempt in process.json.
+
+        The record holds `Start.record` and what `reconnect` needs.
+
+        Raises:
+            RunError: the run cannot be started now, for a reason that the message names.
+            OSError: the worker could not be started or recorded. No worker computes.
+        """
+        ...
+
+    def reconnect(self, folder: RunFolder, process: dict[str, Any]) -> Attempt | None:
+        """Return the attempt that an earlier supervisor started with this launcher, whether it has ended or not.
+
+        Args:
+            folder: folder of the run.
+            process: content of process.json, which describes the attempt.
+
+        Returns:
+            The attempt; None if it is not clear whether its worker is alive. The supervisor then asks again some seconds later.
+        """
+        ...

@@ -1,0 +1,163 @@
+"""The launcher that starts workers on this machine, detached from the supervisor, so that they outlive it. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.errors import RunError
+from engine.files import open_to_append
+from engine.run import device, locks
+from engine.run.folder import RunFolder
+from engine.run.launchers.contract import End, Start
+from engine.run.state import FRESH_HEARTBEAT_S, boot_id, identity, is_alive, is_working, modified
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+# An OpenMP thread that spins while it waits takes the CPU from the dashboard and the tests, which become 4 to 6 times slower
+# (measured).
+WORKER_VARIABLES = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
+
+
+class LocalAttempt:
+    """A worker on this machine.
+
+    Attributes:
+        child: the worker as a child process of this supervisor; None if an earlier supervisor started it.
+    """
+
+    def __init__(self, folder: RunFolder, process: dict[str, Any], child: subprocess.Popen[bytes] | None) -> None:
+        """Begin to watch a worker.
+
+        Args:
+            folder: folder of the run.
+            process: content of process.json, which describes the worker.
+            child: the worker as a child process; None if it is not a child of this process.
+        """
+        self.folder, self.process, self.child = folder, process, child
+        self._oom_kills = oom_kills()
+
+    def waits(self) -> str:
+        """Return "", because a worker starts at once."""
+        return ""
+
+    def end(self) -> End | None:
+        """Return how the worker has ended, with its exit code if it was a child of this process; None if it is alive."""
+        code = self.child.poll() if self.child is not None else None
+        if code is None and (self.child is not None or is_working(self.folder, self.process)):
+            return None
+        if code == -signal.SIGKILL and oom_kills() > self._oom_kills:
+            return End(code, "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches.")
+        return End(code)
+
+    def kill(self) -> None:
+        """Kill the worker and its children, which form a process group."""
+        if is_alive(self.process):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(self.process["pid"]), signal.SIGKILL)
+
+
+class LocalLauncher:
+    """A launcher that starts workers on this machine, as detached child processes of the supervisor."""
+
+    name = "local"
+
+    def resources(self) -> device.Resources:
+        """Return the CPU and the GPUs of this machine. The first call takes seconds if there may be a GPU."""
+        return device.of_this_machine()
+
+    def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
+        """Start a worker and record it in process.json. The worker computes nothing before it is recorded.
+
+        The worker inherits the lock of the run's folder and holds it as long as it runs.
+
+        The worker first waits for one byte on a pipe. If the supervisor is killed before process.json is written, the pipe
+        closes, and the worker exits without having written anything. Therefore a run never has two workers, and every worker that
+        computes is recorded.
+
+        Raises:
+            RunError: another worker holds the lock of the run's folder, or the folder holds links or special files.
+            OSError: the process could not be started, or process.json could not be written. No worker is left running.
+            psutil.Error: the worker died before it was recorded.
+        """
+        folder.check_files()
+        lock = locks.take(folder.lock)
+        if lock is None:
+            raise RunError(f"Another worker still computes run {folder.id}; it starts when that one has ended.")
+        ours, theirs = os.pipe()
+        command = [*self.program(folder, start), "--go", str(ours), "--lock", str(lock.descriptor)]
+        environment = os.environ | WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)} | visible(start.device)
+        try:
+            with os.fdopen(open_to_append(folder.log, folder.path), "ab") as log:
+                worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                          start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT, env=environment)
+            try:
+                process = start.record(self.name) | identity(worker.pid)
+                folder.write_json(folder.process_json, process)
+                os.write(theirs, b"g")
+            except (OSError, psutil.Error):
+                worker.kill()
+                worker.wait()
+                raise
+            return LocalAttempt(folder, process, worker)
+        finally:
+            lock.close()
+            os.close(ours)
+            os.close(theirs)
+
+    def program(self, folder: RunFolder, start: Start) -> list[str]:
+        """Return the command of a worker, without the descriptors that it inherits. The worker sees its GPU as "cuda:0"."""
+        return worker_command(folder, start, "cuda:0" if visible(start.device) else start.device)
+
+    def reconnect(self, folder: RunFolder, process: dict[str, Any]) -> LocalAttempt | None:
+        """Return the worker that process.json records; None if it may live on another machine that shares the folder."""
+        if (not is_working(folder, process) and process.get("boot_id") != boot_id()
+                and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S):
+            return None
+        return LocalAttempt(folder, process, None)
+
+
+def worker_command(folder: RunFolder, start: Start, device: str) -> list[str]:
+    """Return the command that starts a worker, for a process whose working folder is `CHECKOUT`.
+
+    `device` is the device as the worker sees it.
+    """
+    return [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,
+            "--attempt", str(start.attempt), "--device", device, "--threads", str(start.threads)]
+
+
+def visible(name: str) -> dict[str, str]:
+    """Return the environment variable that hides all GPUs but one; {} for a CPU, and for a GPU that does not exist.
+
+    The GPUs of `device.gpu_table` are those that this process sees. If CUDA_VISIBLE_DEVICES is set, a number counts within it.
+    """
+    if name not in device.gpus():
+        return {}
+    index = int(name.partition(":")[2])
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[index].strip() if seen else str(index)}
+
+
+def oom_kills() -> int:
+    """Return the number of processes that the kernel has killed in this process's control group because memory ran out.
+
+    Return 0 if the number cannot be read.
+    """
+    try:
+        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def local_launcher(runs: Path, settings: Mapping[str, Any]) -> LocalLauncher:
+    """Return the launcher `local`, for the registry. It has no settings, and is the same for all runs folders."""
+    return LocalLauncher()
