@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,10 @@ if __name__ == "__main__":
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from engine.architecture.catalogue import CATALOG
+from engine.architecture.genotype import Genotype
 from engine.attack.catalogue import ATTACKS
 from engine.attack.declaration import AttackSettings
 from engine.attack.methods import run_attack
@@ -29,6 +31,8 @@ from engine.data.augmentation import augment
 from engine.data.loading import Images
 from engine.search import graphs
 from engine.search.construction import method_class, supernet_of
+from engine.search.methods.random_search import method as random_search
+from engine.search.methods.random_search.sampling import random_genotype
 from engine.search.methods.registry import METHODS
 from engine.space.building import with_channels_last
 from engine.space.network import Network
@@ -49,7 +53,7 @@ def main() -> None:
 def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
     """Take two search steps with recorded passes. Return what the observer has seen in the recordings and in the second step.
 
-    The first step fills caches, such as tables of indices.
+    The first step fills caches, such as tables of indices. Random search records no passes.
     """
     short = {field: 1 for field in ("attack_steps", "ranking_steps") if field in METHODS[method].config.model_fields}
     config = build("search", method, "cifar10", "paper", short | {"channels": 8, "layers": 4, "batch_size": BATCH} | changes)
@@ -57,9 +61,11 @@ def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
         supernet = supernet_of(method, config, classes=CLASSES, image_shape=SEARCHED)
         supernet.use_backends(supernet.backends("cuda"))
         recorder = graphs.Graphs(lambda function, inputs: ObservedRecording(observer, function, inputs))
-        search = method_class(method)(config, supernet, device=GPU, dtype=torch.float32, seed=0, graphs=recorder)
+        records = {"graphs": recorder} if config.on_supernet else {}
+        search = method_class(method)(config, supernet, device=GPU, dtype=torch.float32, seed=0, **records)
         search.begin_epoch(epoch)
-        extra = {"out_of_distribution": torch.rand(BATCH, *SEARCHED, device=GPU)} if config.out_of_distribution else {}
+        second = getattr(config, "out_of_distribution", None)
+        extra = {"out_of_distribution": torch.rand(BATCH, *SEARCHED, device=GPU)} if second else {}
         batches = [(torch.rand(BATCH, *SEARCHED, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)) for _ in range(2)]
         take = partial(search.step, *batches, learning_rate=0.025, generator=torch.Generator().manual_seed(0), **extra)
         take()
@@ -67,7 +73,8 @@ def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
         observer.seen.clear()
         take()
         assert not recorder.refusal, recorder.refusal
-        assert {tensor.device for tensor in (search.weights, search.alphas, search.buffers)} == {GPU}
+        state = [tensor for tensor in (search.weights, search.alphas, search.buffers) if tensor is not None]
+        assert {tensor.device for tensor in state} == {GPU}
         return recorded | observer.seen
 
 
@@ -126,11 +133,9 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 # The searches of attacks such as APGD depend on values, which fake tensors do not have.
 ATTACKED = ("fgsm", "pgd-20")
-# The candidate networks of a random search do not run on fake tensors yet.
-SEARCHED_BY = [name for name in METHODS if name != "random_search"]
 EPOCHS = {"first epoch": 0, "late epoch": 49}
 STEPS: dict[str, Callable[[], dict[str, int]]] = {
-    **{f"search {name}, {title}": partial(search_step, name, epoch) for name in SEARCHED_BY
+    **{f"search {name}, {title}": partial(search_step, name, epoch) for name in METHODS
        for title, epoch in EPOCHS.items()},
     **{f"search arnas, {title}": partial(search_step, "arnas", 0, **changes) for title, changes in SEARCHES.items()},
     **{f"retrain, {title}": partial(training_step, **changes) for title, changes in TRAININGS.items()},
@@ -149,13 +154,20 @@ def _moved(network: nn.Module, *to: Any, **settings: Any) -> nn.Module:
     return network
 
 
+def _drawn(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
+    """Draw a genotype as a random search does. Fake tensors have no values, so that the draws need real ones."""
+    with unset_fake_temporarily():
+        return random_genotype(kinds, generator)
+
+
 @contextmanager
 def _cuda_of_the_host() -> Iterator[None]:
-    """Replace the few functions of `torch.cuda` that a CPU build lacks."""
+    """Replace the few functions of `torch.cuda` that a CPU build lacks, and let a random search draw real architectures."""
     fork = torch.random.fork_rng
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.random, "fork_rng", lambda devices=None, **settings: fork(devices=[], **settings))
         patch.setattr(nn.Module, "to", _moved)
+        patch.setattr(random_search, "random_genotype", _drawn)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *given, **settings: True)
         yield
 
