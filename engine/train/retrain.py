@@ -86,11 +86,15 @@ class Measured:
 
 def reports(measured: Sequence[Measured]) -> list[StepReport]:
     """Return the reports of one or more steps, after copying all their numbers from the device at once."""
-    numbers = [(one.loss, one.natural_accuracy, one.adversarial_accuracy) for one in measured]
-    present = [value.to(measured[0].loss.dtype) for step in numbers for value in step if value is not None]
-    read = iter(torch.stack(present).tolist())
-    rows = ([None if value is None else next(read) for value in step] for step in numbers)
-    return [StepReport(*row, one.passes, one.probe) for row, one in zip(rows, measured, strict=True)]
+    numbers = [value for one in measured for value in (one.loss, one.natural_accuracy, one.adversarial_accuracy)
+               if value is not None]
+    read = iter(torch.stack([value.to(numbers[0].dtype) for value in numbers]).tolist())
+
+    def next_of(value: Tensor | None) -> float | None:
+        return None if value is None else next(read)
+
+    return [StepReport(next(read), next_of(one.natural_accuracy), next_of(one.adversarial_accuracy), one.passes, one.probe)
+            for one in measured]
 
 
 @dataclass(frozen=True)

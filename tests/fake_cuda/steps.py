@@ -40,6 +40,7 @@ from engine.train.retrain import Retraining
 from tests.fake_cuda.observer import ObservedRecording, observed
 
 GPU = torch.device("cuda:0")
+GENERATOR = torch.Generator(GPU)  # plays torch's global generator of the device
 SHAPE, SEARCHED, BATCH, CLASSES = (3, 32, 32), (3, 16, 16), 2, 10
 
 
@@ -47,7 +48,15 @@ def main() -> None:
     """Run the named steps, or all, and print {name of the step: {event: count}}."""
     warnings.simplefilter("ignore")
     with _cuda_of_the_host():
-        print(json.dumps({name: STEPS[name]() for name in sys.argv[2:] or STEPS}))
+        print(json.dumps({name: _seen_by(STEPS[name]) for name in sys.argv[2:] or STEPS}))
+
+
+def _seen_by(step: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Run a step, and check that it leaves the global random state of both devices as it was."""
+    before = torch.get_rng_state(), GENERATOR.get_state()
+    seen = step()
+    assert torch.equal(before[0], torch.get_rng_state()) and torch.equal(before[1], GENERATOR.get_state())
+    return seen
 
 
 def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
@@ -163,9 +172,10 @@ def _drawn(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
 @contextmanager
 def _cuda_of_the_host() -> Iterator[None]:
     """Replace the few functions of `torch.cuda` that a CPU build lacks, and let a random search draw real architectures."""
-    fork = torch.random.fork_rng
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.random, "fork_rng", lambda devices=None, **settings: fork(devices=[], **settings))
+        patch.setattr(torch.cuda, "manual_seed_all", GENERATOR.manual_seed)
+        patch.setattr(torch.cuda, "get_rng_state", lambda device: GENERATOR.get_state())
+        patch.setattr(torch.cuda, "set_rng_state", lambda state, device: GENERATOR.set_state(state))
         patch.setattr(nn.Module, "to", _moved)
         patch.setattr(random_search, "random_genotype", _drawn)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *given, **settings: True)
