@@ -25,7 +25,8 @@ from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import Genotype
 from engine.attack.catalogue import ATTACKS
 from engine.attack.declaration import AttackSettings
-from engine.attack.methods import run_attack
+from engine.attack.guard import Watched, attacked, under_attack
+from engine.attack.methods import run_attack, start
 from engine.configuring import build
 from engine.data.augmentation import augment
 from engine.data.loading import Images
@@ -113,6 +114,26 @@ def attack_batch(name: str) -> dict[str, int]:
         return dict(observer.seen)
 
 
+def attack_of_images(resident: bool) -> dict[str, int]:
+    """Attack all images of a split block by block, and return what the observer has seen.
+
+    Args:
+        resident: True if the images are on the device, False if they are in host memory.
+    """
+    with observed() as observer:
+        network = Network(CATALOG["ARNAS"].genotype, channels=8, layers=4, classes=CLASSES, image_shape=SHAPE).to(GPU).eval()
+        images = Images(torch.zeros(2 * BATCH, *SHAPE, dtype=torch.uint8), GPU, resident)
+        y = torch.zeros(2 * BATCH, dtype=torch.int64, device=GPU)
+        settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm="linf")
+        with under_attack(network):
+            running = start(ATTACKS["fgsm"], Watched(network, logits=attacked(network)), images.__getitem__, y,
+                            targets=y[:, None], ids=range(len(y)), settings=settings, size=BATCH)
+            observer.seen.clear()
+            attacked_images = [image.x_adv.device for _ in range(2) for image in running.step()]
+        assert running.over and attacked_images == [GPU] * 2 * BATCH
+        return dict(observer.seen)
+
+
 def loaded_batch(resident: bool) -> dict[str, int]:
     """Load and augment one batch of a search, and return what the observer has seen.
 
@@ -150,6 +171,8 @@ STEPS: dict[str, Callable[[], dict[str, int]]] = {
     **{f"retrain, {title}": partial(training_step, **changes) for title, changes in TRAININGS.items()},
     "batch, images on the device": partial(loaded_batch, True), "batch, images in host memory": partial(loaded_batch, False),
     **{f"attack, {name}": partial(attack_batch, name) for name in ATTACKED},
+    "attack of images on the device": partial(attack_of_images, True),
+    "attack of images in host memory": partial(attack_of_images, False),
 }
 
 
