@@ -25,7 +25,8 @@ class Batches:
         Args:
             attack: function that takes images [n, C, H, W] and labels, int64 [n], and returns adversarial images. It may draw
                 from torch's global generator.
-            images: function that takes positions, int64 [n], and returns natural images, float32 [n, C, H, W].
+            images: function that takes positions, int64 [n] on the CPU, and returns natural images, float32 [n, C, H, W], on the
+                device of the network.
             y: labels of all images, int64 [N].
             seed: function that takes the number of a block and returns the seed for its random numbers. A block is a group of
                 images that are attacked together.
@@ -51,12 +52,11 @@ class Batches:
         In the results, only the position, the adversarial image and the iterations are meaningful: `fell` is always False and
         `margin` is always 0.
         """
-        positions = torch.arange(self.next * self.size, min((self.next + 1) * self.size, len(self._y)), device=self._y.device)
+        positions = range(self.next * self.size, min((self.next + 1) * self.size, len(self._y)))
         torch.manual_seed(self._seed(self.next))
-        x_adv = self._attack(self._images(positions), self._y[positions]).detach()
+        x_adv = self._attack(self._images(torch.tensor(positions)), self._y[positions.start:positions.stop]).detach()
         self.next += 1
-        return [Attacked(int(position), False, image, 0.0, self.iterations)
-                for position, image in zip(positions.tolist(), x_adv, strict=True)]
+        return [Attacked(position, False, image, 0.0, self.iterations) for position, image in zip(positions, x_adv, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return {"next": number of the next block of images}."""

@@ -28,6 +28,7 @@ from engine.attack.walk import Attacked, Pool
 from engine.config import AttackConfig
 from engine.data.loading import Images
 from engine.data.splits import stratified_subset
+from engine.data.transfer import to_device
 from engine.errors import CheckpointError
 
 EVALUATIONS_PER_STEP = 25  # of the network in one step of an iterated attack
@@ -102,7 +103,7 @@ class Evaluation:
         self.stages = self._stages(subset)
         self.outcomes = {name: Outcomes(len(y)) for name in self.stages}
         self.sample = self._sample()
-        natural = x[self.sample.to(y.device)].cpu()
+        natural = x[self.sample].cpu()
         self.adversarial = {name: natural.clone() for name in self.stages}
         self._seconds = dict.fromkeys(self.stages, 0.0)
         aims = max((stage.attack.targets_among(classes) for stage in self.stages.values() if stage.attack), default=0)
@@ -266,11 +267,11 @@ class Evaluation:
         return self._start(stage)
 
     def _start(self, stage: Stage) -> Pool | Batches:
-        where = self._standing.to(self.y.device)
+        where = to_device(self._standing, self.y.device)
         y = self.y[where]
 
         def images(position: Tensor) -> Tensor:
-            return self.x[where[position]]
+            return self.x[self._standing[position]]
 
         if stage.attack is None:
             return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
@@ -299,8 +300,8 @@ class Evaluation:
         if not finished:
             return
         positions = self._standing[[image.position for image in finished]]
-        where = positions.to(self.y.device)
-        x, y, x_adv = self.x[where], self.y[where], torch.stack([image.x_adv for image in finished])
+        where = to_device(positions, self.y.device)
+        x, y, x_adv = self.x[positions], self.y[where], torch.stack([image.x_adv for image in finished])
         logits = finite_logits(self.network, x_adv)
         if stage.attack is None:
             self._targets[where] = likely_classes(logits, y, self._targets.shape[1])

@@ -63,7 +63,7 @@ class Inspection:
     @cached_property
     def x(self) -> Tensor:
         """Natural images of the subset, float32 [n, C, H, W]."""
-        return self.evaluation.x[self.positions.to(self.evaluation.y.device)]
+        return self.evaluation.x[self.positions]
 
     @cached_property
     def right(self) -> Tensor:

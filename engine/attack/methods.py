@@ -24,6 +24,7 @@ from engine.attack.declaration import Attack, AttackSettings
 from engine.attack.guard import Watched, attacked, predictions, under_attack
 from engine.attack.walk import Pool, Walk
 from engine.data.splits import stable_seed
+from engine.data.transfer import to_device
 from engine.errors import ConfigError
 
 Builder = Callable[[nn.Module, Attack, AttackSettings], Walk | Callable[[Tensor, Tensor], Tensor]]
@@ -77,7 +78,7 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
     Args:
         attack: declaration of the attack; not a suite.
         network: the attacked network in the wrapper `Watched`, which counts evaluated images.
-        images: function from positions int64 [n] to natural images float32 [n, C, H, W].
+        images: function from positions, int64 [n] on the CPU, to natural images, float32 [n, C, H, W].
         y: labels of all images, int64 [N].
         targets: wrong classes of each image, most likely first, int64 [N, T]. T is at least the number of targets of the
             attack.
@@ -133,8 +134,8 @@ def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, target
     The random numbers of an image depend on its position in the batch.
     """
     x_adv = x.clone()
-    running = start(attack, network, lambda position: x[position], y, targets=targets, ids=range(len(x)), settings=settings,
-                    size=max(len(x), 1))
+    running = start(attack, network, lambda position: x[to_device(position, x.device)], y, targets=targets, ids=range(len(x)),
+                    settings=settings, size=max(len(x), 1))
     while not running.over:
         for image in running.step():
             x_adv[image.position] = image.x_adv
@@ -153,5 +154,6 @@ def _check_tensors(network: nn.Module, x: Tensor, y: Tensor) -> None:
     if x.device != parameter.device or y.device != parameter.device:
         raise ConfigError(f"Images and labels must be on the network's device {parameter.device}, got {x.device} and "
                           f"{y.device}; move them.")
-    if len(x) and (x.min() < 0 or x.max() > 1):
-        raise ConfigError(f"Pixels must be in 0..1, got {x.min():g} to {x.max():g}; put normalisation inside the network.")
+    low, high = torch.stack(x.aminmax()).tolist() if len(x) else (0.0, 0.0)
+    if low < 0 or high > 1:
+        raise ConfigError(f"Pixels must be in 0..1, got {low:g} to {high:g}; put normalisation inside the network.")

@@ -32,6 +32,7 @@ from engine.attack.protocol import MODE
 from engine.attack.statistics import median_interval, wilson
 from engine.attack.walk import Attacked, Pool, State, Walk
 from engine.data.splits import stratified_subset
+from engine.data.transfer import to_device
 from engine.errors import CheckpointError
 
 # 80 evaluations per image, split so that the second most likely class is a target, too. On a small network that was trained
@@ -254,13 +255,13 @@ class Sweep:
     def _start(self, name: str) -> Pool:
         part, evaluation = self.parts[name], self.evaluation
         positions = self.positions[self._attacked]
-        where = positions.to(evaluation.y.device)
+        where = to_device(positions, evaluation.y.device)
         y, size = evaluation.y[where], evaluation.config.batch_size
         count = part.attack.targets_among(self.settings.classes)
         with torch.no_grad():
-            targets = [likely_classes(evaluation.network(evaluation.x[block]), evaluation.y[block], count)
-                       for block in where.split(size) if count and len(block)]
-        pool = start(part.attack, self._watch(), lambda position: evaluation.x[where[position]], y,
+            targets = [likely_classes(evaluation.network(evaluation.x[block]), labels, count)
+                       for block, labels in zip(positions.split(size), y.split(size), strict=True) if count and len(block)]
+        pool = start(part.attack, self._watch(), lambda position: evaluation.x[positions[position]], y,
                      targets=torch.cat(targets) if targets else torch.zeros((len(y), 1), dtype=torch.int64, device=y.device),
                      ids=[evaluation.indices[position] for position in positions.tolist()],
                      settings=replace(self.settings, epsilon=part.epsilon), size=size)
@@ -283,7 +284,7 @@ class Sweep:
     def _keep(self, name: str, finished: list[Attacked]) -> None:
         for image in finished:
             number = self._attacked[image.position]
-            x = self.evaluation.x[self.positions[number][None].to(self.evaluation.y.device)][0]
+            x = self.evaluation.x[self.positions[number][None]][0]
             self.thresholds[name][number] = self.parts[name].threshold(image, x, self.settings.norm)
 
     def _point(self, part: Part, epsilon: float, steps: int, standing: Tensor) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from engine.attack.ball import Ball, distance
+from engine.data.transfer import to_device
 
 State = dict[str, Tensor]
 Result = TypeVar("Result")
@@ -129,8 +130,8 @@ class Pool:
             logits: function to differentiate. It takes images [n, C, H, W] and returns logits [n, classes].
             predict: function that takes images and returns the network's predictions, int64 [n]. They determine whether an image
                 is misclassified.
-            images: function that takes positions, int64 [n], and returns natural images, float32 [n, C, H, W], on the device of
-                the network.
+            images: function that takes positions, int64 [n] on the CPU, and returns natural images, float32 [n, C, H, W], on the
+                device of the network.
             y: labels of all images, int64 [N], on the device of the network.
             runs: one row per image and one column per run, int64 [N, R]. Each entry is the target class of that run, or -1 if the
                 run is untargeted. Runs of an image that are restarts of each other have the same target. The first run should be
@@ -206,8 +207,9 @@ class Pool:
 
     def _enter(self, position: Tensor, run: Tensor) -> None:
         seeds = [self._seed(*key) for key in zip(position.tolist(), run.tolist(), strict=True)]
-        position, run = position.to(self._y.device), run.to(self._y.device)
-        x, y, target = self._images(position), self._y[position], self._runs[position, run]
+        x = self._images(position)
+        position, run = to_device(position, self._y.device), to_device(run, self._y.device)
+        y, target = self._y[position], self._runs[position, run]
         none = x.new_full((len(x),), torch.inf)
         ledger = {"position": position, "run": run, "iterations": torch.zeros_like(run), "best": x.clone(), "margin": none,
                   "nearest": none.clone(), "fell": torch.zeros_like(run, dtype=torch.bool)}

@@ -108,14 +108,14 @@ class MeasuringSession(Session):
         self.after_first_step = lambda seconds: None
         super().end_step(epoch=epoch, passes=passes)
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Event, *, step: int | None = None, epoch: int | None = None) -> None:
         """Write an event. If it reports a retraining's accuracy on the select split, record how long the measurement took.
 
         Nothing more has to be measured then, so the next step ends the loop.
         """
         if isinstance(event, Metric) and event.split == "select" and self.kind == "retrain":
             self.selection_s, self.epochs = self._between, []
-        super().write(event)
+        super().write(event, step=step, epoch=epoch)
 
     def progress(self, *, force: bool = False) -> None:
         """Write a progress event. In a search, jump to the next epoch to measure once enough steps of this epoch are measured."""

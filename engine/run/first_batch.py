@@ -44,7 +44,7 @@ class FirstBatch:
         """
         first = chosen[:MOST_IMAGES]
         self.session, self.path = session, session.folder.results / "samples.parquet"
-        self.x, self.y = images[first.to(images.device)], labels[first.to(labels.device)]
+        self.x, self.y = images[first], labels[first.to(labels.device)]
         self.numbers = numbers[first.cpu().numpy()].tolist()
         self.is_written = self.path.exists()
 

@@ -5,7 +5,6 @@ The checkpoint is chosen by the accuracy on the select split, which holds images
 
 from __future__ import annotations
 
-import math
 import time
 
 import torch
@@ -16,7 +15,6 @@ from engine.data.augmentation import generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.splits import stable_seed, steps_in_epoch
 from engine.data.transfer import to_device
-from engine.errors import RunError
 from engine.run import checkpoint
 from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Metric
@@ -24,9 +22,9 @@ from engine.run.first_batch import FirstBatch
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
+from engine.run.step_log import Step, StepLog
 from engine.space.building import with_channels_last
-from engine.train import schedule
-from engine.train.retrain import Probe, Retraining, StepReport
+from engine.train.retrain import Probe, Retraining
 
 
 def run(session: Session) -> None:
@@ -57,6 +55,7 @@ class RetrainLoop:
         if config.channels_last:
             network = with_channels_last(network)
         self.training = Retraining(config, network, self.steps_per_epoch)
+        self.log = StepLog(session, config, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         self.early = EarlyStop(config, prepared.state)
         self.first_batch = FirstBatch(session, self.x, self.y, prepared.splits.indices("weights", "alphas"), self._order(0)[0])
@@ -100,15 +99,11 @@ class RetrainLoop:
                                                           f"{self.steps_per_epoch}")
         started = time.perf_counter()
         labels = self.y[to_device(chosen, self.device)]
-        report = self.training.step(self.x[chosen], labels, epoch=epoch, step=position, poll=session.poll)
-        seconds = time.perf_counter() - started
-        if not math.isfinite(report.loss):
-            raise RunError(f"The training loss must be finite, got {report.loss} in step {session.step + 1} (epoch {epoch + 1}); "
-                           "launch the retraining again with a smaller learning rate.")
-        session.end_step(epoch=epoch + 1, passes=report.passes)
-        self._write_step(report, epoch, position, len(chosen) / seconds)
-        if report.probe is not None:
-            self._write_probe(report.probe)
+        measured = self.training.step(self.x[chosen], labels, epoch=epoch, step=position, poll=session.poll)
+        self.log.add(Step(session.step + 1, epoch, position, len(chosen), started, measured))
+        session.end_step(epoch=epoch + 1, passes=measured.passes)
+        if measured.probe is not None:
+            self._write_probe(measured.probe)
         session.progress()
 
     def _order(self, epoch: int) -> list[torch.Tensor]:
@@ -135,6 +130,7 @@ class RetrainLoop:
 
     def _measure(self) -> None:
         session = self.session
+        self.log.write()
         session.begin_step(self.config.selection_steps + 2, f"epoch {session.epoch}: measuring on the select split")
         passes = session.passes
         selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
@@ -159,14 +155,6 @@ class RetrainLoop:
         checkpoint.write(self.session.folder.checkpoint / checkpoint.BEST, {
             **self.training.best, "description": self.network.to_dict()})
 
-    def _write_step(self, report: StepReport, epoch: int, position: int, images_per_s: float) -> None:
-        values = {"train_loss": report.loss, "train_accuracy": report.natural_accuracy,
-                  "train_adversarial_accuracy": report.adversarial_accuracy,
-                  "learning_rate": schedule.learning_rate(self.config, epoch, position, self.steps_per_epoch),
-                  "images_per_s": round(images_per_s, 3)}
-        self.session.write(Metric(split="weights", statistics="batch",
-                                  values={name: value for name, value in values.items() if value is not None}))
-
     def _write_probe(self, probe: Probe) -> None:
         self.session.write(Metric(split="weights", statistics="running", values={
             "probe_fgsm_accuracy": probe.fgsm_accuracy, "probe_pgd_accuracy": probe.pgd_accuracy}))
@@ -178,4 +166,5 @@ class RetrainLoop:
                                "training robust.")
 
     def _save(self) -> None:
+        self.log.write()
         save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch, **self.early.state())

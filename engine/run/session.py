@@ -114,8 +114,12 @@ class Session:
         """True once events.jsonl is open."""
         return self._events is not None
 
-    def write(self, event: Event) -> None:
-        """Append one event to events.jsonl, stamped with the current step and epoch.
+    def write(self, event: Event, *, step: int | None = None, epoch: int | None = None) -> None:
+        """Append one event to events.jsonl.
+
+        Args:
+            event: the event.
+            step, epoch: the step and the epoch to stamp it with, both from 1; None for the current ones.
 
         Raises:
             RunError: `open_events` has not been called.
@@ -123,7 +127,7 @@ class Session:
         """
         if self._events is None:
             raise RunError("Events can be written only after open_events.")
-        self._events.write(event, step=self.step, epoch=self.epoch)
+        self._events.write(event, step=self.step if step is None else step, epoch=self.epoch if epoch is None else epoch)
 
     def sync_events(self) -> int:
         """Flush events.jsonl to disk, and return its length in bytes. A checkpoint may be written only after its events.

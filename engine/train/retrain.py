@@ -10,7 +10,7 @@ published code selects by clean accuracy on the test set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -71,24 +71,30 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """A `StepReport` whose numbers are still on the device, so that the step does not wait for them."""
+class Measured:
+    """The measurements of a training step whose numbers are still on the device, so that the step does not wait for them.
+
+    `reports` reads the numbers. The attributes are those of `StepReport`.
+    """
 
     loss: Tensor
     natural_accuracy: Tensor | None
     adversarial_accuracy: Tensor | None
     passes: int
+    probe: Probe | None = None
 
-    def report(self, probe: Probe | None) -> StepReport:
-        """Copy all numbers from the device at once, and return them as a `StepReport`.
 
-        `probe` is the result of the step's check for catastrophic overfitting, or None if the step has no check.
-        """
-        present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
-        loss, *accuracies = torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist()
-        adversarial = None if self.adversarial_accuracy is None else accuracies.pop()
-        natural = None if self.natural_accuracy is None else accuracies.pop()
-        return StepReport(loss, natural, adversarial, self.passes, probe)
+def reports(measured: Sequence[Measured]) -> list[StepReport]:
+    """Return the reports of one or more steps, after copying all their numbers from the device at once."""
+    numbers = [value for one in measured for value in (one.loss, one.natural_accuracy, one.adversarial_accuracy)
+               if value is not None]
+    read = iter(torch.stack([value.to(numbers[0].dtype) for value in numbers]).tolist())
+
+    def next_of(value: Tensor | None) -> float | None:
+        return None if value is None else next(read)
+
+    return [StepReport(next(read), next_of(one.natural_accuracy), next_of(one.adversarial_accuracy), one.passes, one.probe)
+            for one in measured]
 
 
 @dataclass(frozen=True)
@@ -137,8 +143,8 @@ class Retraining:
         self.highest_probe, self.collapsed = 0.0, False
 
     def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int,
-             poll: Callable[[], None] = lambda: None) -> StepReport:
-        """Update the weights once.
+             poll: Callable[[], None] = lambda: None) -> Measured:
+        """Update the weights once. The step does not wait for a GPU, except for the check for catastrophic overfitting.
 
         Args:
             x: [B, C, H, W] images without augmentation, pixels in 0..1.
@@ -156,6 +162,7 @@ class Retraining:
             self.network.train()
             measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll)
             measured.loss.backward()
+            measured = replace(measured, loss=measured.loss.detach())
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(self.config, epoch, step, self.steps_per_epoch)
@@ -167,8 +174,8 @@ class Retraining:
         if probe is not None:
             self.highest_probe = max(self.highest_probe, probe.pgd_accuracy)
             self.collapsed = self.is_collapse(probe)
-            measured = replace(measured, passes=measured.passes + self.config.probe_steps + 3)
-        return measured.report(probe)
+            measured = replace(measured, passes=measured.passes + self.config.probe_steps + 3, probe=probe)
+        return measured
 
     @property
     def expected_passes(self) -> int:
@@ -203,7 +210,8 @@ class Retraining:
         """Measure the `selected` network on natural and on adversarial images: loss and accuracy, in float32.
 
         The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. Every call uses the same random
-        numbers, so that epochs are comparable. The network and the optimiser stay unchanged.
+        numbers, so that epochs are comparable. The network and the optimiser stay unchanged. The results are read from the device
+        once, at the end.
 
         Args:
             x: [N, C, H, W], images of the select split.
@@ -211,16 +219,16 @@ class Retraining:
             poll: function called before each forward pass.
             batch_size: number of images attacked at once.
         """
-        natural, adversarial = [], []
+        measured = []
         for block, (images, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size), strict=True)):
             attacked = training_images(
                 self.selected, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
                 steps=self.config.selection_steps, start="uniform", poll=poll,
                 generator=generator_for(self.config.seed, "select", block, device=x.device))
-            natural.append(_evaluate(self.selected, images, labels, poll))
-            adversarial.append(_evaluate(self.selected, attacked, labels, poll))
-        (natural_loss, natural_right), (adversarial_loss, adversarial_right) = (
-            (sum(part) for part in zip(*sums, strict=True)) for sums in (natural, adversarial))
+            measured += [*_evaluate(self.selected, images, labels, poll), *_evaluate(self.selected, attacked, labels, poll)]
+        # In float64, a float32 loss and a number of images are exact.
+        numbers = torch.stack([value.double() for value in measured]).tolist()
+        natural_loss, natural_right, adversarial_loss, adversarial_right = (sum(numbers[column::4]) for column in range(4))
         n = len(y)
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
@@ -255,21 +263,21 @@ class Retraining:
         if self.config.training == "fast_at":
             self.highest_probe, self.collapsed = float(state["probe"]["highest"]), bool(state["probe"]["collapsed"])
 
-    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> _Measured:
+    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> Measured:
         attack: dict[str, Any] = {
             "epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
             "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision, "poll": poll}
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
-            return _Measured(loss, _accuracy(logits, y), None, 1)
+            return Measured(loss, _accuracy(logits, y), None, 1)
         if self.config.training == "trades":
             x_adv = trades_images(self.network, x, y, **attack)
             logits, auxiliary = self._forward(x, poll)
             logits_adv, auxiliary_adv = self._forward(x_adv, poll)
             chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
             loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
-            return _Measured(loss, _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
+            return Measured(loss, _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
         if self.config.training == "fast_at":
             # Fast-AT has no clean pass; only the auxiliary head may need one.
             clean = self.config.auxiliary_input == "clean" and self.config.auxiliary_weight > 0
@@ -282,7 +290,7 @@ class Retraining:
                                       self.config.auxiliary_input == "clean", poll)
 
     def _adversarial_loss(self, x: Tensor, y: Tensor, make_images: Callable[[], Tensor], attack_passes: int, clean_pass: bool,
-                          poll: Callable[[], None]) -> _Measured:
+                          poll: Callable[[], None]) -> Measured:
         natural_accuracy, auxiliary, passes = None, None, attack_passes + 1
         if clean_pass:
             with torch.set_grad_enabled(self.config.auxiliary_weight > 0):
@@ -292,7 +300,7 @@ class Retraining:
         logits_adv, auxiliary_adv = self._forward(x_adv, poll)
         chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
         loss = F.cross_entropy(logits_adv, y) + self._auxiliary_loss(chosen, y)
-        return _Measured(loss, natural_accuracy, _accuracy(logits_adv, y), passes)
+        return Measured(loss, natural_accuracy, _accuracy(logits_adv, y), passes)
 
     def _forward(self, x: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         poll()
@@ -319,13 +327,13 @@ class Retraining:
 
         The check takes probe_steps + 3 forward passes and leaves the network unchanged. x and y are the augmented batch.
         """
-        epsilon, accuracies = self.config.epsilon, []
+        epsilon, right = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
         for name, steps, step_size in attacks:
             x_adv = training_images(self.network, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start="uniform",
                                     generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll)
-            accuracies.append(_evaluate(self.network, x_adv, y, poll)[1] / len(y))
-        fgsm, pgd = accuracies
+            right.append(_evaluate(self.network, x_adv, y, poll)[1])
+        fgsm, pgd = (count / len(y) for count in torch.stack(right).tolist())
         probe = Probe(fgsm, pgd, self.highest_probe, alert=False)
         return replace(probe, alert=self.is_collapse(probe) and not self.collapsed)
 
@@ -363,17 +371,17 @@ class Retraining:
             raise
 
 
-def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
-    """Measure the network on labelled images in evaluation mode.
+def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor]:
+    """Measure the network on labelled images in evaluation mode. The results stay on the device.
 
     Returns:
-        loss: sum of the cross-entropies of all images.
-        correct: number of correct predictions.
+        loss: sum of the cross-entropies of all images, a scalar.
+        correct: number of correct predictions, a scalar int64.
     """
     poll()
     with under_attack(network), torch.no_grad():
         logits = network(x)
-        return float(F.cross_entropy(logits, y, reduction="sum")), int((logits.argmax(1) == y).sum())
+        return F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
 
 
 def _accuracy(logits: Tensor, y: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,16 +19,21 @@ if __name__ == "__main__":
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from engine.architecture.catalogue import CATALOG
+from engine.architecture.genotype import Genotype
 from engine.attack.catalogue import ATTACKS
 from engine.attack.declaration import AttackSettings
-from engine.attack.methods import run_attack
+from engine.attack.guard import Watched, attacked, under_attack
+from engine.attack.methods import run_attack, start
 from engine.configuring import build
 from engine.data.augmentation import augment
 from engine.data.loading import Images
 from engine.search import graphs
 from engine.search.construction import method_class, supernet_of
+from engine.search.methods.random_search import method as random_search
+from engine.search.methods.random_search.sampling import random_genotype
 from engine.search.methods.registry import METHODS
 from engine.space.building import with_channels_last
 from engine.space.network import Network
@@ -36,6 +41,7 @@ from engine.train.retrain import Retraining
 from tests.fake_cuda.observer import ObservedRecording, observed
 
 GPU = torch.device("cuda:0")
+GENERATOR = torch.Generator(GPU)  # plays torch's global generator of the device
 SHAPE, SEARCHED, BATCH, CLASSES = (3, 32, 32), (3, 16, 16), 2, 10
 
 
@@ -43,13 +49,21 @@ def main() -> None:
     """Run the named steps, or all, and print {name of the step: {event: count}}."""
     warnings.simplefilter("ignore")
     with _cuda_of_the_host():
-        print(json.dumps({name: STEPS[name]() for name in sys.argv[2:] or STEPS}))
+        print(json.dumps({name: _seen_by(STEPS[name]) for name in sys.argv[2:] or STEPS}))
+
+
+def _seen_by(step: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Run a step, and check that it leaves the global random state of both devices as it was."""
+    before = torch.get_rng_state(), GENERATOR.get_state()
+    seen = step()
+    assert torch.equal(before[0], torch.get_rng_state()) and torch.equal(before[1], GENERATOR.get_state())
+    return seen
 
 
 def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
     """Take two search steps with recorded passes. Return what the observer has seen in the recordings and in the second step.
 
-    The first step fills caches, such as tables of indices.
+    The first step fills caches, such as tables of indices. Random search records no passes.
     """
     short = {field: 1 for field in ("attack_steps", "ranking_steps") if field in METHODS[method].config.model_fields}
     config = build("search", method, "cifar10", "paper", short | {"channels": 8, "layers": 4, "batch_size": BATCH} | changes)
@@ -57,9 +71,11 @@ def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
         supernet = supernet_of(method, config, classes=CLASSES, image_shape=SEARCHED)
         supernet.use_backends(supernet.backends("cuda"))
         recorder = graphs.Graphs(lambda function, inputs: ObservedRecording(observer, function, inputs))
-        search = method_class(method)(config, supernet, device=GPU, dtype=torch.float32, seed=0, graphs=recorder)
+        records = {"graphs": recorder} if config.on_supernet else {}
+        search = method_class(method)(config, supernet, device=GPU, dtype=torch.float32, seed=0, **records)
         search.begin_epoch(epoch)
-        extra = {"out_of_distribution": torch.rand(BATCH, *SEARCHED, device=GPU)} if config.out_of_distribution else {}
+        second = getattr(config, "out_of_distribution", None)
+        extra = {"out_of_distribution": torch.rand(BATCH, *SEARCHED, device=GPU)} if second else {}
         batches = [(torch.rand(BATCH, *SEARCHED, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)) for _ in range(2)]
         take = partial(search.step, *batches, learning_rate=0.025, generator=torch.Generator().manual_seed(0), **extra)
         take()
@@ -67,7 +83,8 @@ def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
         observer.seen.clear()
         take()
         assert not recorder.refusal, recorder.refusal
-        assert {tensor.device for tensor in (search.weights, search.alphas, search.buffers)} == {GPU}
+        state = [tensor for tensor in (search.weights, search.alphas, search.buffers) if tensor is not None]
+        assert {tensor.device for tensor in state} == {GPU}
         return recorded | observer.seen
 
 
@@ -94,6 +111,26 @@ def attack_batch(name: str) -> dict[str, int]:
         observer.seen.clear()
         settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm=ATTACKS[name].norms[0])
         assert run_attack(ATTACKS[name], network, x, y, settings).device == GPU
+        return dict(observer.seen)
+
+
+def attack_of_images(resident: bool) -> dict[str, int]:
+    """Attack all images of a split block by block, and return what the observer has seen.
+
+    Args:
+        resident: True if the images are on the device, False if they are in host memory.
+    """
+    with observed() as observer:
+        network = Network(CATALOG["ARNAS"].genotype, channels=8, layers=4, classes=CLASSES, image_shape=SHAPE).to(GPU).eval()
+        images = Images(torch.zeros(2 * BATCH, *SHAPE, dtype=torch.uint8), GPU, resident)
+        y = torch.zeros(2 * BATCH, dtype=torch.int64, device=GPU)
+        settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm="linf")
+        with under_attack(network):
+            running = start(ATTACKS["fgsm"], Watched(network, logits=attacked(network)), images.__getitem__, y,
+                            targets=y[:, None], ids=range(len(y)), settings=settings, size=BATCH)
+            observer.seen.clear()
+            attacked_images = [image.x_adv.device for _ in range(2) for image in running.step()]
+        assert running.over and attacked_images == [GPU] * 2 * BATCH
         return dict(observer.seen)
 
 
@@ -126,16 +163,16 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 # The searches of attacks such as APGD depend on values, which fake tensors do not have.
 ATTACKED = ("fgsm", "pgd-20")
-# The candidate networks of a random search do not run on fake tensors yet.
-SEARCHED_BY = [name for name in METHODS if name != "random_search"]
 EPOCHS = {"first epoch": 0, "late epoch": 49}
 STEPS: dict[str, Callable[[], dict[str, int]]] = {
-    **{f"search {name}, {title}": partial(search_step, name, epoch) for name in SEARCHED_BY
+    **{f"search {name}, {title}": partial(search_step, name, epoch) for name in METHODS
        for title, epoch in EPOCHS.items()},
     **{f"search arnas, {title}": partial(search_step, "arnas", 0, **changes) for title, changes in SEARCHES.items()},
     **{f"retrain, {title}": partial(training_step, **changes) for title, changes in TRAININGS.items()},
     "batch, images on the device": partial(loaded_batch, True), "batch, images in host memory": partial(loaded_batch, False),
     **{f"attack, {name}": partial(attack_batch, name) for name in ATTACKED},
+    "attack of images on the device": partial(attack_of_images, True),
+    "attack of images in host memory": partial(attack_of_images, False),
 }
 
 
@@ -149,13 +186,21 @@ def _moved(network: nn.Module, *to: Any, **settings: Any) -> nn.Module:
     return network
 
 
+def _drawn(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
+    """Draw a genotype as a random search does. Fake tensors have no values, so that the draws need real ones."""
+    with unset_fake_temporarily():
+        return random_genotype(kinds, generator)
+
+
 @contextmanager
 def _cuda_of_the_host() -> Iterator[None]:
-    """Replace the few functions of `torch.cuda` that a CPU build lacks."""
-    fork = torch.random.fork_rng
+    """Replace the few functions of `torch.cuda` that a CPU build lacks, and let a random search draw real architectures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.random, "fork_rng", lambda devices=None, **settings: fork(devices=[], **settings))
+        patch.setattr(torch.cuda, "manual_seed_all", GENERATOR.manual_seed)
+        patch.setattr(torch.cuda, "get_rng_state", lambda device: GENERATOR.get_state())
+        patch.setattr(torch.cuda, "set_rng_state", lambda state, device: GENERATOR.set_state(state))
         patch.setattr(nn.Module, "to", _moved)
+        patch.setattr(random_search, "random_genotype", _drawn)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *given, **settings: True)
         yield
 

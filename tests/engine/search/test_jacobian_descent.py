@@ -132,6 +132,14 @@ def test_pcgrad_is_surgery_in_some_order(m: int) -> None:
     assert m == 2 or len(seen) > 1, "from three gradients on, the order is random"
 
 
+def test_pcgrad_leaves_the_random_state_of_every_device_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)  # what torch.manual_seed does to a GPU
+    before = torch.get_rng_state()
+    weights_of("pcgrad", gradients(3, 5, 0))
+    assert seeds == [] and torch.equal(before, torch.get_rng_state())
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_fairgrad_weighs_inversely_to_what_is_gained(m: int, n: int, length: float) -> None:

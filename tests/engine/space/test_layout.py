@@ -48,6 +48,17 @@ def test_published_supernets_have_the_layout_of_version_1(kinds: tuple[str, ...]
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
 
+@pytest.mark.parametrize(("kinds", "channels", "layers", "shape", "partial"), [
+    (ARNAS, 24, 8, (3, 32, 32), 1), (ARNAS, 8, 5, (1, 8, 8), 1), (ARNAS, 4, 4, (1, 8, 8), 1),
+    (("normal", "reduce"), 16, 8, (3, 32, 32), 1), (("normal", "reduce"), 16, 8, (3, 32, 32), 4)])
+def test_views_begin_at_multiples_of_16_bytes(kinds: tuple[str, ...], channels: int, layers: int, shape: tuple[int, int, int],
+                                              partial: int) -> None:
+    """A GPU loads four float32 numbers at once only from such addresses. It holds for channels / K that are multiples of 4."""
+    cells = cell_shapes(kinds, channels, layers, shape, partial=partial)
+    for layout in (weight_layout(cells, 10, shape[0]), buffer_layout(cells)):
+        assert {entry.name: entry.offset % 4 for entry in layout.entries if entry.offset % 4} == {}
+
+
 def test_views_write_through_and_gradients_come_back_flat() -> None:
     layout = Layout([("a", (2, 3)), ("b", (4,))])
     flat = torch.zeros(10, requires_grad=True)

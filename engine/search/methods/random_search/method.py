@@ -39,6 +39,7 @@ from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
 from engine.data.augmentation import generator_for
 from engine.data.splits import stable_seed
+from engine.data.transfer import to_device
 from engine.errors import CheckpointError, GenotypeError, RunError, shortened
 from engine.search.bilevel import clipped, sgd
 from engine.search.candidates import Candidate, ranked
@@ -214,14 +215,17 @@ class RandomSearch:
             raise ValueError("a step needs either a generator or the noise of its attack")
         now, (x, y) = self._begin_step(), alpha_batch if self._measures else train_batch
         x, y = x.to(self.device, self.dtype), y.to(self.device)
-        if self._measures:
-            added = self._uniform(x, generator) if noise is None else noise[1]
-            after, numbers = self._measured(now, x, y, added.to(x), poll)
-            if self.trained is not None:
-                after = self._measured_untrained(after, self.trained, x, y, added.to(x), poll)
+        if noise is None:
+            drawn = self._uniform(x, generator) if self._measures else self._normal(x, generator)
         else:
-            added = self._normal(x, generator) if noise is None else noise[0]
-            after, numbers = self._trained(now, x, y, added.to(x), learning_rate, poll)
+            drawn = noise[self._measures]
+        added = to_device(drawn, self.device).to(self.dtype)
+        if self._measures:
+            after, numbers = self._measured(now, x, y, added, poll)
+            if self.trained is not None:
+                after = self._measured_untrained(after, self.trained, x, y, added, poll)
+        else:
+            after, numbers = self._trained(now, x, y, added, learning_rate, poll)
         self._state = replace(after, steps=now.steps + 1)
         return self._report(numbers, len(y))
 
