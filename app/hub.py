@@ -287,7 +287,9 @@ class Hub:
         self._loaded.set()
         self.alerts.now()
         self._tell()
-        self.studies.all()  # answers of studies take a second to compute, so the first visitor finds them ready
+        # The first visitor finds what takes long to compute: durations for the Launch page, and answers of studies.
+        self.studies.durations()
+        self.studies.all()
 
     def _look(self, *, everything: bool = False) -> bool:
         """Read the runs that have changed. Return True if anything that a page can show has changed.

@@ -70,7 +70,7 @@ class Studies:
         """Create an object for the studies in the runs folder of a run log."""
         self.log = log
         self.root = Path(log.root)
-        self._lock = threading.RLock()
+        self._lock, self._timing = threading.RLock(), threading.Lock()  # the second for durations alone
         self._known: tuple[Statuses, Runs] | None = None
         self._plans: dict[str, tuple[object, Planned]] = {}
         self._overviews: dict[str, tuple[object, Overview]] = {}
@@ -150,9 +150,9 @@ class Studies:
         return sorted(everything, key=lambda one: one.study.created if isinstance(one, Overview) else 0.0, reverse=True)
 
     def durations(self) -> Durations:
-        """Return the durations of the finished runs."""
-        with self._lock:
-            key = tuple(run for run, status in self.statuses() if status == "finished")
+        """Return the durations of the finished runs. Does not wait for a study that is being computed."""
+        with self._timing:
+            key = tuple(run for run, status in self.log.statuses().items() if status == "finished")
             if self._durations is None or self._durations[0] != key:
                 self._durations = (key, Durations(self.root))
             return self._durations[1]

@@ -53,12 +53,6 @@ class Row:
         return self.sets * self.forecast.counts[kind]
 
 
-@st.cache_resource(ttl=20, show_spinner=False)
-def durations(runs: str) -> Durations:
-    """Return the durations of the finished runs in the folder `runs`. They are cached for 20 seconds."""
-    return Durations(runs)
-
-
 def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> list[Variant]:
     """Return the chains of the launch. Chains that differ only in their seeds are one entry. If a setting is invalid, return [].
 
@@ -72,13 +66,14 @@ def chains_of(choice: Choice, forms: Mapping[str, FormValues], grid: Grid) -> li
 
 def forecasts(chains: Sequence[Variant]) -> list[Forecast]:
     """Return the forecast for each of the chains, based on finished runs and earlier measurements."""
-    return [_forecast(one, measure=False) for one in chains]
+    known = session.hub().studies.durations()
+    return [_forecast(one, known) for one in chains]
 
 
-def _forecast(chain: Variant, measure: bool) -> Forecast:
+def _forecast(chain: Variant, known: Durations) -> Forecast:
     root, launch = session.runs_root(), chain.launch
     return forecast(root, chain.steps, method=launch.method, preset=launch.preset, parent=launch.parent, counts=chain.counts,
-                    measure=measure, durations=durations(str(root)))
+                    measure=False, durations=known)
 
 
 def time_words(each: Sequence[Forecast]) -> str:
@@ -174,7 +169,7 @@ def measuring(choice: Choice, chains: Sequence[Variant], each: Sequence[Forecast
                              "not be here. The result is kept.")
     if clicked:
         require("runner")
-        root, cached = session.runs_root(), durations(str(session.runs_root()))
+        root, cached = session.runs_root(), session.hub().studies.durations()
 
         def work(report: object) -> None:
             for one in missing:
