@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
-import plotly.graph_objects as go
-
 from app.charts.frame import PlainFigure, figure_json
 
 MOST_VALUES = 256
@@ -65,7 +63,7 @@ class Value:
     is_figure: bool
 
     @classmethod
-    def of(cls, drawn: go.Figure | PlainFigure | str) -> Value:
+    def of(cls, drawn: PlainFigure | str) -> Value:
         """Return a figure or a piece of HTML as a `Value`."""
         text = drawn if isinstance(drawn, str) else figure_json(drawn)
         return cls(text, hashlib.sha1(text.encode()).hexdigest()[:12], not isinstance(drawn, str))

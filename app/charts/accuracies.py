@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
-import plotly.graph_objects as go
 
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 
 
-def accuracy_axes(figure: go.Figure, x: str, y: str) -> None:
+def accuracy_axes(figure: Figure, x: str, y: str) -> None:
     """Apply the shared look to a plot of two accuracies in per cent, and set the titles of its axes to `x` and `y`."""
     themed(figure, margin={"l": 70, "t": 40, "b": 56})
     figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},

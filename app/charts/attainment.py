@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import plotly.graph_objects as go
-
 from app import theme
 from app.charts.categories import Look
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.charts.geometry import add_band, add_line, boundary, padded
 from app.charts.pareto import WIDEST_TITLE, axis_title
 from app.formats import escape, plural
@@ -20,7 +18,7 @@ MOST_RUNS = 50  # longest curve of the hypervolume
 Groups = Mapping[str, Sequence[tuple[float, float]]]  # {name: (natural, adversarial) of each run, as fractions}
 
 
-def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: Measure, runs: int) -> go.Figure:
+def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: Measure, runs: int) -> Figure:
     """Return a plot of the fronts that each group attains with a given number of runs.
 
     A draw of runs attains a point if one of the runs is at least as accurate in both accuracies. The line is the median front.
@@ -32,7 +30,7 @@ def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: 
         x, y: the two accuracies.
         runs: number of runs drawn at random from each group.
     """
-    figure = go.Figure()
+    figure = Figure()
     everything = [(100 * a, 100 * b) for points in groups.values() for a, b in points]
     ranges = (padded([a for a, _ in everything]), padded([b for _, b in everything]))
     for name, points in groups.items():
@@ -50,13 +48,13 @@ def attainment_figure(groups: Groups, looks: Mapping[str, Look], x: Measure, y: 
     return figure
 
 
-def volume_figure(groups: Groups, looks: Mapping[str, Look], runs: int) -> go.Figure:
+def volume_figure(groups: Groups, looks: Mapping[str, Look], runs: int) -> Figure:
     """Return a plot of the hypervolume that runs drawn at random from each group attain, over the number of runs drawn.
 
     The line is the expected hypervolume. The band contains 80 % of all draws, from the 10 % to the 90 % quantile. A curve ends at
     the number of measured runs of its group, or at `MOST_RUNS`. A vertical line marks `runs`, the chosen number of runs.
     """
-    figure = go.Figure()
+    figure = Figure()
     for name, points in groups.items():
         colour, dash = looks[name].colour, looks[name].dash
         curve = volumes(points, min(len(points), MOST_RUNS))

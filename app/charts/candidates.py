@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from app import theme
 from app.charts.accuracies import accuracy_axes, table_bars
-from app.charts.frame import blank
+from app.charts.frame import Figure, PlainFigure, blank
 from app.formats import count, with_interval
 
 
-def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
+def scatter(candidates: pd.DataFrame, attack: str, split: str) -> PlainFigure:
     """Return a plot with one numbered point per candidate and 95 % Wilson intervals. Only the best candidate's point is filled.
 
     Args:
@@ -25,8 +24,8 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
         split: name of the split that both accuracies were measured on.
     """
     if candidates.empty:
-        return go.Figure(blank("The first point appears when a candidate has been measured"))
-    figure = go.Figure()
+        return blank("The first point appears when a candidate has been measured")
+    figure = Figure()
     for name, rows, colour, symbol in (("first in rank", candidates[:1], theme.FRONT, "circle"),
                                        ("others", candidates[1:], theme.DOMINATED, "circle-open")):
         if len(rows):
@@ -35,7 +34,7 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
     return figure
 
 
-def inherited_scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
+def inherited_scatter(candidates: pd.DataFrame, attack: str, split: str) -> Figure:
     """Return a plot of accuracy after training (vertical) against accuracies with inherited weights (horizontal).
 
     The vertical accuracy is the one under attack. Inherited weights come from a supernet. Each candidate has two numbered points
@@ -43,7 +42,7 @@ def inherited_scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.F
     weights. The arguments are those of `scatter`.
     """
     measured = candidates[candidates["inherited_natural"].notna()]
-    figure = go.Figure()
+    figure = Figure()
     for name, title, colour, symbol in (("inherited_natural", "inherited natural", theme.SERIES["natural"], "circle"),
                                         ("inherited_adversarial", f"inherited {attack}", theme.SERIES["adversarial"], "diamond")):
         _add_points(figure, measured, name, attack, split, name=title, colour=colour, symbol=symbol)
@@ -52,7 +51,7 @@ def inherited_scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.F
     return figure
 
 
-def _add_points(figure: go.Figure, rows: pd.DataFrame, x: str, attack: str, split: str, *, name: str, colour: str,
+def _add_points(figure: Figure, rows: pd.DataFrame, x: str, attack: str, split: str, *, name: str, colour: str,
                 symbol: str) -> None:
     """Add one numbered point per candidate with 95 % Wilson intervals, at the height of its accuracy under attack.
 

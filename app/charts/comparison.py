@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from app import theme
 from app.charts.categories import Look
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.formats import capitalised, escape
 
 MOST_LINES = 10  # lines with a look of their own; with more, lines of one group share a look
@@ -45,7 +44,7 @@ class Coordinate:
 
 
 def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[str, Look], metric: str,
-                   unit: str = "step") -> go.Figure:
+                   unit: str = "step") -> Figure:
     """Return a plot of one metric over the steps or the epochs, with one line per run.
 
     Args:
@@ -55,7 +54,7 @@ def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[st
         metric: name of the metric, for example "natural_accuracy". Accuracies are drawn in per cent.
         unit: column of the horizontal axis, "step" or "epoch".
     """
-    figure = go.Figure()
+    figure = Figure()
     factor, suffix = (100.0, " %") if metric.endswith("accuracy") else (1.0, "")
     groups: set[str] = set()
     for line in lines:
@@ -79,7 +78,7 @@ def overlay_figure(frame: pd.DataFrame, lines: Sequence[Line], looks: Mapping[st
     return figure
 
 
-def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Mapping[str, Look]) -> go.Figure:
+def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Mapping[str, Look]) -> Figure:
     """Return parallel coordinates: one vertical axis per setting or result, and one line per run.
 
     Args:
@@ -87,7 +86,7 @@ def parallel_figure(axes: Sequence[Coordinate], lines: Sequence[Line], looks: Ma
         lines: the runs, in the same order as `places` and `texts` of each axis.
         looks: {`Line.group` of a run: colour and dash of its line}.
     """
-    figure = go.Figure()
+    figure = Figure()
     for place in range(len(axes)):
         figure.add_scatter(x=[place, place], y=[0, 1], mode="lines", line={"color": theme.DOMINATED, "width": 1},
                            hoverinfo="skip", showlegend=False)

@@ -5,16 +5,14 @@ The style sheet sets the colours of text, grid and hover labels, so that each fi
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-import plotly.graph_objects as go
-from plotly.utils import PlotlyJSONEncoder
+from pydantic_core import to_json
 
-# A figure as plain data: {"data": traces, "layout": layout}. The charts of an active run are such, because they are drawn at each
-# step, and a `go.Figure` checks every value, which takes several times as long as all the rest.
-PlainFigure = dict[str, Any]
+PlainFigure = dict[str, Any]  # a figure as plain data: {"data": traces, "layout": layout}
 
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 MARGIN = {"l": 54, "r": 16, "t": 26, "b": 40}
@@ -36,7 +34,74 @@ def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) 
     }
 
 
-def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
+class Figure(PlainFigure):
+    """A figure as plain data, with those methods of `plotly.graph_objects.Figure` that our charts call.
+
+    The figures of plotly take 16 MB, and check every value, which takes several times as long as all the rest. The tests of the
+    charts use them, so every name and value is checked there.
+    """
+
+    def __init__(self) -> None:
+        """Create a figure without traces."""
+        super().__init__(data=[], layout={})
+
+    def add_scatter(self, **trace: object) -> None:
+        """Add points or lines."""
+        self["data"].append({"type": "scatter", **trace})
+
+    def add_bar(self, **trace: object) -> None:
+        """Add bars."""
+        self["data"].append({"type": "bar", **trace})
+
+    def add_heatmap(self, **trace: object) -> None:
+        """Add a heat map."""
+        self["data"].append({"type": "heatmap", **trace})
+
+    def add_shape(self, **shape: object) -> None:
+        """Add a shape such as a rectangle."""
+        self["layout"].setdefault("shapes", []).append(shape)
+
+    def add_annotation(self, **annotation: object) -> None:
+        """Add a text."""
+        self["layout"].setdefault("annotations", []).append(annotation)
+
+    def add_hline(self, y: float, **look: object) -> None:
+        """Add a horizontal line across the plot."""
+        self.add_shape(type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, yref="y", **look)
+
+    def add_vline(self, x: float, **look: object) -> None:
+        """Add a vertical line across the plot."""
+        self.add_shape(type="line", x0=x, x1=x, xref="x", y0=0, y1=1, yref="y domain", **look)
+
+    def update_layout(self, changes: Mapping[str, object] = MappingProxyType({}), **more: object) -> None:
+        """Merge settings into the layout."""
+        _merge(self["layout"], {**changes, **more})
+
+    def update_xaxes(self, changes: Mapping[str, object] = MappingProxyType({}), **more: object) -> None:
+        """Merge settings into all horizontal axes of the layout."""
+        self._update_axes("xaxis", {**changes, **more})
+
+    def update_yaxes(self, changes: Mapping[str, object] = MappingProxyType({}), **more: object) -> None:
+        """Merge settings into all vertical axes of the layout."""
+        self._update_axes("yaxis", {**changes, **more})
+
+    def _update_axes(self, kind: str, changes: Mapping[str, object]) -> None:
+        for name in {kind, *(one for one in self["layout"] if one.startswith(kind))}:
+            _merge(self["layout"].setdefault(name, {}), changes)
+
+
+def _merge(target: dict[str, Any], changes: Mapping[str, object]) -> None:
+    """Write `changes` into `target`, dictionaries inside dictionaries as well. The dictionaries in `changes` are copied."""
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            if not isinstance(target.get(name), dict):
+                target[name] = {}
+            _merge(target[name], value)
+        else:
+            target[name] = value
+
+
+def themed(figure: Figure, *, legend: bool = True, margin: dict[str, int] | None = None) -> Figure:
     """Apply the shared look to a figure and return it.
 
     Args:
@@ -53,14 +118,13 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
 BLANK_HEIGHT = 110
 
 
-def figure_json(figure: go.Figure | PlainFigure) -> str:
+def figure_json(figure: PlainFigure) -> str:
     """Return a figure as JSON. In its texts, tags that our own charts never use become plain text.
 
     Plotly would draw the HTML tag <a> in the title of a run as a link. Every figure passes through this function on its way to a
     page.
     """
-    text = str(figure.to_json()) if isinstance(figure, go.Figure) else json.dumps(  # which writes NaN as null
-        figure, cls=PlotlyJSONEncoder, separators=(",", ":"))
+    text = to_json(figure, inf_nan_mode="null", fallback=lambda values: values.tolist()).decode()  # arrays and columns
     return _FOREIGN_TAG.sub("&lt;", text)
 
 

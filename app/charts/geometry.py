@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import cos, pi, sin, sqrt
 
-import plotly.graph_objects as go
-
 from app import theme
+from app.charts.frame import Figure
 from engine.report.attainment import stairs
 
 Point = tuple[float, float]
@@ -48,14 +47,14 @@ def boundary(points: Sequence[Point], larger: tuple[bool, bool], ranges: tuple[R
     return [(signs[0] * x, signs[1] * y) for x, y in path]
 
 
-def add_band(figure: go.Figure, best: Sequence[Point], worst: Sequence[Point], colour: str, strength: float = 0.14) -> None:
+def add_band(figure: Figure, best: Sequence[Point], worst: Sequence[Point], colour: str, strength: float = 0.14) -> None:
     """Fill the space between two boundaries. `best` and `worst` hold their corners, from `boundary`."""
     outline = [*best, *reversed(worst)]
     figure.add_scatter(x=[x for x, _ in outline], y=[y for _, y in outline], mode="lines", line={"width": 0}, fill="toself",
                        fillcolor=theme.faint(colour, strength), hoverinfo="skip", showlegend=False)
 
 
-def add_line(figure: go.Figure, path: Sequence[Point], colour: str, **look: object) -> None:
+def add_line(figure: Figure, path: Sequence[Point], colour: str, **look: object) -> None:
     """Draw a boundary as a line. `path` holds its corners, from `boundary`."""
     figure.add_scatter(x=[x for x, _ in path], y=[y for _, y in path], mode="lines", hoverinfo="skip", showlegend=False,
                        line={"color": colour, "width": 1.6, **look})

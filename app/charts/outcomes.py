@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.formats import plural, with_interval
 from engine.report.outcomes import ClassAccuracy
 
@@ -19,12 +18,12 @@ UPSET_HEIGHT, UPSET_ROW = 190, 30  # pixels
 MOST_NUMBERS = 20  # largest number of classes whose cells show their numbers
 
 
-def classes_figure(classes: Sequence[ClassAccuracy]) -> go.Figure:
+def classes_figure(classes: Sequence[ClassAccuracy]) -> Figure:
     """Return a figure of the natural and the worst-case accuracy of each class, with 95 % Wilson intervals.
 
     In the worst case, an image counts as correct only if it withstands every attack.
     """
-    figure = go.Figure()
+    figure = Figure()
     for name, key, symbol, offset in (("Natural", "natural", "circle", -0.12), ("Worst case", "adversarial", "square", 0.12)):
         measured = [(one.label, result) for one in classes if (result := one.natural if key == "natural" else one.worst)]
         colour = theme.SERIES[key]
@@ -44,7 +43,7 @@ def classes_figure(classes: Sequence[ClassAccuracy]) -> go.Figure:
     return figure
 
 
-def confusion_figure(matrix: npt.NDArray[np.int64], attack: str) -> go.Figure:
+def confusion_figure(matrix: npt.NDArray[np.int64], attack: str) -> Figure:
     """Return a heat map of a confusion matrix, with labels as rows and predictions as columns.
 
     `matrix` has numbers of images, indexed [label, prediction]. `attack` is the title of the attack.
@@ -55,7 +54,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], attack: str) -> go.Figure:
     hover = [[f"class {label} predicted as {prediction}: {plural(int(matrix[label, prediction]), 'image')}, "
               f"{100 * of_label[label, prediction]:.0f} % of the class on these images" for prediction in range(classes)]
              for label in range(classes)]
-    figure = go.Figure()
+    figure = Figure()
     figure.add_heatmap(z=of_label, zmin=0, zmax=1, colorscale=BLUES, showscale=False, text=numbers, texttemplate="%{text}",
                        hovertext=hover, hoverinfo="text", xgap=1, ygap=1)
     themed(figure, legend=False, margin={"l": 50, "t": 16, "b": 48})
@@ -71,7 +70,7 @@ def upset_height(attacks: int) -> int:
     return UPSET_HEIGHT + UPSET_ROW * attacks
 
 
-def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Mapping[str, str]) -> go.Figure:
+def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Mapping[str, str]) -> Figure:
     """Return an UpSet plot (Lex et al. 2014) that counts the images broken by each combination of attacks.
 
     An attack breaks an image if the network misclassifies the attacked image. There is one bar per combination. The dots below a
@@ -85,7 +84,7 @@ def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Map
     shown = combinations[:MOST_COMBINATIONS]
     numbers = [number for _, number in shown]
     words = [_words(attacks, titles) for attacks, _ in shown]
-    figure = go.Figure()
+    figure = Figure()
     figure.add_bar(x=list(range(len(shown))), y=numbers, yaxis="y2", text=[f"{number:,}" for number in numbers],
                    textposition="outside", cliponaxis=False, hoverinfo="text", width=0.6,
                    hovertext=[f"{plural(number, 'image')}: {text}" for number, text in zip(numbers, words, strict=True)],

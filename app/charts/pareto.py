@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
 from app import theme
 from app.charts.categories import OTHERS, looks_of
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.charts.geometry import Range, add_band, add_line, boundary, padded, spread
 from app.charts.labels import places_of
 from app.formats import capitalised, duration, escape, plural, with_interval
@@ -86,7 +84,7 @@ def marker_sizes(values: Sequence[float | None]) -> list[float]:
             if value is not None and value == value else SMALLEST for value in values]
 
 
-def networks_figure(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure]) -> go.Figure:
+def networks_figure(marks: Sequence[Mark], view: View, measures: Mapping[str, Measure]) -> Figure:
     """Return the plot of networks. Unless there is a third objective, the plot includes their front.
 
     Networks with equal values stand side by side. The names of the front and of the selected networks are written beside their
@@ -98,7 +96,7 @@ def networks_figure(marks: Sequence[Mark], view: View, measures: Mapping[str, Me
         view: the measures to show.
         measures: all measures of the networks.
     """
-    figure = go.Figure()
+    figure = Figure()
     values = [(one.values[view.x.name].value * view.x.factor, one.values[view.y.name].value * view.y.factor) for one in marks]
     ranges = _ranges(marks, view, values)
     places = spread(values, ranges, (WIDTH, HEIGHT))
@@ -149,7 +147,7 @@ def _ranges(marks: Sequence[Mark], view: View, values: Sequence[tuple[float, flo
     return ranges[0], ranges[1]
 
 
-def _add_front(figure: go.Figure, marks: Sequence[Mark], view: View, ranges: tuple[Range, Range]) -> None:
+def _add_front(figure: Figure, marks: Sequence[Mark], view: View, ranges: tuple[Range, Range]) -> None:
     """Draw the front as a dotted line, with a band around it if an axis shows an accuracy.
 
     The band lies between two lines through the same networks: one at the lower ends of their intervals, one at the upper ends.
@@ -167,7 +165,7 @@ def _add_front(figure: go.Figure, marks: Sequence[Mark], view: View, ranges: tup
     add_line(figure, paths["value"], theme.FRONT, dash="dot")
 
 
-def _add_markers(figure: go.Figure, marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
+def _add_markers(figure: Figure, marks: Sequence[Mark], view: View, measures: Mapping[str, Measure],
                  places: Sequence[tuple[float, float]]) -> None:
     sizes = marker_sizes([mark.values[view.size].value if view.size in mark.values else None for mark in marks]) \
         if view.size else [EQUAL] * len(marks)
@@ -223,7 +221,7 @@ def scale_axis(measure: Measure) -> dict[str, Any]:
         "title": {"text": axis_title(measure, 34), "side": "right"}, "thickness": 12, "outlinewidth": 0, **_ticks(measure)}}
 
 
-def _add_selected(figure: go.Figure, selected: Sequence[tuple[Mark, tuple[float, float]]], view: View) -> None:
+def _add_selected(figure: Figure, selected: Sequence[tuple[Mark, tuple[float, float]]], view: View) -> None:
     """Draw a ring and error bars for each selected network."""
     if not selected:
         return
@@ -246,7 +244,7 @@ def interval_bars(values: Sequence[Value], factor: float) -> dict[str, object]:
             "arrayminus": [(one.value - one.low) * factor for one in values]}
 
 
-def _add_labels(figure: go.Figure, marks: Sequence[Mark], places: Sequence[tuple[float, float]],
+def _add_labels(figure: Figure, marks: Sequence[Mark], places: Sequence[tuple[float, float]],
                 ranges: tuple[Range, Range]) -> None:
     """Write the names of the selected networks and of the front beside their points, as far as there is space."""
     together = Counter((mark.standing, places_key(mark)) for mark in marks)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
-
 from app import theme
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.formats import with_interval
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 from engine.report.robustness import NetworkRow, ResultColumn
@@ -38,14 +36,14 @@ def looks(columns: Sequence[ResultColumn]) -> dict[str, tuple[str, str]]:
                              for place, name in enumerate(single)}
 
 
-def intervals_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]) -> go.Figure:
+def intervals_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]) -> Figure:
     """Return a figure of accuracies with 95 % Wilson intervals, with one row per network.
 
     Args:
         columns: columns of the robustness table, one per attack. A column without any result has no points.
         rows: networks from top to bottom.
     """
-    figure, look = go.Figure(), looks(columns)
+    figure, look = Figure(), looks(columns)
     shown = [column for column in columns if any(column.name in row.results for row in rows)]
     for place, column in enumerate(shown):
         offset = SPREAD * (2 * place / max(1, len(shown) - 1) - 1)
@@ -67,7 +65,7 @@ def intervals_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]
     return figure
 
 
-def network_axis(figure: go.Figure, labels: Sequence[str]) -> None:
+def network_axis(figure: Figure, labels: Sequence[str]) -> None:
     """Set the vertical axis of a figure to one row per network. The first network is at the top."""
     figure.update_layout(yaxis={
         "tickvals": list(range(len(labels))), "ticktext": ["<br>".join(textwrap.wrap(label, WIDEST_LABEL)) for label in labels],

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from app import theme
 from app.charts.accuracies import accuracy_axes
 from app.charts.categories import OTHERS, looks_of
+from app.charts.frame import Figure
 from app.charts.geometry import padded
 from app.charts.labels import places_of
 from app.charts.pareto import HEIGHT, WIDTH
@@ -19,7 +19,7 @@ MOST_TRAILS = 12  # searches whose whole course is drawn
 MOST_NAMED = 6  # searches whose name stands beside their latest epoch
 
 
-def epochs_figure(frame: pd.DataFrame, attack: str, chosen: Collection[str] = ()) -> go.Figure:
+def epochs_figure(frame: pd.DataFrame, attack: str, chosen: Collection[str] = ()) -> Figure:
     """Return a plot with one marker per search at its latest epoch, and lines through all epochs of a few searches.
 
     Colour and symbol show the method. Lines are drawn for the chosen searches, or for the newest ones if none is chosen. The
@@ -31,7 +31,7 @@ def epochs_figure(frame: pd.DataFrame, attack: str, chosen: Collection[str] = ()
         attack: title of the attack, for the label of the axis.
         chosen: ids of the searches that the reader has selected.
     """
-    figure = go.Figure()
+    figure = Figure()
     looks = looks_of(frame["kind"])
     frame = frame.assign(kind=[kind if kind in looks else OTHERS for kind in frame["kind"]])
     latest = frame.sort_values("epoch").groupby("run", sort=False).tail(1).sort_values("run", ascending=False)
@@ -63,7 +63,7 @@ def _hovers(rows: pd.DataFrame) -> list[str]:
             for row in rows.itertuples()]
 
 
-def _add_names(figure: go.Figure, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
+def _add_names(figure: Figure, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
     """Write the names of searches beside their latest epoch, as far as there is space."""
     ranges = [padded(list(frame[name] * 100)) for name in ("natural", "adversarial")]
     points = [((100 * row.natural - ranges[0][0]) / (ranges[0][1] - ranges[0][0]) * WIDTH,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-import plotly.graph_objects as go
-
 from app import theme
 from app.charts.alphas import written
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.charts.robustness import COLOURS, SYMBOLS, network_axis
 from app.formats import plural
 from engine.architecture.genotype import NONE, PRIMITIVES, state_name
@@ -36,7 +34,7 @@ def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]) for place, name in enumerate(names)}
 
 
-def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
+def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> Figure:
     """Return a strip plot of the endpoint (the compared accuracy), with one row per arm.
 
     Each row shows the mean over the search seeds with its 95 % interval. Below it are the mean of each search seed and, if search
@@ -46,7 +44,7 @@ def strip_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
         arms: {name of the arm: its results}, from top to bottom.
         endpoint: title of the endpoint.
     """
-    figure, look = go.Figure(), looks(list(arms))
+    figure, look = Figure(), looks(list(arms))
     for row, (name, arm) in enumerate(arms.items()):
         colour, symbol = look[name]
         units = {seed: [cell.endpoint for cell in cells] for seed, cells in arm.by_seed.items()}
@@ -83,7 +81,7 @@ def seed_point(seed: int, unit: Sequence[Measurement]) -> tuple[float, str]:
     return mean.value, f"{what}: {mean.words}"
 
 
-def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, str]], name: str, marker: Mapping[str, object],
+def _add_points(figure: Figure, height: float, points: Sequence[tuple[float, str]], name: str, marker: Mapping[str, object],
                 step: float = 0.0) -> None:
     """Add the points of an arm to its row at the vertical position `height`.
 
@@ -95,7 +93,7 @@ def _add_points(figure: go.Figure, height: float, points: Sequence[tuple[float, 
                        hovertext=[f"<b>{name}</b><br>{words}" for _, words in points])
 
 
-def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
+def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> Figure:
     """Return a scatter plot with one point per arm: x is its mean natural accuracy, y its mean endpoint (compared accuracy).
 
     Both means have 95 % intervals. Arms with equal means share one point, whose name lists them. A dotted line joins the arms on
@@ -105,12 +103,12 @@ def front_figure(arms: Mapping[str, ArmResult], endpoint: str) -> go.Figure:
         arms: {name of the arm: its results}.
         endpoint: title of the endpoint.
     """
-    figure, look = go.Figure(), looks(list(arms))
+    figure, look = Figure(), looks(list(arms))
     means = {name: (natural, value) for name, arm in arms.items()
              if (natural := mean_of(arm.measured("natural"))) and (value := mean_of(arm.measured("endpoint")))}
     front = sorted(front_of({name: (natural.value, value.value) for name, (natural, value) in means.items()}))
     figure.add_scatter(x=[100 * natural for natural, _ in front], y=[100 * value for _, value in front], mode="lines",
-                       line_shape="vh", hoverinfo="skip", line={"color": theme.FRONT, "width": 1.6, "dash": "dot"},
+                       hoverinfo="skip", line={"color": theme.FRONT, "width": 1.6, "dash": "dot", "shape": "vh"},
                        showlegend=False)
     for names in alike({name: (natural.value, value.value) for name, (natural, value) in means.items()}):
         _add_means(figure, {name: means[name] for name in names}, look, endpoint)
@@ -129,7 +127,7 @@ def alike(points: Mapping[str, tuple[float, float]]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _add_means(figure: go.Figure, means: Mapping[str, tuple[Mean, Mean]], look: Mapping[str, tuple[str, str]],
+def _add_means(figure: Figure, means: Mapping[str, tuple[Mean, Mean]], look: Mapping[str, tuple[str, str]],
                endpoint: str) -> None:
     """Add one visible point for one or more arms with equal means, and the intervals of each of these arms.
 
@@ -173,7 +171,7 @@ def votes_height(votes: CellVotes) -> int:
     return VOTES_FRAME + EDGE_HEIGHT * len(votes.votes)
 
 
-def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
+def votes_figure(votes: CellVotes, genotypes: int) -> Figure:
     """Return a heat map of the number of genotypes that have each operation on each edge of a cell.
 
     Each row is an edge, each column an operation. The last column counts the genotypes without the edge. A frame marks the
@@ -188,16 +186,17 @@ def votes_figure(votes: CellVotes, genotypes: int) -> go.Figure:
     numbers = [[on_edge.get(name, 0) for name in names] for on_edge in votes.votes.values()]
     edges = [f"{written(source)} → {state_name(node)}" for source, node in votes.votes]
     titles = [column_title(name) for name in names]
-    figure = go.Figure(go.Heatmap(
+    figure = Figure()
+    figure.add_heatmap(
         z=numbers, x=titles, y=edges, zmin=0, zmax=genotypes, xgap=2, ygap=2, showscale=False, colorscale=VOTES,
         text=[[str(number or "") for number in row] for row in numbers], texttemplate="%{text}",
-        hovertemplate=f"edge %{{y}}, %{{x}}: %{{z}} of {genotypes}<extra></extra>"))
+        hovertemplate=f"edge %{{y}}, %{{x}}: %{{z}} of {genotypes}<extra></extra>")
     frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
                "line": {"color": colour_of(names[column]), "width": 2.2}}
               for row, column in enumerate(row.index(max(row)) for row in numbers) if numbers[row].count(max(numbers[row])) == 1]
     themed(figure, legend=False, margin={"l": 78, "t": 62, "r": 8, "b": 12})
     figure.update_layout(hovermode="closest", shapes=frames)
-    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
+    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont={"size": 11.5})
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 

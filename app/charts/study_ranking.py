@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-import plotly.graph_objects as go
-
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.charts.study import looks
 from app.formats import capitalised, escape, plural
 from engine.report.words import measured_text
@@ -17,7 +15,7 @@ from engine.study.results import CellResult, Results
 Retrainings = Sequence[CellResult]  # the results of one network: one search seed of an arm
 
 
-def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
+def ranking_figure(results: Results, measure: str, endpoint: str) -> Figure:
     """Return a scatter plot with one point per network: x is a measure, y the endpoint (the accuracy to predict).
 
     Both values are means over the retrainings of the network. A network stands for one arm and search seed.
@@ -27,7 +25,7 @@ def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
         measure: name of the measure on the horizontal axis.
         endpoint: name of the measure on the vertical axis.
     """
-    figure, look = go.Figure(), looks(list(results.arms))
+    figure, look = Figure(), looks(list(results.arms))
     shares = _is_share(results, measure)
     for name, arm in results.arms.items():
         networks = [cells for cells in arm.by_seed.values()
@@ -37,11 +35,11 @@ def ranking_figure(results: Results, measure: str, endpoint: str) -> go.Figure:
             x=[_mean(cells, measure) * (100 if shares else 1) for cells in networks],
             y=[100 * _mean(cells, endpoint) for cells in networks], name=name, mode="markers", hoverinfo="text",
             marker={"color": colour, "symbol": symbol, "size": 10}, hovertext=_hover(networks, measure, endpoint, shares))
-    themed(figure, legend=sum(bool(trace.x) for trace in figure.data) > 1)
+    themed(figure, legend=sum(bool(trace["x"]) for trace in figure["data"]) > 1)
     figure.update_layout(hovermode="closest")
     unit = (" (%)", " %") if shares else ("", "")
-    figure.update_xaxes(title_text=f"{capitalised(measure)}{unit[0]}", ticksuffix=unit[1])
-    figure.update_yaxes(title_text=f"{endpoint} (%)", ticksuffix=" %")
+    figure.update_xaxes(title={"text": f"{capitalised(measure)}{unit[0]}"}, ticksuffix=unit[1])
+    figure.update_yaxes(title={"text": f"{endpoint} (%)"}, ticksuffix=" %")
     return figure
 
 

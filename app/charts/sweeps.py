@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 
 from app import theme
 from app.charts.categories import CATEGORY_COLOURS, SYMBOLS
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.formats import with_interval
 from engine.attack.protocol import NORM_TITLES
 from engine.config import pixels_text
@@ -18,7 +17,7 @@ from engine.report.sweeps import Curve
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def sweep_figure(curves: Sequence[Curve]) -> go.Figure:
+def sweep_figure(curves: Sequence[Curve]) -> Figure:
     """Return a figure of accuracy curves with 95 % Wilson intervals. Each network has one colour.
 
     If a single run of the attack gives a whole curve (`Curve.whole`), the curve is drawn as a line with a band. Other curves are
@@ -27,7 +26,7 @@ def sweep_figure(curves: Sequence[Curve]) -> go.Figure:
     Args:
         curves: at least one curve. Either all curves are over the radius, or all are over the number of steps.
     """
-    figure = go.Figure()
+    figure = Figure()
     runs, attacks = (list(dict.fromkeys(getattr(curve, name) for curve in curves)) for name in ("run", "attack"))
     for curve in curves:
         place, kind = runs.index(curve.run), attacks.index(curve.attack)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-import plotly.graph_objects as go
-
 from app import theme
-from app.charts.frame import themed
+from app.charts.frame import Figure, themed
 from app.charts.outcomes import BLUES
 from app.charts.robustness import network_axis
 from app.formats import interval, percent, with_interval
@@ -25,7 +23,7 @@ def transfer_height(networks: int) -> int:
     return FRAME_HEIGHT + ROW_HEIGHT * min(networks, MOST_NETWORKS)
 
 
-def transfer_figure(transfers: TransferMap) -> go.Figure:
+def transfer_figure(transfers: TransferMap) -> Figure:
     """Return a heat map with the attacked networks as rows and the networks that made the images as columns.
 
     On the diagonal, the attack used the gradients of the attacked network itself. These cells are framed and named "white-box".
@@ -33,7 +31,7 @@ def transfer_figure(transfers: TransferMap) -> go.Figure:
     """
     networks = transfers.networks[:MOST_NETWORKS]
     grid = [[transfers.cells.get((source.network, target.network)) for source in networks] for target in networks]
-    figure = go.Figure()
+    figure = Figure()
     figure.add_heatmap(
         z=[[None if cell is None else cell.result.accuracy for cell in line] for line in grid], zmin=0, zmax=1, colorscale=BLUES,
         showscale=False, xgap=3, ygap=3, hoverinfo="text", hoverongaps=True, texttemplate="%{text}",

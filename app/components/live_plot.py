@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import session
@@ -28,7 +27,7 @@ _component = st.components.v2.component(
          "</div>")
 
 
-def live_plot(figure: go.Figure | PlainFigure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,
+def live_plot(figure: PlainFigure, *, key: str, label: str, data: Callable[[], pd.DataFrame], height: int = 320,
               feed: Feed | None = None, file: str = "") -> None:
     """Draw a figure from `app.charts`. The reader's zoom is kept when the data change.
 

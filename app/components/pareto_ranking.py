@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from app import session
 from app.charts.accuracies import accuracy_axes, table_bars
 from app.charts.categories import OTHERS, looks_of
+from app.charts.frame import Figure
 from app.components.live_plot import live_plot
 from app.components.states import section
 from app.formats import escape, percent, plural, with_interval
@@ -78,9 +78,9 @@ def pairs(front: Front, measure: Measure) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["run", "label", "title", "supernet", "value", "value_low", "value_high"])
 
 
-def ranking_figure(rows: pd.DataFrame, measure: Measure) -> go.Figure:
+def ranking_figure(rows: pd.DataFrame, measure: Measure) -> Figure:
     """Return a scatter plot of the table that `pairs` returns. Networks with the same title share a colour and a symbol."""
-    figure, looks = go.Figure(), looks_of(rows["title"])
+    figure, looks = Figure(), looks_of(rows["title"])
     bars = len(rows) <= MOST_BARS
     for title, look in looks.items():
         group = rows[~rows["title"].isin(looks)] if title == OTHERS else rows[rows["title"] == title]

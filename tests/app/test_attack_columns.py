@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from app.charts.robustness import intervals_figure, looks
@@ -43,13 +44,13 @@ def test_an_attack_beyond_the_standard_ones_has_a_column_where_it_was_measured(e
 
 def test_measures_of_a_chart_share_the_height_of_a_row() -> None:
     columns = [column(name) for name in ("natural", "pgd-100", "fgsm", "worst-case")]
-    figure = intervals_figure(columns, [network("A", natural=90, pgd_100=50, worst_case=40)])
+    figure = go.Figure(intervals_figure(columns, [network("A", natural=90, pgd_100=50, worst_case=40)]))
     assert [trace.name for trace in figure.data] == ["Natural", "PGD-100", "Worst-case"]
     assert [trace.y[0] for trace in figure.data] == pytest.approx([-0.24, 0, 0.24])
 
 
 def test_whiskers_are_the_intervals() -> None:
-    (trace,) = intervals_figure([column("natural")], [network("A", natural=90)]).data
+    (trace,) = go.Figure(intervals_figure([column("natural")], [network("A", natural=90)])).data
     low, high = wilson(90, 100)
     assert trace.error_x.array[0] == pytest.approx(100 * high - 90)
     assert trace.error_x.arrayminus[0] == pytest.approx(90 - 100 * low)
@@ -57,7 +58,7 @@ def test_whiskers_are_the_intervals() -> None:
 
 def test_a_long_name_leaves_the_intervals_their_room() -> None:
     row = network("DARTS_V2, accurate as robust, MACs as ARNAS@64x20 (+0.3 %)", natural=90)
-    (label,) = intervals_figure([column("natural")], [row]).layout.yaxis.ticktext
+    (label,) = go.Figure(intervals_figure([column("natural")], [row])).layout.yaxis.ticktext
     assert label.split("<br>") == ["DARTS_V2, accurate as", "robust, MACs as", "ARNAS@64x20 (+0.3 %)"]
 
 

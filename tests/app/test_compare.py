@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from app.charts.categories import looks_of
 from app.charts.comparison import Line, numbers_axis, overlay_figure, parallel_figure, words_axis
@@ -65,10 +66,10 @@ def test_many_lines_share_the_look_of_their_group() -> None:
     frame = pd.DataFrame([(f"r{k}", step, 1, 0.5) for k in range(20) for step in (1, 2)],
                          columns=["run", "step", "epoch", "value"])
     lines = [Line(f"r{k}", f"Run {k}", "ARNAS" if k < 12 else "DARTS") for k in range(20)]
-    figure = overlay_figure(frame, lines, looks_of(line.group for line in lines), "natural_accuracy")
+    figure = go.Figure(overlay_figure(frame, lines, looks_of(line.group for line in lines), "natural_accuracy"))
     assert len(figure.data) == 20 and [trace.name for trace in figure.data if trace.showlegend] == ["ARNAS", "DARTS"]
     assert list(figure.data[0].y) == [50, 50] and figure.layout.yaxis.ticksuffix == " %"
-    loss = overlay_figure(frame, lines, looks_of(line.group for line in lines), "train_loss", "epoch")
+    loss = go.Figure(overlay_figure(frame, lines, looks_of(line.group for line in lines), "train_loss", "epoch"))
     assert loss.layout.yaxis.title.text == "Train loss (nats)" and loss.layout.xaxis.title.text == "Epoch"
 
 
@@ -90,7 +91,7 @@ def test_parallel_coordinates_place_numbers_and_words() -> None:
     assert words.places == (0, 0.5, 0, 1) and words.ends == {0: "derived", 0.5: "wide", 1: "small"}
     assert numbers_axis("Equal", [5, 5], ["5", "5"]).places == (0.5, 0.5)
     lines = [Line(f"r{k}", f"Run {k}", f"Run {k}") for k in range(4)]
-    figure = parallel_figure([numbers, words], lines, looks_of(line.group for line in lines))
+    figure = go.Figure(parallel_figure([numbers, words], lines, looks_of(line.group for line in lines)))
     assert list(figure.layout.xaxis.ticktext) == ["Epochs", "Network"]
     # Values stand beside the lines: below the lower end, above the upper end, left of the axis between them.
     assert [(one.text, one.yshift, one.xshift) for one in figure.layout.annotations] == [

@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
@@ -28,7 +29,7 @@ def measured(correct: int, images: int = 100) -> Measurement:
 
 
 def test_bars_of_the_upset_plot_are_the_numbers_of_images_and_dots_their_attacks() -> None:
-    figure = upset_figure([(frozenset({"a", "b"}), 7), (frozenset(), 5), (frozenset({"b"}), 2)], {"a": "A", "b": "B"})
+    figure = go.Figure(upset_figure([(frozenset({"a", "b"}), 7), (frozenset(), 5), (frozenset({"b"}), 2)], {"a": "A", "b": "B"}))
     assert list(figure.data[0].y) == [7, 5, 2]
     assert figure.data[0].hovertext[1] == "5 images: withstand every attack"
     assert figure.data[0].hovertext[2] == "2 images: fall to B only"
@@ -38,12 +39,13 @@ def test_bars_of_the_upset_plot_are_the_numbers_of_images_and_dots_their_attacks
 
 
 def test_confusion_is_shown_per_label_with_counts() -> None:
-    figure = confusion_figure(np.array([[3, 1], [0, 4]]), "the worst attack")
+    figure = go.Figure(confusion_figure(np.array([[3, 1], [0, 4]]), "the worst attack"))
     assert figure.data[0].z.tolist() == [[0.75, 0.25], [0, 1]] and figure.data[0].text.tolist() == [["3", "1"], ["", "4"]]
 
 
 def test_a_class_without_worst_case_has_its_natural_accuracy_only() -> None:
-    natural, worst = classes_figure([ClassAccuracy(0, measured(90), measured(40)), ClassAccuracy(1, measured(80), None)]).data
+    classes = [ClassAccuracy(0, measured(90), measured(40)), ClassAccuracy(1, measured(80), None)]
+    natural, worst = go.Figure(classes_figure(classes)).data
     assert list(natural.y) == [90, 80] and list(worst.y) == [40]
     assert worst.error_y.array[0] == pytest.approx(100 * wilson(40, 100)[1] - 40)
 
@@ -53,17 +55,17 @@ def curve(whole: bool, sweep: str = "epsilon") -> Curve:
 
 
 def test_an_attack_that_gives_every_radius_is_a_line_with_a_band_and_others_are_marks() -> None:
-    band, line = sweep_figure([curve(True)]).data
+    band, line = go.Figure(sweep_figure([curve(True)])).data
     assert band.fill == "toself" and line.mode == "lines" and list(line.y) == [90, 40]
-    (marks,) = sweep_figure([curve(False)]).data
+    (marks,) = go.Figure(sweep_figure([curve(False)])).data
     assert "markers" in marks.mode and marks.error_y.array[1] == pytest.approx(100 * wilson(40, 100)[1] - 40)
-    assert sweep_figure([curve(False, "steps")]).layout.xaxis.type == "log"
+    assert go.Figure(sweep_figure([curve(False, "steps")])).layout.xaxis.type == "log"
 
 
 def test_the_axis_of_steps_has_a_tick_at_each_measured_number_and_no_other() -> None:
     curves = [replace(curve(False, "steps"), points=tuple((steps, measured(40)) for steps in each))
               for each in ((1, 20), (5, 20))]
-    axis = sweep_figure(curves).layout.xaxis
+    axis = go.Figure(sweep_figure(curves)).layout.xaxis
     assert list(axis.tickvals) == [1, 5, 20] and list(axis.ticktext) == ["1", "5", "20"]
 
 
@@ -72,7 +74,7 @@ def test_the_transfer_map_names_every_pair_white_box_results_and_gaps() -> None:
     networks = tuple(TransferNetwork(name, f"Network {name}", "") for name in "xy")
     cells = {pair: TransferCell("run-1", "mi-fgsm", measured(correct)) for pair, correct in (
         (("x", "x"), 10), (("x", "y"), 60))}
-    figure = transfer_figure(TransferMap("id", {"attack": "mi-fgsm"}, networks, cells))
+    figure = go.Figure(transfer_figure(TransferMap("id", {"attack": "mi-fgsm"}, networks, cells)))
     (heat,) = figure.data
     assert [list(line) for line in heat.z] == [[0.1, None], [0.6, None]]
     assert heat.text[0][0] == "<b>10.0 %</b><br>5.5 to 17.4 %<br>white-box" and "white-box" not in heat.text[1][0]

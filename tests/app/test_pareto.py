@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from app import session
@@ -177,7 +178,7 @@ def test_the_badge_of_the_page_is_that_of_the_list_of_runs(samples: Samples) -> 
 
 
 def test_the_legend_says_what_is_known_about_each_network() -> None:
-    figure = networks_figure(MARKS, VIEW, MEASURES)
+    figure = go.Figure(networks_figure(MARKS, VIEW, MEASURES))
     assert list(traces(figure)) == ["on the front", "not told apart from the front", "dominated"]
     looks = {(trace.marker.color, trace.marker.symbol) for trace in traces(figure).values()}
     assert len({symbol for _, symbol in looks}) == 3
@@ -185,9 +186,9 @@ def test_the_legend_says_what_is_known_about_each_network() -> None:
 
 
 def test_names_are_those_of_the_front_and_of_selected_networks() -> None:
-    assert written(networks_figure(MARKS, VIEW, MEASURES)) == ["A ✓", "B ✓"]
+    assert written(go.Figure(networks_figure(MARKS, VIEW, MEASURES))) == ["A ✓", "B ✓"]
     chosen = [*MARKS[:2], mark("C", .89, .45, standing=Standing.DOMINATED, selected=True, badge="red")]
-    figure = networks_figure(chosen, VIEW, MEASURES)
+    figure = go.Figure(networks_figure(chosen, VIEW, MEASURES))
     assert written(figure)[0] == "C ✕"
     bars = [trace.error_y for trace in figure.data if trace.error_y.array is not None]
     assert len(bars) == 1 and bars[0].array[0] == pytest.approx(10) and bars[0].arrayminus[0] == pytest.approx(10)
@@ -195,24 +196,24 @@ def test_names_are_those_of_the_front_and_of_selected_networks() -> None:
 
 def test_labels_of_250_networks_on_the_front_do_not_overlap() -> None:
     marks = [mark(f"ARNAS, seed {k}", 0.5 + k / 1000, 0.9 - k / 1000) for k in range(250)]
-    assert 2 <= len(written(networks_figure(marks, VIEW, MEASURES))) <= 24
+    assert 2 <= len(written(go.Figure(networks_figure(marks, VIEW, MEASURES)))) <= 24
 
 
 def test_the_browser_gets_run_and_intervals_of_each_point() -> None:
-    point = traces(networks_figure(MARKS, VIEW, MEASURES))["on the front"].customdata[0]
+    point = traces(go.Figure(networks_figure(MARKS, VIEW, MEASURES)))["on the front"].customdata[0]
     assert point[0] == "run-A" and list(point[1:]) == pytest.approx([95, 93, 96, 50, 40, 60])
 
 
 def test_the_front_has_a_band_only_with_two_objectives() -> None:
-    filled = [trace for trace in networks_figure(MARKS, VIEW, MEASURES).data if trace.fill == "toself"]
+    filled = [trace for trace in go.Figure(networks_figure(MARKS, VIEW, MEASURES)).data if trace.fill == "toself"]
     assert len(filled) == 1 and max(filled[0].y) == pytest.approx(70)
-    three = networks_figure(MARKS, View(NATURAL, PGD, MACS), MEASURES)
+    three = go.Figure(networks_figure(MARKS, View(NATURAL, PGD, MACS), MEASURES))
     assert not [trace for trace in three.data if trace.fill == "toself" or trace.mode == "lines"]
     assert three.layout.coloraxis.colorbar.title.text.startswith("MACs per image")
 
 
 def test_the_area_of_a_marker_grows_with_its_value() -> None:
-    sizes = [size for trace in traces(networks_figure(MARKS, View(NATURAL, PGD, size="macs"), MEASURES)).values()
+    sizes = [size for trace in traces(go.Figure(networks_figure(MARKS, View(NATURAL, PGD, size="macs"), MEASURES))).values()
              for size in trace.marker.size]
     assert max(sizes) == LARGEST and min(sizes) == SMALLEST
     assert marker_sizes([None, float("nan")])[0] == marker_sizes([2.0, 2.0])[0] and marker_sizes([1.0, None, 3.0])[1] == SMALLEST
@@ -221,16 +222,16 @@ def test_the_area_of_a_marker_grows_with_its_value() -> None:
 def test_rare_titles_share_a_look() -> None:
     marks = [mark(f"N{k}", .9 + k / 1000, .5, title=f"Method {k:02}") for k in range(14)] + [
         mark(f"M{k}", .9, .5 + k / 1000, title=f"Method {k:02}") for k in range(10)]
-    found = traces(networks_figure(marks, View(NATURAL, PGD, colour="title"), MEASURES))
+    found = traces(go.Figure(networks_figure(marks, View(NATURAL, PGD, colour="title"), MEASURES)))
     assert len(found) == 11 and list(found)[-1] == "others" and len(found["others"].x) == 4
 
 
 def test_bands_and_hypervolumes_of_groups() -> None:
     groups = {"ARNAS": [(.9, .4), (.95, .3), (.92, .35)], "Random search": [(.8, .3), (.85, .2)]}
     looks = looks_of(groups)
-    bands = [trace for trace in attainment_figure(groups, looks, NATURAL, PGD, 2).data if trace.fill == "toself"]
+    bands = [trace for trace in go.Figure(attainment_figure(groups, looks, NATURAL, PGD, 2)).data if trace.fill == "toself"]
     assert len(bands) == 2
-    curves = traces(volume_figure(groups, looks, 2))
+    curves = traces(go.Figure(volume_figure(groups, looks, 2)))
     assert [len(curves[name].x) for name in groups] == [3, 2] and list(curves["ARNAS"].y) == sorted(curves["ARNAS"].y)
     assert "1 run: 33.5 % of the unit square" not in curves["Random search"].hovertext[0]
     assert "1 run: 20.5 % of the unit square" in curves["Random search"].hovertext[0]  # the mean of 24 and 17 %
@@ -243,16 +244,16 @@ def epochs(searches: int) -> pd.DataFrame:
 
 
 def test_a_search_is_a_line_with_a_marker_at_its_latest_epoch() -> None:
-    figure = epochs_figure(epochs(1), "Adversarial")
+    figure = go.Figure(epochs_figure(epochs(1), "Adversarial"))
     line, latest = figure.data[0], traces(figure)["DARTS"]
     assert len(line.x) == 3 and list(latest.x) == [pytest.approx(80)] and written(figure) == ["S0"]
     assert "natural 60.0 %<br>PGD-7, epsilon 8/255: 40.0 %<br>alphas split, batch statistics, not a result" in line.hovertext[0]
 
 
 def test_a_thousand_searches_have_a_legend_of_methods_and_few_lines() -> None:
-    figure = epochs_figure(epochs(1000), "Adversarial")
+    figure = go.Figure(epochs_figure(epochs(1000), "Adversarial"))
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == ["ARNAS", "DARTS"]
     assert sum(trace.mode == "lines+markers" for trace in figure.data) == MOST_TRAILS
     assert sum(len(trace.x) for trace in traces(figure).values()) == 1000
-    chosen = epochs_figure(epochs(1000), "Adversarial", ["run-007"])
+    chosen = go.Figure(epochs_figure(epochs(1000), "Adversarial", ["run-007"]))
     assert [trace.customdata[0][0] for trace in chosen.data if trace.mode == "lines+markers"] == ["run-007"]

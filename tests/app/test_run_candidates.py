@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 
 from app import session
@@ -62,7 +63,7 @@ def test_inherited_accuracies_are_shown_with_their_split_and_as_no_result(empty:
     figure = figure_of(test, "run_inherited")
     axes = [figure["layout"][axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
     assert axes == ["Accuracy with inherited weights, select split (%)", "PGD-10 accuracy after training, select split (%)"]
-    series = inherited_scatter(session.run_log().candidates(run), "PGD-10", "select").data
+    series = go.Figure(inherited_scatter(session.run_log().candidates(run), "PGD-10", "select")).data
     assert [one.name for one in series] == ["inherited natural", "inherited PGD-10"]
     for one, correct in zip(series, ((36, 34, 26, 17), (13, 13, 15, 17)), strict=True):
         assert list(one.text) == ["3", "2", "1", "4"] and list(one.x) == [100 * number / 64 for number in correct]
@@ -155,7 +156,8 @@ def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Pa
 
 def test_the_plot_is_empty_without_a_candidate(empty: Path):
     open_page("runs")
-    assert not scatter(session.run_log().candidates("20261118-0914-random-search-digits-0a05"), "PGD-10", "select").data
+    candidates = session.run_log().candidates("20261118-0914-random-search-digits-0a05")
+    assert not scatter(candidates, "PGD-10", "select")["data"]
 
 
 def test_the_note_on_the_newest_numbers_names_each_place_once():

@@ -33,7 +33,7 @@ def traces(figure: go.Figure, symbol: str) -> list[go.Scatter]:
 
 
 def test_the_strip_shows_seeds_retrainings_and_the_t_interval_of_the_mean() -> None:
-    figure = strip_figure({"A": arm("A", [[0.60, 0.62], [0.66, 0.68], [0.64, 0.64]])}, "Accuracy")
+    figure = go.Figure(strip_figure({"A": arm("A", [[0.60, 0.62], [0.66, 0.68], [0.64, 0.64]])}, "Accuracy"))
     assert list(traces(figure, "circle-open")[0].x) == pytest.approx([61, 67, 64])
     assert list(traces(figure, "line-ns-open")[0].x) == pytest.approx([60, 62, 66, 68, 64, 64])
     mean = figure.data[-1]
@@ -44,12 +44,12 @@ def test_the_strip_shows_seeds_retrainings_and_the_t_interval_of_the_mean() -> N
 
 def test_search_seeds_with_equal_means_stand_below_one_another() -> None:
     units = [[0.6, 0.62], [0.5, 0.5], [0.62, 0.6], [0.61, 0.61]]
-    (seeds,) = traces(strip_figure({"A": arm("A", units)}, "Accuracy"), "circle-open")
+    (seeds,) = traces(go.Figure(strip_figure({"A": arm("A", units)}, "Accuracy")), "circle-open")
     assert len(set(zip(seeds.x, seeds.y, strict=True))) == 4 and len(set(seeds.y)) == 3
 
 
 def test_single_retrainings_and_single_seeds_draw_neither_bars_nor_intervals() -> None:
-    figure = strip_figure({"A": arm("A", [[0.5]]), "B": arm("B", [])}, "Accuracy")
+    figure = go.Figure(strip_figure({"A": arm("A", [[0.5]]), "B": arm("B", [])}, "Accuracy"))
     assert not traces(figure, "line-ns-open") and figure.data[-1].error_x.array is None
     assert list(figure.layout.yaxis.ticktext) == ["A", "B"], "an arm without a result keeps its row"
     assert strip_height(9) > strip_height(2)
@@ -62,8 +62,8 @@ def test_arms_differ_in_colour_or_symbol() -> None:
 def test_the_front_joins_the_arms_that_no_other_dominates() -> None:
     assert sorted(front_of({"a": (0.9, 0.5), "b": (0.8, 0.6), "c": (0.8, 0.5), "d": (0.9, 0.5)})) == [
         (0.8, 0.6), (0.9, 0.5), (0.9, 0.5)]
-    figure = front_figure({"A": arm("A", [[0.5], [0.5]], 0.95), "B": arm("B", [[0.6], [0.6]], 0.9),
-                           "C": arm("C", [[0.4], [0.4]], 0.9), "D": arm("D", [])}, "Robust accuracy")
+    figure = go.Figure(front_figure({"A": arm("A", [[0.5], [0.5]], 0.95), "B": arm("B", [[0.6], [0.6]], 0.9),
+                           "C": arm("C", [[0.4], [0.4]], 0.9), "D": arm("D", [])}, "Robust accuracy"))
     line = figure.data[0]
     assert list(line.x) == pytest.approx([90.05, 95.05]) and list(line.y) == pytest.approx([60, 50])
     assert [trace.name for trace in figure.data[1:]] == ["A", "B", "C"]
@@ -72,7 +72,7 @@ def test_the_front_joins_the_arms_that_no_other_dominates() -> None:
 def test_arms_with_equal_means_share_a_point_that_names_them_all() -> None:
     arms = {"A": arm("A", [[0.5], [0.6]]), "B": arm("B", [[0.6], [0.5]]), "C": arm("C", [[0.55], [0.55]]),
             "D": arm("D", [[0.5], [0.6]], 0.9)}
-    figure = front_figure(arms, "Robust accuracy")
+    figure = go.Figure(front_figure(arms, "Robust accuracy"))
     shown = [trace for trace in figure.data[1:] if trace.showlegend]
     assert [trace.name for trace in shown] == ["A, B, C", "D"]
     assert all(f"<b>{name}</b>" in shown[0].hovertext[0] for name in "ABC") and "<b>D</b>" not in shown[0].hovertext[0]
@@ -82,7 +82,7 @@ def test_arms_with_equal_means_share_a_point_that_names_them_all() -> None:
 def test_the_votes_on_an_edge_add_up_and_the_winner_is_framed() -> None:
     genotypes = [genotype_at(step, seed) for step, seed in ((10, 2), (10, 2), (10, 3), (10, 3), (2, 4))]
     for votes in vote_map(genotypes).values():
-        figure = votes_figure(votes, len(genotypes))
+        figure = go.Figure(votes_figure(votes, len(genotypes)))
         numbers = np.array(figure.data[0].z)
         assert numbers.shape[0] == len(EDGES) and (numbers.sum(axis=1) == 5).all()
         framed = {(round((one.y0 + one.y1) / 2), round((one.x0 + one.x1) / 2)) for one in figure.layout.shapes}
@@ -96,4 +96,4 @@ def test_the_votes_on_an_edge_add_up_and_the_winner_is_framed() -> None:
 def test_published_cells_with_two_kinds_can_be_drawn() -> None:
     votes = vote_map([CATALOG["DARTS_V2"].genotype])
     assert set(votes) == {"normal", "reduce"}
-    assert all(votes_figure(one, 1).data[0].zmax == 1 for one in votes.values())
+    assert all(go.Figure(votes_figure(one, 1)).data[0].zmax == 1 for one in votes.values())

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.charts.frame import figure_json
+from app.charts.frame import Figure, figure_json
 from app.formats import markdown
 from engine.errors import RunLogError
 from engine.run.event_kinds import read
@@ -156,8 +155,9 @@ def test_escaped_text_reads_as_it_was() -> None:
 
 
 def test_a_chart_keeps_its_own_tags_only() -> None:
-    figure = go.Figure().add_scatter(x=[1], y=[1], name="<b>n</b><br><a href='http://evil.example'>x</a><img src=x>",
-                                     hovertemplate="%{x}<extra></extra>")
+    figure = Figure()
+    figure.add_scatter(x=[1], y=[1], name="<b>n</b><br><a href='http://evil.example'>x</a><img src=x>",
+                       hovertemplate="%{x}<extra></extra>")
     trace = json.loads(figure_json(figure))["data"][0]
     assert trace["name"] == "<b>n</b><br>&lt;a href='http://evil.example'>x&lt;/a>&lt;img src=x>"
     assert trace["hovertemplate"] == "%{x}<extra></extra>"
