@@ -109,8 +109,8 @@ def networks_figure(marks: Sequence[Mark], view: View, measures: Mapping[str, Me
     figure.update_layout(hovermode="closest", dragmode="zoom", clickmode="event")
     if scale := measures.get(view.third.name if view.third else view.colour):
         figure.update_layout(coloraxis=scale_axis(scale))
-    figure.update_xaxes(title={"text": axis_title(view.x, 90)}, range=ranges[0], **_ticks(view.x))
-    figure.update_yaxes(title={"text": axis_title(view.y, WIDEST_TITLE)}, range=ranges[1], **_ticks(view.y))
+    figure.update_xaxes({"title": {"text": axis_title(view.x, 90)}, "range": ranges[0], **_ticks(view.x)})
+    figure.update_yaxes({"title": {"text": axis_title(view.y, WIDEST_TITLE)}, "range": ranges[1], **_ticks(view.y)})
     return figure
 
 
