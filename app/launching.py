@@ -183,7 +183,8 @@ def _read(draft: Draft, kind: str, name: str, text: str) -> Any:
     """Return the value of the setting `name` of a run of kind `kind`, given its text in the page's address.
 
     Raises:
-        ConfigError: no such run is launched, the run has no such setting, or the control of the setting cannot hold the value.
+        ConfigError: the draft launches no run of this kind, runs of this kind have no such setting, or the setting's control
+            cannot hold the value.
     """
     if kind not in (draft.kind, *draft.then):
         raise ConfigError(f"{kind}.{name} in the address is a setting of a run that is not launched; choose what follows below.")

@@ -46,8 +46,8 @@ def front_of(others: pd.DataFrame, trail: pd.DataFrame) -> pd.DataFrame:
     """Return the front of all epochs: the epochs that no other epoch dominates.
 
     Args:
-        others: epochs of the other runs, without rows of the run itself.
-        trail: epochs of the run itself.
+        others: epochs of other runs. It must not contain epochs of the run in `trail`.
+        trail: epochs of the run whose trail is drawn.
     """
     # An epoch of another run that is not on its front has been beaten by one that is, or by one of the trail.
     candidates = pd.concat([others[others["is_front"]], trail])

@@ -183,9 +183,10 @@ def form_values(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def follow(cls: type[RunConfig], inherited: Mapping[str, Any], key: str) -> None:
-    """Update the fields of a form that still hold their inherited values to the values that they inherit now.
+    """Bring a form's fields up to date when the values that they inherit have changed.
 
-    Call this before `form_values`. Fields that the user has changed keep their values.
+    A field that still holds its old inherited value gets the new one. Fields that the user has changed keep their values. Call
+    this before `form_values`.
 
     Args:
         cls: configuration class of the run.

@@ -35,7 +35,7 @@ class Ball:
         return (x + difference * (self.epsilon / lengths(difference, L2).clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
     def contains(self, x_adv: Tensor, x: Tensor, tolerance: float = 1e-6) -> Tensor:
-        """Return a bool [B]: True for each image that is in the ball around x and in 0..1, up to `tolerance`."""
+        """Return a bool [B]: True for images with pixels in 0..1 and a distance from x of at most epsilon + `tolerance`."""
         inside = distance(x_adv, x, self.norm) <= self.epsilon + tolerance
         return inside & (x_adv.flatten(1).amin(1) >= 0) & (x_adv.flatten(1).amax(1) <= 1)
 

@@ -21,7 +21,7 @@ LATENCIES = {"latency": SINGLE, "latency-batch": BATCH}  # {measure: images per 
 
 @dataclass(frozen=True)
 class Measure:
-    """A quantity that every network of a robustness table may have.
+    """A quantity by which the networks of a robustness table can be compared. Some of them may lack it.
 
     Attributes:
         name: name of a column of the table, or "parameters", "macs", "search-time", "latency" or "latency-batch".

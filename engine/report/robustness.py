@@ -361,7 +361,7 @@ def _genotype(content: Mapping[str, Any] | None) -> Genotype | None:
 
 
 def labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
-    """Return the rows with distinct labels.
+    """Return copies of the rows, each with a label of its own.
 
     A label is the title. If several rows have the same title, their seeds follow. If the seeds are equal, too, the end of the run
     id follows.

@@ -52,7 +52,7 @@ class Supernet:
     Attributes:
         layout: packing of the flat weight vector [n].
         buffers: packing of the flat vector [m] of BatchNorm's running statistics.
-        alpha_shape: shape (14, number of primitives) of the alphas of each cell kind.
+        alpha_shape: {cell kind: shape of its alphas, which is (14, number of primitives)}.
         alpha_size: length of the flat alpha vector: the alphas of all kinds and then, with edge weights, 14 betas per kind.
         classes, image_shape, kinds, primitives, mean, std: the constructor's arguments of the same names.
 
@@ -61,7 +61,8 @@ class Supernet:
 
     Example:
         supernet = Supernet(channels=8, layers=5, classes=10, image_shape=(1, 8, 8))
-        weights = supernet.initial_weights(torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        weights = supernet.initial_weights(generator)
         logits = supernet.logits(x, weights, supernet.initial_alphas(generator))
     """
 

@@ -140,11 +140,11 @@ class Plan:
         return launched
 
     def _launch_next(self, cell: Cell, since: float) -> str | None:
-        """Launch the first due run of a cell, and return its id. If no run is due, or it cannot be launched, return None.
+        """Launch the first due run of a cell, and return its id. Return None if none is due or if the due run cannot be launched.
 
         Args:
             cell: the cell.
-            since: time in unix seconds since which the cell belongs to the study. It sets the place of the cell's runs in the
+            since: unix time in seconds at which the cell was added to the study. It sets the place of the cell's runs in the
                 queue, even if they can be launched only later.
         """
         for step in self._steps(cell):

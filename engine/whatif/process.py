@@ -143,10 +143,10 @@ class Standby:
 
     def ask(self, first: Mapping[str, Any], key: object, request: Mapping[str, Any],
             limit_s: float) -> tuple[list[dict[str, Any]], str]:
-        """Send a request to the process for a subject, for example a search, and wait for its answers.
+        """Send a request to the process that serves a subject (for example, one search), and wait for its answers.
 
-        If no process runs for this subject, start one. If another thread's question is being answered, wait for the end of that
-        answer first. `prepare` describes `first` and `key`; `AnsweringProcess.ask` describes `request`, `limit_s` and the result.
+        If no process serves this subject, start one. If a request from another thread is being answered, wait until that is
+        finished. `prepare` describes `first` and `key`; `AnsweringProcess.ask` describes `request`, `limit_s` and the result.
         """
         with self._turn:
             answers = self._started(first, key).ask(request, limit_s)
