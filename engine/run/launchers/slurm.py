@@ -151,7 +151,7 @@ class SlurmAttempt:
             return self._lost(LOST[state], None)
         if state in ("TIMEOUT", "DEADLINE"):
             saved = modified(self.folder.checkpoint / "last.pt") or 0.0
-            if saved > (modified(self.folder.process_json) or 0.0):
+            if saved >= (modified(self.folder.process_json) or 0.0):
                 return self._lost("It came to its time limit.", None)
             return End(None, f"{name} came to its time limit of {self.minutes} minutes before the first checkpoint; choose a "
                        "longer one: rampart queue launcher slurm --set minutes=N.")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -82,9 +83,9 @@ def workers(runs: Path) -> list[psutil.Process]:
     return [process for process, command in belonging(runs) if "-m engine.run.worker" in command and "python" in process.name()]
 
 
-def launch(runs: Path) -> RunFolder:
-    """Launch a search, and return its folder once it has computed some steps."""
-    (run_id,) = requests.submit(runs, "search", LONG, method="arnas", preset="smoke")
+def launch(runs: Path, **changes: Any) -> RunFolder:
+    """Launch a search with changed settings, and return its folder once it has computed some steps."""
+    (run_id,) = requests.submit(runs, "search", LONG | changes, method="arnas", preset="smoke")
     until_step(runs, run_id, 2)
     return RunFolder(runs, run_id)
 
@@ -110,7 +111,7 @@ def check_finished(folder: RunFolder, attempt: int) -> None:
 
 
 def test_a_run_starts_on_a_device_of_the_launcher_stops_on_request_and_resumes(runs: Path) -> None:
-    folder = launch(runs)
+    folder = launch(runs, steps_per_epoch=40)  # long enough for two beats of the heartbeat
     state, process = requests.status(runs, folder.id), read_json(folder.process_json) or {}
     launcher = (read_json(runs / "control" / "launcher.json") or {})["name"]
     resources = resources_of(runs)
