@@ -26,7 +26,7 @@ from tests.engine.run.processes import events_of, processes_of, until, until_sta
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "local": ("local", {}), "submitit": ("slurm", {"cluster": "local", "gpus": 0}),
     "slurm": ("slurm", {"partition": "low", "gpus": 0, "threads": 1, "memory_gb": 1})}
-LONG = {"threads": 1, "epochs": 3, "steps_per_epoch": 5}  # long enough to be interrupted in the middle
+LONG = {"threads": 1, "epochs": 3, "steps_per_epoch": 20}  # long enough to be interrupted in the middle
 
 
 def test_the_table_above_names_every_launcher() -> None:
@@ -111,15 +111,13 @@ def check_finished(folder: RunFolder, attempt: int) -> None:
 
 
 def test_a_run_starts_on_a_device_of_the_launcher_stops_on_request_and_resumes(runs: Path) -> None:
-    folder = launch(runs, steps_per_epoch=40)  # long enough for two beats of the heartbeat
+    folder = launch(runs)
     state, process = requests.status(runs, folder.id), read_json(folder.process_json) or {}
     launcher = (read_json(runs / "control" / "launcher.json") or {})["name"]
     resources = resources_of(runs)
     assert (state.status, process["launcher"], process["threads"]) == ("running", launcher, 1)
     assert process["device"] == state.device and state.device in [one.name for one in resources.devices]
     assert resources.threads >= 1
-    before = modified(folder.heartbeat)
-    until(lambda: (modified(folder.heartbeat) or 0.0) > (before or 0.0), "the heartbeat goes on")
     requests.request_stop(runs, folder.id)
     stopped = until_status(runs, folder.id, "stopped")
     assert (stopped.cause, stopped.attempt) == ("Stopped on request.", 1)
@@ -138,8 +136,10 @@ def test_force_ends_all_processes_of_a_run(runs: Path) -> None:
     until(lambda: not node(runs), "nothing of the run is left")
 
 
-def test_the_cause_of_a_death_is_told(runs: Path) -> None:
-    folder = launch(runs)
+def test_the_heartbeat_goes_on_and_the_cause_of_a_death_is_told(runs: Path) -> None:
+    folder = launch(runs, epochs=1000)  # on no machine over before it is killed
+    before = modified(folder.heartbeat)
+    until(lambda: (modified(folder.heartbeat) or 0.0) > (before or 0.0), "the heartbeat goes on")
     workers(runs)[0].kill()
     ended = until(lambda: read_json(folder.exit_json), "the supervisor has seen the end")
     assert ended["code"] == -signal.SIGKILL and ended["last_lines"]
