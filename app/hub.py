@@ -59,7 +59,7 @@ from engine.run.state import RunState
 # the pause is twenty times the check's processor time, at most `LONGEST_S`: server and browser may share their cores with the
 # search that they show, and the browser needs more processor time for the changes than the server.
 OPEN_S, ALONE_S = 1.5, 30.0
-LONGEST_S, PAUSE = 2.2, 20
+LONGEST_S, PAUSE_FACTOR = 2.2, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
 UNUSED_S = 60.0  # memory is released after this time without a page
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
@@ -346,7 +346,7 @@ class Hub:
             self._wake.clear()
             started = time.thread_time()
             self._guarded(partial(self._turn, woken))
-            pause = max(self._pause(), min(LONGEST_S, PAUSE * (time.thread_time() - started)))
+            pause = max(self._pause(), min(LONGEST_S, PAUSE_FACTOR * (time.thread_time() - started)))
 
     def _pause(self) -> float:
         if not any(page.topics for page in list(self._pages)):

@@ -3,9 +3,9 @@
     python -m benchmarks.tab_paint                        # 1,000 runs with 10 million alpha points; some minutes
     python -m benchmarks.tab_paint --folder DIR           # a folder that exists; the longest search is added to it
 
-The page is that of the longest search, and the folder has been read. A tab has content once its first chart, cell, image, table
-or log has been painted; text and headings do not count. Before each click, another tab has come to rest, so that only the clicked
-one is drawn. The first click on a tab is listed apart, because the server then computes what it keeps for further ones.
+The page shows the longest search, after the server has read the whole folder. The time ends when the tab's first chart, cell,
+image, table or log is painted; text and headings do not count. Before each click, the page waits until the tab shown before has
+finished drawing. The first click on a tab is listed separately, because the server then fills caches that later clicks use.
 
 The dashboard and the browser run on this machine and compete for its cores. Times are wall-clock times; on a busy machine, only
 the CPU times of server and browser until the content was painted are meaningful. The table ends with the load average.

@@ -212,7 +212,7 @@ def slots(shown: View) -> None:
 
 def launchers(shown: View) -> None:
     """Show what can start runs: the launchers with their devices, their use and their settings, or what one lacks."""
-    section("Launchers", "What starts the runs, on which devices. Another is chosen by rampart queue launcher NAME.")
+    section("Launchers", "What starts the runs, on which devices. Choose another with rampart queue launcher NAME.")
     lines = [(one, device) for one in shown.launchers for device in (one.devices or (None,))]
     columns: tuple[StaticColumn[tuple[LauncherEntry, DeviceEntry | None]], ...] = (
         StaticColumn("Device", lambda line: _device_text(line[1].name) if line[1] else "not available", names_row=True,

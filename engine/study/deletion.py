@@ -46,7 +46,7 @@ class Deletion:
 
     @property
     def words(self) -> str:
-        """What happens to the runs, as the end of a sentence that begins "The study is deleted". Example: ", with 30 runs"."""
+        """The end of a sentence that begins "The study is deleted": what happens to its runs. Example: ", with 30 runs"."""
         if not self.with_runs:
             return "; its runs are kept"
         parts = [f", with {plural_text(self.runs, 'run')}"]

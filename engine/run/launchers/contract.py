@@ -4,8 +4,8 @@ The run's folder is all that a supervisor, a launcher and a worker share. A work
 results/ended.json there, and reads the requests to stop in control/. A launcher therefore does only what depends on where the
 worker runs:
 
-* **Start**: it starts `python -m engine.run.worker` for one attempt, and records the attempt in process.json. A worker that is
-  not recorded there computes nothing, so that a supervisor killed in the middle of a start leaves no second worker behind.
+* **Start**: it starts `python -m engine.run.worker` for one attempt, and records the attempt in process.json. A worker
+  that is not recorded there does not compute, so a supervisor that is killed during a start leaves no second worker behind.
 * **Log**: what the worker prints is appended to log.txt.
 * **Stop**: the worker does this itself when it finds control/stop. The supervisor kills an attempt whose worker has not started.
 * **Force**: `Attempt.kill` ends all processes of an attempt.

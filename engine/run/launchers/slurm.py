@@ -134,7 +134,7 @@ class SlurmAttempt:
         state = self._state()
         if code is None and not (is_told and not is_working(self.folder, {})):
             return self._without_code(state)
-        # The cluster asks the workers of pre-empted jobs to stop, and of those that come to their time limit.
+        # The cluster asks a worker to stop when its job is pre-empted or reaches its time limit.
         if is_told and words.get("status") == "stopped" and not self._is_asked_to_end:
             if state in ALIVE:
                 return None  # Slurm soon tells why

@@ -166,9 +166,8 @@ class RandomSearch:
         here = f"Candidate {self._candidate + 1} of {self.config.candidates}, {doing}"
         if self.config.ranking == "none" or not self.candidates:
             return here
-        best = ranked(self.candidates, self.config.ranking)[0]
-        reached = getattr(best, f"{self.config.ranking}_accuracy")
-        return f"{here}; best so far {100 * reached:.1f} % {self.config.ranking} on the select split"
+        best = getattr(ranked(self.candidates, self.config.ranking)[0], f"{self.config.ranking}_accuracy")
+        return f"{here}; best so far {100 * best:.1f} % {self.config.ranking} on the select split"
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -215,11 +214,8 @@ class RandomSearch:
             raise ValueError("a step needs either a generator or the noise of its attack")
         now, (x, y) = self._begin_step(), alpha_batch if self._measures else train_batch
         x, y = x.to(self.device, self.dtype), y.to(self.device)
-        if noise is None:
-            drawn = self._uniform(x, generator) if self._measures else self._normal(x, generator)
-        else:
-            drawn = noise[self._measures]
-        added = to_device(drawn, self.device).to(self.dtype)
+        draw = self._uniform if self._measures else self._normal
+        added = to_device(draw(x, generator) if noise is None else noise[self._measures], self.device).to(self.dtype)
         if self._measures:
             after, numbers = self._measured(now, x, y, added, poll)
             if self.trained is not None:
