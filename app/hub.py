@@ -61,6 +61,7 @@ from engine.run.state import RunState
 OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S, PAUSE_FACTOR = 2.2, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
+LONG_READING_S = 3.0  # a first reading that takes longer than this has read more than an index
 UNUSED_S = 60.0  # memory is released after this time without a page
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
@@ -111,8 +112,13 @@ class Hub:
         looks: number of times that the hub has checked the runs folder for changes.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Open the run log of the runs folder `root`, and start to read it."""
+    def __init__(self, root: Path, prepare: Callable[[], None] = lambda: None) -> None:
+        """Open the run log of a runs folder, and start to read it.
+
+        Args:
+            root: the runs folder.
+            prepare: computes in advance what pages show first; called once, after all runs have been read.
+        """
         root.mkdir(parents=True, exist_ok=True)
         self.name = uuid.uuid4().hex
         self.root = root
@@ -125,6 +131,7 @@ class Hub:
         self._loaded = threading.Event()
         self._lock = threading.RLock()
         self._files = FolderWatch(root)
+        self._prepare = prepare
         self._pages: set[OpenPage] = set()
         self._visited, self._released = time.monotonic(), False  # time of the last visit; whether memory was released since
         self._active: dict[str, tuple[object, ...]] = {}
@@ -283,13 +290,21 @@ class Hub:
                     return
         self.refresh()  # removes runs that no longer exist, and adds new ones
         self.log.checkpoint()
+        # After a long reading nobody notices another second, but a page that is drawn during the preparation takes two.
+        if was_long := time.monotonic() - self._created > LONG_READING_S:
+            self._guarded(self._compute_ahead)
         self.loading = None
         self._loaded.set()
-        self.alerts.now()
         self._tell()
-        # The first visitor finds what takes long to compute: durations for the Launch page, and answers of studies.
+        if not was_long:
+            self._guarded(self._compute_ahead)
+
+    def _compute_ahead(self) -> None:
+        """Compute what the first visitor would wait for: alerts, durations for the Launch page, answers of studies, and more."""
+        self.alerts.now()
         self.studies.durations()
         self.studies.all()
+        self._prepare()
 
     def _look(self, *, everything: bool = False) -> bool:
         """Read the runs that have changed. Return True if anything that a page can show has changed.

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,17 +29,15 @@ from app.access import identity, settings  # noqa: E402
 from app.access.gate import Gate  # noqa: E402
 from app.webhook import VARIABLE, Webhook  # noqa: E402
 from engine import requests  # noqa: E402
-from engine.errors import ConfigError, RampartError  # noqa: E402
+from engine.errors import ConfigError  # noqa: E402
 
-LONGEST_S = 600.0  # if the first reading takes longer, nothing is computed in advance
+LONGEST_S = 600.0  # if the first reading takes longer, no alerts are sent
 
 
 def read() -> None:
-    """Read the runs, begin to send alerts, and compute in advance what some pages show first."""
-    if session.hub().wait(LONGEST_S):
+    """Read the runs, compute in advance what some pages show first, and begin to send alerts."""
+    if session.hub(fronts.prepare).wait(LONGEST_S):
         send_alerts()
-        with suppress(RampartError):  # the page says what is wrong
-            fronts.prepare()
         gc.collect()  # the first reading leaves 20 MB in cycles, which Python would keep for long
 
 

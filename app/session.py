@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 import uuid
+from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -39,12 +40,16 @@ def run_log() -> RunLog:
     return shared.log
 
 
-def hub() -> Hub:
-    """Return the shared hub of this server's runs folder. The first call starts to read the runs."""
+def hub(prepare: Callable[[], None] = lambda: None) -> Hub:
+    """Return the shared hub of this server's runs folder. The first call starts to read the runs.
+
+    Args:
+        prepare: what the first call hands to the hub (`Hub`): computes in advance what pages show first.
+    """
     root = runs_root()
     with _guard:
         if root not in _hubs:
-            _hubs[root] = Hub(root)
+            _hubs[root] = Hub(root, prepare)
             atexit.register(_hubs[root].close)
         return _hubs[root]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import hub as hub_module
 from app.hub import Hub
 from engine.log import RunLog
 from tests.engine.run.processes import until
@@ -34,5 +36,36 @@ def test_a_first_reading_that_fails_is_made_up_for(tmp_path: Path, monkeypatch: 
         hub.show(page, ["runs"])
         until(lambda: set(hub.log.runs()["id"]) == set(chain), "all runs are read", 60)
         until(lambda: hub.looks > errors, "later looks find nothing unread", 60)
+    finally:
+        hub.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_long_first_reading_pages_wait_until_everything_is_prepared(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    write_finished_chain(tmp_path / "runs")
+    created, loading = threading.Event(), list[object]()
+
+    def prepare() -> None:
+        assert created.wait(60)
+        loading.append(hub.loading)
+        if fails:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(hub_module, "LONG_READING_S", 0.0)
+    hub = Hub(tmp_path / "runs", prepare)
+    created.set()
+    try:
+        assert hub.wait(60) and len(loading) == 1 and loading[0] is not None
+    finally:
+        hub.close()
+
+
+def test_pages_do_not_wait_for_what_is_prepared_after_a_short_reading(tmp_path: Path) -> None:
+    created, loading = threading.Event(), list[object]()
+    hub = Hub(tmp_path / "runs", lambda: loading.append(created.wait(60) and hub.loading))
+    created.set()
+    try:
+        until(lambda: loading == [None], "the hub prepares the first pages", 60)
     finally:
         hub.close()
