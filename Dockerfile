@@ -33,7 +33,8 @@ COPY --chown=rampart:rampart pyproject.toml README.md LICENSE ./
 COPY --chown=rampart:rampart engine engine
 COPY --chown=rampart:rampart app app
 # Editable: the server writes the chart library beside the pages, where its user may write.
-RUN pip install --no-deps --editable .
+# The dashboard runs without docstrings (-OO), which has bytecode of its own.
+RUN pip install --no-deps --editable . && python -OO -c "import app.streamlit_server, app.session, streamlit.web.bootstrap"
 COPY --chown=rampart:rampart runs/README.md runs/README.md
 # The data folder must be there, and the user's, for a new volume to take its owner over.
 RUN mkdir /home/rampart/data && chown -R rampart:rampart /home/rampart

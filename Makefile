@@ -59,6 +59,7 @@ lint: .venv/.runtime .venv/.dev
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'."; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
 
+# The dashboard runs without docstrings (-OO), which has bytecode of its own. Made here, it does not slow down the first start.
 .venv/.runtime: requirements.txt requirements-no-deps.txt requirements-compiler.txt pyproject.toml | .venv/bin/python
 	@test -z "$(LOCK)" || $(PIP) --no-deps --require-hashes -r requirements.lock
 	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
@@ -67,6 +68,7 @@ lint: .venv/.runtime .venv/.dev
 	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || $(PIP) -r requirements-compiler.txt
 	@$(PIP) --no-deps --editable .
 	@$(BIN)/python -m engine.space.compiled.build
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -OO -c "import app.streamlit_server, app.session, streamlit.web.bootstrap"
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.runtime

@@ -49,9 +49,9 @@ def main() -> None:
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # -P keeps Python from importing a folder named `app` or `engine` in the working folder instead of ours.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(Path(__file__).resolve().with_name("serve.py")),
-                              "--server.port", str(options.port), "--server.address", options.address,
-                              "--server.headless", "true", "--logger.level", "warning"])
+    server, pages = (str(Path(__file__).resolve().with_name(name)) for name in ("streamlit_server.py", "serve.py"))
+    os.execv(sys.executable, [sys.executable, "-OO", "-P", server, "run", pages, "--server.port", str(options.port),
+                              "--server.address", options.address, "--server.headless", "true", "--logger.level", "warning"])
 
 
 def _options() -> argparse.Namespace:

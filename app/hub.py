@@ -62,7 +62,7 @@ OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S, PAUSE_FACTOR = 2.2, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
 LONG_READING_S = 3.0  # a first reading that takes longer than this has read more than an index
-UNUSED_S = 60.0  # memory is released after this time without a page
+UNUSED_S = 60.0  # memory is released this long after the last visit
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
@@ -253,11 +253,8 @@ class Hub:
         self._tell()
 
     def release_memory(self) -> None:
-        """Let DuckDB drop its cache of the database file, once no page has been open or drawn for `UNUSED_S` seconds.
-
-        Queries need the cache, and a query that runs while the cache is dropped may fail for lack of memory.
-        """
-        if not self._pages and not self._released and time.monotonic() - self._visited > UNUSED_S:
+        """Let DuckDB drop its cache of the database file, once no page has been opened or drawn for `UNUSED_S` seconds."""
+        if not self._released and time.monotonic() - self._visited > UNUSED_S:
             self._released = True
             self.log.release_memory()
 
@@ -292,6 +289,7 @@ class Hub:
         self.log.checkpoint()
         # After a long reading nobody notices another second, but a page that is drawn during the preparation takes two.
         if was_long := time.monotonic() - self._created > LONG_READING_S:
+            self.log.release_memory()  # 20 MB of the rows just written, with 1,000 runs
             self._guarded(self._compute_ahead)
         self.loading = None
         self._loaded.set()

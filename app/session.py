@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import cache, lru_cache
+from importlib.metadata import distribution
 from pathlib import Path
 
 from app.hub import Hub
@@ -72,9 +73,7 @@ def close() -> None:
 @cache
 def prepare_static() -> None:
     """Copy `plotly.min.js` from the plotly package to the static folder, unless it is there already."""
-    import plotly
-
-    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    source = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))  # without an import of plotly
     STATIC.mkdir(exist_ok=True)
     target = STATIC / "plotly.min.js"
     if not target.exists() or target.stat().st_size != source.stat().st_size:

@@ -140,7 +140,7 @@ class Index:
         """Free the memory in which DuckDB caches parts of the database file. Later queries read the parts again, in milliseconds.
 
         The first queries about all runs read almost the whole file, and most of it is not needed again. A query that runs during
-        this call may fail for lack of memory, so call it while no query runs. If the database has no file, do nothing.
+        this call and lacks memory is repeated afterwards. If the database has no file, do nothing.
         """
         if not self.owner:
             return
@@ -246,8 +246,7 @@ class Index:
         """
         if run is not None:
             parameters["n"] = self._number(run)
-        with self.cursor() as cursor:
-            found = cursor.execute(sql, parameters).df()
+        found = self._ask(sql, parameters, lambda result: result.df())
         chosen = found if list(found) == list(columns) else found[list(columns)]
         other = {name: columns[name] for name, kind in chosen.dtypes.items() if kind != columns[name]}
         return chosen.astype(other) if other else chosen  # a conversion takes longer than many a query
@@ -262,8 +261,16 @@ class Index:
         """
         if run is not None:
             parameters["n"] = self._number(run)
-        with self.cursor() as cursor:
-            return cursor.execute(sql, parameters).fetchall()
+        return self._ask(sql, parameters, lambda result: result.fetchall())
+
+    def _ask(self, sql: str, parameters: Mapping[str, Any], fetch: Callable[[duckdb.DuckDBPyConnection], Answer]) -> Answer:
+        """Run a query and return what `fetch` makes of its result."""
+        try:
+            with self.cursor() as cursor:
+                return fetch(cursor.execute(sql, parameters))
+        except duckdb.OutOfMemoryException:  # memory was being released, which cannot happen while the lock is held
+            with self._turn.lock, self.cursor() as cursor:
+                return fetch(cursor.execute(sql, parameters))
 
     def _number(self, run: str) -> int:
         """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""

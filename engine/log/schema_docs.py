@@ -5,7 +5,11 @@ The texts about events come from the declarations of the events (`engine.run.eve
 
 from __future__ import annotations
 
+import ast
+import inspect
+import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from engine.log.schema import EVENT, KEYS, TABLES
@@ -96,8 +100,15 @@ def _event_table(name: str, kinds: list[type[Event]]) -> TableDoc:
     types = EVENT | kinds[0].columns()
     if name == "metric":
         del types["seq"]  # the view merges lines
-    return TableDoc(name if viewed else f"{name}_raw", " ".join((source.__doc__ or "").split()) + note,
+    return TableDoc(name if viewed else f"{name}_raw", " ".join(_docstrings(source.__module__)[source.__name__].split()) + note,
                     tuple(ColumnDoc(column, kind, known[column]) for column, kind in types.items()))
+
+
+@cache
+def _docstrings(module: str) -> dict[str, str]:
+    """Return {name of a class: its docstring} of a module, from its source, because the dashboard's Python drops docstrings."""
+    classes = (node for node in ast.parse(inspect.getsource(sys.modules[module])).body if isinstance(node, ast.ClassDef))
+    return {node.name: ast.get_docstring(node) or "" for node in classes}
 
 
 def _meanings(declaration: type) -> Iterator[tuple[str, str]]:

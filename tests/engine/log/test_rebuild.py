@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,30 @@ def test_released_memory_is_that_of_blocks_that_can_be_read_again(tmp_path: Path
     in_memory = RunLog.open(tmp_path, in_memory=True)
     in_memory.release_memory()
     in_memory.close()
+
+
+def test_queries_while_memory_is_released_are_repeated(tmp_path: Path) -> None:
+    write_finished_chain(tmp_path)
+    log = RunLog.open(tmp_path)
+    log.ingest()
+    with log.cursor() as cursor:
+        cursor.execute("create table large as select random() as number from range(600_000)")
+    log.checkpoint()
+    over = threading.Event()
+
+    def release() -> None:
+        while not over.is_set():
+            log.release_memory()
+
+    with ThreadPoolExecutor(1) as pool:
+        releasing = pool.submit(release)
+        try:
+            for _ in range(10):
+                assert log._rows("select count(distinct number) > 500_000 from large") == [(True,)]
+        finally:
+            over.set()
+        releasing.result()
+    log.close()
 
 
 def kept_bytes(cursor: duckdb.DuckDBPyConnection) -> int:

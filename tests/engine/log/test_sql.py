@@ -162,6 +162,12 @@ def test_documentation_covers_the_tables_as_they_are(console: Console) -> None:
                for table in tables() for column in table.columns)
 
 
+def test_documentation_needs_no_docstrings_in_memory() -> None:
+    """The dashboard's Python drops docstrings."""
+    command = [sys.executable, "-OO", "-c", "from engine.log.schema_docs import tables; print(tables())"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == str(tables())
+
+
 def test_the_command_prints_text_json_and_csv(log: RunLog, capsys: pytest.CaptureFixture[str]) -> None:
     def rampart(*arguments: str) -> tuple[int, str, str]:
         return main(["sql", "--runs", str(log.root), *arguments]), *capsys.readouterr()
