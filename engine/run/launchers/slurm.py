@@ -1,11 +1,7 @@
 """The launcher that submits each attempt of a run as a job of a Slurm cluster, through submitit.
 
-The runs folder must be shared with the machines of the cluster. A worker takes no orders from the network: it finds its run, its
-requests and its record in the folder.
+The runs folder must be shared with the machines of the cluster (`engine.run.launchers.jobs`).
 
-* process.json holds the id of the job and a random ticket. A worker starts only when it finds its own ticket there, and ends
-  when it finds another. So a run has one worker, even if a supervisor is killed between submission and record, if the cluster
-  runs a job twice, or if the file system of the runs folder has no locks.
 * Slurm never requeues a job by itself. If a job was pre-empted, lost its node, or came to its time limit, the supervisor submits
   the next attempt, which continues from the last checkpoint.
 * A job gets SIGTERM `GRACE_S` seconds before its time limit, upon which its worker writes a checkpoint and leaves.
@@ -29,25 +25,20 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 
 from engine.errors import RunError
 from engine.run.device import Device, Resources
-from engine.run.folder import RunFolder, read_json
+from engine.run.folder import RunFolder
 from engine.run.launchers.contract import End, Start
-from engine.run.launchers.local import CHECKOUT, WORKER_VARIABLES, worker_command
-from engine.run.state import FRESH_HEARTBEAT_S, is_working, modified
+from engine.run.launchers.jobs import SILENT_S, UNKNOWN, JobAttempt, job_command, jobs_folder
+from engine.run.launchers.local import CHECKOUT
+from engine.run.state import FRESH_HEARTBEAT_S, modified
 
 GRACE_S = 90
 ASK_S = 30  # seconds between two questions to Slurm, each about all jobs
 KILL_AGAIN_S = 5.0
-# If Slurm knows nothing of a job, a heartbeat older than this means that its worker is gone. Clients of NFS see it late.
-SILENT_S = 180.0
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED")
 ALIVE = (*WAITING, "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "SPECIAL_EXIT")
 # States of jobs whose machine was lost or taken away. submitit's local executor calls a killed job INTERRUPTED.
 LOST = {"NODE_FAIL": "Its node failed.", "BOOT_FAIL": "Its node did not start.", "PREEMPTED": "It was pre-empted.",
         "REVOKED": "It was revoked.", "INTERRUPTED": "All its processes were killed."}
-# Runs the worker, and writes its exit code to the file $0. Signals reach the worker itself; the shell stays to see its end.
-SCRIPT = 'trap : TERM USR2; "$@"; echo $? > "$0"'
-
-
 # Prints JobID|State|NodeList of the jobs $0. squeue forgets a job some minutes after its end, and a cluster without accounting
 # has no sacct, so both are asked. The last line about a job counts.
 QUESTION = ('echo "JobID|State|NodeList"; sacct -n -o JobID,State,NodeList --parsable2 -j "$0" 2>/dev/null; '
@@ -70,8 +61,10 @@ class _SlurmExecutor(submitit.SlurmExecutor):
     job_class = _SlurmJob
 
 
-class SlurmAttempt:
+class SlurmAttempt(JobAttempt):
     """A job of a cluster, which computes one attempt of a run."""
+
+    WAITING, ALIVE, CANCELLED, cluster = WAITING, ALIVE, "CANCELLED", "Slurm"
 
     def __init__(self, folder: RunFolder, process: dict[str, Any], job: submitit.Job[int], minutes: int) -> None:
         """Begin to watch a job.
@@ -82,28 +75,24 @@ class SlurmAttempt:
             job: the job.
             minutes: time limit of the job.
         """
-        self.folder, self.process, self.job, self.minutes = folder, process, job, minutes
-        self.code_file = code_file(folder.runs, str(process.get("ticket")))
-        self._has_begun = "waits" not in process
-        self._is_killed = False
-        self._end: End | None = None
+        super().__init__(folder, process)
+        self.job, self.minutes = job, minutes
+        self.patience_s = FRESH_HEARTBEAT_S if isinstance(job, submitit.LocalJob) else SILENT_S
         self._next_kill = 0.0
 
-    def waits(self) -> str:
-        """Return that the job waits in the cluster's queue, as a sentence; "" if its worker has begun."""
-        # Both times come from the clock of the shared folder.
-        beat, record = modified(self.folder.heartbeat) or 0.0, modified(self.folder.process_json) or 0.0
-        self._has_begun |= beat >= record or self._state() not in (*WAITING, "UNKNOWN")
-        return "" if self._has_begun else waiting_text(self.job.job_id)
+    def why_waiting(self) -> str:
+        """Return that the job waits in the cluster's queue, as a sentence."""
+        return waiting_text(self.job_id)
 
-    def end(self) -> End | None:
-        """Return how the job has ended, or None as long as its worker may compute."""
-        if self._end is None and (end := self._found_end()) is not None:
-            self._end = end
-            for path in (self.code_file, self.job.paths.submitted_pickle, self.job.paths.result_pickle, self.job.paths.stdout,
-                         self.job.paths.stderr, self.job.paths.submission_file):
-                path.unlink(missing_ok=True)
-        return self._end
+    def why_taken_away(self, state: str) -> str:
+        """Return why the cluster has asked the worker to stop, as a sentence."""
+        return LOST.get(state, "It came to its time limit or was asked to stop.")
+
+    def clean(self) -> None:
+        """Delete the files by which submitit runs the job."""
+        for path in (self.job.paths.submitted_pickle, self.job.paths.result_pickle, self.job.paths.stdout, self.job.paths.stderr,
+                     self.job.paths.submission_file):
+            path.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Cancel the job. Its worker also ends by itself when it finds control/force."""
@@ -127,32 +116,15 @@ class SlurmAttempt:
                 for process in (first, *first.children(recursive=True)):
                     process.kill()
 
-    def _found_end(self) -> End | None:
-        words = read_json(self.folder.ended_json) or {}
-        is_told = words.get("attempt") == self.process["attempt"]
-        code = self._code()
-        state = self._state()
-        if code is None and not (is_told and not is_working(self.folder, {})):
-            return self._without_code(state)
-        # The cluster asks a worker to stop when its job is pre-empted or reaches its time limit.
-        if is_told and words.get("status") == "stopped" and not self._is_asked_to_end:
-            if state in ALIVE:
-                return None  # Slurm soon tells why
-            if state != "CANCELLED":
-                return self._lost(LOST.get(state, "It came to its time limit or was asked to stop."), code)
-        return End(code)
-
-    def _without_code(self, state: str) -> End | None:
+    def end_without_word(self, state: str) -> End | None:
         """Return the end of a job whose worker has left no trace, from Slurm's word; None if it may be alive."""
-        if state in ALIVE and not (state in WAITING and self._is_killed):
-            return None
         name = f"Slurm job {self.job.job_id}"
-        if state in LOST and not self._is_asked_to_end:
-            return self._lost(LOST[state], None)
+        if state in LOST and not self.is_asked_to_end:
+            return self.lost(LOST[state])
         if state in ("TIMEOUT", "DEADLINE"):
             saved = modified(self.folder.checkpoint / "last.pt") or 0.0
             if saved >= (modified(self.folder.process_json) or 0.0):
-                return self._lost("It came to its time limit.", None)
+                return self.lost("It came to its time limit.")
             return End(None, f"{name} came to its time limit of {self.minutes} minutes before the first checkpoint; choose a "
                        "longer one: rampart queue launcher slurm --set minutes=N.")
         if state == "OUT_OF_MEMORY":
@@ -163,36 +135,12 @@ class SlurmAttempt:
         if state in ("COMPLETED", "FINISHED", "FAILED", *LOST):
             last = _last_line(self.job.paths.stderr)
             return End(None, f"{name} ended without a word of its worker.{f' The last line of its log: {last}.' if last else ''}")
-        return self._end_of_unknown()
+        return self.end_of_unknown()
 
-    def _end_of_unknown(self) -> End | None:
-        """Return the end of a job of which the cluster knows nothing, once its heartbeat is old and no lock is held."""
-        patience = FRESH_HEARTBEAT_S if isinstance(self.job, submitit.LocalJob) else SILENT_S
-        news = max(modified(self.folder.heartbeat) or 0.0, modified(self.folder.process_json) or 0.0)
-        if time.time() - news < patience or is_working(self.folder, {}):
-            return None
-        if self._is_asked_to_end:
-            return End(None, "Its job was cancelled.")
-        return self._lost("Slurm no longer knows it, and its heartbeat has stopped.", None)
-
-    def _lost(self, why: str, code: int | None) -> End:
-        return End(code, f"Slurm job {self.job.job_id} was lost. {why}", is_lost=True)
-
-    @property
-    def _is_asked_to_end(self) -> bool:
-        return self._is_killed or self.folder.request("stop").exists() or self.folder.request("force").exists()
-
-    def _state(self) -> str:
-        """Return the state of the job in Slurm's words, or "UNKNOWN"."""
+    def state(self) -> str:
+        """Return the state of the job in Slurm's words, or `UNKNOWN`."""
         words = self.job.state.split()  # such as "CANCELLED by 1000"
-        return words[0].upper() if words and words[0].isupper() and words[0] != "NO" else "UNKNOWN"
-
-    def _code(self) -> int | None:
-        try:
-            code = int(self.code_file.read_text())
-        except (OSError, ValueError):
-            return None
-        return 128 - code if code > 128 else code  # a shell tells signal N as 128 + N
+        return words[0].upper() if words and words[0].isupper() and words[0] != "NO" else UNKNOWN
 
 
 class SlurmLauncher:
@@ -227,10 +175,7 @@ class SlurmLauncher:
         """
         folder.check_files()
         ticket = secrets.token_hex(8)
-        variables = WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)}
-        command = ["sh", "-c", SCRIPT, str(code_file(self.runs, ticket)), "env", "-C", str(CHECKOUT),
-                   *(f"{name}={value}" for name, value in variables.items()), *worker_command(folder, start, start.device),
-                   "--ticket", ticket]
+        command = job_command(folder, start, ticket)
         try:
             job = self._executor(folder, start).submit(subprocess.call, command)
         except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as problem:
@@ -274,16 +219,6 @@ class SlurmLauncher:
             mem=f"{self.settings['memory_gb']}GB",
             additional_parameters={"no-requeue": True, "signal": f"TERM@{GRACE_S}", "chdir": str(CHECKOUT)})
         return slurm
-
-
-def jobs_folder(runs: Path) -> Path:
-    """Return the folder of the files by which submitit runs jobs. They are removed when the supervisor has seen a job's end."""
-    return runs / "control" / "jobs"
-
-
-def code_file(runs: Path, ticket: str) -> Path:
-    """Return the file into which the job with a ticket writes the exit code of its worker."""
-    return jobs_folder(runs) / f"{ticket}.code"
 
 
 def waiting_text(job_id: str) -> str:

@@ -24,8 +24,9 @@ from engine.run import worker  # noqa: E402
 from engine.run.folder import RunFolder, read_json  # noqa: E402
 from engine.run.launchers import slurm  # noqa: E402
 from engine.run.launchers.contract import Start  # noqa: E402
+from engine.run.launchers.jobs import code_file, jobs_folder  # noqa: E402
 from engine.run.launchers.registry import LAUNCHERS  # noqa: E402
-from engine.run.launchers.slurm import SlurmAttempt, SlurmLauncher, _SlurmExecutor, code_file, jobs_folder  # noqa: E402
+from engine.run.launchers.slurm import SlurmAttempt, SlurmLauncher, _SlurmExecutor  # noqa: E402
 from engine.run.state import compute  # noqa: E402
 from tests.engine.run.processes import processes_of, until, until_step, without_supervisor  # noqa: E402
 from tests.engine.run.test_supervisor import submit  # noqa: E402
