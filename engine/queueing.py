@@ -90,7 +90,7 @@ class LauncherEntry:
         title: its name on pages.
         about: where its runs compute, as a sentence.
         is_chosen: True if it starts the next runs.
-        missing: what this machine lacks for it, and what to do, as a sentence; "" if it can be used.
+        missing: what it lacks, be it on this machine or a cluster that answers, and what to do; "" if it can be used.
         settings: {name: value} of all its settings.
         devices: the devices on which it starts runs; empty if it cannot be used.
     """
@@ -183,7 +183,7 @@ def _launchers(runs: Path, busy: Sequence[Running], cpu_slots: int, runs_per_gpu
     chosen = read_choice(runs)
     for name, kind in LAUNCHERS.items():
         choice = chosen if name == chosen.name else Choice(name)
-        missing = choice.missing()
+        missing = choice.missing() or choice.unreachable()
         used = [one.device for one in busy if one.launcher == name]
         devices = () if missing else load(choice, runs).resources().devices
         entries = tuple(DeviceEntry(one.name, one.title, one.memory_bytes, used.count(one.name),
@@ -204,12 +204,15 @@ def choose_launcher(runs: Path | str, name: str, settings: Mapping[str, object])
 
     Raises:
         ConfigError: there is no such launcher or setting, or a value is not possible.
-        RunError: this machine lacks something that the launcher needs, or the choice cannot be written.
+        RunError: this machine lacks something that the launcher needs, its cluster does not answer, or the choice cannot be
+            written.
     """
     root = Path(runs).absolute()
     before = read_choice(root)
     choice = choice_of(name, {**(dict(before.settings) if before.name == name else {}), **settings})
     load(choice, root)
+    if silent := choice.unreachable():
+        raise RunError(f"The launcher {name} cannot be used. {silent}")
     write_choice(root, choice)
     ensure_supervisor(root)
     return choice

@@ -313,6 +313,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.ticket:
         if not wait_for_record(folder, options.attempt, options.ticket):
             return FINISHED
+        if (read_json(folder.exit_json) or {}).get("attempt") == options.attempt:
+            return FINISHED  # the attempt was given up before the cluster started its job
         use_log(folder)
     recorded: dict[str, Any] = read_json(folder.process_json) or {}
     if recorded.get("attempt") != options.attempt:

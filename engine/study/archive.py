@@ -251,7 +251,7 @@ def _impersonal(name: str, content: bytes) -> bytes:
     if name == "run.json":
         record["command"] = re.sub(r" --runs \S+", "", str(record.get("command", "")))
         record["code"] = {**(record.get("code") or {}), "diff": ""}
-    for field in ("pid", "create_time", "boot_id", "start_ticks", "platform", "job", "ticket"):
+    for field in ("pid", "create_time", "boot_id", "start_ticks", "platform", "job", "ticket", "cluster"):
         record.pop(field, None)
     return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
 

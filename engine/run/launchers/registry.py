@@ -7,6 +7,7 @@ imported when it is used, because it may need a package that is not installed. I
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class LauncherSetting:
         least: smallest value of a number.
         most: largest value of a number.
         options: possible values of a text; empty if all are possible.
+        pattern: regular expression of a text; "" if all are possible.
+        example: a possible value, for messages.
     """
 
     default: str | int
@@ -42,6 +45,8 @@ class LauncherSetting:
     least: int = 0
     most: int = 0
     options: tuple[str, ...] = ()
+    pattern: str = ""
+    example: str = ""
 
     def value(self, name: str, given: object) -> str | int:
         """Return a given value with the type of this setting. Numbers may be given as text.
@@ -51,8 +56,9 @@ class LauncherSetting:
         """
         if isinstance(self.default, str):
             good = isinstance(given, str) and given.isprintable() and not given.startswith("-") and (
-                not self.options or given in self.options)
-            expected = f"one of {', '.join(self.options)}" if self.options else "a printable text without - in front"
+                not self.options or given in self.options) and (not self.pattern or bool(re.fullmatch(self.pattern, given)))
+            expected = (f"one of {', '.join(self.options)}" if self.options else f"such as {self.example}" if self.example else
+                        "a printable text without - in front")
         else:
             is_text = isinstance(given, str) and given.isdecimal()
             given = int(str(given)) if is_text else given
@@ -76,6 +82,8 @@ class LauncherKind:
         package: the Python package that it needs; "" for none.
         extra: the extra of our package that installs it.
         program: the program that it needs on the path, unless the setting `cluster` is "local"; "" for none.
+        probe: the function in `module` that returns from the settings why no cluster answers, as a sentence, within some seconds;
+            "" for none.
     """
 
     title: str
@@ -86,6 +94,7 @@ class LauncherKind:
     package: str = ""
     extra: str = ""
     program: str = ""
+    probe: str = ""
 
     def complete(self, given: Mapping[str, object]) -> dict[str, str | int]:
         """Return the value of every setting. Settings that are not given have their defaults.
@@ -106,6 +115,10 @@ class LauncherKind:
             return f"It needs the program {self.program}: run Rampart on a machine of the cluster that can submit jobs."
         return ""
 
+    def unreachable(self, settings: Mapping[str, object]) -> str:
+        """Return why its cluster cannot be used now, as a sentence; "" if it can, or if it has none. It takes some seconds."""
+        return str(getattr(import_module(self.module), self.probe)(self.complete(settings))) if self.probe else ""
+
 
 LAUNCHERS: Registry[LauncherKind] = Registry("launcher")
 LAUNCHERS.add("local", LauncherKind(
@@ -125,6 +138,16 @@ LAUNCHERS.add("slurm", LauncherKind(
         "cluster": LauncherSetting("slurm", "slurm; or local, to try the launcher out on this machine, where the limits of "
                                    "memory and cores do not apply", options=("slurm", "local"))},
     package="submitit", extra="slurm", program="sbatch"))
+LAUNCHERS.add("ray", LauncherKind(
+    "Ray", "Each run computes as a job of a Ray cluster, which shares the runs folder.", "engine.run.launchers.ray",
+    "RayLauncher", {
+        "address": LauncherSetting("", "address of the dashboard of a Ray cluster", pattern=r"|https?://[^\s/@?#]+/?",
+                                   example="http://HEAD:8265"),
+        "gpus": LauncherSetting(1, "GPUs of a job; 0 to offer only CPUs", 0, 1),
+        "threads": LauncherSetting(4, "CPUs of a job whose run fixes no number of threads", 1, 256),
+        "memory_gb": LauncherSetting(4, "memory that Ray reserves for a job, in GB; 0 for none", 0, 4096),
+        "jobs": LauncherSetting(20, "jobs on CPUs, and on GPUs, that are submitted at the same time", 1, 10_000)},
+    probe="lacking"))
 
 
 @dataclass(frozen=True)
@@ -147,6 +170,10 @@ class Choice:
     def missing(self) -> str:
         """Return what this machine lacks for the launcher, as `LauncherKind.missing` does."""
         return self.kind.missing(dict(self.settings))
+
+    def unreachable(self) -> str:
+        """Return why the launcher's cluster cannot be used now, as `LauncherKind.unreachable` does."""
+        return self.kind.unreachable(dict(self.settings))
 
 
 def choice_of(name: str, settings: Mapping[str, object]) -> Choice:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from engine.run.events import read_events
 from engine.run.folder import RunFolder, read_json
 from engine.run.launchers.registry import LAUNCHERS, choice_of, write_choice
 from engine.run.state import is_working, modified
-from tests.engine.run.launchers import cluster
+from tests.engine.run.launchers import cluster, ray_cluster
+from tests.engine.run.launchers.ray_cluster import RayCluster
 from tests.engine.run.processes import events_of, processes_of, until, until_status, until_step
 
 # {name of a case: (launcher, its settings on this machine)}
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "local": ("local", {}), "submitit": ("slurm", {"cluster": "local", "gpus": 0}),
-    "slurm": ("slurm", {"partition": "low", "gpus": 0, "threads": 1, "memory_gb": 1})}
+    "slurm": ("slurm", {"partition": "low", "gpus": 0, "threads": 1, "memory_gb": 1}),
+    "ray": ("ray", {"gpus": 0, "threads": 1, "memory_gb": 1})}
 LONG = {"threads": 1, "epochs": 3, "steps_per_epoch": 20}  # long enough to be interrupted in the middle
 
 
@@ -42,12 +45,28 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield variables
 
 
-@pytest.fixture(params=["local", "submitit", pytest.param("slurm", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A Ray cluster of two nodes, which asks for a token."""
+    if reason := ray_cluster.missing():
+        pytest.skip(reason)
+    with ray_cluster.running(tmp_path_factory.mktemp("ray"), token=secrets.token_hex(32)) as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "submitit", pytest.param("slurm", marks=pytest.mark.slow),
+                        pytest.param("ray", marks=pytest.mark.slow)])
 def runs(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if request.param == "slurm":
         for name, value in request.getfixturevalue("slurm").items():
             monkeypatch.setenv(name, value)
-    choice = choice_of(*CASES[request.param])
+    name, settings = CASES[request.param]
+    if request.param == "ray":
+        cluster_of_ray: RayCluster = request.getfixturevalue("ray")
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", cluster_of_ray.token)
+        settings = settings | {"address": cluster_of_ray.address}
+    choice = choice_of(name, settings)
     if missing := choice.missing():
         pytest.skip(missing)
     folder = tmp_path / "runs"
@@ -90,11 +109,20 @@ def launch(runs: Path, **changes: Any) -> RunFolder:
     return RunFolder(runs, run_id)
 
 
-def lose_node(runs: Path) -> None:
+@pytest.fixture
+def lose_node(runs: Path, request: pytest.FixtureRequest) -> Callable[[], None]:
     """Kill all processes by which the launcher computes runs, as if their machine had lost its power."""
-    for process in node(runs):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    def kill() -> None:
+        for process in node(runs):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def kill_node_of_ray() -> None:
+        (worker,) = workers(runs)
+        running: RayCluster = request.getfixturevalue("ray")
+        running.kill_node(running.node_of(worker))
+
+    return kill_node_of_ray if (read_json(runs / "control" / "launcher.json") or {}).get("name") == "ray" else kill
 
 
 def check_finished(folder: RunFolder, attempt: int) -> None:
@@ -147,10 +175,10 @@ def test_the_heartbeat_goes_on_and_the_cause_of_a_death_is_told(runs: Path) -> N
     assert (state.status, state.cause, state.can_resume) == ("failed", "Killed by signal 9 (SIGKILL).", True)
 
 
-def test_a_run_of_a_lost_node_is_resumed_from_its_checkpoint(runs: Path) -> None:
+def test_a_run_of_a_lost_node_is_resumed_from_its_checkpoint(runs: Path, lose_node: Callable[[], None]) -> None:
     folder = launch(runs)
     until((folder.checkpoint / "last.pt").exists, "a checkpoint")
-    lose_node(runs)
+    lose_node()
     ended = until(lambda: (one := read_json(folder.exit_json)) and one["attempt"] == 1 and one, "the end is seen")
     assert ended["status"] == "failed" and ended["cause"].endswith(".")
     if requests.status(runs, folder.id).status == "failed":  # a machine of its own has no other machine to go to

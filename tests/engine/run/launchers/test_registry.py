@@ -58,9 +58,9 @@ def test_a_launcher_that_cannot_be_used_is_refused_and_the_queue_says_why(runs: 
     supervisor = Supervisor(runs)
     supervisor.tick()
     assert not supervisor.workers and "no_such_package" in (read_json(runs / "queue.json") or {})["why"][run_id]
+    lacking = {name: kind.missing({}) or kind.unreachable({}) for name, kind in LAUNCHERS.items() if name != "elsewhere"}
     assert [(one.name, one.is_chosen, bool(one.missing)) for one in queueing.launchers(runs)] == [
-        *((name, False, bool(kind.missing({}))) for name, kind in LAUNCHERS.items() if name != "elsewhere"),
-        ("elsewhere", True, True)]
+        *((name, False, bool(why)) for name, why in lacking.items()), ("elsewhere", True, True)]
     assert [one.good for one in doctor(runs=runs) if one.subject == "launcher elsewhere"] == [False]
     assert main(["queue", "launcher", "elsewhere", "--runs", str(runs)]) == 2
     assert "no_such_package" in capsys.readouterr().err
