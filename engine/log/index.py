@@ -2,11 +2,14 @@
 
 Everything in the database comes from the run folders, so the database can be deleted at any time and is then rebuilt identically.
 DuckDB lets only one process at a time use a database file. Therefore the first process that opens `runs/index.duckdb` owns the
-file, and every other process builds its own index in memory.
+file, and every other process builds its own index in memory. If machines share the runs folder, $RAMPART_INDEX names a local
+folder for the file.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,6 +25,7 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
+VARIABLE = "RAMPART_INDEX"
 MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
@@ -111,7 +115,7 @@ class Index:
             return cls(_in_memory(), root, owner=False, chunk_bytes=chunk_bytes)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            con = _open_file(root / INDEX)
+            con = _open_file(file_of(root))
         except OSError:  # a read-only folder
             return cls(_in_memory(), root, owner=False, chunk_bytes=chunk_bytes)
         except duckdb.Error as problem:  # held by another process, or the disk is full
@@ -227,7 +231,7 @@ class Index:
 
     def _leave_file(self, problem: duckdb.Error) -> None:
         """Continue with an empty database in memory, because the file cannot be written, for example on a full disk."""
-        self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
+        self.trouble = (f"{file_of(self.root)} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
         self._turn.count_change()
@@ -292,14 +296,26 @@ class Index:
         return f"number in ({', '.join(numbers)})" if numbers else "false"
 
 
+def file_of(root: Path) -> Path:
+    """Return the path of the index file of a runs folder: in $RAMPART_INDEX, which is created, or else in the runs folder itself.
+
+    DuckDB must not use a file on a network file system, whose locks and caches may fail it.
+    """
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return root / INDEX
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder).absolute() / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.duckdb"
+
+
 def reindex(root: Path | str) -> IngestReport:
-    """Delete `runs/index.duckdb` and rebuild it from the run folders in `root`.
+    """Delete the index file and rebuild it from the run folders in `root`.
 
     Raises:
         RunLogError: the folder `root` does not exist, or a running dashboard owns the file.
     """
     root = Path(root).absolute()
-    path = root / INDEX
+    path = file_of(root)
     if not root.is_dir():
         raise RunLogError(f"Expected a folder of runs at {root}, and there is none; pass the right one with --runs.")
     if root in _owned:

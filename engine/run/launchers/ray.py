@@ -27,7 +27,7 @@ from engine.run.device import Device, Resources
 from engine.run.folder import RunFolder
 from engine.run.launchers.contract import End, Start
 from engine.run.launchers.jobs import JobAttempt, job_command, jobs_folder
-from engine.run.launchers.ray_jobs import PENDING, RUNNING, STOPPED, Cluster, Job, cluster_at, unreachable
+from engine.run.launchers.ray_jobs import CHOOSE, PENDING, RUNNING, STOPPED, Cluster, Job, cluster_at, unreachable
 
 # A worker has ended, but its last files are not here yet: clients of NFS see new files late.
 LATE_S = 60.0
@@ -201,5 +201,4 @@ def waiting_text(submission: Mapping[str, Any] | None) -> str:
 def lacking(settings: Mapping[str, object]) -> str:
     """Return why no cluster answers under these settings, and what to do, as a sentence; "" if one answers."""
     address = str(settings["address"]).rstrip("/")
-    why = unreachable(address) if address else "It needs the address of the dashboard of a Ray cluster."
-    return why and f"{why} Choose one: rampart queue launcher ray --set address=http://HEAD:8265."
+    return unreachable(address) if address else f"It needs the address of the dashboard of a Ray cluster: {CHOOSE}."

@@ -32,6 +32,8 @@ PROBE_AGAIN_S = 20.0
 ASK_S = 5.0  # seconds between two questions about the same job
 MOST_BYTES = 4_000_000  # of an answer
 UNKNOWN, PENDING, RUNNING, STOPPED = "UNKNOWN", "PENDING", "RUNNING", "STOPPED"
+CHOOSE = "rampart queue launcher ray --set address=http://HEAD:8265"
+NO_ANSWER = "No Ray cluster answers at {} ({}). Start it, or choose another address: " + CHOOSE + "."
 NEEDS_TOKEN = ("The cluster asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token, for the process "
                "that starts Rampart.")
 WRONG_TOKEN = "The cluster does not accept the token in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."
@@ -142,7 +144,7 @@ class Cluster:
             raise _refused(problem) from None
         except (OSError, http.client.HTTPException) as problem:
             why = getattr(problem, "reason", problem)
-            raise RayError(f"No Ray cluster answers at {self.address} ({str(why) or type(why).__name__}).") from None
+            raise RayError(NO_ANSWER.format(self.address, str(why) or type(why).__name__)) from None
         except ValueError:
             record = None
         if not isinstance(record, dict):
@@ -254,7 +256,7 @@ def unreachable(address: str) -> str:
         probe = threading.Thread(target=lambda: box.append(_probe(address)), daemon=True)
         probe.start()
         probe.join(PROBE_S)  # a name server or a slow answer may take longer than the time limit of the connection
-        found = box[0] if box else f"No Ray cluster answers at {address} within {PROBE_S:.0f} s."
+        found = box[0] if box else NO_ANSWER.format(address, "timed out")
         _probes[address] = time.monotonic(), found
     return found
 

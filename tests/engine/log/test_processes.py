@@ -18,7 +18,7 @@ import pytest
 
 from engine.errors import RunLogError
 from engine.log import RunLog, reindex
-from engine.log.index import INDEX
+from engine.log.index import INDEX, VARIABLE
 from engine.log.ingest import Ingester
 from tests.engine.log.conftest import assert_same, every_query
 from tests.sample_runs import EventsFile, write_run_json, write_search_steps
@@ -102,6 +102,22 @@ def test_a_folder_that_may_only_be_read(ids: dict[str, str], root: Path) -> None
     assert not log.owner
     log.ingest()
     assert len(log.runs()) == 7
+
+
+def test_the_index_of_a_shared_folder_may_lie_on_a_local_disk(ids: dict[str, str], root: Path, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / INDEX).unlink(missing_ok=True)
+    place = tmp_path / "local" / "index"
+    monkeypatch.setenv(VARIABLE, str(place))
+    log = RunLog.open(root)
+    assert log.owner
+    log.ingest()
+    (file,) = place.glob("*.duckdb")
+    with process(HOLD, root) as child:
+        assert first_word(child) == "memory"
+    log.close()
+    assert reindex(root).runs == 7
+    assert [one.name for one in place.glob("*.duckdb")] == [file.name] and not (root / INDEX).exists()
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(6, marks=pytest.mark.slow)])

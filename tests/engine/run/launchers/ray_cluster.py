@@ -151,8 +151,8 @@ class RayCluster:
     def alive(self) -> list[str]:
         """Return the IP addresses of the living nodes, with the head's."""
         with contextlib.suppress(OSError, ValueError):
-            found = self.ask("/nodes?view=summary")["data"]["summary"]
-            return [one["ip"] for one in found if one["raylet"].get("state") == "ALIVE"]
+            found = [one.get("raylet") or {} for one in self.ask("/nodes?view=summary")["data"]["summary"]]
+            return [one["nodeManagerAddress"] for one in found if one.get("state") == "ALIVE"]
         return []
 
     def ask(self, path: str) -> Any:
