@@ -15,7 +15,7 @@ from engine.study.identity import Runs
 from engine.study.overview import Overview, cells_of, read_overview
 from engine.study.parsing import from_text
 from tests.browser.conftest import start_dashboard
-from tests.engine.run.processes import processes_of, until
+from tests.engine.run.processes import PATIENCE_S, processes_of, until
 
 STUDY = """
 question: Does lambda matter?
@@ -28,8 +28,8 @@ arms:
 """
 
 
-def finished(runs: Path, study_id: str) -> Overview:
-    until(lambda: all(cell.status == "finished" for cell in cells_of(runs, study_id)), "every cell has its result")
+def finished(runs: Path, study_id: str, patience_s: float = PATIENCE_S) -> Overview:
+    until(lambda: all(cell.status == "finished" for cell in cells_of(runs, study_id)), "every cell has its result", patience_s)
     return read_overview(runs, study_id)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from engine.run.events import read_events
 from engine.run.folder import RunFolder, read_json
 from engine.run.launchers.registry import LAUNCHERS, choice_of, write_choice
 from engine.run.state import is_working, modified
-from tests.engine.run.launchers import cluster, ray_cluster
+from tests.engine.run.launchers import cluster
 from tests.engine.run.launchers.ray_cluster import RayCluster
 from tests.engine.run.processes import events_of, processes_of, until, until_status, until_step
 
@@ -45,15 +44,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield variables
 
 
-@pytest.fixture(scope="module")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """A Ray cluster of two nodes, which asks for a token."""
-    if reason := ray_cluster.missing():
-        pytest.skip(reason)
-    with ray_cluster.running(tmp_path_factory.mktemp("ray"), token=secrets.token_hex(32)) as running:
-        yield running
-
-
 @pytest.fixture(params=["local", "submitit", pytest.param("slurm", marks=pytest.mark.slow),
                         pytest.param("ray", marks=pytest.mark.slow)])
 def runs(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -62,10 +52,7 @@ def runs(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
             monkeypatch.setenv(name, value)
     name, settings = CASES[request.param]
     if request.param == "ray":
-        cluster_of_ray: RayCluster = request.getfixturevalue("ray")
-        monkeypatch.setenv("RAY_AUTH_MODE", "token")
-        monkeypatch.setenv("RAY_AUTH_TOKEN", cluster_of_ray.token)
-        settings = settings | {"address": cluster_of_ray.address}
+        settings = settings | {"address": request.getfixturevalue("ray").address}
     choice = choice_of(name, settings)
     if missing := choice.missing():
         pytest.skip(missing)

@@ -320,7 +320,7 @@ def test_the_token_is_sent_as_ray_sends_it_and_only_if_authentication_is_on(
 
 
 def test_a_cluster_that_does_not_answer_is_refused_and_the_lists_say_so(runs: Path, api: JobsApi, silent: str) -> None:
-    with pytest.raises(RunError, match=r"No Ray cluster answers at .* choose another address: rampart queue launcher ray --set addr"):
+    with pytest.raises(RunError, match=r"No Ray cluster answers at .* choose another address: rampart queue launcher ray --set"):
         queueing.choose_launcher(runs, "ray", {"address": silent})
     with pytest.raises(RunError, match="It needs the address of the dashboard of a Ray cluster"):
         queueing.choose_launcher(runs, "ray", {})
