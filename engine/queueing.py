@@ -149,7 +149,8 @@ def view(runs: Path | str) -> View:
     told = _told(root)
     entries = tuple(replace(_entry(run.folder, run.device), starts_in_s=outlook.starts.get(run.folder.id),
                             cause=_cause(run, statuses[run.folder.id], decisions, told, resources)) for run in waiting)
-    return View(tuple(replace(_entry(one.folder, one.device), left_s=outlook.left.get(one.folder.id), cause=one.waits)
+    return View(tuple(replace(_entry(one.folder, one.device), left_s=None if one.waits else outlook.left.get(one.folder.id),
+                              cause=one.waits)
                       for one in busy), entries,
                 decisions, slots, per_gpu,
                 resources.gpus, tuple(_launchers(root, busy, slots, per_gpu)))

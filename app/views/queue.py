@@ -188,22 +188,23 @@ def selection(chosen: Entry | None) -> None:
 
 
 def slots(shown: View) -> None:
-    """Show how many runs may use the CPU and each GPU at the same time, and let the user choose other numbers."""
-    section("Slots", "How many runs may use a device at the same time.")
-    on_cpu = sum(one.device == "cpu" for one in shown.running)
+    """Show how many runs may use the CPU and each GPU of this machine at the same time, and let the user choose other numbers."""
+    section("Slots", "How many runs may use a device of this machine at the same time.")
+    here = {one.name: one for launcher in shown.launchers if launcher.name == "local" for one in launcher.devices}
+    gpus = [one for name, one in here.items() if name != "cpu"]
     cpu, gpu, share = st.columns([1, 1, 1])
     _slot(cpu, "CPU slots", "cpu", shown.decisions.cpu_slots, f"automatic: {queueing.default_cpu_slots()}", MOST_CPU_SLOTS,
-          f"{on_cpu} of {plural(shown.cpu_slots, 'slot')} used, {plural(device.cores(), 'CPU core')}.",
+          f"{here['cpu'].used} of {plural(shown.cpu_slots, 'slot')} used, {plural(device.cores(), 'CPU core')}.",
           "Empty for automatic: one run with all cores. Runs of studies with a single thread then share the cores. A number "
           "holds for all runs. Command: rampart queue slots --cpu 2")
-    used = ", ".join(f"{name}: {sum(one.device == name for one in shown.running)} of {shown.runs_per_gpu}" for name in shown.gpus)
+    used = ", ".join(f"{one.name}: {one.used} of {one.slots}" for one in gpus)
     _slot(gpu, "Runs per GPU", "per_gpu", shown.decisions.runs_per_gpu, f"automatic: {shown.runs_per_gpu}", MOST_PER_GPU,
           f"{used} used." if used else "No NVIDIA GPU found.",
           "Empty for automatic: one run, or two where runs share GPUs. Without Share GPUs, nobody checks whether the memory of "
-          "the GPU suffices. Command: rampart queue slots --per-gpu 2", possible=bool(shown.gpus))
+          "the GPU suffices. Command: rampart queue slots --per-gpu 2", possible=bool(gpus))
     st.session_state["queue.share"] = shown.decisions.share_gpus
     with share:
-        st.checkbox("Share GPUs", key="queue.share", on_change=_store_slots, disabled=not shown.gpus or bool(why_not("admin")),
+        st.checkbox("Share GPUs", key="queue.share", on_change=_store_slots, disabled=not gpus or bool(why_not("admin")),
                     help="Runs share a GPU only where the measured memory of all of them fits. The Launch page measures it "
                          "before a launch, as does rampart estimate. Command: rampart queue slots --share on")
         st.caption("A run without a measurement shares no GPU.")

@@ -134,7 +134,7 @@ class RayLauncher:
     def resources(self) -> Resources:
         """Return the kinds of device of the cluster, each with the number of jobs that may be submitted at the same time."""
         jobs = int(self.settings["jobs"])
-        each = f"{self.settings['threads']} CPUs and {self.settings['memory_gb']} GB of a node"
+        each = f"{share(int(self.settings['threads']), int(self.settings['memory_gb']))} of a node"
         devices = (Device("cpu", each, slots=jobs), *(
             [Device("cuda:0", f"1 GPU, {each}", slots=jobs)] if self.settings["gpus"] else []))
         return Resources(devices, int(self.settings["threads"]), is_one_machine=False)
@@ -192,10 +192,13 @@ def waiting_text(submission: Mapping[str, Any] | None) -> str:
     """Return the sentence about a job that waits for the resources that its submission names."""
     if submission is None:
         return "Its job waits for a node of the Ray cluster."
-    cpus, gpus, memory = (submission[f"entrypoint_{name}"] for name in ("num_cpus", "num_gpus", "memory"))
-    wanted = [f"{cpus} free CPU{'s' * (cpus != 1)}", *(["a free GPU"] if gpus else []),
-              *([f"{memory // 2**30} GB of memory"] if memory else [])]
-    return f"Its job waits for a node of the Ray cluster with {', '.join(wanted)}."
+    cpus, gpus, memory = (int(submission[f"entrypoint_{name}"]) for name in ("num_cpus", "num_gpus", "memory"))
+    return f"Its job waits for a node of the Ray cluster with {'a GPU, ' if gpus else ''}{share(cpus, memory // 2**30)} free."
+
+
+def share(cpus: int, memory_gb: int) -> str:
+    """Return the share of a node that a job gets, for example "4 CPUs and 2 GB of memory". 0 GB means any."""
+    return f"{cpus} CPU{'s' * (cpus != 1)}{f' and {memory_gb} GB of memory' if memory_gb else ''}"
 
 
 def lacking(settings: Mapping[str, object]) -> str:

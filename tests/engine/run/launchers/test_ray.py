@@ -147,7 +147,7 @@ def test_a_job_is_recorded_then_submitted_with_its_resources_and_waits_for_a_nod
     assert (given["entrypoint_num_cpus"], given["entrypoint_num_gpus"], given["entrypoint_memory"]) == (1, 0, 3 * 2**30)
     words = shlex.split(given["entrypoint"])
     assert words[:2] == ["sh", "-c"] and words[-2:] == ["--ticket", record["ticket"]] and attempt.folder.id in words
-    assert attempt.waits() == "Its job waits for a node of the Ray cluster with 1 free CPU, 3 GB of memory."
+    assert attempt.waits() == "Its job waits for a node of the Ray cluster with 1 CPU and 3 GB of memory free."
     assert attempt.end() is None
     beat(attempt)
     assert attempt.waits() == "" and attempt.end() is None

@@ -62,7 +62,7 @@ def test_a_study_that_loses_a_node_equals_the_same_study_on_this_machine(runs: P
 
 def test_a_job_for_which_no_node_has_room_waits_and_is_withdrawn_by_stop(runs: Path, ray: RayCluster) -> None:
     (run_id,) = requests.submit(runs, "search", {"threads": 64}, method="arnas", preset="smoke")
-    waits = "Its job waits for a node of the Ray cluster with 64 free CPUs, 1 GB of memory."
+    waits = "Its job waits for a node of the Ray cluster with 64 CPUs and 1 GB of memory free."
     until(lambda: requests.status(runs, run_id).cause == waits, "it waits")
     assert requests.status(runs, run_id).status == "queued"
     requests.request_stop(runs, run_id)
