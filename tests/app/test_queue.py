@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from engine import queueing, requests
 from engine.files import atomic_write_json
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, read_json
+from engine.run.launchers.registry import choice_of, write_choice
 from tests.app.pages import component_data, open_page, table_rows, text_of
 from tests.engine.run.test_supervisor import submit
 
@@ -75,6 +77,21 @@ def test_a_pause_shows_here_on_runs_and_on_launch_and_ends_by_one_button(queued:
     assert "Queue paused" not in text_of(click(page, "queue.continue"))
     page = click(page, "queue.after_chains")
     assert "Begun chains go on to their end, nothing else starts" in text_of(page)
+
+
+def test_jobs_of_a_cluster_use_no_slot_of_this_machine_and_a_cluster_that_does_not_answer_says_why(
+        queued: tuple[Path, list[str]]) -> None:
+    runs, (search, *_) = queued
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        write_choice(runs, choice_of("ray", {"address": address}))
+        record = read_json(RunFolder(runs, search).process_json) or {}
+        atomic_write_json(RunFolder(runs, search).process_json, record | {
+            "launcher": "ray", "job": "rampart-1", "ticket": "f", "cluster": address, "waits": "Its job waits."})
+        text = text_of(open_page("queue"))
+    assert "0 of 1 slot used" in text and "Its job waits." in text
+    assert f"Ray (chosen). No Ray cluster answers at {address}" in text
 
 
 def test_slots_are_stored_and_emptied(queued: tuple[Path, list[str]]) -> None:

@@ -128,7 +128,7 @@ def test_a_job_waits_until_its_worker_beats_and_then_no_more(folder: RunFolder) 
     state = compute(folder)
     assert (state.status, state.cause, state.can_stop) == ("queued", "Slurm job 42 waits in the queue of the cluster.", True)
     (entry,) = queueing.view(folder.runs).running
-    assert (entry.id, entry.cause) == (folder.id, state.cause)
+    assert (entry.id, entry.cause, entry.left_s) == (folder.id, state.cause, None)
     assert [device.used for one in queueing.launchers(folder.runs) if one.name == "slurm" and not one.missing
             for device in one.devices if device.name == "cpu"] in ([1], [])  # it needs sbatch to be listed
     waiting = attempt(folder, "PENDING")
