@@ -28,6 +28,7 @@ from engine.run.folder import RunFolder
 from engine.run.launchers.contract import End, Start
 from engine.run.launchers.jobs import JobAttempt, job_command, jobs_folder
 from engine.run.launchers.ray_jobs import CHOOSE, PENDING, RUNNING, STOPPED, Cluster, Job, cluster_at, unreachable
+from engine.run.state import FRESH_HEARTBEAT_S, is_working, modified
 
 # A worker has ended, but its last files are not here yet: clients of NFS see new files late.
 LATE_S = 60.0
@@ -93,13 +94,17 @@ class RayAttempt(JobAttempt):
         if state == "SUCCEEDED" and time.monotonic() - news.at < LATE_S:
             return None
         if state == "FAILED":
-            return self._end_of_failed()
+            # Ray gives a node up that it does not reach. If the worker still beats, it goes on.
+            return None if self._beats() else self._end_of_failed()
         if state == "SUCCEEDED":
             return End(None, f"{name} ended without a word of its worker. Its runs folder must be this one: {self.folder.runs}.")
         if self.has_begun():
             return self.end_of_unknown()
         # The cluster may have received a withdrawn job nevertheless. Then its worker finds that its attempt has ended.
         return End(None, f"{name} was withdrawn.") if self._is_killed else None
+
+    def _beats(self) -> bool:
+        return time.time() - (modified(self.folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S or is_working(self.folder, {})
 
     def _end_of_failed(self) -> End:
         news, is_lost = self.job.news, False

@@ -162,9 +162,15 @@ class RayCluster:
             return json.loads(answer.read())
 
     def end(self) -> None:
-        """End the cluster by the processes that were started."""
-        for process in reversed(self._started):
-            _kill_tree(process)
+        """End the cluster: all processes in its namespace, among which are those that lost their parents."""
+        namespace = os.readlink(f"/proc/{self._first.pid}/ns/net")
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if os.readlink(f"/proc/{process.pid}/ns/net") == namespace != os.readlink("/proc/self/ns/net"):
+                    process.kill()
+        for started in self._started:
+            started.kill()
+            started.wait(20)
         shutil.rmtree(f"/tmp/ray-{self._first.pid}", ignore_errors=True)
 
     def _start(self, ip: str, *options: str) -> subprocess.Popen[bytes]:

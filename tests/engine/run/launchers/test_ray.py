@@ -26,11 +26,13 @@ from engine.run.launchers.contract import End, Start
 from engine.run.launchers.jobs import SILENT_S, code_file
 from engine.run.launchers.ray import SUBMITTING, RayAttempt, RayLauncher
 from engine.run.launchers.registry import LAUNCHERS, choice_of, write_choice
+from engine.run.state import FRESH_HEARTBEAT_S
 from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import processes_of, until, without_supervisor
 from tests.engine.run.test_supervisor import submit
 
 DIED = "JOB_SUPERVISOR_ACTOR_DIED"
+OUT_OF_MEMORY = "Unexpected error occurred: 1 worker(s) were killed due to the node running low on memory. Memory on the node"
 NODE_DIED = "Job supervisor actor died: unexpectedly.\n\tpid: 86\nThe actor died because its node has died. Node Id: 0b91c9"
 
 
@@ -182,13 +184,17 @@ def test_a_job_that_has_begun_is_never_submitted_again(runs: Path, api: JobsApi)
 @pytest.mark.parametrize(("error", "message", "cause", "is_lost"), [
     (DIED, NODE_DIED, "was lost. Its node died.", True),
     (DIED, "Job supervisor actor died: The actor exited.", "was lost. Job supervisor actor died: The actor exited.", True),
-    ("JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE", "Task was killed due to the node running low on memory.", "Out of memory: ", False),
+    ("JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE", OUT_OF_MEMORY, "Out of memory: ", False),
     ("JOB_ENTRYPOINT_COMMAND_ERROR", "exit code 127, logs:\nsh: no python\n", "of its worker: sh: no python", False)])
 def test_a_failed_job_that_has_computed_is_lost_if_its_node_or_actor_was(runs: Path, api: JobsApi, error: str, message: str,
                                                                         cause: str, is_lost: bool) -> None:
     attempt = started(runs, api)
     beat(attempt)
     api.tell(attempt.job_id, "FAILED", error, message)
+    until(lambda: attempt.state() == "FAILED", "Ray has given it up")
+    assert attempt.end() is None  # its worker may be alive where Ray cannot reach it
+    for path in (attempt.folder.process_json, attempt.folder.heartbeat):
+        os.utime(path, (1.0, time.time() - FRESH_HEARTBEAT_S - 1))
     end = ended(attempt)
     assert cause in end.cause and end.is_lost == is_lost
 
