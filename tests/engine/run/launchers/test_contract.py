@@ -146,7 +146,9 @@ def test_force_ends_all_processes_of_a_run(runs: Path) -> None:
     (worker,) = workers(runs)
     worker.suspend()  # as if it hung, so that it cannot stop by itself
     requests.force_stop(runs, folder.id)
-    assert "by force" in until_status(runs, folder.id, "stopped").cause
+    cause = until_status(runs, folder.id, "stopped").cause
+    # Slurm continues a suspended process before it ends it, so that this worker may still stop by itself.
+    assert "by force" in cause or (read_json(folder.process_json) or {}).get("cluster") == "slurm"
     until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker is gone")
     until(lambda: not node(runs), "nothing of the run is left")
 
