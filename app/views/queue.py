@@ -196,7 +196,8 @@ def slots(shown: View) -> None:
           f"{on_cpu} of {plural(shown.cpu_slots, 'slot')} used, {plural(device.cores(), 'CPU core')}.",
           "Empty for automatic: one run with all cores. Runs of studies with a single thread then share the cores. A number "
           "holds for all runs. Command: rampart queue slots --cpu 2")
-    used = ", ".join(f"{name}: {sum(one.device == name for one in shown.running)} of {shown.runs_per_gpu}" for name in shown.gpus)
+    busy = [name for one in shown.running for name in one.device.split(", ")]
+    used = ", ".join(f"{name}: {busy.count(name)} of {shown.runs_per_gpu}" for name in shown.gpus)
     _slot(gpu, "Runs per GPU", "per_gpu", shown.decisions.runs_per_gpu, f"automatic: {shown.runs_per_gpu}", MOST_PER_GPU,
           f"{used} used." if used else "No NVIDIA GPU found.",
           "Empty for automatic: one run, or two where runs share GPUs. Without Share GPUs, nobody checks whether the memory of "

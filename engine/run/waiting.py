@@ -30,6 +30,7 @@ class Waiting:
         threads: number of CPU threads; None if it is not fixed yet.
         in_study: True if the run belongs to a study.
         model: title of the GPU on which an earlier attempt computed; "" without one.
+        processes: number of processes that compute the run together.
     """
 
     folder: RunFolder
@@ -41,6 +42,7 @@ class Waiting:
     threads: int | None
     in_study: bool
     model: str = ""
+    processes: int = 1
 
 
 def changed(path: str) -> int:
@@ -70,7 +72,8 @@ def as_waiting(folder: RunFolder) -> Waiting:
     threads = fixed.get("threads") or config.get("threads")
     return Waiting(folder, str(run["kind"]), asked, tuple(map(int, study.get("place") or ())), run.get("parent"), wanted,
                    None if threads is None else int(threads), bool(study),
-                   "" if wanted == "cpu" else str(fixed.get("device_name") or ""))
+                   "" if wanted == "cpu" else str(fixed.get("device_name") or ""),
+                   int((resumed or {}).get("processes") or config.get("processes") or 1))
 
 
 def trouble_above(kind: str, status: str) -> str:

@@ -37,7 +37,7 @@ class Part:
 
     @property
     def weight(self) -> float:
-        """Factor for sums: the sum over the whole batch is that of this factor times the sum over the part, over all processes."""
+        """Factor for sums. The sum over the whole batch is that of this factor times the sum over the part, in all processes."""
         return self.share * self.images / self.own
 
     def draw(self, draw: Callable[[tuple[int, ...]], Tensor], shape: Sequence[int] = ()) -> Tensor:

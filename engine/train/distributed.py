@@ -27,6 +27,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from engine.config import RetrainConfig
 from engine.space.part import Part, part_of, whole, with_synchronised_norms
 
 # A process that waits for another may wait as long as the other writes a checkpoint or waits for a busy machine.
@@ -61,6 +62,11 @@ class Processes:
     number: int = 0
     count: int = 1
     is_synchronised: bool = True
+
+    @classmethod
+    def of(cls, config: RetrainConfig, number: int, count: int) -> Processes:
+        """Return the processes of a run, as process `number` sees them."""
+        return cls(number, count, config.batch_norm == "synchronised")
 
     @property
     def is_alone(self) -> bool:
@@ -137,7 +143,7 @@ def connect(number: int, count: int, place: Path, device: str) -> None:
     torch.distributed.init_process_group(backend, init_method=place.as_uri(), rank=number, world_size=count, timeout=PATIENCE)
 
 
-def send(content: bytes) -> None:
+def send(content: bytes | memoryview) -> None:
     """Send bytes from process 0 to all others, which call `receive`."""
     torch.distributed.broadcast(torch.tensor([len(content)]), 0)
     torch.distributed.broadcast(torch.frombuffer(bytearray(content), dtype=torch.uint8), 0)

@@ -1,4 +1,4 @@
-"""One of several processes that train together, for test_distributed.py: `python -m tests.engine.train.pair NUMBER COUNT FOLDER`.
+"""One of several processes that train together, for test_distributed.py: `python -m tests.engine.train.pair NUMBER COUNT FOLDER EPOCHS`.
 
 The processes compute all cases one after another, and process 0 writes what it has computed.
 """
@@ -41,7 +41,6 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "PGD-AT, residual network": ("residual", 13, {"training": "pgd_at", "channels_last": True}),
     "PGD-AT, statistics of each process": ("rows", 20, {"training": "pgd_at", "batch_norm": "per_process"}),
 }
-EPOCHS = 2
 SHAPES = {"rows": (1, 8, 8), "maps": (3, 20, 20), "residual": (3, 8, 8)}
 
 
@@ -53,7 +52,7 @@ def network_of(kind: str, changes: dict[str, Any]) -> nn.Module:
         return with_channels_last(ResidualNetwork(plan, classes=4, image_shape=shape)).double()
     genotype = CATALOG["ARNAS"].genotype
     assert genotype is not None
-    return Network(genotype, channels=2, layers=4 if kind == "rows" else 3, classes=4, image_shape=shape,
+    return Network(genotype, channels=2, layers=3, classes=4, image_shape=shape,
                    auxiliary=changes.get("auxiliary_weight", 0.0) > 0, mean=mean, std=mean).double()
 
 
@@ -67,17 +66,18 @@ def training_of(case: str, processes: Processes) -> tuple[Retraining, torch.Tens
     return Retraining(settings, network_of(kind, changes), -(-images // 8), processes), x, y
 
 
-def computed(case: str, processes: Processes, sent: Counter[str] | None = None) -> dict[str, Any]:
-    """Train for `EPOCHS` epochs, and return the state and everything that was measured.
+def computed(case: str, epochs: int, processes: Processes, sent: Counter[str] | None = None) -> dict[str, Any]:
+    """Train, and return the state and everything that was measured.
 
     Args:
         case: name of the case.
+        epochs: number of epochs.
         processes: this process and the others.
         sent: counter of all-reduces; None if nothing is sent.
     """
     training, x, y = training_of(case, processes)
     measured, counts = [], []
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         for step, indices in enumerate(batches(len(y), 8, generator_for(2, "order", epoch))):
             before = Counter(sent or {})
             (report,) = reports([training.step(x[indices], y[indices], epoch=epoch, step=step)])
@@ -105,14 +105,14 @@ def counted() -> Counter[str]:
     return sent
 
 
-def main(number: int, count: int, folder: Path) -> None:
+def main(number: int, count: int, folder: Path, epochs: int) -> None:
     torch.set_num_threads(1)
     connect(number, count, folder / "meeting", "cpu")
     sent, found = counted(), {}
     for case, (_, _, changes) in CASES.items():
-        found[case] = computed(case, Processes(number, count, changes.get("batch_norm") != "per_process"), sent)
+        found[case] = computed(case, epochs, Processes(number, count, changes.get("batch_norm") != "per_process"), sent)
     torch.save(found, folder / f"process-{number}.pt")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
