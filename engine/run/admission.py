@@ -69,7 +69,8 @@ def check_devices(runs: Path, config: RunConfig) -> None:
     processes = getattr(config, "processes", 1)
     if processes > 1 and processes > (most := load(read_choice(runs), runs).resources().most_alike(config.device)):
         raise ConfigError(problems={"processes": (
-            f"processes must be at most the number of GPUs of one model, here {most}, got {processes}; use fewer or device cpu.")})
+            f"processes must be at most {most}, the number of GPUs of one model here, got {processes}; use fewer, or "
+            "device cpu.")})
 
 
 def check_processes(runs: Path, run: Mapping[str, Any], processes: int) -> None:

@@ -5,8 +5,8 @@ requests and decides what comes next. The others hold nothing that it lacks, so 
 
 * The worker tells each peer what to compute by a line on its standard input. When this pipe closes, because the worker has ended
   in whatever way, the peer ends at once. So no peer outlives its worker.
-* When a peer ends, the worker's next check raises RunError with the cause. If the worker waits for the peer meanwhile, gloo raises
-  an error there; where nothing does, a thread ends the worker after a while.
+* When a peer ends, the worker's next check raises RunError with the cause. If the worker waits for the peer meanwhile, gloo
+  raises an error there; where nothing does, a thread ends the worker after a while.
 
 Imports no torch.
 """

@@ -93,7 +93,8 @@ def prepare(session: Session) -> Prepared:
         session.alert("warning", sentence)
     session.check_folder()
     different = environment.fix(session.folder, threads=session.threads, device=session.device, dataset=dataset,
-                                processes=session.processes, split_hash=splits.hash, second=second and (second[0], second[1].hash))
+                                split_hash=splits.hash, second=second and (second[0], second[1].hash),
+                                processes=session.processes)
     for sentence in different:
         session.alert("warning", sentence)
     session.begin()

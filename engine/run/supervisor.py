@@ -298,9 +298,9 @@ class Supervisor:
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device, is_single, model, memory to share, processes): sentence that says why no device is free for such runs}. Device
-                and model are those of `Waiting`, and `is_single` is True for a single-threaded run of a study. An entry is added
-                if this run finds no free device, so that similar runs need not look for a device.
+            taken: {(device, is_single, model, memory to share, processes): sentence that says why no device is free for such
+                runs}. The parts are those of `Waiting`, and `is_single` is True for a single-threaded run of a study. An entry is
+                added if this run finds no free device, so that similar runs need not look for a device.
         """
         folder = run.folder
         reason = self._trouble_above(run) or self._queue.hold(folder.id) or self._no_launcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from engine.space.part import part_of
 from engine.train.distributed import ALONE
-from tests.engine.train.pair import CASES, computed, training_of
+from tests.engine.train.pair import CASES, MORE_CASES, computed, training_of
 from tests.engine.train.test_retrain import flat
 
 TOLERANCE = 1e-10
@@ -21,11 +22,11 @@ SAME = [case for case, (_, _, changes) in CASES.items() if "batch_norm" not in c
 OWN = "PGD-AT, statistics of each process"
 
 
-def several(folder: Path, count: int, epochs: int) -> list[dict[str, Any]]:
-    """Compute all cases with `count` processes, and return what each process has found."""
+def several(folder: Path, count: int, epochs: int, cases: Iterable[str] = CASES) -> list[dict[str, Any]]:
+    """Compute cases with `count` processes, and return what each process has found."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen([sys.executable, "-m", "tests.engine.train.pair", str(number), str(count), str(folder),
-                                   str(epochs)], env=environment) for number in range(count)]
+                                   str(epochs), *cases], env=environment) for number in range(count)]
     try:
         assert [process.wait(900) for process in processes] == [0] * count
     finally:
@@ -70,8 +71,9 @@ def test_two_processes_compute_what_one_computes(two: list[dict[str, Any]], case
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_processes_compute_what_one_computes_over_epochs(tmp_path: Path, count: int) -> None:
-    found = several(tmp_path, count, epochs=3)
-    for case in SAME:
+    cases = [*SAME, *MORE_CASES]
+    found = several(tmp_path, count, 3, cases)
+    for case in cases:
         check_equal(found, case, epochs=3)
         for other in found[1:]:
             assert difference(found[0][case]["state"], other[case]["state"]) == 0
