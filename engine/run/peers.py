@@ -69,6 +69,11 @@ class Peers:
             self.close()
             raise
 
+    @property
+    def pids(self) -> list[int]:
+        """Ids of the peers."""
+        return [process.pid for process in self._processes]
+
     def tell(self, *words: object) -> None:
         """Tell all peers what to compute next: "step EPOCH POSITION" or "select".
 

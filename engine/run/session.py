@@ -214,7 +214,8 @@ class Session:
     def _measure_machine(self, done: float) -> None:
         """Write the load of the machine since the last call. The first call only begins to measure."""
         if self._telemeter is None:
-            self._telemeter = Telemeter(self.folder.path, self.device, name=self.device_name, done=done, passes=self.passes)
+            self._telemeter = Telemeter(self.folder.path, self.device, name=self.device_name, done=done, passes=self.passes,
+                                       others=self.peers.pids if self.peers else ())
             return
         for event in self._telemeter.measure(done=done, passes=self.passes, unit=self.unit):
             self.write(event)
