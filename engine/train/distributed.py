@@ -9,6 +9,8 @@ BatchNorm's statistics are those of the whole batch (`engine.space.part.Synchron
 part. The attack of a step computes only input gradients in evaluation mode, so it sends nothing. The attack of Fast-AT is in
 training mode, so it synchronises statistics, but no parameter gradients.
 
+Differs: with statistics of each process (`batch_norm` is "per_process"), BatchNorm normalises smaller batches than published.
+
 `DistributedDataParallel` of PyTorch is not used: it would synchronise gradients at each backward pass, knows one forward pass for
 each backward pass, and allows BatchNorm over processes only on GPUs. What it would hide, the time of one all-reduce, is short
 against a step of adversarial training.
@@ -18,10 +20,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed
@@ -33,20 +34,6 @@ from engine.space.part import Part, part_of, whole, with_synchronised_norms
 # A process that waits for another may wait as long as the other writes a checkpoint or waits for a busy machine.
 PATIENCE = timedelta(hours=1)
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-
-
-class Numbers(Protocol):
-    """What a step measures on a batch, as means over the images."""
-
-    @property
-    def loss(self) -> Tensor: ...
-    @property
-    def natural_accuracy(self) -> Tensor | None: ...
-    @property
-    def adversarial_accuracy(self) -> Tensor | None: ...
-
-
-Measured = TypeVar("Measured", bound=Numbers)
 
 
 @dataclass(frozen=True)
@@ -85,32 +72,30 @@ class Processes:
         """Return the part of a batch that this process computes."""
         return whole(images) if self.is_alone else part_of(images, self.number, self.count)
 
-    def joined(self, network: nn.Module, part: Part, measured: Measured) -> Measured:
-        """Replace gradients and measurements of this part by those of the whole batch, with one all-reduce.
+    def join(self, network: nn.Module, part: Part, means: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Replace the gradients of this part by those of the whole batch, with one all-reduce.
 
         If BatchNorm is not synchronised, its running statistics become the means over the processes.
 
         Args:
             network: the network, with the gradients of `part.share` times the loss.
             part: the part of the batch.
-            measured: loss and accuracies, as means over the part.
+            means: means over the part, scalars.
 
         Returns:
-            `measured` with means over the whole batch.
+            The means over the whole batch.
         """
         if self.is_alone:
-            return measured
+            return means
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         running = [] if self.is_synchronised else list(_running_statistics(network))
-        names = [name for name in ("loss", "natural_accuracy", "adversarial_accuracy") if getattr(measured, name) is not None]
-        numbers = [getattr(measured, name).to(gradients[0].dtype) for name in names]
-        weighted = [part.share * value for value in (*running, *numbers)]
+        weighted = [part.share * value.to(gradients[0].dtype) for value in (*running, *means)]
         everything = torch.cat([value.flatten() for value in (*gradients, *weighted)])
         torch.distributed.all_reduce(everything)
         sums = _like(everything, [*gradients, *weighted])
-        torch._foreach_copy_([*gradients, *running], sums[:len(gradients) + len(running)])
-        changes: dict[str, Any] = dict(zip(names, sums[len(gradients) + len(running):], strict=True))
-        return replace(measured, **changes)  # type: ignore[type-var]
+        changed = [*gradients, *running]
+        torch._foreach_copy_(changed, sums[:len(changed)])
+        return sums[len(changed):]
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over all processes, in place, with one all-reduce."""

@@ -85,11 +85,21 @@ class Measured:
     passes: int
     probe: Probe | None = None
 
+    @property
+    def means(self) -> dict[str, Tensor]:
+        """The means over the images of the batch, without those that the step has not measured."""
+        every = {"loss": self.loss, "natural_accuracy": self.natural_accuracy, "adversarial_accuracy": self.adversarial_accuracy}
+        return {name: value for name, value in every.items() if value is not None}
+
+    def with_means(self, values: Sequence[Tensor]) -> Measured:
+        """Return a copy with other values for `means`, in the same order."""
+        changes: dict[str, Any] = dict(zip(self.means, values, strict=True))
+        return replace(self, **changes)
+
 
 def reports(measured: Sequence[Measured]) -> list[StepReport]:
     """Return the reports of one or more steps, after copying all their numbers from the device at once."""
-    numbers = [value for one in measured for value in (one.loss, one.natural_accuracy, one.adversarial_accuracy)
-               if value is not None]
+    numbers = [value for one in measured for value in one.means.values()]
     read = iter(torch.stack([value.to(numbers[0].dtype) for value in numbers]).tolist())
 
     def next_of(value: Tensor | None) -> float | None:
@@ -171,7 +181,9 @@ class Retraining:
             self.network.train()
             measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll, part)
             (measured.loss if self.processes.is_alone else part.share * measured.loss).backward()
-            measured = self.processes.joined(self.network, part, replace(measured, loss=measured.loss.detach()))
+            measured = replace(measured, loss=measured.loss.detach())
+            joined = self.processes.join(self.network, part, list(measured.means.values()))
+            measured = measured.with_means(joined)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(self.config, epoch, step, self.steps_per_epoch)

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "Fast-AT": ("rows", 13, {"training": "fast_at", "probe_every": 2, "schedule": "cyclic"}),
     "PGD-AT, auxiliary head": ("maps", 12, {"training": "pgd_at", "auxiliary_weight": 0.4, "normalise": True}),
     "PGD-AT, residual network": ("residual", 13, {"training": "pgd_at", "channels_last": True}),
-    "PGD-AT, statistics of each process": ("rows", 12, {"training": "pgd_at", "batch_norm": "per_process"}),
+    "statistics of each process": ("rows", 8, {"training": "natural", "drop_path": 0.0, "batch_norm": "per_process"}),
 }
 MORE_CASES: dict[str, tuple[str, int, dict[str, Any]]] = {  # for the slow tests
     "Fast-AT, last batch too small": ("rows", 11, {"training": "fast_at"}),

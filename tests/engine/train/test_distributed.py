@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from engine.data.augmentation import augment, generator_for
+from engine.data.loading import batches
 from engine.space.part import part_of
 from engine.train.distributed import ALONE
 from tests.engine.train.pair import CASES, MORE_CASES, computed, training_of
@@ -19,7 +23,7 @@ from tests.engine.train.test_retrain import flat
 
 TOLERANCE = 1e-10
 SAME = [case for case, (_, _, changes) in CASES.items() if "batch_norm" not in changes]
-OWN = "PGD-AT, statistics of each process"
+OWN = "statistics of each process"
 
 
 def several(folder: Path, count: int, epochs: int, cases: Iterable[str] = CASES) -> list[dict[str, Any]]:
@@ -85,8 +89,23 @@ def test_all_processes_have_the_same_state(two: list[dict[str, Any]], case: str)
     assert difference(two[0][case]["state"], two[1][case]["state"]) == 0
 
 
-def test_statistics_of_each_process_are_other_mathematics(two: list[dict[str, Any]]) -> None:
-    assert difference(computed(OWN, 1, ALONE)["state"], two[0][OWN]["state"]) > 1e-3
+def test_with_statistics_of_each_process_gradients_and_running_statistics_are_means(two: list[dict[str, Any]]) -> None:
+    """Theorem: a step takes the mean of the gradients of the parts, each with BatchNorm of its own."""
+    training, x, y = training_of(OWN, ALONE)
+    (order,) = batches(8, 8, generator_for(2, "order", 0))
+    settings, expected = training.config, training.network
+    x = augment(x[order], generator_for(settings.seed, "augment", 0, 0), settings.crop_padding, settings.flip, settings.cutout)
+    parts = [copy.deepcopy(expected).train() for _ in range(2)]
+    for network, images, labels in zip(parts, x.chunk(2), y[order].chunk(2), strict=True):
+        F.cross_entropy(network(images), labels).backward()
+    for mean, one, other in zip(expected.parameters(), *(part.parameters() for part in parts), strict=True):
+        mean.grad = (one.grad + other.grad) / 2
+    for mean, one, other in zip(expected.buffers(), *(part.buffers() for part in parts), strict=True):
+        mean.copy_((one + other) / 2)
+    torch.nn.utils.clip_grad_norm_(expected.parameters(), settings.gradient_clip)
+    training.optimizer.step()
+    assert difference(dict(expected.state_dict()), two[0][OWN]["state"]["network"]) < TOLERANCE
+    assert difference(computed(OWN, 1, ALONE)["state"], two[0][OWN]["state"]) > 1e-3  # it is other mathematics than one process's
 
 
 # {case: passes in training mode whose BatchNorms synchronise: (forward, backward)}
