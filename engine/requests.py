@@ -225,8 +225,7 @@ def resume(runs: Path | str, run_id: str, processes: int | None = None) -> None:
     Args:
         runs: folder of all runs.
         run_id: id of the run.
-        processes: number of processes of this attempt of a retraining, for example because fewer GPUs are free; None for the
-            number in the settings of the run.
+        processes: number of processes of a retraining in this attempt; None for that of its settings.
 
     Raises:
         RunError: there is no such run, the run is queued, running or finished, or the disk is nearly full.
@@ -240,11 +239,9 @@ def resume(runs: Path | str, run_id: str, processes: int | None = None) -> None:
     run = folder.read_run()
     folder.check_files()
     admission.check_disk(folder.runs)
-    if processes is not None:
-        admission.check_processes(folder.runs, run, processes)
+    admission.check_processes(folder.runs, run, processes)
     if state.attempt:
-        several = {} if processes is None else {"processes": processes}
-        _ask(folder, "resume", {"after_attempt": state.attempt, **several})
+        _ask(folder, "resume", {"after_attempt": state.attempt, "processes": processes})
     # The other requests are removed last, because the run is queued again as soon as they are gone.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)

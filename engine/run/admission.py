@@ -73,18 +73,20 @@ def check_devices(runs: Path, config: RunConfig) -> None:
             "device cpu.")})
 
 
-def check_processes(runs: Path, run: Mapping[str, Any], processes: int) -> None:
+def check_processes(runs: Path, run: Mapping[str, Any], processes: int | None) -> None:
     """Check that a run may continue with another number of processes.
 
     Args:
         runs: folder of all runs.
         run: content of run.json.
-        processes: number of processes.
+        processes: number of processes; None for that of its settings.
 
     Raises:
         ConfigError: the run is no retraining, cannot have this number of processes, or has BatchNorm statistics of each process,
             which depend on the number.
     """
+    if processes is None:
+        return
     config = recorded(run)
     if not isinstance(config, RetrainConfig):
         raise ConfigError(f"Only a retraining can have several processes, got the {run['kind']} run {run['id']}.")

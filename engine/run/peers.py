@@ -26,7 +26,6 @@ from typing import IO, cast
 
 from engine.errors import RunError
 from engine.run.folder import RunFolder
-from engine.run.leftovers import scratch_folder
 
 LOOK_S = 0.2
 NEWS_S = 2.0  # an error of a connection arrives before the end of the process at its other end is known
@@ -164,6 +163,8 @@ def started(folder: RunFolder, *, count: int, device: str, threads: int) -> Iter
     if count == 1:
         yield None
         return
+    from engine.run.leftovers import scratch_folder  # imports psutil, which a worker alone does not need yet
+
     with scratch_folder("peers") as scratch:
         peers = Peers(folder, count=count, device=device, threads=threads, place=scratch / "meeting")
         try:

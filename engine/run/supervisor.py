@@ -29,7 +29,7 @@ from engine.run.queue import Queue, read_queue
 from engine.run.state import compute, devices_of, identity, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
-from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, trouble_above
+from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, gpus_taken, in_order, trouble_above
 
 POLL_S = 0.2
 # A tick that takes longer is followed by a longer pause, so that ticks take at most 1 % of a core.
@@ -298,9 +298,8 @@ class Supervisor:
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device, is_single, model, memory to share, processes): sentence that says why no device is free for such
-                runs}. The parts are those of `Waiting`, and `is_single` is True for a single-threaded run of a study. An entry is
-                added if this run finds no free device, so that similar runs need not look for a device.
+            taken: {(device, is_single, model, memory to share, processes): why no device is free for such runs}. `is_single` is
+                True for a single-threaded run of a study. An entry is added if this run finds no free device.
         """
         folder = run.folder
         reason = self._trouble_above(run) or self._queue.hold(folder.id) or self._no_launcher
@@ -395,14 +394,7 @@ class Supervisor:
         if resources.uses_cpu(run.device):
             slots = resources.candidates("cpu")[0].slots or self._cpu_slots_for(run)
             return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
-        if run.processes > 1:
-            return f"It needs {run.processes} free GPUs of one model at the same time."
-        taken = (f"{run.device} is taken" if run.device.startswith("cuda:") else
-                 "The GPU is taken" if len(resources.gpus) == 1 else "All GPUs are taken")
-        if not self._queue.share_gpus:
-            return f"{taken}."
-        return f"{taken}, and " + (f"the {needs / 1e9:.1f} GB that it was measured to need do not fit beside the runs there."
-                                   if needs else "its memory has not been measured, so it shares none.")
+        return gpus_taken(run, len(resources.gpus), needs, self._queue.share_gpus)
 
     @property
     def _neighbours(self) -> list[Worker]:

@@ -89,6 +89,25 @@ def trouble_above(kind: str, status: str) -> str:
         "missing": f"Its {parent} does not exist any more."}.get(status, f"Its {parent} has not finished.")
 
 
+def gpus_taken(run: Waiting, gpus: int, needs: int, share: bool) -> str:
+    """Return why no GPU is free for a run, as a sentence.
+
+    Args:
+        run: the waiting run.
+        gpus: number of GPUs.
+        needs: measured memory of the run on a GPU, in bytes; 0 if unknown.
+        share: True if small runs share GPUs.
+    """
+    if run.processes > 1:
+        return f"It needs {run.processes} free GPUs of one model at the same time."
+    taken = (f"{run.device} is taken" if run.device.startswith("cuda:") else
+             "The GPU is taken" if gpus == 1 else "All GPUs are taken")
+    if not share:
+        return f"{taken}."
+    return f"{taken}, and " + (f"the {needs / 1e9:.1f} GB that it was measured to need do not fit beside the runs there."
+                               if needs else "its memory has not been measured, so it shares none.")
+
+
 def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:
     """Return waiting runs in the order in which they start.
 
