@@ -28,7 +28,19 @@ from engine.registry import unknown_name
 from engine.search.methods.registry import METHODS
 
 # Settings that are not compared with the published ones: the seeds, the machine, and the choice of the network.
-NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype", "network"})
+NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "processes", "genotype", "network"})
+
+
+def machine_settings(settings: Mapping[str, Any]) -> set[str]:
+    """Return the names of the settings that say what computes a run, and that change its results only by rounding.
+
+    The number of processes is one of them, unless BatchNorm uses the statistics of each process.
+
+    Args:
+        settings: {name: value} of the settings of a run.
+    """
+    is_in_results = settings.get("processes", 1) > 1 and settings.get("batch_norm") == "per_process"
+    return {"device", "threads"} | (set() if is_in_results else {"processes", "batch_norm"})
 
 
 def config_class(kind: str, method: str | None = None) -> type[RunConfig]:

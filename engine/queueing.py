@@ -45,7 +45,8 @@ class Entry:
         title: name of the run.
         parent: id of the parent run; "" without a parent.
         study: id of the study to which the run belongs; "" without a study.
-        device: device that the run uses or, while it waits, wants: "auto", "cpu", "cuda" or "cuda:N".
+        device: device that the run uses or, while it waits, wants: "auto", "cpu", "cuda" or "cuda:N". Several GPUs in use are
+            separated by commas.
         cause: why the run waits, as a sentence; "" for a running run, unless its job waits in the queue of a cluster.
         starts_in_s: expected seconds until the run starts; None if unknown, and for a running run.
         left_s: expected seconds until a running run ends; None if unknown, and for a waiting run.
@@ -185,7 +186,7 @@ def _launchers(runs: Path, busy: Sequence[Running], cpu_slots: int, runs_per_gpu
     for name, kind in LAUNCHERS.items():
         choice = chosen if name == chosen.name else Choice(name)
         missing = choice.missing() or choice.unreachable()
-        used = [one.device for one in busy if one.launcher == name]
+        used = [place for one in busy if one.launcher == name for place in one.device.split(", ")]
         devices = () if missing else load(choice, runs).resources().devices
         entries = tuple(DeviceEntry(one.name, one.title, one.memory_bytes, used.count(one.name),
                                     one.slots or (cpu_slots if one.kind == "cpu" else runs_per_gpu)) for one in devices)

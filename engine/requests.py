@@ -219,22 +219,29 @@ def force_stop(runs: Path | str, run_id: str) -> None:
 
 
 @act("resume", named("run_id"))
-def resume(runs: Path | str, run_id: str) -> None:
+def resume(runs: Path | str, run_id: str, processes: int | None = None) -> None:
     """Put a stopped or failed run back into the queue for a new attempt, which continues from the last checkpoint.
+
+    Args:
+        runs: folder of all runs.
+        run_id: id of the run.
+        processes: number of processes of a retraining in this attempt; None for that of its settings.
 
     Raises:
         RunError: there is no such run, the run is queued, running or finished, or the disk is nearly full.
+        ConfigError: the run cannot have this number of processes.
     """
     folder, state = _state_for(runs, run_id)
     if state.status == "failed" and not state.can_resume:  # the run's files cannot be read, and the cause explains why
         raise RunError(state.cause)
     if not state.can_resume:
         raise RunError(f"Only a stopped or failed run can be resumed, {run_id} is {state.status}; nothing to do.")
-    folder.read_run()
+    run = folder.read_run()
     folder.check_files()
     admission.check_disk(folder.runs)
+    admission.check_processes(folder.runs, run, processes)
     if state.attempt:
-        _ask(folder, "resume", {"after_attempt": state.attempt})
+        _ask(folder, "resume", {"after_attempt": state.attempt, "processes": processes})
     # The other requests are removed last, because the run is queued again as soon as they are gone.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)
@@ -348,6 +355,7 @@ def _check(runs: Path, launch: Launch, inherits: bool) -> list[tuple[str, RunCon
         config = inherited(above, config, explicit)
     configs = [(kind, config), *followers(kind, config, method, preset, launch.then, launch.then_changes)]
     for position, (_, one) in enumerate(configs):
+        admission.check_devices(runs, one)
         admission.check_against(runs, one, None if position else launch.parent)
     return configs
 

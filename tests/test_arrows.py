@@ -27,7 +27,7 @@ ARROWS = {
     "drawing": "architecture",
     "space": "errors registry architecture",
     "search": "errors registry architecture config data attack space",
-    "train": "config data attack",
+    "train": "config data attack space",
     "configuring": "errors registry architecture config data attack search",
     "command": "config configuring",
     "run": "errors acts files registry architecture config configuring data attack space search train",

@@ -57,9 +57,11 @@ def resume(verb: str, arguments: list[str]) -> int:
     """Put a run back into the queue, to continue from its last checkpoint, and print the state of the run."""
     parser = verb_parser(verb)
     parser.add_argument("id", help="id of the run")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes of a retraining from now on, if not those of its "
+                                                                   "settings; results are equal up to rounding")
     parser.add_argument("--wait", action="store_true", help="stay and show progress until it is over")
     options = parser.parse_args(arguments)
-    api.resume(api.runs_root(options.runs), options.id)
+    api.resume(api.runs_root(options.runs), options.id, options.processes)
     if options.wait:
         from engine.cli.waiting import wait
 

@@ -168,6 +168,14 @@ class RetrainConfig(RunConfig):
     cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation",
                           source="ARNAS code", unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(False, "ARNAS code")
+    processes: int = setting(
+        1, "Processes of one machine that share each batch. On GPUs, each has a GPU of its own, all of one model; on a CPU, they "
+        "share the threads. The mathematics is that of one process; results are equal up to rounding.", group="Run", silent=True,
+        ge=1, le=64)
+    batch_norm: Literal["synchronised", "per_process"] = setting(
+        "synchronised", "Differs when per_process, with several processes: selects the statistics that normalise a batch. "
+        "synchronised: those of the whole batch, as with one process; per_process: each process uses those of its part, which "
+        "saves many small messages, and the running statistics are the means over the processes.", group="Run", silent=True)
     stop_minutes: float | None = stop_minutes("The network is then measured on the select split once more.")
     stop_without_gain: int | None = stop_without_gain()
 
@@ -218,15 +226,35 @@ class RetrainConfig(RunConfig):
                 "to natural."})
         return self
 
-    def inert(self) -> set[str]:
-        """Return the names of those settings of the attack in training that the chosen kind of `training` does not use.
+    @model_validator(mode="after")
+    def _processes_can_share_a_batch(self) -> RetrainConfig:
+        if self.processes == 1:
+            return self
+        if self.batch_size % self.processes or self.batch_size < 2 * self.processes:
+            raise ConfigError(problems={"batch_size":
+                f"batch_size must be a multiple of the {self.processes} processes and at least twice as large, got "
+                f"{self.batch_size}; use {self.processes * max(2, round(self.batch_size / self.processes))} or fewer processes."})
+        if self.threads is not None and self.threads % self.processes:
+            raise ConfigError(problems={"threads":
+                f"threads must be a multiple of the {self.processes} processes, which share them, got {self.threads}; use "
+                f"{self.processes * max(1, round(self.threads / self.processes))} or leave threads empty."})
+        if self.device.startswith("cuda:"):
+            raise ConfigError(problems={"device":
+                f"device must be auto, cuda or cpu with {self.processes} processes, which use several GPUs, got {self.device}; "
+                "use cuda."})
+        return self
 
-        In natural training, `epsilon` is one of them. It then affects only the selection of the checkpoint.
+    def inert(self) -> set[str]:
+        """Return the names of those settings that have no effect on training because of others.
+
+        The kind of `training` decides which settings of the attack it uses. In natural training it does not use `epsilon`, which
+        then affects only the selection of the checkpoint. With one process, `batch_norm` has no effect.
         """
         used = {"pgd_at": {"epsilon", "step_size", "attack_steps", "start_noise"}, "natural": set(),
                 "trades": {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta"},
                 "fast_at": {"epsilon", "fast_step"}}[self.training]
-        return {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta", "fast_step"} - used
+        unused = {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta", "fast_step"} - used
+        return unused | ({"batch_norm"} if self.processes == 1 else set())
 
     @property
     def names_its_network(self) -> bool:
@@ -242,6 +270,7 @@ class RetrainConfig(RunConfig):
         if self.auxiliary_weight and self.auxiliary_input == "adversarial":
             names.append("auxiliary loss on adversarial images")
         names += ["retrained on normalised images"] if self.normalise else []
+        names += [f"BatchNorm of {self.processes} processes"] if self.processes > 1 and self.batch_norm == "per_process" else []
         names += [f"EMA {self.average_decay:g}"] if self.average_decay else []
         return names + (["bf16"] if self.precision == "bf16" else [])
 

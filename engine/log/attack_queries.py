@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
+from engine.configuring import machine_settings
 from engine.errors import RunLogError
 from engine.files import open_to_read
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
@@ -28,8 +29,6 @@ EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "pre
                "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": NUMBER, "retrain_seed": NUMBER,
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
                "complete": FLAG, "current": FLAG, "repeats": INT, "recipe": TEXT}
-# Settings of a search or retraining that do not belong to its recipe.
-NOT_IN_RECIPE = ("seed", "device", "threads")
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
 VERDICTS = {"run": TEXT, "title": TEXT, "against": TEXT, "against_title": TEXT, "protocol": TEXT, "total": INT, "images": INT,
             "saved": INT, "both_correct": INT, "first_only": INT, "second_only": INT, "neither": INT, "low": NUMBER,
@@ -107,7 +106,7 @@ class AttackQueries(Index):
         * repeats: number of other runs that evaluate the same network under the same protocol.
         * current: True for the newest complete run among the runs with the same network and protocol. If none is complete, True
           for the newest run.
-        * recipe: hash of the settings of search and retraining, except seeds, device and number of threads.
+        * recipe: hash of the settings of search and retraining, except seeds and the machine.
         """
         return self.kept("evaluations", ("folder", "attack", "evaluation", "network", "resumed"), "", self._evaluations)
 
@@ -368,11 +367,11 @@ class AttackQueries(Index):
 
 
 def _recipe(configs: str) -> str:
-    """Return a hash of the configurations of runs. Seeds, device and number of threads do not count.
+    """Return a hash of the configurations of runs. Seeds, device and numbers of threads and processes do not count.
 
     Args:
         configs: one configuration per line, as a JSON object.
     """
-    settings = [{name: value for name, value in json.loads(line).items() if name not in NOT_IN_RECIPE}
-                for line in configs.splitlines()]
+    settings = [{name: value for name, value in one.items() if name != "seed" and name not in machine_settings(one)}
+                for one in map(json.loads, configs.splitlines())]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -12,11 +12,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from engine.config.run import KINDS
+from engine.configuring import machine_settings
 from engine.errors import RunLogError
 from engine.log.runlog import RunLog
 
-# Settings that do not distinguish recipes: seeds, the machine, and references to other runs.
-NOT_IN_RECIPE = ("seed", "device", "threads")
+# Settings that refer to other runs, and do not distinguish recipes.
 REFERENCES = ("genotype", "inherit_from", "against", "transfer_from")
 RESULTS = ("natural_accuracy", "adversarial_accuracy")
 
@@ -161,7 +161,8 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[RunGroup]:
     """Return the groups of runs that differ at most in their seed and machine, in the order of their first runs."""
     members: dict[tuple[str, ...], list[ComparedRun]] = defaultdict(list)
     for run in runs:
-        recipe = {kind: sorted((name, repr(value)) for name, value in step.items() if name not in (*NOT_IN_RECIPE, *REFERENCES))
+        recipe = {kind: sorted((name, repr(value)) for name, value in step.items()
+                               if name not in ("seed", *REFERENCES, *machine_settings(step)))
                   for kind, step in run.steps.items()}
         members[run.kind, str(run.row["title"]), repr(recipe)].append(run)
     titles = Counter((kind, title) for kind, title, _ in members)

@@ -10,12 +10,13 @@ from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
 from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig
-from engine.configuring import check_batch, recorded
+from engine.configuring import check_batch, recorded, validate
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, DataError, RunError, in_sentence
 from engine.files import LEAST_FREE_BYTES, free_bytes
 from engine.run.folder import RunFolder, read_json
+from engine.run.launchers.registry import load, read_choice
 from engine.run.lineage import arrangement_of, trained_network
 from engine.run.state import compute
 
@@ -57,6 +58,42 @@ def check_present(config: RunConfig) -> None:
     for name in config.datasets():
         if missing := absence(image_source(name)):
             raise DataError(missing)
+
+
+def check_devices(runs: Path, config: RunConfig) -> None:
+    """Check that the chosen launcher has enough GPUs for the processes of a run.
+
+    Raises:
+        ConfigError: there are fewer GPUs of one model than processes.
+    """
+    processes = getattr(config, "processes", 1)
+    if processes > 1 and processes > (most := load(read_choice(runs), runs).resources().most_alike(config.device)):
+        raise ConfigError(problems={"processes": (
+            f"processes must be at most {most}, the number of GPUs of one model here, got {processes}; use fewer, or "
+            "device cpu.")})
+
+
+def check_processes(runs: Path, run: Mapping[str, Any], processes: int | None) -> None:
+    """Check that a run may continue with another number of processes.
+
+    Args:
+        runs: folder of all runs.
+        run: content of run.json.
+        processes: number of processes; None for that of its settings.
+
+    Raises:
+        ConfigError: the run is no retraining, cannot have this number of processes, or has BatchNorm statistics of each process,
+            which depend on the number.
+    """
+    if processes is None:
+        return
+    config = recorded(run)
+    if not isinstance(config, RetrainConfig):
+        raise ConfigError(f"Only a retraining can have several processes, got the {run['kind']} run {run['id']}.")
+    if config.batch_norm == "per_process" and config.processes != processes:
+        raise ConfigError(f"The number of processes must stay {config.processes}, because BatchNorm uses the statistics of each "
+                          f"process, got {processes}.")
+    check_devices(runs, validate(RetrainConfig, config.model_dump() | {"processes": processes, "threads": None}))
 
 
 def check_config(kind: str, config: RunConfig) -> None:

@@ -38,9 +38,14 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
         OSError: the disk is full. `path` is unchanged.
     """
     # The state is serialized in memory first, because torch would report a full disk as an unspecific error.
+    atomic_write_bytes(path, as_bytes({"schema": SCHEMA, **state}), inside=path.parents[1])
+
+
+def as_bytes(state: Mapping[str, Any]) -> memoryview:
+    """Return a state in the form in which torch.load(..., weights_only=True) reads it."""
     buffer = io.BytesIO()
-    torch.save({"schema": SCHEMA, **state}, buffer)
-    atomic_write_bytes(path, buffer.getbuffer(), inside=path.parents[1])
+    torch.save(dict(state), buffer)
+    return buffer.getbuffer()
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:

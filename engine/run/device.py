@@ -17,6 +17,7 @@ from pathlib import Path
 from engine.errors import ConfigError
 
 CPU_SLOTS = RUNS_PER_GPU = 1
+MOST_PROCESSES = 64  # of one run
 RUNS_PER_SHARED_GPU = 2  # at most, where small runs share GPUs and the user has chosen no number
 # What a run that shares a GPU may take beyond its measured tensors: fragments of the allocator, and the CUDA context of its
 # process. Assumed, since it has not been measured on a GPU yet.
@@ -104,6 +105,31 @@ class Resources:
         slots = device.slots or (cpu_slots if device.kind == "cpu" else runs_per_gpu)
         return device.name if busy.count(device.name) < slots else None
 
+    def free_devices(self, wanted: str, busy: Sequence[str], processes: int, cpu_slots: int = CPU_SLOTS,
+                     runs_per_gpu: int = RUNS_PER_GPU, model: str = "") -> tuple[str, ...]:
+        """Return the devices that a run with several processes may use now; empty if it has to wait.
+
+        On a CPU, and on a cluster, this is one device. On the GPUs of one machine, it is one for each process, all of one model.
+
+        Args:
+            wanted, busy, cpu_slots, runs_per_gpu, model: as in `free_device`.
+            processes: number of processes of the run.
+        """
+        if processes == 1 or self.uses_cpu(wanted) or not self.is_one_machine:
+            free = self.free_device(wanted, busy, cpu_slots, runs_per_gpu, model)
+            return () if free is None else (free,)
+        alike: dict[str, list[str]] = {}
+        for one in sorted(self.candidates(wanted, model), key=lambda one: busy.count(one.name)):
+            if busy.count(one.name) < (one.slots or runs_per_gpu):
+                alike.setdefault(one.title, []).append(one.name)
+        return next((tuple(names[:processes]) for names in alike.values() if len(names) >= processes), ())
+
+    def most_alike(self, wanted: str) -> int:
+        """Return the largest number of processes that a run with the setting `device` may have."""
+        if self.uses_cpu(wanted) or not self.is_one_machine:
+            return MOST_PROCESSES
+        titles = [one.title for one in self.candidates(wanted)]
+        return max(map(titles.count, titles))
 
     def gpu_to_share(self, wanted: str, busy: Sequence[tuple[str, int]], needs: int, most: int, model: str = "") -> str | None:
         """Return the GPU on which the memory of a run fits beside that of the runs there; None if there is none.

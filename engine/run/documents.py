@@ -63,17 +63,19 @@ FIELDS: dict[str, dict[str, Kind]] = {
         "title": TEXT, "preset": TEXT, "parent": TEXT, "command": TEXT, "code": OBJECT, "packages": OBJECT, "study": OBJECT,
         "imported": OBJECT, "children_of_chain": Kind(_list_of(_of(str)), "a list of ids"),
         # the settings that are read before a worker validates the whole configuration
-        "config.dataset": TEXT, "config.device": TEXT, "config.threads": COUNT, "config.seed": SEED, "config.split_seed": SEED,
+        "config.dataset": TEXT, "config.device": TEXT, "config.threads": COUNT, "config.processes": COUNT, "config.seed": SEED,
+        "config.split_seed": SEED,
         "study.id": TEXT, "study.since": TIME, "study.place": WHOLES, "study.example": FLAG, "code.version": TEXT,
         "code.diff": TEXT, "code.numerics": TEXT, "imported.file": TEXT, "imported.sha256": TEXT, "imported.as": TEXT},
     "process.json": {
         "attempt": ATTEMPT, "pid": PID, "create_time": Kind(is_number, "a number"), "boot_id": TEXT, "started": TIME,
-        "device": TEXT, "threads": COUNT, "launcher": TEXT, "waits": TEXT, "job": TEXT,
+        "device": TEXT, "devices": TEXTS, "threads": COUNT, "processes": COUNT, "launcher": TEXT, "waits": TEXT, "job": TEXT,
         "ticket": TEXT, "cluster": TEXT},
     "exit.json": {"attempt": ATTEMPT, "code": WHOLE, "status": STATUS, "cause": TEXT, "ended": TIME, "last_lines": TEXTS},
     "ended.json": {"attempt": ATTEMPT, "status": STATUS, "cause": TEXT, "ended": TIME},
-    "environment.json": {"threads": COUNT, "device": TEXT, "device_name": TEXT, "versions": OBJECT, "backends": TEXTS},
-    "resume": {"at": TIME, "after_attempt": ATTEMPT},
+    "environment.json": {"threads": COUNT, "processes": COUNT, "device": TEXT, "device_name": TEXT, "versions": OBJECT,
+                         "backends": TEXTS},
+    "resume": {"at": TIME, "after_attempt": ATTEMPT, "processes": COUNT},
     "force": {"at": TIME, "attempt": ATTEMPT},
     "stop": {"at": TIME},
 }

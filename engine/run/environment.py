@@ -49,7 +49,7 @@ def prepare(threads: int, device: str) -> None:
 
 
 def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str,
-        second: tuple[Dataset, str] | None = None) -> list[str]:
+        second: tuple[Dataset, str] | None = None, processes: int = 1) -> list[str]:
     """Write environment.json at the first start of a run. At every later start, compare the environment with that file.
 
     Args:
@@ -59,6 +59,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
         dataset: dataset of the run, whose images and labels are hashed.
         split_hash: hash of the dataset's splits.
         second: (dataset, hash of its splits) of the out-of-distribution images; None if the run uses no such images.
+        processes: number of processes that compute the run together.
 
     Returns:
         Warnings for the user about differences from the first start. The list is empty if no difference can change the results.
@@ -66,7 +67,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
     Raises:
         RunError: the images or the splits are not the same as at the first start.
     """
-    now = {"schema": SCHEMA, "threads": threads, "dtype": "float32", "device": device,
+    now = {"schema": SCHEMA, "threads": threads, "processes": processes, "dtype": "float32", "device": device,
            "device_name": _device_name(device), "versions": package_versions(), "torch_build": torch.__version__,
            "platform": platform.platform(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
            "data_hash": data_hash(dataset), "split_hash": split_hash}
@@ -83,7 +84,8 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
         if first.get(name) != now[name]:
             raise RunError(f"The {what} must be those of the run's first start (hash {first.get(name)}), got {now[name]}; "
                            "restore them or launch the run again.")
-    compared = ("threads", "dtype", "device_name", "versions", "torch_build", "cpu_capability")
+    first.setdefault("processes", 1)  # older versions did not write it
+    compared = ("threads", "processes", "dtype", "device_name", "versions", "torch_build", "cpu_capability")
     different = [f"{name}: {_short(first.get(name), now[name])}" for name in compared if first.get(name) != now[name]]
     if not different:
         return []

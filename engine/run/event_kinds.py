@@ -269,9 +269,9 @@ class Telemetry(Event):
 
     kind = "telemetry"
     table = "telemetry"
-    process_cores: Annotated[Real, "CPU cores that the worker used; 1.5 is one and a half."]
+    process_cores: Annotated[Real, "CPU cores that the run's processes used; 1.5 is one and a half."]
     machine_cpu: Annotated[Real, "Load of all CPU cores of the machine, 0..1."]
-    memory_bytes: Annotated[Count, "Resident memory of the worker."]
+    memory_bytes: Annotated[Count, "Resident memory of the run's processes."]
     machine_free_bytes: Annotated[Count, "Memory of the machine that is available."]
     machine_bytes: Annotated[Count, "Memory of the machine."]
     disk_free_bytes: Annotated[Count, "Free space on the disk of the run's folder."]

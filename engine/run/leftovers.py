@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-PURPOSES = ("sql", "preflight", "import", "export")
+PURPOSES = ("sql", "preflight", "import", "export", "peers")
 # A process in another container may share the folder for temporary files, and its id means nothing here.
 OLD_S = 3600.0
 OLD_WITHOUT_OWNER_S = 86_400.0  # older versions did not put the process id into the name

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from engine.attack.statistics import share_words
 from engine.config import RetrainConfig
-from engine.data.augmentation import generator_for
-from engine.data.loading import batches, channel_statistics
-from engine.data.splits import stable_seed, steps_in_epoch
-from engine.data.transfer import to_device
 from engine.run import checkpoint
 from engine.run.early_stop import EarlyStop
 from engine.run.event_kinds import Metric
 from engine.run.first_batch import FirstBatch
-from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 from engine.run.step_log import Step, StepLog
-from engine.space.building import with_channels_last
-from engine.train.retrain import Probe, Retraining
+from engine.run.trainer import Trainer
+from engine.train.distributed import Processes, connect, send
+from engine.train.retrain import Probe
 
 
 def run(session: Session) -> None:
@@ -42,27 +36,24 @@ class RetrainLoop:
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: RetrainConfig = prepared.config
-        self.session, self.config, self.device = session, config, prepared.device
-        self.x, self.y = prepared.load("weights", "alphas")
-        self.x_select, self.y_select = prepared.load("select")
-        self.steps_per_epoch = steps_in_epoch(len(self.y), config.batch_size, config.steps_per_epoch)
+        self.session, self.config = session, config
+        self.trainer = Trainer(prepared, session.folder.runs, session.run.get("parent"),
+                               Processes.of(config, 0, session.processes))
+        self.training, self.network, self.steps_per_epoch = (
+            self.trainer.training, self.trainer.network, self.trainer.steps_per_epoch)
         session.total = config.epochs * self.steps_per_epoch
-        self.network = trained_network(session.folder.runs, config, session.run.get("parent"))
-        torch.manual_seed(stable_seed(config.seed, "network"))
-        # The statistics become buffers of the network, so that every checkpoint and every export contains them.
-        mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
-        network = self.network.build(mean=mean, std=std).to(self.device)
-        if config.channels_last:
-            network = with_channels_last(network)
-        self.training = Retraining(config, network, self.steps_per_epoch)
         self.log = StepLog(session, config, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         self.early = EarlyStop(config, prepared.state)
-        self.first_batch = FirstBatch(session, self.x, self.y, prepared.splits.indices("weights", "alphas"), self._order(0)[0])
+        self.first_batch = FirstBatch(session, self.trainer.x, self.trainer.y, prepared.splits.indices("weights", "alphas"),
+                                      self.trainer.order(0)[0])
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this training"):
                 self.training.load_state_dict(prepared.state["training"])
                 self.measured_epoch = int(prepared.state["measured_epoch"])
+        if session.peers is not None:
+            connect(0, session.processes, session.peers.place, session.device)
+            send(checkpoint.as_bytes(self.training.state_dict() | {"best": None}))
 
     def run(self) -> None:
         """Run the remaining training steps. Between epochs, measure the accuracy on images reserved for choosing a checkpoint."""
@@ -94,25 +85,21 @@ class RetrainLoop:
     def _step(self) -> None:
         session, config = self.session, self.config
         epoch, position = divmod(session.step, self.steps_per_epoch)
-        chosen = self._order(epoch)[position]
         session.begin_step(self.training.expected_passes, f"epoch {epoch + 1} of {config.epochs}, batch {position + 1} of "
                                                           f"{self.steps_per_epoch}")
         started = time.perf_counter()
-        labels = self.y[to_device(chosen, self.device)]
-        measured = self.training.step(self.x[chosen], labels, epoch=epoch, step=position, poll=session.poll)
-        self.log.add(Step(session.step + 1, epoch, position, len(chosen), started, measured))
+        self._tell("step", epoch, position)
+        measured = self.trainer.step(epoch, position, session.poll)
+        self.log.add(Step(session.step + 1, epoch, position, len(self.trainer.order(epoch)[position]), started, measured))
         session.end_step(epoch=epoch + 1, passes=measured.passes)
         if measured.probe is not None:
             self._write_probe(measured.probe)
         session.progress()
 
-    def _order(self, epoch: int) -> list[torch.Tensor]:
-        if getattr(self, "_order_of", None) != epoch:
-            self._order_of = epoch
-            # Drawn on the CPU, so that the order is the same on every device.
-            self._batches = list(batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
-                                         self.config.steps_per_epoch))
-        return self._batches
+    def _tell(self, *words: object) -> None:
+        """Tell the other processes of the run what to compute, if there are any."""
+        if self.session.peers is not None:
+            self.session.peers.tell(*words)
 
     def _measurement_due(self) -> bool:
         """Return True if the run is between two epochs and the epoch just completed still has to be measured.
@@ -133,7 +120,8 @@ class RetrainLoop:
         self.log.write()
         session.begin_step(self.config.selection_steps + 2, f"epoch {session.epoch}: measuring on the select split")
         passes = session.passes
-        selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
+        self._tell("select")
+        selection = self.trainer.select(session.poll)
         session.begin_step(1)  # keeps the passes of the measurement, which is not a step and so never ends by `end_step`
         self.measured_epoch = session.epoch
         session.write(Metric(split="select", statistics="running", values={

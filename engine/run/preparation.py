@@ -71,7 +71,7 @@ def prepare(session: Session) -> Prepared:
         CheckpointError: there are checkpoints but none can be read, or the checkpoint belongs to another run.
     """
     run = session.run
-    environment.prepare(session.threads, session.device)
+    environment.prepare(session.threads_each, session.device)
     try:
         config = recorded(run)
     except ConfigError as problem:
@@ -93,7 +93,8 @@ def prepare(session: Session) -> Prepared:
         session.alert("warning", sentence)
     session.check_folder()
     different = environment.fix(session.folder, threads=session.threads, device=session.device, dataset=dataset,
-                                split_hash=splits.hash, second=second and (second[0], second[1].hash))
+                                split_hash=splits.hash, second=second and (second[0], second[1].hash),
+                                processes=session.processes)
     for sentence in different:
         session.alert("warning", sentence)
     session.begin()

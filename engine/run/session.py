@@ -16,6 +16,7 @@ from engine.run.event_kinds import Alert, CheckpointWritten, Progress, Resumed
 from engine.run.events import EventWriter
 from engine.run.folder import RunFolder
 from engine.run.locks import Lock
+from engine.run.peers import Peers
 from engine.run.stop import StopPoll
 from engine.run.telemetry import AFTER_S, EVERY_S, Telemeter
 
@@ -35,9 +36,11 @@ class Session:
         attempt: number of this attempt, from 1.
         device: device of this attempt, as torch knows it.
         device_name: name of the device among the launcher's, by which measurements of the machine are recorded.
-        threads: number of CPU threads of this attempt.
+        threads: number of CPU threads of this attempt, of all its processes together.
         lock: lock of the folder, which this process holds; None without a lock.
         ticket: text by which process.json names this worker, if it is a job of a cluster; "" otherwise.
+        processes: number of processes that compute the run together.
+        peers: the other processes; None without others.
         stop: check for stop requests. Calling it raises StopRequested if a stop has been requested.
         step: number of completed steps.
         epoch: epoch of the last completed step, from 1; 0 before the first step.
@@ -54,10 +57,11 @@ class Session:
     """
 
     def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int,
-                 lock: Lock | None = None, device_name: str = "", ticket: str = "") -> None:
+                 lock: Lock | None = None, device_name: str = "", ticket: str = "", processes: int = 1) -> None:
         self.folder, self.run, self.attempt, self.lock = folder, run, attempt, lock
         self.device, self.threads, self.device_name = device, threads, device_name or device
-        self.ticket = ticket
+        self.ticket, self.processes = ticket, processes
+        self.peers: Peers | None = None
         self.kind = str(run["kind"])
         self.stop = StopPoll(folder.request("stop"))
         self.step = self.epoch = self.passes = 0
@@ -73,6 +77,11 @@ class Session:
         self._telemeter: Telemeter | None = None
         self._next_telemetry = time.monotonic() + AFTER_S
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
+
+    @property
+    def threads_each(self) -> int:
+        """CPU threads of each process of the run."""
+        return max(1, self.threads // self.processes)
 
     def open_events(self, from_step: int | None = None) -> None:
         """Open events.jsonl.
@@ -161,8 +170,11 @@ class Session:
 
         Raises:
             StopRequested: a stop is requested. The step in progress has to be abandoned.
+            RunError: another process of the run has ended.
         """
         self.stop()
+        if self.peers is not None:
+            self.peers.check()
         self.passes += 1
         # The first pass is reported at once, because the user who launched the run waits for a sign of life.
         self.progress(force=self.passes == 1)
@@ -202,7 +214,8 @@ class Session:
     def _measure_machine(self, done: float) -> None:
         """Write the load of the machine since the last call. The first call only begins to measure."""
         if self._telemeter is None:
-            self._telemeter = Telemeter(self.folder.path, self.device, name=self.device_name, done=done, passes=self.passes)
+            self._telemeter = Telemeter(self.folder.path, self.device, name=self.device_name, done=done, passes=self.passes,
+                                       others=self.peers.pids if self.peers else ())
             return
         for event in self._telemeter.measure(done=done, passes=self.passes, unit=self.unit):
             self.write(event)

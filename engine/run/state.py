@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -212,7 +213,7 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
 
 
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
-    attempt, device = int(process.get("attempt", 1)), str(process.get("device", ""))
+    attempt, device = int(process.get("attempt", 1)), ", ".join(devices_of(process))
     beat = modified(folder.heartbeat) or 0.0
     elsewhere = process.get("boot_id") != boot_id() and abs(time.time() - beat) < FRESH_HEARTBEAT_S
     started = process.get("started")
@@ -230,6 +231,11 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     status, cause, since = outcome(folder, process, ended)
     return RunState(status, cause, since, can_resume=status in ("stopped", "failed"), attempt=attempt, device=device,
                     started=started)
+
+
+def devices_of(process: Mapping[str, Any]) -> list[str]:
+    """Return the names of the devices that the attempt in process.json uses, as its launcher calls them."""
+    return list(process.get("devices") or [str(process.get("device", ""))])
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:

@@ -26,10 +26,10 @@ from engine.run.launchers.contract import Launcher, Start
 from engine.run.launchers.local import LocalLauncher
 from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
-from engine.run.state import compute, identity, is_waiting
+from engine.run.state import compute, devices_of, identity, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
-from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, trouble_above
+from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, gpus_taken, in_order, trouble_above
 
 POLL_S = 0.2
 # A tick that takes longer is followed by a longer pause, so that ticks take at most 1 % of a core.
@@ -255,7 +255,7 @@ class Supervisor:
         """Start the waiting runs for which a device is free, in the order of the queue. Return True if a run was started."""
         held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
-        taken: dict[tuple[str, bool, str, int], str] = {}
+        taken: dict[tuple[str, bool, str, int, int], str] = {}
         self._memory = {run_id: memory for run_id, memory in self._memory.items() if memory and run_id in held}
         self._may_measure = MEASURED_AT_ONCE
         for run in in_order(self._waiting.values(), self._queue):
@@ -293,31 +293,31 @@ class Supervisor:
             worker.process = process | ({"waits": waits} if waits else {})
             worker.folder.write_json(worker.folder.process_json, worker.process)
 
-    def _start(self, run: Waiting, taken: dict[tuple[str, bool, str, int], str]) -> str:
+    def _start(self, run: Waiting, taken: dict[tuple[str, bool, str, int, int], str]) -> str:
         """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started.
 
         Args:
             run: a run whose parent neither waits nor runs.
-            taken: {(device, is_single, model, memory to share): sentence that says why no device is free for such runs}. Device
-                and model are those of `Waiting`, and `is_single` is True for a single-threaded run of a study. An entry is added
-                if this run finds no free device, so that similar runs need not look for a device.
+            taken: {(device, is_single, model, memory to share, processes): why no device is free for such runs}. `is_single` is
+                True for a single-threaded run of a study. An entry is added if this run finds no free device.
         """
         folder = run.folder
         reason = self._trouble_above(run) or self._queue.hold(folder.id) or self._no_launcher
         needs = 0 if reason else self._memory_to_share(run)
-        wanted = run.device, run.in_study and run.threads == 1, run.model, needs
+        wanted = run.device, run.in_study and run.threads == 1, run.model, needs, run.processes
         reason = reason or taken.get(wanted, "")
-        free = None if reason else self._free_device(run, needs)
-        if not reason and free is None:
+        free = () if reason else self._free_devices(run, needs)
+        if not reason and not free:
             reason = taken[wanted] = self._taken(run, needs)
-        if reason or free is None:
+        if reason:
             return reason
         process = read_json(folder.process_json)
         if reason := self._why_not(folder, process):
             return reason
         resources = self.launcher.resources()
         threads = run.threads or (resources.threads if not (resources.is_one_machine and self._neighbours) else 1)
-        start = Start(1 if process is None else int(process["attempt"]) + 1, free, threads)
+        start = Start(1 if process is None else int(process["attempt"]) + 1, free[0], max(threads, run.processes), run.processes,
+                      free[1:])
         self._not_before[folder.id] = time.monotonic() + RETRY_S, FAILED_TO_START
         try:
             attempt = self.launcher.start(folder, start)
@@ -365,7 +365,7 @@ class Supervisor:
 
     def _memory_to_share(self, run: Waiting) -> int:
         """Return the measured bytes of a run on a GPU; 0 if unknown, on a CPU, or if runs do not share GPUs."""
-        if not self._queue.share_gpus or self.launcher.resources().uses_cpu(run.device):
+        if not self._queue.share_gpus or run.processes > 1 or self.launcher.resources().uses_cpu(run.device):
             return 0
         return self._measured(run.folder)
 
@@ -376,15 +376,16 @@ class Supervisor:
             self._memory[folder.id] = self.memory_of(folder)
         return self._memory.get(folder.id, 0)
 
-    def _free_device(self, run: Waiting, needs: int) -> str | None:
-        """Return the device that a run may use now, or None if it has to wait. `needs` is its measured memory on a GPU."""
+    def _free_devices(self, run: Waiting, needs: int) -> tuple[str, ...]:
+        """Return the devices that a run may use now; empty if it has to wait. `needs` is its measured memory on a GPU."""
         resources, slots = self.launcher.resources(), self._cpu_slots_for(run)
-        busy = [str(one.process.get("device")) for one in self._neighbours]
+        busy = [(name, one.folder) for one in self._neighbours for name in devices_of(one.process)]
         most = RUNS_PER_GPU if self._queue.share_gpus else self._queue.runs_per_gpu or RUNS_PER_GPU
-        free = resources.free_device(run.device, busy, slots, most, run.model)
-        if free is None and needs:
-            there = [(name, self._measured(one.folder)) for name, one in zip(busy, self._neighbours, strict=True)]
-            return resources.gpu_to_share(run.device, there, needs, self._queue.runs_per_gpu or RUNS_PER_SHARED_GPU, run.model)
+        free = resources.free_devices(run.device, [name for name, _ in busy], run.processes, slots, most, run.model)
+        if not free and needs:
+            there = [(name, self._measured(folder)) for name, folder in busy]
+            shared = resources.gpu_to_share(run.device, there, needs, self._queue.runs_per_gpu or RUNS_PER_SHARED_GPU, run.model)
+            return () if shared is None else (shared,)
         return free
 
     def _taken(self, run: Waiting, needs: int) -> str:
@@ -393,12 +394,7 @@ class Supervisor:
         if resources.uses_cpu(run.device):
             slots = resources.candidates("cpu")[0].slots or self._cpu_slots_for(run)
             return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
-        taken = (f"{run.device} is taken" if run.device.startswith("cuda:") else
-                 "The GPU is taken" if len(resources.gpus) == 1 else "All GPUs are taken")
-        if not self._queue.share_gpus:
-            return f"{taken}."
-        return f"{taken}, and " + (f"the {needs / 1e9:.1f} GB that it was measured to need do not fit beside the runs there."
-                                   if needs else "its memory has not been measured, so it shares none.")
+        return gpus_taken(run, len(resources.gpus), needs, self._queue.share_gpus)
 
     @property
     def _neighbours(self) -> list[Worker]:

@@ -1,4 +1,4 @@
-"""Measurements of the worker's process, of its machine and of its GPU. Imports no torch. psutil and NVML are imported when used.
+"""Measurements of a run's processes, of its machine and of its GPU. Imports no torch. psutil and NVML are imported when used.
 
 A measurement takes less than a millisecond (`python -m benchmarks.telemetry`).
 """
@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ EVERY_S = 10.0
 class Telemeter:
     """A meter that is read about every ten seconds, and returns means over the time since the last reading."""
 
-    def __init__(self, folder: Path, device: str, *, done: float, passes: int, name: str = "") -> None:
+    def __init__(self, folder: Path, device: str, *, done: float, passes: int, name: str = "",
+                 others: Sequence[int] = ()) -> None:
         """Begin to measure.
 
         Args:
@@ -33,12 +35,14 @@ class Telemeter:
             done: units of work completed so far.
             passes: forward passes made so far.
             name: name by which measurements of the GPU are recorded; "" for `device`.
+            others: ids of the further processes of the run, whose load counts as well.
         """
         import psutil
 
-        self._psutil, self._process, self._folder = psutil, psutil.Process(os.getpid()), folder
+        self._psutil, self._folder = psutil, folder
+        self._processes = [psutil.Process(pid) for pid in (os.getpid(), *others)]
         self._gpu = Gpu.of(device, name=name)
-        self._before = time.monotonic(), time.process_time(), done, passes
+        self._before = time.monotonic(), self._cpu_s(), done, passes
         self._machine = self._machine_times()
 
     def measure(self, *, done: float, passes: int, unit: str) -> list[Event]:
@@ -49,12 +53,12 @@ class Telemeter:
             passes: forward passes made so far.
             unit: the unit of `done`.
         """
-        now = time.monotonic(), time.process_time(), done, passes
-        seconds, cpu, units, made = (after - before for after, before in zip(now, self._before, strict=True))
-        self._before = now
         try:
+            now = time.monotonic(), self._cpu_s(), done, passes
+            seconds, cpu, units, made = (after - before for after, before in zip(now, self._before, strict=True))
+            self._before = now
             memory, free = self._psutil.virtual_memory(), free_bytes(self._folder)
-            load, resident = self._machine_load(), self._process.memory_info().rss
+            load, resident = self._machine_load(), sum(one.memory_info().rss for one in self._processes)
         except (OSError, self._psutil.Error):  # a measurement never ends a run
             return []
         events: list[Event] = [Telemetry(
@@ -64,6 +68,10 @@ class Telemeter:
         if self._gpu is not None and (measured := self._gpu.measure()) is not None:
             events.append(measured)
         return events
+
+    def _cpu_s(self) -> float:
+        """Return the CPU seconds that the processes have used so far."""
+        return time.process_time() + sum(sum(one.cpu_times()[:2]) for one in self._processes[1:])
 
     def _machine_times(self) -> tuple[float, float]:
         """Return (idle seconds, all seconds) since the machine's boot, summed over its cores."""

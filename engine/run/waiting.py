@@ -30,6 +30,7 @@ class Waiting:
         threads: number of CPU threads; None if it is not fixed yet.
         in_study: True if the run belongs to a study.
         model: title of the GPU on which an earlier attempt computed; "" without one.
+        processes: number of processes that compute the run together.
     """
 
     folder: RunFolder
@@ -41,6 +42,7 @@ class Waiting:
     threads: int | None
     in_study: bool
     model: str = ""
+    processes: int = 1
 
 
 def changed(path: str) -> int:
@@ -70,7 +72,8 @@ def as_waiting(folder: RunFolder) -> Waiting:
     threads = fixed.get("threads") or config.get("threads")
     return Waiting(folder, str(run["kind"]), asked, tuple(map(int, study.get("place") or ())), run.get("parent"), wanted,
                    None if threads is None else int(threads), bool(study),
-                   "" if wanted == "cpu" else str(fixed.get("device_name") or ""))
+                   "" if wanted == "cpu" else str(fixed.get("device_name") or ""),
+                   int((resumed or {}).get("processes") or config.get("processes") or 1))
 
 
 def trouble_above(kind: str, status: str) -> str:
@@ -84,6 +87,25 @@ def trouble_above(kind: str, status: str) -> str:
     return "" if status == "finished" else {
         "failed": f"Its {parent} failed. Resume that one first.", "stopped": f"Its {parent} was stopped. Resume that one first.",
         "missing": f"Its {parent} does not exist any more."}.get(status, f"Its {parent} has not finished.")
+
+
+def gpus_taken(run: Waiting, gpus: int, needs: int, share: bool) -> str:
+    """Return why no GPU is free for a run, as a sentence.
+
+    Args:
+        run: the waiting run.
+        gpus: number of GPUs.
+        needs: measured memory of the run on a GPU, in bytes; 0 if unknown.
+        share: True if small runs share GPUs.
+    """
+    if run.processes > 1:
+        return f"It needs {run.processes} free GPUs of one model at the same time."
+    taken = (f"{run.device} is taken" if run.device.startswith("cuda:") else
+             "The GPU is taken" if gpus == 1 else "All GPUs are taken")
+    if not share:
+        return f"{taken}."
+    return f"{taken}, and " + (f"the {needs / 1e9:.1f} GB that it was measured to need do not fit beside the runs there."
+                               if needs else "its memory has not been measured, so it shares none.")
 
 
 def in_order(waiting: Iterable[Waiting], queue: Queue) -> list[Waiting]:

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -27,14 +28,15 @@ from engine.run import disk, locks
 from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, read_json
 from engine.run.locks import Lock
+from engine.run.peers import OUT_OF_MEMORY, started
 from engine.run.session import GONE, RESERVE_BYTES, Session
 
 HEARTBEAT_S = 2.0
 RECORD_S = 120.0  # clients of NFS may see a new file a minute late
 REPLACED = "Another worker has been started for run {}, so this one has ended and writes nothing more."
 LOOPS = {"search": "engine.run.loop_search", "retrain": "engine.run.loop_retrain", "attack": "engine.run.loop_attack"}
-# Exit codes for shells and other launchers, besides those of `engine.run.disk`; ended.json has the message.
-FINISHED, CRASHED, STOPPED, REFUSED, OUT_OF_MEMORY, NOT_ITS_FOLDER = 0, 1, 3, 4, 6, 7
+# Exit codes for shells and other launchers, besides those of `engine.run.disk` and `OUT_OF_MEMORY`; ended.json has the message.
+FINISHED, CRASHED, STOPPED, REFUSED, NOT_ITS_FOLDER = 0, 1, 3, 4, 7
 
 
 def beat(session: Session) -> None:
@@ -198,7 +200,11 @@ def attempt(session: Session) -> tuple[int, str, str]:
         The cause, as a sentence that explains the status; empty for a run that finished with its last epoch.
     """
     try:
-        load(session.kind).run(session)
+        with started(session.folder, count=session.processes, device=session.device, threads=session.threads_each) as peers:
+            session.peers = peers
+            if peers is not None:
+                peers.watch(partial(end_without_peer, session))
+            load(session.kind).run(session)
         session.check_folder()
         session.write(Finished(early=session.finished_early or None))
         session.close()
@@ -208,12 +214,20 @@ def attempt(session: Session) -> tuple[int, str, str]:
     except RampartError as problem:
         return REFUSED, "failed", str(problem)
     except (OSError, MemoryError, RuntimeError) as problem:
+        if session.peers is not None and session.peers.loss:
+            return REFUSED, "failed", session.peers.loss
         if (code := disk.exit_code(problem)) is not None:
             return code, "failed", disk.cause(code, problem)
         if out_of_memory(problem):
             return OUT_OF_MEMORY, "failed", ("Out of memory: use fewer channels, smaller batches or another device "
                                              f"({str(problem).splitlines()[0][:200]}).")
         raise
+
+
+def end_without_peer(session: Session, cause: str) -> None:
+    """End the process if another process of the run has ended, while this one waits for it and cannot notice."""
+    leave(session, "failed", cause)
+    end_at_once(REFUSED)
 
 
 def leave(session: Session, status: str, cause: str) -> int | None:
@@ -250,7 +264,7 @@ def leave(session: Session, status: str, cause: str) -> int | None:
 
 
 def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int, device_name: str = "",
-        ticket: str = "") -> int:
+        ticket: str = "", processes: int = 1) -> int:
     """Run one attempt (start of the worker) and write results/ended.json at its end.
 
     Args:
@@ -261,6 +275,7 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
         threads: number of CPU threads.
         device_name: name of the device among the launcher's; "" if it is the same.
         ticket: text by which process.json names this worker, if it is a job of a cluster; "" otherwise.
+        processes: number of processes that compute the run together, of which this one is the first.
 
     Returns:
         The exit code for the process.
@@ -268,7 +283,7 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
     folder.check_files()
     make_folder(folder.results, folder.path)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads, lock=lock,
-                      device_name=device_name, ticket=ticket)
+                      device_name=device_name, ticket=ticket, processes=processes)
     beat(session)
     session.stop.listen()
     stop_while_starting(session)
@@ -303,6 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--attempt", type=int, required=True, help="number of the attempt")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--processes", type=int, default=1, help="processes that compute the run together")
     parser.add_argument("--go", type=int, default=None, help="file descriptor that signals that process.json is written")
     parser.add_argument("--lock", type=int, default=None, help="file descriptor that holds the lock of the run's folder")
     parser.add_argument("--ticket", default="", help="for jobs of a cluster: text by which process.json records the job")
@@ -327,10 +343,11 @@ def main(arguments: list[str] | None = None) -> int:
     if (read_json(folder.ended_json) or {}).get("attempt") == options.attempt:
         raise RunError(f"Attempt {options.attempt} of run {folder.id} has already ended; resume the run for another attempt.")
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {options.attempt} of {folder.id}: pid {os.getpid()}, "
-          f"{recorded.get('device') or options.device}, {options.threads} thread(s)", flush=True)
+          f"{recorded.get('device') or options.device}, {options.threads} thread(s)"
+          + (f", {options.processes} processes" if options.processes > 1 else ""), flush=True)
     try:
         code = run(folder, lock, number=options.attempt, device=options.device, threads=options.threads,
-                   device_name=str(recorded.get("device") or ""), ticket=options.ticket)
+                   device_name=str(recorded.get("device") or ""), ticket=options.ticket, processes=options.processes)
     except Exception as problem:
         if lock.is_in_place():
             if (trouble := disk.exit_code(problem)) is None:

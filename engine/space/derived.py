@@ -36,7 +36,10 @@ from engine.space.derived_layouts import (
     as_norm,
     stride_of,
 )
-from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv, dropped_scale
+from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv
+
+# Drop path: a function from an operation's output to a new random factor for each image, as `primitives.dropped_scale` draws it.
+DropScale = Callable[[Tensor], Tensor]
 
 
 class Program:
@@ -57,14 +60,12 @@ class Program:
             self.cells.append(CellProgram(cell, layout, before, size))
             before, size = size, self.cells[-1].size
 
-    def __call__(self, x: Tensor, drop_probability: float = 0.0,
-                 generator: torch.Generator | None = None) -> list[Callable[[], Tensor]]:
+    def __call__(self, x: Tensor, drop_scale: DropScale | None = None) -> list[Callable[[], Tensor]]:
         """Run the network on a batch of images.
 
         Args:
             x: images [B, C, H, W], pixels in 0..1.
-            drop_probability: probability with which drop path removes an operation's output for an image.
-            generator: source of drop path's random numbers; None for torch's global generator.
+            drop_scale: drop path; see `DropScale`. None for no drop path.
 
         Returns:
             One function for each cell k. It takes no arguments and returns the cell's output as [B, C_k, H_k, W_k].
@@ -72,7 +73,7 @@ class Program:
         before_last = last = State(self._enter((x - self._mean[:, None, None]) / self._std[:, None, None]))
         outputs: list[Callable[[], Tensor]] = []
         for cell in self.cells:
-            before_last, last = last, cell(before_last, last, len(x), drop_probability, generator)
+            before_last, last = last, cell(before_last, last, drop_scale)
             outputs.append(partial(self.layout.leave, last.maps, cell.size))
         return outputs
 
@@ -98,21 +99,18 @@ class CellProgram:
         self.edges = [(state, _edge(op, layout, size if state < 2 else self.size))
                       for op, state in zip(cell._ops, cell.inputs, strict=True)]
 
-    def __call__(self, before_last: State, last: State, images: int, drop_probability: float,
-                 generator: torch.Generator | None) -> State:
+    def __call__(self, before_last: State, last: State, drop_scale: DropScale | None) -> State:
         """Return the cell's output.
 
         Args:
             before_last: the cell's first input, the output of the cell before the previous one.
             last: the cell's second input, the output of the previous cell.
-            images: number of images in the batch.
-            drop_probability: probability with which drop path removes an operation's output for an image.
-            generator: source of drop path's random numbers; None for torch's global generator.
+            drop_scale: drop path; see `DropScale`. None for no drop path.
         """
         states = [State(edge(state)) for edge, state in zip(self.inputs, (before_last, last), strict=True)]
         for pair in zip(self.edges[::2], self.edges[1::2], strict=True):
-            if drop_probability > 0:
-                total = self._dropped(pair, states, images, drop_probability, generator)
+            if drop_scale is not None:
+                total = self._dropped(pair, states, drop_scale)
             else:
                 constants = [edge.constant for _, edge in pair if edge.constant is not None]
                 total = sum(constants[1:], constants[0]) if constants else None
@@ -122,13 +120,12 @@ class CellProgram:
             states.append(State(total))
         return State(self.layout.join([states[state].maps for state in self.concat]))
 
-    def _dropped(self, pair: Sequence[tuple[int, Edge]], states: Sequence[State], images: int, probability: float,
-                 generator: torch.Generator | None) -> Tensor | None:
+    def _dropped(self, pair: Sequence[tuple[int, Edge]], states: Sequence[State], drop_scale: DropScale) -> Tensor | None:
         total = None
         for state, edge in pair:
             value = edge(states[state])
             if edge.droppable:
-                value = self.layout.scaled(value, dropped_scale(images, probability, generator, value))
+                value = self.layout.scaled(value, drop_scale(value))
             total = self.layout.add(total, value)
         return total
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from engine.space.dense import taps
 from engine.space.depthwise import depthwise
+from engine.space.part import SynchronisedNorm
 from engine.space.primitives import DilConv, FactorizedReduce, SepConv, Zero
 
 Size = tuple[int, int]
@@ -425,6 +426,8 @@ def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor
     assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:
         y = (y - norm.running_mean[:, None]) * (norm.running_var + norm.eps).rsqrt()[:, None]
+    elif isinstance(norm, SynchronisedNorm):
+        y = norm.standardised(y, (1,))
     else:
         # With channels as rows, BatchNorm is LayerNorm of each row, which is several times faster on a CPU.
         length = y.shape[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from engine.architecture.placement import STEM_MULTIPLIER, CellPosition, auxilia
 from engine.errors import CheckpointError, ConfigError
 from engine.space import derived
 from engine.space.darts_names import first_few, tensors_of
-from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
+from engine.space.part import Part
+from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, dropped_scale, operation
 
 NORMALISATION = ("mean", "std")  # buffers of `Network` that files of the DARTS family lack
 ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names of architecture weights in files saved by a search
@@ -102,6 +104,8 @@ class Network(nn.Module):
     Attributes:
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
+        part: part of a batch that the next images are, if several processes share the batch; None for a whole batch. Drop path
+            needs it.
         genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
         channels_last: True to use the channels_last memory format. False to use it only where it is faster, that is, on a CPU
             with many channels. It is never used for small images (`derived.fits_rows`).
@@ -138,6 +142,7 @@ class Network(nn.Module):
         self.channels_last = False
         self.drop_path = 0.0
         self.drop_path_generator: torch.Generator | None = None
+        self.part: Part | None = None
         self.register_buffer("mean", per_channel("mean", mean, 0.0, image_shape[0]))
         self.register_buffer("std", per_channel("std", std, 1.0, image_shape[0]))
 
@@ -196,7 +201,8 @@ class Network(nn.Module):
         """
         if self.training:
             layout = derived.layout_of(self, x, live=True)
-            outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, self.drop_path, self.drop_path_generator)
+            drop_scale = partial(self._drop_scale, len(x)) if self.drop_path > 0 else None
+            outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, drop_scale)
             return outputs[-1](), outputs[reductions(self.layers)[1]]()
         before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         second_reduction = reductions(self.layers)[1]
@@ -205,6 +211,9 @@ class Network(nn.Module):
             if i == second_reduction:
                 middle = last
         return last, middle
+
+    def _drop_scale(self, images: int, like: Tensor) -> Tensor:
+        return dropped_scale(images, self.drop_path, self.drop_path_generator, like, self.part)
 
 
 def load_darts_state_dict(network: Network, state: Any) -> None:

@@ -7,6 +7,8 @@ every derived network. The supernet does not use these modules, because it has m
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,7 @@ from engine.architecture.genotype import NONE, OPERATIONS
 from engine.errors import ConfigError, GenotypeError
 from engine.registry import unknown_name
 from engine.space.depthwise import depthwise
+from engine.space.part import Part, whole
 
 
 class ReLUConvBN(nn.Module):
@@ -155,15 +158,24 @@ def drop_path(x: Tensor, probability: float, generator: torch.Generator | None =
     return x * dropped_scale(x.shape[0], probability, generator, x)[:, None, None, None]
 
 
-def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
+def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor,
+                  part: Part | None = None) -> Tensor:
     """Draw the factor of each image for `drop_path`: 0 if the image is dropped, and 1 / (1 - probability) if it is kept.
+
+    Args:
+        images: number of images.
+        probability: 0 <= probability < 1.
+        generator: source of random numbers, on the device of `like`; None for torch's global generator.
+        like: tensor whose device and dtype the factors have.
+        part: the part of a batch that the images are; None if they are a whole batch.
 
     Returns:
         [images], with the device and dtype of `like`.
     """
     keep = 1.0 - probability
     dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # bfloat16 would round the probability to 8 bits
-    kept = torch.rand(images, generator=generator, device=like.device, dtype=dtype) < keep
+    numbers = (part or whole(images)).draw(partial(torch.rand, generator=generator, device=like.device, dtype=dtype))
+    kept = numbers < keep
     return kept.to(like.dtype) / keep
 
 

@@ -1,8 +1,8 @@
 """The identity of runs. A study uses an existing run instead of a new one if the two have the same identity. Imports no torch.
 
 Two runs are the same experiment if they have the same settings and the same search method, and if their parents are the same
-experiment, too. The parent of a retraining is its search; the parent of an attack is its retraining. The device, the number of
-threads and the way in which the number of channels was chosen do not count.
+experiment, too. The parent of a retraining is its search; the parent of an attack is its retraining. The device, the
+numbers of threads and processes, and the way in which the number of channels was chosen do not count.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from engine.config import AttackConfig, RunConfig
 from engine.config.early_stop import EARLY_STOPS
-from engine.configuring import recorded
+from engine.configuring import machine_settings, recorded
 from engine.errors import ConfigError
 from engine.run.folder import RunFolder, run_ids
 
-NOT_COMPARED = frozenset({"device", "threads", "match", "match_to"})
+NOT_COMPARED = frozenset({"match", "match_to"})
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ def experiment_of(kind: str, method: str | None, config: RunConfig) -> str:
     """Return a hash of the kind, the search method and the settings of a run, without settings that do not affect its result."""
     # An attack records the radius of both norms. In other runs, a setting without effect on training may still affect the choice
     # of the checkpoint.
-    ignored = NOT_COMPARED | (config.inert() if isinstance(config, AttackConfig) else set())
-    settings = {name: value for name, value in config.model_dump(mode="json").items()
+    every = config.model_dump(mode="json")
+    ignored = NOT_COMPARED | machine_settings(every) | (config.inert() if isinstance(config, AttackConfig) else set())
+    settings = {name: value for name, value in every.items()
                 if name not in ignored and not (name in EARLY_STOPS and value is None)}
     text = json.dumps([kind, method if kind == "search" else None, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

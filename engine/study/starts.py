@@ -21,6 +21,7 @@ from engine.run import device
 from engine.run.device import Resources
 from engine.run.folder import RunFolder, read_json
 from engine.run.queue import Queue
+from engine.run.state import devices_of
 from engine.run.waiting import Waiting, cpu_slots_for
 from engine.study.estimate import Durations, progress_of
 
@@ -33,7 +34,7 @@ class Running:
 
     Attributes:
         folder: folder of the run.
-        device: "cpu" or "cuda:N".
+        device: "cpu" or "cuda:N"; several GPUs are separated by commas.
         threads: number of CPU threads; None if unknown.
         started: time at which its process started, in unix seconds; None if unknown.
         launcher: name of the launcher that started it.
@@ -51,7 +52,7 @@ class Running:
     def of(cls, folder: RunFolder) -> Running:
         """Return the facts about the run in `folder`, which must be running."""
         process: dict[str, Any] = read_json(folder.process_json) or {}
-        return cls(folder, str(process.get("device", "")), process.get("threads"), process.get("started"),
+        return cls(folder, ", ".join(devices_of(process)), process.get("threads"), process.get("started"),
                    str(process.get("launcher") or "local"), str(process.get("waits") or ""))
 
 
@@ -121,27 +122,30 @@ class Devices:
     def start(self, ready: Sequence[Waiting], durations: Durations) -> list[Waiting]:
         """Start those of the `ready` runs for which a device is free, in the given order, and return the started runs."""
         started: list[Waiting] = []
-        full: set[tuple[str, bool]] = set()  # kinds of requests for which no device is free
+        full: set[tuple[str, bool, int]] = set()  # kinds of requests for which no device is free
         for run in ready:
-            request = run.device, run.in_study and run.threads == 1
-            free = None if request in full else self._free(*request)
-            if free is None:
+            request = run.device, run.in_study and run.threads == 1, run.processes
+            free = () if request in full else self._free(*request)
+            if not free:
                 full.add(request)
                 continue
-            self._used[run.folder.id] = (free, run.threads)
+            self._used[run.folder.id] = (", ".join(free), run.threads)
             heapq.heappush(self._ends, (self.now + _length(run.folder, durations), run.folder.id))
             started.append(run)
         return started
 
-    def _free(self, wanted: str, single: bool) -> str | None:
-        """Return a device on which a run may start now, or None if there is none.
+    def _free(self, wanted: str, single: bool, processes: int) -> tuple[str, ...]:
+        """Return the devices on which a run may start now; empty if it has to wait.
 
-        `wanted` is the device in the run's settings. `single` is True for a single-threaded run of a study.
+        Args:
+            wanted: the device in the run's settings.
+            single: True for a single-threaded run of a study.
+            processes: number of processes of the run.
         """
         on_cpu = [threads for name, threads in self._used.values() if name == "cpu"]
         slots = cpu_slots_for(single, on_cpu, self._queue.cpu_slots, self._cpu_slots)
-        return self._resources.free_device(wanted, [name for name, _ in self._used.values()], slots,
-                                           self._queue.runs_per_gpu or device.RUNS_PER_GPU)
+        busy = [name for names, _ in self._used.values() for name in names.split(", ")]
+        return self._resources.free_devices(wanted, busy, processes, slots, self._queue.runs_per_gpu or device.RUNS_PER_GPU)
 
     def next_end(self) -> str:
         """Advance the simulated time until a run ends, and return the id of this run; "" if no run is left."""

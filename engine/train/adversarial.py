@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
+from engine.space.part import Part, whole
 from engine.train.precision import Precision, under_autocast
 
 Objective = Callable[[Tensor], Tensor]
@@ -26,7 +28,7 @@ Objective = Callable[[Tensor], Tensor]
 def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
         objective: Objective | None = None, precision: Precision = "float32",
-        poll: Callable[[], None] = lambda: None) -> Tensor:
+        poll: Callable[[], None] = lambda: None, part: Part | None = None) -> Tensor:
     """Return adversarial images for a training step, created by PGD.
 
     Args:
@@ -43,33 +45,36 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         objective: function from logits to the scalar that PGD maximises; None for cross-entropy with y.
         precision: precision of the network's passes. The images keep the dtype of x.
         poll: function called before each forward pass. It may raise StopRequested.
+        part: the part of a batch that x is, for the random numbers of the start; None if x is a whole batch.
 
     Returns:
         [B, C, H, W], inside the ball and in 0..1, detached.
     """
     with under_attack(network):
         logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
-        return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, epsilon=epsilon,
-                       step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+        return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, part,
+                       epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
 
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
-                precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
+                precision: Precision = "float32", poll: Callable[[], None] = lambda: None, part: Part | None = None) -> Tensor:
     """Return the training images of Fast-AT, made from a uniform start by one gradient step that raises the cross-entropy.
 
     The attack takes one forward pass in the network's current mode. In training mode, as in the published code, this
     pass updates BatchNorm's running statistics. The start and the result are clipped to 0..1.
 
     Args:
-        network, x, y, epsilon, generator, precision, poll: see `training_images`.
+        network, x, y, epsilon, generator, precision, poll, part: see `training_images`.
         step_size: length of the step, in pixel space; published: 1.25 epsilon.
 
     Returns:
         [B, C, H, W], inside the ball and in 0..1, detached.
     """
+    # With BatchNorm over all parts, the loss of the whole batch has gradients on the images of every part, so that shares count.
+    share = 1.0 if part is None else part.share
     with _frozen(network):
-        return _images(under_autocast(precision, network), x, lambda logits: F.cross_entropy(logits, y), generator, poll,
-                       epsilon=epsilon, step_size=step_size, steps=1, start="uniform")
+        return _images(under_autocast(precision, network), x, lambda logits: share * F.cross_entropy(logits, y), generator, poll,
+                       part, epsilon=epsilon, step_size=step_size, steps=1, start="uniform")
 
 
 @contextmanager
@@ -86,19 +91,21 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 
 def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
-            poll: Callable[[], None], *, epsilon: float, step_size: float, steps: int,
+            poll: Callable[[], None], part: Part | None, *, epsilon: float, step_size: float, steps: int,
             start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
     """Return PGD's adversarial images for the function `logits_of`, which maps images to logits.
 
     `training_images` describes the other arguments.
     """
     x = x.detach()
-    begin = x
+    begin, part = x, part or whole(len(x))
+    if start != "none":
+        numbers = torch.randn if start == "normal" else torch.rand
+        draw = partial(numbers, generator=generator, device=generator.device, dtype=x.dtype)
+        noise = part.draw(draw, x.shape[1:]).to(x.device)
     if start == "normal":
-        noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
         begin = x + start_noise * noise
     elif start == "uniform":
-        noise = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
         begin = project(x + epsilon * (2 * noise - 1), x, epsilon)
 
     def gradient(images: Tensor) -> Tensor:
@@ -121,14 +128,14 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
 
 
 def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
-                  poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
+                  poll: Callable[[], None] = lambda: None, part: Part | None = None, **attack: object) -> Tensor:
     """Return the training images of TRADES, made by PGD.
 
     PGD maximises KL(p(x) || p(x_adv)), the divergence between the predictions on x and on the adversarial image. This takes
     `steps` + 1 forward passes.
 
     Args:
-        network, x, generator, precision, poll: see `training_images`.
+        network, x, generator, precision, poll, part: see `training_images`.
         y: labels, which this attack does not use.
         attack: the arguments epsilon, step_size, steps, start and start_noise of `training_images`.
 
@@ -140,7 +147,8 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
         logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
         with torch.no_grad():
             clean = logits_of(x)
-        return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, **attack)  # type: ignore[arg-type]
+        return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, part,
+                       **attack)  # type: ignore[arg-type]
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:

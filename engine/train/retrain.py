@@ -23,9 +23,11 @@ from engine.attack.guard import under_attack
 from engine.config import RetrainConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import Images
+from engine.space.part import Part, tell_part
 from engine.train import schedule
 from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
 from engine.train.average import Average
+from engine.train.distributed import ALONE, Processes
 from engine.train.precision import under_autocast
 
 
@@ -83,11 +85,21 @@ class Measured:
     passes: int
     probe: Probe | None = None
 
+    @property
+    def means(self) -> dict[str, Tensor]:
+        """The means over the images of the batch, without those that the step has not measured."""
+        every = {"loss": self.loss, "natural_accuracy": self.natural_accuracy, "adversarial_accuracy": self.adversarial_accuracy}
+        return {name: value for name, value in every.items() if value is not None}
+
+    def with_means(self, values: Sequence[Tensor]) -> Measured:
+        """Return a copy with other values for `means`, in the same order."""
+        changes: dict[str, Any] = dict(zip(self.means, values, strict=True))
+        return replace(self, **changes)
+
 
 def reports(measured: Sequence[Measured]) -> list[StepReport]:
     """Return the reports of one or more steps, after copying all their numbers from the device at once."""
-    numbers = [value for one in measured for value in (one.loss, one.natural_accuracy, one.adversarial_accuracy)
-               if value is not None]
+    numbers = [value for one in measured for value in one.means.values()]
     read = iter(torch.stack([value.to(numbers[0].dtype) for value in numbers]).tolist())
 
     def next_of(value: Tensor | None) -> float | None:
@@ -124,7 +136,8 @@ class Retraining:
         training.keep_best(selection, epoch)
     """
 
-    def __init__(self, config: RetrainConfig, network: nn.Module, steps_per_epoch: int = 1) -> None:
+    def __init__(self, config: RetrainConfig, network: nn.Module, steps_per_epoch: int = 1,
+                 processes: Processes = ALONE) -> None:
         """Prepare the training of a network.
 
         Args:
@@ -133,8 +146,11 @@ class Retraining:
                 `forward_with_auxiliary(x)`.
             steps_per_epoch: number of steps in an epoch. Warm-up and the cyclic schedule need it, because they change the
                 learning rate at every step.
+            processes: the processes that share each batch. All of them call `step` and `select` with the same arguments, except
+                for `poll`, and have the same state after each call.
         """
-        self.config, self.network = config, network
+        self.config, self.network, self.processes = config, network, processes
+        self._told = processes.prepare(network)
         self.optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum,
                                          weight_decay=config.weight_decay)
         self.steps_per_epoch, self.steps = steps_per_epoch, 0
@@ -147,7 +163,7 @@ class Retraining:
         """Update the weights once. The step does not wait for a GPU, except for the check for catastrophic overfitting.
 
         Args:
-            x: [B, C, H, W] images without augmentation, pixels in 0..1.
+            x: [B, C, H, W] images of the whole batch without augmentation, pixels in 0..1.
             y: int64 [B] labels.
             epoch: the epoch, from 0.
             step: the step in the epoch, from 0. Seed, epoch and step determine every random number.
@@ -156,13 +172,18 @@ class Retraining:
         device = x.device
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
                     self.config.cutout, self.network.get_buffer("mean") if self.config.normalise else None)
+        part = self.processes.part(len(y))
+        x, y = x[part.rows], y[part.rows]
+        tell_part(self._told, part)
         with self._undone_on_failure(), self._random_state("network", epoch, step, device):
-            probe = self._probe(x, y, epoch, step, poll) if self._probe_due(step) else None
+            probe = self._probe(x, y, epoch, step, poll, part) if self._probe_due(step) else None
             self.network.drop_path = schedule.drop_path(self.config, epoch)  # type: ignore[assignment]
             self.network.train()
-            measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll)
-            measured.loss.backward()
+            measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll, part)
+            (measured.loss if self.processes.is_alone else part.share * measured.loss).backward()
             measured = replace(measured, loss=measured.loss.detach())
+            joined = self.processes.join(self.network, part, list(measured.means.values()))
+            measured = measured.with_means(joined)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(self.config, epoch, step, self.steps_per_epoch)
@@ -219,18 +240,19 @@ class Retraining:
             poll: function called before each forward pass.
             batch_size: number of images attacked at once.
         """
-        measured = []
+        sums = torch.zeros(4, dtype=torch.float64, device=x.device)  # exact for float32 losses and numbers of images
         for block, (images, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size), strict=True)):
+            part = self.processes.part(len(labels))
+            images, labels = images[part.rows], labels[part.rows]  # noqa: PLW2901
             attacked = training_images(
                 self.selected, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
-                steps=self.config.selection_steps, start="uniform", poll=poll,
+                steps=self.config.selection_steps, start="uniform", poll=poll, part=part,
                 generator=generator_for(self.config.seed, "select", block, device=x.device))
-            measured += [*_evaluate(self.selected, images, labels, poll), *_evaluate(self.selected, attacked, labels, poll)]
-        # In float64, a float32 loss and a number of images are exact.
-        numbers = torch.stack([value.double() for value in measured]).tolist()
-        natural_loss, natural_right, adversarial_loss, adversarial_right = (sum(numbers[column::4]) for column in range(4))
+            measured = [*_evaluate(self.selected, images, labels, poll), *_evaluate(self.selected, attacked, labels, poll)]
+            sums += part.weight * torch.stack([value.double() for value in measured])
+        natural_loss, natural_right, adversarial_loss, adversarial_right = self.processes.total(sums).tolist()
         n = len(y)
-        return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
+        return Selection(natural_loss / n, round(natural_right) / n, adversarial_loss / n, round(adversarial_right) / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
         """Copy the measured network (`self.selected`) if its result is the best so far. Return True if it was copied.
@@ -263,10 +285,11 @@ class Retraining:
         if self.config.training == "fast_at":
             self.highest_probe, self.collapsed = float(state["probe"]["highest"]), bool(state["probe"]["collapsed"])
 
-    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> Measured:
+    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None], part: Part) -> Measured:
         attack: dict[str, Any] = {
             "epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
-            "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision, "poll": poll}
+            "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision, "poll": poll,
+            "part": part}
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
@@ -283,7 +306,7 @@ class Retraining:
             clean = self.config.auxiliary_input == "clean" and self.config.auxiliary_weight > 0
             return self._adversarial_loss(x, y, lambda: fast_images(
                 self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.fast_step * self.config.epsilon,
-                generator=generator, precision=self.config.precision, poll=poll), 1, clean, poll)
+                generator=generator, precision=self.config.precision, poll=poll, part=part), 1, clean, poll)
         # As published, a clean pass in training mode precedes the attack. Its auxiliary logits enter the loss. Its batch
         # statistics enter BatchNorm's running statistics, even without an auxiliary head.
         return self._adversarial_loss(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
@@ -322,18 +345,20 @@ class Retraining:
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
 
-    def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
+    def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None], part: Part) -> Probe:
         """Check for catastrophic overfitting: measure the accuracy on the batch of the next step under FGSM and under PGD.
 
-        The check takes probe_steps + 3 forward passes and leaves the network unchanged. x and y are the augmented batch.
+        The check takes probe_steps + 3 forward passes and leaves the network unchanged. x and y are the part of the augmented
+        batch.
         """
         epsilon, right = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
         for name, steps, step_size in attacks:
             x_adv = training_images(self.network, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start="uniform",
-                                    generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll)
+                                    generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll, part=part)
             right.append(_evaluate(self.network, x_adv, y, poll)[1])
-        fgsm, pgd = (count / len(y) for count in torch.stack(right).tolist())
+        total = self.processes.total(part.weight * torch.stack(right).double())
+        fgsm, pgd = (round(count) / part.images for count in total.tolist())
         probe = Probe(fgsm, pgd, self.highest_probe, alert=False)
         return replace(probe, alert=self.is_collapse(probe) and not self.collapsed)
 

@@ -35,16 +35,22 @@ class Start:
         attempt: number of the attempt, from 1.
         device: name of the device in the launcher's resources, "cpu" or "cuda:N".
         threads: number of CPU threads.
+        processes: number of processes that compute the run together. The worker starts the others.
+        others: names of the further GPUs of the machine that the run uses, one for each further process; empty on a CPU, and on a
+            cluster, which chooses the GPUs of a job.
     """
 
     attempt: int
     device: str
     threads: int
+    processes: int = 1
+    others: tuple[str, ...] = ()
 
     def record(self, launcher: str) -> dict[str, Any]:
         """Return the fields that process.json needs, whatever the launcher. From them, a new supervisor knows what is in use."""
+        several = {"processes": self.processes, "devices": [self.device, *self.others]} if self.processes > 1 else {}
         return {"attempt": self.attempt, "launcher": launcher, "started": time.time(), "device": self.device,
-                "threads": self.threads}
+                "threads": self.threads} | several
 
 
 @dataclass(frozen=True)

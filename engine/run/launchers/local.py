@@ -94,11 +94,12 @@ class LocalLauncher:
             raise RunError(f"Another worker still computes run {folder.id}; it starts when that one has ended.")
         ours, theirs = os.pipe()
         command = [*self.program(folder, start), "--go", str(ours), "--lock", str(lock.descriptor)]
-        environment = os.environ | WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)} | visible(start.device)
+        variables = WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)} | visible(start.device, *start.others)
         try:
             with os.fdopen(open_to_append(folder.log, folder.path), "ab") as log:
                 worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                          start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT, env=environment)
+                                          start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT,
+                                          env=os.environ | variables)
             try:
                 process = start.record(self.name) | identity(worker.pid)
                 folder.write_json(folder.process_json, process)
@@ -114,7 +115,9 @@ class LocalLauncher:
             os.close(theirs)
 
     def program(self, folder: RunFolder, start: Start) -> list[str]:
-        """Return the command of a worker, without the descriptors that it inherits. The worker sees its GPU as "cuda:0"."""
+        """Return the command of a worker, without the descriptors that it inherits. The worker sees its GPU as "cuda:0",
+        and the others of the run as "cuda:1" and so on.
+        """
         return worker_command(folder, start, "cuda:0" if visible(start.device) else start.device)
 
     def reconnect(self, folder: RunFolder, process: dict[str, Any]) -> LocalAttempt | None:
@@ -131,19 +134,20 @@ def worker_command(folder: RunFolder, start: Start, device: str) -> list[str]:
     `device` is the device as the worker sees it.
     """
     return [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,
-            "--attempt", str(start.attempt), "--device", device, "--threads", str(start.threads)]
+            "--attempt", str(start.attempt), "--device", device, "--threads", str(start.threads),
+            *(["--processes", str(start.processes)] if start.processes > 1 else [])]
 
 
-def visible(name: str) -> dict[str, str]:
-    """Return the environment variable that hides all GPUs but one; {} for a CPU, and for a GPU that does not exist.
+def visible(*names: str) -> dict[str, str]:
+    """Return the environment variable that hides all other GPUs; {} for a CPU, and if a GPU does not exist.
 
     The GPUs of `device.gpu_table` are those that this process sees. If CUDA_VISIBLE_DEVICES is set, a number counts within it.
     """
-    if name not in device.gpus():
+    if not set(names) <= set(device.gpus()):
         return {}
-    index = int(name.partition(":")[2])
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[index].strip() if seen else str(index)}
+    numbers = [int(name.partition(":")[2]) for name in names]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(seen.split(",")[number].strip() if seen else str(number) for number in numbers)}
 
 
 def oom_kills() -> int:

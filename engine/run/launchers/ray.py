@@ -178,13 +178,13 @@ class RayLauncher:
         return None
 
     def _attempt(self, folder: RunFolder, process: dict[str, Any]) -> RayAttempt:
-        start = Start(int(process["attempt"]), str(process["device"]), int(process["threads"]))
+        start = Start(int(process["attempt"]), str(process["device"]), int(process["threads"]), int(process.get("processes", 1)))
         return RayAttempt(folder, process, self.ray, self.submission(folder, process, start))
 
     def submission(self, folder: RunFolder, process: dict[str, Any], start: Start) -> dict[str, Any]:
         """Return what the Jobs API needs to know about a job that computes one attempt."""
         return {"submission_id": process["job"], "entrypoint": shlex.join(job_command(folder, start, str(process["ticket"]))),
-                "entrypoint_num_cpus": start.threads, "entrypoint_num_gpus": 0 if start.device == "cpu" else 1,
+                "entrypoint_num_cpus": start.threads, "entrypoint_num_gpus": 0 if start.device == "cpu" else start.processes,
                 "entrypoint_memory": int(self.settings["memory_gb"]) * 2**30, "metadata": {"run": folder.id}}
 
 
@@ -198,7 +198,8 @@ def waiting_text(submission: Mapping[str, Any] | None) -> str:
     if submission is None:
         return "Its job waits for a node of the Ray cluster."
     cpus, gpus, memory = (int(submission[f"entrypoint_{name}"]) for name in ("num_cpus", "num_gpus", "memory"))
-    return f"Its job waits for a node of the Ray cluster with {'a GPU, ' if gpus else ''}{share(cpus, memory // 2**30)} free."
+    several = "" if gpus == 0 else "a GPU, " if gpus == 1 else f"{gpus} GPUs, "
+    return f"Its job waits for a node of the Ray cluster with {several}{share(cpus, memory // 2**30)} free."
 
 
 def share(cpus: int, memory_gb: int) -> str:

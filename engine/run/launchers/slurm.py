@@ -204,7 +204,8 @@ class SlurmLauncher:
 
     def _executor(self, folder: RunFolder, start: Start) -> submitit.Executor:
         """Return an executor for a job of one attempt."""
-        place, gpus = jobs_folder(self.runs), 0 if start.device == "cpu" else int(self.settings["gpus"])
+        place, gpus = jobs_folder(self.runs), 0 if start.device == "cpu" else max(
+            int(self.settings["gpus"]), start.processes)
         place.mkdir(parents=True, exist_ok=True)
         if self.is_local:
             local = submitit.LocalExecutor(place)

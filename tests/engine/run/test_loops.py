@@ -383,7 +383,7 @@ def test_best_is_written_for_the_attack_to_read(runs: Path, chain: dict[str, str
 def test_an_attack_sees_the_normalisation_of_the_training(runs: Path) -> None:
     trained = submit(runs, "retrain", genotype="ARNAS", normalise=True, average_decay=0.5)
     attempt(runs, trained)
-    pixels = loop_retrain.RetrainLoop(*opened(runs, trained)).x[...]
+    pixels = loop_retrain.RetrainLoop(*opened(runs, trained)).trainer.x[...]
     state = checkpoint.read(RunFolder(runs, trained).checkpoint / "best.pt")["network"]
     assert state["mean"].item() == pytest.approx(pixels.mean().item()) and state["std"].item() == pytest.approx(
         pixels.std(correction=0).item())

@@ -123,6 +123,34 @@ def test_a_run_keeps_its_kind_of_device_and_if_possible_its_model(runs: Path, mo
     assert table.free_device(as_waiting(RunFolder(runs, cpu_run)).device, []) == "cpu"
 
 
+def test_a_retraining_of_several_processes_gets_gpus_of_one_model_or_waits(runs: Path) -> None:
+    def retrain(processes: int) -> str:
+        changes = {"genotype": "ARNAS", "processes": processes}
+        return requests.submit(runs, "retrain", changes, preset="smoke")[0]
+
+    first, second = retrain(2), retrain(2)
+    supervisor = Supervisor(runs, launcher=Sleepers())
+    supervisor.tick()
+    process = psutil.Process(requests.status(runs, first).pid)
+    assert process.environ()["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert process.cmdline()[-8:-4] == ["--threads", str(max(2, device.cores())), "--processes", "2"]
+    assert (device_of(runs, first), device_of(runs, second)) == ("cuda:0, cuda:1", "")
+    assert (read_json(runs / "queue.json") or {})["why"] == {second: "It needs 2 free GPUs of one model at the same time."}
+    (single,) = submit(runs)
+    successor = Supervisor(runs, launcher=Sleepers())
+    successor.tick()
+    assert device_of(runs, single) == "cuda:2"  # the others are in use
+    (local, *_) = queueing.launchers(runs)
+    assert [(one.name, one.used) for one in local.devices] == [("cpu", 0), ("cuda:0", 1), ("cuda:1", 1), ("cuda:2", 1)]
+    with pytest.raises(ConfigError, match=r"processes must be at most 2, the number of GPUs of one model here, got 4"):
+        retrain(4)
+    end(successor, first)
+    until(lambda: successor.tick() or device_of(runs, second) == "cuda:0, cuda:1", "the second run starts", 30)
+    with pytest.raises(ConfigError, match=r"Only a retraining can have several processes"):
+        end(successor, single)
+        requests.resume(runs, single, 2)
+
+
 def test_small_runs_share_a_gpu_only_if_switched_on_and_their_measured_memory_fits(runs: Path) -> None:
     ids = submit(runs, 3, device="cuda:0")
     measure(runs, ids[0], 5 * GB)
@@ -160,6 +188,7 @@ def test_numbers_count_within_the_gpus_that_the_user_allows(gpus: None, monkeypa
     assert visible("cuda:2") == {"CUDA_VISIBLE_DEVICES": "2"} and visible("cpu") == {} == visible("cuda:7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-5f,7")
     assert visible("cuda:1") == {"CUDA_VISIBLE_DEVICES": "GPU-5f"}
+    assert visible("cuda:2", "cuda:0") == {"CUDA_VISIBLE_DEVICES": "7,4"}
 
 
 def test_a_table_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
