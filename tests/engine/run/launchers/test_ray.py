@@ -157,7 +157,7 @@ def test_a_job_is_recorded_then_submitted_with_its_resources_and_waits_for_a_nod
     assert (gpu["entrypoint_num_cpus"], gpu["entrypoint_num_gpus"]) == (4, 1)
     several = launcher(runs, api.address).submission(attempt.folder, record, Start(1, "cuda:0", 4, processes=2))
     assert several["entrypoint_num_gpus"] == 2 and "--processes 2" in several["entrypoint"]
-    assert waiting_text(several) == "Its job waits for a node of the Ray cluster with 2 GPUs, 4 CPUs and 16 GB of memory free."
+    assert waiting_text(several) == "Its job waits for a node of the Ray cluster with 2 GPUs, 4 CPUs and 4 GB of memory free."
 
 
 def test_a_job_that_its_supervisor_could_not_submit_is_submitted_by_the_next_one(runs: Path, api: JobsApi) -> None:
