@@ -156,6 +156,17 @@ def is_in_cluster(folder: RunFolder, process: dict[str, Any]) -> bool:
     return "job" in process and (read_json(folder.ended_json) or {}).get("attempt") != process.get("attempt")
 
 
+def is_copy(folder: RunFolder, process: dict[str, Any]) -> bool:
+    """Return True if a folder is a copy of a run that another machine computes, and not resumed here since it was pulled.
+
+    Args:
+        folder: folder of the run.
+        process: content of process.json, which describes the latest attempt; {} before the first.
+    """
+    pulled = read_json(folder.pulled_json)
+    return pulled is not None and int(pulled.get("attempt", 0)) >= int(process.get("attempt", 0))
+
+
 def modified(path: Path) -> float | None:
     """Return the modification time of `path` in unix seconds, or None if the path does not exist."""
     try:
