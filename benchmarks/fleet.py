@@ -1,6 +1,6 @@
 """Simulate a runs folder of 10,000 runs and 500 workers, measure what each part costs, and name the part that is full first.
 
-    python -m benchmarks.fleet                                    # about a quarter of an hour
+    python -m benchmarks.fleet                                    # about an hour on two cores that are shared
     python -m benchmarks.fleet --runs 1000 --workers 50 --points 10000000
     python -m benchmarks.fleet --markdown                         # the table of docs/scale.md
 
@@ -35,7 +35,7 @@ from websockets.typing import Origin
 
 from benchmarks.large_folder import write_runs
 from benchmarks.measurement import Table, add_output_options, publish
-from benchmarks.page_client import LARGEST_BYTES, Tab, cpu_s
+from benchmarks.page_client import LARGEST_BYTES, PATIENCE_S, Tab, cpu_s
 from benchmarks.pages import dashboard, megabytes, read_all
 from benchmarks.supervisor_queue import write_chains
 from engine.files import atomic_write_json
@@ -270,8 +270,8 @@ def page_rows(made: Fleet, step_s: float, seconds: float) -> list[Row]:
         clock, cpu = read_all(server.url, process)
         rows = [Row("dashboard: start with an index", f"{clock / 1000:.1f} s, {cpu / 1000:.1f} s of CPU")]
         places = {"list of runs": ("runs", ""), "page of a running search": ("run", f"id={next(iter(made.writers))}")}
-        with Tab(server.url, process) as tab:
-            for title, place in places.items():
+        for title, place in places.items():
+            with Tab(server.url, process) as tab:
                 rows.append(Row(f"dashboard: {title}, nothing new", visits(tab, *place)))
         memory = megabytes(process)
         with writing(made, step_s) as rounds:
@@ -308,12 +308,15 @@ def watched(server: Dashboard, process: psutil.Process, tab: Tab, place: tuple[s
 
 
 def visits(tab: Tab, page: str, query: str) -> str:
-    """Visit a page several times, and return the median times of all visits but the first.
+    """Visit a page several times. Return the median times of all visits but the first, or that the server did not answer.
 
     Raises:
         RuntimeError: the page shows a traceback.
     """
-    drawn = [tab.visit(page, query) for _ in range(1 + VISITS)][1:]
+    try:
+        drawn = [tab.visit(page, query) for _ in range(1 + VISITS)][1:]
+    except TimeoutError:
+        return f"no answer within {PATIENCE_S:.0f} s"
     if drawn[-1].problems:
         raise RuntimeError(f"{page} shows {drawn[-1].problems}")
     return (f"{1000 * statistics.median(one.clock_s for one in drawn):,.0f} ms, "
