@@ -1,4 +1,4 @@
-"""The simulation of a fleet starts real processes, reads their events and serves pages; the numbers themselves are not checked."""
+"""The simulation of a fleet starts real processes, reads their events and serves pages. The numbers are not checked."""
 
 from __future__ import annotations
 
