@@ -43,7 +43,7 @@ setup: .venv/.runtime .venv/.dev .venv/.browser
 lock: | .venv/bin/python
 	@rm -rf .venv/lock && $(BIN)/python -m venv .venv/lock
 	@.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
-	@sed '/^-r/d; /^#/d' requirements.txt requirements-dev.txt requirements-onnx.txt requirements-slurm.txt > .venv/lock/all.in
+	@sed '/^-r/d; /^#/d' requirements.txt requirements-dev.txt requirements-onnx.txt requirements-slurm.txt requirements-store.txt > .venv/lock/all.in
 	@.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --unsafe-package torch --strip-extras --no-annotate \
 		--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file .venv/lock/all.txt .venv/lock/all.in
 	@{ sed -n '/^#/p; /^[^#]/q' requirements.lock; sed '/^# The following packages/,$$d' .venv/lock/all.txt; } > .venv/lock/new

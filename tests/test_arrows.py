@@ -35,6 +35,7 @@ ARROWS = {
     "report": "errors registry architecture config configuring data attack drawing run log",
     "insight": "errors files architecture drawing search run log report",
     "requests": "errors acts files registry command config configuring search run",
+    "store": "errors files run requests",
     "rerun": "errors acts configuring requests run",
     "configuration_file": "errors registry config configuring run",
     "grid": "errors registry config configuring configuration_file data requests run search",
@@ -48,7 +49,7 @@ ARROWS = {
     "doctor": "errors files data run requests queueing search space",
     "api": "errors architecture config configuring data search run log report requests queueing doctor",
     "cli": "errors acts accounts files registry command architecture config configuring data attack search run report log "
-           "insight requests rerun grid queueing configuration_file preflight whatif study exchange paper api",
+           "insight requests rerun grid queueing configuration_file preflight whatif study exchange paper store api",
     "app": "errors acts accounts files registry command architecture config configuring configuration_file data attack drawing "
            "search run log insight requests rerun grid queueing preflight whatif exchange report study",
 }

@@ -71,6 +71,7 @@ def requirements_of(name: str) -> dict[str, Requirement]:
     (PROJECT["optional-dependencies"]["onnx"], "requirements-onnx.txt"),
     (PROJECT["optional-dependencies"]["slurm"], "requirements-slurm.txt"),
     (PROJECT["optional-dependencies"]["ray"], "requirements-ray.txt"),
+    (PROJECT["optional-dependencies"]["store"], "requirements-store.txt"),
     (PROJECT["optional-dependencies"]["dev"][1:], "requirements-dev.txt"),
 ])
 def test_every_pin_is_in_the_range_that_the_package_accepts(ranges: list[str], file: str) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("requirements.txt", "requirements-dev.txt", "requirements-onnx.txt", "requirements-slurm.txt")
+FILES = ("requirements.txt", "requirements-dev.txt", "requirements-onnx.txt", "requirements-slurm.txt", "requirements-store.txt")
 NOT_LOCKED = {"torch"}  # its builds for the CPU and for CUDA have other hashes
 
 

@@ -34,6 +34,7 @@ TEXTS: dict[str, str] = {
     "import": "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing.",
     "dataset": "List the datasets on this machine (list); download and prepare one (fetch NAME).",
     "sql": "Run a read-only SQL query on the run log; at most 10,000 rows and 10 s.",
+    "store": "Copy runs to an object store and from it, for machines that share no folder: push URL, pull URL.",
     "user": "Say who may use a dashboard with a login: add, list, role, password, remove.",
     "audit": "List what was done in the runs folder, when and by whom, newest last.",
     "doctor": "Report what this machine offers and what is missing.",

@@ -1,6 +1,7 @@
 """The verbs of the command line: the table `VERBS` of the functions that run them, and `main`, which runs one.
 
-The functions are grouped by subject: in `run_verbs`, `network_verbs`, `machine_verbs`, `alerts`, `marks` and `users`.
+The functions are grouped by subject: in `run_verbs`, `network_verbs`, `machine_verbs`, `alerts`, `marks`, `stores`
+and `users`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from engine import __version__
-from engine.cli import alerts, machine_verbs, marks, network_verbs, run_verbs, users
+from engine.cli import alerts, machine_verbs, marks, network_verbs, run_verbs, stores, users
 from engine.cli.verb_texts import TEXTS
 from engine.command import NAME
 from engine.errors import ConfigError, RampartError
@@ -43,6 +44,7 @@ VERBS: dict[str, Callable[[str, list[str]], int]] = {
     "import": network_verbs.import_file,
     "dataset": machine_verbs.dataset,
     "sql": machine_verbs.sql,
+    "store": stores.store,
     "user": users.user,
     "audit": users.audit_lines,
     "doctor": machine_verbs.doctor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -41,6 +42,15 @@ def _array(values: tuple[Any, ...], kind: str) -> pa.Array:
         ends = np.cumsum([0] + [len(row) for row in values], dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(values)))
     return pa.array(values, _ARROW[kind])
+
+
+def stored_progress(con: duckdb.DuckDBPyConnection, numbers: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """Return {number of a run: rows of the table `progress` as dicts}. One query for many runs is cheaper than one for each."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in con.execute("select * from progress where number in (select unnest(?))", [list(numbers)]).fetchall():
+        record = dict(zip(_PROGRESS, row, strict=True))
+        found.setdefault(record["number"], []).append(record)
+    return found
 
 
 class Batch:
@@ -105,15 +115,14 @@ class Batch:
         self.progress[key] = {"number": number, "seq": seq, "attempt": stamp.attempt, "t": stamp.t, **vars(event),
                               "trail_t": trail_t, "trail_done": trail_done}
 
-    def load_progress(self, con: duckdb.DuckDBPyConnection, number: int) -> None:
-        """Load the latest progress of a run from the index. Call this before adding the first line of the run's events.jsonl.
+    def add_progress(self, stored: Iterable[dict[str, Any]]) -> None:
+        """Collect the latest progress of a run as `stored_progress` returns it, before the first line of its events.jsonl.
 
         The index stores the recent progress points of a run, from which the rate of progress is computed. New progress events
         extend this list.
         """
-        for row in con.execute("select * from progress where number = ?", [number]).fetchall():
-            record = dict(zip(_PROGRESS, row, strict=True))
-            self.progress.setdefault((number, record["attempt"], record["phase"]), record)
+        for record in stored:
+            self.progress.setdefault((record["number"], record["attempt"], record["phase"]), record)
 
     def of(self, number: int) -> Batch:
         """Return a new batch with the rows of this batch that belong to the run with this number."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -21,7 +21,7 @@ import duckdb
 from engine.errors import RunError
 from engine.files import open_to_read
 from engine.log import schema
-from engine.log.batch import Batch, insert
+from engine.log.batch import Batch, insert, stored_progress
 from engine.run.folder import RunFolder, damage, run_ids
 from engine.run.marks import MARKS, readable_marks
 
@@ -165,6 +165,7 @@ class Ingester:
         Several small files share one transaction, and a large file takes several transactions.
         """
         self.batch, self.moved = Batch(), {}
+        changed = []
         for name, position in runs:
             path = f"{self.root}/{name}/events.jsonl"
             try:
@@ -174,15 +175,20 @@ class Ingester:
                     self._reset(position)
                 continue
             if (status.st_size, status.st_mtime_ns, status.st_ino) != (position.size, position.mtime_ns, position.inode):
-                self._read_run(Path(path), status, position)
+                changed.append((Path(path), status, position))
+        stored = stored_progress(self.con, [position.number for _, _, position in changed if position.bytes_done])
+        for file, status, position in changed:
+            self._read_run(file, status, position, stored.get(position.number, []))
         self._commit()
 
-    def _read_run(self, path: Path, status: os.stat_result, position: Position) -> None:
+    def _read_run(self, path: Path, status: os.stat_result, position: Position, stored: Sequence[dict[str, Any]]) -> None:
+        """Read the new lines of one run, whose progress in the index is `stored`."""
         try:
             if position.bytes_done and is_replaced(path, status, position):
                 self._reset(position)
             position.inode = status.st_ino
-            self._load_progress(position)
+            if position.bytes_done:
+                self.batch.add_progress(stored)
             for start, chunk in chunks(path, position.bytes_done, self.chunk_bytes):
                 head = mark_of(path, start + len(chunk))  # fails if the file has just been deleted, and then no row is kept
                 add_lines(self.batch, position.number, start, chunk)
@@ -190,17 +196,13 @@ class Ingester:
                 self.moved[position.number] = position
                 if self.batch.bytes >= self.chunk_bytes:
                     self._commit()
-                    self._load_progress(position)
+                    self.batch.add_progress(stored_progress(self.con, [position.number]).get(position.number, []))
         except OSError:
             return  # the file has just been deleted or made unreadable; the next ingest deals with that
         # This is the status from before reading. If the file has grown since, the next ingest sees a difference and reads on.
         position.size, position.mtime_ns = status.st_size, status.st_mtime_ns
         self.moved[position.number] = position
         self.report.runs += 1
-
-    def _load_progress(self, position: Position) -> None:
-        if position.bytes_done:
-            self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
         """Write the collected rows to the database and record how far each events.jsonl has been read, in one transaction."""

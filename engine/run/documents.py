@@ -76,11 +76,13 @@ FIELDS: dict[str, dict[str, Kind]] = {
     "environment.json": {"threads": COUNT, "processes": COUNT, "device": TEXT, "device_name": TEXT, "versions": OBJECT,
                          "backends": TEXTS},
     "resume": {"at": TIME, "after_attempt": ATTEMPT, "processes": COUNT},
+    "pulled.json": {"number": WHOLE, "version": TEXT, "attempt": ATTEMPT},
     "force": {"at": TIME, "attempt": ATTEMPT},
     "stop": {"at": TIME},
 }
 # {name of a file: fields that it must have}
-REQUIRED = {"run.json": ("id", "kind", "config", "created"), "process.json": ("attempt",), "exit.json": ("attempt",)}
+REQUIRED = {"run.json": ("id", "kind", "config", "created"), "process.json": ("attempt",), "exit.json": ("attempt",),
+            "pulled.json": ("number", "attempt")}
 
 
 def misfit(name: str, record: Mapping[str, Any], where: str) -> str:

@@ -9,6 +9,7 @@ The folder is the only source of truth about a run. Each file has one writer:
     marks.json                 the page or command line: tags, note, archived
     events.jsonl, checkpoint/, results/, log.txt, heartbeat     the worker
     worker.lock                locked by the worker as long as it runs
+    pulled.json                `engine.store`, in a copy of a run that another machine computes, whose files it writes
 
 Imports no torch.
 """
@@ -158,6 +159,7 @@ class RunFolder:
         self.log = self.path / "log.txt"
         self.heartbeat = self.path / "heartbeat"
         self.lock = self.path / "worker.lock"
+        self.pulled_json = self.path / "pulled.json"
 
     def exists(self) -> bool:
         """Return True if the run exists, that is, if its folder contains a run.json."""

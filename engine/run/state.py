@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,17 @@ def is_in_cluster(folder: RunFolder, process: dict[str, Any]) -> bool:
     return "job" in process and (read_json(folder.ended_json) or {}).get("attempt") != process.get("attempt")
 
 
+def is_copy(folder: RunFolder, process: dict[str, Any]) -> bool:
+    """Return True if a folder is a copy of a run that another machine computes, and not resumed here since it was pulled.
+
+    Args:
+        folder: folder of the run.
+        process: content of process.json, which describes the latest attempt; {} before the first.
+    """
+    pulled = read_json(folder.pulled_json)
+    return pulled is not None and int(pulled.get("attempt", 0)) >= int(process.get("attempt", 0))
+
+
 def modified(path: Path) -> float | None:
     """Return the modification time of `path` in unix seconds, or None if the path does not exist."""
     try:
@@ -195,12 +206,13 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
     if not folder.run_json.exists():
         raise RunError(f"There is no run {folder.id!r} in {folder.runs}; `rampart runs` lists the ids.")
     try:
-        run = folder.read_run()
+        status = os.stat(folder.run_json)
+        parent = _parent_of(folder.runs, folder.id, status.st_mtime_ns, status.st_size, status.st_ino)
         process = read_json(folder.process_json)
         if is_waiting(folder, process):
             read_json(folder.environment_json)  # the next attempt needs it
             attempt = 0 if process is None else int(process.get("attempt", 0))
-            cause = _waits_for(folder, run) if with_parent else ""
+            cause = _waits_for(folder, parent) if with_parent else ""
             since = modified(folder.request("resume")) or modified(folder.run_json)
             return RunState("queued", cause, since, can_stop=True, attempt=attempt)
         if process is None:
@@ -210,6 +222,17 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
         return RunState("failed", str(problem), modified(folder.run_json))
     except Exception as problem:  # noqa: BLE001 - trouble of one run must not reach the others
         return RunState("failed", damage(folder.id, problem))
+
+
+@lru_cache(maxsize=50_000)
+def _parent_of(runs: Path, run_id: str, mtime_ns: int, size: int, inode: int) -> str | None:
+    """Check the run.json of a run, and return its parent. A dashboard asks for the state of every active run all the time.
+
+    Raises:
+        RunError: run.json cannot be read or is not valid.
+    """
+    parent = RunFolder(runs, run_id).read_run().get("parent")
+    return None if parent is None else str(parent)
 
 
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
@@ -268,8 +291,7 @@ def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | 
     return "failed", WORKER_GONE, since
 
 
-def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:
-    parent = run.get("parent")
+def _waits_for(folder: RunFolder, parent: str | None) -> str:
     if not parent:
         return _pause(folder)
     above = RunFolder(folder.runs, parent)

@@ -26,7 +26,7 @@ from engine.run.launchers.contract import Launcher, Start
 from engine.run.launchers.local import LocalLauncher
 from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
-from engine.run.state import compute, devices_of, identity, is_waiting
+from engine.run.state import compute, devices_of, identity, is_copy, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
 from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, gpus_taken, in_order, trouble_above
@@ -237,7 +237,7 @@ class Supervisor:
                 self._is_due = True
             return True
         ended = read_json(folder.exit_json) or {}
-        if ended.get("attempt") == process.get("attempt"):
+        if ended.get("attempt") == process.get("attempt") or is_copy(folder, process):
             if ended.get("status") == "finished":
                 self._over.add(folder.id)
             return True
