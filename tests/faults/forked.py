@@ -1,4 +1,4 @@
-"""Workers as forks of a process that has loaded their modules, so that hundreds of attempts cost seconds, with faults of their own.
+"""Workers as forks of a process that has loaded their modules, so that an attempt takes no seconds, with faults of their own.
 
 The worker of a `ForkLauncher` runs the same code as one of the supervisor, in a process of its own, in the same kind of session
 and under the same lock. Before it begins, it may plant faults: `failing_calls` makes its system calls fail.
