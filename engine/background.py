@@ -8,6 +8,7 @@ and imports the code of studies only if there is a study, because every import d
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from engine.run import supervisor
 from engine.run.folder import RunFolder
 from engine.run.trouble import trouble_is_logged
+from engine.run.waiting import changed as changed_at
 
 if TYPE_CHECKING:
     from engine.study.identity import Runs
@@ -97,11 +99,14 @@ class Studies:
         return launched
 
     def _stamps(self) -> list[tuple[str, int]]:
-        """Return (name, modification time in ns) of the folder of studies and of each study's folder of requests."""
-        folder = self.runs / "studies"
-        if not folder.is_dir():
+        """Return (path, modification time in ns) of the folder of studies and of each study's folder of requests."""
+        folder = f"{self.runs}/studies"
+        try:
+            with os.scandir(folder) as entries:  # tells folders from files without a `stat` of each
+                paths = [folder, *sorted(entry.path for entry in entries if entry.is_dir())]
+        except FileNotFoundError:
             return []
-        return [(path.name, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.iterdir())) if path.is_dir()]
+        return [(path, changed_at(path)) for path in paths]
 
 
 def memory_on_gpu(folder: RunFolder) -> int:
