@@ -18,6 +18,7 @@ from pathlib import Path
 from engine import requests
 from engine.files import atomic_write_json
 from engine.run import loop_search
+from engine.run.events import Extent
 from engine.run.folder import RunFolder
 from engine.run.session import Session
 from engine.run.state import identity
@@ -32,12 +33,12 @@ class TimedSession(Session):
 
     flushes: list[tuple[float, float]]
 
-    def sync_events(self) -> int:
+    def sync_events(self) -> Extent:
         """Flush events.jsonl to disk and note how long it took."""
         wall, cpu = time.perf_counter(), time.process_time()
-        length = super().sync_events()
+        events = super().sync_events()
         self.flushes.append((time.perf_counter() - wall, time.process_time() - cpu))
-        return length
+        return events
 
 
 def measure(place: Path, epochs: int, **changes: object) -> tuple[TimedSession, float, float]:

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from tests.faults import damage, failing_writes, kills
+from tests.faults.power_cut import KINDS
 from tests.faults.record import Record
 
 KILLS = 200
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0, help="least number of kills")
     parser.add_argument("--writes", type=number_or_all, default=0, help="number of failing writes, or all")
     parser.add_argument("--damage", type=number_or_all, default=0, help="number of damaged files, or all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS,
+                        help="kinds of runs with failing writes and damaged files, in the order in which they are tried")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and cases")
     parser.add_argument("--record", type=Path, help="file of outcomes; cases that have one are not tried again")
     options = parser.parse_args()
@@ -43,8 +46,8 @@ def main() -> None:
     record = Record(options.record)
     if options.writes != 0 or options.damage != 0:
         with failing_writes.whole_runs() as whole:
-            failing_writes.prove(whole, options.writes, options.seed, record)
-            damage.prove(whole, options.damage, options.seed, record)
+            failing_writes.prove(whole, options.kinds, options.writes, options.seed, record)
+            damage.prove(whole, options.kinds, options.damage, options.seed, record)
     if options.kills:
         kills.prove(options.kills, options.seed, record)
     print(record.table())

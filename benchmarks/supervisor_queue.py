@@ -20,16 +20,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from engine import requests
-from engine.background import Studies
+from engine.background import EVERY_S, REST, Studies
 from engine.files import atomic_write_json
+from engine.run.device import Resources
 from engine.run.folder import run_ids
+from engine.run.launchers.local import LocalLauncher
 from engine.run.state import identity
 from engine.run.supervisor import Supervisor, pause_after
 from engine.study import actions
+from engine.study.folder import StudyFolder
 from engine.study.identity import Runs
 from engine.study.parsing import from_text
 
@@ -81,13 +85,33 @@ def write_stopped_before_start(runs: Path, count: int) -> None:
 
 
 def write_studies(runs: Path, count: int) -> None:
-    """Launch studies with at least `count` waiting runs. Each has seeds of its own, as studies share runs that are equal."""
-    first, known = 0, Runs(runs)
-    while (left := count - len(run_ids(runs))) > 0:
-        seeds = list(range(first, first := first + (min(left, RUNS_PER_STUDY) + 5) // 6))
-        study_id = actions.launch(runs, from_text(STUDY.format(seeds=seeds)))
-        while actions.advance(runs, study_id, known):
-            pass
+    """Write studies with at least `count` waiting runs: one that is launched, and copies of it.
+
+    The copies have other search seeds, because studies share runs that are equal.
+    """
+    seeds = (min(count, RUNS_PER_STUDY) + 5) // 6
+    study = StudyFolder(runs, actions.launch(runs, from_text(STUDY.format(seeds=list(range(seeds))))))
+    while actions.advance(runs, study.id, Runs(runs)):
+        pass
+    record, first = json.loads(study.file.read_text(encoding="utf-8")), run_ids(runs)
+    texts = [(runs / run_id / "run.json").read_text(encoding="utf-8") for run_id in first]
+    for number in range(1, -(-count // len(first))):
+        new = {old: f"20261101-0000-{old.split('-', 2)[2][:-5]}-{number * (len(first) + 1) + place:04x}"
+               for place, old in enumerate((*first, study.id))}
+        shift = number * seeds
+        atomic_write_json(study.file.with_name(f"{new[study.id]}.json"), record | {
+            "id": new[study.id], "search_seeds": [seed + shift for seed in record["search_seeds"]]})
+        for text in texts:
+            write_copy(runs, json.loads(text), new, shift)
+
+
+def write_copy(runs: Path, run: dict[str, Any], new: Mapping[str, str], shift: int) -> None:
+    """Write a run.json with the ids in `new` and other seeds."""
+    run |= {"id": new[run["id"]], "parent": run["parent"] and new[run["parent"]]}
+    run["config"]["seed"] += 0 if run["kind"] == "attack" else shift
+    run["study"] |= {"id": new[run["study"]["id"]], "search_seed": run["study"]["search_seed"] + shift}
+    (runs / run["id"] / "control").mkdir(parents=True)
+    (runs / run["id"] / "run.json").write_text(json.dumps(run), encoding="utf-8")
 
 
 STATES: dict[str, Callable[[Path, int], object]] = {
@@ -99,22 +123,50 @@ STATES: dict[str, Callable[[Path, int], object]] = {
 }
 
 
-def measure(runs: Path, seconds: float) -> tuple[float, float, float]:
+class NoFreeDevice(Resources):
+    """The devices of this machine, all of which are taken."""
+
+    def free_device(self, *wanted: object, **named: object) -> None:
+        """Return None."""
+
+
+class LauncherWithoutDevices(LocalLauncher):
+    """A launcher that never has a free device. Without it, runs of studies would start, as they share all cores."""
+
+    def resources(self) -> Resources:
+        """Return the devices of this machine, all of which are taken."""
+        found = super().resources()
+        return NoFreeDevice(found.devices, found.threads)
+
+
+def look_at_studies(runs: Path) -> float:
+    """Return the CPU seconds that the background process needs to look at all studies once."""
+    studies, start = Studies(runs), time.process_time()
+    while studies.tick(False):
+        pass
+    return time.process_time() - start
+
+
+def measure(runs: Path, seconds: float) -> tuple[float, float, float, float]:
     """Measure a supervisor without free devices.
 
     Returns:
         CPU time of the first look, in seconds.
-        CPU time divided by the wall-clock time, afterwards.
+        CPU time divided by the wall-clock time, afterwards. A look at the studies is rarer than the measurement is long, so its
+            share is added.
         CPU time of a tick, in milliseconds.
+        CPU time of a look at the studies, in seconds.
     """
-    studies, supervisor = Studies(runs), Supervisor(runs, cpu_slots=0)
+    look_at_studies(runs)  # the next one reads only what has changed, as all later ones
+    look = look_at_studies(runs)
+    studies, supervisor = Studies(runs), Supervisor(runs)
+    supervisor.launcher = LauncherWithoutDevices()
     start = time.process_time()
     supervisor.tick()
     first = time.process_time() - start
     until = time.monotonic() + SETTLE_S
-    while time.monotonic() < until:
+    while studies.tick(False) or time.monotonic() < until:
         supervisor.tick()
-        studies.tick(False)
         time.sleep(0.2)
     wall, cpu, ticks, in_ticks = time.perf_counter(), time.process_time(), 0, 0.0
     while time.perf_counter() - wall < seconds:
@@ -124,15 +176,17 @@ def measure(runs: Path, seconds: float) -> tuple[float, float, float]:
         studies.tick(False)
         ticks, in_ticks = ticks + 1, in_ticks + took
         time.sleep(pause_after(took))
-    return first, (time.process_time() - cpu) / (time.perf_counter() - wall), 1000 * in_ticks / ticks
+    assert not supervisor.workers
+    share = (time.process_time() - cpu) / (time.perf_counter() - wall) + look / max(EVERY_S, REST * look)
+    return first, share, 1000 * in_ticks / ticks, look
 
 
-def measure_in(checkout: Path, runs: Path, seconds: float) -> tuple[float, float, float]:
+def measure_in(checkout: Path, runs: Path, seconds: float) -> tuple[float, float, float, float]:
     """Return the result of `measure` with the supervisor of the version in `checkout`, in a process of its own."""
     told = subprocess.run([sys.executable, "-P", __file__, "--folder", str(runs), "--seconds", str(seconds)], check=True,
                           cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, stdout=subprocess.PIPE, text=True)
-    first, share, tick = json.loads(told.stdout)
-    return first, share, tick
+    first, share, tick, look = json.loads(told.stdout)
+    return first, share, tick, look
 
 
 def main() -> None:
@@ -147,7 +201,8 @@ def main() -> None:
     if options.folder:
         print(json.dumps(measure(options.folder, options.seconds)))
         return
-    print("| runs | version | first look, CPU s | idle, % of a core | a tick, CPU ms |\n|---|---|---|---|---|")
+    print("| runs | version | first look, CPU s | idle, % of a core | a tick, CPU ms | a look at the studies, CPU s |\n"
+          "|---|---|---|---|---|---|")
     for state in options.states:
         with tempfile.TemporaryDirectory() as folder:
             runs = Path(folder) / "runs"
@@ -156,8 +211,9 @@ def main() -> None:
             atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
             STATES[state](runs, options.runs)
             for checkout in options.checkout or [ROOT]:
-                first, share, tick = measure_in(checkout.resolve(), runs, options.seconds)
-                print(f"| {options.runs} {state} | {checkout} | {first:.2f} | {100 * share:.2f} | {tick:.2f} |", flush=True)
+                first, share, tick, look = measure_in(checkout.resolve(), runs, options.seconds)
+                print(f"| {options.runs} {state} | {checkout} | {first:.2f} | {100 * share:.2f} | {tick:.2f} | {look:.2f} |",
+                      flush=True)
 
 
 if __name__ == "__main__":

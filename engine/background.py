@@ -8,17 +8,25 @@ and imports the code of studies only if there is a study, because every import d
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.run import supervisor
 from engine.run.folder import RunFolder
 from engine.run.trouble import trouble_is_logged
+from engine.run.waiting import changed as changed_at
+
+if TYPE_CHECKING:
+    from engine.study.identity import Runs
 
 EVERY_S = 5.0  # seconds between two looks at the studies if nothing has changed
 # A look takes longer the more runs the studies have. The next one follows after this many times its CPU time, if nothing or if
 # something has changed.
-REST, SHORT_REST = 150, 10
+REST, SHORT_REST = 500, 10
+# CPU seconds in a tick, after which the rest of the studies waits for the next tick, so that the supervisor can watch its workers
+PER_TICK_S = 0.5
 
 
 class Studies:
@@ -30,9 +38,13 @@ class Studies:
         self._next = self._soonest = 0.0
         self._changed = False
         self._requests: list[tuple[str, int]] = []
+        # the look at the studies: ids of those that are left, the runs, the number of launched runs, and the CPU seconds
+        self._left: list[str] = []
+        self._known: Runs | None = None
+        self._launched, self._took = 0, 0.0
 
     def tick(self, changed: bool) -> bool:
-        """Launch runs of studies that are due, and return True if any was launched.
+        """Launch runs of studies that are due. Return True if any was launched, or if studies are left for the next tick.
 
         The supervisor calls this at every tick. Most calls do nothing, because the studies are read only from time to time.
 
@@ -41,43 +53,60 @@ class Studies:
         """
         requests, now = self._stamps(), time.monotonic()
         self._changed |= changed or requests != self._requests
-        if now < (self._soonest if self._changed else self._next):
-            return False
-        self._requests, self._changed = requests, False
-        launched, took = self._advance()
-        # A study launches only some of its runs at a time.
-        self._soonest, self._next = (0.0, 0.0) if launched else (now + SHORT_REST * took, now + max(EVERY_S, REST * took))
-        return bool(launched)
+        if not self._left:
+            if now < (self._soonest if self._changed else self._next):
+                return False
+            self._requests, self._changed = requests, False
+            self._begin_look()
+        launched = self._advance()
+        if not self._left:
+            self._known, now = None, time.monotonic()
+            # A study launches only some of its runs at a time.
+            self._soonest, self._next = (0.0, 0.0) if self._launched else (
+                now + SHORT_REST * self._took, now + max(EVERY_S, REST * self._took))
+        return bool(launched or self._left)
 
-    def _advance(self) -> tuple[int, float]:
-        """Launch due runs of all studies.
-
-        Returns:
-            The number of runs that were launched.
-            The CPU time that this took, in seconds, without imports.
-        """
+    def _begin_look(self) -> None:
+        """List the studies whose runs may be due, and read all runs."""
+        self._launched, self._took = 0, 0.0
         if not any((self.runs / "studies").glob("*.json")):
-            return 0, 0.0
-        from engine.study.actions import advance
+            return
         from engine.study.folder import StudyFolder, study_ids
         from engine.study.identity import Runs
 
         before = time.process_time()
         folders = [StudyFolder(self.runs, one) for one in study_ids(self.runs)]
-        active = [one.id for one in folders if not (one.is_stopped or one.is_complete)]
-        known = Runs(self.runs) if active else None
-        launched = 0
-        for study_id in active:
+        self._left = [one.id for one in reversed(folders) if not (one.is_stopped or one.is_complete)]
+        self._known = Runs(self.runs) if self._left else None
+        self._took = time.process_time() - before
+
+    def _advance(self) -> int:
+        """Launch due runs of the studies that are left, for `PER_TICK_S` of CPU time. Return the number of launched runs."""
+        if not self._left:
+            return 0
+        from engine.study.actions import advance
+        from engine.study.folder import StudyFolder
+
+        launched, before = 0, time.process_time()
+        while self._left:
+            study_id = self._left.pop()
             with trouble_is_logged(study_id):
-                launched += advance(self.runs, study_id, known)
-        return launched, time.process_time() - before
+                if StudyFolder(self.runs, study_id).exists():
+                    launched += advance(self.runs, study_id, self._known)
+            if time.process_time() - before > PER_TICK_S:
+                break
+        self._launched, self._took = self._launched + launched, self._took + time.process_time() - before
+        return launched
 
     def _stamps(self) -> list[tuple[str, int]]:
-        """Return (name, modification time in ns) of the folder of studies and of each study's folder of requests."""
-        folder = self.runs / "studies"
-        if not folder.is_dir():
+        """Return (path, modification time in ns) of the folder of studies and of each study's folder of requests."""
+        folder = f"{self.runs}/studies"
+        try:
+            with os.scandir(folder) as entries:  # tells folders from files without a `stat` of each
+                paths = [folder, *sorted(entry.path for entry in entries if entry.is_dir())]
+        except FileNotFoundError:
             return []
-        return [(path.name, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.iterdir())) if path.is_dir()]
+        return [(path, changed_at(path)) for path in paths]
 
 
 def memory_on_gpu(folder: RunFolder) -> int:

@@ -65,7 +65,7 @@ _BITS = """
     from image group by path"""
 
 # Radius of the attack inside a search. The second setting belongs to methods that attack in a single step instead of with PGD.
-EPSILON = "coalesce(config ->> 'epsilon', config ->> 'attack_epsilon')::double"
+EPSILON = "try_cast(coalesce(config ->> 'epsilon', config ->> 'attack_epsilon') as double)"
 
 # True if no other point of the same `grp` is at least as good in both accuracies and better in one. This is so if the point has
 # the best adversarial accuracy among all points of equal natural accuracy, and a better one than every point of higher natural
@@ -122,7 +122,7 @@ class AttackQueries(Index):
                        coalesce(f.dataset, '') as dataset, coalesce(f.preset, '') as preset, coalesce(f.parent, '') as parent,
                        f.created, coalesce(e.protocol, d.protocol) as protocol, coalesce(e.title, '') as protocol_title,
                        coalesce(e.fields::varchar, '') as protocol_fields, coalesce(e.fields ->> 'norm', d.norm, '') as norm,
-                       coalesce((e.fields ->> 'epsilon')::double, d.epsilon) as epsilon,
+                       coalesce(try_cast(e.fields ->> 'epsilon' as double), d.epsilon) as epsilon,
                        coalesce(e.network, d.network, f.run) as network, coalesce(e.checkpoint, '') as checkpoint,
                        coalesce(e.preprocessing::varchar, '') as preprocessing,
                        try_cast(s.config ->> 'seed' as integer) as search_seed,

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointError
 from engine.files import atomic_write_bytes, make_folder, open_to_read, sync
+from engine.run.events import Extent
 
 NEXT, LAST, PREVIOUS, BEST = "next.pt", "last.pt", "previous.pt", "best.pt"
 SCHEMA = 1
@@ -67,7 +68,7 @@ def _take_over(folder: Path) -> None:
     sync(folder)
 
 
-def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callable[[int], bool] = lambda offset: True
+def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callable[[Extent], bool] = lambda events: True
          ) -> tuple[dict[str, Any] | None, list[str]]:
     """Load the newest checkpoint in `folder` that can be read and whose events are complete.
 
@@ -76,8 +77,8 @@ def load(folder: Path, device: str | torch.device = "cpu", *, has_events: Callab
     Args:
         folder: folder of the run's checkpoints.
         device: device of the loaded tensors.
-        has_events: function that takes the length in bytes that events.jsonl had at a checkpoint. It returns False if events
-            before that are missing, for example because the folder was restored from a backup.
+        has_events: function that takes the length and the CRC-32 that events.jsonl had at a checkpoint. It returns False if
+            events before that are missing or damaged, for example because the folder was restored from a backup.
 
     Returns:
         The state in the checkpoint. None if the run has to begin again, because it has no checkpoint, or because events of steps
@@ -111,10 +112,10 @@ class _EventsMissing(CheckpointError):
     """An error about a checkpoint that can be read, but whose events are not all in events.jsonl."""
 
 
-def _check_events(path: Path, state: Mapping[str, Any], has_events: Callable[[int], bool]) -> None:
+def _check_events(path: Path, state: Mapping[str, Any], has_events: Callable[[Extent], bool]) -> None:
     """Raise `_EventsMissing` if events before a checkpoint are missing. Checkpoints of older versions are not checked."""
-    length = state.get("events_bytes", 0)
-    if not isinstance(length, int) or not has_events(length):
+    length, crc32 = state.get("events_bytes", 0), state.get("events_crc32")  # older versions wrote no CRC-32
+    if not isinstance(length, int) or not isinstance(crc32, int | None) or not has_events(Extent(length, crc32)):
         raise _EventsMissing(f"Events before checkpoint {path.name} are missing: events.jsonl had {length} bytes then, and is "
                              "shorter or damaged.")
 

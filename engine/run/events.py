@@ -11,9 +11,10 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import RunLogError
 from engine.files import open_to_append, open_to_read, sync
@@ -88,21 +89,41 @@ def cut_torn_tail(descriptor: int) -> int:
     return end
 
 
-def has_lines_until(path: Path, offset: int) -> bool:
-    """Return True if a file has at least `offset` bytes and the last of these ends a line. If not, lines are missing.
+class Extent(NamedTuple):
+    """The state of an events.jsonl at some time: its length in bytes, and the CRC-32 of its content; None if that is unknown."""
+
+    length: int
+    crc32: int | None = None
+
+
+def begins_with(path: Path, extent: Extent) -> bool:
+    """Return True if a file still holds what it held earlier. If not, lines are missing or damaged.
 
     Args:
         path: path of an events.jsonl. The file does not have to exist.
-        offset: length in bytes that the file had earlier, from 0.
+        extent: the earlier state. Without a CRC-32, only the end of its last line is looked for.
     """
-    if offset == 0:
+    if extent.length == 0:
         return True
     try:
         with open_to_read(path) as file:
-            file.seek(offset - 1)
+            if extent.crc32 is not None:
+                return _crc32(file.fileno(), extent.length) == extent.crc32
+            file.seek(extent.length - 1)
             return file.read(1) == b"\n"
     except FileNotFoundError:
         return False
+
+
+def _crc32(descriptor: int, length: int) -> int | None:
+    """Return the CRC-32 of the first `length` bytes of an open file; None if it is shorter."""
+    crc32 = position = 0
+    while position < length:
+        part = os.pread(descriptor, min(1 << 20, length - position), position)
+        if not part:
+            return None
+        crc32, position = zlib.crc32(part, crc32), position + len(part)
+    return crc32
 
 
 class EventWriter:
@@ -118,7 +139,9 @@ class EventWriter:
         """
         self.attempt = attempt
         self._descriptor = open_to_append(path, path.parent)
-        if cut_torn_tail(self._descriptor) == 0:
+        length = cut_torn_tail(self._descriptor)
+        self._crc32 = _crc32(self._descriptor, length) or 0
+        if length == 0:
             self._append(encode(header(run_id)))
             sync(path.parent)
 
@@ -136,10 +159,10 @@ class EventWriter:
         stamp = Stamp(round(time.time(), 3), self.attempt, step, epoch)
         self._append(encode({"event": event.kind, **stamp._asdict(), **event.to_json()}))
 
-    def sync(self) -> int:
-        """Flush the file to disk, so that its events survive a power cut, and return its length in bytes."""
+    def sync(self) -> Extent:
+        """Flush the file to disk, so that its events survive a power cut, and return its state."""
         os.fsync(self._descriptor)
-        return os.fstat(self._descriptor).st_size
+        return Extent(os.fstat(self._descriptor).st_size, self._crc32)
 
     def close(self) -> None:
         """Flush the file to disk and close it. A second call does nothing."""
@@ -154,6 +177,7 @@ class EventWriter:
         if written != len(line):
             os.ftruncate(self._descriptor, before)
             raise OSError(errno.ENOSPC, "events.jsonl could not take a whole line")
+        self._crc32 = zlib.crc32(line, self._crc32)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

@@ -111,28 +111,55 @@ def damage(run_id: str, problem: Exception) -> str:
     return f"The files of run {run_id} must be as they were written, and one has changed ({told:.200}); {REMEDY}."
 
 
-def check_run(run_id: str, run: Mapping[str, Any]) -> None:
-    """Check the fields of a run.json, so that code that uses the fields needs no checks.
+def _check_names(run_id: str, run: Mapping[str, Any]) -> None:
+    """Check the ids in a run.json, whose fields `read_json` has checked, so that code that uses them needs no checks.
 
     Args:
         run_id: name of the run's folder. The id in run.json must be the same.
         run: content of run.json.
 
     Raises:
-        RunError: a field has the wrong type or value.
+        RunError: an id is wrong.
     """
-    where = f"run.json of run {run_id}"
-    wrong = misfit("run.json", run, where)
-    if not wrong and run["id"] != run_id:
+    where, wrong = f"run.json of run {run_id}", ""
+    if run["id"] != run_id:
         wrong = f"id in {where} must be {run_id!r}, as its folder, got {run['id']!r:.60}"
-    if not wrong and run.get("parent") is not None and check_id(run["parent"]) == run_id:
+    elif run.get("parent") is not None and check_id(run["parent"]) == run_id:
         wrong = f"parent in {where} must be another run, got the run itself"
     if wrong:
         raise RunError(f"{wrong}; {REMEDY}.")
 
 
+class _Place:
+    """The path of a file or folder of a run. It is built at the first use, because a look at 10,000 runs needs few of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self._attribute = attribute
+
+    def __get__(self, folder: RunFolder, owner: type) -> Path:
+        path = folder.__dict__[self._attribute] = folder.path / self._name
+        return path
+
+
 class RunFolder:
     """The paths of a run's files, and readers for its small files."""
+
+    run_json = _Place("run.json")
+    environment_json = _Place("environment.json")
+    process_json = _Place("process.json")
+    exit_json = _Place("exit.json")
+    control = _Place("control")
+    events = _Place("events.jsonl")
+    checkpoint = _Place("checkpoint")
+    results = _Place("results")
+    ended_json = _Place("results/ended.json")
+    log = _Place("log.txt")
+    heartbeat = _Place("heartbeat")
+    lock = _Place("worker.lock")
+    pulled_json = _Place("pulled.json")
 
     def __init__(self, runs: Path | str, run_id: str) -> None:
         """Set the paths of a run's files. The folder does not have to exist.
@@ -147,19 +174,6 @@ class RunFolder:
         self.runs = Path(runs)
         self.id = check_id(run_id)
         self.path = self.runs / self.id
-        self.run_json = self.path / "run.json"
-        self.environment_json = self.path / "environment.json"
-        self.process_json = self.path / "process.json"
-        self.exit_json = self.path / "exit.json"
-        self.control = self.path / "control"
-        self.events = self.path / "events.jsonl"
-        self.checkpoint = self.path / "checkpoint"
-        self.results = self.path / "results"
-        self.ended_json = self.results / "ended.json"
-        self.log = self.path / "log.txt"
-        self.heartbeat = self.path / "heartbeat"
-        self.lock = self.path / "worker.lock"
-        self.pulled_json = self.path / "pulled.json"
 
     def exists(self) -> bool:
         """Return True if the run exists, that is, if its folder contains a run.json."""
@@ -176,7 +190,7 @@ class RunFolder:
             raise RunError(f"run.json of run {self.id} is missing; {REMEDY}.")
         if run is None:
             raise RunError(f"There is no run {self.id!r} in {self.runs}; `rampart runs` lists the ids.")
-        check_run(self.id, run)
+        _check_names(self.id, run)
         return run
 
     def write_json(self, path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import ConfigError, RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import NetworkBuilt
-from engine.run.events import has_lines_until
+from engine.run.events import begins_with
 from engine.run.leftovers import remove_unfinished
 from engine.run.session import Session
 
@@ -83,7 +83,7 @@ def prepare(session: Session) -> Prepared:
     for written in (session.folder.checkpoint, session.folder.results):
         remove_unfinished(written)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(
-        session.folder.checkpoint, has_events=partial(has_lines_until, session.folder.events))
+        session.folder.checkpoint, has_events=partial(begins_with, session.folder.events))
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must record the progress of the run"):
             session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
@@ -121,8 +121,10 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
                        "the run again with a smaller learning rate.")
     session.check_folder()
+    events = session.sync_events()
     checkpoint.save(session.folder.checkpoint, {
-        "step": session.step, "epoch": session.epoch, "passes": session.passes, "events_bytes": session.sync_events(), **state})
+        "step": session.step, "epoch": session.epoch, "passes": session.passes, "events_bytes": events.length,
+        "events_crc32": events.crc32, **state})
     session.checkpoint_written()
 
 

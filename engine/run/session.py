@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import RunError
 from engine.run.event import Event, Level
 from engine.run.event_kinds import Alert, CheckpointWritten, Progress, Resumed
-from engine.run.events import EventWriter
+from engine.run.events import EventWriter, Extent
 from engine.run.folder import RunFolder
 from engine.run.locks import Lock
 from engine.run.peers import Peers
@@ -138,8 +138,8 @@ class Session:
             raise RunError("Events can be written only after open_events.")
         self._events.write(event, step=self.step if step is None else step, epoch=self.epoch if epoch is None else epoch)
 
-    def sync_events(self) -> int:
-        """Flush events.jsonl to disk, and return its length in bytes. A checkpoint may be written only after its events.
+    def sync_events(self) -> Extent:
+        """Flush events.jsonl to disk, and return its state. A checkpoint may be written only after its events.
 
         Raises:
             RunError: `open_events` has not been called.

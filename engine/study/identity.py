@@ -86,7 +86,7 @@ class Runs:
     def _load(self, run_id: str) -> bool:
         """Read the run.json of a run. Return False if it cannot be read."""
         try:
-            written = os.stat(RunFolder(self.root, run_id).run_json).st_mtime_ns
+            written = os.stat(f"{self.root}/{run_id}/run.json").st_mtime_ns
             self._by_id[run_id] = _read(self.root, run_id, written)
         except Exception:  # noqa: BLE001 - the page of the run says what is wrong with it
             return False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import requests
+from engine import background, requests
 from engine.background import EVERY_S, Studies
 from engine.run.folder import RunFolder
 from engine.study import actions
@@ -59,6 +59,16 @@ def test_runs_that_are_due_are_launched_in_a_tick(idle: Path) -> None:
     assert len(Runs(idle).of_study(study_id)) == 12
     studies.tick(False)
     assert len(Runs(idle).of_study(study_id)) == 12
+
+
+def test_a_long_look_at_many_studies_is_spread_over_ticks(idle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "PER_TICK_S", 0.0)
+    first, second = (actions.launch(idle, from_text(ONE_ARM_MORE.replace("seeds: 2", f"seeds: [{seeds}]"))) for seeds in (1, 2))
+    studies, launched = Studies(idle), []
+    while studies.tick(False):
+        launched.append(tuple(len(Runs(idle).of_study(one)) for one in (first, second)))
+    assert launched[:2] in ([(6, 0), (6, 6)], [(0, 6), (6, 6)])
+    assert launched[-1] == (6, 6)
 
 
 def test_the_end_of_a_run_makes_the_studies_look_again(idle: Path) -> None:

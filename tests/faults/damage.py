@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine import requests
@@ -25,7 +25,7 @@ from tests.engine.run.test_resume import same
 from tests.faults.comparison import results_once
 from tests.faults.failing_writes import Whole
 from tests.faults.forked import compute_until_over
-from tests.faults.power_cut import KINDS, submit
+from tests.faults.power_cut import submit
 from tests.faults.record import Record
 
 KILLED_AT_STEP = 7
@@ -139,20 +139,21 @@ def step_clock(whole: Whole, kind: str) -> str:
     return "equal"
 
 
-def prove(whole: Whole, cases: int | None, seed: int, record: Record) -> None:
+def prove(whole: Whole, kinds: Sequence[str], cases: int | None, seed: int, record: Record) -> None:
     """Damage files of runs and set the clock, and record how the runs ended.
 
     A case is wrong if the run differs from the uninterrupted one, or an error of the program reached its log.
 
     Args:
         whole: uninterrupted runs.
+        kinds: kinds of runs to try, in this order.
         cases: number of damaged files; None for every file in every way.
         seed: seed of the choice.
         record: outcomes.
     """
     chance = random.Random(seed)
-    for number, kind in enumerate(KINDS):
-        share = None if cases is None else len(range(number, cases, len(KINDS)))
+    for number, kind in enumerate(kinds):
+        share = None if cases is None else len(range(number, cases, len(kinds)))
         if share == 0:
             continue
         record.attempt("clock", kind, lambda: Counter([step_clock(whole, kind)]))  # noqa: B023 - called here

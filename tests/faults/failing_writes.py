@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import errno
 import random
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,28 +95,30 @@ def fail(whole: Whole, kind: str, at: int, error: int, *, lasting: bool) -> str:
     after = resumed(whole.runs, run_id)
     assert after.status == "finished", after
     same(whole.results[kind], results_once(whole.runs, run_id))
+    shutil.rmtree(folder.path)  # many runs would slow the supervisor down
     return state.status
 
 
-def cases_of(whole: Whole) -> list[tuple[str, int, int, bool]]:
+def cases_of(whole: Whole, kinds: Sequence[str]) -> list[tuple[str, int, int, bool]]:
     """Return (kind, number of the write, error, whether it lasts) of all cases: every write once, then with the next error."""
-    writes = [(kind, at) for kind in KINDS for at in range(len(whole.writes[kind]))]
+    writes = [(kind, at) for kind in kinds for at in range(len(whole.writes[kind]))]
     return [(kind, at, *WAYS[(number + turn) % len(WAYS)])
             for turn in range(len(WAYS)) for number, (kind, at) in enumerate(writes)]
 
 
-def prove(whole: Whole, writes: int | None, seed: int, record: Record) -> None:
+def prove(whole: Whole, kinds: Sequence[str], writes: int | None, seed: int, record: Record) -> None:
     """Let writes fail, one in each run, and record how many runs went on ("finished") or ended ("failed") at first.
 
     A case is wrong if the run could not be resumed, differs from the uninterrupted one, or did not say why it ended.
 
     Args:
         whole: uninterrupted runs.
+        kinds: kinds of runs to try, in this order.
         writes: number of failing writes; None for every write of every kind of run with every error, once and lasting.
         seed: seed of the choice.
         record: outcomes.
     """
-    cases = cases_of(whole)
+    cases = cases_of(whole, kinds)
     for kind, at, error, lasting in cases if writes is None else random.Random(seed).sample(cases, writes):
         case = f"{kind}, {ERRORS[error]} in write {at}{' and later' if lasting else ''}"
         record.attempt("writes", case, lambda: Counter([fail(whole, kind, at, error, lasting=lasting)]))  # noqa: B023 - called here

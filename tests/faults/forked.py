@@ -1,4 +1,4 @@
-"""Workers as forks of a process that has loaded torch, so that hundreds of attempts cost seconds, with faults of their own.
+"""Workers as forks of a process that has loaded their modules, so that an attempt takes no seconds, with faults of their own.
 
 The worker of a `ForkLauncher` runs the same code as one of the supervisor, in a process of its own, in the same kind of session
 and under the same lock. Before it begins, it may plant faults: `failing_calls` makes its system calls fail.
@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import torch
+import torch._dynamo.convert_frame
+import torch.distributed.tensor
 
 from engine import requests
-from engine.run import locks, loop_attack, loop_retrain, loop_search, worker
+from engine.attack import builders
+from engine.run import after_attacks, locks, loop_attack, loop_retrain, loop_search, worker
 from engine.run.folder import RunFolder
 from engine.run.launchers.contract import Start
 from engine.run.launchers.local import LocalAttempt, LocalLauncher
@@ -27,9 +31,12 @@ from engine.run.state import RunState, identity
 from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import until
 
-LOADED = loop_attack, loop_retrain, loop_search  # the workers need not load them
+# Modules that workers load late, most of them for seconds. They are loaded once here instead.
+LOADED = (loop_attack, loop_retrain, loop_search, after_attacks, builders, pyarrow.parquet, torch._dynamo.convert_frame,
+          torch.distributed.tensor)
 CRASHED_IN_FORK = 99
 PATIENCE_S = 120.0
+EVERY_S = 0.02
 
 
 class Fork:
@@ -119,7 +126,7 @@ def compute_until_over(runs: Path, run_id: str, plant: Callable[[], None] = lamb
         state = requests.status(runs, run_id)
         return state if state.is_over and not supervisor.workers else None
 
-    found: RunState = until(is_over, f"{run_id} is over", PATIENCE_S, 0.01)
+    found: RunState = until(is_over, f"{run_id} is over", PATIENCE_S, EVERY_S)
     return found
 
 

@@ -127,6 +127,20 @@ def test_damage_of_one_run_stays_with_that_run(root: Path, monkeypatch: pytest.M
     check_pages(root, shown, monkeypatch, ("runs", "queue", "pareto", "robustness"))
 
 
+def test_a_radius_that_is_no_number_stays_with_its_run(root: Path) -> None:
+    ids = chain(root)
+    folder = RunFolder(root, ids["search"])
+    run = json.loads(folder.run_json.read_text(encoding="utf-8"))
+    run["config"]["epsilon"] = ""
+    folder.run_json.write_text(json.dumps(run), encoding="utf-8")
+    log = RunLog.open(root, in_memory=True)
+    try:
+        log.ingest()
+        log.pareto_epochs(list(ids.values()))
+    finally:
+        log.close()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("role", ROLES)

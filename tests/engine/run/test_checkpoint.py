@@ -121,9 +121,9 @@ def test_hash_of_tensors_sees_names_shapes_and_values() -> None:
 def test_a_checkpoint_ahead_of_its_events_is_not_used(tmp_path: Path) -> None:
     folder = folder_with(tmp_path)
     for step, length in ((1, 100), (2, 200)):
-        checkpoint.save(folder, {"step": step, "events_bytes": length})
-    assert checkpoint.load(folder, has_events=lambda length: length <= 200)[0]["step"] == 2
-    state, (problem,) = checkpoint.load(folder, has_events=lambda length: length <= 150)
+        checkpoint.save(folder, {"step": step, "events_bytes": length, "events_crc32": 7})
+    assert checkpoint.load(folder, has_events=lambda events: events == (200, 7))[0]["step"] == 2
+    state, (problem,) = checkpoint.load(folder, has_events=lambda events: events.length <= 150)
     assert state["step"] == 1
     assert problem == ("Events before checkpoint last.pt are missing: events.jsonl had 200 bytes then, and is shorter or "
                        "damaged. The run uses the previous one.")
@@ -135,13 +135,13 @@ def test_a_run_begins_again_if_no_checkpoint_has_its_events(tmp_path: Path) -> N
     folder = folder_with(tmp_path)
     for step, length in ((1, 100), (2, 200)):
         checkpoint.save(folder, {"step": step, "events_bytes": length})
-    state, problems = checkpoint.load(folder, has_events=lambda length: False)
+    state, problems = checkpoint.load(folder, has_events=lambda events: False)
     assert state is None and len(problems) == 2 and all("The run begins again at step 0" in one for one in problems)
     assert checkpoint.load(folder) == (None, [])
 
 
 def test_a_checkpoint_of_an_older_version_tells_no_length_and_is_used(tmp_path: Path) -> None:
-    assert checkpoint.load(folder_with(tmp_path, 1), has_events=lambda length: length == 0)[0]["step"] == 1
+    assert checkpoint.load(folder_with(tmp_path, 1), has_events=lambda events: events == (0, None))[0]["step"] == 1
 
 
 def test_a_damaged_directory_of_the_archive_falls_back_to_the_previous_checkpoint(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import resource
+import zlib
 from pathlib import Path
 
 import pytest
 
 from engine.run.event_kinds import Metric, Progress, Resumed
-from engine.run.events import EventWriter, has_lines_until, read_events
+from engine.run.events import EventWriter, Extent, begins_with, read_events
 
 PROGRESS = Progress(phase="search", done=0, total=1)
 
@@ -77,13 +78,29 @@ def test_a_reader_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_missing_lines_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    assert has_lines_until(path, 0) and not has_lines_until(path, 1)
+    assert begins_with(path, Extent(0)) and not begins_with(path, Extent(1)) and not begins_with(path, Extent(1, 0))
     writer = EventWriter(path, "a-run", 1)
     writer.write(PROGRESS, step=0, epoch=0)
-    length = writer.sync()
+    events = writer.sync()
     writer.close()
-    assert length == path.stat().st_size and has_lines_until(path, length)
+    assert events == (path.stat().st_size, zlib.crc32(path.read_bytes()))
+    assert begins_with(path, events) and begins_with(path, Extent(events.length))
     content = path.read_bytes()
     for damaged in (content[:-1], content[:-1] + b"\x00", b""):
         path.write_bytes(damaged)
-        assert not has_lines_until(path, length)
+        assert not begins_with(path, events) and not begins_with(path, Extent(events.length))
+    path.write_bytes(content.replace(b'"progress"', b'"prowress"'))  # a line that still is JSON
+    assert not begins_with(path, events) and begins_with(path, Extent(events.length))
+
+
+def test_what_follows_and_later_attempts_keep_the_earlier_checksum_right(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for attempt in (1, 2):
+        writer = EventWriter(path, "a-run", attempt)
+        writer.write(PROGRESS, step=0, epoch=0)
+        events = writer.sync()
+        writer.write(PROGRESS, step=1, epoch=0)
+        writer.close()
+        with path.open("ab") as file:
+            file.write(b"torn")
+        assert begins_with(path, events) and events.length < path.stat().st_size
