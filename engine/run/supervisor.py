@@ -22,14 +22,14 @@ from engine.run.device import CPU_SLOTS, RUNS_PER_GPU, RUNS_PER_SHARED_GPU
 from engine.run.ends import Worker, bury
 from engine.run.folder import RunFolder, read_json
 from engine.run.folder_watch import FolderWatch
-from engine.run.launchers.contract import Launcher, Start
+from engine.run.launchers.contract import Launcher, Start, start_all
 from engine.run.launchers.local import LocalLauncher
 from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
 from engine.run.state import compute, devices_of, identity, is_copy, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
-from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, gpus_taken, in_order, trouble_above
+from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, no_device, trouble_above
 
 POLL_S = 0.2
 # A tick that takes longer is followed by a longer pause, so that ticks take at most 1 % of a core.
@@ -96,6 +96,9 @@ class Supervisor:
         self._is_due, self._next_round = True, 0.0  # whether, or else when, the queue is gone through again
         self._memory: dict[str, int] = {}  # measured bytes of waiting and running runs on a GPU
         self._may_measure = 0  # runs whose measurement may still be looked up in this round
+        self._chosen: list[tuple[RunFolder, Start]] = []  # runs that start at the end of this round
+        # Runs that use devices of the launcher, or will at the end of this round, each with the content of its process.json.
+        self._neighbours: list[tuple[RunFolder, dict[str, Any]]] = []
         self._why: dict[str, str] | None = None
         # Per run whose start failed, the earliest time of the next try, and why it failed.
         self._not_before: dict[str, tuple[float, str]] = {}
@@ -167,7 +170,7 @@ class Supervisor:
         if not self._is_due and time.monotonic() < self._next_round:
             return bool(ended)
         before = time.process_time()
-        self._is_due = started = self._start_waiting()
+        started = self._start_waiting()
         self._next_round = time.monotonic() + REST_PER_ROUND * (time.process_time() - before)
         return bool(ended) or started
 
@@ -256,16 +259,21 @@ class Supervisor:
         held = self._waiting.keys() | self.workers.keys()  # no run starts before these have finished
         why: dict[str, str] = {}
         taken: dict[tuple[str, bool, str, int, int], str] = {}
+        self._chosen = []
+        self._neighbours = [(one.folder, one.process) for one in self.workers.values()
+                            if one.process.get("launcher", DEFAULT) == self.launcher.name]
         self._memory = {run_id: memory for run_id, memory in self._memory.items() if memory and run_id in held}
         self._may_measure = MEASURED_AT_ONCE
         for run in in_order(self._waiting.values(), self._queue):
             reason = trouble_above(run.kind, "queued") if run.parent in held else FAILED_TO_START
             if run.parent not in held:
                 with trouble_is_logged(run.folder.id):
-                    reason = self._start(run, taken)
-            if reason:
-                why[run.folder.id] = reason
+                    reason = self._choose(run, taken)
+            why[run.folder.id] = reason
+        failed = self._start_chosen()
+        why = {run_id: reason for run_id, reason in (why | failed).items() if reason}
         started = len(why) < len(self._waiting)
+        self._is_due = started or bool(failed)  # a run that failed has left its device to others
         self._waiting = {run_id: run for run_id, run in self._waiting.items() if run_id in why}
         self._write_queue(why)
         return started
@@ -293,8 +301,8 @@ class Supervisor:
             worker.process = process | ({"waits": waits} if waits else {})
             worker.folder.write_json(worker.folder.process_json, worker.process)
 
-    def _start(self, run: Waiting, taken: dict[tuple[str, bool, str, int, int], str]) -> str:
-        """Start a waiting run if nothing stands in its way. Return why it still waits, as a sentence; "" if it was started.
+    def _choose(self, run: Waiting, taken: dict[tuple[str, bool, str, int, int], str]) -> str:
+        """Choose a device for a waiting run. Return why it still waits, as a sentence; "" if it starts at the end of the round.
 
         Args:
             run: a run whose parent neither waits nor runs.
@@ -308,7 +316,8 @@ class Supervisor:
         reason = reason or taken.get(wanted, "")
         free = () if reason else self._free_devices(run, needs)
         if not reason and not free:
-            reason = taken[wanted] = self._taken(run, needs)
+            reason = taken[wanted] = no_device(run, self.launcher.resources(), self._cpu_slots_for(run), needs,
+                                               self._queue.share_gpus)
         if reason:
             return reason
         process = read_json(folder.process_json)
@@ -318,16 +327,24 @@ class Supervisor:
         threads = run.threads or (resources.threads if not (resources.is_one_machine and self._neighbours) else 1)
         start = Start(1 if process is None else int(process["attempt"]) + 1, free[0], max(threads, run.processes), run.processes,
                       free[1:])
-        self._not_before[folder.id] = time.monotonic() + RETRY_S, FAILED_TO_START
-        try:
-            attempt = self.launcher.start(folder, start)
-        except RunError as problem:
-            self._not_before[folder.id] = time.monotonic() + RETRY_S, str(problem)
-            raise
-        del self._not_before[folder.id]
-        folder.request("resume").unlink(missing_ok=True)
-        self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, attempt)
+        self._chosen.append((folder, start))
+        self._neighbours.append((folder, start.record(self.launcher.name)))
         return ""
+
+    def _start_chosen(self) -> dict[str, str]:
+        """Start the chosen runs. Return {id: why it could not be started, as a sentence} for those that fail."""
+        failed: dict[str, str] = {}
+        for (folder, _), outcome in zip(self._chosen, start_all(self.launcher, self._chosen), strict=True):
+            failed[folder.id] = FAILED_TO_START
+            with trouble_is_logged(folder.id):
+                if isinstance(outcome, Exception):
+                    failed[folder.id] = str(outcome) if isinstance(outcome, RunError) else FAILED_TO_START
+                    raise outcome
+                self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, outcome)
+                del failed[folder.id]
+                folder.request("resume").unlink(missing_ok=True)
+        self._not_before |= {run_id: (time.monotonic() + RETRY_S, reason) for run_id, reason in failed.items()}
+        return failed
 
     def _why_not(self, folder: RunFolder, process: dict[str, Any] | None) -> str:
         """Return why a run for which a device is free cannot start now, as a sentence; "" if it can.
@@ -379,7 +396,7 @@ class Supervisor:
     def _free_devices(self, run: Waiting, needs: int) -> tuple[str, ...]:
         """Return the devices that a run may use now; empty if it has to wait. `needs` is its measured memory on a GPU."""
         resources, slots = self.launcher.resources(), self._cpu_slots_for(run)
-        busy = [(name, one.folder) for one in self._neighbours for name in devices_of(one.process)]
+        busy = [(name, folder) for folder, process in self._neighbours for name in devices_of(process)]
         most = RUNS_PER_GPU if self._queue.share_gpus else self._queue.runs_per_gpu or RUNS_PER_GPU
         free = resources.free_devices(run.device, [name for name, _ in busy], run.processes, slots, most, run.model)
         if not free and needs:
@@ -388,22 +405,9 @@ class Supervisor:
             return () if shared is None else (shared,)
         return free
 
-    def _taken(self, run: Waiting, needs: int) -> str:
-        """Return a sentence that says which devices are in use, so that a run has to wait."""
-        resources = self.launcher.resources()
-        if resources.uses_cpu(run.device):
-            slots = resources.candidates("cpu")[0].slots or self._cpu_slots_for(run)
-            return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
-        return gpus_taken(run, len(resources.gpus), needs, self._queue.share_gpus)
-
-    @property
-    def _neighbours(self) -> list[Worker]:
-        """The workers that use devices of the present launcher."""
-        return [one for one in self.workers.values() if one.process.get("launcher", DEFAULT) == self.launcher.name]
-
     def _cpu_slots_for(self, run: Waiting) -> int:
         """Return the number of runs, including `run`, that may use the CPU at the same time if `run` is started now."""
-        others = (one.process.get("threads") for one in self._neighbours if one.process.get("device") == "cpu")
+        others = (process.get("threads") for _, process in self._neighbours if process.get("device") == "cpu")
         return cpu_slots_for(run.in_study and run.threads == 1, others, self._queue.cpu_slots, self.cpu_slots)
 
     def _write_queue(self, why: dict[str, str]) -> None:

@@ -89,19 +89,23 @@ def trouble_above(kind: str, status: str) -> str:
         "missing": f"Its {parent} does not exist any more."}.get(status, f"Its {parent} has not finished.")
 
 
-def gpus_taken(run: Waiting, gpus: int, needs: int, share: bool) -> str:
-    """Return why no GPU is free for a run, as a sentence.
+def no_device(run: Waiting, resources: device.Resources, cpu_slots: int, needs: int, share: bool) -> str:
+    """Return why no device is free for a run, as a sentence.
 
     Args:
         run: the waiting run.
-        gpus: number of GPUs.
+        resources: the devices of the launcher.
+        cpu_slots: number of runs that may use the CPU at the same time, unless the launcher has a number of its own.
         needs: measured memory of the run on a GPU, in bytes; 0 if unknown.
         share: True if small runs share GPUs.
     """
+    if resources.uses_cpu(run.device):
+        slots = resources.candidates("cpu")[0].slots or cpu_slots
+        return "The CPU slot is taken." if slots == 1 else f"All {slots} CPU slots are taken."
     if run.processes > 1:
         return f"It needs {run.processes} free GPUs of one model at the same time."
     taken = (f"{run.device} is taken" if run.device.startswith("cuda:") else
-             "The GPU is taken" if gpus == 1 else "All GPUs are taken")
+             "The GPU is taken" if len(resources.gpus) == 1 else "All GPUs are taken")
     if not share:
         return f"{taken}."
     return f"{taken}, and " + (f"the {needs / 1e9:.1f} GB that it was measured to need do not fit beside the runs there."

@@ -20,8 +20,9 @@ worker runs:
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from engine.run.device import Resources
 from engine.run.folder import RunFolder
@@ -123,3 +124,24 @@ class Launcher(Protocol):
             The attempt; None if it is not clear whether its worker is alive. The supervisor then asks again some seconds later.
         """
         ...
+
+
+@runtime_checkable
+class GroupLauncher(Launcher, Protocol):
+    """A launcher that starts several runs at once, for example as a job array."""
+
+    def start_together(self, starts: Sequence[tuple[RunFolder, Start]]) -> Iterable[Attempt | Exception]:
+        """Do what `start` does for several runs. Return the attempt or the error of each run, in their order."""
+        ...
+
+
+def start_all(launcher: Launcher, starts: Sequence[tuple[RunFolder, Start]]) -> Iterator[Attempt | Exception]:
+    """Start workers for several runs, together if the launcher can. Yield the attempt or the error of each, in their order."""
+    if isinstance(launcher, GroupLauncher) and len(starts) > 1:
+        yield from launcher.start_together(starts)
+        return
+    for folder, start in starts:
+        try:
+            yield launcher.start(folder, start)
+        except Exception as problem:  # noqa: BLE001 - trouble of one run must not reach the others
+            yield problem

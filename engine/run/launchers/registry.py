@@ -135,6 +135,7 @@ LAUNCHERS.add("slurm", LauncherKind(
         "memory_gb": LauncherSetting(16, "memory of a job, in GB", 1, 4096),
         "minutes": LauncherSetting(240, "time limit of a job; a longer run goes on in a further job", 5, 43_200),
         "jobs": LauncherSetting(20, "jobs on CPUs, and on GPUs, that are submitted at the same time", 1, 10_000),
+        "running": LauncherSetting(0, "jobs of one array that run at the same time; 0 for no limit", 0, 10_000),
         "cluster": LauncherSetting("slurm", "slurm; or local, to try the launcher out on this machine, where the limits of "
                                    "memory and cores do not apply", options=("slurm", "local"))},
     package="submitit", extra="slurm", program="sbatch"))

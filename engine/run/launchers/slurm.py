@@ -1,9 +1,13 @@
-"""The launcher that submits each attempt of a run as a job of a Slurm cluster, through submitit.
+"""The launcher that submits each attempt of a run as a job of a Slurm cluster, or as a task of a job array, through submitit.
 
 The runs folder must be shared with the machines of the cluster (`engine.run.launchers.jobs`).
 
 * Slurm never requeues a job by itself. If a job was pre-empted, lost its node, or came to its time limit, the supervisor submits
   the next attempt, which continues from the last checkpoint.
+* Attempts that start in the same round with equal resources are tasks of one job array. Each has an id of its own, JOB_TASK,
+  and everything that holds for a job holds for a task.
+* A cluster that hangs holds the supervisor up for at most `SUBMIT_S` seconds in `SUBMIT_AGAIN_S`. Questions and cancellations run
+  in threads, and a submission has a time limit, after which the launcher submits nothing for some minutes.
 * A job gets SIGTERM `GRACE_S` seconds before its time limit, upon which its worker writes a checkpoint and leaves.
 
 Nothing that a job has pickled is read. Imports no torch.
@@ -12,15 +16,18 @@ Nothing that a job has pickled is read. Imports no torch.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import subprocess
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import submitit
+from submitit.core.utils import DelayedSubmission
 from submitit.slurm.slurm import SlurmInfoWatcher
 
 from engine.errors import RunError
@@ -33,24 +40,63 @@ from engine.run.state import FRESH_HEARTBEAT_S, modified
 
 GRACE_S = 90
 ASK_S = 30  # seconds between two questions to Slurm, each about all jobs
+ANSWER_S = 60.0  # longest wait for an answer or a cancellation, in a thread
+SUBMIT_S, SUBMIT_AGAIN_S = 20, 300.0  # longest wait for a submission, and the pause after one that took longer
+TIMED_OUT = 124  # exit code of `timeout`
+LARGEST_ARRAY = 500  # tasks; Slurm's own limit is 1000, unless the cluster has another
 KILL_AGAIN_S = 5.0
-WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED")
+NO_ANSWER = "NO_ANSWER"  # our word for the state of a job about which Slurm has not answered yet
+WAITING = (NO_ANSWER, "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED")
 ALIVE = (*WAITING, "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "SPECIAL_EXIT")
 # States of jobs whose machine was lost or taken away. submitit's local executor calls a killed job INTERRUPTED.
 LOST = {"NODE_FAIL": "Its node failed.", "BOOT_FAIL": "Its node did not start.", "PREEMPTED": "It was pre-empted.",
         "REVOKED": "It was revoked.", "INTERRUPTED": "All its processes were killed."}
-# Prints JobID|State|NodeList of the jobs $0. squeue forgets a job some minutes after its end, and a cluster without accounting
-# has no sacct, so both are asked. The last line about a job counts.
-QUESTION = ('echo "JobID|State|NodeList"; sacct -n -o JobID,State,NodeList --parsable2 -j "$0" 2>/dev/null; '
-            'squeue -h -t all -o "%i|%T|%N" -j "$0" 2>/dev/null; true')
+JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")  # of a job, or of a task of an array
 
 
 class _Watcher(SlurmInfoWatcher):
-    """Asks Slurm about all jobs at once. submitit's own asks only sacct, and only every 10 minutes."""
+    """Asks Slurm about all jobs at once, in a thread. submitit's own asks only sacct, every 10 minutes, and waits for it."""
 
-    def _make_command(self) -> list[str] | None:
-        jobs = self._registered - self._finished
-        return ["sh", "-c", QUESTION, ",".join(sorted(jobs))] if jobs else None
+    def __init__(self, delay_s: int) -> None:
+        super().__init__(delay_s)
+        self._answered: set[str] = set()  # jobs about which Slurm has been asked, and has answered
+        self._thread: threading.Thread | None = None
+
+    def has_answered(self, job_id: str) -> bool:
+        """Return True if Slurm has answered a question about the job, be it that it knows no such job."""
+        return job_id in self._answered
+
+    def ask_again(self) -> None:
+        """Ask Slurm as soon as the state of a job is needed, because a job has just been cancelled."""
+        self._last_status_check = 0.0
+
+    def update(self) -> None:
+        """Begin to ask Slurm, unless the last question has no answer yet."""
+        self._last_status_check = time.time()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._ask, args=(self._registered - self._finished,), daemon=True)
+            self._thread.start()
+
+    def _ask(self, jobs: set[str]) -> None:
+        """Ask sacct, which some clusters lack, and squeue, which forgets a job some minutes after its end."""
+        if not jobs:
+            return
+        wanted = ",".join(sorted({job_id.partition("_")[0] for job_id in jobs}))  # a job stands for all of its tasks
+        told, _ = _answer(["sacct", "-n", "-o", "JobID,State,NodeList", "--parsable2", "-j", wanted])
+        news, is_good = _answer(["squeue", "-h", "-r", "-t", "all", "-o", "%i|%T|%N", "-j", wanted])
+        if is_good:  # the last line about a job counts
+            self._info_dict = self._info_dict | self.read_info("\n".join(["JobID|State|NodeList", told, news]))
+            self._answered = self._answered | jobs
+        self._finished = self._finished | {job_id for job_id in jobs if self.is_done(job_id, mode="cache")}
+
+
+def _answer(command: list[str]) -> tuple[str, bool]:
+    """Return what a command of Slurm prints, and True if Slurm has answered. That it knows no such job is an answer as well."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return "", False
+    return done.stdout, done.returncode == 0 or "Invalid job id" in done.stderr
 
 
 class _SlurmJob(submitit.SlurmJob[int]):
@@ -59,6 +105,31 @@ class _SlurmJob(submitit.SlurmJob[int]):
 
 class _SlurmExecutor(submitit.SlurmExecutor):
     job_class = _SlurmJob
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return ["timeout", str(SUBMIT_S), *super()._make_submission_command(submission_file_path)]
+
+    def _internal_process_submissions(self, delayed_submissions: Sequence[DelayedSubmission]) -> list[submitit.Job[Any]]:
+        """Submit one function as a job, or several as an array. submitit's own method has no time limit and leaves files."""
+        pickles = [self.folder / f"{secrets.token_hex(16)}.pkl" for _ in delayed_submissions]
+        if len(pickles) > 1:
+            self.parameters["map_count"] = len(pickles)
+        try:
+            for one, path in zip(delayed_submissions, pickles, strict=True):
+                one.set_timeout(self.parameters["time"], self.max_num_timeout)
+                one.dump(path)
+            job_id = self._submit_command(self._submitit_command_str).job_id
+        except BaseException:
+            for path in pickles:
+                path.unlink(missing_ok=True)
+            raise
+        finally:
+            for path in self.folder.glob(".submission_file_*.sh"):
+                path.unlink()
+        jobs = [_SlurmJob(self.folder, f"{job_id}_{task}" if len(pickles) > 1 else job_id) for task in range(len(pickles))]
+        for job, path in zip(jobs, pickles, strict=True):
+            job.paths.move_temporary_file(path, "submitted_pickle")
+        return list(jobs)
 
 
 class SlurmAttempt(JobAttempt):
@@ -90,6 +161,7 @@ class SlurmAttempt(JobAttempt):
 
     def clean(self) -> None:
         """Delete the files by which submitit runs the job."""
+        # Slurm has a copy of the submission file, so that the other tasks of an array do not need it.
         for path in (self.job.paths.submitted_pickle, self.job.paths.result_pickle, self.job.paths.stdout, self.job.paths.stderr,
                      self.job.paths.submission_file):
             path.unlink(missing_ok=True)
@@ -102,11 +174,7 @@ class SlurmAttempt(JobAttempt):
             if isinstance(self.job, submitit.LocalJob):
                 self._kill_here()
                 return
-            with contextlib.suppress(OSError, subprocess.SubprocessError):
-                # A worker that hangs does not answer the SIGTERM with which Slurm begins to cancel a job.
-                subprocess.run(["scancel", "--signal=KILL", "--full", self.job.job_id], check=False, capture_output=True)
-                self.job.cancel(check=False)
-                self.job.get_info(mode="force")
+            threading.Thread(target=_cancel, args=(self.job_id,), daemon=True).start()
 
     def _kill_here(self) -> None:
         """Kill the processes of a job of submitit's local executor, whose id is that of its first process."""
@@ -140,6 +208,8 @@ class SlurmAttempt(JobAttempt):
     def state(self) -> str:
         """Return the state of the job in Slurm's words, or `UNKNOWN`."""
         words = self.job.state.split()  # such as "CANCELLED by 1000"
+        if isinstance(self.job, _SlurmJob) and not self.job.watcher.has_answered(self.job_id):
+            return NO_ANSWER
         return words[0].upper() if words and words[0].isupper() and words[0] != "NO" else UNKNOWN
 
 
@@ -157,6 +227,7 @@ class SlurmLauncher:
         """
         self.runs, self.settings = runs, settings
         self.is_local = settings["cluster"] == "local"
+        self._next_submission = 0.0  # earliest time of a submission, after one that Slurm has not answered
 
     def resources(self) -> Resources:
         """Return the kinds of device of the cluster, each with the number of jobs that may be submitted at the same time."""
@@ -173,22 +244,59 @@ class SlurmLauncher:
             RunError: the cluster refuses the job, or the run's folder holds links or special files.
             OSError: process.json could not be written. The job is cancelled.
         """
-        folder.check_files()
-        ticket = secrets.token_hex(8)
-        command = job_command(folder, start, ticket)
+        (outcome,) = self.start_together([(folder, start)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def start_together(self, starts: Sequence[tuple[RunFolder, Start]]) -> list[SlurmAttempt | Exception]:
+        """Submit runs with equal resources as the tasks of job arrays, and record each task. Return its attempt or its error."""
+        outcomes: dict[str, SlurmAttempt | Exception] = {}
+        alike: dict[tuple[str, int, int], list[tuple[RunFolder, Start]]] = {}
+        for folder, start in starts:
+            try:
+                folder.check_files()
+                alike.setdefault((start.device, start.threads, start.processes), []).append((folder, start))
+            except RunError as problem:
+                outcomes[folder.id] = problem
+        for group in alike.values():
+            for first in range(0, len(group), LARGEST_ARRAY):
+                outcomes |= self._submit(group[first:first + LARGEST_ARRAY])
+        return [outcomes[folder.id] for folder, _ in starts]
+
+    def _submit(self, group: Sequence[tuple[RunFolder, Start]]) -> dict[str, SlurmAttempt | Exception]:
+        """Submit runs with equal resources, as a job or as one array. Return {run id: attempt or error}."""
+        tickets = [secrets.token_hex(8) for _ in group]
+        commands = [job_command(folder, start, ticket) for (folder, start), ticket in zip(group, tickets, strict=True)]
         try:
-            job = self._executor(folder, start).submit(subprocess.call, command)
+            if time.monotonic() < self._next_submission:
+                raise RuntimeError("it did not answer the last time")
+            jobs = self._executor(group).map_array(subprocess.call, commands)
         except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as problem:
-            raise RunError(f"Slurm must accept a job of the run, and it does not ({' '.join(str(problem).split())[:300]}); check "
-                           "the settings of the launcher: rampart queue launcher.") from None
+            return dict.fromkeys([folder.id for folder, _ in group], self._refusal(problem))
+        return {folder.id: self._record(folder, start, job, ticket)
+                for (folder, start), job, ticket in zip(group, jobs, tickets, strict=True)}
+
+    def _refusal(self, problem: Exception) -> RunError:
+        """Return the error of runs that could not be submitted. If Slurm has not answered, wait before the next submission."""
+        words = " ".join(str(problem).split())
+        if isinstance(problem.__cause__, subprocess.CalledProcessError) and problem.__cause__.returncode == TIMED_OUT:
+            self._next_submission = time.monotonic() + SUBMIT_AGAIN_S
+            words = f"it did not answer within {SUBMIT_S} s"
+        return RunError(f"Slurm must accept a job of the run, and it does not ({words[:300]}); check the settings of the "
+                        "launcher: rampart queue launcher.")
+
+    def _record(self, folder: RunFolder, start: Start, job: submitit.Job[int], ticket: str) -> SlurmAttempt | Exception:
+        """Record a submitted job in process.json. Return the attempt, or the error if it cannot be recorded."""
         process = start.record(self.name) | {"job": job.job_id, "cluster": self.settings["cluster"], "ticket": ticket,
                                              "waits": waiting_text(job.job_id)}
+        attempt = SlurmAttempt(folder, process, job, int(self.settings["minutes"]))
         try:
             folder.write_json(folder.process_json, process)
-        except OSError:
-            job.cancel(check=False)
-            raise
-        return SlurmAttempt(folder, process, job, int(self.settings["minutes"]))
+        except OSError as problem:
+            attempt.kill()
+            return problem
+        return attempt
 
     def reconnect(self, folder: RunFolder, process: dict[str, Any]) -> SlurmAttempt:
         """Return the job that process.json records.
@@ -197,13 +305,14 @@ class SlurmLauncher:
             RunError: process.json names no job.
         """
         job_id = str(process.get("job"))
-        if not job_id.isdecimal() or not str(process.get("ticket")).isalnum():
+        if not JOB_ID.fullmatch(job_id) or not str(process.get("ticket")).isalnum():
             raise RunError(f"process.json of run {folder.id} must name a job and a ticket, got {job_id!r:.40}; stop the run.")
         kind = submitit.LocalJob if process.get("cluster") == "local" else _SlurmJob
         return SlurmAttempt(folder, process, kind(jobs_folder(self.runs), job_id), int(self.settings["minutes"]))
 
-    def _executor(self, folder: RunFolder, start: Start) -> submitit.Executor:
-        """Return an executor for a job of one attempt."""
+    def _executor(self, group: Sequence[tuple[RunFolder, Start]]) -> submitit.Executor:
+        """Return an executor for runs with equal resources."""
+        (folder, start), *others = group
         place, gpus = jobs_folder(self.runs), 0 if start.device == "cpu" else max(
             int(self.settings["gpus"]), start.processes)
         place.mkdir(parents=True, exist_ok=True)
@@ -216,10 +325,20 @@ class SlurmLauncher:
         if gpus:
             chosen["gpus_per_node"] = gpus
         slurm.update_parameters(
-            **chosen, job_name=f"rampart-{folder.id}", time=self.settings["minutes"], cpus_per_task=start.threads,
+            **chosen, job_name=f"rampart-{len(group)}-runs" if others else f"rampart-{folder.id}",
+            array_parallelism=self.settings["running"] or len(group),
+            time=self.settings["minutes"], cpus_per_task=start.threads,
             mem=f"{self.settings['memory_gb']}GB",
             additional_parameters={"no-requeue": True, "signal": f"TERM@{GRACE_S}", "chdir": str(CHECKOUT)})
         return slurm
+
+
+def _cancel(job_id: str) -> None:
+    """Cancel a job, or one task of an array. A worker that hangs does not answer the SIGTERM with which Slurm begins."""
+    for command in (["scancel", "--signal=KILL", "--full", job_id], ["scancel", job_id]):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(command, check=False, capture_output=True, timeout=ANSWER_S)
+    _SlurmJob.watcher.ask_again()
 
 
 def waiting_text(job_id: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import requests
+from engine import queueing, requests
 from engine.queueing import resources_of
 from engine.run.events import read_events
 from engine.run.folder import RunFolder, read_json
@@ -189,6 +189,26 @@ def test_a_new_supervisor_finds_the_worker_again_and_sees_its_end(runs: Path) ->
     worker.resume()
     check_finished(folder, 1)
     assert first.pid not in [one.pid for one in supervisors(runs)]
+
+
+@pytest.mark.parametrize("runs", ["submitit", pytest.param("slurm", marks=pytest.mark.slow)], indirect=True)
+def test_runs_that_start_together_each_have_a_job_and_one_is_stopped_alone(runs: Path) -> None:
+    queueing.pause(runs)
+    folders = [RunFolder(runs, requests.submit(runs, "search", LONG | {"seed": seed}, method="arnas", preset="smoke")[0])
+               for seed in range(3)]
+    queueing.go_on(runs)
+    records = until(lambda: all(found := [read_json(folder.process_json) for folder in folders]) and found, "all have jobs")
+    jobs = [str(record["job"]) for record in records]
+    assert len(set(jobs)) == 3 == len({record["ticket"] for record in records})
+    if records[0]["cluster"] != "local":
+        assert sorted(jobs) == [f"{jobs[0].partition('_')[0]}_{task}" for task in range(3)]
+    until_step(runs, folders[0].id, 2)
+    requests.force_stop(runs, folders[1].id)
+    assert until_status(runs, folders[1].id, "stopped").attempt == 1
+    for folder in (folders[0], folders[2]):
+        check_finished(folder, 1)
+    requests.resume(runs, folders[1].id)
+    check_finished(folders[1], 2)
 
 
 @pytest.mark.parametrize("runs", [pytest.param("slurm", marks=pytest.mark.slow)], indirect=True)

@@ -150,14 +150,14 @@ def test_the_settings_reach_the_submission_file(folder: RunFolder, monkeypatch: 
     monkeypatch.setattr(_SlurmExecutor, "affinity", classmethod(lambda cls: 2))  # as if there were srun
     settings: dict[str, Any] = {"partition": "a100", "account": "lab", "constraint": "big mem", "minutes": 90, "memory_gb": 32}
     launcher = SlurmLauncher(folder.runs, LAUNCHERS["slurm"].complete(settings))
-    text = launcher._executor(folder, Start(1, "cuda:0", 6))._make_submission_file_text("COMMAND", "1")
+    text = launcher._executor([(folder, Start(1, "cuda:0", 6))])._make_submission_file_text("COMMAND", "1")
     lines = {line for line in text.splitlines() if line.startswith("#SBATCH")}
     assert lines >= {"#SBATCH --partition=a100", "#SBATCH --account=lab", "#SBATCH --constraint='big mem'", "#SBATCH --time=90",
                      "#SBATCH --mem=32GB", "#SBATCH --cpus-per-task=6", "#SBATCH --gpus-per-node=1", "#SBATCH --no-requeue",
                      "#SBATCH --signal=TERM@90", f"#SBATCH --job-name=rampart-{folder.id}"}
-    several = launcher._executor(folder, Start(1, "cuda:0", 6, 4))._make_submission_file_text("COMMAND", "1")
+    several = launcher._executor([(folder, Start(1, "cuda:0", 6, 4))])._make_submission_file_text("COMMAND", "1")
     assert "#SBATCH --gpus-per-node=4" in several
-    assert "gpus" not in launcher._executor(folder, Start(1, "cpu", 6))._make_submission_file_text("COMMAND", "1")
+    assert "gpus" not in launcher._executor([(folder, Start(1, "cpu", 6))])._make_submission_file_text("COMMAND", "1")
     assert [(one.name, one.slots) for one in launcher.resources().devices] == [("cpu", 20), ("cuda:0", 20)]
     assert issubclass(_SlurmExecutor.job_class, SlurmJob)
 
