@@ -390,7 +390,9 @@ def test_the_verb_copies_all_runs_and_repeats(tmp_path: Path, here: Path, there:
     assert main(["store", "push", url, "--runs", str(here)]) == 0
     assert capsys.readouterr().out.split() == ids
     there.mkdir()
-    words = [sys.executable, "-m", "engine", "store", "pull", url, "--runs", str(there), "--every", "1", "--json"]
+    # A shell's background processes ignore SIGINT, and those that they start inherit this.
+    words = ["env", "--default-signal=INT", sys.executable, "-m", "engine", "store", "pull", url, "--runs", str(there),
+             "--every", "1", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert json.loads(child.stdout.readline()) == {"changed": ids, "failed": {}}
