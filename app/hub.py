@@ -61,7 +61,7 @@ from engine.run.state import RunState
 OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S, PAUSE_FACTOR = 2.2, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
-LONG_READING_S = 3.0  # a first reading that takes longer than this has read more than an index
+LONG_READING_S = 3.0  # a reading that takes longer than this has read the runs themselves, not only their index
 UNUSED_S = 60.0  # memory is released this long after the last visit
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
@@ -287,7 +287,7 @@ class Hub:
                     return
         self.refresh()  # removes runs that no longer exist, and adds new ones
         self.log.checkpoint()
-        # After a long reading nobody notices another second, but a page that is drawn during the preparation takes two.
+        # After a long reading, nobody notices another second. A page that competes with this would take two.
         if was_long := time.monotonic() - self._created > LONG_READING_S:
             self.log.release_memory()  # 20 MB of the rows just written, with 1,000 runs
             self._guarded(self._compute_ahead)

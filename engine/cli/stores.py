@@ -25,7 +25,7 @@ def store(verb: str, arguments: list[str]) -> int:
                         "or pull to another")
     parser.add_argument("url", help="the store, for example s3://bucket/runs or file:///mnt/runs")
     parser.add_argument("ids", nargs="*", metavar="RUN", help="ids of runs (default: all)")
-    parser.add_argument("--every", type=float, metavar="SECONDS", help="repeat after so many seconds, until Ctrl-C")
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="copy again and again until Ctrl-C, with this pause")
     options = parser.parse_args(arguments)
     if options.every is not None and not SHORTEST_S <= options.every < 86_400:
         parser.error(f"argument --every: must be from {SHORTEST_S:g} to 86400 seconds, got {options.every:g}")

@@ -22,7 +22,7 @@ from engine.run.peers import OUT_OF_MEMORY
 from engine.run.worker import out_of_memory
 
 FAILED = 1  # exit code
-# If a process that this one waits for has ended, the worker tells the cause and ends this one, whose complaint would confuse.
+# If a process that this one waits for has ended, the worker tells the cause and ends this one, whose own error would confuse.
 QUIET_S = 10.0
 
 

@@ -90,7 +90,7 @@ def read_folder(folder: RunFolder, before: Version) -> tuple[Version, dict[str, 
         raise RunError(f"Attempt {attempt} of run {folder.id} must be the latest to be pushed, and the store has attempt "
                        f"{before.attempt}; pull the run, or remove it from the store.")
     files = {path: hash_of(folder.path / path) for path in _paths(folder)}
-    parts = _parts(folder, before)  # read last, so that events are never behind a checkpoint
+    parts = _parts(folder, before)  # read last, so that they cover every checkpoint
     sources = {name: Source(folder.path / path) for path, name in files.items()}
     sources |= {name: Source(folder.events, first, end) for first, end, name in parts}
     return Version(attempt, working, before.beats + 1 if working else 0, tuple(parts), files), sources

@@ -5,7 +5,7 @@ results/ended.json there, and reads the requests to stop in control/. A launcher
 worker runs:
 
 * **Start**: it starts `python -m engine.run.worker` for one attempt, and records the attempt in process.json. A worker
-  that is not recorded there does not compute, so a supervisor that is killed during a start leaves no second worker behind.
+  whose attempt is not recorded there does no work, so a supervisor killed during a start cannot leave a second worker running.
 * **Log**: what the worker prints is appended to log.txt.
 * **Stop**: the worker does this itself when it finds control/stop. The supervisor kills an attempt whose worker has not started.
 * **Force**: `Attempt.kill` ends all processes of an attempt.

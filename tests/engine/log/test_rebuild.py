@@ -77,13 +77,20 @@ def test_a_checkpoint_leaves_nothing_in_the_log_of_changes(tmp_path: Path) -> No
     without_file.close()
 
 
-def test_released_memory_is_that_of_blocks_that_can_be_read_again(tmp_path: Path) -> None:
-    write_finished_chain(tmp_path)
-    log = RunLog.open(tmp_path)
+def log_with_large_table(root: Path, rows: int) -> RunLog:
+    """Return a run log whose database file also holds a table with random numbers."""
+    write_finished_chain(root)
+    log = RunLog.open(root)
     log.ingest()
     with log.cursor() as cursor:
-        cursor.execute("create table large as select random() as number from range(2_000_000)")
-        log.checkpoint()
+        cursor.execute(f"create table large as select random() as number from range({rows})")
+    log.checkpoint()
+    return log
+
+
+def test_released_memory_is_that_of_blocks_that_can_be_read_again(tmp_path: Path) -> None:
+    log = log_with_large_table(tmp_path, rows=2_000_000)
+    with log.cursor() as cursor:
         before = cursor.execute("select sum(number) from large").fetchall()
         assert kept_bytes(cursor) > 10e6
         log.release_memory()
@@ -97,12 +104,7 @@ def test_released_memory_is_that_of_blocks_that_can_be_read_again(tmp_path: Path
 
 
 def test_queries_while_memory_is_released_are_repeated(tmp_path: Path) -> None:
-    write_finished_chain(tmp_path)
-    log = RunLog.open(tmp_path)
-    log.ingest()
-    with log.cursor() as cursor:
-        cursor.execute("create table large as select random() as number from range(600_000)")
-    log.checkpoint()
+    log = log_with_large_table(tmp_path, rows=600_000)
     over = threading.Event()
 
     def release() -> None:
