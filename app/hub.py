@@ -62,7 +62,7 @@ OPEN_S, ALONE_S = 1.5, 30.0
 LONGEST_S, PAUSE_FACTOR = 2.2, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
 LONG_READING_S = 3.0  # a reading that takes longer than this has read the runs themselves, not only their index
-UNUSED_S = 60.0  # memory is released this long after the last visit
+RELEASE_S = 60.0  # shortest time between two releases of memory
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
@@ -133,7 +133,7 @@ class Hub:
         self._files = FolderWatch(root)
         self._prepare = prepare
         self._pages: set[OpenPage] = set()
-        self._visited, self._released = time.monotonic(), False  # time of the last visit; whether memory was released since
+        self._visited = self._released = time.monotonic()  # times of the last visit and of the last release of memory
         self._active: dict[str, tuple[object, ...]] = {}
         self._stamps: object = None
         self._unread: set[str] = set()  # runs that have changed and could not be read yet
@@ -253,13 +253,14 @@ class Hub:
         self._tell()
 
     def release_memory(self) -> None:
-        """Let DuckDB drop its cache of the database file, once no page has been opened or drawn for `UNUSED_S` seconds."""
-        if not self._released and time.monotonic() - self._visited > UNUSED_S:
-            self._released = True
+        """Let DuckDB drop what its queries have left in memory, every `RELEASE_S` seconds in which a page was open or drawn."""
+        now = time.monotonic()
+        if now - self._released > RELEASE_S and (self._pages or self._visited >= self._released):
+            self._released = now
             self.log.release_memory()
 
     def _note_visit(self) -> None:
-        self._visited, self._released = time.monotonic(), False
+        self._visited = time.monotonic()
 
     def keep_fresh(self) -> None:
         """Check for changes if the last check was more than `FRESH_S` seconds ago. A page calls this before it is drawn.

@@ -44,9 +44,21 @@ LOOK_S, MOST_LOOKS, BUSY = 3.0, 200, 3.0  # length and number of looks at a serv
 STEP_S, PROGRESS_S = 1.5, 0.5
 TEXT = "() => (document.querySelector('[data-testid=stMain]')?.innerText ?? '').trim().length > 0"
 LIST = "() => document.querySelector('a[href*=\"run?id=\"]') !== null"
-# The latest step on the chart whose name begins with the argument.
-LAST_STEP = """(name) => Math.max(0, ...(document.querySelector(`.rp-plot[data-feed^="${name}"]`)?.data ?? [])
-    .map((trace) => trace.x?.at(-1) ?? 0))"""
+# Note when each step appears on the chart whose name begins with the argument, in seconds since 1970. The page keeps these notes
+# until they are taken, because asking it ten times a second would cost the browser a few per cent of a core.
+RECORD = """(name) => {
+    const chart = document.querySelector(`.rp-plot[data-feed^="${name}"]`);
+    const shown = (window.__shownSteps = []);
+    let latest = 0;
+    const note = () => {
+        const step = Math.max(0, ...chart.data.map((trace) => trace.x?.at(-1) ?? 0));
+        if (step > latest) shown.push([(latest = step), Date.now() / 1000]);
+    };
+    note();
+    chart.on("plotly_react", note);
+}"""
+NOTES = "() => window.__shownSteps.splice(0)"
+TAKE_S = 2.0  # time between two takings
 
 # Part of the page of a search -> beginning of the name of the chart whose lag is measured, and title at the top of the screen.
 CHARTS = {"search": "run_trade_off", "architecture": "run_river"}
@@ -181,27 +193,35 @@ def watched(server: Dashboard, setting: Setting, run: str, events: sample_runs.E
             f"watching the {part}: lag, 95th percentile, s": statistics.quantiles(lags, n=20)[-1]}
 
 
+def lags_of(written: dict[int, float], notes: Sequence[Sequence[float]]) -> list[float]:
+    """Return the lags of the steps that a chart has shown, in seconds, and remove these steps from `written`.
+
+    Args:
+        written: {step: time of its writing, in seconds since 1970}.
+        notes: pairs of a step and the time at which the chart showed it and all earlier steps, as `NOTES` returns them.
+    """
+    return [at - written.pop(step) for latest, at in notes for step in sorted(written) if step <= latest]
+
+
 def write_and_wait(page: Page, events: sample_runs.EventsFile, seconds: float, chart: str) -> list[float]:
     """Write the events of a search at a realistic rate, and return the lags in seconds after which they were on a chart."""
     written: dict[int, float] = {}
-    lags, started, steps, ticks = [], time.monotonic(), 0, 0
-    while time.monotonic() - started < seconds or written:
-        now = time.monotonic() - started
+    lags, started, steps, ticks, takes = [], time.monotonic(), 0, 0, 0
+    page.evaluate(RECORD, chart)
+    while (now := time.monotonic() - started) < seconds or written and now < seconds + 30:
         if now >= steps * STEP_S and now < seconds:
             steps += 1
             events.t = time.time()
             sample_runs.write_search_steps(events, 1)
-            written[events.step] = time.monotonic()
+            written[events.step] = time.time()
         elif now >= ticks * PROGRESS_S:
             ticks += 1
             events.t = time.time()
             events.write("progress", phase="search", done=events.step + 0.5, total=1000, unit="steps",
                          passes=42 * events.step + ticks, detail="PGD step 3 of 7")
-        shown = page.evaluate(LAST_STEP, chart)
-        for step in [step for step in written if step <= shown]:
-            lags.append(time.monotonic() - written.pop(step))
-        if now > seconds + 30:
-            break
+        if now >= takes * TAKE_S:
+            takes += 1
+            lags += lags_of(written, page.evaluate(NOTES))
         time.sleep(0.1)
     return lags
 

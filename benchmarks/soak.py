@@ -22,7 +22,21 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Page
 
-from benchmarks.idle_server import CHARTS, LAST_STEP, PROGRESS_S, ROOT, SETTLE_S, STEP_S, cpu_s, dashboard, running_search, tab
+from benchmarks.idle_server import (
+    CHARTS,
+    NOTES,
+    PROGRESS_S,
+    RECORD,
+    ROOT,
+    SETTLE_S,
+    STEP_S,
+    TAKE_S,
+    cpu_s,
+    dashboard,
+    lags_of,
+    running_search,
+    tab,
+)
 from tests import sample_runs
 from tests.browser import chromium
 
@@ -38,32 +52,38 @@ class LiveRun:
         run: run id.
         events: writer of its events.
         pages: tabs that show it.
-        waiting: {(number of the tab, step): time of the write}, of the steps that a tab does not show yet.
+        waiting: for each tab, {step: time of its writing in seconds since 1970}, of the steps that the tab does not show yet.
     """
 
     run: str
     events: sample_runs.EventsFile
     pages: list[Page] = field(default_factory=list)
-    waiting: dict[tuple[int, int], float] = field(default_factory=dict)
+    waiting: list[dict[int, float]] = field(default_factory=list)
+
+    def show(self, page: Page) -> None:
+        """Take the lags of a tab from now on."""
+        page.evaluate(RECORD, CHARTS["search"])
+        self.pages.append(page)
+        self.waiting.append({})
 
     def write(self, *, step: bool) -> None:
         """Write a step, or else a progress event."""
         self.events.t = time.time()
         if step:
             sample_runs.write_search_steps(self.events, 1)
-            self.waiting |= {(number, self.events.step): time.monotonic() for number in range(len(self.pages))}
+            for written in self.waiting:
+                written[self.events.step] = time.time()
         else:
             self.events.write("progress", phase="search", done=self.events.step + 0.5, total=10_000, unit="steps", passes=9)
 
     def lags(self) -> list[float]:
-        """Return the lags of the steps that have appeared since the last call, in seconds."""
+        """Return the lags of the steps that have appeared since the last call, in seconds. A late step counts with `LATE_S`."""
         found = []
-        for number, page in enumerate(self.pages):
-            shown = page.evaluate(LAST_STEP, CHARTS["search"])
-            for key, at in list(self.waiting.items()):
-                if key[0] == number and (key[1] <= shown or time.monotonic() - at > LATE_S):
-                    found.append(min(LATE_S, time.monotonic() - at))
-                    del self.waiting[key]
+        for page, written in zip(self.pages, self.waiting, strict=True):
+            found += lags_of(written, page.evaluate(NOTES))
+            for step in [step for step, at in written.items() if time.time() - at > LATE_S]:
+                found.append(LATE_S)
+                del written[step]
         return found
 
 
@@ -74,7 +94,7 @@ def watch(runs: list[LiveRun], server: psutil.Process, seconds: float) -> tuple[
         The lags, in seconds.
         The memory of the server once a second, in MB.
     """
-    started, steps, ticks, lags, memory = time.monotonic(), 0, 0, [], []
+    started, steps, ticks, takes, lags, memory = time.monotonic(), 0, 0, 0, [], []
     while (now := time.monotonic() - started) < seconds:
         if now >= steps * STEP_S:
             steps += 1
@@ -84,8 +104,10 @@ def watch(runs: list[LiveRun], server: psutil.Process, seconds: float) -> tuple[
             ticks += 1
             for one in runs:
                 one.write(step=False)
-        for one in runs:
-            lags += one.lags()
+        if now >= takes * TAKE_S:
+            takes += 1
+            for one in runs:
+                lags += one.lags()
         if now >= len(memory):
             memory.append(server.memory_info().rss / 1e6)
         time.sleep(0.1)
@@ -110,18 +132,19 @@ def main() -> None:
             page = stack.enter_context(tab(browser))
             page.goto(f"{server.url}/run?id={one.run}&tab=overview")
             page.wait_for_selector(f'.rp-plot[data-feed^="{CHARTS["search"]}"] .main-svg', timeout=180_000)
-            one.pages.append(page)
+            one.show(page)
         time.sleep(SETTLE_S)
         before, started = cpu_s(process), time.monotonic()
         lags, memory = watch(runs, process, 60 * options.minutes)
         used = 100 * (cpu_s(process) - before) / (time.monotonic() - started)
     tenth = max(1, len(memory) // 10)
-    first, last = statistics.median(memory[:tenth]), statistics.median(memory[-tenth:])
+    tenths = [statistics.median(memory[start:start + tenth]) for start in range(0, 10 * tenth, tenth) if memory[start:]]
+    first, last = tenths[0], tenths[-1]
     print(f"{options.tabs} tabs, {options.runs} live runs, {options.minutes:g} min: {len(lags)} steps shown, lag median "
           f"{statistics.median(lags):.1f} s, 95th percentile {statistics.quantiles(lags, n=20)[-1]:.1f} s; server {used:.0f} % "
           f"of a core; memory {first:.0f} to {last:.0f} MB ({100 * (last / first - 1):+.1f} %); load average "
           f"{os.getloadavg()[0]:.1f}")
-
+    print(f"memory by tenths of the time: {', '.join(f'{one:.0f}' for one in tenths)} MB")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ MOST_ANSWERS = 64  # answers of queries that are kept
 # Without a limit, DuckDB keeps everything that it has read or written in memory. Queries that need more than this limit use a
 # temporary file. Every thread of a query reserves memory, so the number of threads is limited as well.
 LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "128MB", "threads": 2}
-LEAST_MEMORY = "8MB"  # what DuckDB may keep of its file at the moment in which the rest is dropped
+# A limit that DuckDB cannot keep. Trying to, it drops all that it can: cached parts of the file, and what its queries leave in
+# memory. With DuckDB 2.0, that is 4 kB for each query with a join or a window, up to some 30 MB.
+LEAST_MEMORY = "1KB"
 # Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 Answer = TypeVar("Answer")
@@ -141,15 +143,16 @@ class Index:
                 cursor.execute("checkpoint")
 
     def release_memory(self) -> None:
-        """Free the memory in which DuckDB caches parts of the database file. Later queries read the parts again, in milliseconds.
+        """Free what DuckDB has cached of the database file, and what earlier queries have left in memory.
 
-        The first queries about all runs read almost the whole file, and most of it is not needed again. A query that runs during
-        this call and lacks memory is repeated afterwards. If the database has no file, do nothing.
+        The first queries about all runs read almost the whole file, and most of it is not needed again. Later queries read the
+        parts that they need again, in milliseconds. A query that runs during this call and lacks memory is repeated afterwards.
+        If the database has no file, do nothing.
         """
         if not self.owner:
             return
         with self._turn.lock, self.cursor() as cursor:
-            with suppress(duckdb.OutOfMemoryException):  # more is in use just now
+            with suppress(duckdb.OutOfMemoryException):  # DuckDB has dropped what it can, and keeps its earlier limit
                 cursor.execute(f"set memory_limit = '{LEAST_MEMORY}'")
             cursor.execute(f"set memory_limit = '{LIMITS['memory_limit']}'")
 

@@ -98,20 +98,26 @@ def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty
     hub.leave(page)
 
 
-def test_memory_is_released_once_when_no_page_has_been_opened_or_drawn_for_a_while(empty: Path, monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_released_from_time_to_time_after_visits_and_while_a_page_is_open(empty: Path, monkeypatch: pytest.MonkeyPatch):
     hub, released = session.hub(), list[float]()
     assert hub.wait(20)
     monkeypatch.setattr(hub.log, "release_memory", lambda: released.append(time.monotonic()))
     for visit in (hub.keep_fresh, lambda: hub.leave(hub.connect(lambda text: None))):
         released.clear()
         visit()
-        monkeypatch.setattr("app.hub.UNUSED_S", 60.0)
+        monkeypatch.setattr("app.hub.RELEASE_S", 3600.0)
         hub.release_memory()
         assert not released
-        monkeypatch.setattr("app.hub.UNUSED_S", 0.0)
+        monkeypatch.setattr("app.hub.RELEASE_S", 0.0)
         hub.release_memory()
         hub.release_memory()
-        assert len(released) == 1
+        assert len(released) == 1  # nobody has been here since
+    page = hub.connect(lambda text: None)
+    released.clear()
+    hub.release_memory()
+    hub.release_memory()
+    assert len(released) == 2
+    hub.leave(page)
 
 
 def test_a_malformed_message_of_a_page_shows_nothing():
