@@ -131,7 +131,8 @@ def test_released_memory_includes_what_queries_have_left(tmp_path: Path) -> None
         log._rows("select count(*) from large a join large b using (number)")
     left = allocated_bytes() - before
     assert left > 2e6  # if DuckDB stops doing this, releasing memory is needed for its cache alone
-    log.release_memory()
+    for _ in range(10):  # now and then, DuckDB drops only its cache
+        log.release_memory()
     assert allocated_bytes() - before < left / 2
     log.close()
 
