@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import shutil
 import threading
@@ -121,35 +120,6 @@ def test_queries_while_memory_is_released_are_repeated(tmp_path: Path) -> None:
             over.set()
         releasing.result()
     log.close()
-
-
-def test_released_memory_includes_what_queries_have_left(tmp_path: Path) -> None:
-    log = log_with_large_table(tmp_path, rows=1000)
-    log._rows("select count(*) from large a join large b using (number)")
-    before = allocated_bytes()
-    for _ in range(1000):
-        log._rows("select count(*) from large a join large b using (number)")
-    left = allocated_bytes() - before
-    assert left > 2e6  # if DuckDB stops doing this, releasing memory is needed for its cache alone
-    for _ in range(10):  # now and then, DuckDB drops only its cache
-        log.release_memory()
-    assert allocated_bytes() - before < left / 2
-    log.close()
-
-
-class MallocInfo(ctypes.Structure):
-    """The C library's struct mallinfo2."""
-
-    _fields_ = tuple((name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"))
-
-
-def allocated_bytes() -> int:
-    """Return the memory that this process has allocated from the C library, in bytes."""
-    library = ctypes.CDLL(None)
-    library.mallinfo2.restype = MallocInfo
-    info = library.mallinfo2()
-    return int(info.uordblks + info.hblkhd)
 
 
 def kept_bytes(cursor: duckdb.DuckDBPyConnection) -> int:
