@@ -37,6 +37,7 @@ def store(verb: str, arguments: list[str]) -> int:
     copy: Callable[[Path, str, Store], bool] = push if options.action == "push" else pull
 
     def copy_all() -> tuple[list[str], dict[str, str]]:
+        """Copy the runs. Return the ids of those that have changed, and {run id: why it could not be copied}."""
         changed, failed = [], {}
         for run_id in options.ids or (run_ids(runs) if copy is push else place.run_ids()):
             try:

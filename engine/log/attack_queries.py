@@ -203,8 +203,7 @@ class AttackQueries(Index):
         return rows.assign(run=rows["path"].map(paths))[list(BITS)].astype(BITS).reset_index(drop=True)
 
     def _bits_of(self, paths: Sequence[str], column: str) -> pd.DataFrame:
-        with self.cursor() as cursor:
-            return cursor.execute(_BITS, {"paths": list(paths), "column": column}).df()
+        return self._ask(_BITS, {"paths": list(paths), "column": column}, lambda result: result.df())
 
     def _readable_bits(self, path: str, column: str) -> pd.DataFrame | None:
         try:
@@ -244,7 +243,7 @@ class AttackQueries(Index):
         path = RunFolder(self.root, run).results / name
         try:
             open_to_read(path).close()  # DuckDB would wait for the other end of a pipe
-            return self._con.cursor().execute(query, {"path": str(path), **parameters}).df()
+            return self._ask(query, {"path": str(path), **parameters}, lambda result: result.df())
         except (OSError, duckdb.Error):
             raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
                               f"read; {advice}.") from None

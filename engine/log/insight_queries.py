@@ -91,15 +91,14 @@ class InsightQueries(Index):
         if not latest:
             return None
         primitives, numbers, edge_weights = latest[0]
-        with self.cursor() as cursor:  # arrays, because a row per alpha would take ten times as long
-            columns = cursor.execute("""
-                select step, epoch, alpha, edge_weight from alpha_raw
-                where number = $n and cell = $cell and primitives = $primitives
-                      and len(alpha) = $numbers and len(edge_weight) = $edge_weights
-                      and seq in (select seq from alpha where number = $n and cell = $cell
-                                  qualify not $by_epoch or step = max(step) over (partition by epoch))
-                order by step""", {"n": self._number(run), "cell": cell, "primitives": primitives, "numbers": numbers,
-                                   "edge_weights": edge_weights, "by_epoch": by_epoch}).fetchnumpy()
+        columns = self._arrays("""
+            select step, epoch, alpha, edge_weight from alpha_raw
+            where number = $n and cell = $cell and primitives = $primitives
+                  and len(alpha) = $numbers and len(edge_weight) = $edge_weights
+                  and seq in (select seq from alpha where number = $n and cell = $cell
+                              qualify not $by_epoch or step = max(step) over (partition by epoch))
+            order by step""", run, cell=cell, primitives=primitives, numbers=numbers, edge_weights=edge_weights,
+                               by_epoch=by_epoch)
         steps, k = columns["step"].astype(np.int64), len(primitives)
         stacked = {name: np.concatenate(columns[name]).astype(np.float32, copy=False) for name in ("alpha", "edge_weight")}
         return AlphaHistory(tuple(primitives), steps, columns["epoch"].astype(np.int64),

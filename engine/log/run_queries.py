@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+import duckdb
 import pandas as pd
 
 from engine.configuring import Difference, differences_from_paper, recorded
@@ -367,10 +368,11 @@ class RunQueries(Index):
             row["id"]: row for row in self._records(sql.format(among="true" if only is None else self._among(only)))})
 
     def _records(self, sql: str) -> list[dict[str, Any]]:
-        with self.cursor() as cursor:
-            rows = cursor.execute(sql).fetchall()
-            names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        def records(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+            names = [column[0] for column in result.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+        return self._ask(sql, {}, records)
 
     def state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.

@@ -283,13 +283,11 @@ class TrainingQueries(Index):
         the last step are left out. NumPy chooses the points in a tenth of the time that SQL needs, because SQL makes one row for
         each weight.
         """
-        with self.cursor() as cursor:
-            found = cursor.execute("""
-                with line as (select step, primitives, weight from alpha where number = $n and cell = $cell)
-                select step, weight, last.primitives as names
-                from line, (select primitives, len(weight) as numbers from line order by step desc limit 1) last
-                where line.primitives = last.primitives and len(weight) = numbers order by step""",
-                                   {"n": self._number(run), "cell": cell}).fetchnumpy()
+        found = self._arrays("""
+            with line as (select step, primitives, weight from alpha where number = $n and cell = $cell)
+            select step, weight, last.primitives as names
+            from line, (select primitives, len(weight) as numbers from line order by step desc limit 1) last
+            where line.primitives = last.primitives and len(weight) = numbers order by step""", run, cell=cell)
         steps = found["step"].astype(np.int64)
         if not len(steps):
             return []

@@ -122,6 +122,29 @@ def test_queries_while_memory_is_released_are_repeated(tmp_path: Path) -> None:
     log.close()
 
 
+def test_every_query_waits_until_memory_has_been_released(ids: dict[str, str], root: Path, answers: dict[str, Any]) -> None:
+    log = RunLog.open(root)
+    log.ingest()
+    over = threading.Event()
+
+    def release() -> None:
+        while not over.is_set():
+            log.release_memory()
+
+    with ThreadPoolExecutor(1) as pool:
+        releasing = pool.submit(release)
+        try:
+            found = without_revisions(every_query(log))
+            for _ in range(20):  # these answers are not kept
+                assert len(log.outcomes(ids["attack"])) and log.alpha_courses(ids["search"], log.alpha_cells(ids["search"])[0])
+            log.write_copy(root / "copy.duckdb")
+        finally:
+            over.set()
+        releasing.result()
+    assert_same(answers, found)
+    log.close()
+
+
 def kept_bytes(cursor: duckdb.DuckDBPyConnection) -> int:
     return int(cursor.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchall()[0][0])
 
