@@ -82,6 +82,7 @@ def test_take_a_cell_swap_an_operation_and_send_it_to_retrain(page: Page, dashbo
     page.wait_for_url("**/launch?**", timeout=LOAD_MS)
     pasted = page.get_by_role("textbox", name="Genotype as JSON")
     expect(pasted).to_be_visible(timeout=LOAD_MS)
+    expect(pasted).not_to_have_value("", timeout=LOAD_MS)  # the field is drawn a moment before its text
     changed = Genotype.from_json(pasted.input_value())
     name = {"Skip connection": "skip_connect", "Max pooling 3×3": "max_pool_3x3"}[other]
     assert changed == found.with_operation("robust", 3, name)
