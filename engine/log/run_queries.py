@@ -171,8 +171,8 @@ _RUNS = f"""
 # What changes with every event. It is a query of its own, because the other one is slow and its answer lasts longer.
 _LATEST = f"""
     with latest as ({_PROGRESS})
-    select f.run as id, fraction as progress, coalesce(phase, '') as phase, coalesce(detail, '') as detail, seconds_left,
-           last_t as last_event_t
+    select f.run as id, latest.* exclude (number) replace (coalesce(phase, '') as phase, coalesce(detail, '') as detail),
+           fraction as progress, last_t as last_event_t
     from folder f left join latest using (number) left join ingest using (number) where {{among}}"""
 
 # Answers for runs about which a query knows nothing.
@@ -295,11 +295,9 @@ class RunQueries(Index):
         The dict is empty before the first progress event. `fraction` is done / total, in 0..1. `seconds_left` assumes the rate of
         the last two minutes and is NaN if this rate is unknown.
         """
-        # A data frame of one row would take longer than the query, and pages of an active run ask twice a second.
-        rows = self.shared(("progress", run), ("folder", "progress"), run, lambda: self._rows(
-            _PROGRESS.format(among="number = $n"), run))
-        named = zip(PROGRESS, rows[0][1:], strict=True) if rows else ()
-        return {name: math.nan if value is None and PROGRESS[name] == NUMBER else value for name, value in named}
+        row = self._changing("latest", EVENTS, _LATEST, [run]).get(run, {"attempt": None})
+        named = {} if row["attempt"] is None else {name: row[name] for name in PROGRESS}
+        return {name: math.nan if value is None and PROGRESS[name] == NUMBER else value for name, value in named.items()}
 
     def alerts(self, run: str) -> pd.DataFrame:
         """Return the alerts that a run wrote and the problems found in its files, with the columns listed in `ALERTS`.

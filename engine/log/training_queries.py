@@ -9,7 +9,7 @@ be sent to a page that shows the series.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import ceil, log2
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import pandas as pd
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 CURVE_BUCKETS, OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 400, 120, 64
 EVERY = 10**9  # more buckets than any series has steps, so nothing is left out
 # The bucket of a step of a series from step `first` to step `last`. Its length is the smallest power of two that leads to at most
@@ -66,6 +67,22 @@ class Course(NamedTuple):
     weights: list[float]
 
 
+class Metric(NamedTuple):
+    """The values of one metric over the steps of a run.
+
+    Attributes:
+        split: split of the data on which the metric was measured.
+        statistics: "batch" or "running", the statistics that BatchNorm used.
+        name: name of the metric.
+        points: three arrays of the same length: epochs, steps (increasing) and values (NaN if missing).
+    """
+
+    split: str
+    statistics: str
+    name: str
+    points: tuple[Integers, Integers, Floats]
+
+
 def kept(what: str, *values: str) -> str:
     """Return an SQL expression for the list of the values of `what` at those steps of a bucket that a reduced series keeps.
 
@@ -81,10 +98,11 @@ def kept(what: str, *values: str) -> str:
     return f"[{', '.join([*extremes, f'arg_max({what}, step)'])}]"
 
 
-def extremes(steps: Integers, values: npt.NDArray[np.float32], buckets: int) -> list[Integers]:
+def extremes(steps: Integers, values: npt.NDArray[np.floating[Any]], buckets: int) -> list[Integers]:
     """Return, for each column of `values`, the indices of the rows to keep, in increasing order.
 
-    In each bucket of steps, the row with the smallest value, the row with the largest value and the last row are kept.
+    In each bucket of steps, the first row with the smallest value, the first row with the largest value and the last row are
+    kept. NaN counts as a missing value.
 
     Args:
         steps: [t] steps, increasing.
@@ -93,11 +111,36 @@ def extremes(steps: Integers, values: npt.NDArray[np.float32], buckets: int) -> 
     """
     length = 1 << ceil(log2(max(1.0, (int(steps[-1]) - int(steps[0]) + 1) / buckets)))
     starts = np.flatnonzero(np.diff((steps - steps[0]) // length, prepend=-1))
-    rows = []
-    for first, end in zip(starts, [*starts[1:], len(steps)], strict=True):
-        part = values[first:end]
-        rows += [first + part.argmin(axis=0), first + part.argmax(axis=0), np.full(values.shape[1], end - 1)]
-    return [np.unique(column) for column in np.array(rows).T]
+    ends = np.append(starts[1:], len(steps))
+    rows = np.arange(len(steps))[:, None]
+    is_kept = np.zeros(values.shape, dtype=bool)
+    is_kept[ends - 1] = True
+    for extreme in (np.fmin, np.fmax):
+        reached = values == np.repeat(extreme.reduceat(values, starts, axis=0), ends - starts, axis=0)
+        first = np.minimum.reduceat(np.where(reached, rows, len(steps)), starts, axis=0)  # len(steps) if all are missing
+        bucket, column = np.nonzero(first < len(steps))
+        is_kept[first[bucket, column], column] = True
+    return [np.flatnonzero(column) for column in is_kept.T]
+
+
+def epoch_means(epochs: Integers, steps: Integers, values: Floats) -> tuple[Integers, Integers, Floats]:
+    """Return the epochs of a series, the last step of each epoch, and the mean value of each epoch.
+
+    Values are summed in the order of their steps, so the mean of an epoch is always the same number. Missing values (NaN) are
+    left out; the mean of an epoch without values is NaN.
+
+    Args:
+        epochs: [t] epoch of each step.
+        steps: [t] steps, increasing.
+        values: [t] values.
+    """
+    found, place = np.unique(epochs, return_inverse=True)
+    last = np.zeros_like(found)
+    last[place] = steps  # of several values for one place, NumPy keeps the last
+    is_there = ~np.isnan(values)
+    counts = np.bincount(place[is_there], minlength=len(found))
+    sums = np.bincount(place[is_there], weights=values[is_there], minlength=len(found))
+    return found, last, np.divide(sums, counts, out=np.full(len(found), np.nan), where=counts > 0)
 
 
 class TrainingQueries(Index):
@@ -110,16 +153,11 @@ class TrainingQueries(Index):
         """Return the mean of every metric over each epoch.
 
         The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. `statistics`
-        is "batch" or "running", depending on the statistics that BatchNorm used. Values are summed in the order of their steps,
-        so that the means do not depend on the number of DuckDB's threads.
+        is "batch" or "running", depending on the statistics that BatchNorm used.
         """
-        return self.kept(("curves", run), ("folder", "metric", "resumed"), run, lambda: self._frame("""
-            select epoch, max(step) as step, split, statistics, name,
-                   list_sum(list(value order by step)) / count(value) as value
-            from metric where number = $n group by epoch, split, statistics, name
-            order by split, statistics, name, epoch""", CURVES, run))
+        return self._curves(run)[0].copy()
 
-    def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
+    def steps_curve(self, run: str, names: Collection[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of some metrics by step. A long series is reduced to the extremes and the last point of each bucket.
 
         A series is one metric on one split with one kind of BatchNorm statistics.
@@ -133,16 +171,25 @@ class TrainingQueries(Index):
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
             value.
         """
-        return self._frame(f"""
-            with line as (select *, min(step) over series as first, max(step) over series as last from metric
-                          where number = $n and name in (select unnest($names))
-                          window series as (partition by split, statistics, name)),
-            point as (select split, statistics, name, value, step, {BUCKET} as bucket,
-                             {{'epoch': epoch, 'step': step, 'value': value}} as point from line),
-            kept as (select split, statistics, name, unnest(list_distinct({kept("point", "value")})) as point
-                     from point group by split, statistics, name, bucket)
-            select point.epoch as epoch, point.step as step, split, statistics, name, point.value as value from kept
-            order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
+        found = self._curves(run)[1] if buckets == CURVE_BUCKETS else _thinned(self._metrics(run), buckets)
+        return found[found["name"].isin(list(names))].reset_index(drop=True)
+
+    def _curves(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the tables of `curves` and of `steps_curve` for all metrics. The caller must not change them."""
+        def computed() -> tuple[pd.DataFrame, pd.DataFrame]:
+            metrics = self._metrics(run)
+            return _curve_table(metrics, [epoch_means(*one.points) for one in metrics]), _thinned(metrics, CURVE_BUCKETS)
+
+        return self.shared(("curves", run), ("folder", "metric", "resumed"), run, computed)
+
+    def _metrics(self, run: str) -> list[Metric]:
+        """Return all values of all metrics of a run, ordered by split, BatchNorm statistics and name."""
+        found = self._arrays("""
+            select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
+                   list(coalesce(value, 'nan') order by step) as "values"
+            from metric where number = $n group by split, statistics, name order by split, statistics, name""", run)
+        return [Metric(split, statistics, name, (epochs.astype(np.int64), steps.astype(np.int64), values))
+                for split, statistics, name, epochs, steps, values in zip(*found.values(), strict=True)]
 
     def series(self, run: str) -> list[tuple[str, str]]:
         """Return (split, name) of each metric and ("", name) of each objective that any attempt of a run recorded.
@@ -387,3 +434,23 @@ class TrainingQueries(Index):
             left join (select number, arg_max(genotype, step) as genotype from genotype group by number) d using (number)
             where coalesce(n.genotype, d.genotype) is not null
             order by created desc nulls last, f.run desc""", FOUND))
+
+
+def _curve_table(metrics: Sequence[Metric], points: Sequence[tuple[Integers, Integers, Floats]]) -> pd.DataFrame:
+    """Return a table with the columns `CURVES`: epochs, steps and values of some points of each metric."""
+    counts = [len(epochs) for epochs, _, _ in points]
+    texts = {name: pd.array([getattr(one, name) for one in metrics], dtype=TEXT).repeat(counts)
+             for name in ("split", "statistics", "name")}
+    none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    epochs, steps, values = (np.concatenate(column) for column in zip(none, *points, strict=True))
+    return pd.DataFrame({"epoch": epochs, "step": steps, **texts, "value": values})
+
+
+def _thinned(metrics: Sequence[Metric], buckets: int) -> pd.DataFrame:
+    """Return a table with the columns `CURVES`: the points of each metric that `extremes` keeps."""
+    points = []
+    for one in metrics:
+        (chosen,) = extremes(one.points[1], one.points[2][:, None], buckets)
+        epochs, steps, values = one.points
+        points.append((epochs[chosen], steps[chosen], values[chosen]))
+    return _curve_table(metrics, points)
