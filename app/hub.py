@@ -59,7 +59,7 @@ from engine.run.state import RunState
 # the pause is twenty times the check's processor time, at most `LONGEST_S`: server and browser may share their cores with the
 # search that they show, and the browser needs more processor time for the changes than the server.
 OPEN_S, ALONE_S = 1.5, 30.0
-LONGEST_S, PAUSE_FACTOR = 2.2, 20
+LONGEST_S, PAUSE_FACTOR = 1.7, 20
 EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
 LONG_READING_S = 3.0  # a reading that takes longer than this has read the runs themselves, not only their index
 RELEASE_S = 60.0  # shortest time between two releases of memory
@@ -336,11 +336,14 @@ class Hub:
         return any(topic.startswith(beginning) for page in list(self._pages) for topic in page.topics)
 
     def _tell(self) -> None:
-        """Send every open page what has changed: signatures of its topics, and live values on its screen."""
+        """Send every open page what has changed: signatures of its topics, and live values on its screen.
+
+        One page after the other, so that a page need not wait for the values of all others.
+        """
         signature = cache(self.signature)
-        for redraw in self.values.due({name for page in list(self._pages) for name in list(page.values)}, signature):
-            self._guarded(redraw)
         for page in list(self._pages):
+            for redraw in self.values.due(list(page.values), signature):
+                self._guarded(redraw)
             news = {topic: signature(topic) for topic in page.topics if page.told.get(topic) != signature(topic)}
             page.told = page.told | news
             values = self.values.news(page.values)
