@@ -30,6 +30,7 @@ from engine.data.loading import Images
 from engine.data.splits import stratified_subset
 from engine.data.transfer import to_device
 from engine.errors import CheckpointError
+from engine.graphs import Graphs
 
 EVALUATIONS_PER_STEP = 25  # of the network in one step of an iterated attack
 SAMPLE_BYTES = 24 * 2**20  # largest size of all stored adversarial images together
@@ -72,6 +73,7 @@ class Evaluation:
         outcomes: {name of a stage: outcomes of its images}.
         sample: positions of the images whose adversarial images are kept, int64 [s].
         adversarial: {name of a stage: kept adversarial images, float32 [s, C, H, W] on the CPU}.
+        graphs: recorder of the network's passes in attacks.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
@@ -113,6 +115,7 @@ class Evaluation:
         self._evaluations = 0  # of the network by the running attack, over all steps
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
         self._watched: Watched | None = None
+        self.graphs = Graphs.on(y.device)
 
     @property
     def over(self) -> bool:
@@ -285,8 +288,12 @@ class Evaluation:
         Call this inside `under_attack`, which puts the network into the state that attacks need.
         """
         if self._watched is None:
-            self._watched = Watched(self.network, logits=attacked(self.network))
+            self._watched = Watched(self.network, logits=self.logits())
         return self._watched
+
+    def logits(self) -> Callable[[Tensor], Tensor]:
+        """Return the function that attacks differentiate, which maps images to logits. Call this inside `under_attack`."""
+        return attacked(self.network, graphs=self.graphs, batch=self.config.batch_size)
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
         """Record the outcomes of images whose attack has ended.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import CheckpointError
+from engine.graphs import Graphs
 
 
 class Watched(nn.Module):
@@ -80,7 +81,8 @@ def under_attack(network: nn.Module) -> Iterator[None]:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
 
-def attacked(network: nn.Module, compiled: bool = True) -> Callable[[Tensor], Tensor]:
+def attacked(network: nn.Module, compiled: bool = True, graphs: Graphs | None = None,
+             batch: int | None = None) -> Callable[[Tensor], Tensor]:
     """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
     Call this inside `under_attack`. The result is a faster form of the network if the network has a method `frozen`, otherwise
@@ -90,9 +92,14 @@ def attacked(network: nn.Module, compiled: bool = True) -> Callable[[Tensor], Te
     Args:
         network: the network under attack.
         compiled: False if the function must respect autocast. Compiled kernels compute in float32.
+        graphs: recorder of the passes of this network, whose parameters must not change until its last pass. None to run passes
+            eagerly. Passes of a network without a method `frozen` are not recorded, because it may do anything.
+        batch: see `Graphs.differentiable`.
     """
     frozen: Callable[[bool], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
-    return frozen(compiled) if frozen else network
+    if frozen is None:
+        return network
+    return frozen(compiled) if graphs is None else graphs.differentiable("logits", frozen(compiled), batch)
 
 
 def predictions(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from engine.attack.declaration import Attack, AttackSettings, Passes
 from engine.attack.evaluation import EVALUATIONS_PER_STEP, Evaluation
 from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
 from engine.attack.gradient_steps import random_point, steepest
-from engine.attack.guard import Watched, attacked, under_attack
+from engine.attack.guard import Watched, under_attack
 from engine.attack.methods import likely_classes, start
 from engine.attack.outcomes import CORRECT
 from engine.attack.protocol import MODE
@@ -274,7 +274,7 @@ class Sweep:
         All attacks of the sweep use the same wrapper.
         """
         if self._watched is None:
-            self._watched = Watched(self.evaluation.network, logits=attacked(self.evaluation.network))
+            self._watched = Watched(self.evaluation.network, logits=self.evaluation.logits())
             self._watched.on_pass = self._count
         return self._watched
 

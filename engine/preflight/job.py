@@ -32,6 +32,7 @@ from engine.data.dataset import Dataset
 from engine.data.splits import Splits, splits_of
 from engine.errors import StopRequested
 from engine.files import atomic_write_json
+from engine.graphs import Graphs
 from engine.preflight.measurement import Measurement
 from engine.preflight.shape import Shape
 from engine.run import device, environment
@@ -269,7 +270,7 @@ def _attack(shape: Shape, size: int) -> Measurement:
     network = trained_network(Path(), shape.network, None).build(mean=mean, std=mean).to(place).eval()
     x = torch.rand(size, *data.image_shape, device=place)
     with under_attack(network):
-        logits = attacked(network)
+        logits = attacked(network, graphs=Graphs.on(place))
 
         def gradient() -> None:
             images = x.clone().requires_grad_()

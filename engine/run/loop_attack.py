@@ -111,6 +111,7 @@ class AttackLoop:
             if evaluation.keeps_iterations:
                 session.passes_at_start_of_step = session.passes
             raise
+        session.warn_once(evaluation.graphs.refusal)
         session.end_step(epoch=0)
         session.activity = self._title(evaluation.stage) if evaluation.stage else "finished"
         done = [row for row in evaluation.rows() if row["complete"] and self._key(row) not in self._written]

@@ -91,6 +91,7 @@ class RetrainLoop:
         self._tell("step", epoch, position)
         measured = self.trainer.step(epoch, position, session.poll)
         self.log.add(Step(session.step + 1, epoch, position, len(self.trainer.order(epoch)[position]), started, measured))
+        session.warn_once(self.training.graphs.refusal)
         session.end_step(epoch=epoch + 1, passes=measured.passes)
         if measured.probe is not None:
             self._write_probe(measured.probe)

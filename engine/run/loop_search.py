@@ -105,7 +105,7 @@ class SearchLoop:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
                 self.method.load_state_dict(prepared.state["method"])
         self.fresh, self.early = prepared.state is None, EarlyStop(prepared.config, prepared.state)
-        self.notices_told, self.candidates_told = 0, len(self.method.candidates)
+        self.candidates_told = len(self.method.candidates)
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
         self._order = lru_cache(maxsize=2)(self._new_order)  # one entry per split in the current epoch
@@ -152,9 +152,8 @@ class SearchLoop:
         report = self.method.step(train, alpha, learning_rate=rate, poll=session.poll,
                                   generator=generator_for(config.seed, "step", of_network, position), **given)
         seconds = time.perf_counter() - started
-        for sentence in self.method.notices[self.notices_told:]:
-            session.alert("warning", sentence)
-        self.notices_told = len(self.method.notices)
+        for sentence in self.method.notices:
+            session.warn_once(sentence)
         self._check_finite(report, epoch)
         session.end_step(epoch=epoch + 1, passes=report.passes)
         session.activity = self._with_stage(session.activity)

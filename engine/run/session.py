@@ -70,6 +70,7 @@ class Session:
         self.measure: Callable[[], float] | None = None
         self.passes_at_start_of_step, self._expected = 0, 0
         self.finished_early = ""
+        self._warnings: set[str] = set()
         self.begun = threading.Event()
         self.gate = threading.Lock()
         self._events: EventWriter | None = None
@@ -152,6 +153,12 @@ class Session:
         """Write an alert event for the user, and print its text, which goes to log.txt."""
         print(f"{level}: {text}", flush=True)
         self.write(Alert(level=level, text=text))
+
+    def warn_once(self, text: str) -> None:
+        """Write a warning for the user, unless `text` is empty or this attempt of the run has already written it."""
+        if text and text not in self._warnings:
+            self._warnings.add(text)
+            self.alert("warning", text)
 
     def begin_step(self, expected_passes: int, activity: str = "") -> None:
         """Start a step.

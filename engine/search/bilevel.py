@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.attack.pgd import pgd, project
-from engine.search.graphs import Function, Graphs
+from engine.graphs import Function, Graphs
 from engine.search.lanes import Lanes
 from engine.search.objectives import FunctionalNetwork
 from engine.search.precision import computed_in

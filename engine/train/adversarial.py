@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
+from engine.graphs import Graphs
 from engine.space.part import Part, whole
 from engine.train.precision import Precision, under_autocast
 
@@ -28,7 +29,7 @@ Objective = Callable[[Tensor], Tensor]
 def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
         objective: Objective | None = None, precision: Precision = "float32",
-        poll: Callable[[], None] = lambda: None, part: Part | None = None) -> Tensor:
+        poll: Callable[[], None] = lambda: None, part: Part | None = None, graphs: Graphs | None = None) -> Tensor:
     """Return adversarial images for a training step, created by PGD.
 
     Args:
@@ -46,12 +47,13 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         precision: precision of the network's passes. The images keep the dtype of x.
         poll: function called before each forward pass. It may raise StopRequested.
         part: the part of a batch that x is, for the random numbers of the start; None if x is a whole batch.
+        graphs: recorder of the network's passes; None to run them eagerly.
 
     Returns:
         [B, C, H, W], inside the ball and in 0..1, detached.
     """
     with under_attack(network):
-        logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
+        logits_of = _logits_of(network, precision, graphs)
         return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, part,
                        epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
 
@@ -75,6 +77,21 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
     with _frozen(network):
         return _images(under_autocast(precision, network), x, lambda logits: share * F.cross_entropy(logits, y), generator, poll,
                        part, epsilon=epsilon, step_size=step_size, steps=1, start="uniform")
+
+
+def _logits_of(network: nn.Module, precision: Precision, graphs: Graphs | None) -> Callable[[Tensor], Tensor]:
+    """Return the function from images to logits that an attack on a network in training differentiates.
+
+    A recorded pass reads the parameters from the memory where training changes them. It therefore begins with what `attacked`
+    computes from them, such as the kernels into which BatchNorm is folded.
+    """
+    def function(x: Tensor) -> Tensor:
+        logits: Tensor = under_autocast(precision, attacked(network, compiled=precision == "float32"))(x)
+        return logits
+
+    if graphs is None or not graphs.record:
+        return under_autocast(precision, attacked(network, compiled=precision == "float32"))
+    return graphs.differentiable((id(network), precision), function)
 
 
 @contextmanager
@@ -128,14 +145,15 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
 
 
 def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
-                  poll: Callable[[], None] = lambda: None, part: Part | None = None, **attack: object) -> Tensor:
+                  poll: Callable[[], None] = lambda: None, part: Part | None = None, graphs: Graphs | None = None,
+                  **attack: object) -> Tensor:
     """Return the training images of TRADES, made by PGD.
 
     PGD maximises KL(p(x) || p(x_adv)), the divergence between the predictions on x and on the adversarial image. This takes
     `steps` + 1 forward passes.
 
     Args:
-        network, x, generator, precision, poll, part: see `training_images`.
+        network, x, generator, precision, poll, part, graphs: see `training_images`.
         y: labels, which this attack does not use.
         attack: the arguments epsilon, step_size, steps, start and start_noise of `training_images`.
 
@@ -144,7 +162,7 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
     """
     poll()
     with under_attack(network):
-        logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
+        logits_of = _logits_of(network, precision, graphs)
         with torch.no_grad():
             clean = logits_of(x)
         return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, part,

@@ -23,6 +23,7 @@ from engine.attack.guard import under_attack
 from engine.config import RetrainConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import Images
+from engine.graphs import Graphs
 from engine.space.part import Part, tell_part
 from engine.train import schedule
 from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
@@ -137,7 +138,7 @@ class Retraining:
     """
 
     def __init__(self, config: RetrainConfig, network: nn.Module, steps_per_epoch: int = 1,
-                 processes: Processes = ALONE) -> None:
+                 processes: Processes = ALONE, graphs: Graphs | None = None) -> None:
         """Prepare the training of a network.
 
         Args:
@@ -148,6 +149,7 @@ class Retraining:
                 learning rate at every step.
             processes: the processes that share each batch. All of them call `step` and `select` with the same arguments, except
                 for `poll`, and have the same state after each call.
+            graphs: recorder of the passes of attacks as CUDA graphs; None to create one with `Graphs.on`.
         """
         self.config, self.network, self.processes = config, network, processes
         self._told = processes.prepare(network)
@@ -157,6 +159,7 @@ class Retraining:
         self.best: dict[str, Any] | None = None
         self.average = Average(network, config.average_decay) if config.average_decay else None
         self.highest_probe, self.collapsed = 0.0, False
+        self.graphs = graphs or Graphs.on(next(network.parameters()).device)
 
     def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int,
              poll: Callable[[], None] = lambda: None) -> Measured:
@@ -246,7 +249,7 @@ class Retraining:
             images, labels = images[part.rows], labels[part.rows]  # noqa: PLW2901
             attacked = training_images(
                 self.selected, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
-                steps=self.config.selection_steps, start="uniform", poll=poll, part=part,
+                steps=self.config.selection_steps, start="uniform", poll=poll, part=part, graphs=self.graphs,
                 generator=generator_for(self.config.seed, "select", block, device=x.device))
             measured = [*_evaluate(self.selected, images, labels, poll), *_evaluate(self.selected, attacked, labels, poll)]
             sums += part.weight * torch.stack([value.double() for value in measured])
@@ -289,7 +292,7 @@ class Retraining:
         attack: dict[str, Any] = {
             "epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
             "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision, "poll": poll,
-            "part": part}
+            "part": part, "graphs": self.graphs}
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
@@ -355,7 +358,8 @@ class Retraining:
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
         for name, steps, step_size in attacks:
             x_adv = training_images(self.network, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start="uniform",
-                                    generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll, part=part)
+                                    generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll, part=part,
+                                    graphs=self.graphs)
             right.append(_evaluate(self.network, x_adv, y, poll)[1])
         total = self.processes.total(part.weight * torch.stack(right).double())
         fgsm, pgd = (round(count) / part.images for count in total.tolist())

@@ -30,12 +30,13 @@ class Observer(TorchDispatchMode):
         seen: {"what at file:function": number of times}. "wait" means that the host waits for the device: it reads a number, or
             copies from the device. "blocking copy" means a copy to the device from memory that is not pinned, or without
             `non_blocking`. Inside a recording, both begin with "recorded".
+        launched: number of operations on tensors of the device outside recordings, views among them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: Counter[str] = Counter()
-        self._recorded = 0
+        self.launched = self._recorded = 0
         self._pinned: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
     @contextmanager
@@ -69,6 +70,7 @@ class Observer(TorchDispatchMode):
             return pinned
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = any(tensor.device.type == "cuda" for tensor in tensors)
+        self.launched += on_device and not self._recorded
         if name == "aten::empty" and kwargs.get("pin_memory"):
             empty = operation(*args, **kwargs | {"pin_memory": False})
             self._pinned[id(empty)] = empty
@@ -111,7 +113,7 @@ def observed() -> Iterator[Observer]:
 
 
 class ObservedRecording:
-    """A recording (`engine.search.graphs.Recording`) of fake passes, whose operations are counted as recorded."""
+    """A recording (`engine.graphs.Recording`) of fake passes, whose operations are counted as recorded."""
 
     def __init__(self, observer: Observer, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> None:
         function(*inputs)  # one warm-up call, which fills the caches of tables

@@ -30,7 +30,7 @@ from engine.attack.methods import run_attack, start
 from engine.configuring import build
 from engine.data.augmentation import augment
 from engine.data.loading import Images
-from engine.search import graphs
+from engine import graphs
 from engine.search.construction import method_class, supernet_of
 from engine.search.methods.random_search import method as random_search
 from engine.search.methods.random_search.sampling import random_genotype
@@ -89,18 +89,39 @@ def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
 
 
 def training_step(channels_last: bool = False, **changes: Any) -> dict[str, int]:
-    """Take one training step, and return what the observer has seen in it."""
+    """Take two training steps with recorded attacks. Return what the observer has seen in the recordings and in the second step."""
     config = build("retrain", None, "cifar10", "paper",
                    {"channels": 8, "layers": 4, "batch_size": BATCH, "attack_steps": 2} | changes)
     with observed() as observer:
         network = Network(CATALOG["ARNAS"].genotype, channels=8, layers=4, classes=CLASSES, image_shape=SHAPE,
                           auxiliary=config.auxiliary_weight > 0).to(GPU)
-        training = Retraining(config, with_channels_last(network) if channels_last else network, 10)
+        recorder = graphs.Graphs(lambda function, inputs: ObservedRecording(observer, function, inputs))
+        training = Retraining(config, with_channels_last(network) if channels_last else network, 10, graphs=recorder)
         x, y = torch.rand(BATCH, *SHAPE, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)
         observer.seen.clear()
         training.step(x, y, epoch=0, step=0)
+        recorded = {event: count for event, count in observer.seen.items() if event.startswith("recorded")}
+        observer.seen.clear()
+        training.step(x, y, epoch=1, step=0)
+        assert not recorder.refusal, recorder.refusal
+        assert bool(recorder.replays) == (config.training != "natural")
         assert {tensor.device for tensor in training.network.state_dict().values()} == {GPU}
-        return dict(observer.seen)
+        return recorded | observer.seen
+
+
+def launches(recorded: bool) -> dict[str, int]:
+    """Return the number of operations that a PGD-7 training step of a published network launches one by one."""
+    config = build("retrain", None, "cifar10", "paper", {"batch_size": BATCH})
+    with observed() as observer:
+        network = Network(CATALOG["ARNAS"].genotype, channels=36, layers=20, classes=CLASSES, image_shape=SHAPE,
+                          auxiliary=True).to(GPU)
+        record = partial(ObservedRecording, observer) if recorded else None
+        training = Retraining(config, network, 10, graphs=graphs.Graphs(record))
+        x, y = torch.rand(BATCH, *SHAPE, device=GPU), torch.randint(CLASSES, (BATCH,), device=GPU)
+        training.step(x, y, epoch=0, step=0)
+        observer.launched = 0
+        training.step(x, y, epoch=1, step=0)
+        return {"launched": observer.launched}
 
 
 def attack_batch(name: str) -> dict[str, int]:
@@ -125,12 +146,14 @@ def attack_of_images(resident: bool) -> dict[str, int]:
         images = Images(torch.zeros(2 * BATCH, *SHAPE, dtype=torch.uint8), GPU, resident)
         y = torch.zeros(2 * BATCH, dtype=torch.int64, device=GPU)
         settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm="linf")
+        recorder = graphs.Graphs(lambda function, inputs: ObservedRecording(observer, function, inputs))
         with under_attack(network):
-            running = start(ATTACKS["fgsm"], Watched(network, logits=attacked(network)), images.__getitem__, y,
+            logits = attacked(network, graphs=recorder, batch=BATCH)
+            running = start(ATTACKS["pgd-20"], Watched(network, logits=logits), images.__getitem__, y,
                             targets=y[:, None], ids=range(len(y)), settings=settings, size=BATCH)
             observer.seen.clear()
             attacked_images = [image.x_adv.device for _ in range(2) for image in running.step()]
-        assert running.over and attacked_images == [GPU] * 2 * BATCH
+        assert running.over and attacked_images == [GPU] * 2 * BATCH and recorder.replays == 40 and not recorder.refusal
         return dict(observer.seen)
 
 
@@ -170,6 +193,7 @@ STEPS: dict[str, Callable[[], dict[str, int]]] = {
     **{f"search arnas, {title}": partial(search_step, "arnas", 0, **changes) for title, changes in SEARCHES.items()},
     **{f"retrain, {title}": partial(training_step, **changes) for title, changes in TRAININGS.items()},
     "batch, images on the device": partial(loaded_batch, True), "batch, images in host memory": partial(loaded_batch, False),
+    "launches of PGD-AT, eager": partial(launches, False), "launches of PGD-AT, recorded": partial(launches, True),
     **{f"attack, {name}": partial(attack_batch, name) for name in ATTACKED},
     "attack of images on the device": partial(attack_of_images, True),
     "attack of images in host memory": partial(attack_of_images, False),

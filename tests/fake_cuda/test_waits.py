@@ -44,6 +44,13 @@ def test_every_step_waits_only_where_listed(library: Path, name: str) -> None:
     assert waits(library, [name]) == {name: ALLOWED[name]}
 
 
+@pytest.mark.slow
+def test_recorded_attacks_leave_a_training_step_a_third_of_its_launches(library: Path) -> None:
+    seen = waits(library, ["launches of PGD-AT, eager", "launches of PGD-AT, recorded"])
+    eager, recorded = (one["launched"] for one in seen.values())
+    assert recorded < eager / 3
+
+
 def test_every_method_is_listed_and_search_steps_wait_once_and_never_inside_a_recording() -> None:
     searches = {name: dict(seen) for name, seen in ALLOWED.items() if name.startswith("search")}
     assert {name.split(",")[0].removeprefix("search ") for name in searches} == set(METHODS)

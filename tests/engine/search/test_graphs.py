@@ -10,31 +10,12 @@ import torch
 from torch import Tensor
 
 from engine.errors import StopRequested
-from engine.search.graphs import CudaRecording, Function, Graphs, capture
+from engine.graphs import Function, Graphs, capture
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
-from tests.engine.search.recordings import Rerun
-
-on_gpu = pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU: RAMPART_TEST_DEVICE=cuda")
-RECORDINGS = [pytest.param(Rerun, id="rerun"), pytest.param("cuda", id="cuda graph", marks=on_gpu)]
-
-
-class Counting:
-    """A factory of recordings that counts them."""
-
-    def __init__(self, record: Any) -> None:
-        if record == "cuda":
-            pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(DEVICE)
-            self.record: Any = lambda function, inputs: CudaRecording(function, inputs, pool, stream)
-        else:
-            self.record = record
-        self.made: list[Any] = []
-
-    def __call__(self, function: Function, inputs: tuple[Tensor, ...]) -> Any:
-        self.made.append(self.record(function, inputs))
-        return self.made[-1]
+from tests.engine.search.recordings import RECORDINGS, Counting, Rerun, on_gpu
 
 
 def numbers(*values: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.architecture.genotype import EDGES, NONE
-from engine.search.graphs import Graphs
+from engine.graphs import Graphs
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.methods.e2rnas.method import E2rnas
 from engine.search.size import expected, module_parameters, published_parameters, range_of

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from engine.architecture.genotype import EDGES, NONE
 from engine.configuring import build
-from engine.search.graphs import Graphs
+from engine.graphs import Graphs
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
 from engine.search.methods.e2rnas2021.method import E2rnas2021
 from engine.search.minimum_norm import minimum_norm_point, projected_gradient

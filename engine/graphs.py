@@ -1,8 +1,8 @@
 """Recording of passes as CUDA graphs: the first pass of each kind is captured, and later ones are replayed with one launch.
 
-A pass of the supernet consists of thousands of small kernels. On a GPU, launching them one by one takes longer than computing
-them. All tensor shapes of a search are static, so the launches can be recorded. A recorded pass runs the same kernels in the same
-order as an eager pass, and therefore gives the same numbers.
+A pass of a network consists of thousands of small kernels. On a GPU, launching them one by one takes longer than computing them.
+The tensor shapes of a search are static, and so are those of an attack on batches of one size, so the launches can be recorded. A
+recorded pass runs the same kernels in the same order as an eager pass, and therefore gives the same numbers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CudaRecording:
         Args:
             function: the function to capture. It must not copy between host and device.
             inputs: tensors on one CUDA device, from whose memory the graph reads.
-            pool: memory pool that all graphs of the search share. Only one graph may run at a time, and its outputs must be
+            pool: memory pool that all graphs of one `Graphs` share. Only one graph may run at a time, and its outputs must be
                 copied before the next graph runs.
             stream: stream of all captures. Captures on different streams would not reuse each other's memory in the pool.
         """
@@ -115,20 +115,87 @@ class Replayed:
         return tuple(output.clone() for output in self._recording.outputs)
 
 
+class _Traced:
+    """A differentiable function that keeps the result of its latest call, so that the backward pass can follow on its own."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        self._function, self._x = function, x
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        with torch.enable_grad():
+            self.result = self._function(x)
+        return (self.result.detach(),)
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(self.result, self._x, gradient, retain_graph=True)
+
+
+class ReplayedPasses:
+    """The recorded forward and backward pass of a differentiable function of one tensor.
+
+    The backward pass reads what the forward pass has left in memory. Later recordings may reuse this memory, so that the pool is
+    as large as the largest pair of passes and not as large as all of them together. A backward pass must therefore directly
+    follow its own forward pass.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor,
+                 record: Callable[[Function, tuple[Tensor, ...]], Recording]) -> None:
+        """Record both passes on a copy of x. The arguments are those of `Replayed`, with x as the only input."""
+        self._x = x.detach().clone().requires_grad_()
+        traced = _Traced(function, self._x)  # kept by nobody after the captures, which frees the memory between the passes
+        self._forward = record(traced.forward, (self._x,))
+        self._forward.replay()  # a capture computes nothing, and a backward pass may use results of the forward pass as indices
+        self._gradient = torch.zeros_like(self._forward.outputs[0])
+        self._backward = record(traced.backward, (self._gradient,))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the function of x."""
+        self._x.copy_(x)
+        self._forward.replay()
+        return self._forward.outputs[0].clone()
+
+    @torch.no_grad()
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Return the gradient with respect to the x of the last forward pass, given the gradient of its result."""
+        self._gradient.copy_(gradient)
+        self._backward.replay()
+        return self._backward.outputs[0].clone()
+
+
+class _Replay(torch.autograd.Function):
+    """A call of recorded passes, as an operation that autograd can differentiate with respect to x."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, passes: ReplayedPasses, graphs: Graphs) -> Tensor:
+        graphs.replays += 1
+        context.passes, context.graphs, context.number = passes, graphs, graphs.replays
+        return passes.forward(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        if context.graphs.replays != context.number:
+            raise RuntimeError("A recorded backward pass must follow its own forward pass, but another recorded pass has run "
+                               "since; take the gradient before the next pass.")
+        return context.passes.backward(gradient), None, None
+
+
 class Graphs:
-    """The recordings (CUDA graphs) of the forward and backward passes of one search.
+    """The recordings (CUDA graphs) of the passes of one search, training or evaluation.
 
     There is one recording for each kind of pass and each combination of input shapes and dtypes. Without the argument `record`,
     nothing is recorded and all passes run eagerly.
 
     Attributes:
         refusal: sentence that explains why recording has stopped; empty if recording has not stopped.
+        replays: number of replayed forward passes so far.
     """
 
     def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
         self._record = record
-        self._replayed: dict[Hashable, Replayed] = {}
-        self.refusal = ""
+        self._recorded: dict[Hashable, Any] = {}
+        self.refusal, self.replays = "", 0
 
     @classmethod
     def on(cls, device: torch.device) -> Graphs:
@@ -159,18 +226,56 @@ class Graphs:
                 the device. Everything else on which its result depends, such as a setting, must be constant or part of `kind`.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
-        if self._record is None:
-            return function(*inputs)
         key = (kind, tuple((given.shape, given.dtype) for given in inputs))
-        if key not in self._replayed:
+        replayed: Replayed | None = self._recording_of(key, lambda record: Replayed(function, inputs, record))
+        if replayed is None:
+            return function(*inputs)
+        self.replays += 1
+        return replayed(*inputs)
+
+    def differentiable(self, kind: Hashable, function: Callable[[Tensor], Tensor],
+                       batch: int | None = None) -> Callable[[Tensor], Tensor]:
+        """Return a version of a function whose passes are recorded: forward, and backward to the argument alone.
+
+        Take the gradient of a call before the next call. If recording is off or fails, calls run eagerly.
+
+        Args:
+            kind: key of the recordings, as in `run`.
+            function: a function from images [B, ...] to [B, ...] in which the images do not affect each other. The rules of `run`
+                hold, except that the result is not detached.
+            batch: number of images of every recorded pass. A smaller batch is filled up with black images if it has more than
+                half of this number; all other batches run eagerly. None to record each number of images that occurs.
+
+        Raises:
+            OutOfMemoryError: raised by a call if the device has no memory for the recording.
+        """
+        if self._record is None:
+            return function
+
+        def call(x: Tensor) -> Tensor:
+            most = len(x) if batch is None else batch
+            if not most / 2 < len(x) <= most:
+                return function(x)
+            filled = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])]) if len(x) < most else x
+            key = (kind, "both passes", filled.shape, filled.dtype)
+            passes: ReplayedPasses | None = self._recording_of(key, lambda record: ReplayedPasses(function, filled, record))
+            if passes is None:
+                return function(x)
+            result: Tensor = _Replay.apply(filled, passes, self)  # type: ignore[no-untyped-call]
+            return result[:len(x)]
+
+        return call
+
+    def _recording_of(self, key: Hashable, make: Callable[[Callable[..., Recording]], Any]) -> Any:
+        """Return the recording with a key, made by `make` if there is none yet. Return None if passes run eagerly."""
+        if self._record is not None and key not in self._recorded:
             try:
-                self._replayed[key] = Replayed(function, inputs, self._record)
+                self._recorded[key] = make(self._record)
             except torch.OutOfMemoryError:
                 raise  # eager passes would need as much memory
             except RuntimeError as problem:  # torch's class for every other CUDA error
                 self.refusal = ("Passes run without CUDA graphs, several times slower but with the same numbers: a capture "
                                 f"failed ({str(problem).splitlines()[0][:200]}).")
                 self._record = None
-                self._replayed.clear()
-                return function(*inputs)
-        return self._replayed[key](*inputs)
+                self._recorded.clear()
+        return self._recorded.get(key)

@@ -1,0 +1,161 @@
+"""Recorded forward and backward passes of attacks equal eager ones. On a CPU a recording is a second call of the function; on the
+device of RAMPART_TEST_DEVICE it is a CUDA graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.architecture.catalogue import CATALOG
+from engine.attack.evaluation import Evaluation
+from engine.config import AttackConfig, RetrainConfig
+from engine.graphs import Function, Graphs
+from engine.space.network import Network
+from engine.train.retrain import Retraining
+from tests.engine.search.functional_networks import DEVICE
+from tests.engine.search.recordings import RECORDINGS, Counting, Rerun
+
+SHAPE, CLASSES = (1, 8, 8), 5
+
+
+def cubed(x: Tensor) -> Tensor:
+    return (x**3).flatten(1)
+
+
+def gradient_of(function: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    point = x.clone().requires_grad_()
+    result = function(point)
+    (gradient,) = torch.autograd.grad((result * torch.arange(result.numel(), device=DEVICE).view_as(result)).sum(), point)
+    return result.detach(), gradient
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_results_and_gradients_are_the_functions_and_belong_to_the_caller(record: Any) -> None:
+    recorded = Graphs(counting := Counting(record)).differentiable("kind", cubed)
+    found = [gradient_of(recorded, images(4, seed)) for seed in range(3)]
+    for seed, pair in enumerate(found):
+        for one, other in zip(pair, gradient_of(cubed, images(4, seed)), strict=True):
+            assert torch.equal(one, other)
+    assert len(counting.made) == 2, "one recording of each pass"
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_a_smaller_batch_is_filled_up_and_a_much_smaller_or_larger_one_runs_eagerly(record: Any) -> None:
+    recorded = Graphs(counting := Counting(record)).differentiable("kind", cubed, batch=8)
+    for count, recordings in ((4, 0), (9, 0), (0, 0), (5, 2), (8, 2), (7, 2)):
+        result, gradient = gradient_of(recorded, images(count))
+        expected = gradient_of(cubed, images(count))
+        assert torch.equal(result, expected[0]) and torch.equal(gradient, expected[1])
+        assert len(counting.made) == recordings
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_a_gradient_is_refused_after_another_pass(record: Any) -> None:
+    graphs = Graphs(Counting(record))
+    recorded, x = graphs.differentiable("kind", cubed), images(2).requires_grad_()
+    first = recorded(x).sum()
+    torch.autograd.grad(first, x, retain_graph=True)
+    torch.autograd.grad(first, x, retain_graph=True)
+    graphs.run("other", lambda x: (x + 1,), images(2))
+    with pytest.raises(RuntimeError, match="must follow its own forward pass"):
+        torch.autograd.grad(first, x)
+
+
+def test_without_gradients_there_is_no_graph_of_autograd() -> None:
+    recorded = Graphs(Counting(Rerun)).differentiable("kind", cubed)
+    with torch.no_grad():
+        assert not recorded(images(2)).requires_grad
+
+
+def test_a_refused_capture_leaves_eager_passes() -> None:
+    def refuse(function: Function, inputs: tuple[Tensor, ...]) -> Any:
+        raise RuntimeError("no graphs here")
+
+    graphs = Graphs(refuse)
+    recorded = graphs.differentiable("kind", cubed)
+    for one, other in zip(gradient_of(recorded, images(2)), gradient_of(cubed, images(2)), strict=True):
+        assert torch.equal(one, other)
+    assert "no graphs here" in graphs.refusal
+
+
+def network(auxiliary: bool = False) -> Network:
+    torch.manual_seed(3)
+    return Network(CATALOG["ARNAS"].genotype, channels=4, layers=3, classes=CLASSES, image_shape=SHAPE,
+                   auxiliary=auxiliary).to(DEVICE)
+
+
+def trained(graphs: Graphs, **changes: Any) -> tuple[Retraining, list[Any]]:
+    """Return a training after three steps, the last on a smaller batch, and what it measured."""
+    values = {"batch_size": 6, "epsilon": 0.1, "step_size": 0.03, "attack_steps": 3, "selection_steps": 2, "probe_steps": 2,
+              "auxiliary_weight": 0.0, "drop_path": 0.1} | changes
+    training = Retraining(RetrainConfig(**values), network(), steps_per_epoch=3, graphs=graphs)
+    found: list[Any] = []
+    for step, count in enumerate((6, 6, 4)):
+        measured = training.step(images(count, step), torch.arange(count, device=DEVICE) % CLASSES, epoch=0, step=step)
+        found += [*measured.means.values(), measured.probe]
+    found.append(training.select(images(9, 7), torch.arange(9, device=DEVICE) % CLASSES))
+    return training, found
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+@pytest.mark.parametrize("changes", [{}, {"training": "trades"}, {"training": "fast_at", "probe_every": 1},
+                                     {"average_decay": 0.9}, {"precision": "bf16"}], ids=str)
+def test_a_recorded_training_is_bit_equal_to_an_eager_one(record: Any, changes: dict[str, Any]) -> None:
+    """Every step changes the parameters, from which a recorded pass must start anew."""
+    (eager, expected), (recorded, found) = trained(Graphs(), **changes), trained(Graphs(counting := Counting(record)), **changes)
+    assert all(torch.equal(one, other) if isinstance(one, Tensor) else one == other
+               for one, other in zip(found, expected, strict=True))
+    for (name, one), other in zip(recorded.network.state_dict().items(), eager.network.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert len(counting.made) >= 4 and not recorded.graphs.refusal
+
+
+def attacked(graphs: Graphs | None, batch: int) -> Evaluation:
+    config = AttackConfig(attacks=("fgsm", "pgd-3", "mifgsm", "autoattack"), epsilon=0.02, step_size=0.01, batch_size=batch)
+    y = network().eval().requires_grad_(False)(images(20)).argmax(1)
+    evaluation = Evaluation(config, network().eval().requires_grad_(False), images(20), y, classes=CLASSES, indices=range(20))
+    evaluation.graphs = graphs or evaluation.graphs
+    while not evaluation.over:
+        evaluation.step()
+    return evaluation
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_a_recorded_evaluation_finds_what_an_eager_one_finds(record: Any) -> None:
+    eager, recorded = attacked(Graphs(), 8), attacked(Graphs(counting := Counting(record)), 8)
+    assert len(counting.made) == 2 and recorded.graphs.replays > 50
+    for name, outcomes in recorded.outcomes.items():
+        assert torch.equal(outcomes.correct, eager.outcomes[name].correct), name
+        torch.testing.assert_close(recorded.adversarial[name], eager.adversarial[name], atol=1e-4, rtol=0)
+
+
+class Foreign(nn.Module):
+    """A network of unknown kind, whose forward pass reads a number from the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1)) * (2 if float(x.sum()) > 0 else 1)
+
+
+def test_a_network_of_unknown_kind_is_not_recorded() -> None:
+    from engine.attack.guard import attacked as differentiated
+    foreign = Foreign().to(DEVICE)
+    assert differentiated(foreign, graphs=Graphs(Counting(Rerun))) is foreign
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU: RAMPART_TEST_DEVICE=cuda")
+def test_trainings_and_evaluations_on_a_gpu_record_by_themselves() -> None:
+    training = Retraining(RetrainConfig(batch_size=6, auxiliary_weight=0.0), network())
+    training.step(images(6), torch.arange(6, device=DEVICE) % CLASSES, epoch=0, step=0)
+    assert training.graphs.replays and not training.graphs.refusal
+    assert (evaluation := attacked(None, 8)).graphs.replays and not evaluation.graphs.refusal
