@@ -30,8 +30,8 @@ from torch import Tensor
 from benchmarks.inductor import use_inductor
 from benchmarks.measurement import Spread, Table, add_output_options, command, publish, ratios
 from benchmarks.search_step import CLASSES, PUBLISHED, SETTINGS, Comparison, Setting, add_pairs_option, parse
-from engine.run import environment
 from engine.graphs import Graphs
+from engine.run import environment
 from engine.search.methods.arnas.method import Arnas
 from engine.space.supernet import Supernet
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.attack.declaration import L2, LINF
+from engine.data.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -66,4 +67,4 @@ def _draw(draw: object, seeds: Sequence[int], like: Tensor, purpose: int) -> Ten
     # On the CPU, so that every device gets the same numbers.
     rows = [draw(like.shape[1:], generator=torch.Generator().manual_seed((seed + purpose) % 2**63))  # type: ignore[operator]
             for seed in seeds]
-    return torch.stack(rows).to(like.device) if rows else torch.zeros_like(like)
+    return to_device(torch.stack(rows), like.device) if rows else torch.zeros_like(like)

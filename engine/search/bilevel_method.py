@@ -42,9 +42,9 @@ from torch import Tensor
 from engine.architecture.genotype import PRIMITIVES
 from engine.data.transfer import to_device
 from engine.errors import CheckpointError
+from engine.graphs import Graphs
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
 from engine.search.config import BilevelConfig
-from engine.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.objectives import StepImages, accuracy, bound, cross_entropy_of

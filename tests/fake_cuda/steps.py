@@ -21,16 +21,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from engine import graphs
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import Genotype
 from engine.attack.catalogue import ATTACKS
-from engine.attack.declaration import AttackSettings
+from engine.attack.declaration import LINF, AttackSettings
 from engine.attack.guard import Watched, attacked, under_attack
 from engine.attack.methods import run_attack, start
 from engine.configuring import build
 from engine.data.augmentation import augment
 from engine.data.loading import Images
-from engine import graphs
 from engine.search.construction import method_class, supernet_of
 from engine.search.methods.random_search import method as random_search
 from engine.search.methods.random_search.sampling import random_genotype
@@ -89,7 +89,7 @@ def search_step(method: str, epoch: int, **changes: Any) -> dict[str, int]:
 
 
 def training_step(channels_last: bool = False, **changes: Any) -> dict[str, int]:
-    """Take two training steps with recorded attacks. Return what the observer has seen in the recordings and in the second step."""
+    """Take two training steps with recorded attacks. Return what the observer has seen in recordings and in the second step."""
     config = build("retrain", None, "cifar10", "paper",
                    {"channels": 8, "layers": 4, "batch_size": BATCH, "attack_steps": 2} | changes)
     with observed() as observer:
@@ -145,7 +145,7 @@ def attack_of_images(resident: bool) -> dict[str, int]:
         network = Network(CATALOG["ARNAS"].genotype, channels=8, layers=4, classes=CLASSES, image_shape=SHAPE).to(GPU).eval()
         images = Images(torch.zeros(2 * BATCH, *SHAPE, dtype=torch.uint8), GPU, resident)
         y = torch.zeros(2 * BATCH, dtype=torch.int64, device=GPU)
-        settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm="linf")
+        settings = AttackSettings(8 / 255, 2 / 255, CLASSES, seed=1, norm=LINF)
         recorder = graphs.Graphs(lambda function, inputs: ObservedRecording(observer, function, inputs))
         with under_attack(network):
             logits = attacked(network, graphs=recorder, batch=BATCH)

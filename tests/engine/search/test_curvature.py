@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.errors import ConfigError
+from engine.graphs import Graphs
 from engine.search.bilevel import Bilevel
 from engine.search.evaluation_mode import in_evaluation_mode
-from engine.graphs import Graphs
 from engine.search.registries import OBJECTIVES, Objective
 from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
