@@ -257,6 +257,7 @@ class Hub:
         now = time.monotonic()
         if now - self._released > RELEASE_S and (self._pages or self._visited >= self._released):
             self._released = now
+            self.log.checkpoint()  # DuckDB can drop only what is in the file
             self.log.release_memory()
 
     def _note_visit(self) -> None:
@@ -349,6 +350,7 @@ class Hub:
             values = self.values.news(page.values)
             if news or values:
                 page.send(json.dumps({"signatures": news, "values": values}))
+        self.values.forget_replaced()
 
     def _work(self) -> None:
         """Read all runs, then check for changes again and again, until the hub is closed or the runs folder no longer exists."""

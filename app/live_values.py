@@ -164,6 +164,11 @@ class LiveValues:
         live = [self._known[name] for name in names if name in self._known]
         return [partial(one.draw, current, now) for one in live if one.is_due(current := signature(one.feed.topic), now)]
 
+    def forget_replaced(self) -> None:
+        """Forget the values that others have replaced. Call this after all pages have been told of the newest ones."""
+        for live in list(self._known.values()):
+            live.before, live.patches = None, {}
+
     def news(self, shown: dict[str, str]) -> dict[str, dict[str, Any] | None]:
         """Return {name: message} for the outdated values on a page, and update `shown` to the newest revisions.
 

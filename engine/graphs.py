@@ -173,7 +173,7 @@ class _Replay(torch.autograd.Function):
         return passes.forward(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         if context.graphs.replays != context.number:
             raise RuntimeError("A recorded backward pass must follow its own forward pass, but another recorded pass has run "

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from engine.log.index import INT, NUMBER, TEXT, Index
-from engine.log.training_queries import AT_VERTEX, Integers
+from engine.log.thinning import Integers
+from engine.log.training_queries import AT_VERTEX
 
 Floats = npt.NDArray[np.float32]
 BUCKETS = 200

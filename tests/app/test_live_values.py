@@ -75,6 +75,8 @@ def test_a_page_gets_the_difference_if_it_shows_the_value_before_and_else_the_wh
     assert values.news(late)["chart"] == {"revision": newest.revision, "text": newest.text}
     assert values.news(current) == values.news(late) == {}
     assert values.due(["chart"], lambda topic: "c") == []  # a figure rests after it has been drawn
+    values.forget_replaced()  # all pages have been told
+    assert values.news({"chart": first.revision})["chart"] == {"revision": newest.revision, "text": newest.text}
 
 
 def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty: Path, monkeypatch: pytest.MonkeyPatch):

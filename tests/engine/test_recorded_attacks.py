@@ -118,7 +118,8 @@ def test_a_recorded_training_is_bit_equal_to_an_eager_one(record: Any, changes: 
 
 
 def attacked(graphs: Graphs | None, batch: int) -> Evaluation:
-    config = AttackConfig(attacks=("fgsm", "pgd-3", "mi-fgsm", "apgd-ce", "apgd-t", "fab-t", "fmn"), epsilon=0.02, step_size=0.01, batch_size=batch)
+    config = AttackConfig(attacks=("fgsm", "pgd-3", "mi-fgsm", "apgd-ce", "apgd-t", "fab-t", "fmn"), epsilon=0.02, step_size=0.01,
+                          batch_size=batch)
     y = network().eval().requires_grad_(False)(images(20)).argmax(1)
     evaluation = Evaluation(config, network().eval().requires_grad_(False), images(20), y, classes=CLASSES, indices=range(20))
     evaluation.graphs = graphs or evaluation.graphs

@@ -9,6 +9,7 @@ import pytest
 
 from engine.architecture.genotype import EDGES
 from engine.log import RunLog
+from engine.log.thinning import epoch_means, extremes
 from engine.log.training_queries import EVERY
 from tests.sample_runs import EventsFile, write_run_json
 
@@ -96,3 +97,12 @@ def test_a_long_series_has_at_most_three_points_in_a_bucket_and_edges_keep_the_s
     courses = {name: points for name, points in thinned.items() if name.startswith("edge") and not name.endswith(" ")}
     assert all(BUCKETS <= len(points) <= 3 * BUCKETS < len(complete[name]) for name, points in courses.items())
     assert len({tuple(points) for name, points in thinned.items() if name.endswith(" ")}) == 1
+
+
+def test_missing_values_are_no_extremes_and_no_part_of_a_mean() -> None:
+    steps, epochs = np.arange(1, 9), np.array([1, 1, 1, 1, 2, 2, 3, 3])
+    values = np.array([np.nan, 2.0, 5.0, np.nan, np.nan, np.nan, 1.0, np.nan])
+    assert [one.tolist() for one in extremes(steps, values[:, None], 2)] == [[1, 2, 3, 6, 7]]
+    found, last, means = epoch_means(epochs, steps, values)
+    assert found.tolist() == [1, 2, 3] and last.tolist() == [4, 6, 8]
+    assert means[0] == 3.5 and np.isnan(means[1]) and means[2] == 1.0
