@@ -93,7 +93,8 @@ def loading() -> None:
     """Show how many runs have been read since the server was started, until all have been read."""
     if (state := session.hub().loading) is not None:
         done, total = state
-        st.progress(done / max(1, total), f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile.")
+        st.progress(done / max(1, total), f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile." if done < total
+                    else f"All {total:,} runs have been read. Alerts and studies follow in a moment.")
 
 
 def notice() -> None:

@@ -125,6 +125,7 @@ WIDTHS = (1440, 1024)
 # Of a chain that the command launches: while its search runs, and once all its runs have ended.
 WHILE_RUNNING = (
     Picture("queue", "queue", 1200, last="Slots", act=select_second_waiting),
+    Picture("slots", "queue", 800, first="Slots"),
     Picture("live", "run?id={search}", 1760),
 )
 AFTER_CHAIN = (
