@@ -1,4 +1,4 @@
-"""Measurements of a run's processes, of its machine and of its GPU. Imports no torch. psutil and NVML are imported when used.
+"""Measurements of a run's processes, of its machine and of its GPUs. Imports no torch. psutil and NVML are imported when used.
 
 A measurement takes less than a millisecond (`python -m benchmarks.telemetry`).
 """
@@ -31,17 +31,20 @@ class Telemeter:
 
         Args:
             folder: folder of the run, whose disk is watched.
-            device: device of the run, "cpu" or "cuda:N".
+            device: device of the run's worker, "cpu" or "cuda:N".
             done: units of work completed so far.
             passes: forward passes made so far.
-            name: name by which measurements of the GPU are recorded; "" for `device`.
+            name: names by which measurements of the run's GPUs are recorded, separated by ", "; "" for `device`. The second GPU is
+                that of the run's second process, "cuda:1", and so on.
             others: ids of the further processes of the run, whose load counts as well.
         """
         import psutil
 
         self._psutil, self._folder = psutil, folder
         self._processes = [psutil.Process(pid) for pid in (os.getpid(), *others)]
-        self._gpu = Gpu.of(device, name=name)
+        names = (name or device).split(", ")
+        places = [device, *(f"cuda:{number}" for number in range(1, len(names)))]
+        self._gpus = [gpu for place, one in zip(places, names, strict=True) if (gpu := Gpu.of(place, name=one)) is not None]
         self._before = time.monotonic(), self._cpu_s(), done, passes
         self._machine = self._machine_times()
 
@@ -65,9 +68,7 @@ class Telemeter:
             process_cores=round(cpu / seconds, 3), machine_cpu=round(load, 3), memory_bytes=int(resident),
             machine_free_bytes=int(memory.available), machine_bytes=int(memory.total), disk_free_bytes=free, unit=unit,
             units_per_s=round(max(units, 0.0) / seconds, 4), passes_per_s=round(max(made, 0) / seconds, 3))]
-        if self._gpu is not None and (measured := self._gpu.measure()) is not None:
-            events.append(measured)
-        return events
+        return events + [measured for gpu in self._gpus if (measured := gpu.measure()) is not None]
 
     def _cpu_s(self) -> float:
         """Return the CPU seconds that the processes have used so far."""

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 from engine.log import snapshot
 from engine.run import session as session_module
@@ -82,7 +83,7 @@ class Answers:
         return SimpleNamespace(used=2**33, total=2**36)
 
     def nvmlDeviceGetName(self, handle: str) -> str:
-        return {"GPU-ab12": "NVIDIA H100"}[handle]
+        return {"GPU-ab12": "NVIDIA H100", "GPU-cd34": "NVIDIA L4"}[handle]
 
     def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
         return SimpleNamespace(gpu=87)
@@ -99,6 +100,16 @@ def test_a_gpu_is_read_until_it_no_longer_answers(monkeypatch: pytest.MonkeyPatc
         device="cuda:1", name="NVIDIA H100", utilisation=0.87, memory_bytes=2**33, memory_total_bytes=2**36, temperature_c=61.0)
     nvml.broken = True
     assert gpu.measure() is None and Gpu.of("cuda:1", "ab12") is None and Gpu.of("cpu") is None
+
+
+def test_every_gpu_of_a_run_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker sees its GPUs as cuda:0 and cuda:1, whatever the launcher calls them."""
+    monkeypatch.setitem(sys.modules, "pynvml", Answers())
+    uuids = {"cuda:0": "ab12", "cuda:1": "cd34"}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=uuids[device]))
+    meter = Telemeter(tmp_path, "cuda:0", done=0, passes=0, name="cuda:2, cuda:5")
+    found = [event for event in meter.measure(done=1, passes=1, unit="steps") if isinstance(event, GpuTelemetry)]
+    assert [(one.device, one.name) for one in found] == [("cuda:2", "NVIDIA H100"), ("cuda:5", "NVIDIA L4")]
 
 
 def test_a_session_writes_the_load_every_ten_seconds_and_the_log_reads_it(tmp_path: Path,
