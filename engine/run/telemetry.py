@@ -34,8 +34,8 @@ class Telemeter:
             device: device of the run's worker, "cpu" or "cuda:N".
             done: units of work completed so far.
             passes: forward passes made so far.
-            name: names by which measurements of the run's GPUs are recorded, separated by ", "; "" for `device`. The second GPU is
-                that of the run's second process, "cuda:1", and so on.
+            name: names by which measurements of the run's GPUs are recorded, separated by ", "; "" for `device`. The second name
+                belongs to "cuda:1", the GPU of the run's second process, and so on.
             others: ids of the further processes of the run, whose load counts as well.
         """
         import psutil
