@@ -129,7 +129,7 @@ class Hub:
         self.loading: tuple[int, int] | None = (0, len(run_ids(root)))
         self._created = time.monotonic()
         self._loaded = threading.Event()
-        self._lock = threading.RLock()
+        self._lock, self._telling = threading.RLock(), threading.Lock()
         self._files = FolderWatch(root)
         self._prepare = prepare
         self._pages: set[OpenPage] = set()
@@ -339,9 +339,12 @@ class Hub:
     def _tell(self) -> None:
         """Send every open page what has changed: signatures of its topics, and live values on its screen.
 
-        One page after the other, so that a page need not wait for the values of all others.
+        Pages are served one after the other, so that the first need not wait until the values of all pages are drawn.
         """
-        signature = cache(self.signature)
+        with self._telling:  # a user's action tells from its own thread
+            self._tell_pages(cache(self.signature))
+
+    def _tell_pages(self, signature: Callable[[str], str]) -> None:
         for page in list(self._pages):
             for redraw in self.values.due(list(page.values), signature):
                 self._guarded(redraw)

@@ -129,12 +129,14 @@ class LiveValue:
 
     def since(self, revision: str) -> dict[str, Any]:
         """Return the message that brings a page from the revision `revision` of the value to the newest revision."""
-        if revision not in self.patches:
-            base = self.before if self.before is not None and self.before.revision == revision else None
-            change = figure_change(base.figure, self.value.figure) if base is not None and self.value.is_figure else None
-            content = {"text": self.value.text} if change is None else {"from": revision} | change
-            self.patches[revision] = {"revision": self.value.revision} | content
-        return self.patches[revision]
+        value, before, patches = self.value, self.before, self.patches  # a page's thread may store another value meanwhile
+        message = patches.get(revision)
+        if message is None or message["revision"] != value.revision:
+            base = before if before is not None and before.revision == revision else None
+            change = figure_change(base.figure, value.figure) if base is not None and value.is_figure else None
+            content = {"text": value.text} if change is None else {"from": revision} | change
+            message = patches[revision] = {"revision": value.revision} | content
+        return message
 
 
 class LiveValues:
@@ -165,7 +167,7 @@ class LiveValues:
         return [partial(one.draw, current, now) for one in live if one.is_due(current := signature(one.feed.topic), now)]
 
     def forget_replaced(self) -> None:
-        """Forget the values that others have replaced. Call this after all pages have been told of the newest ones."""
+        """Drop the replaced values, and the messages made from them. Call this when all pages have the newest values."""
         for live in list(self._known.values()):
             live.before, live.patches = None, {}
 
@@ -184,8 +186,8 @@ class LiveValues:
                 messages[name] = None
                 shown.pop(name, None)
             elif live.value.revision != revision:
-                messages[name] = live.since(revision)
-                shown[name] = live.value.revision
+                messages[name] = message = live.since(revision)
+                shown[name] = message["revision"]
         return messages
 
 

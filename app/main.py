@@ -94,7 +94,7 @@ def loading() -> None:
     if (state := session.hub().loading) is not None:
         done, total = state
         st.progress(done / max(1, total), f"Reading the runs: {done:,} of {total:,}. The page fills up meanwhile." if done < total
-                    else f"All {total:,} runs have been read. Alerts and studies follow in a moment.")
+                    else "All runs have been read. Alerts and studies follow in a moment.")
 
 
 def notice() -> None:

@@ -2,7 +2,8 @@
 
 A pass of a network consists of thousands of small kernels. On a GPU, launching them one by one takes longer than computing them.
 The tensor shapes of a search are static, and so are those of an attack on batches of one size, so the launches can be recorded. A
-recorded pass runs the same kernels in the same order as an eager pass, and therefore gives the same numbers.
+recorded pass runs the same kernels in the same order as an eager pass of the same batch, and therefore gives the same numbers. A
+batch that is filled up gives the same numbers up to rounding.
 """
 
 from __future__ import annotations
@@ -141,8 +142,9 @@ class ReplayedPasses:
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor,
                  record: Callable[[Function, tuple[Tensor, ...]], Recording]) -> None:
         """Record both passes on a copy of x. The arguments are those of `Replayed`, with x as the only input."""
+        self._function = function  # keeps the constants alive whose memory the recordings read
         self._x = x.detach().clone().requires_grad_()
-        traced = _Traced(function, self._x)  # kept by nobody after the captures, which frees the memory between the passes
+        traced = _Traced(function, self._x)  # dropped after the captures, so that later recordings can reuse the memory
         self._forward = record(traced.forward, (self._x,))
         self._forward.replay()  # a capture computes nothing, and a backward pass may use results of the forward pass as indices
         self._gradient = torch.zeros_like(self._forward.outputs[0])
@@ -189,7 +191,7 @@ class Graphs:
 
     Attributes:
         refusal: sentence that explains why recording has stopped; empty if recording has not stopped.
-        replays: number of replayed forward passes so far.
+        replays: number of recordings and of replayed forward passes so far.
     """
 
     def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
@@ -246,8 +248,7 @@ class Graphs:
             batch: number of images of every recorded pass. A smaller batch is filled up with black images if it has more than
                 half of this number; all other batches run eagerly. None to record each number of images that occurs.
 
-        Raises:
-            OutOfMemoryError: raised by a call if the device has no memory for the recording.
+        The memory of recordings comes on top of what the rest of a training needs. If it does not suffice, calls run eagerly.
         """
         if self._record is None:
             return function
@@ -258,7 +259,12 @@ class Graphs:
                 return function(x)
             filled = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])]) if len(x) < most else x
             key = (kind, "both passes", filled.shape, filled.dtype)
-            passes: ReplayedPasses | None = self._recording_of(key, lambda record: ReplayedPasses(function, filled, record))
+            try:
+                passes: ReplayedPasses | None = self._recording_of(key, lambda record: ReplayedPasses(function, filled, record))
+            except torch.OutOfMemoryError as problem:
+                self._refuse(problem)
+                torch.cuda.empty_cache()
+                passes = None
             if passes is None:
                 return function(x)
             result: Tensor = _Replay.apply(filled, passes, self)  # type: ignore[no-untyped-call]
@@ -269,13 +275,18 @@ class Graphs:
     def _recording_of(self, key: Hashable, make: Callable[[Callable[..., Recording]], Any]) -> Any:
         """Return the recording with a key, made by `make` if there is none yet. Return None if passes run eagerly."""
         if self._record is not None and key not in self._recorded:
+            self.replays += 1  # a capture may overwrite what an earlier forward pass has left for its backward pass
             try:
                 self._recorded[key] = make(self._record)
             except torch.OutOfMemoryError:
-                raise  # eager passes would need as much memory
+                raise  # eager passes of a search would need as much memory
             except RuntimeError as problem:  # torch's class for every other CUDA error
-                self.refusal = ("Passes run without CUDA graphs, several times slower but with the same numbers: a capture "
-                                f"failed ({str(problem).splitlines()[0][:200]}).")
-                self._record = None
-                self._recorded.clear()
+                self._refuse(problem)
         return self._recorded.get(key)
+
+    def _refuse(self, problem: RuntimeError) -> None:
+        """Stop recording after a capture that failed."""
+        self.refusal = ("Passes run without CUDA graphs, several times slower but with the same numbers up to rounding: a "
+                        f"capture failed ({str(problem).splitlines()[0][:200]}).")
+        self._record = None
+        self._recorded.clear()

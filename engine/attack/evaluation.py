@@ -115,6 +115,7 @@ class Evaluation:
         self._evaluations = 0  # of the network by the running attack, over all steps
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
         self._watched: Watched | None = None
+        self._logits: Callable[[Tensor], Tensor] | None = None
         self.graphs = Graphs.on(y.device)
 
     @property
@@ -293,7 +294,9 @@ class Evaluation:
 
     def logits(self) -> Callable[[Tensor], Tensor]:
         """Return the function that attacks differentiate, which maps images to logits. Call this inside `under_attack`."""
-        return attacked(self.network, graphs=self.graphs, batch=self.config.batch_size)
+        if self._logits is None:
+            self._logits = attacked(self.network, graphs=self.graphs, batch=self.config.batch_size)
+        return self._logits
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
         """Record the outcomes of images whose attack has ended.

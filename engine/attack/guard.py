@@ -92,8 +92,8 @@ def attacked(network: nn.Module, compiled: bool = True, graphs: Graphs | None = 
     Args:
         network: the network under attack.
         compiled: False if the function must respect autocast. Compiled kernels compute in float32.
-        graphs: recorder of the passes of this network, whose parameters must not change until its last pass. None to run passes
-            eagerly. Passes of a network without a method `frozen` are not recorded, because it may do anything.
+        graphs: recorder of the passes of this network; None to run passes eagerly. The parameters must not change as long as the
+            recorder is used. A network without a method `frozen` is never recorded, because its passes may wait for the device.
         batch: see `Graphs.differentiable`.
     """
     frozen: Callable[[bool], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)

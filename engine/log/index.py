@@ -141,10 +141,21 @@ class Index:
         return self._con.cursor()
 
     def checkpoint(self) -> None:
-        """Write all changes to the database file, so that DuckDB need not keep them in memory. Do nothing without a file."""
-        with self._turn.lock, self.cursor() as cursor, suppress(duckdb.TransactionException):  # not now, but later
-            if self.owner:
-                cursor.execute("checkpoint")
+        """Write all changes to the database file, so that DuckDB need not keep them in memory. Do nothing without a file.
+
+        If the file cannot be written, for example on a full disk, the index goes on in memory, as after `ingest`.
+        """
+        with self._turn.lock:
+            if not self.owner:
+                return
+            try:
+                with self.cursor() as cursor:
+                    cursor.execute("checkpoint")
+            except duckdb.TransactionException:  # a query is running; the next call writes the changes
+                return
+            except duckdb.Error as problem:
+                self._leave_file(problem)
+                self._ingest(None)
 
     def release_memory(self) -> None:
         """Free what DuckDB has cached of the database file, and what earlier queries have left in memory.

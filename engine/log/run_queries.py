@@ -168,7 +168,7 @@ _RUNS = f"""
     left join begun using (number)
     order by created desc nulls last, id desc"""
 
-# What changes with every event. It is a query of its own, because the other one is slow and its answer lasts longer.
+# Progress and the time of the last event. They change with every event, so they have a quick query of their own.
 _LATEST = f"""
     with latest as ({_PROGRESS})
     select f.run as id, latest.* exclude (number) replace (coalesce(phase, '') as phase, coalesce(detail, '') as detail),

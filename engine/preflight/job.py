@@ -199,8 +199,11 @@ def _shortening(config: RetrainConfig | None) -> float:
 
 
 def _with_memory(made: Measurement, shape: Shape, size: int) -> Measurement:
-    """Return a copy of `made` with the batch size `size` and the largest memory that this process has used so far."""
-    device_bytes = torch.cuda.max_memory_allocated(shape.device) if shape.device.startswith("cuda") else 0
+    """Return a copy of `made` with the batch size `size` and the largest memory that this process has used so far.
+
+    On a GPU, this includes the free blocks of PyTorch's pools, which no other process can use.
+    """
+    device_bytes = torch.cuda.max_memory_reserved(shape.device) if shape.device.startswith("cuda") else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return replace(made, batch=size, memory=peak, device_memory=device_bytes)
 

@@ -9,10 +9,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from engine.errors import ConfigError
 
@@ -206,3 +207,8 @@ def _told(text: str) -> tuple[Device, ...]:
 def gpus() -> tuple[str, ...]:
     """Return the names of the GPUs that the installed torch can use: ("cuda:0", ...)."""
     return tuple(one.name for one in gpu_table())
+
+
+def devices_of(process: Mapping[str, Any]) -> list[str]:
+    """Return the names of the devices that the attempt in process.json uses, as its launcher calls them."""
+    return list(process.get("devices") or [str(process.get("device", ""))])

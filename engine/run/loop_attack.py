@@ -84,6 +84,7 @@ class AttackLoop:
                 self._step()
             self._save()
             self.after.run(session, self._save)
+            session.warn_once(self.evaluation.graphs.refusal)
             if self.config.checks and self.config.attacks:
                 self._check()
             self._save()

@@ -123,6 +123,7 @@ class RetrainLoop:
         passes = session.passes
         self._tell("select")
         selection = self.trainer.select(session.poll)
+        session.warn_once(self.training.graphs.refusal)
         session.begin_step(1)  # keeps the passes of the measurement, which is not a step and so never ends by `end_step`
         self.measured_epoch = session.epoch
         session.write(Metric(split="select", statistics="running", values={

@@ -35,7 +35,8 @@ class Session:
         run: content of run.json.
         attempt: number of this attempt, from 1.
         device: device of this attempt, as torch knows it.
-        device_name: name of the device among the launcher's, by which measurements of the machine are recorded.
+        device_name: names of the devices among the launcher's, separated by ", ", by which measurements of the machine are
+            recorded.
         threads: number of CPU threads of this attempt, of all its processes together.
         lock: lock of the folder, which this process holds; None without a lock.
         ticket: text by which process.json names this worker, if it is a job of a cluster; "" otherwise.

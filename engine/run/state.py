@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ import psutil
 
 from engine.errors import RunError, in_sentence
 from engine.run import locks
+from engine.run.device import devices_of
 from engine.run.folder import RunFolder, damage, read_json
 from engine.run.queue import read_queue
 
@@ -254,11 +254,6 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     status, cause, since = outcome(folder, process, ended)
     return RunState(status, cause, since, can_resume=status in ("stopped", "failed"), attempt=attempt, device=device,
                     started=started)
-
-
-def devices_of(process: Mapping[str, Any]) -> list[str]:
-    """Return the names of the devices that the attempt in process.json uses, as its launcher calls them."""
-    return list(process.get("devices") or [str(process.get("device", ""))])
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:

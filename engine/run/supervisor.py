@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import RunError
 from engine.files import LEAST_FREE_BYTES, atomic_write_json, free_bytes
 from engine.run import bell, locks
-from engine.run.device import CPU_SLOTS, RUNS_PER_GPU, RUNS_PER_SHARED_GPU
+from engine.run.device import CPU_SLOTS, RUNS_PER_GPU, RUNS_PER_SHARED_GPU, devices_of
 from engine.run.ends import Worker, bury
 from engine.run.folder import RunFolder, read_json
 from engine.run.folder_watch import FolderWatch
@@ -26,7 +26,7 @@ from engine.run.launchers.contract import Launcher, Start, start_all
 from engine.run.launchers.local import LocalLauncher
 from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
-from engine.run.state import compute, devices_of, identity, is_copy, is_waiting
+from engine.run.state import compute, identity, is_copy, is_waiting
 from engine.run.supervision import lock_of, record_of
 from engine.run.trouble import trouble_is_logged
 from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, no_device, trouble_above

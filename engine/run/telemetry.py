@@ -34,8 +34,8 @@ class Telemeter:
             device: device of the run's worker, "cpu" or "cuda:N".
             done: units of work completed so far.
             passes: forward passes made so far.
-            name: names by which measurements of the run's GPUs are recorded, separated by ", "; "" for `device`. The second name
-                belongs to "cuda:1", the GPU of the run's second process, and so on.
+            name: names of the run's GPUs in the events, separated by ", "; "" for `device`. The first belongs to `device`, the
+                second to "cuda:1", and so on.
             others: ids of the further processes of the run, whose load counts as well.
         """
         import psutil
@@ -121,7 +121,7 @@ class Gpu:
             if uuid is None and torch is not None:
                 uuid = str(torch.cuda.get_device_properties(device).uuid)
             return cls(name or device, nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
-        except nvml.NVMLError:
+        except (nvml.NVMLError, AssertionError, RuntimeError):  # the last two from torch, if the worker sees no such GPU
             return None
 
     def measure(self) -> GpuTelemetry | None:

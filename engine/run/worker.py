@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from engine.errors import RampartError, RunError, StopRequested
 from engine.files import atomic_write_bytes, make_folder, open_to_append, touch
 from engine.run import disk, locks
+from engine.run.device import devices_of
 from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, read_json
 from engine.run.locks import Lock
@@ -273,7 +274,7 @@ def run(folder: RunFolder, lock: Lock, *, number: int, device: str, threads: int
         number: number of the attempt, from 1.
         device: "cpu" or "cuda:N".
         threads: number of CPU threads.
-        device_name: name of the device among the launcher's; "" if it is the same.
+        device_name: names of the devices among the launcher's, separated by ", "; "" if the only name is `device`.
         ticket: text by which process.json names this worker, if it is a job of a cluster; "" otherwise.
         processes: number of processes that compute the run together, of which this one is the first.
 
@@ -347,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
           + (f", {options.processes} processes" if options.processes > 1 else ""), flush=True)
     try:
         code = run(folder, lock, number=options.attempt, device=options.device, threads=options.threads,
-                   device_name=str(recorded.get("device") or ""), ticket=options.ticket, processes=options.processes)
+                   device_name=", ".join(devices_of(recorded)), ticket=options.ticket, processes=options.processes)
     except Exception as problem:
         if lock.is_in_place():
             if (trouble := disk.exit_code(problem)) is None:

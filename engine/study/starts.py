@@ -18,10 +18,9 @@ from engine.config import RunConfig
 from engine.configuring import recorded
 from engine.errors import ConfigError, RunError
 from engine.run import device
-from engine.run.device import Resources
+from engine.run.device import Resources, devices_of
 from engine.run.folder import RunFolder, read_json
 from engine.run.queue import Queue
-from engine.run.state import devices_of
 from engine.run.waiting import Waiting, cpu_slots_for
 from engine.study.estimate import Durations, progress_of
 

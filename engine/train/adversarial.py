@@ -82,8 +82,8 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
 def _logits_of(network: nn.Module, precision: Precision, graphs: Graphs | None) -> Callable[[Tensor], Tensor]:
     """Return the function from images to logits that an attack on a network in training differentiates.
 
-    A recorded pass reads the parameters from the memory where training changes them. It therefore begins with what `attacked`
-    computes from them, such as the kernels into which BatchNorm is folded.
+    Training changes the parameters in place, and a recorded pass reads them anew each time. So the recording includes what
+    `attacked` computes from them, such as the kernels into which BatchNorm is folded. Hand-made networks are recorded as well.
     """
     def function(x: Tensor) -> Tensor:
         logits: Tensor = under_autocast(precision, attacked(network, compiled=precision == "float32"))(x)

@@ -85,6 +85,16 @@ def test_a_refused_capture_leaves_eager_passes() -> None:
     assert "no graphs here" in graphs.refusal
 
 
+def test_a_training_that_lacks_the_memory_for_recordings_goes_on_eagerly() -> None:
+    """Its eager passes need less, because they share their memory with the rest of the training."""
+    def refuse(function: Function, inputs: tuple[Tensor, ...]) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    graphs = Graphs(refuse)
+    assert torch.equal(graphs.differentiable("kind", cubed)(images(2)), cubed(images(2)))
+    assert "CUDA out of memory" in graphs.refusal and not graphs.record
+
+
 def network(auxiliary: bool = False) -> Network:
     torch.manual_seed(3)
     return Network(CATALOG["ARNAS"].genotype, channels=4, layers=3, classes=CLASSES, image_shape=SHAPE,

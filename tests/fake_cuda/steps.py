@@ -153,7 +153,7 @@ def attack_of_images(resident: bool) -> dict[str, int]:
                             targets=y[:, None], ids=range(len(y)), settings=settings, size=BATCH)
             observer.seen.clear()
             attacked_images = [image.x_adv.device for _ in range(2) for image in running.step()]
-        assert running.over and attacked_images == [GPU] * 2 * BATCH and recorder.replays == 40 and not recorder.refusal
+        assert running.over and attacked_images == [GPU] * 2 * BATCH and recorder.replays >= 40 and not recorder.refusal
         return dict(observer.seen)
 
 

@@ -110,6 +110,12 @@ def test_every_gpu_of_a_run_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     meter = Telemeter(tmp_path, "cuda:0", done=0, passes=0, name="cuda:2, cuda:5")
     found = [event for event in meter.measure(done=1, passes=1, unit="steps") if isinstance(event, GpuTelemetry)]
     assert [(one.device, one.name) for one in found] == [("cuda:2", "NVIDIA H100"), ("cuda:5", "NVIDIA L4")]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", broken)
+    assert Gpu.of("cuda:1") is None
+
+
+def broken(device: str) -> None:
+    raise AssertionError("Invalid device id")
 
 
 def test_a_session_writes_the_load_every_ten_seconds_and_the_log_reads_it(tmp_path: Path,
