@@ -245,6 +245,27 @@ def test_a_full_disk_moves_the_index_to_memory(ids: dict[str, str], root: Path) 
     log.close()
 
 
+FULL_DISK_AT_CHECKPOINT = """
+import resource, sys
+from engine.log import RunLog
+log = RunLog.open(sys.argv[1])
+assert log.ingest().runs == 7 and log.owner
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+log.checkpoint()
+assert not log.owner and "cannot be written" in log.trouble, log.trouble
+assert len(log.runs()) == 7 and log.ingest().runs == 0
+print("fine", flush=True)
+"""
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_moves_the_index_to_memory(ids: dict[str, str], root: Path) -> None:
+    with process(FULL_DISK_AT_CHECKPOINT, root) as child:
+        assert first_word(child) == "fine"
+    log = RunLog.open(root)
+    assert log.owner and log.ingest() is not None and len(log.runs()) == 7
+    log.close()
+
+
 def test_the_log_imports_no_torch() -> None:
     code = "import sys, engine.log; sys.exit('torch' in sys.modules or 'streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
