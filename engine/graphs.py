@@ -254,6 +254,7 @@ class Graphs:
             return function
 
         def call(x: Tensor) -> Tensor:
+            """Return function(x), replayed where the number of images allows it."""
             most = len(x) if batch is None else batch
             if not most / 2 < len(x) <= most:
                 return function(x)

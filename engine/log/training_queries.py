@@ -58,7 +58,7 @@ class Course(NamedTuple):
     weights: list[float]
 
 
-class Metric(NamedTuple):
+class MetricSeries(NamedTuple):
     """The values of one metric over the steps of a run.
 
     Attributes:
@@ -113,13 +113,13 @@ class TrainingQueries(Index):
 
         return self.shared(("curves", run), ("folder", "metric", "resumed"), run, computed)
 
-    def _metrics(self, run: str) -> list[Metric]:
+    def _metrics(self, run: str) -> list[MetricSeries]:
         """Return all values of all metrics of a run, ordered by split, BatchNorm statistics and name."""
         found = self._arrays("""
             select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
                    list(coalesce(value, 'nan') order by step) as "values"
             from metric where number = $n group by split, statistics, name order by split, statistics, name""", run)
-        return [Metric(split, statistics, name, (epochs.astype(np.int64), steps.astype(np.int64), values))
+        return [MetricSeries(split, statistics, name, (epochs.astype(np.int64), steps.astype(np.int64), values))
                 for split, statistics, name, epochs, steps, values in zip(*found.values(), strict=True)]
 
     def series(self, run: str) -> list[tuple[str, str]]:
@@ -367,7 +367,7 @@ class TrainingQueries(Index):
             order by created desc nulls last, f.run desc""", FOUND))
 
 
-def _curve_table(metrics: Sequence[Metric], points: Sequence[tuple[Integers, Integers, Floats]]) -> pd.DataFrame:
+def _curve_table(metrics: Sequence[MetricSeries], points: Sequence[tuple[Integers, Integers, Floats]]) -> pd.DataFrame:
     """Return a table with the columns `CURVES`: epochs, steps and values of some points of each metric."""
     counts = [len(epochs) for epochs, _, _ in points]
     texts = {name: pd.array([getattr(one, name) for one in metrics], dtype=TEXT).repeat(counts)
@@ -377,11 +377,11 @@ def _curve_table(metrics: Sequence[Metric], points: Sequence[tuple[Integers, Int
     return pd.DataFrame({"epoch": epochs, "step": steps, **texts, "value": values})
 
 
-def _thinned(metrics: Sequence[Metric], buckets: int) -> pd.DataFrame:
+def _thinned(metrics: Sequence[MetricSeries], buckets: int) -> pd.DataFrame:
     """Return a table with the columns `CURVES`: the points of each metric that `extremes` keeps."""
     points = []
     for one in metrics:
-        (chosen,) = extremes(one.points[1], one.points[2][:, None], buckets)
         epochs, steps, values = one.points
+        (chosen,) = extremes(steps, values[:, None], buckets)
         points.append((epochs[chosen], steps[chosen], values[chosen]))
     return _curve_table(metrics, points)

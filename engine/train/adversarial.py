@@ -85,13 +85,12 @@ def _logits_of(network: nn.Module, precision: Precision, graphs: Graphs | None) 
     Training changes the parameters in place, and a recorded pass reads them anew each time. So the recording includes what
     `attacked` computes from them, such as the kernels into which BatchNorm is folded. Hand-made networks are recorded as well.
     """
-    def function(x: Tensor) -> Tensor:
-        logits: Tensor = under_autocast(precision, attacked(network, compiled=precision == "float32"))(x)
-        return logits
+    def current() -> Callable[[Tensor], Tensor]:
+        return under_autocast(precision, attacked(network, compiled=precision == "float32"))
 
     if graphs is None or not graphs.record:
-        return under_autocast(precision, attacked(network, compiled=precision == "float32"))
-    return graphs.differentiable((id(network), precision), function)
+        return current()
+    return graphs.differentiable((id(network), precision), lambda x: current()(x))
 
 
 @contextmanager
