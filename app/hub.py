@@ -50,19 +50,18 @@ from engine import queueing, requests
 from engine.errors import RampartError
 from engine.log import RunLog
 from engine.log.ingest import stamp_of
-from engine.log.run_queries import EVENTS
+from engine.log.schema import EVENTS
 from engine.run.folder import run_ids
 from engine.run.folder_watch import FolderWatch
 from engine.run.state import RunState
 
-# Seconds between two checks of the runs folder, while pages are open and while no page is open. After a check that takes long,
-# the pause is twenty times the check's processor time, at most `LONGEST_S`: server and browser may share their cores with the
-# search that they show, and the browser needs more processor time for the changes than the server.
-OPEN_S, ALONE_S = 1.5, 30.0
-LONGEST_S, PAUSE_FACTOR = 1.7, 20
-EAGER_S, SOON_S = 10.0, 0.2  # the pause for some time after a reader's action, because readers wait for its effect
+# Seconds from the beginning of a check of the runs folder to that of the next, while pages are open and while no page is open.
+# More frequent checks would cost the browser most: it may share its cores with the search that it shows. A check that takes long
+# is followed by a pause of at least its own processor time.
+OPEN_S, ALONE_S = 1.85, 30.0
+EAGER_S, SOON_S = 10.0, 0.2  # the same for some time after a reader's action, because readers wait for its effect
 LONG_READING_S = 3.0  # a reading that takes longer than this has read the runs themselves, not only their index
-RELEASE_S = 60.0  # shortest time between two releases of memory
+RELEASE_S = 20.0  # shortest time between two releases of memory
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
@@ -366,18 +365,19 @@ class Hub:
             if self._over.is_set():
                 return
             self._wake.clear()
-            started = time.thread_time()
+            started, cpu = time.monotonic(), time.thread_time()
             self._guarded(partial(self._turn, woken))
-            pause = max(self._pause(), min(LONGEST_S, PAUSE_FACTOR * (time.thread_time() - started)))
+            pause = max(self._interval() - (time.monotonic() - started), time.thread_time() - cpu)
 
-    def _pause(self) -> float:
+    def _interval(self) -> float:
+        """Return the seconds from the beginning of a check to that of the next."""
         if not any(page.topics for page in list(self._pages)):
             return ALONE_S
         return SOON_S if time.monotonic() < self._eager_until else OPEN_S
 
     def _turn(self, woken: bool) -> None:
         with self._lock:
-            news = self._look(everything=self._pause() == ALONE_S)
+            news = self._look(everything=self._interval() == ALONE_S)
             self._keep_supervisor()
         self.alerts.work()
         if news or woken:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from app import theme
@@ -23,12 +24,17 @@ LINES = {
 NAMES = tuple(LINES)
 
 
-class Point(NamedTuple):
-    """A value of one quantity at a step of an epoch."""
+class Points(NamedTuple):
+    """The values of one quantity, in the order of the steps.
 
-    step: int
-    epoch: int
-    value: float
+    Attributes:
+        steps, epochs: step and epoch of each value.
+        values: the values.
+    """
+
+    steps: npt.NDArray[np.int64]
+    epochs: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
 
 
 def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> PlainFigure:
@@ -47,7 +53,7 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     singles = _by_name(steps, lambda name, _: name in LINES and (joined or name == "train_loss"))
     if not means and (steps is None or steps.empty):
         return blank("The first losses appear with the first step")
-    traces = [_of_steps(singles[name], *LINES[name][:2]) for name in LINES if len(singles.get(name, ())) > 1]
+    traces = [_of_steps(singles[name], *LINES[name][:2]) for name in LINES if name in singles and len(singles[name].steps) > 1]
     for name, (row, series, text, dash) in LINES.items():
         if name in means:
             where = f"{split} split, not a result, " if row == "accuracy" else ""
@@ -59,42 +65,53 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
         "yaxis2": {"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"}}}
 
 
-def _by_name(table: pd.DataFrame | None, chosen: Callable[[str, str], bool]) -> dict[str, list[Point]]:
-    """Return {name of a metric: its points in the order of the steps}.
+def _by_name(table: pd.DataFrame | None, chosen: Callable[[str, str], bool]) -> dict[str, Points]:
+    """Return {name of a metric: its points}.
 
-    This uses lists, because the chart is drawn at every step, and grouping a data frame would take longer than its query.
+    This uses arrays, because the chart is drawn at every step, and grouping a data frame would take longer than its query.
 
     Args:
-        table: table with columns epoch, step, split, name and value; None for no points.
-        chosen: function that tells from the name and the split whether a point is drawn.
+        table: table with columns epoch, step, split, name and value; None for no points. Rows of one metric stand together.
+        chosen: function that tells from the name and the split whether the points of a metric are drawn.
     """
-    found: dict[str, list[Point]] = {}
-    columns = () if table is None else [table[name].tolist() for name in ("name", "split", "step", "epoch", "value")]
-    for name, split, *point in zip(*columns, strict=True):
-        if chosen(name, split):
-            found.setdefault(name, []).append(Point(*point))
-    return {name: sorted(points, key=attrgetter("step")) for name, points in found.items()}
+    if table is None or table.empty:
+        return {}
+    names, splits, *columns = (table[name].to_numpy() for name in ("name", "split", "step", "epoch", "value"))
+    starts = np.flatnonzero(np.append(True, (names[1:] != names[:-1]) | (splits[1:] != splits[:-1])))
+    found: dict[str, list[slice]] = {}
+    for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
+        if chosen(names[start], splits[start]):
+            found.setdefault(names[start], []).append(slice(start, end))
+    return {name: _in_order([np.concatenate([column[part] for part in parts]) for column in columns])
+            for name, parts in found.items()}
 
 
-def _of_epochs(points: Sequence[Point], row: str, series: str, text: str, dash: str, joined: bool, where: str) -> dict[str, Any]:
+def _in_order(columns: Sequence[npt.NDArray[Any]]) -> Points:
+    """Return points, given their steps, epochs and values, in the order of their steps."""
+    order = np.argsort(columns[0], kind="stable")
+    return Points(*(column[order] for column in columns))
+
+
+def _of_epochs(points: Points, row: str, series: str, text: str, dash: str, joined: bool, where: str) -> dict[str, Any]:
     """Return the trace of the means of one quantity over each epoch. In the hover text, `where` comes before the epoch."""
     per_cent = row == "accuracy"
     return {
-        "type": "scatter", "x": [one.step for one in points], "y": _drawn(points, row),
+        "type": "scatter", "x": points.steps.tolist(), "y": _drawn(points.values, row),
         "mode": "lines+markers" if joined else "markers", "name": text, "legendgroup": series,
         "showlegend": per_cent or series == "training", "yaxis": "y" if per_cent else "y2",
-        "customdata": [one.epoch for one in points], "line": {"color": theme.SERIES[series], "width": 2.2, "dash": dash},
+        "customdata": points.epochs.tolist(), "line": {"color": theme.SERIES[series], "width": 2.2, "dash": dash},
         "marker": {"size": 6}, "hovertemplate": f"{text} {row} " + ("%{y:.1f} %" if per_cent else "%{y:.3f}")
         + f" ({where}epoch %{{customdata}})<extra></extra>"}
 
 
-def _of_steps(points: Sequence[Point], row: str, series: str) -> dict[str, Any]:
+def _of_steps(points: Points, row: str, series: str) -> dict[str, Any]:
     """Return the trace of one quantity's values at single steps."""
-    return {"type": "scatter", "x": [one.step for one in points], "y": _drawn(points, row), "mode": "lines",
+    return {"type": "scatter", "x": points.steps.tolist(), "y": _drawn(points.values, row), "mode": "lines",
             "legendgroup": series, "showlegend": False, "yaxis": "y" if row == "accuracy" else "y2",
             "line": {"color": theme.faint(theme.SERIES[series]), "width": 1}, "hoverinfo": "skip"}
 
 
-def _drawn(points: Sequence[Point], row: str) -> list[float]:
-    """Return the values of points for the chart: accuracies in per cent with two decimals, and losses unchanged."""
-    return [round(100 * one.value, 2) if row == "accuracy" else one.value for one in points]
+def _drawn(values: npt.NDArray[np.float64], row: str) -> list[float]:
+    """Return values for the chart: accuracies in per cent with two decimals, and losses unchanged."""
+    drawn: list[float] = ((100 * values).round(2) if row == "accuracy" else values).tolist()
+    return drawn

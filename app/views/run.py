@@ -128,7 +128,7 @@ def chain_of(run_id: str) -> list[dict[str, Any]]:
     """Return the rows of `RunLog.runs` for all runs in the chain of a run, earliest first."""
     run_log = session.run_log()
     family = run_log.family(run_id)
-    rows = {row["id"]: row for row in run_log.runs(family).to_dict("records")}
+    rows = {row["id"]: row for row in run_log.records(family)}
     return [rows[one] for one in family if one in rows]
 
 

@@ -296,6 +296,14 @@ class Index:
             parameters["n"] = self._number(run)
         return self._ask(sql, parameters, lambda result: result.fetchall())
 
+    def _records(self, sql: str) -> list[dict[str, Any]]:
+        """Run a query without parameters and return its rows as dicts."""
+        def records(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+            names = [column[0] for column in result.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+        return self._ask(sql, {}, records)
+
     def _arrays(self, sql: str, run: str, **parameters: Any) -> dict[str, npt.NDArray[Any]]:
         """Run a query about a run and return its columns as arrays, ten times as fast as rows where a row holds many weights.
 

@@ -1,8 +1,8 @@
-"""Queries for the analyses of `engine.insight`: alphas of a cell kind, objectives by epoch, load of the machine, throughput."""
+"""Queries for the analyses of `engine.insight`: alphas of a cell kind, objectives by epoch, load of the machine."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ TELEMETRY = {"t": NUMBER, "step": INT, "process_cores": NUMBER, "machine_cpu": N
 GPUS = {"t": NUMBER, "step": INT, "device": TEXT, "name": TEXT, "utilisation": NUMBER, "memory_bytes": NUMBER,
         "memory_total_bytes": NUMBER, "temperature_c": NUMBER}
 MOST_MEASUREMENTS = 2000
-THROUGHPUT_STEPS = 50
 PAIRS = {"step": INT, "epoch": INT, "weight": NUMBER, "first_norm": NUMBER, "second_norm": NUMBER, "cosine": NUMBER}
 
 # Norm of the weighted sum of the gradients in each step, from the weights, the norms and the cosines of all pairs.
@@ -35,16 +34,6 @@ _COMBINED = """
                order by a.position, b.position)))) as stationarity
     from objective a join objective b on b.number = a.number and b.step = a.step
     where a.number = $n and b.number = $n group by a.step"""
-
-
-_THROUGHPUT = """
-    select * from
-        (select coalesce(max(unit), ''), max(case when trail_t[-1] > trail_t[1]
-            then (trail_done[-1] - trail_done[1]) / (trail_t[-1] - trail_t[1]) end)
-         from (select * from progress where number = $n order by attempt desc, seq desc limit 1)),
-        (select median(value) from (select value from metric_raw where number = $n and name = 'images_per_s'
-                                    order by seq desc limit $most)),
-        (select arg_max(passes_per_s, seq) from telemetry_raw where number = $n)"""
 
 
 class AlphaHistory(NamedTuple):
@@ -68,7 +57,7 @@ class AlphaHistory(NamedTuple):
 class InsightQueries(Index):
     """The index's queries for the analyses of `engine.insight`.
 
-    A query about an unknown run returns an empty table or None. `throughput` returns a dict in which all numbers are None.
+    A query about an unknown run returns an empty table or None.
     """
 
     def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
@@ -186,19 +175,3 @@ class InsightQueries(Index):
                    max(memory_bytes) as memory_bytes, max(memory_total_bytes) as memory_total_bytes,
                    max(temperature_c) as temperature_c
             from line group by device, i // cast(ceil(total / $most) as bigint) order by device, t""", GPUS, run, most=most)
-
-    def throughput(self, run: str) -> dict[str, Any]:
-        """Return the recent speed of a run. Unknown numbers are None.
-
-        Returns:
-            A dict with these keys:
-
-            * unit: unit of work, such as "steps" or "image passes". An image pass is one forward pass of one image.
-            * units_per_s: completed units per second, over at most the last two minutes.
-            * images_per_s: images per second, as the median of the last 50 steps.
-            * passes_per_s: forward passes per second, between the last two measurements of the machine's load.
-        """
-        (unit, units, images, passes), = self.shared(
-            ("throughput", run), ("folder", "progress", "metric", "telemetry"), run,
-            lambda: self._rows(_THROUGHPUT, run, most=THROUGHPUT_STEPS))
-        return {"unit": unit, "units_per_s": units, "images_per_s": images, "passes_per_s": passes}

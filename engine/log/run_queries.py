@@ -9,15 +9,13 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-import duckdb
 import pandas as pd
 
 from engine.configuring import Difference, differences_from_paper, recorded
 from engine.errors import ConfigError, RunError, RunLogError
-from engine.log.batch import TRAIL_POINTS
-from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
+from engine.log.index import FLAG, INT, NUMBER, TEXT
 from engine.log.ingest import stamp_of
-from engine.log.schema import TABLES
+from engine.log.progress_queries import UNSTARTED, ProgressQueries
 from engine.log.training_queries import BEST_CANDIDATE_FIRST
 from engine.run.folder import RunFolder
 from engine.run.recorded_badge import recorded_badge
@@ -35,8 +33,6 @@ RUNS = {
     "tags": TEXT, "note": TEXT, "archived": FLAG, "seed": NUMBER, "protocol": TEXT, "protocol_title": TEXT, "device": TEXT,
     "duration_s": NUMBER,
 }
-PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
-            "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}
 CHAIN = {"id": TEXT, "kind": TEXT, "title": TEXT, "parent": TEXT, "depth": INT}
 ALERTS = {"t": NUMBER, "attempt": NUMBER, "step": NUMBER, "level": TEXT, "text": TEXT, "source": TEXT}
 OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset": TEXT, "split": TEXT, "images": INT,
@@ -44,19 +40,6 @@ OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset":
 
 # Files that determine the state of a run whose worker process no longer exists.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
-
-# The time left assumes the rate over the trail, a list of progress points from at most the last two minutes. The rate leaves out
-# the first unit of work of a trail, because the first step of an attempt also compiles. If units are so slow that the trail is
-# full before the first of them is done, the rate is that of the whole trail. A shorter trail gives no estimate.
-_PROGRESS = f"""
-    select number, attempt, phase, done, total, coalesce(unit, '') as unit, coalesce(passes, 0) as passes,
-           coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
-           case when t > trail_t[warm] and done > trail_done[warm]
-                then greatest(0, total - done) * (t - trail_t[warm]) / (done - trail_done[warm]) end as seconds_left
-    from (select *, coalesce(list_position(list_transform(trail_done, lambda one: one >= trail_done[1] + 1), true),
-                             case when len(trail_done) >= {TRAIL_POINTS} then 1 end) as warm
-          from progress where {{among}})
-    qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
 
 # Results of an attack run: the natural accuracy, and the worst case per image over all attacks. Until that is complete, the
 # lowest accuracy under any complete attack takes its place. If two attacks give the same accuracy, the later one counts, because
@@ -168,25 +151,16 @@ _RUNS = f"""
     left join begun using (number)
     order by created desc nulls last, id desc"""
 
-# Progress and the time of the last event. They change with every event, so they have a quick query of their own.
-_LATEST = f"""
-    with latest as ({_PROGRESS})
-    select f.run as id, latest.* exclude (number) replace (coalesce(phase, '') as phase, coalesce(detail, '') as detail),
-           fraction as progress, last_t as last_event_t
-    from folder f left join latest using (number) left join ingest using (number) where {{among}}"""
-
-# Answers for runs about which a query knows nothing.
+# The answer for a run without such accuracies.
 UNTRAINED = {"natural_accuracy": None, "adversarial_accuracy": None, "split": ""}
-UNSTARTED = {"progress": None, "phase": "", "detail": "", "seconds_left": None, "last_event_t": None}
 
 # Tables that the queries read.
 LISTED = ("folder", "attack", "candidate", "attack_check", "genotype", "network", "resumed",
           "evaluation")
 TRAINED = ("folder", "accuracy", "resumed")
-EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ingest", "accuracy"))
 
 
-class RunQueries(Index):
+class RunQueries(ProgressQueries):
     """The index's queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -221,6 +195,11 @@ class RunQueries(Index):
         """
         rows = self._listed(only)
         return pd.DataFrame({name: [row[name] for row in rows] for name in RUNS}).astype(RUNS)
+
+    def records(self, only: Collection[str]) -> list[dict[str, Any]]:
+        """Return the rows of `runs` for some runs as dicts. For a few runs, this is ten times faster than the table."""
+        return [{name: _number(row[name]) if kind == NUMBER else row[name] for name, kind in RUNS.items()}
+                for row in self._listed(only)]
 
     def ids(self) -> list[str]:
         """Return the ids of all runs, newest first, in the order of `runs`."""
@@ -289,16 +268,6 @@ class RunQueries(Index):
         # A queued run that has a cause waits for its parent run.
         return any(self.state(run).cause == "" for run, status in self.statuses().items() if status == "queued")
 
-    def progress(self, run: str) -> dict[str, Any]:
-        """Return the latest progress of a run as a dict with the keys listed in `PROGRESS`.
-
-        The dict is empty before the first progress event. `fraction` is done / total, in 0..1. `seconds_left` assumes the rate of
-        the last two minutes and is NaN if this rate is unknown.
-        """
-        row = self._changing("latest", EVENTS, _LATEST, [run]).get(run, {"attempt": None})
-        named = {} if row["attempt"] is None else {name: row[name] for name in PROGRESS}
-        return {name: math.nan if value is None and PROGRESS[name] == NUMBER else value for name, value in named.items()}
-
     def alerts(self, run: str) -> pd.DataFrame:
         """Return the alerts that a run wrote and the problems found in its files, with the columns listed in `ALERTS`.
 
@@ -342,35 +311,21 @@ class RunQueries(Index):
         """Return the rows of `runs` as dicts, which contain further columns of the queries. Missing numbers are None.
 
         `only` holds the ids of the runs to return; None for all runs. For a few rows, dicts are several times faster than a data
-        frame, and the page of a run needs its row a dozen times. The results of the queries `_RUNS`, `_TRAINED` and `_LATEST` are
-        cached until a table that they read changes.
+        frame, and the page of a run needs its row a dozen times. The results of the queries are cached until a table that they
+        read changes.
         """
         settled = self.shared("runs", LISTED, "", lambda: {str(row["id"]): _with_badge(row) for row in self._records(_RUNS)})
         chosen = settled if only is None else {run: settled[run] for run in settled if run in set(only)}
-        trained, latest = self._changing("trained", TRAINED, _TRAINED, only), self._changing("latest", EVENTS, _LATEST, only)
+        trained, latest = self._trained(only), self._latest(only)
         now = time.time()
         return [_with_state(_with_trained(row, trained.get(run, UNTRAINED)) | latest.get(run, UNSTARTED),
                             self.state(run, row["problem"]), now) for run, row in chosen.items()]
 
-    def _changing(self, name: str, tables: Collection[str], sql: str, only: Collection[str] | None) -> dict[str, dict[str, Any]]:
-        """Return {run id: row} from the result of a query, which is cached until one of `tables` changes.
-
-        Args:
-            name: name of the query.
-            tables: tables that the query reads.
-            sql: the query. Its placeholder {among} is replaced by the SQL condition that selects the runs in `only`.
-            only: ids of the runs; None for all.
-        """
+    def _trained(self, only: Collection[str] | None) -> dict[str, dict[str, Any]]:
+        """Return {run id: row} from the query `_TRAINED`. `only` holds the ids of the runs; None for all."""
         alone = next(iter(only)) if only is not None and len(only) == 1 else ""
-        return self.shared((name, *(("",) if only is None else only)), tables, alone, lambda: {
-            row["id"]: row for row in self._records(sql.format(among="true" if only is None else self._among(only)))})
-
-    def _records(self, sql: str) -> list[dict[str, Any]]:
-        def records(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-            names = [column[0] for column in result.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-
-        return self._ask(sql, {}, records)
+        return self.shared(("trained", *(("",) if only is None else only)), TRAINED, alone, lambda: {
+            row["id"]: row for row in self._records(_TRAINED.format(among="true" if only is None else self._among(only)))})
 
     def state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
@@ -392,6 +347,11 @@ class RunQueries(Index):
         if state.is_over and stamps[0]:
             self._settled[run] = (stamps, state)
         return state
+
+
+def _number(value: float | None) -> float:
+    """Return a number of a row as a float, NaN if it is missing."""
+    return math.nan if value is None else float(value)
 
 
 def _duration(state: RunState, now: float) -> float | None:

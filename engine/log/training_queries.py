@@ -1,4 +1,4 @@
-"""Queries about the training of one run: curves, objectives and their weights, alphas, genotypes and candidates.
+"""Queries about the training of one run: objectives and their weights, alphas, genotypes and candidates.
 
 Long series are reduced to a few hundred points (`engine.log.thinning`).
 """
@@ -6,19 +6,17 @@ Long series are reduced to a few hundred points (`engine.log.thinning`).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
-from engine.log.thinning import BUCKET, Floats, Integers, epoch_means, extremes, kept
+from engine.log.index import FLAG, INT, NUMBER, TEXT
+from engine.log.metric_queries import MetricQueries
+from engine.log.thinning import BUCKET, extremes, kept
 
-CURVE_BUCKETS, OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 400, 120, 64
+OBJECTIVE_BUCKETS, ALPHA_BUCKETS = 120, 64
 EVERY = 10**9  # more buckets than any series has steps, so nothing is left out
-CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
-SCALARS = {"name": TEXT, "step": INT, "t": NUMBER, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
 SHARES = {"objective": TEXT, "share_ignored": NUMBER, "share_alone": NUMBER, "steps": INT}
 MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "edge_weight": NUMBER}
@@ -58,104 +56,11 @@ class Course(NamedTuple):
     weights: list[float]
 
 
-class MetricSeries(NamedTuple):
-    """The values of one metric over the steps of a run.
-
-    Attributes:
-        split: split of the data on which the metric was measured.
-        statistics: "batch" or "running", the statistics that BatchNorm used.
-        name: name of the metric.
-        points: three arrays of the same length: epochs, steps (increasing) and values (NaN if missing).
-    """
-
-    split: str
-    statistics: str
-    name: str
-    points: tuple[Integers, Integers, Floats]
-
-
-class TrainingQueries(Index):
+class TrainingQueries(MetricQueries):
     """The index's queries about the training of one run.
 
     The argument `run` of a query is the run's id. A query about an unknown run returns no rows.
     """
-
-    def curves(self, run: str) -> pd.DataFrame:
-        """Return the mean of every metric over each epoch.
-
-        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. `statistics`
-        is "batch" or "running", depending on the statistics that BatchNorm used.
-        """
-        return self._curves(run)[0].copy()
-
-    def steps_curve(self, run: str, names: Collection[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return the values of some metrics by step. A long series is reduced to the extremes and the last point of each bucket.
-
-        A series is one metric on one split with one kind of BatchNorm statistics.
-
-        Args:
-            run: run id.
-            names: names of the metrics.
-            buckets: maximum number of buckets of a series. Each bucket contributes at most three points.
-
-        Returns:
-            A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
-            value.
-        """
-        found = self._curves(run)[1] if buckets == CURVE_BUCKETS else _thinned(self._metrics(run), buckets)
-        return found[found["name"].isin(list(names))].reset_index(drop=True)
-
-    def _curves(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the tables of `curves` and of `steps_curve` for all metrics. The caller must not change them."""
-        def computed() -> tuple[pd.DataFrame, pd.DataFrame]:
-            metrics = self._metrics(run)
-            return _curve_table(metrics, [epoch_means(*one.points) for one in metrics]), _thinned(metrics, CURVE_BUCKETS)
-
-        return self.shared(("curves", run), ("folder", "metric", "resumed"), run, computed)
-
-    def _metrics(self, run: str) -> list[MetricSeries]:
-        """Return all values of all metrics of a run, ordered by split, BatchNorm statistics and name."""
-        found = self._arrays("""
-            select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
-                   list(coalesce(value, 'nan') order by step) as "values"
-            from metric where number = $n group by split, statistics, name order by split, statistics, name""", run)
-        return [MetricSeries(split, statistics, name, (epochs.astype(np.int64), steps.astype(np.int64), values))
-                for split, statistics, name, epochs, steps, values in zip(*found.values(), strict=True)]
-
-    def series(self, run: str) -> list[tuple[str, str]]:
-        """Return (split, name) of each metric and ("", name) of each objective that any attempt of a run recorded.
-
-        Metrics come first, by split and name, then the objectives in the order in which the run lists them. This is much cheaper
-        than `curves` and `objectives`.
-        """
-        return self.shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
-            (split, name) for split, name in self._rows("""
-                select split, name from (
-                    select split, name, -1 as place from metric_raw where number = $n group by split, name
-                    union all select '', objective, min(position) from objective_raw where number = $n group by objective)
-                order by place, split, name""", run)])
-
-    def objective_names(self, run: str) -> list[str]:
-        """Return the names of the objectives that any attempt of a run recorded, in the order in which the run lists them."""
-        return [name for split, name in self.series(run) if not split]
-
-    def scalars(self, run: str) -> pd.DataFrame:
-        """Return every number that a run recorded step by step, one row per number, ordered by name and step.
-
-        Columns:
-            name: path of the series, for example "select/running/natural_accuracy" or "objectives/natural/weight".
-            step: number of completed steps.
-            t: Unix time in seconds.
-            value: the number, without averaging.
-        """
-        return self._frame("""
-            select concat_ws('/', split, nullif(statistics, ''), name) as name, step, t, value from metric
-            where number = $n and value is not null
-            union all
-            select concat_ws('/', 'objectives', objective, part), step, t, value from (
-                unpivot (select objective, step, t, loss, weight, norm, cosine from objective where number = $n)
-                on loss, weight, norm, cosine into name part value value)
-            order by 1, 2""", SCALARS, run)
 
     def objectives(self, run: str, buckets: int = OBJECTIVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step. In a long run, only some of the steps are returned.
@@ -365,23 +270,3 @@ class TrainingQueries(Index):
             left join (select number, arg_max(genotype, step) as genotype from genotype group by number) d using (number)
             where coalesce(n.genotype, d.genotype) is not null
             order by created desc nulls last, f.run desc""", FOUND))
-
-
-def _curve_table(metrics: Sequence[MetricSeries], points: Sequence[tuple[Integers, Integers, Floats]]) -> pd.DataFrame:
-    """Return a table with the columns `CURVES`: epochs, steps and values of some points of each metric."""
-    counts = [len(epochs) for epochs, _, _ in points]
-    texts = {name: pd.array([getattr(one, name) for one in metrics], dtype=TEXT).repeat(counts)
-             for name in ("split", "statistics", "name")}
-    none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    epochs, steps, values = (np.concatenate(column) for column in zip(none, *points, strict=True))
-    return pd.DataFrame({"epoch": epochs, "step": steps, **texts, "value": values})
-
-
-def _thinned(metrics: Sequence[MetricSeries], buckets: int) -> pd.DataFrame:
-    """Return a table with the columns `CURVES`: the points of each metric that `extremes` keeps."""
-    points = []
-    for one in metrics:
-        epochs, steps, values = one.points
-        (chosen,) = extremes(steps, values[:, None], buckets)
-        points.append((epochs[chosen], steps[chosen], values[chosen]))
-    return _curve_table(metrics, points)

@@ -96,7 +96,7 @@ def test_the_first_number_of_a_launched_run_comes_without_a_rerun_and_soon(empty
     while "42 forward passes" not in (message := inbox.get(timeout=20).get(progress["feed"], {"text": ""}))["text"]:
         pass  # the hub may read the events one by one
     assert "data-measured" in message["text"]
-    assert hub._pause() == SOON_S < OPEN_S  # the reader has just acted, and waits for the effect
+    assert hub._interval() == SOON_S < OPEN_S  # the reader has just acted, and waits for the effect
     hub.leave(page)
 
 

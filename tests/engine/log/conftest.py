@@ -73,6 +73,7 @@ def every_query(log: RunLog) -> dict[str, Any]:
     of_run: dict[str, Callable[[str], Any]] = {
         "runs": lambda run: log.runs([run]).drop(columns=list(CLOCKED)),
         "run": lambda run: {key: value for key, value in log.run(run).items() if key not in CLOCKED},
+        "records": lambda run: [{key: value for key, value in row.items() if key not in CLOCKED} for row in log.records([run])],
         "chain": log.chain, "family": log.family, "state": lambda run: log.state(run).status,
         "progress": log.progress, "alerts": log.alerts, "curves": log.curves, "scalars": log.scalars,
         "objective_names": log.objective_names,

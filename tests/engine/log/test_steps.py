@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
 
-from engine.log import RunLog
+from engine.log import RunLog, metric_queries
 from tests.sample_runs import EventsFile, alphas_at, write_attack, write_run_json, write_search_step, write_search_steps
 
 RUN = "20261118-1000-arnas-digits-1a01"
@@ -102,3 +104,51 @@ def test_a_part_and_an_attack_of_the_same_name_are_two_results(tmp_path: Path) -
     write_attack(events, "apgd-ce", "APGD-CE", 360, 200)
     write_attack(events, "apgd-ce", "APGD-CE", 64, 40, part_of="autoattack")
     assert list(read(tmp_path).attacks(ATTACK)["part_of"]) == ["", "autoattack"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_metrics_read_piece_by_piece_equal_those_read_at_once(tmp_path: Path, seed: int) -> None:
+    """The log keeps the metrics of a run and reads only new ones, whatever happens to the run and to its file meanwhile."""
+    rng = np.random.default_rng(seed)
+    events = EventsFile(write_run_json(tmp_path, RUN, "search"))
+    beginning = events.path.read_bytes()
+    log = RunLog.open(tmp_path, in_memory=True)
+
+    def steps() -> None:
+        for _ in range(rng.integers(1, 4)):
+            events.step, events.epoch = events.step + 1, events.step // 3 + 1
+            loss = None if rng.random() < 0.2 else rng.random()
+            events.write("metric", split="weights", values={"train_loss": loss, "natural_loss": rng.random()})
+
+    def another_series() -> None:
+        name = str(rng.choice(["natural_loss", "natural_accuracy"]))
+        events.write("metric", split="select", statistics="running", values={name: rng.random()})
+
+    def resume() -> None:
+        events.attempt, events.step = events.attempt + 1, int(rng.integers(0, events.step + 1))
+        events.write("resumed", from_step=events.step)
+
+    def other_file() -> None:
+        events.path.write_bytes(beginning)
+        events.step, events.attempt = 0, 1
+
+    for _ in range(40):
+        rng.choice([steps, another_series, resume, other_file], p=[0.6, 0.2, 0.15, 0.05])()
+        log.ingest()
+        fresh = read(tmp_path)
+        pd.testing.assert_frame_equal(log.curves(RUN), fresh.curves(RUN))
+        pd.testing.assert_frame_equal(*(one.steps_curve(RUN, ["train_loss", "natural_loss"], 4) for one in (log, fresh)))
+        fresh.close()
+    log.close()
+
+
+def test_metrics_that_would_take_too_much_memory_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_queries, "MOST_BYTES", 1000)
+    events = EventsFile(write_run_json(tmp_path, RUN, "search"))
+    log = RunLog.open(tmp_path, in_memory=True)
+    for _ in range(3):
+        write_search_steps(events, 10)
+        log.ingest()
+        assert steps_of(log.steps_curve(RUN, ["natural_loss"])) == list(range(1, events.step + 1))
+        assert not log._read
+    log.close()

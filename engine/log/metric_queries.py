@@ -1,0 +1,197 @@
+"""Queries about the metrics of one run: their means over each epoch, and their values by step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from engine.log.index import INT, NUMBER, TEXT, Index
+from engine.log.thinning import Floats, Integers, epoch_means, extremes
+
+CURVE_BUCKETS = 400
+MOST_BYTES = 8 << 20  # largest total size of the metrics that are kept, of several runs
+CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
+SCALARS = {"name": TEXT, "step": INT, "t": NUMBER, "value": NUMBER}
+
+Points = tuple[Integers, Integers, Floats]
+NO_POINTS: Points = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+class MetricSeries(NamedTuple):
+    """The values of one metric over the steps of a run.
+
+    Attributes:
+        split: split of the data on which the metric was measured.
+        statistics: "batch" or "running", the statistics that BatchNorm used.
+        name: name of the metric.
+        points: three arrays of the same length: epochs, steps (increasing) and values (NaN if missing).
+    """
+
+    split: str
+    statistics: str
+    name: str
+    points: Points
+
+
+class _Read(NamedTuple):
+    """What has been read of a run's metrics.
+
+    Attributes:
+        state: the database, and the revision of what makes the values out of date.
+        last: largest `seq` of the rows that have been read.
+        points: {(split, statistics, name): epochs, steps and values}. The arrays are never changed.
+    """
+
+    state: object
+    last: int
+    points: dict[tuple[str, str, str], Points]
+
+    @property
+    def bytes(self) -> int:
+        """The size of the arrays."""
+        return sum(column.nbytes for columns in self.points.values() for column in columns)
+
+
+class MetricQueries(Index):
+    """The index's queries about the metrics of one run.
+
+    The argument `run` of a query is the run's id. A query about an unknown run returns no rows.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Create the index with the arguments of `Index`. Use `open` instead of calling this directly."""
+        super().__init__(*arguments, **options)
+        self._read: dict[str, _Read] = {}
+
+    def curves(self, run: str) -> pd.DataFrame:
+        """Return the mean of every metric over each epoch.
+
+        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. `statistics`
+        is "batch" or "running", depending on the statistics that BatchNorm used.
+        """
+        return self._curves(run)[0].copy()
+
+    def steps_curve(self, run: str, names: Collection[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
+        """Return the values of some metrics by step. A long series is reduced to the extremes and the last point of each bucket.
+
+        A series is one metric on one split with one kind of BatchNorm statistics.
+
+        Args:
+            run: run id.
+            names: names of the metrics.
+            buckets: maximum number of buckets of a series. Each bucket contributes at most three points.
+
+        Returns:
+            A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
+            value.
+        """
+        found = self._curves(run)[1] if buckets == CURVE_BUCKETS else _thinned(self._metrics(run), buckets)
+        return found[found["name"].isin(list(names))].reset_index(drop=True)
+
+    def _curves(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the tables of `curves` and of `steps_curve` for all metrics. The caller must not change them."""
+        def computed() -> tuple[pd.DataFrame, pd.DataFrame]:
+            metrics = self._metrics(run)
+            return _curve_table(metrics, [epoch_means(*one.points) for one in metrics]), _thinned(metrics, CURVE_BUCKETS)
+
+        return self.shared(("curves", run), ("folder", "metric", "resumed"), run, computed)
+
+    def _metrics(self, run: str) -> list[MetricSeries]:
+        """Return all values of all metrics of a run, ordered by split, BatchNorm statistics and name.
+
+        The result is kept, and later calls read only the rows that the run has written since. After a resume, everything is read
+        again, because a resumed run repeats steps (`engine.log.schema`).
+        """
+        state = self._con, self.revision(("folder", "resumed"), run)
+        known = self._read.pop(run, None)
+        if known is None or known.state != state or (more := self._continued(run, known)) is None:
+            more = self._read_whole(run, state)
+        self._read[run] = more
+        while sum(one.bytes for one in list(self._read.values())) > MOST_BYTES:
+            self._read.pop(next(iter(self._read), ""), None)
+        return [MetricSeries(*key, more.points[key]) for key in sorted(more.points)]
+
+    def _read_whole(self, run: str, state: object) -> _Read:
+        """Return all values of all metrics of a run."""
+        (last,), = self._rows("select coalesce(max(seq), -1) from metric_raw where number = $n", run)
+        found = self._arrays("""
+            select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
+                   list(coalesce(value, 'nan') order by step) as "values"
+            from metric where number = $n group by split, statistics, name""", run)
+        return _Read(state, last, {key: (epochs.astype(np.int64), steps.astype(np.int64), values)
+                                   for *names, epochs, steps, values in zip(*found.values(), strict=True)
+                                   for key in [tuple(names)]})
+
+    def _continued(self, run: str, known: _Read) -> _Read | None:
+        """Return known values together with those that the run has written since, or None if a step was written once more."""
+        rows = self._rows("select split, statistics, name, epoch, step, value, seq from metric_raw "
+                          "where number = $n and seq > $last order by seq", run, last=known.last)
+        added: dict[tuple[str, str, str], list[tuple[int, int, float]]] = {}
+        for split, statistics, name, epoch, step, value, _ in rows:
+            added.setdefault((split, statistics, name), []).append((epoch, step, np.nan if value is None else value))
+        points = dict(known.points)
+        for key, more in added.items():
+            epochs, steps, values = (np.array(column) for column in zip(*more, strict=True))
+            earlier = points.get(key, NO_POINTS)
+            if np.any(np.diff(steps, prepend=earlier[1][-1:]) <= 0):
+                return None
+            points[key] = (np.concatenate([earlier[0], epochs]), np.concatenate([earlier[1], steps]),
+                           np.concatenate([earlier[2], values]))
+        return _Read(known.state, rows[-1][-1] if rows else known.last, points)
+
+    def series(self, run: str) -> list[tuple[str, str]]:
+        """Return (split, name) of each metric and ("", name) of each objective that any attempt of a run recorded.
+
+        Metrics come first, by split and name, then the objectives in the order in which the run lists them. This is much cheaper
+        than `curves` and `objectives`.
+        """
+        return self.shared(("series", run), ("folder", "metric", "objective"), run, lambda: [
+            (split, name) for split, name in self._rows("""
+                select split, name from (
+                    select split, name, -1 as place from metric_raw where number = $n group by split, name
+                    union all select '', objective, min(position) from objective_raw where number = $n group by objective)
+                order by place, split, name""", run)])
+
+    def objective_names(self, run: str) -> list[str]:
+        """Return the names of the objectives that any attempt of a run recorded, in the order in which the run lists them."""
+        return [name for split, name in self.series(run) if not split]
+
+    def scalars(self, run: str) -> pd.DataFrame:
+        """Return every number that a run recorded step by step, one row per number, ordered by name and step.
+
+        Columns:
+            name: path of the series, for example "select/running/natural_accuracy" or "objectives/natural/weight".
+            step: number of completed steps.
+            t: Unix time in seconds.
+            value: the number, without averaging.
+        """
+        return self._frame("""
+            select concat_ws('/', split, nullif(statistics, ''), name) as name, step, t, value from metric
+            where number = $n and value is not null
+            union all
+            select concat_ws('/', 'objectives', objective, part), step, t, value from (
+                unpivot (select objective, step, t, loss, weight, norm, cosine from objective where number = $n)
+                on loss, weight, norm, cosine into name part value value)
+            order by 1, 2""", SCALARS, run)
+
+
+def _curve_table(metrics: Sequence[MetricSeries], points: Sequence[Points]) -> pd.DataFrame:
+    """Return a table with the columns `CURVES`: epochs, steps and values of some points of each metric."""
+    counts = [len(epochs) for epochs, _, _ in points]
+    texts = {name: pd.array([getattr(one, name) for one in metrics], dtype=TEXT).repeat(counts)
+             for name in ("split", "statistics", "name")}
+    epochs, steps, values = (np.concatenate(column) for column in zip(NO_POINTS, *points, strict=True))
+    return pd.DataFrame({"epoch": epochs, "step": steps, **texts, "value": values})
+
+
+def _thinned(metrics: Sequence[MetricSeries], buckets: int) -> pd.DataFrame:
+    """Return a table with the columns `CURVES`: the points of each metric that `extremes` keeps."""
+    points = []
+    for one in metrics:
+        epochs, steps, values = one.points
+        (chosen,) = extremes(steps, values[:, None], buckets)
+        points.append((epochs[chosen], steps[chosen], values[chosen]))
+    return _curve_table(metrics, points)
