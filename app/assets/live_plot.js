@@ -2,7 +2,7 @@
 // the server sends the points that have changed (live_values.py, live.js). A reader can pause a chart that changes: it keeps what it
 // shows until the reader goes on, and then catches up.
 const REST = 20; // a chart rests this many times as long as its last drawing took, because the browser may share its cores with
-const LONGEST_MS = 1800; // the search that it shows; at most this long, so that the chart stays close to the search
+const LONGEST_MS = 1300; // the search that it shows; at most this long, so that it is ready when the server sends news (hub.py)
 
 export default function ({ data, parentElement }) {
   const node = parentElement.querySelector(".rp-plot");
