@@ -271,6 +271,7 @@ class Hub:
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)
+                self.release_memory()
 
     def _load(self) -> None:
         """Read all runs, newest first, in small batches, so that pages can show the runs that have been read so far."""
