@@ -51,7 +51,8 @@ RECORD = """(name) => {
     const shown = (window.__shownSteps = []);
     let latest = 0;
     const note = () => {
-        const step = Math.max(0, ...chart.data.map((trace) => trace.x?.at(-1) ?? 0));
+        const last = (trace) => trace.x?.findLast((_, place) => trace.y[place] !== null) ?? 0;
+        const step = Math.max(0, ...chart.data.map(last));
         if (step > latest) shown.push([(latest = step), Date.now() / 1000]);
     };
     note();

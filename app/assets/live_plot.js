@@ -47,6 +47,10 @@ const topic = (feed) => feed?.split(" ")[1];
 // Returns the state of a chart that can be paused with the button of a bar.
 function paused(node, bar) {
   const plot = { paused: false, bar, button: bar.querySelector("button"), words: bar.querySelector("span") };
+  node.addEventListener("pointerenter", () => {
+    if (plot.moved) redraw(node, plot.drawn);
+    plot.moved = false;
+  });
   plot.button.addEventListener("click", () => {
     plot.paused = !plot.paused;
     draw(node);
@@ -68,7 +72,9 @@ function say(plot) {
 // Returns the number of points of the newest traces that the drawn ones do not have.
 function waiting(drawn, newest) {
   const points = ({ name, x = [], y = [], z }) =>
-    z ? z.flatMap((row, r) => row.map((value, c) => `${r} ${c} ${value}`)) : [...y].map((value, i) => `${name} ${x[i]} ${value}`);
+    z
+      ? z.flatMap((row, r) => row.map((value, c) => `${r} ${c} ${value}`))
+      : [...y].flatMap((value, i) => (value === null ? [] : [`${name} ${x[i]} ${value}`]));
   const known = new Set(drawn.flatMap(points));
   return newest.flatMap(points).filter((point) => !known.has(point)).length;
 }
@@ -88,11 +94,10 @@ function draw(node) {
       node.dataset.name = plot.name;
       window.__rampartConfig ??= config();
       const started = performance.now();
-      // Plotly changes what it is given: hidden traces and ranges. Copies keep the figure as the server knows it.
-      const height = figure.layout.height ?? plot.height; // an empty chart is lower than the one that follows it
-      node.style.height = `${height}px`;
-      const layout = { ...structuredClone(figure.layout), uirevision: plot.name, height };
-      window.Plotly.react(node, figure.data.map((trace) => ({ ...trace })), layout, window.__rampartConfig);
+      // What is below the pointer is found by what Plotly has computed itself, so Plotly draws a chart that the pointer is over.
+      plot.moved = plot.drawn !== undefined && !node.matches(":hover") && moveLines(node, plot.drawn, figure);
+      if (plot.moved) for (const event of ["plotly_react", "plotly_afterplot"]) node.emit(event);
+      else redraw(node, figure);
       plot.drawn = figure;
       say(plot);
       const took = performance.now() - started;
@@ -101,6 +106,16 @@ function draw(node) {
     .catch(() => {
       node.textContent = "The chart library could not be loaded from this server. Reload the page.";
     });
+}
+
+// Lets Plotly draw a figure in a node.
+function redraw(node, figure) {
+  const plot = node.rampart;
+  // Plotly changes what it is given: hidden traces and ranges. Copies keep the figure as the server knows it.
+  const height = figure.layout.height ?? plot.height; // an empty chart is lower than the one that follows it
+  node.style.height = `${height}px`;
+  const layout = { ...structuredClone(figure.layout), uirevision: plot.name, height };
+  window.Plotly.react(node, figure.data.map((trace) => ({ ...trace })), layout, window.__rampartConfig);
 }
 
 function load() {

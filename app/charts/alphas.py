@@ -15,7 +15,7 @@ import pandas as pd
 from app import theme
 from app.charts.frame import AXIS, PlainFigure, blank, common_layout
 from engine.architecture.genotype import EDGES, state_name
-from engine.log.training_queries import Course
+from engine.log.alpha_queries import Course
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
 COLUMNS, ROWS = 5, 4  # states at which an edge can start, and nodes at which it can end

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from math import ceil, floor, log2
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from app import theme
-from app.charts.alphas import COLUMNS, ROWS, axis_of, edge_title, span
+from app.charts.alphas import COLUMNS, NARROWEST, ROWS, axis_of, edge_title, span
 from app.charts.frame import AXIS, PlainFigure, blank, common_layout
 from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import River
-from engine.log.training_queries import Course
+from engine.log.alpha_queries import Course
 
 FAINT = theme.faint(theme.SERIES["neutral"], 0.5)
 BELOW = 0.16  # space for the ticks below the lines, as a share of the range of the weights
@@ -39,21 +40,24 @@ class Flip(NamedTuple):
     after: str
 
 
-def river(courses: Sequence[Course], course: River | None) -> PlainFigure:
+def river(courses: Sequence[Course], course: River | None, *, growing: bool = False) -> PlainFigure:
     """Return a figure with one small chart per edge of a cell. Titles of the edges of the derived cell are bold.
 
     The charts form a triangle. A row contains the edges that end at one node. A column contains the edges that start at one state
     (an input or node). All charts of a row share one vertical axis, and all charts of a column share one horizontal axis, because
-    a browser needs much longer to draw an axis than a line. A click on a line reports its edge (`components.plot_picks`).
+    a browser needs much longer to draw an axis than a line. For the same reason, the axes end at round numbers and, while the
+    search goes on, leave room for further steps: most steps then change only lines (`assets/live_lines.js`). A click on a line
+    reports its edge (`components.plot_picks`).
 
     Args:
         courses: the weights of each operation of each edge over the steps, from `RunLog.alpha_courses`.
         course: the same weights as arrays, with the entropy, the margin and the flips (changes of the strongest operation) of
             each edge; None before the first step.
+        growing: True unless the search is over.
     """
     if not courses or course is None:
         return blank(WAITING)
-    low, high = span(min(min(one.weights) for one in courses), max(max(one.weights) for one in courses))
+    low, high = _rounded(*span(min(min(one.weights) for one in courses), max(max(one.weights) for one in courses)))
     lowest = low - BELOW * (high - low)
     across = [(column / COLUMNS + 0.008, column / COLUMNS + 0.182) for column in range(COLUMNS)]
     up = [(1 - (row + 1) / ROWS + 0.03, 1 - (row + 1) / ROWS + 0.185) for row in range(ROWS)]
@@ -73,9 +77,19 @@ def river(courses: Sequence[Course], course: River | None) -> PlainFigure:
         drawn = list(lines)
         traces += [_faint([one for one in drawn if one.operation != strongest]) | place, *(
             _strong(one) | place for one in drawn if one.operation == strongest)]
-        traces.append(_ticks(flips.get(edge, []), (lowest + low) / 2) | place)
+        if edge in flips:
+            traces.append(_ticks(flips[edge], (lowest + low) / 2) | place)
         notes.append(_heading(edge, course, edge in kept, across[source], up[target - 2][1]))
+    if growing:  # a point without a value, which all horizontal axes include
+        traces[0]["x"].append(_rounded(0, courses[0].steps[-1])[1])
+        traces[0]["y"].append(None)
     return {"data": traces, "layout": layout | {"annotations": notes, "hovermode": "closest"}}
+
+
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    """Return a range that contains the range from `low` to `high`, is at most a quarter longer and has round ends."""
+    grain = 2.0 ** ceil(log2(max(high - low, NARROWEST))) / 16
+    return floor(low / grain) * grain, ceil(high / grain) * grain
 
 
 def _faint(courses: Sequence[Course]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from app.downloads import named
 from app.live_values import Feed, Value
 
 _component = st.components.v2.component(
-    "rampart_live_plot", isolate_styles=False, js=asset("live_plot.js"),
+    "rampart_live_plot", isolate_styles=False, js=asset("live_lines.js", "live_plot.js"),
     html='<div class="rp-plot"></div><div class="rp-pause" hidden><span role="status"></span><button type="button"></button>'
          "</div>")
 

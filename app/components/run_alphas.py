@@ -100,7 +100,8 @@ def _graph_html(log: RunLog, run_id: str, kind: str, epoch: int) -> str:
 
 
 def _river(log: RunLog, run_id: str, cell: str) -> PlainFigure:
-    return river.river(log.alpha_courses(run_id, cell), insight.river(log, run_id, cell))
+    growing = not log.state(run_id).is_over
+    return river.river(log.alpha_courses(run_id, cell), insight.river(log, run_id, cell), growing=growing)
 
 
 def _edge_river(log: RunLog, run_id: str, cell: str, edge: int) -> PlainFigure:

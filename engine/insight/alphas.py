@@ -11,7 +11,7 @@ import pandas as pd
 
 from engine.architecture.genotype import NONE
 from engine.log import RunLog
-from engine.log.insight_queries import AlphaHistory
+from engine.log.alpha_queries import AlphaHistory
 
 Integers = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from engine.log.index import INT, NUMBER, TEXT, Index
-from engine.log.thinning import Integers
 from engine.log.training_queries import AT_VERTEX
 
 Floats = npt.NDArray[np.float32]
@@ -36,64 +33,11 @@ _COMBINED = """
     where a.number = $n and b.number = $n group by a.step"""
 
 
-class AlphaHistory(NamedTuple):
-    """All alphas that a run recorded for one cell kind, in the order of the steps.
-
-    Attributes:
-        primitives: names of the k operations.
-        steps: [t] numbers of completed steps.
-        epochs: [t] epoch of each of these steps, from 1; 0 before the first step.
-        alpha: [t, edges, k] alphas before the softmax.
-        edge_weight: [t, edges] softmax over all edges into the same node; None for a method without edge weights.
-    """
-
-    primitives: tuple[str, ...]
-    steps: Integers
-    epochs: Integers
-    alpha: Floats
-    edge_weight: Floats | None
-
-
 class InsightQueries(Index):
     """The index's queries for the analyses of `engine.insight`.
 
     A query about an unknown run returns an empty table or None.
     """
-
-    def alpha_history(self, run: str, cell: str, *, by_epoch: bool = False) -> AlphaHistory | None:
-        """Return the alphas that a run recorded for the cell kind `cell`, or None if there are none.
-
-        If the operations of the cell changed during the run, only the records with the latest operations are returned. The query
-        takes about 50 ms for a million alphas. The result is cached until the run records further alphas, so the caller must not
-        change it.
-
-        Args:
-            run: run id.
-            cell: the cell kind.
-            by_epoch: True to return only the alphas of the last recorded step of each epoch.
-        """
-        return self.shared(("alpha_history", run, cell, by_epoch), ("folder", "alpha", "resumed"), run,
-                            lambda: self._alpha_history(run, cell, by_epoch))
-
-    def _alpha_history(self, run: str, cell: str, by_epoch: bool) -> AlphaHistory | None:
-        latest = self._rows("select primitives, len(alpha), len(edge_weight) from alpha_raw where number = $n and cell = $cell "
-                            "order by seq desc limit 1", run, cell=cell)
-        if not latest:
-            return None
-        primitives, numbers, edge_weights = latest[0]
-        columns = self._arrays("""
-            select step, epoch, alpha, edge_weight from alpha_raw
-            where number = $n and cell = $cell and primitives = $primitives
-                  and len(alpha) = $numbers and len(edge_weight) = $edge_weights
-                  and seq in (select seq from alpha where number = $n and cell = $cell
-                              qualify not $by_epoch or step = max(step) over (partition by epoch))
-            order by step""", run, cell=cell, primitives=primitives, numbers=numbers, edge_weights=edge_weights,
-                               by_epoch=by_epoch)
-        steps, k = columns["step"].astype(np.int64), len(primitives)
-        stacked = {name: np.concatenate(columns[name]).astype(np.float32, copy=False) for name in ("alpha", "edge_weight")}
-        return AlphaHistory(tuple(primitives), steps, columns["epoch"].astype(np.int64),
-                            stacked["alpha"].reshape(len(steps), -1, k),
-                            stacked["edge_weight"].reshape(len(steps), -1) if edge_weights else None)
 
     def objective_epochs(self, run: str) -> pd.DataFrame:
         """Return means over each epoch for every objective, ordered by epoch and objective.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.log.alert_queries import AlertQueries
+from engine.log.alpha_queries import AlphaQueries
 from engine.log.attack_queries import AttackQueries
 from engine.log.comparison_queries import ComparisonQueries
 from engine.log.insight_queries import InsightQueries
@@ -17,7 +18,7 @@ from engine.log.run_queries import RunQueries
 from engine.log.training_queries import TrainingQueries
 
 
-class RunLog(RunQueries, TrainingQueries, AttackQueries, ComparisonQueries, InsightQueries, AlertQueries):
+class RunLog(RunQueries, TrainingQueries, AlphaQueries, AttackQueries, ComparisonQueries, InsightQueries, AlertQueries):
     """A database index of the run folders, with all queries that pages and commands make.
 
     Example:

@@ -7,8 +7,7 @@ import numpy as np
 from app.charts.river import apart, edge_river, river
 from engine.architecture.genotype import EDGES, derive
 from engine.insight.alphas import river_of
-from engine.log.insight_queries import AlphaHistory
-from engine.log.training_queries import Course
+from engine.log.alpha_queries import AlphaHistory, Course
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page
 

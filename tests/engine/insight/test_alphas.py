@@ -11,7 +11,7 @@ import pytest
 from engine.architecture.genotype import PRIMITIVES, derive
 from engine.insight.alphas import river, river_of, rivers
 from engine.log import RunLog
-from engine.log.insight_queries import AlphaHistory
+from engine.log.alpha_queries import AlphaHistory
 from tests.engine.insight.planted import EDGES, SEARCH, alphas_of, write_alphas, write_search
 from tests.sample_runs import EventsFile, write_resumed_retrain
 

@@ -12,7 +12,7 @@ from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import PRIMITIVES
 from engine.insight.collapse import RADAR, last_healthy_epoch, level_of, radar
 from engine.log import RunLog
-from engine.log.insight_queries import AlphaHistory
+from engine.log.alpha_queries import AlphaHistory
 from tests.engine.insight.planted import SEARCH, alphas_of, write_search
 from tests.sample_runs import write_resumed_retrain
 

@@ -142,6 +142,23 @@ def test_metrics_read_piece_by_piece_equal_those_read_at_once(tmp_path: Path, se
     log.close()
 
 
+def test_the_alphas_that_count_are_those_of_the_view(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    events = EventsFile(write_run_json(tmp_path, RUN, "search"))
+    for attempt in range(1, 6):
+        events.attempt = attempt
+        for _ in range(5):
+            write_search_step(events, seed=attempt)
+        events.step -= 1
+        write_search_step(events, seed=attempt)  # a step that one attempt writes twice
+        events.attempt, events.step = attempt + 1, int(rng.integers(0, events.step + 1))
+        events.write("resumed", from_step=events.step)
+    log = read(tmp_path)
+    view = log._rows("select step, seq, epoch from alpha where number = $n and cell = 'robust' order by step", RUN)
+    assert [tuple(row) for row in np.stack(log._current(RUN, "robust"), axis=1).tolist()] == view
+    assert len(view) < len(log._rows("select seq from alpha_raw where number = $n and cell = 'robust'", RUN))
+
+
 def test_metrics_that_would_take_too_much_memory_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric_queries, "MOST_BYTES", 1000)
     events = EventsFile(write_run_json(tmp_path, RUN, "search"))
