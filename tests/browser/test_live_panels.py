@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -155,3 +156,45 @@ def test_a_chart_keeps_what_the_reader_did_and_ends_as_on_a_fresh_page(page: Pag
     page.reload()
     expect(page.locator(".rp-plot .main-svg").first).to_be_visible(timeout=30_000)
     assert page.evaluate(POINTS) == points and page.evaluate(TEXTS) == texts
+
+
+RIVER = "document.querySelector('.rp-plot[data-name=run_river_accurate]')"
+WRITTEN = f"() => [...{RIVER}.querySelectorAll('.annotation-text')].map((note) => note.textContent)"
+# The paths of the lines as lists of points, in the order of the traces.
+LINES = f"() => [...{RIVER}.querySelectorAll('.js-line')].map((path) => path.getAttribute('d').slice(1).split('L')" \
+        ".map((point) => point.split(',').map(Number)))"
+
+
+def farthest(drawn: list[list[list[float]]], other: list[list[list[float]]]) -> float:
+    """The largest vertical distance, in pixels, of a point of `drawn` from the line of `other` at the same place."""
+    assert len(drawn) == len(other)
+    lines = [(np.transpose(line), np.transpose(points)) for line, points in zip(drawn, other, strict=True)]
+    return max(float(np.abs(np.interp(x, *points) - y).max()) for (x, y), points in lines)
+
+
+def test_the_lines_of_a_river_move_as_plotly_would_draw_them(page: Page, live: tuple[Dashboard, Writer]):
+    dashboard, writer = live
+    for _ in range(28):
+        writer.step()
+    page.goto(f"{dashboard.url}/run?id={writer.run}&tab=alphas&cell=accurate")
+    page.locator(".rp-plot[data-name=run_river_accurate] .main-svg").first.scroll_into_view_if_needed(timeout=30_000)
+    page.wait_for_timeout(4_000)
+    page.evaluate(f"""() => {{ window.drawings = []; const react = Plotly.react;
+        Plotly.react = (node, ...rest) => {{ node === {RIVER} && window.drawings.push(1); return react(node, ...rest); }}; }}""")
+    page.evaluate(f"{RIVER}.on('plotly_react', () => (window.last = Math.max(...{RIVER}.data.map(({{ x, y }}) =>"
+                  " x.findLast((_, place) => y[place] !== null)))))")
+    before = page.evaluate(WRITTEN)
+    writer.step()
+    page.wait_for_function("(step) => window.last >= step", arg=writer.events.step, timeout=20_000)
+    assert page.evaluate("window.drawings.length") == 0
+    moved, written = page.evaluate(LINES), page.evaluate(WRITTEN)
+    assert written != before
+    page.locator(".rp-plot[data-name=run_river_accurate] .nsewdrag").first.hover()  # the reader comes, and Plotly draws
+    page.wait_for_function("window.drawings.length === 1")
+    drawn = page.evaluate(LINES)
+    assert farthest(drawn, moved) < 0.6 and page.evaluate(WRITTEN) == written
+    ends = [(line[0][0], line[-1][0]) for line in drawn]
+    assert np.allclose(ends, [(line[0][0], line[-1][0]) for line in moved], atol=0.02)
+    writer.step()
+    page.wait_for_function("(step) => window.last >= step", arg=writer.events.step, timeout=20_000)
+    assert page.evaluate("window.drawings.length") == 2  # below the pointer, Plotly draws each step
