@@ -28,6 +28,7 @@ from engine.config import AttackConfig
 from engine.data.loading import Images
 from engine.data.splits import stable_seed
 from engine.errors import CheckpointError
+from engine.graphs import Graphs
 
 ALPHA = 0.05
 FIRST_CHUNK = 1 / 16  # of the images
@@ -59,10 +60,11 @@ class PairedEvaluation:
         sequence: bounds of this network's accuracy under all attacks minus the other network's. Only images of complete chunks
             count.
         correct: one bool per image of the complete chunks, True if this network withstands every attack on the image.
+        graphs: recorder of the network's passes in the attacks on all chunks.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
-                 indices: Sequence[int], other: Mapping[int, bool], checkpoint: str = "") -> None:
+                 indices: Sequence[int], other: Mapping[int, bool], checkpoint: str = "", graphs: Graphs | None = None) -> None:
         """Prepare the comparison; nothing runs yet.
 
         Args:
@@ -75,6 +77,7 @@ class PairedEvaluation:
             other: {dataset index of an image: True if the other network withstands every attack on it}. Only these images are
                 compared.
             checkpoint: hash of the network's weights.
+            graphs: recorder of the network's passes; None to create one with `Graphs.on`.
 
         Raises:
             ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
@@ -89,6 +92,7 @@ class PairedEvaluation:
         self.other = [other[image] for image in self.images]
         self.sequence = ConfidenceSequence(len(self.order), ALPHA)
         self.correct: list[bool] = []
+        self.graphs = graphs or Graphs.on(y.device)
         self._evaluation: Evaluation | None = self._next()
 
     @property
@@ -191,7 +195,7 @@ class PairedEvaluation:
         where = torch.tensor(self.order[chunk], device=self.y.device)
         # A chunk is at most one block, so that the number of images seen is a number for it.
         return Evaluation(self.config, self.network, self.x[where], self.y[where], classes=self.classes,
-                          indices=self.images[chunk], checkpoint=self.network_hash, first_block=seen)
+                          indices=self.images[chunk], checkpoint=self.network_hash, first_block=seen, graphs=self.graphs)
 
     def _setup(self) -> str:
         """Return a hash of everything on which the result depends: settings, network, images and the other network's outcomes."""

@@ -78,7 +78,7 @@ class Evaluation:
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
                  indices: Iterable[int], checkpoint: str = "", sources: Mapping[str, nn.Module] | None = None,
-                 first_block: int = 0) -> None:
+                 first_block: int = 0, graphs: Graphs | None = None) -> None:
         """Prepare the stages; nothing runs yet.
 
         Args:
@@ -93,6 +93,7 @@ class Evaluation:
                 on the device of the attacked network.
             first_block: number of the first block of images (images attacked at once). It is not 0 if these images follow images
                 of another evaluation. Random numbers may depend on the number of the block.
+            graphs: recorder that other evaluations of the same network with the same settings use as well; None to create one.
 
         Raises:
             ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
@@ -116,7 +117,7 @@ class Evaluation:
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
         self._watched: Watched | None = None
         self._logits: Callable[[Tensor], Tensor] | None = None
-        self.graphs = Graphs.on(y.device)
+        self.graphs = graphs or Graphs.on(y.device)
 
     @property
     def over(self) -> bool:

@@ -69,6 +69,7 @@ class VerdictLoop:
         session, comparison = self.session, self.comparison
         session.begin_step(1, comparison.stage)
         complete = comparison.step(poll=session.poll)
+        session.warn_once(comparison.graphs.refusal)
         session.end_step(epoch=0)
         session.activity = comparison.stage or "finished"
         if complete:

@@ -16,6 +16,8 @@ from engine.attack.sequential import ConfidenceSequence
 from engine.attack.verdict import Verdict, in_words
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, StopRequested
+from engine.graphs import Graphs
+from tests.engine.search.recordings import Counting, Rerun
 
 N, EPSILON = 200, 0.05
 INDICES = range(1000, 1000 + N)
@@ -105,6 +107,23 @@ def test_the_outcomes_are_those_of_a_complete_evaluation(images: tuple[Tensor, T
     it = run(comparison(0.53, 0.53, images, attacks=("apgd-ce",)))
     standing = (whole.outcomes["apgd-ce"].correct == CORRECT).tolist()
     assert it.correct == [standing[position] for position in it.order] and it.sequence.verdict is Verdict.EQUAL
+
+
+class Frozen(Level):
+    """A network whose passes in attacks can be recorded."""
+
+    def frozen(self, compiled: bool) -> nn.Module:
+        return self
+
+
+def test_all_chunks_share_the_recorded_passes(images: tuple[Tensor, Tensor]) -> None:
+    def compared(graphs: Graphs) -> PairedEvaluation:
+        other = dict(zip(INDICES, withstands(0.53, images), strict=True))
+        return run(PairedEvaluation(config(), Frozen(0.53), *images, classes=2, indices=INDICES, other=other, graphs=graphs))
+
+    recorded, eager = compared(Graphs(counting := Counting(Rerun))), compared(Graphs())
+    assert recorded.correct == eager.correct and len(recorded.correct) == N
+    assert len(counting.made) == 2 and recorded.graphs.replays > 50
 
 
 def test_the_order_is_random_fixed_and_that_of_the_seed(images: tuple[Tensor, Tensor]) -> None:
