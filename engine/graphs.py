@@ -240,12 +240,8 @@ class Graphs:
                 the device. Everything else on which its result depends, such as a setting, must be constant or part of `kind`.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
-        key = (kind, tuple((given.shape, given.dtype) for given in inputs))
-        replayed: Replayed | None = self._recording_of(key, lambda record: Replayed(function, inputs, record))
-        if replayed is None:
-            return function(*inputs)
-        self.replays += 1
-        return replayed(*inputs)
+        replayed = self._recording_of(_key(kind, inputs), lambda record: Replayed(function, inputs, record))
+        return self._replay(replayed, function, inputs)
 
     def update(self, kind: Hashable, function: Function, *inputs: Tensor, changed: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return function(*inputs) as `run` does, for a function that also changes tensors and draws random numbers.
@@ -259,12 +255,8 @@ class Graphs:
             changed: all tensors that the function changes in place. The recording keeps using their memory, so later calls must
                 give the same tensors.
         """
-        key = (kind, tuple((given.shape, given.dtype) for given in inputs))
-        replayed: Replayed | None = self._if_memory_suffices(key, lambda record: Replayed(function, inputs, record, changed))
-        if replayed is None:
-            return function(*inputs)
-        self.replays += 1
-        return replayed(*inputs)
+        replayed = self._if_memory_suffices(_key(kind, inputs), lambda record: Replayed(function, inputs, record, changed))
+        return self._replay(replayed, function, inputs)
 
     def differentiable(self, kind: Hashable, function: Callable[[Tensor], Tensor],
                        batch: int | None = None) -> Callable[[Tensor], Tensor]:
@@ -300,6 +292,12 @@ class Graphs:
 
         return call
 
+    def _replay(self, replayed: Replayed | None, function: Function, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if replayed is None:
+            return function(*inputs)
+        self.replays += 1
+        return replayed(*inputs)
+
     def _if_memory_suffices(self, key: Hashable, make: Callable[[Callable[..., Recording]], Any]) -> Any:
         """Do what `_recording_of` does, but stop recording if the device lacks the memory."""
         try:
@@ -327,3 +325,7 @@ class Graphs:
                         f"capture failed ({str(problem).splitlines()[0][:200]}).")
         self._record = None
         self._recorded.clear()
+
+
+def _key(kind: Hashable, inputs: tuple[Tensor, ...]) -> Hashable:
+    return kind, tuple((given.shape, given.dtype) for given in inputs)
