@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
@@ -230,6 +230,8 @@ def _cuda_of_the_host() -> Iterator[None]:
         patch.setattr(nn.Module, "to", _moved)
         patch.setattr(random_search, "random_genotype", _drawn)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda *given, **settings: True)
+        # A copy of the mode would free the mode's weak references to storages a second time.
+        patch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
         for module in (optimizer, _foreach_utils):  # work on many tensors at once, as with the parameters of a GPU
             patch.setattr(module, "_foreach_supported_types", [*module._foreach_supported_types, FakeTensor])
         yield
