@@ -9,7 +9,7 @@ batch that is filled up gives the same numbers up to rounding.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -51,16 +51,19 @@ class CudaRecording:
             stream: stream of all captures. Captures on different streams would not reuse each other's memory in the pool.
         """
         with torch.cuda.device(inputs[0].device):
-            stream.wait_stream(torch.cuda.current_stream())
+            before = torch.cuda.current_stream()
+            stream.wait_stream(before)
             with torch.cuda.stream(stream):
-                for _ in range(WARM_UP_CALLS):
-                    function(*inputs)
-                gc.collect()  # garbage with memory on the device would break the capture if it were freed inside it
-                torch.cuda.synchronize()
-                torch.cuda.empty_cache()
-                self._graph = torch.cuda.CUDAGraph()
-                self.outputs = capture(self._graph, pool, lambda: function(*inputs))
-            torch.cuda.current_stream().wait_stream(stream)
+                try:
+                    for _ in range(WARM_UP_CALLS):
+                        function(*inputs)
+                    gc.collect()  # garbage with memory on the device would break the capture if it were freed inside it
+                    torch.cuda.synchronize()
+                    torch.cuda.empty_cache()
+                    self._graph = torch.cuda.CUDAGraph()
+                    self.outputs = capture(self._graph, pool, lambda: function(*inputs))
+                finally:  # the caller may restore what the warm-up calls have changed
+                    before.wait_stream(stream)
 
     def replay(self) -> None:
         self._graph.replay()
@@ -98,16 +101,25 @@ class Replayed:
     """
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...],
-                 record: Callable[[Function, tuple[Tensor, ...]], Recording]) -> None:
+                 record: Callable[[Function, tuple[Tensor, ...]], Recording], changed: Sequence[Tensor] = ()) -> None:
         """Record the function on copies of the inputs.
 
         Args:
             function: function to record.
             inputs: example inputs. Later calls must have the same shapes, dtypes and device.
             record: called with a function and its inputs; returns the recording.
+            changed: tensors that the function changes in place. Recording restores their values and the global random state,
+                because warm-up calls change them, and only a replay may.
         """
         self._inputs = tuple(given.detach().clone() for given in inputs)
-        self._recording = record(function, self._inputs)
+        before = [tensor.clone() for tensor in changed]
+        device = inputs[0].device
+        with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
+            try:
+                self._recording = record(function, self._inputs)
+            finally:
+                for tensor, value in zip(changed, before, strict=True):
+                    tensor.copy_(value)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         for fixed, given in zip(self._inputs, inputs, strict=True):
@@ -228,12 +240,23 @@ class Graphs:
                 the device. Everything else on which its result depends, such as a setting, must be constant or part of `kind`.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
-        key = (kind, tuple((given.shape, given.dtype) for given in inputs))
-        replayed: Replayed | None = self._recording_of(key, lambda record: Replayed(function, inputs, record))
-        if replayed is None:
-            return function(*inputs)
-        self.replays += 1
-        return replayed(*inputs)
+        replayed = self._recording_of(_key(kind, inputs), lambda record: Replayed(function, inputs, record))
+        return self._replay(replayed, function, inputs)
+
+    def update(self, kind: Hashable, function: Function, *inputs: Tensor, changed: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return function(*inputs) as `run` does, for a function that also changes tensors and draws random numbers.
+
+        If the device has no memory for the recording, this call and all later calls run eagerly.
+
+        Args:
+            kind, inputs: see `run`.
+            function: as in `run`, but it may change the tensors in `changed`, and draw from torch's global generators. The
+                random numbers of a replay are those that the function would draw at that time.
+            changed: all tensors that the function changes in place. The recording keeps using their memory, so later calls must
+                give the same tensors.
+        """
+        replayed = self._if_memory_suffices(_key(kind, inputs), lambda record: Replayed(function, inputs, record, changed))
+        return self._replay(replayed, function, inputs)
 
     def differentiable(self, kind: Hashable, function: Callable[[Tensor], Tensor],
                        batch: int | None = None) -> Callable[[Tensor], Tensor]:
@@ -260,18 +283,29 @@ class Graphs:
                 return function(x)
             filled = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])]) if len(x) < most else x
             key = (kind, "both passes", filled.shape, filled.dtype)
-            try:
-                passes: ReplayedPasses | None = self._recording_of(key, lambda record: ReplayedPasses(function, filled, record))
-            except torch.OutOfMemoryError as problem:
-                self._refuse(problem)
-                torch.cuda.empty_cache()
-                passes = None
+            passes: ReplayedPasses | None = self._if_memory_suffices(
+                key, lambda record: ReplayedPasses(function, filled, record))
             if passes is None:
                 return function(x)
             result: Tensor = _Replay.apply(filled, passes, self)  # type: ignore[no-untyped-call]
             return result[:len(x)]
 
         return call
+
+    def _replay(self, replayed: Replayed | None, function: Function, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if replayed is None:
+            return function(*inputs)
+        self.replays += 1
+        return replayed(*inputs)
+
+    def _if_memory_suffices(self, key: Hashable, make: Callable[[Callable[..., Recording]], Any]) -> Any:
+        """Do what `_recording_of` does, but stop recording if the device lacks the memory."""
+        try:
+            return self._recording_of(key, make)
+        except torch.OutOfMemoryError as problem:
+            self._refuse(problem)
+        torch.cuda.empty_cache()
+        return None
 
     def _recording_of(self, key: Hashable, make: Callable[[Callable[..., Recording]], Any]) -> Any:
         """Return the recording with a key, made by `make` if there is none yet. Return None if passes run eagerly."""
@@ -291,3 +325,7 @@ class Graphs:
                         f"capture failed ({str(problem).splitlines()[0][:200]}).")
         self._record = None
         self._recorded.clear()
+
+
+def _key(kind: Hashable, inputs: tuple[Tensor, ...]) -> Hashable:
+    return kind, tuple((given.shape, given.dtype) for given in inputs)

@@ -102,7 +102,8 @@ class Network(nn.Module):
     """A network of stacked cells that is built from a genotype.
 
     Attributes:
-        drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
+        drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode. A
+            tensor (see `primitives.dropped_scale`) makes passes independent of its value, so that they can be recorded.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
         part: part of a batch that the next images are, if several processes share the batch; None for a whole batch. Drop path
             needs it.
@@ -140,7 +141,7 @@ class Network(nn.Module):
         self.genotype, self.channels, self.layers, self.classes = genotype, channels, layers, classes
         self.image_shape = tuple(image_shape)
         self.channels_last = False
-        self.drop_path = 0.0
+        self.drop_path: float | Tensor = 0.0
         self.drop_path_generator: torch.Generator | None = None
         self.part: Part | None = None
         self.register_buffer("mean", per_channel("mean", mean, 0.0, image_shape[0]))
@@ -201,7 +202,8 @@ class Network(nn.Module):
         """
         if self.training:
             layout = derived.layout_of(self, x, live=True)
-            drop_scale = partial(self._drop_scale, len(x)) if self.drop_path > 0 else None
+            drops = isinstance(self.drop_path, Tensor) or self.drop_path > 0  # to compare a tensor would wait for its device
+            drop_scale = partial(self._drop_scale, len(x)) if drops else None
             outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, drop_scale)
             return outputs[-1](), outputs[reductions(self.layers)[1]]()
         before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])

@@ -158,13 +158,13 @@ def drop_path(x: Tensor, probability: float, generator: torch.Generator | None =
     return x * dropped_scale(x.shape[0], probability, generator, x)[:, None, None, None]
 
 
-def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor,
+def dropped_scale(images: int, probability: float | Tensor, generator: torch.Generator | None, like: Tensor,
                   part: Part | None = None) -> Tensor:
     """Draw the factor of each image for `drop_path`: 0 if the image is dropped, and 1 / (1 - probability) if it is kept.
 
     Args:
         images: number of images.
-        probability: 0 <= probability < 1.
+        probability: 0 <= probability < 1. A CUDA graph needs a tensor, float64 without dimensions.
         generator: source of random numbers, on the device of `like`; None for torch's global generator.
         like: tensor whose device and dtype the factors have.
         part: the part of a batch that the images are; None if they are a whole batch.
@@ -176,7 +176,7 @@ def dropped_scale(images: int, probability: float, generator: torch.Generator | 
     dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # bfloat16 would round the probability to 8 bits
     numbers = (part or whole(images)).draw(partial(torch.rand, generator=generator, device=like.device, dtype=dtype))
     kept = numbers < keep
-    return kept.to(like.dtype) / keep
+    return (kept.to(dtype) / keep).to(like.dtype)
 
 
 def _separable(channels: int, kernel: int, stride: int, dilation: int) -> list[nn.Module]:

@@ -26,6 +26,11 @@ from engine.train.precision import Precision, under_autocast
 Objective = Callable[[Tensor], Tensor]
 
 
+def directly(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return function(*inputs)."""
+    return function(*inputs)
+
+
 def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
         objective: Objective | None = None, precision: Precision = "float32",
@@ -54,12 +59,14 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
     """
     with under_attack(network):
         logits_of = _logits_of(network, precision, graphs)
-        return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, part,
-                       epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+        gradient = partial(_input_gradient, logits_of, objective or (lambda logits: F.cross_entropy(logits, y)))
+        return _images(gradient, x, generator, poll, part, epsilon=epsilon, step_size=step_size, steps=steps, start=start,
+                       start_noise=start_noise)
 
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
-                precision: Precision = "float32", poll: Callable[[], None] = lambda: None, part: Part | None = None) -> Tensor:
+                precision: Precision = "float32", poll: Callable[[], None] = lambda: None, part: Part | None = None,
+                run: Callable[..., tuple[Tensor, ...]] = directly) -> Tensor:
     """Return the training images of Fast-AT, made from a uniform start by one gradient step that raises the cross-entropy.
 
     The attack takes one forward pass in the network's current mode. In training mode, as in the published code, this
@@ -68,15 +75,22 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
     Args:
         network, x, y, epsilon, generator, precision, poll, part: see `training_images`.
         step_size: length of the step, in pixel space; published: 1.25 epsilon.
+        run: called with a function from tensors to detached tensors and its arguments; returns the function's result, for example
+            computed by a recording (`engine.train.passes`).
 
     Returns:
         [B, C, H, W], inside the ball and in 0..1, detached.
     """
     # With BatchNorm over all parts, the loss of the whole batch has gradients on the images of every part, so that shares count.
     share = 1.0 if part is None else part.share
+    logits_of = under_autocast(precision, network)
+
+    def gradient(images: Tensor, labels: Tensor) -> tuple[Tensor]:
+        return (_input_gradient(logits_of, lambda logits: share * F.cross_entropy(logits, labels), images),)
+
     with _frozen(network):
-        return _images(under_autocast(precision, network), x, lambda logits: share * F.cross_entropy(logits, y), generator, poll,
-                       part, epsilon=epsilon, step_size=step_size, steps=1, start="uniform")
+        return _images(lambda images: run(gradient, images, y)[0], x, generator, poll, part, epsilon=epsilon, step_size=step_size,
+                       steps=1, start="uniform")
 
 
 def _logits_of(network: nn.Module, precision: Precision, graphs: Graphs | None) -> Callable[[Tensor], Tensor]:
@@ -106,12 +120,21 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
-            poll: Callable[[], None], part: Part | None, *, epsilon: float, step_size: float, steps: int,
-            start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
-    """Return PGD's adversarial images for the function `logits_of`, which maps images to logits.
+def _input_gradient(logits_of: Callable[[Tensor], Tensor], objective: Objective, images: Tensor) -> Tensor:
+    """Return the gradient [B, C, H, W] of the objective of the logits with respect to the images."""
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(objective(logits_of(images)), images)[0]
 
-    `training_images` describes the other arguments.
+
+def _images(gradient_at: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator, poll: Callable[[], None],
+            part: Part | None, *, epsilon: float, step_size: float, steps: int,
+            start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
+    """Return PGD's adversarial images.
+
+    Args:
+        gradient_at: function from images to the gradient of what PGD maximises. It makes one forward pass.
+        x, generator, poll, part, epsilon, step_size, steps, start, start_noise: see `training_images`.
     """
     x = x.detach()
     begin, part = x, part or whole(len(x))
@@ -126,9 +149,7 @@ def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objecti
 
     def gradient(images: Tensor) -> Tensor:
         poll()
-        images = images.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(objective(logits_of(images)), images)[0]
+        return gradient_at(images)
 
     return pgd(gradient, x, begin, epsilon=epsilon, step_size=step_size, steps=steps, clip=True)
 
@@ -164,8 +185,8 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
         logits_of = _logits_of(network, precision, graphs)
         with torch.no_grad():
             clean = logits_of(x)
-        return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, part,
-                       **attack)  # type: ignore[arg-type]
+        gradient = partial(_input_gradient, logits_of, lambda logits: divergence(clean, logits))
+        return _images(gradient, x, generator, poll, part, **attack)  # type: ignore[arg-type]
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:

@@ -9,6 +9,7 @@ the running means and variances too, but averaged ones fit the averaged weights 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -41,9 +42,8 @@ class Average:
         pairs = [(mine, theirs.detach()) for mine, theirs in zip(_tensors(self.network), _tensors(network), strict=True)]
         averaged = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([mine for mine, _ in averaged], [theirs for _, theirs in averaged], 1 - kept)
-        for mine, theirs in pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        copy_all([mine for mine, _ in copied], [theirs for _, theirs in copied])
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,6 +54,13 @@ class Average:
         """Restore a state returned by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.updates = int(state["updates"])
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy many tensors with few kernels. Each source has the shape, dtype and device of its target."""
+    for dtype in {target.dtype for target in targets}:  # tensors of several dtypes would be copied one by one
+        pairs = [pair for pair in zip(targets, sources, strict=True) if pair[0].dtype == dtype]
+        torch._foreach_copy_([target for target, _ in pairs], [source for _, source in pairs])
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from engine.train import schedule
 from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
 from engine.train.average import Average
 from engine.train.distributed import ALONE, Processes
+from engine.train.passes import TrainingPasses
 from engine.train.precision import under_autocast
 
 
@@ -149,7 +151,7 @@ class Retraining:
                 learning rate at every step.
             processes: the processes that share each batch. All of them call `step` and `select` with the same arguments, except
                 for `poll`, and have the same state after each call.
-            graphs: recorder of the passes of attacks as CUDA graphs; None to create one with `Graphs.on`.
+            graphs: recorder of the passes of attacks and of training as CUDA graphs; None to create one with `Graphs.on`.
         """
         self.config, self.network, self.processes = config, network, processes
         self._told = processes.prepare(network)
@@ -160,6 +162,7 @@ class Retraining:
         self.average = Average(network, config.average_decay) if config.average_decay else None
         self.highest_probe, self.collapsed = 0.0, False
         self.graphs = graphs or Graphs.on(next(network.parameters()).device)
+        self._passes = TrainingPasses(network, self.graphs, communicates=processes.is_synchronised and not processes.is_alone)
 
     def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int,
              poll: Callable[[], None] = lambda: None) -> Measured:
@@ -178,20 +181,17 @@ class Retraining:
         part = self.processes.part(len(y))
         x, y = x[part.rows], y[part.rows]
         tell_part(self._told, part)
-        with self._undone_on_failure(), self._random_state("network", epoch, step, device):
+        with self._passes.undone_on_failure(), self._random_state("network", epoch, step, device):
             probe = self._probe(x, y, epoch, step, poll, part) if self._probe_due(step) else None
-            self.network.drop_path = schedule.drop_path(self.config, epoch)  # type: ignore[assignment]
-            self.network.train()
-            measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll, part)
-            (measured.loss if self.processes.is_alone else part.share * measured.loss).backward()
-            measured = replace(measured, loss=measured.loss.detach())
+            self._passes.begin_step(schedule.drop_path(self.config, epoch), part, poll)
+            measured = self._differentiate(x, y, self._generator("attack", epoch, step, device), poll, part)
             joined = self.processes.join(self.network, part, list(measured.means.values()))
             measured = measured.with_means(joined)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(self.config, epoch, step, self.steps_per_epoch)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._passes.end_step()
         if self.average is not None:
             self.average.update(self.network)
         self.steps += 1
@@ -288,45 +288,61 @@ class Retraining:
         if self.config.training == "fast_at":
             self.highest_probe, self.collapsed = float(state["probe"]["highest"]), bool(state["probe"]["collapsed"])
 
-    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None], part: Part) -> Measured:
+    def _differentiate(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None], part: Part) -> Measured:
+        """Create the adversarial images of a step, and compute the gradients of its loss."""
         attack: dict[str, Any] = {
             "epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
             "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision, "poll": poll,
             "part": part, "graphs": self.graphs}
         if self.config.training == "natural":
-            logits, auxiliary = self._forward(x, poll)
-            loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
-            return Measured(loss, _accuracy(logits, y), None, 1)
+            loss, accuracy = self._passes.add_gradients("natural", self._natural_loss, x, y)
+            return Measured(loss, accuracy, None, 1)
         if self.config.training == "trades":
             x_adv = trades_images(self.network, x, y, **attack)
-            logits, auxiliary = self._forward(x, poll)
-            logits_adv, auxiliary_adv = self._forward(x_adv, poll)
-            chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
-            loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
-            return Measured(loss, _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
+            loss, natural, adversarial = self._passes.add_gradients("trades", self._trades_loss, x, x_adv, y, forward_passes=2)
+            return Measured(loss, natural, adversarial, self.config.attack_steps + 3)
         if self.config.training == "fast_at":
             # Fast-AT has no clean pass; only the auxiliary head may need one.
             clean = self.config.auxiliary_input == "clean" and self.config.auxiliary_weight > 0
-            return self._adversarial_loss(x, y, lambda: fast_images(
+            return self._adversarial(x, y, lambda: fast_images(
                 self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.fast_step * self.config.epsilon,
-                generator=generator, precision=self.config.precision, poll=poll, part=part), 1, clean, poll)
+                generator=generator, precision=self.config.precision, poll=poll, part=part,
+                run=partial(self._passes.run, "fast")), 1, clean)
         # As published, a clean pass in training mode precedes the attack. Its auxiliary logits enter the loss. Its batch
         # statistics enter BatchNorm's running statistics, even without an auxiliary head.
-        return self._adversarial_loss(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
-                                      self.config.auxiliary_input == "clean", poll)
+        return self._adversarial(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
+                                 self.config.auxiliary_input == "clean")
 
-    def _adversarial_loss(self, x: Tensor, y: Tensor, make_images: Callable[[], Tensor], attack_passes: int, clean_pass: bool,
-                          poll: Callable[[], None]) -> Measured:
-        natural_accuracy, auxiliary, passes = None, None, attack_passes + 1
-        if clean_pass:
-            with torch.set_grad_enabled(self.config.auxiliary_weight > 0):
-                logits, auxiliary = self._forward(x, poll)
-            natural_accuracy, passes = _accuracy(logits, y), passes + 1
-        x_adv = make_images()
+    def _adversarial(self, x: Tensor, y: Tensor, make_images: Callable[[], Tensor], attack_passes: int,
+                     clean_pass: bool) -> Measured:
+        # Gradients of the clean pass are taken before the attack, so that its activations need no memory during the attack.
+        clean = self._passes.add_gradients("clean", self._clean_loss, x, y) if clean_pass else None
+        loss, accuracy = self._passes.add_gradients("adversarial", self._adversarial_loss, make_images(), y)
+        if clean is None:
+            return Measured(loss, None, accuracy, attack_passes + 1)
+        auxiliary_loss, natural_accuracy = clean
+        return Measured(loss + auxiliary_loss, natural_accuracy, accuracy, attack_passes + 2)
+
+    def _natural_loss(self, poll: Callable[[], None], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits, auxiliary = self._forward(x, poll)
+        return F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y), _accuracy(logits, y)
+
+    def _trades_loss(self, poll: Callable[[], None], x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, auxiliary = self._forward(x, poll)
         logits_adv, auxiliary_adv = self._forward(x_adv, poll)
         chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
-        loss = F.cross_entropy(logits_adv, y) + self._auxiliary_loss(chosen, y)
-        return Measured(loss, natural_accuracy, _accuracy(logits_adv, y), passes)
+        loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
+        return loss, _accuracy(logits, y), _accuracy(logits_adv, y)
+
+    def _clean_loss(self, poll: Callable[[], None], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.set_grad_enabled(self.config.auxiliary_weight > 0):
+            logits, auxiliary = self._forward(x, poll)
+            return logits.new_zeros(()) + self._auxiliary_loss(auxiliary, y), _accuracy(logits, y)
+
+    def _adversarial_loss(self, poll: Callable[[], None], x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits, auxiliary = self._forward(x_adv, poll)
+        chosen = None if self.config.auxiliary_input == "clean" else auxiliary
+        return F.cross_entropy(logits, y) + self._auxiliary_loss(chosen, y), _accuracy(logits, y)
 
     def _forward(self, x: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         poll()
@@ -378,26 +394,6 @@ class Retraining:
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield
-
-    @contextmanager
-    def _undone_on_failure(self) -> Iterator[None]:
-        """Restore the network's buffers, gradients, modes and drop path if the `with` block fails.
-
-        Parameters need no restoring, because they change only after the block.
-        """
-        buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
-        modes = [(module, module.training) for module in self.network.modules()]
-        dropped = getattr(self.network, "drop_path", 0.0)
-        try:
-            yield
-        except BaseException:
-            for buffer, before in buffers:
-                buffer.copy_(before)
-            for module, training in modes:
-                module.training = training
-            self.network.drop_path = dropped  # type: ignore[assignment]
-            self.optimizer.zero_grad(set_to_none=True)
-            raise
 
 
 def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor]:

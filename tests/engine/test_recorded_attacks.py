@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from engine.architecture.catalogue import CATALOG
 from engine.attack.evaluation import Evaluation
-from engine.config import AttackConfig, RetrainConfig
+from engine.config import AttackConfig
 from engine.graphs import Function, Graphs
 from engine.space.network import Network
-from engine.train.retrain import Retraining
 from tests.engine.search.functional_networks import DEVICE
 from tests.engine.search.recordings import RECORDINGS, Counting, Rerun
 
@@ -95,36 +94,9 @@ def test_a_training_that_lacks_the_memory_for_recordings_goes_on_eagerly() -> No
     assert "CUDA out of memory" in graphs.refusal and not graphs.record
 
 
-def network(auxiliary: bool = False) -> Network:
+def network() -> Network:
     torch.manual_seed(3)
-    return Network(CATALOG["ARNAS"].genotype, channels=4, layers=3, classes=CLASSES, image_shape=SHAPE,
-                   auxiliary=auxiliary).to(DEVICE)
-
-
-def trained(graphs: Graphs, **changes: Any) -> tuple[Retraining, list[Any]]:
-    """Return a training after three steps, the last on a smaller batch, and what it measured."""
-    values = {"batch_size": 6, "epsilon": 0.1, "step_size": 0.03, "attack_steps": 3, "selection_steps": 2, "probe_steps": 2,
-              "auxiliary_weight": 0.0, "drop_path": 0.1} | changes
-    training = Retraining(RetrainConfig(**values), network(), steps_per_epoch=3, graphs=graphs)
-    found: list[Any] = []
-    for step, count in enumerate((6, 6, 4)):
-        measured = training.step(images(count, step), torch.arange(count, device=DEVICE) % CLASSES, epoch=0, step=step)
-        found += [*measured.means.values(), measured.probe]
-    found.append(training.select(images(9, 7), torch.arange(9, device=DEVICE) % CLASSES))
-    return training, found
-
-
-@pytest.mark.parametrize("record", RECORDINGS)
-@pytest.mark.parametrize("changes", [{}, {"training": "trades"}, {"training": "fast_at", "probe_every": 1},
-                                     {"average_decay": 0.9}, {"precision": "bf16"}], ids=str)
-def test_a_recorded_training_is_bit_equal_to_an_eager_one(record: Any, changes: dict[str, Any]) -> None:
-    """Every step changes the parameters, from which a recorded pass must start anew."""
-    (eager, expected), (recorded, found) = trained(Graphs(), **changes), trained(Graphs(counting := Counting(record)), **changes)
-    assert all(torch.equal(one, other) if isinstance(one, Tensor) else one == other
-               for one, other in zip(found, expected, strict=True))
-    for (name, one), other in zip(recorded.network.state_dict().items(), eager.network.state_dict().values(), strict=True):
-        assert torch.equal(one, other), name
-    assert len(counting.made) >= 4 and not recorded.graphs.refusal
+    return Network(CATALOG["ARNAS"].genotype, channels=4, layers=3, classes=CLASSES, image_shape=SHAPE).to(DEVICE)
 
 
 def attacked(graphs: Graphs | None, batch: int) -> Evaluation:
@@ -165,8 +137,5 @@ def test_a_network_of_unknown_kind_is_not_recorded() -> None:
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU: RAMPART_TEST_DEVICE=cuda")
-def test_trainings_and_evaluations_on_a_gpu_record_by_themselves() -> None:
-    training = Retraining(RetrainConfig(batch_size=6, auxiliary_weight=0.0), network())
-    training.step(images(6), torch.arange(6, device=DEVICE) % CLASSES, epoch=0, step=0)
-    assert training.graphs.replays and not training.graphs.refusal
+def test_evaluations_on_a_gpu_record_by_themselves() -> None:
     assert (evaluation := attacked(None, 8)).graphs.replays and not evaluation.graphs.refusal

@@ -70,7 +70,7 @@ class Observer(TorchDispatchMode):
             return pinned
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = any(tensor.device.type == "cuda" for tensor in tensors)
-        self.launched += on_device and not self._recorded
+        self.launched += on_device and not self._recorded and name != "prim::device"  # this one reads an attribute
         if name == "aten::empty" and kwargs.get("pin_memory"):
             empty = operation(*args, **kwargs | {"pin_memory": False})
             self._pinned[id(empty)] = empty

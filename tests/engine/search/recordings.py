@@ -8,16 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.graphs import CudaRecording, Function
+from engine.graphs import WARM_UP_CALLS, CudaRecording, Function
 from tests.engine.search.functional_networks import DEVICE
 
 
 class Rerun:
-    """An `engine.graphs.Recording` without a graph: `replay` calls the function again."""
+    """An `engine.graphs.Recording` without a graph: `replay` calls the function again.
+
+    As with a CUDA graph, a few warm-up calls come before the recording, and `outputs` has no values before the first replay.
+    """
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
         self._function, self._inputs = function, inputs
-        self.outputs = tuple(torch.empty_like(output) for output in function(*inputs))
+        for _ in range(WARM_UP_CALLS):
+            outputs = function(*inputs)
+        self.outputs = tuple(torch.empty_like(output) for output in outputs)
 
     def replay(self) -> None:
         """Fill the outputs with the function's results for the current inputs."""

@@ -21,11 +21,13 @@ from engine.architecture.catalogue import CATALOG
 from engine.architecture.hand_made import ResidualShape
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches
+from engine.graphs import Graphs
 from engine.space.building import with_channels_last
 from engine.space.network import Network
 from engine.space.residual import ResidualNetwork
 from engine.train.distributed import Processes, connect
 from engine.train.retrain import Retraining, reports
+from tests.engine.search.recordings import Rerun
 from tests.engine.train.test_retrain import config
 
 # {name: (network, number of images, changed settings)}. Batches have 8 images. The last one has 4, 5 or 3, and 3 are not divided.
@@ -37,6 +39,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "PGD-AT, auxiliary head": ("maps", 12, {"training": "pgd_at", "auxiliary_weight": 0.4, "normalise": True}),
     "PGD-AT, residual network": ("residual", 13, {"training": "pgd_at", "channels_last": True}),
     "statistics of each process": ("rows", 8, {"training": "natural", "drop_path": 0.0, "batch_norm": "per_process"}),
+    **{name: ("rows", 29, {"training": "pgd_at", "batch_norm": "per_process"}) for name in ("eager", "recorded")},
 }
 MORE_CASES: dict[str, tuple[str, int, dict[str, Any]]] = {  # for the slow tests
     "Fast-AT, last batch too small": ("rows", 11, {"training": "fast_at"}),
@@ -66,7 +69,8 @@ def training_of(case: str, processes: Processes) -> tuple[Retraining, torch.Tens
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(images, *SHAPES[kind], generator=generator, dtype=torch.float64)
     y = torch.randint(4, (images,), generator=generator)
-    return Retraining(settings, network_of(kind, changes), -(-images // 8), processes), x, y
+    graphs = Graphs(Rerun if case == "recorded" else None)
+    return Retraining(settings, network_of(kind, changes), -(-images // 8), processes, graphs), x, y
 
 
 def computed(case: str, epochs: int, processes: Processes, sent: Counter[str] | None = None) -> dict[str, Any]:

@@ -89,6 +89,12 @@ def test_all_processes_have_the_same_state(two: list[dict[str, Any]], case: str)
     assert difference(two[0][case]["state"], two[1][case]["state"]) == 0
 
 
+def test_recorded_steps_with_statistics_of_each_process_are_bit_equal_to_eager_ones(two: list[dict[str, Any]]) -> None:
+    for found in two:
+        assert difference(found["recorded"]["state"], found["eager"]["state"]) == 0
+        assert difference(found["recorded"]["measured"], found["eager"]["measured"]) == 0
+
+
 def test_with_statistics_of_each_process_gradients_and_running_statistics_are_means(two: list[dict[str, Any]]) -> None:
     """Theorem: a step takes the mean of the gradients of the parts, each with BatchNorm of its own."""
     training, x, y = training_of(OWN, ALONE)
