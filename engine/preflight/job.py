@@ -47,7 +47,7 @@ from engine.run.preparation import Prepared
 from engine.run.session import Session
 
 SMALL = 2  # images in the first batch that is measured
-STEPS = 2  # measured steps of an epoch
+STEPS = 2  # measured steps of an epoch; on a GPU one more, because a retraining records its passes in the first two
 RUN = "20260101-0000-measured-batches-0000"
 SERIAL_SHARE = 1.25  # threads are assumed to be busy for at least 1 / 1.25 of the time
 
@@ -91,7 +91,8 @@ class MeasuringSession(Session):
         self.times: dict[int, list[float]] = {epoch: [] for epoch in epochs}
         self.selection_s: float | None = None
         self.after_first_step: Callable[[float], None] = lambda seconds: None
-        self.step = epochs[0] * STEPS
+        self._steps = steps_on(shape.device)
+        self.step = epochs[0] * self._steps
         self._clock, self._between = Clock(shape.device, shape.threads), 0.0
 
     def begin_step(self, expected_passes: int, activity: str = "") -> None:
@@ -121,10 +122,10 @@ class MeasuringSession(Session):
     def progress(self, *, force: bool = False) -> None:
         """Write a progress event. In a search, jump to the next epoch to measure once enough steps of this epoch are measured."""
         super().progress(force=force)
-        if self.kind == "search" and self.epochs and len(self.times[self.epochs[0]]) >= STEPS:
+        if self.kind == "search" and self.epochs and len(self.times[self.epochs[0]]) >= self._steps:
             del self.epochs[0]
             if self.epochs:
-                self.step = self.epochs[0] * STEPS
+                self.step = self.epochs[0] * self._steps
 
     def checkpoint_due(self) -> bool:
         """Return False: a checkpoint is written only at the end."""
@@ -155,7 +156,7 @@ def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None])
     while smaller.batch < full:
         # The first batch loads code and compiles kernels, and a larger batch is at most proportionally slower.
         left = limit_s - (time.monotonic() - started)
-        affordable = smaller.batch * left / max(1e-6, 2.5 * STEPS * smaller.seconds_per_step)
+        affordable = smaller.batch * left / max(1e-6, 2.5 * steps_on(shape.device) * smaller.seconds_per_step)
         size = full if affordable >= full else min(full, int(affordable * shortening))
         if size < 2 * smaller.batch and size < full:
             break
@@ -215,7 +216,8 @@ def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
     `folder` is the folder of the run that is made for this purpose. `_measured` describes the other arguments.
     """
     config = shape.config if shape.network is None else shape.network
-    changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": STEPS}
+    count = steps_on(shape.device)
+    changes: dict[str, Any] = {"batch_size": size, "images": None, "steps_per_epoch": count}
     scale, passes = 1.0, 0.0
     if isinstance(config, RetrainConfig):
         changes["selection_every"] = 1
@@ -226,7 +228,7 @@ def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
     changes |= {"inherit_from": ""} if "inherit_from" in type(config).model_fields else {}
     config = validate(type(config), config.model_dump() | changes)
     assert isinstance(config, (SearchConfig, RetrainConfig))
-    data = imagined(DATASETS[config.dataset], size)
+    data = imagined(DATASETS[config.dataset], size, count)
     shares = epochs_to_measure(config, thorough)
     run = {"id": RUN, "kind": shape.kind, "method": shape.method, "config": config.model_dump(mode="json")}
     atomic_write_json(folder.path / "run.json", run)
@@ -236,7 +238,7 @@ def _training(shape: Shape, folder: RunFolder, size: int, thorough: bool,
         seconds_per_step=scale * seconds, selection_s=passes * scale * seconds / size, checkpoint=2**20))
     splits = splits_of(data, 0)
     environment.fix(folder, threads=shape.threads, device=shape.device, dataset=data, split_hash=splits.hash)
-    others = [imagined(image_source(name), size) for name in config.datasets()[1:]]
+    others = [imagined(image_source(name), size, count) for name in config.datasets()[1:]]
     second: tuple[Dataset, Splits] | None = next(((other, splits_of(other, 0)) for other in others), None)
     prepared = Prepared(config, data, splits, second, None, torch.device(shape.device))
     loop = SearchLoop(session, prepared) if shape.kind == "search" else RetrainLoop(session, prepared)
@@ -298,9 +300,14 @@ def _quickest(work: Callable[[], None], clock: Clock) -> float:
     return min(times[1:])
 
 
-def imagined(data: Dataset, size: int) -> Dataset:
-    """Return a small dataset of random images with the shape and classes of another dataset, enough for two batches."""
-    each = max(STEPS * size, math.ceil(data.classes / 4))
+def steps_on(device: str) -> int:
+    """Return how many steps of an epoch are measured on a device."""
+    return STEPS + device.startswith("cuda")
+
+
+def imagined(data: Dataset, size: int, steps: int) -> Dataset:
+    """Return a small dataset of random images with the shape and classes of another dataset, enough for `steps` batches."""
+    each = max(steps * size, math.ceil(data.classes / 4))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (4 * each, *data.image_shape), dtype=np.uint8)
     labels = (np.arange(4 * each) % data.classes).astype(np.int64)
