@@ -263,9 +263,9 @@ class Hub:
         self._visited = time.monotonic()
 
     def keep_fresh(self) -> None:
-        """Check for changes if the last check was more than `FRESH_S` seconds ago. A page calls this before it is drawn.
+        """Check for changes if the last check was more than `FRESH_S` seconds ago, and release memory if it is time to do so.
 
-        Do nothing until all runs have been read once.
+        A page calls this before it is drawn. Do nothing until all runs have been read once.
         """
         self._note_visit()
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:

@@ -62,11 +62,24 @@ class CudaRecording:
                     torch.cuda.empty_cache()
                     self._graph = torch.cuda.CUDAGraph()
                     self.outputs = capture(self._graph, pool, lambda: function(*inputs))
+                except BaseException:
+                    _leave_capture_mode(inputs[0].device)
+                    raise
                 finally:  # the caller may restore what the warm-up calls have changed
                     before.wait_stream(stream)
 
     def replay(self) -> None:
         self._graph.replay()
+
+
+def _leave_capture_mode(device: torch.device) -> None:
+    """Make torch's random generator of a device usable again after a capture that CUDA has broken.
+
+    The generator stays in the mode of captures, and refuses to draw outside of one, until another capture succeeds.
+    """
+    with suppress(RuntimeError):
+        graph = torch.cuda.CUDAGraph()
+        capture(graph, None, lambda: torch.zeros(1, device=device))
 
 
 class Capturable(Protocol):

@@ -49,7 +49,6 @@ function paused(node, bar) {
   const plot = { paused: false, bar, button: bar.querySelector("button"), words: bar.querySelector("span") };
   node.addEventListener("pointerenter", () => {
     if (plot.moved) redraw(node, plot.drawn);
-    plot.moved = false;
   });
   plot.button.addEventListener("click", () => {
     plot.paused = !plot.paused;
@@ -95,9 +94,10 @@ function draw(node) {
       window.__rampartConfig ??= config();
       const started = performance.now();
       // What is below the pointer is found by what Plotly has computed itself, so Plotly draws a chart that the pointer is over.
-      plot.moved = plot.drawn !== undefined && !node.matches(":hover") && moveLines(node, plot.drawn, figure);
-      if (plot.moved) for (const event of ["plotly_react", "plotly_afterplot"]) node.emit(event);
-      else redraw(node, figure);
+      if (plot.drawn !== undefined && !node.matches(":hover") && moveLines(node, plot.drawn, figure)) {
+        plot.moved = true;
+        for (const event of ["plotly_react", "plotly_afterplot"]) node.emit(event);
+      } else redraw(node, figure);
       plot.drawn = figure;
       say(plot);
       const took = performance.now() - started;
@@ -115,7 +115,11 @@ function redraw(node, figure) {
   const height = figure.layout.height ?? plot.height; // an empty chart is lower than the one that follows it
   node.style.height = `${height}px`;
   const layout = { ...structuredClone(figure.layout), uirevision: plot.name, height };
-  window.Plotly.react(node, figure.data.map((trace) => ({ ...trace })), layout, window.__rampartConfig);
+  // Plotly computes again only what is in new lists. After a move of lines, it has lists that it has not drawn.
+  const fresh = (trace) => ({ ...trace, ...(plot.moved && trace.x && trace.y ? { x: [...trace.x], y: [...trace.y] } : {}) });
+  const data = figure.data.map(fresh);
+  plot.moved = false;
+  window.Plotly.react(node, data, layout, window.__rampartConfig);
 }
 
 function load() {

@@ -146,34 +146,38 @@ class AlphaQueries(Index):
         steps, seqs, _ = self._current(run, cell)
         if not len(steps):
             return []
-        (names,), = self._rows("select primitives from alpha_raw where number = $n and seq = $seq", run, seq=int(seqs[-1]))
-        chosen, (weights,) = self._stacked(run, cell, int(seqs[-1]), seqs, ["weight"])
+        names, chosen, (weights,) = self._stacked(run, cell, seqs, ["weight"])
+        if not len(chosen):
+            return []
         rounded, steps = weights.astype(np.float64).round(4), steps[chosen]
         return [Course(column // len(names), names[column % len(names)], steps[rows].tolist(), rounded[rows, column].tolist())
                 for column, rows in enumerate(extremes(steps, weights, buckets))]
 
-    def _stacked(self, run: str, cell: str, like: int, seqs: Integers, names: Sequence[str]) -> tuple[Integers, list[Floats]]:
-        """Return the values of some columns of `alpha_raw`, in the rows that have the same operations and lengths as one row.
+    def _stacked(self, run: str, cell: str, seqs: Integers, columns: Sequence[str]) -> tuple[list[str], Integers, list[Floats]]:
+        """Return the operations of the last of some rows of `alpha_raw`, and values of all rows that have the same operations.
 
         Args:
             run: run id.
             cell: the cell kind.
-            like: `seq` of the row with these operations and lengths.
-            seqs: `seq` of the rows to return. Rows with other operations or lengths are left out.
-            names: the columns, each of which holds a list of numbers.
+            seqs: `seq` of the rows.
+            columns: columns that hold a list of numbers. Rows with lists of another length than in the last row are left out.
 
         Returns:
-            The indices of the returned rows in `seqs`.
+            The operations.
+            The indices in `seqs` of the rows that are not left out.
             An array [rows, numbers] for each column.
         """
-        same = " and ".join(["a.primitives = b.primitives", *(f"len(a.{name}) = len(b.{name})" for name in names)])
+        same = " and ".join(["a.primitives = b.primitives", *(f"len(a.{name}) = len(b.{name})" for name in columns)])
         found = self._arrays(f"""
-            select a.seq, {', '.join(f'a.{name}' for name in names)} from alpha_raw a, alpha_raw b
-            where a.number = $n and a.cell = $cell and b.number = $n and b.seq = $like and {same}""", run, cell=cell, like=like)
+            select a.seq, a.primitives, {', '.join(f'a.{name}' for name in columns)} from alpha_raw a, alpha_raw b
+            where a.number = $n and a.cell = $cell and b.number = $n and b.seq = $last and {same}""", run, cell=cell,
+                             last=int(seqs[-1]))
         there, order = np.unique(found["seq"], return_index=True)
         chosen = np.flatnonzero(np.isin(seqs, there))
+        if not len(chosen):  # the run has just been removed
+            return [], chosen, [np.zeros((0, 0), np.float32) for _ in columns]
         rows = order[np.searchsorted(there, seqs[chosen])]
-        return chosen, [np.stack(list(found[name][rows])) for name in names]
+        return list(found["primitives"][rows[-1]]), chosen, [np.stack(list(found[name][rows])) for name in columns]
 
     def edge_lines(self, run: str, cell: str) -> pd.DataFrame:
         """Return the edge weights of the cell kind `cell` at every recorded step of a run.
@@ -219,12 +223,12 @@ class AlphaQueries(Index):
         steps, seqs, epochs = self._current(run, cell)
         if not len(steps):
             return None
-        like = int(seqs.max())
-        (primitives,), = self._rows("select primitives from alpha_raw where number = $n and seq = $seq", run, seq=like)
         if by_epoch:
             _, from_the_end = np.unique(epochs[::-1], return_index=True)
             ends = np.sort(len(epochs) - 1 - from_the_end)
             steps, seqs, epochs = steps[ends], seqs[ends], epochs[ends]
-        chosen, (alpha, edge_weight) = self._stacked(run, cell, like, seqs, ["alpha", "edge_weight"])
+        primitives, chosen, (alpha, edge_weight) = self._stacked(run, cell, seqs, ["alpha", "edge_weight"])
+        if not len(chosen):
+            return None
         return AlphaHistory(tuple(primitives), steps[chosen], epochs[chosen], alpha.reshape(len(chosen), -1, len(primitives)),
                             edge_weight if edge_weight.shape[1] else None)

@@ -102,8 +102,8 @@ class MetricQueries(Index):
     def _metrics(self, run: str) -> list[MetricSeries]:
         """Return all values of all metrics of a run, ordered by split, BatchNorm statistics and name.
 
-        The result is kept, and later calls read only the rows that the run has written since. After a resume, everything is read
-        again, because a resumed run repeats steps (`engine.log.schema`).
+        The result is kept, up to a size of `MOST_BYTES`, and later calls read only the rows that the run has written since. After
+        a resume, everything is read again, because a resumed run repeats steps (`engine.log.schema`).
         """
         state = self._con, self.revision(("folder", "resumed"), run)
         known = self._read.pop(run, None)
@@ -111,7 +111,7 @@ class MetricQueries(Index):
             more = self._read_whole(run, state)
         self._read[run] = more
         while sum(one.bytes for one in list(self._read.values())) > MOST_BYTES:
-            self._read.pop(next(iter(self._read), ""), None)
+            self._read.pop(next(iter(list(self._read)), ""), None)
         return [MetricSeries(*key, more.points[key]) for key in sorted(more.points)]
 
     def _read_whole(self, run: str, state: object) -> _Read:

@@ -45,7 +45,7 @@ TABLES: dict[str, dict[str, str]] = {
     **{f"{kind.table}_raw": EVENT | kind.columns() for kind in KINDS.values() if kind is not Progress},
 }
 
-# Tables that grow with the events of runs, without the suffix `_raw`.
+# Tables that change with the files of runs, without the suffix `_raw`.
 EVENTS = tuple(name.removesuffix("_raw") for name in TABLES if name not in ("ingest", "accuracy"))
 
 # Key of each view. Of several rows with the same key, the view contains the one written last. Apart from `metric`, the other

@@ -1,4 +1,4 @@
-"""Queries about the training of one run: objectives and their weights, alphas, genotypes and candidates.
+"""Queries about the training of one run: objectives and their weights, genotypes and candidates.
 
 Long series are reduced to a few hundred points (`engine.log.thinning`).
 """

@@ -152,10 +152,12 @@ def measure(shape: Shape, limit_s: float, report: Callable[[Measurement], None])
     report(one.at(full, None))
     if small == full:
         return
+    # On a GPU, every batch size costs about as much once more, because its passes are recorded anew.
+    recording_s = time.monotonic() - started if shape.device.startswith("cuda") else 0.0
     smaller, shortening = one, _shortening(shape.network if shape.kind == "retrain" else None)
     while smaller.batch < full:
         # The first batch loads code and compiles kernels, and a larger batch is at most proportionally slower.
-        left = limit_s - (time.monotonic() - started)
+        left = limit_s - (time.monotonic() - started) - recording_s
         affordable = smaller.batch * left / max(1e-6, 2.5 * steps_on(shape.device) * smaller.seconds_per_step)
         size = full if affordable >= full else min(full, int(affordable * shortening))
         if size < 2 * smaller.batch and size < full:

@@ -191,6 +191,8 @@ def test_the_lines_of_a_river_move_as_plotly_would_draw_them(page: Page, live: t
     assert written != before
     page.locator(".rp-plot[data-name=run_river_accurate] .nsewdrag").first.hover()  # the reader comes, and Plotly draws
     page.wait_for_function("window.drawings.length === 1")
+    computed = page.evaluate(f"Math.max(...{RIVER}.calcdata.flat().filter(({{ y }}) => y !== undefined).map(({{ x }}) => x))")
+    assert computed == writer.events.step  # the point that the label below the pointer is about
     drawn = page.evaluate(LINES)
     assert farthest(drawn, moved) < 0.6 and page.evaluate(WRITTEN) == written
     ends = [(line[0][0], line[-1][0]) for line in drawn]

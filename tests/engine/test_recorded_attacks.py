@@ -15,7 +15,7 @@ from engine.config import AttackConfig
 from engine.graphs import Function, Graphs
 from engine.space.network import Network
 from tests.engine.search.functional_networks import DEVICE
-from tests.engine.search.recordings import RECORDINGS, Counting, Rerun
+from tests.engine.search.recordings import RECORDINGS, Counting, Rerun, on_gpu
 
 SHAPE, CLASSES = (1, 8, 8), 5
 
@@ -92,6 +92,15 @@ def test_a_training_that_lacks_the_memory_for_recordings_goes_on_eagerly() -> No
     graphs = Graphs(refuse)
     assert torch.equal(graphs.differentiable("kind", cubed)(images(2)), cubed(images(2)))
     assert "CUDA out of memory" in graphs.refusal and not graphs.record
+
+
+@on_gpu
+def test_after_a_broken_capture_the_device_draws_random_numbers() -> None:
+    graphs = Graphs.on(DEVICE)
+    function = graphs.differentiable("kind", lambda x: x * float(x.sum()))  # waits for the device, which no capture allows
+    function(images(2))
+    assert graphs.refusal and not graphs.record
+    assert torch.rand(3, device=DEVICE).shape == (3,)
 
 
 def network() -> Network:
