@@ -159,6 +159,18 @@ def test_the_alphas_that_count_are_those_of_the_view(tmp_path: Path) -> None:
     assert len(view) < len(log._rows("select seq from alpha_raw where number = $n and cell = 'robust'", RUN))
 
 
+def test_alphas_of_other_operations_than_at_the_last_step_are_left_out(tmp_path: Path) -> None:
+    events = EventsFile(write_run_json(tmp_path, RUN, "search"))
+    for step, names in ((5, ["skip"]), (6, ["skip"]), (0, ["skip", "none"])):  # written last, though it is the first step
+        events.step, events.epoch = step, 1
+        events.write("alpha", cell="normal", primitives=names, alpha=[[0.5] * len(names)] * 14)
+    log = read(tmp_path)
+    histories = [log.alpha_history(RUN, "normal", by_epoch=by_epoch) for by_epoch in (False, True)]
+    assert [(one.primitives, one.steps.tolist()) for one in histories if one] == [(("skip",), [5, 6]), (("skip",), [6])]
+    assert {tuple(one.steps) for one in log.alpha_courses(RUN, "normal")} == {(5, 6)}
+    assert list(log.alpha_matrix(RUN, "normal")["operation"].unique()) == ["skip"]
+
+
 def test_metrics_that_would_take_too_much_memory_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric_queries, "MOST_BYTES", 1000)
     events = EventsFile(write_run_json(tmp_path, RUN, "search"))
