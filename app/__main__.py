@@ -21,10 +21,8 @@ from engine.errors import RampartError  # noqa: E402
 
 # These make the libraries return freed memory to the system. With 1,000 runs, DuckDB's own allocator otherwise keeps about 80 MB
 # after the first query of all runs and, with one arena for each thread, 15 MB more. Arrow's own allocator keeps 25 to 40 MB, of
-# which 3 are in use. Of the arenas that the C library makes for each thread, about 15 MB are not in use. The variables must be
-# set before the process starts.
-ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0,narenas:1", "ARROW_DEFAULT_MEMORY_POOL": "system",
-              "MALLOC_ARENA_MAX": "1"}
+# which 3 are in use. The variables must be set before the process starts.
+ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0,narenas:1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 class _Parser(argparse.ArgumentParser):

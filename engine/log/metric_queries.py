@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from engine.log.index import INT, NUMBER, TEXT, Index
@@ -36,23 +37,60 @@ class MetricSeries(NamedTuple):
     points: Points
 
 
+class _Column(NamedTuple):
+    """An array with spare room at its end, which is copied only when it has doubled.
+
+    A copy at every step would leave gaps in memory, which nothing else fits into.
+
+    Attributes:
+        room: array whose first `length` elements are the values. They are never changed.
+        length: number of values.
+    """
+
+    room: npt.NDArray[Any]
+    length: int
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """The values, as a view."""
+        return self.room[:self.length]
+
+    def followed_by(self, more: npt.NDArray[Any]) -> _Column:
+        """Return a column with further values. Two columns made from the same one must agree as far as both reach."""
+        length, room = self.length + len(more), self.room
+        if length > len(room):
+            room = np.empty(2 * length, room.dtype)
+            room[:self.length] = self.values
+        room[self.length:length] = more
+        return _Column(room, length)
+
+
+NO_COLUMNS = (_Column(NO_POINTS[0], 0), _Column(NO_POINTS[1], 0), _Column(NO_POINTS[2], 0))
+
+
 class _Read(NamedTuple):
     """What has been read of a run's metrics.
 
     Attributes:
         state: the database, and the revision of what makes the values out of date.
         last: largest `seq` of the rows that have been read.
-        points: {(split, statistics, name): epochs, steps and values}. The arrays are never changed.
+        columns: {(split, statistics, name): epochs, steps and values}.
     """
 
     state: object
     last: int
-    points: dict[tuple[str, str, str], Points]
+    columns: dict[tuple[str, str, str], tuple[_Column, _Column, _Column]]
 
     @property
     def bytes(self) -> int:
         """The size of the arrays."""
-        return sum(column.nbytes for columns in self.points.values() for column in columns)
+        return sum(column.room.nbytes for columns in self.columns.values() for column in columns)
+
+    @property
+    def series(self) -> list[MetricSeries]:
+        """The series, ordered by split, BatchNorm statistics and name."""
+        return [MetricSeries(*key, (epochs.values, steps.values, values.values))
+                for key, (epochs, steps, values) in sorted(self.columns.items())]
 
 
 class MetricQueries(Index):
@@ -72,7 +110,11 @@ class MetricQueries(Index):
         The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. `statistics`
         is "batch" or "running", depending on the statistics that BatchNorm used.
         """
-        return self._curves(run)[0].copy()
+        def computed() -> pd.DataFrame:
+            metrics = self._metrics(run)
+            return _curve_table(metrics, [epoch_means(*one.points) for one in metrics])
+
+        return self.shared(("curves", run), ("folder", "metric", "resumed"), run, computed).copy()
 
     def steps_curve(self, run: str, names: Collection[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of some metrics by step. A long series is reduced to the extremes and the last point of each bucket.
@@ -88,16 +130,8 @@ class MetricQueries(Index):
             A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
             value.
         """
-        found = self._curves(run)[1] if buckets == CURVE_BUCKETS else _thinned(self._metrics(run), buckets)
-        return found[found["name"].isin(list(names))].reset_index(drop=True)
-
-    def _curves(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the tables of `curves` and of `steps_curve` for all metrics. The caller must not change them."""
-        def computed() -> tuple[pd.DataFrame, pd.DataFrame]:
-            metrics = self._metrics(run)
-            return _curve_table(metrics, [epoch_means(*one.points) for one in metrics]), _thinned(metrics, CURVE_BUCKETS)
-
-        return self.shared(("curves", run), ("folder", "metric", "resumed"), run, computed)
+        metrics = [one for one in self._metrics(run) if one.name in names]
+        return _curve_table(metrics, [_thinned(one.points, buckets) for one in metrics])
 
     def _metrics(self, run: str) -> list[MetricSeries]:
         """Return all values of all metrics of a run, ordered by split, BatchNorm statistics and name.
@@ -112,7 +146,7 @@ class MetricQueries(Index):
         self._read[run] = more
         while sum(one.bytes for one in list(self._read.values())) > MOST_BYTES:
             self._read.pop(next(iter(list(self._read)), ""), None)
-        return [MetricSeries(*key, more.points[key]) for key in sorted(more.points)]
+        return more.series
 
     def _read_whole(self, run: str, state: object) -> _Read:
         """Return all values of all metrics of a run."""
@@ -121,9 +155,10 @@ class MetricQueries(Index):
             select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
                    list(coalesce(value, 'nan') order by step) as "values"
             from metric where number = $n group by split, statistics, name""", run)
-        return _Read(state, last, {key: (epochs.astype(np.int64), steps.astype(np.int64), values)
-                                   for *names, epochs, steps, values in zip(*found.values(), strict=True)
-                                   for key in [tuple(names)]})
+        return _Read(state, last, {(split, statistics, name): (
+            _Column(epochs.astype(np.int64), len(epochs)), _Column(steps.astype(np.int64), len(steps)),
+            _Column(values, len(values)))
+            for split, statistics, name, epochs, steps, values in zip(*found.values(), strict=True)})
 
     def _continued(self, run: str, known: _Read) -> _Read | None:
         """Return known values together with those that the run has written since, or None if a step was written once more."""
@@ -132,15 +167,14 @@ class MetricQueries(Index):
         added: dict[tuple[str, str, str], list[tuple[int, int, float]]] = {}
         for split, statistics, name, epoch, step, value, _ in rows:
             added.setdefault((split, statistics, name), []).append((epoch, step, np.nan if value is None else value))
-        points = dict(known.points)
+        columns = dict(known.columns)
         for key, more in added.items():
             epochs, steps, values = (np.array(column) for column in zip(*more, strict=True))
-            earlier = points.get(key, NO_POINTS)
-            if np.any(np.diff(steps, prepend=earlier[1][-1:]) <= 0):
+            earlier = columns.get(key, NO_COLUMNS)
+            if np.any(np.diff(steps, prepend=earlier[1].values[-1:]) <= 0):
                 return None
-            points[key] = (np.concatenate([earlier[0], epochs]), np.concatenate([earlier[1], steps]),
-                           np.concatenate([earlier[2], values]))
-        return _Read(known.state, rows[-1][-1] if rows else known.last, points)
+            columns[key] = (earlier[0].followed_by(epochs), earlier[1].followed_by(steps), earlier[2].followed_by(values))
+        return _Read(known.state, rows[-1][-1] if rows else known.last, columns)
 
     def series(self, run: str) -> list[tuple[str, str]]:
         """Return (split, name) of each metric and ("", name) of each objective that any attempt of a run recorded.
@@ -187,11 +221,8 @@ def _curve_table(metrics: Sequence[MetricSeries], points: Sequence[Points]) -> p
     return pd.DataFrame({"epoch": epochs, "step": steps, **texts, "value": values})
 
 
-def _thinned(metrics: Sequence[MetricSeries], buckets: int) -> pd.DataFrame:
-    """Return a table with the columns `CURVES`: the points of each metric that `extremes` keeps."""
-    points = []
-    for one in metrics:
-        epochs, steps, values = one.points
-        (chosen,) = extremes(steps, values[:, None], buckets)
-        points.append((epochs[chosen], steps[chosen], values[chosen]))
-    return _curve_table(metrics, points)
+def _thinned(points: Points, buckets: int) -> Points:
+    """Return those points of a metric that `extremes` keeps."""
+    epochs, steps, values = points
+    (chosen,) = extremes(steps, values[:, None], buckets)
+    return epochs[chosen], steps[chosen], values[chosen]

@@ -54,7 +54,7 @@ def test_a_layout_is_sent_whole_and_other_changes_need_the_whole_figure():
 
 def test_a_missing_value_is_a_gap_as_in_other_figures():
     value = Value.of(figure(1.0, float("nan")))
-    assert "null" in value.text and value.figure == figure(1.0, None)
+    assert "null" in value.text and value.figure() == figure(1.0, None)
 
 
 def test_a_page_gets_the_difference_if_it_shows_the_value_before_and_else_the_whole_value():
