@@ -19,6 +19,7 @@ change. Topics, where <id> is the id of a run:
     system:<id>: measurements of the run's machine.
     machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
     queue: the queue, and status and progress of all runs.
+    launch: nothing that changes. While a page shows it, the supervisor expects a launch and keeps a worker ready.
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
 
@@ -30,6 +31,7 @@ While no page is open, the thread slows down: every 30 seconds, it reads new eve
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import logging
@@ -65,6 +67,7 @@ RELEASE_S = 20.0  # shortest time between two releases of memory
 FRESH_S = 2.0  # a page drawn more than this long after the last check triggers another check
 LIST_S = 3.0  # shortest time between two changes of a list of runs that show only progress
 SUPERVISOR_S = 5.0
+EXPECT_S = 20.0  # a supervisor is told so often that a launch is expected
 BATCH_RUNS, BATCH_BYTES = 40, 4 << 20  # the first reading stores this many runs or bytes at a time
 ACTIVE = ("running", "stopping")
 
@@ -141,6 +144,7 @@ class Hub:
         self.looks = 0
         self._looked = self._changed = self._eager_until = 0.0
         self._supervised: tuple[float, int, bool] = (0.0, -1, True)
+        self._expected = -EXPECT_S
         self._wake, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
         self._thread.start()
@@ -201,7 +205,7 @@ class Hub:
                 "epochs": self._epoch_facts, "machine": self._machine_facts,
                 "alerts": self._alert_facts,
                 "images": self._image_facts, "system": lambda run: self.log.revision(MACHINE, run),
-                "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
+                "launch": lambda _: None, "queue": lambda _: (queueing.stamp(self.root), self._list_facts()),
                 "studies": lambda _: self.studies.facts(), "study": self.studies.facts}
 
     def _list_facts(self) -> object:
@@ -252,12 +256,17 @@ class Hub:
         self._tell()
 
     def release_memory(self) -> None:
-        """Let DuckDB drop what its queries have left in memory, every `RELEASE_S` seconds in which a page was open or drawn."""
+        """Return memory to the system, every `RELEASE_S` seconds in which a page was open or drawn.
+
+        DuckDB drops what its queries have left, and the C library what has been freed between blocks in use.
+        """
         now = time.monotonic()
         if now - self._released > RELEASE_S and (self._pages or self._visited >= self._released):
             self._released = now
             self.log.checkpoint()  # DuckDB can drop only what is in the file
             self.log.release_memory()
+            if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only the C library of GNU has it
+                trim(0)
 
     def _note_visit(self) -> None:
         self._visited = time.monotonic()
@@ -380,6 +389,7 @@ class Hub:
         with self._lock:
             news = self._look(everything=self._interval() == ALONE_S)
             self._keep_supervisor()
+            self._expect_launch()
         self.alerts.work()
         if news or woken:
             self._tell()
@@ -406,6 +416,12 @@ class Hub:
         self._supervised = (time.monotonic(), self._states, needed)
         if needed:
             requests.ensure_supervisor(self.root)
+
+    def _expect_launch(self) -> None:
+        """Tell the supervisor that a launch is expected as long as a page shows the topic `launch`."""
+        if self._shows("launch") and time.monotonic() - self._expected > EXPECT_S:
+            self._expected = time.monotonic()
+            requests.expect_launch(self.root)
 
 
 def _outline(state: RunState) -> tuple[object, ...]:

@@ -8,13 +8,16 @@ and imports the code of studies only if there is a study, because every import d
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.run import supervisor
+from engine.run.device import CPU_SLOTS
 from engine.run.folder import RunFolder
+from engine.run.supervision import take_lock
+from engine.run.supervisor import IDLE_S, Supervisor
 from engine.run.trouble import trouble_is_logged
 from engine.run.waiting import changed as changed_at
 
@@ -117,8 +120,25 @@ def memory_on_gpu(folder: RunFolder) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Start the background process, unless the runs folder already has one."""
-    supervisor.main(arguments, lambda runs: Studies(runs).tick, memory_on_gpu)
+    """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one.
+
+    Args:
+        arguments: words of the command line; None for the arguments of this process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m engine.background", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", CPU_SLOTS)),
+                        help="number of runs at a time on the CPU")
+    parser.add_argument("--idle", type=float, default=IDLE_S, help="exit after this many seconds with nothing to do")
+    options = parser.parse_args(arguments)
+    runs = options.runs.absolute()
+    (runs / "control").mkdir(parents=True, exist_ok=True)
+    while (runs / "control").is_dir() and (lock := take_lock(runs)) is not None:
+        Supervisor(runs, lock=lock, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=Studies(runs).tick,
+                   memory_of=memory_on_gpu).run()
+        if lock.is_in_place():
+            return
+        lock.close()  # the runs folder has been replaced: begin again on the new one
 
 
 if __name__ == "__main__":

@@ -254,6 +254,12 @@ def get_ready() -> None:
     provenance.describe()
 
 
+def expect_launch(runs: Path | str) -> None:
+    """Announce that a run will probably be launched within a minute, so that a worker can be made ready for it."""
+    ensure_supervisor(runs)
+    bell.expect_launch(Path(runs).absolute())
+
+
 def ensure_supervisor(runs: Path | str) -> None:
     """Start a supervisor for the folder `runs` as a detached process, unless one is alive.
 

@@ -23,6 +23,7 @@ from app.components.launch_forecast import time_words
 from app.components.launch_grid import Repetition, choose_repetition, configuration_of, launch_label, size_words
 from app.components.launch_origin import origin
 from app.components.launch_steps import folds, forms_of, reasons_of
+from app.components.live import live_panel
 from app.components.queue_note import paused_note
 from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem, small_heading
 from app.formats import markdown
@@ -60,6 +61,11 @@ def start_supervisor() -> None:
     """Start the supervisor (the process that starts runs) before the launch, so that it is ready when the runs are launched."""
     with suppress(OSError):  # a folder that is not writable is reported when the runs are written
         requests.ensure_supervisor(session.runs_root())
+
+
+@live_panel("launch", key="launch_expected")
+def expect_launch() -> None:
+    """Draw nothing, but show the topic by which the hub learns that a launch is expected and a worker has to be ready."""
 
 
 def new_token_after_use() -> None:
@@ -179,3 +185,5 @@ with differences_tab:
 with exchange_tab:
     details.exchange(choice, forms)
 write_address(draft_now(choice, forms, repetition, find))
+if not why_not("runner"):
+    expect_launch()

@@ -17,6 +17,11 @@ def lock_of(runs: Path) -> Path:
     return runs / "control" / "supervisor.lock"
 
 
+def take_lock(runs: Path) -> locks.Lock | None:
+    """Take the lock of the folder `runs`, or return None if another supervisor holds it. Only one supervisor can hold it."""
+    return locks.take(lock_of(runs), patience_s=0.0)
+
+
 def record_of(runs: Path) -> Path:
     """Return the path of the record of the supervisor of the folder `runs`, which other processes read to find the supervisor."""
     return runs / "control" / "supervisor.json"

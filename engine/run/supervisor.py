@@ -7,7 +7,6 @@ after a minute with nothing to do. Imports no torch.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Collection
@@ -22,12 +21,12 @@ from engine.run.device import CPU_SLOTS, RUNS_PER_GPU, RUNS_PER_SHARED_GPU, devi
 from engine.run.ends import Worker, bury
 from engine.run.folder import RunFolder, read_json
 from engine.run.folder_watch import FolderWatch
-from engine.run.launchers.contract import Launcher, Start, start_all
+from engine.run.launchers.contract import Launcher, ReadyLauncher, Start, start_all
 from engine.run.launchers.local import LocalLauncher
 from engine.run.launchers.registry import DEFAULT, Choice, launcher_of, load, read_choice
 from engine.run.queue import Queue, read_queue
 from engine.run.state import compute, identity, is_copy, is_waiting
-from engine.run.supervision import lock_of, record_of
+from engine.run.supervision import record_of
 from engine.run.trouble import trouble_is_logged
 from engine.run.waiting import Waiting, as_waiting, cpu_slots_for, in_order, no_device, trouble_above
 
@@ -41,7 +40,8 @@ REST_PER_ROUND = 300
 LIFE_PER_LOOK = 500
 AT_ONCE = 50  # runs that one look compares with what is known of them, besides those whose requests rang the bell
 AGAIN_AT_ONCE = 5  # runs of unclear state that are looked at again, at most, in one tick
-# A click on Launch starts the supervisor before the run is written. It looks more often until it has started the run.
+# A click on Launch starts the supervisor before the run is written. It looks more often until it has started the run, and while a
+# launch is expected.
 EAGER_S, EAGER_PAUSE_S = 3.0, 0.02
 MEASURED_AT_ONCE = 20  # runs whose measured memory is looked up in one round, which takes some milliseconds each
 IDLE_S = 60.0
@@ -50,9 +50,9 @@ COARSE_NS = 1_000_000_000  # the modification times of some file systems are who
 FAILED_TO_START = "It could not be started and is tried again every few seconds; supervisor.log has the reason."
 
 
-def pause_after(tick_s: float) -> float:
+def pause_after(tick_s: float, shortest_s: float = POLL_S) -> float:
     """Return the seconds to wait after a tick (one check of all work) that took `tick_s` seconds of CPU time."""
-    return min(LONGEST_PAUSE_S, max(POLL_S, PAUSE_PER_TICK * tick_s))
+    return min(LONGEST_PAUSE_S, max(shortest_s, PAUSE_PER_TICK * tick_s))
 
 
 class Supervisor:
@@ -119,7 +119,8 @@ class Supervisor:
             did = self._work()
             took = time.process_time() - started
             idle_s = max(idle_s, LIFE_PER_LOOK * took)
-            if did or self.workers:
+            is_expected = self._get_ready()
+            if did or self.workers or is_expected:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
@@ -129,7 +130,15 @@ class Supervisor:
                     return
                 last_work = time.monotonic()
             is_eager = not self.workers and time.monotonic() < eager_until
-            time.sleep(EAGER_PAUSE_S if is_eager else pause_after(took))
+            time.sleep(EAGER_PAUSE_S if is_eager else pause_after(took, EAGER_PAUSE_S if is_expected else POLL_S))
+
+    def _get_ready(self) -> bool:
+        """Let the launcher get ready if a launch is expected while nothing computes. Return True if one is expected."""
+        is_expected = not self.workers and bell.is_launch_expected(self.runs)
+        if isinstance(self.launcher, ReadyLauncher):
+            with trouble_is_logged("spare worker"):
+                self.launcher.expect(is_expected)
+        return is_expected
 
     def _register(self) -> None:
         """Write the record by which clients find this supervisor, unless it exists. A full disk does not end the supervisor."""
@@ -416,35 +425,3 @@ class Supervisor:
             with trouble_is_logged("queue.json"):
                 atomic_write_json(self.runs / "queue.json", {"order": list(why), "why": why})
                 self._why = why
-
-
-def take_lock(runs: Path) -> locks.Lock | None:
-    """Take the lock of the folder `runs`, or return None if another supervisor holds it. Only one supervisor can hold it."""
-    return locks.take(lock_of(runs), patience_s=0.0)
-
-
-def main(arguments: list[str] | None = None,
-         after_tick: Callable[[Path], Callable[[bool], bool]] = lambda runs: lambda changed: False,
-         memory_of: Callable[[RunFolder], int] = lambda folder: 0) -> None:
-    """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one.
-
-    Args:
-        arguments: words of the command line; None for the arguments of this process.
-        after_tick: function that is called with the runs folder and returns the `after_tick` of the `Supervisor`.
-        memory_of: the `memory_of` of the `Supervisor`.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", CPU_SLOTS)),
-                        help="number of runs at a time on the CPU")
-    parser.add_argument("--idle", type=float, default=IDLE_S, help="exit after this many seconds with nothing to do")
-    options = parser.parse_args(arguments)
-    runs = options.runs.absolute()
-    (runs / "control").mkdir(parents=True, exist_ok=True)
-    while (runs / "control").is_dir() and (lock := take_lock(runs)) is not None:
-        Supervisor(runs, lock=lock, cpu_slots=options.cpu_slots, idle_s=options.idle, after_tick=after_tick(runs),
-                   memory_of=memory_of).run()
-        if lock.is_in_place():
-            return
-        lock.close()  # the runs folder has been replaced: begin again on the new one
-

@@ -12,7 +12,9 @@ import pytest
 from app import hub as hub_module
 from app.hub import Hub
 from engine.log import RunLog
-from tests.engine.run.processes import until
+from engine.requests import supervisor_pid
+from engine.run.bell import is_launch_expected
+from tests.engine.run.processes import processes_of, until
 from tests.sample_runs import write_finished_chain
 
 
@@ -69,3 +71,19 @@ def test_pages_do_not_wait_for_what_is_prepared_after_a_short_reading(tmp_path: 
         until(lambda: loading == [None], "the hub prepares the first pages", 60)
     finally:
         hub.close()
+
+
+def test_the_supervisor_expects_a_launch_while_a_page_says_so(tmp_path: Path) -> None:
+    with processes_of(tmp_path / "runs") as runs:
+        hub = Hub(runs)
+        try:
+            assert hub.wait(60)
+            page = hub.connect(lambda text: None)
+            hub.show(page, ["runs"])
+            looks = hub.looks
+            until(lambda: hub.looks > looks + 1, "the hub looks twice", 60)
+            assert not is_launch_expected(runs) and supervisor_pid(runs) is None
+            hub.show(page, ["launch"])
+            until(lambda: is_launch_expected(runs) and supervisor_pid(runs), "a supervisor that expects a launch", 60)
+        finally:
+            hub.close()

@@ -135,6 +135,15 @@ class GroupLauncher(Launcher, Protocol):
         ...
 
 
+@runtime_checkable
+class ReadyLauncher(Launcher, Protocol):
+    """A launcher that can get ready for a run that is expected to start soon."""
+
+    def expect(self, is_expected: bool) -> None:
+        """Get ready if a run is expected to start soon, and undo that otherwise. The function is called many times a minute."""
+        ...
+
+
 def start_all(launcher: Launcher, starts: Sequence[tuple[RunFolder, Start]]) -> Iterator[Attempt | Exception]:
     """Start workers for several runs, together if the launcher can. Yield the attempt or the error of each, in their order."""
     if isinstance(launcher, GroupLauncher) and len(starts) > 1:

@@ -19,9 +19,12 @@ from engine.files import open_to_append
 from engine.run import device, locks
 from engine.run.folder import RunFolder
 from engine.run.launchers.contract import End, Start
+from engine.run.launchers.spare import Spare
 from engine.run.state import FRESH_HEARTBEAT_S, boot_id, identity, is_alive, is_working, modified
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+PROGRAM = (sys.executable, "-m", "engine.run.worker")
+SPARE_NEEDS_BYTES = 2_000_000_000  # free memory without which there is no spare worker: ten times what it takes
 # An OpenMP thread that spins while it waits takes the CPU from the dashboard and the tests, which become 4 to 6 times slower
 # (measured).
 WORKER_VARIABLES = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
@@ -69,10 +72,24 @@ class LocalLauncher:
     """A launcher that starts workers on this machine, as detached child processes of the supervisor."""
 
     name = "local"
+    _spare: Spare | None = None
 
     def resources(self) -> device.Resources:
         """Return the CPU and the GPUs of this machine. The first call takes seconds if there may be a GPU."""
         return device.of_this_machine()
+
+    def expect(self, is_expected: bool) -> None:
+        """Keep a spare worker while a run is expected to start soon, and end it afterwards.
+
+        A machine with GPUs keeps none: a worker must know its GPU before it imports torch. A machine with little free memory
+        keeps none either.
+        """
+        if is_expected and self._spare is None:
+            if psutil.virtual_memory().available > SPARE_NEEDS_BYTES and not device.gpus():
+                self._spare = Spare(variables_of(Start(1, "cpu", self.resources().threads)))
+        elif not is_expected and self._spare is not None:
+            self._spare.end()
+            self._spare = None
 
     def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
         """Start a worker and record it in process.json. The worker computes nothing before it is recorded.
@@ -93,13 +110,13 @@ class LocalLauncher:
         if lock is None:
             raise RunError(f"Another worker still computes run {folder.id}; it starts when that one has ended.")
         ours, theirs = os.pipe()
-        command = [*self.program(folder, start), "--go", str(ours), "--lock", str(lock.descriptor)]
-        variables = WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)} | visible(start.device, *start.others)
         try:
             with os.fdopen(open_to_append(folder.log, folder.path), "ab") as log:
-                worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                          start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT,
-                                          env=os.environ | variables)
+                worker = self._spare_worker(folder, start, log=log.fileno(), go=ours, lock=lock.descriptor)
+                worker = worker or subprocess.Popen(
+                    [*self.program(folder, start), "--go", str(ours), "--lock", str(lock.descriptor)], stdin=subprocess.DEVNULL,
+                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True, pass_fds=(ours, lock.descriptor), cwd=CHECKOUT,
+                    env=os.environ | variables_of(start))
             try:
                 process = start.record(self.name) | identity(worker.pid)
                 folder.write_json(folder.process_json, process)
@@ -113,6 +130,17 @@ class LocalLauncher:
             lock.close()
             os.close(ours)
             os.close(theirs)
+
+    def _spare_worker(self, folder: RunFolder, start: Start, **descriptors: int) -> subprocess.Popen[bytes] | None:
+        """Let the spare compute a run, and return its process; None if there is no spare, or if it does not suit the run."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        if spare.suits(variables_of(start)):
+            with contextlib.suppress(OSError):
+                return spare.become_worker(self.program(folder, start)[len(PROGRAM):], **descriptors)
+        spare.end()
+        return None
 
     def program(self, folder: RunFolder, start: Start) -> list[str]:
         """Return the command of a worker, without the descriptors that it inherits. The worker sees its GPU as "cuda:0",
@@ -133,9 +161,14 @@ def worker_command(folder: RunFolder, start: Start, device: str) -> list[str]:
 
     `device` is the device as the worker sees it.
     """
-    return [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,
+    return [*PROGRAM, "--runs", str(folder.runs), "--run", folder.id,
             "--attempt", str(start.attempt), "--device", device, "--threads", str(start.threads),
             *(["--processes", str(start.processes)] if start.processes > 1 else [])]
+
+
+def variables_of(start: Start) -> dict[str, str]:
+    """Return the environment variables of a worker, besides those of the supervisor."""
+    return WORKER_VARIABLES | {"OMP_NUM_THREADS": str(start.threads)} | visible(start.device, *start.others)
 
 
 def visible(*names: str) -> dict[str, str]:

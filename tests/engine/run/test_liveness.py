@@ -21,7 +21,8 @@ from engine.run.folder import RunFolder, read_json
 from engine.run.launchers.contract import Start
 from engine.run.launchers.local import LocalLauncher
 from engine.run.state import compute, identity
-from engine.run.supervisor import Supervisor, take_lock
+from engine.run.supervision import take_lock
+from engine.run.supervisor import Supervisor
 from engine.run.worker import FINISHED, NOT_ITS_FOLDER
 from tests.engine.run.processes import processes_of, until, without_supervisor
 

@@ -22,7 +22,8 @@ from engine.run.folder import RunFolder, read_json
 from engine.run.launchers.contract import Start
 from engine.run.launchers.local import LocalAttempt, LocalLauncher
 from engine.run.state import identity
-from engine.run.supervisor import Supervisor, take_lock
+from engine.run.supervision import take_lock
+from engine.run.supervisor import Supervisor
 from tests.engine.run.processes import processes_of, until, without_supervisor
 
 FOREVER = "import time; time.sleep(600)"
@@ -209,7 +210,7 @@ def test_a_new_supervisor_looks_more_often_for_the_run_that_follows_the_click(
             raise InterruptedError
 
     monkeypatch.setattr(supervisor_module, "EAGER_S", eager_s)
-    monkeypatch.setattr(supervisor_module, "pause_after", lambda tick_s: supervisor_module.POLL_S)
+    monkeypatch.setattr(supervisor_module, "pause_after", lambda tick_s, shortest_s: supervisor_module.POLL_S)
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(InterruptedError):
         Supervisor(runs).run()

@@ -1,0 +1,108 @@
+"""A spare worker: a process that has imported PyTorch and waits to become the worker of a run, which then starts at once.
+
+The launcher of this machine keeps a spare while a launch is expected and nothing computes. A spare knows no run and writes
+nothing. It ends when the supervisor ends. Only the process itself imports torch.
+
+    python -m engine.run.launchers.spare --channel N
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from engine.run import provenance
+
+MOST_BYTES = 1 << 16  # of a message: the arguments of a worker
+
+
+class Spare:
+    """A spare worker, as the process that has started it sees it.
+
+    Attributes:
+        process: the process.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        """Start a spare. It takes some seconds until it has imported everything; it can be used before.
+
+        Args:
+            variables: environment variables besides those of this process. A spare is for runs with the same variables only,
+                because packages read them when they are imported.
+        """
+        self._variables, self._code = dict(variables), code_stamp()
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "engine.run.launchers.spare", "--channel", str(theirs.fileno())],
+                cwd=provenance.ENGINE.parent, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True, pass_fds=(theirs.fileno(),), env=os.environ | self._variables)
+
+    def suits(self, variables: Mapping[str, str]) -> bool:
+        """Return True if the spare is alive, has these variables, and the code has not changed since its start."""
+        return self.process.poll() is None and self._variables == dict(variables) and self._code == code_stamp()
+
+    def become_worker(self, arguments: Sequence[str], *, log: int, go: int, lock: int) -> subprocess.Popen[bytes]:
+        """Let the spare run `engine.run.worker`, and return its process. The spare cannot be used again.
+
+        Args:
+            arguments: arguments of the worker, without --go and --lock.
+            log: descriptor of the file to which the worker prints.
+            go: descriptor for --go.
+            lock: descriptor for --lock.
+
+        Raises:
+            OSError: the spare has just died.
+        """
+        with self._channel:
+            socket.send_fds(self._channel, [json.dumps(list(arguments)).encode()], [log, go, lock])
+        return self.process
+
+    def end(self) -> None:
+        """End the spare, which has no run."""
+        self._channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def code_stamp() -> int:
+    """Return a number that changes when a file of the engine changes, or when a package is installed or removed.
+
+    A worker must compute with the code that is on disk when its run starts, as run.json records it.
+    """
+    files = [str(path) for path in sorted(provenance.ENGINE.rglob("*")) if path.suffix in (".py", ".c", ".h", ".json")]
+    stats = [os.stat(path) for path in (*files, *(folder for folder in sys.path if os.path.isdir(folder)))]
+    return hash(tuple((one.st_mtime_ns, one.st_size) for one in stats))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import what workers need, wait for the arguments of a worker, run it, and return its exit code; 0 if none came."""
+    parser = argparse.ArgumentParser(prog="python -m engine.run.launchers.spare", description=__doc__.split("\n")[0])
+    parser.add_argument("--channel", type=int, required=True, help="descriptor of the socket from which the arguments come")
+    channel = parser.parse_args(arguments).channel
+    from engine.run import worker
+
+    with suppress(Exception):  # the worker imports again, and its log then says what is wrong
+        for kind in worker.LOOPS:
+            worker.load(kind)
+    with socket.socket(fileno=channel) as connection:
+        message, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)
+    if not message:
+        return 0
+    log, go, lock = descriptors
+    for printed in (1, 2):
+        os.dup2(log, printed)
+    os.close(log)
+    return worker.main([*json.loads(message), "--go", str(go), "--lock", str(lock)])
+
+
+if __name__ == "__main__":
+    from engine.run.worker import end_at_once
+
+    end_at_once(main())
