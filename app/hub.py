@@ -19,7 +19,8 @@ change. Topics, where <id> is the id of a run:
     system:<id>: measurements of the run's machine.
     machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
     queue: the queue, and status and progress of all runs.
-    launch: nothing that changes. While a page shows it, the supervisor expects a launch and keeps a worker ready.
+    launch:<key>: nothing that changes. While a page shows it, the supervisor expects a launch and keeps a worker ready. Only
+        pages of users who may launch know the key (`Hub.launch_topic`).
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
 
@@ -110,6 +111,7 @@ class Hub:
         studies: the studies of the runs folder.
         alerts: the alerts of the runs folder.
         values: charts and texts of active runs, which open pages show.
+        launch_topic: the topic launch:<key>.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
         looks: number of times that the hub has checked the runs folder for changes.
     """
@@ -122,7 +124,7 @@ class Hub:
             prepare: computes in advance what pages show first; called once, after all runs have been read.
         """
         root.mkdir(parents=True, exist_ok=True)
-        self.name = uuid.uuid4().hex
+        self.name, self.launch_topic = uuid.uuid4().hex, f"launch:{uuid.uuid4().hex}"
         self.root = root
         self.log = RunLog.open(root)
         self.studies = Studies(self.log)
@@ -340,7 +342,8 @@ class Hub:
         return news or self._looked - self._changed < LIST_S + OPEN_S  # a list of runs shows progress up to LIST_S later
 
     def _shown_runs(self) -> set[str]:
-        return {topic.partition(":")[2] for page in list(self._pages) for topic in page.topics if not topic.startswith("stud")}
+        return {topic.partition(":")[2] for page in list(self._pages) for topic in page.topics
+                if not topic.startswith(("stud", "launch"))}
 
     def _shows(self, beginning: str) -> bool:
         return any(topic.startswith(beginning) for page in list(self._pages) for topic in page.topics)
@@ -389,7 +392,7 @@ class Hub:
         with self._lock:
             news = self._look(everything=self._interval() == ALONE_S)
             self._keep_supervisor()
-            self._expect_launch()
+            self._guarded(self._expect_launch)
         self.alerts.work()
         if news or woken:
             self._tell()
@@ -418,8 +421,8 @@ class Hub:
             requests.ensure_supervisor(self.root)
 
     def _expect_launch(self) -> None:
-        """Tell the supervisor that a launch is expected as long as a page shows the topic `launch`."""
-        if self._shows("launch") and time.monotonic() - self._expected > EXPECT_S:
+        """Tell the supervisor that a launch is expected, as long as a page shows `launch_topic`."""
+        if self._shows(self.launch_topic) and time.monotonic() - self._expected > EXPECT_S:
             self._expected = time.monotonic()
             requests.expect_launch(self.root)
 

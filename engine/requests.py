@@ -256,8 +256,8 @@ def get_ready() -> None:
 
 def expect_launch(runs: Path | str) -> None:
     """Announce that a run will probably be launched within a minute, so that a worker can be made ready for it."""
-    ensure_supervisor(runs)
     bell.expect_launch(Path(runs).absolute())
+    ensure_supervisor(runs)
 
 
 def ensure_supervisor(runs: Path | str) -> None:

@@ -63,9 +63,9 @@ def start_supervisor() -> None:
         requests.ensure_supervisor(session.runs_root())
 
 
-@live_panel("launch", key="launch_expected")
 def expect_launch() -> None:
-    """Draw nothing, but show the topic by which the hub learns that a launch is expected and a worker has to be ready."""
+    """Have a worker made ready while the page is open: draw an empty panel with the topic that tells the hub so."""
+    live_panel(session.hub().launch_topic, key="launch_expected")(lambda: None)()
 
 
 def new_token_after_use() -> None:

@@ -198,7 +198,7 @@ class RunQueries(ProgressQueries):
 
     def records(self, only: Collection[str]) -> list[dict[str, Any]]:
         """Return the rows of `runs` for some runs as dicts. For a few runs, this is ten times faster than the table."""
-        return [{name: _number(row[name]) if kind == NUMBER else row[name] for name, kind in RUNS.items()}
+        return [{name: _or_nan(row[name]) if kind == NUMBER else row[name] for name, kind in RUNS.items()}
                 for row in self._listed(only)]
 
     def ids(self) -> list[str]:
@@ -349,7 +349,7 @@ class RunQueries(ProgressQueries):
         return state
 
 
-def _number(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     """Return a number of a row as a float, NaN if it is missing."""
     return math.nan if value is None else float(value)
 

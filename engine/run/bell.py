@@ -43,6 +43,7 @@ def rung(runs: Path) -> set[str]:
 def expect_launch(runs: Path) -> None:
     """Tell the supervisor of the runs folder `runs` that a run is expected to start soon. Disk errors are ignored."""
     with contextlib.suppress(OSError):
+        (runs / "control").mkdir(parents=True, exist_ok=True)
         touch(runs / "control" / "expected", runs)
 
 

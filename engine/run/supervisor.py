@@ -105,8 +105,9 @@ class Supervisor:
         self._record = record_of(runs)
 
     def run(self) -> None:
-        """Call `tick` about every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds.
+        """Call `tick` about every `POLL_S` seconds, and more often while a launch is expected.
 
+        Return when there has been nothing to do for `idle_s` seconds, and no launch was expected.
         Return at once if the runs folder has been deleted or replaced by another, which this supervisor's lock does not protect.
         """
         last_work = time.monotonic()
@@ -119,26 +120,26 @@ class Supervisor:
             did = self._work()
             took = time.process_time() - started
             idle_s = max(idle_s, LIFE_PER_LOOK * took)
-            is_expected = self._get_ready()
+            is_expected = not self.workers and bell.is_launch_expected(self.runs)
+            is_ready = self._get_ready(is_expected)
             if did or self.workers or is_expected:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
                 # removed finds every request of a client that still saw this supervisor.
                 self._unregister()
-                if not self._work(last=True):
+                if not self._work(last=True) and not bell.is_launch_expected(self.runs):
                     return
                 last_work = time.monotonic()
             is_eager = not self.workers and time.monotonic() < eager_until
-            time.sleep(EAGER_PAUSE_S if is_eager else pause_after(took, EAGER_PAUSE_S if is_expected else POLL_S))
+            time.sleep(EAGER_PAUSE_S if is_eager else pause_after(took, EAGER_PAUSE_S if is_ready else POLL_S))
 
-    def _get_ready(self) -> bool:
-        """Let the launcher get ready if a launch is expected while nothing computes. Return True if one is expected."""
-        is_expected = not self.workers and bell.is_launch_expected(self.runs)
-        if isinstance(self.launcher, ReadyLauncher):
-            with trouble_is_logged("spare worker"):
-                self.launcher.expect(is_expected)
-        return is_expected
+    def _get_ready(self, is_expected: bool) -> bool:
+        """Let the launcher get ready for a launch, if one is expected. Return True if it is ready."""
+        is_ready = False
+        with trouble_is_logged("spare worker"):
+            is_ready = isinstance(self.launcher, ReadyLauncher) and self.launcher.expect(is_expected)
+        return is_ready
 
     def _register(self) -> None:
         """Write the record by which clients find this supervisor, unless it exists. A full disk does not end the supervisor."""

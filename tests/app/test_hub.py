@@ -79,11 +79,11 @@ def test_the_supervisor_expects_a_launch_while_a_page_says_so(tmp_path: Path) ->
         try:
             assert hub.wait(60)
             page = hub.connect(lambda text: None)
-            hub.show(page, ["runs"])
+            hub.show(page, ["runs", "launch", "launch:a guess"])
             looks = hub.looks
             until(lambda: hub.looks > looks + 1, "the hub looks twice", 60)
             assert not is_launch_expected(runs) and supervisor_pid(runs) is None
-            hub.show(page, ["launch"])
+            hub.show(page, [hub.launch_topic])
             until(lambda: is_launch_expected(runs) and supervisor_pid(runs), "a supervisor that expects a launch", 60)
         finally:
             hub.close()

@@ -13,7 +13,10 @@ from playwright.sync_api import Page, expect
 
 from engine.command import program
 from engine.log import RunLog
+from engine.requests import supervisor_pid
+from engine.run.folder import read_json
 from tests.browser.conftest import Dashboard, start_dashboard
+from tests.engine.run.processes import until
 
 LOAD_MS = 30_000
 CHAIN_MS = 240_000
@@ -48,6 +51,10 @@ def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     expect(page.get_by_text("A demonstration in minutes on two CPU cores")).to_be_visible()
     expect(page.get_by_text(f"{program()} search")).to_be_visible()
 
+    # A worker waits while the page is open.
+    supervisor = psutil.Process(until(lambda: supervisor_pid(dashboard.runs), "a supervisor"))
+    (spare,) = until(supervisor.children, "a spare worker")
+
     # One click, and within seconds a measured quantity moves.
     launch.click()
     clicked = time.monotonic()
@@ -56,6 +63,8 @@ def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     expect(counter).to_be_visible(timeout=LOAD_MS)
     before = counter.get_attribute("data-measured")
     print(f"the first measured number stood on the page {time.monotonic() - clicked:.1f} s after the click")
+    (record,) = dashboard.runs.glob(f"{page.url.rpartition('id=')[2]}/process.json")
+    assert read_json(record)["pid"] == spare.pid
     expect(counter).not_to_have_attribute("data-measured", before, timeout=LOAD_MS)
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("Stopped on request.").first).to_be_visible(timeout=LOAD_MS)

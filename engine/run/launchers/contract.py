@@ -139,8 +139,11 @@ class GroupLauncher(Launcher, Protocol):
 class ReadyLauncher(Launcher, Protocol):
     """A launcher that can get ready for a run that is expected to start soon."""
 
-    def expect(self, is_expected: bool) -> None:
-        """Get ready if a run is expected to start soon, and undo that otherwise. The function is called many times a minute."""
+    def expect(self, is_expected: bool) -> bool:
+        """Get ready if a run is expected to start soon, and undo that otherwise. Return True if the launcher is ready.
+
+        The call must be cheap, because it comes at every tick of the supervisor.
+        """
         ...
 
 

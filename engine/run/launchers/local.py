@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +18,14 @@ from engine.files import open_to_append
 from engine.run import device, locks
 from engine.run.folder import RunFolder
 from engine.run.launchers.contract import End, Start
-from engine.run.launchers.spare import Spare
+from engine.run.launchers.spare import PROGRAM, Spare, free_memory
 from engine.run.state import FRESH_HEARTBEAT_S, boot_id, identity, is_alive, is_working, modified
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-PROGRAM = (sys.executable, "-m", "engine.run.worker")
-SPARE_NEEDS_BYTES = 2_000_000_000  # free memory without which there is no spare worker: ten times what it takes
+# Free memory without which no spare worker is started, and without which it ends. It takes 0.3 GB.
+SPARE_NEEDS_BYTES, SPARE_ENDS_BYTES = 2_000_000_000, 1_000_000_000
+SPARE_LOOK_S = 3.0  # seconds between two looks at the spare
+SPARE_AFTER_S = 1.0  # a spare starts after this time, because between two runs of a study nothing computes for a moment
 # An OpenMP thread that spins while it waits takes the CPU from the dashboard and the tests, which become 4 to 6 times slower
 # (measured).
 WORKER_VARIABLES = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
@@ -73,23 +74,35 @@ class LocalLauncher:
 
     name = "local"
     _spare: Spare | None = None
+    _next_look = 0.0  # value of `time.monotonic()` before which the spare is not looked at
 
     def resources(self) -> device.Resources:
         """Return the CPU and the GPUs of this machine. The first call takes seconds if there may be a GPU."""
         return device.of_this_machine()
 
-    def expect(self, is_expected: bool) -> None:
-        """Keep a spare worker while a run is expected to start soon, and end it afterwards.
+    def expect(self, is_expected: bool) -> bool:
+        """Keep a spare worker while a run is expected to start soon, and end it afterwards. Return True if there is one.
 
         A machine with GPUs keeps none: a worker must know its GPU before it imports torch. A machine with little free memory
-        keeps none either.
+        keeps none either. Every few seconds, a spare that has died or has older code is replaced.
         """
-        if is_expected and self._spare is None:
-            if psutil.virtual_memory().available > SPARE_NEEDS_BYTES and not device.gpus():
+        now = time.monotonic()
+        if not is_expected:
+            self._next_look = now + SPARE_AFTER_S
+            self._end_spare()
+        elif now >= self._next_look and not device.gpus():
+            self._next_look = now + SPARE_LOOK_S
+            free = free_memory()
+            if self._spare is not None and (free < SPARE_ENDS_BYTES or not self._spare.is_usable()):
+                self._end_spare()
+            if self._spare is None and free > SPARE_NEEDS_BYTES:
                 self._spare = Spare(variables_of(Start(1, "cpu", self.resources().threads)))
-        elif not is_expected and self._spare is not None:
-            self._spare.end()
-            self._spare = None
+        return self._spare is not None
+
+    def _end_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.end()
 
     def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
         """Start a worker and record it in process.json. The worker computes nothing before it is recorded.
@@ -133,13 +146,13 @@ class LocalLauncher:
 
     def _spare_worker(self, folder: RunFolder, start: Start, **descriptors: int) -> subprocess.Popen[bytes] | None:
         """Let the spare compute a run, and return its process; None if there is no spare, or if it does not suit the run."""
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return None
-        if spare.suits(variables_of(start)):
-            with contextlib.suppress(OSError):
-                return spare.become_worker(self.program(folder, start)[len(PROGRAM):], **descriptors)
-        spare.end()
+        spare = self._spare
+        with contextlib.suppress(OSError):
+            if spare is not None and spare.variables == variables_of(start) and spare.is_usable():
+                worker = spare.become_worker(self.program(folder, start)[len(PROGRAM):], **descriptors)
+                self._spare = None
+                return worker
+        self._end_spare()
         return None
 
     def program(self, folder: RunFolder, start: Start) -> list[str]:

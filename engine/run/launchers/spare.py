@@ -11,14 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from pathlib import Path
+
+import psutil
 
 from engine.run import provenance
 
+PROGRAM = (sys.executable, "-m", "engine.run.worker")
 MOST_BYTES = 1 << 16  # of a message: the arguments of a worker
 
 
@@ -26,27 +30,28 @@ class Spare:
     """A spare worker, as the process that has started it sees it.
 
     Attributes:
+        variables: environment variables of the spare, besides those of this process. It is for runs with the same variables only,
+            because packages read them when they are imported.
         process: the process.
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        """Start a spare. It takes some seconds until it has imported everything; it can be used before.
+        """Start a spare with these environment variables. It imports for some seconds, and can become a worker at any time.
 
-        Args:
-            variables: environment variables besides those of this process. A spare is for runs with the same variables only,
-                because packages read them when they are imported.
+        Raises:
+            OSError: the process could not be started.
         """
-        self._variables, self._code = dict(variables), code_stamp()
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.variables, self._code = dict(variables), code_stamp()
+        self._channel, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "engine.run.launchers.spare", "--channel", str(theirs.fileno())],
                 cwd=provenance.ENGINE.parent, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True, pass_fds=(theirs.fileno(),), env=os.environ | self._variables)
+                start_new_session=True, pass_fds=(theirs.fileno(),), env=os.environ | self.variables)
 
-    def suits(self, variables: Mapping[str, str]) -> bool:
-        """Return True if the spare is alive, has these variables, and the code has not changed since its start."""
-        return self.process.poll() is None and self._variables == dict(variables) and self._code == code_stamp()
+    def is_usable(self) -> bool:
+        """Return True if the spare is alive and the code has not changed since its start."""
+        return self.process.poll() is None and self._code == code_stamp()
 
     def become_worker(self, arguments: Sequence[str], *, log: int, go: int, lock: int) -> subprocess.Popen[bytes]:
         """Let the spare run `engine.run.worker`, and return its process. The spare cannot be used again.
@@ -77,8 +82,25 @@ def code_stamp() -> int:
     A worker must compute with the code that is on disk when its run starts, as run.json records it.
     """
     files = [str(path) for path in sorted(provenance.ENGINE.rglob("*")) if path.suffix in (".py", ".c", ".h", ".json")]
-    stats = [os.stat(path) for path in (*files, *(folder for folder in sys.path if os.path.isdir(folder)))]
-    return hash(tuple((one.st_mtime_ns, one.st_size) for one in stats))
+    return hash(tuple(map(_stamp, (*files, *sys.path))))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.lstat(path)
+    except OSError:  # sys.path may name what does not exist, and a file may just have been deleted
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this machine, or the control group of this process, can still give."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        most, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        return free if most == "max" else min(free, int(most) - int(used))
+    except (OSError, ValueError):
+        return free
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,9 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     channel = parser.parse_args(arguments).channel
     from engine.run import worker
 
-    with suppress(Exception):  # the worker imports again, and its log then says what is wrong
+    is_broken = False
+    try:
         for kind in worker.LOOPS:
-            worker.load(kind)
+            if not select.select([channel], [], [], 0)[0]:  # a run does not wait for loops of other kinds
+                worker.load(kind)
+    except Exception:  # noqa: BLE001 - a process of its own imports again, and its log says what is wrong
+        is_broken = True
     with socket.socket(fileno=channel) as connection:
         message, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)
     if not message:
@@ -99,7 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for printed in (1, 2):
         os.dup2(log, printed)
     os.close(log)
-    return worker.main([*json.loads(message), "--go", str(go), "--lock", str(lock)])
+    command = [*json.loads(message), "--go", str(go), "--lock", str(lock)]
+    if is_broken:
+        for inherited in (go, lock):
+            os.set_inheritable(inherited, True)
+        os.execv(sys.executable, [*PROGRAM, *command])
+    return worker.main(command)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pytest
 from engine import requests
 from engine.run import bell, device
 from engine.run.folder import RunFolder, read_json
+from engine.run.launchers import local
 from engine.run.launchers.contract import Start
 from engine.run.launchers.local import LocalLauncher, local_launcher
 from engine.run.launchers.spare import Spare
@@ -25,6 +26,17 @@ from tests.engine.run.processes import events_of, processes_of, until, until_sta
 THREADS = device.of_this_machine().threads
 KEEP_ONE = ("from engine.run.launchers.local import LocalLauncher; import time; launcher = LocalLauncher(); "
             "launcher.expect(True); print(launcher._spare.process.pid, flush=True); time.sleep(600)")
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without a GPU and with enough memory."""
+    monkeypatch.setenv(device.VARIABLE, "[]")
+    monkeypatch.setattr(local, "SPARE_NEEDS_BYTES", 0)
+    monkeypatch.setattr(local, "SPARE_ENDS_BYTES", 0)
+    device.gpu_table.cache_clear()
+    yield
+    device.gpu_table.cache_clear()
 
 
 @pytest.fixture
@@ -71,12 +83,16 @@ def test_a_run_computes_in_the_spare_and_finds_what_it_finds_in_a_process_of_its
 
 
 def test_a_stop_request_and_a_kill_reach_a_worker_that_was_a_spare(runs: Path, launcher: LocalLauncher) -> None:
-    folder = a_search(runs)
+    folder, spare = a_search(runs), spare_of(launcher)
     attempt = launcher.start(folder, Start(1, "cpu", THREADS))
     requests.request_stop(runs, folder.id)
+    assert attempt.child is spare.process
     assert until(attempt.end, "the worker has ended").code == 3
+    launcher._next_look = 0.0
     launcher.expect(True)
+    spare = spare_of(launcher)
     second = launcher.start(other := a_search(runs), Start(1, "cpu", THREADS))
+    assert second.child is spare.process
     assert os.getpgid(second.child.pid) == second.child.pid
     until(lambda: other.log.read_text(), "it has begun")
     second.kill()
@@ -100,7 +116,7 @@ def install_a_package(spare: Spare, request: pytest.FixtureRequest) -> None:
 def change_the_code(spare: Spare, request: pytest.FixtureRequest) -> None:
     source = Path(requests.__file__)
     before = source.stat()
-    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 2_000_000_000))
     request.addfinalizer(partial(os.utime, source, ns=(before.st_atime_ns, before.st_mtime_ns)))
 
 
@@ -137,20 +153,35 @@ def test_a_spare_ends_with_the_process_that_keeps_it() -> None:
     until(lambda: is_over(spare), "the spare has ended")
 
 
-@pytest.fixture
-def one_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine with a GPU, as far as the table of GPUs says."""
+def test_a_machine_with_gpus_keeps_no_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(device.VARIABLE, '[["A GPU", 8000000000]]')
     device.gpu_table.cache_clear()
-    yield
-    device.gpu_table.cache_clear()
+    assert not LocalLauncher().expect(True)
 
 
-@pytest.mark.usefixtures("one_gpu")
-def test_a_machine_with_gpus_keeps_no_spare() -> None:
+def test_little_free_memory_ends_a_spare_and_starts_none(launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = spare_of(launcher).process
+    monkeypatch.setattr(local, "SPARE_NEEDS_BYTES", 1 << 60)
+    monkeypatch.setattr(launcher, "_next_look", 0.0)
+    assert launcher.expect(True) and process.poll() is None
+    monkeypatch.setattr(local, "SPARE_ENDS_BYTES", 1 << 60)
+    assert launcher.expect(True)  # it is looked at every few seconds only
+    monkeypatch.setattr(launcher, "_next_look", 0.0)
+    assert not launcher.expect(True) and process.poll() is not None
+
+
+def test_a_spare_whose_import_fails_becomes_a_worker_that_imports_again(
+        runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch cannot be imported twice in one process."""
+    (tmp_path / "torch.py").write_text("import pathlib; pathlib.Path(__file__).unlink(); raise MemoryError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     launcher = LocalLauncher()
     launcher.expect(True)
-    assert launcher._spare is None
+    spare = spare_of(launcher).process
+    until(lambda: not (tmp_path / "torch.py").exists(), "the import has failed")
+    attempt = launcher.start(folder := a_search(runs), Start(1, "cpu", THREADS))
+    assert attempt.child is spare and until(attempt.end, "the worker has ended").code == 0
+    assert f"pid {spare.pid}" in folder.log.read_text()
 
 
 def test_the_supervisor_keeps_a_spare_while_a_launch_is_expected_and_nothing_computes(tmp_path: Path) -> None:
@@ -162,7 +193,7 @@ def test_the_supervisor_keeps_a_spare_while_a_launch_is_expected_and_nothing_com
         folder = a_search(runs)
         until_status(runs, folder.id, "finished")
         assert read_json(folder.process_json)["pid"] == spare.pid
-        (another,) = until(supervisor.children, "another spare for the next launch")
+        (another,) = until(lambda: [one for one in supervisor.children() if one.pid != spare.pid], "a spare for the next launch")
         long_ago = time.time() - bell.EXPECTED_S - 1
         os.utime(runs / "control" / "expected", (long_ago, long_ago))
         until(lambda: is_over(another), "nobody launches anything: the spare has ended")
