@@ -19,8 +19,8 @@ change. Topics, where <id> is the id of a run:
     system:<id>: measurements of the run's machine.
     machine:<id>: whether the run is over, whether its machine has been measured, and its GPUs.
     queue: the queue, and status and progress of all runs.
-    launch:<key>: nothing that changes. While a page shows it, the supervisor expects a launch and keeps a worker ready. Only
-        pages of users who may launch know the key (`Hub.launch_topic`).
+    launch:<key>:<threads>: nothing that changes. While a page shows it, the supervisor expects a launch and keeps a worker ready.
+        Only pages of users who may launch know the key (`Hub.launch_topic`).
     studies: everything that the list of studies shows.
     study:<id>: cells, requests and progress of the study with this id.
 
@@ -37,6 +37,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -111,7 +112,7 @@ class Hub:
         studies: the studies of the runs folder.
         alerts: the alerts of the runs folder.
         values: charts and texts of active runs, which open pages show.
-        launch_topic: the topic launch:<key>.
+        launch_topic: the topic launch:<key>:<threads> without the number of threads.
         loading: (number of runs that have been read, number of all runs) while all runs are read for the first time, then None.
         looks: number of times that the hub has checked the runs folder for changes.
     """
@@ -124,7 +125,7 @@ class Hub:
             prepare: computes in advance what pages show first; called once, after all runs have been read.
         """
         root.mkdir(parents=True, exist_ok=True)
-        self.name, self.launch_topic = uuid.uuid4().hex, f"launch:{uuid.uuid4().hex}"
+        self.name, self.launch_topic = uuid.uuid4().hex, f"launch:{uuid.uuid4().hex}:"
         self.root = root
         self.log = RunLog.open(root)
         self.studies = Studies(self.log)
@@ -146,7 +147,7 @@ class Hub:
         self.looks = 0
         self._looked = self._changed = self._eager_until = 0.0
         self._supervised: tuple[float, int, bool] = (0.0, -1, True)
-        self._expected = -EXPECT_S
+        self._expected = (0, -EXPECT_S)  # the last expected number of threads, and when the supervisor was told
         self._wake, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
         self._thread.start()
@@ -422,9 +423,12 @@ class Hub:
 
     def _expect_launch(self) -> None:
         """Tell the supervisor that a launch is expected, as long as a page shows `launch_topic`."""
-        if self._shows(self.launch_topic) and time.monotonic() - self._expected > EXPECT_S:
-            self._expected = time.monotonic()
-            requests.expect_launch(self.root)
+        now, (threads, at) = time.monotonic(), self._expected
+        shown = [int(topic.rpartition(":")[2]) for page in list(self._pages) for topic in page.topics
+                 if re.fullmatch(rf"{self.launch_topic}[0-9]{{1,3}}", topic)]
+        if shown and (max(shown) != threads or now - at > EXPECT_S):
+            self._expected = max(shown), now
+            requests.expect_launch(self.root, max(shown))
 
 
 def _outline(state: RunState) -> tuple[object, ...]:

@@ -63,9 +63,9 @@ def start_supervisor() -> None:
         requests.ensure_supervisor(session.runs_root())
 
 
-def expect_launch() -> None:
-    """Have a worker made ready while the page is open: draw an empty panel with the topic that tells the hub so."""
-    live_panel(session.hub().launch_topic, key="launch_expected")(lambda: None)()
+def expect_launch(threads: int | None) -> None:
+    """Have a worker with `threads` threads made ready while the page is open: draw an empty panel whose topic asks for it."""
+    live_panel(f"{session.hub().launch_topic}{threads or 0}", key="launch_expected")(lambda: None)()
 
 
 def new_token_after_use() -> None:
@@ -185,5 +185,5 @@ with differences_tab:
 with exchange_tab:
     details.exchange(choice, forms)
 write_address(draft_now(choice, forms, repetition, find))
-if not why_not("runner"):
-    expect_launch()
+if (first := forms[choice.kind].config) and not why_not("runner"):
+    expect_launch(first.threads)

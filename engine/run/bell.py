@@ -12,11 +12,12 @@ import os
 import time
 from pathlib import Path
 
-from engine.files import touch
+from engine.files import atomic_write_bytes, open_to_read
 from engine.run.folder import ID_PATTERN, check_id
 from engine.run.state import modified
 
 EXPECTED_S = 60.0  # for this long after `expect_launch`, a launch is expected
+MOST_DIGITS = 4  # of a number of threads
 
 
 def ring(runs: Path, run_id: str) -> None:
@@ -40,13 +41,26 @@ def rung(runs: Path) -> set[str]:
     return set(names)
 
 
-def expect_launch(runs: Path) -> None:
-    """Tell the supervisor of the runs folder `runs` that a run is expected to start soon. Disk errors are ignored."""
+def expect_launch(runs: Path, threads: int) -> None:
+    """Tell the supervisor of the runs folder `runs` that a run is expected to start soon. Disk errors are ignored.
+
+    Args:
+        runs: folder of all runs.
+        threads: number of CPU threads of the run; 0 for as many as the device gives.
+    """
     with contextlib.suppress(OSError):
         (runs / "control").mkdir(parents=True, exist_ok=True)
-        touch(runs / "control" / "expected", runs)
+        atomic_write_bytes(runs / "control" / "expected", str(threads).encode(), inside=runs)
 
 
-def is_launch_expected(runs: Path) -> bool:
-    """Return True if `expect_launch` was called within the last `EXPECTED_S` seconds."""
-    return abs(time.time() - (modified(runs / "control" / "expected") or 0.0)) < EXPECTED_S
+def expected_threads(runs: Path) -> int | None:
+    """Return the `threads` of `expect_launch` if it was called within the last `EXPECTED_S` seconds, or else None."""
+    path = runs / "control" / "expected"
+    if abs(time.time() - (modified(path) or 0.0)) >= EXPECTED_S:
+        return None
+    try:
+        with open_to_read(path) as file:
+            content = file.read(MOST_DIGITS)
+        return int(content) if content.isdigit() else None
+    except OSError:
+        return None

@@ -120,25 +120,25 @@ class Supervisor:
             did = self._work()
             took = time.process_time() - started
             idle_s = max(idle_s, LIFE_PER_LOOK * took)
-            is_expected = not self.workers and bell.is_launch_expected(self.runs)
-            is_ready = self._get_ready(is_expected)
-            if did or self.workers or is_expected:
+            expected = None if self.workers else bell.expected_threads(self.runs)
+            is_ready = self._get_ready(expected)
+            if did or self.workers or expected is not None:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > idle_s:
                 # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
                 # removed finds every request of a client that still saw this supervisor.
                 self._unregister()
-                if not self._work(last=True) and not bell.is_launch_expected(self.runs):
+                if not self._work(last=True) and bell.expected_threads(self.runs) is None:
                     return
                 last_work = time.monotonic()
             is_eager = not self.workers and time.monotonic() < eager_until
             time.sleep(EAGER_PAUSE_S if is_eager else pause_after(took, EAGER_PAUSE_S if is_ready else POLL_S))
 
-    def _get_ready(self, is_expected: bool) -> bool:
-        """Let the launcher get ready for a launch, if one is expected. Return True if it is ready."""
+    def _get_ready(self, threads: int | None) -> bool:
+        """Let the launcher get ready for a run with `threads` threads, None if none is expected. Return True if it is ready."""
         is_ready = False
         with trouble_is_logged("spare worker"):
-            is_ready = isinstance(self.launcher, ReadyLauncher) and self.launcher.expect(is_expected)
+            is_ready = isinstance(self.launcher, ReadyLauncher) and self.launcher.expect(threads)
         return is_ready
 
     def _register(self) -> None:

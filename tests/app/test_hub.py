@@ -13,7 +13,7 @@ from app import hub as hub_module
 from app.hub import Hub
 from engine.log import RunLog
 from engine.requests import supervisor_pid
-from engine.run.bell import is_launch_expected
+from engine.run.bell import expected_threads
 from tests.engine.run.processes import processes_of, until
 from tests.sample_runs import write_finished_chain
 
@@ -79,11 +79,11 @@ def test_the_supervisor_expects_a_launch_while_a_page_says_so(tmp_path: Path) ->
         try:
             assert hub.wait(60)
             page = hub.connect(lambda text: None)
-            hub.show(page, ["runs", "launch", "launch:a guess"])
+            hub.show(page, ["runs", "launch", "launch:a guess:2", f"{hub.launch_topic}x"])
             looks = hub.looks
             until(lambda: hub.looks > looks + 1, "the hub looks twice", 60)
-            assert not is_launch_expected(runs) and supervisor_pid(runs) is None
-            hub.show(page, [hub.launch_topic])
-            until(lambda: is_launch_expected(runs) and supervisor_pid(runs), "a supervisor that expects a launch", 60)
+            assert expected_threads(runs) is None and supervisor_pid(runs) is None
+            hub.show(page, [f"{hub.launch_topic}3"])
+            until(lambda: expected_threads(runs) == 3 and supervisor_pid(runs), "a supervisor that expects a launch", 60)
         finally:
             hub.close()

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Playwright
 
 from engine import accounts
 from engine.cli.verbs import main
-from engine.run.bell import is_launch_expected
+from engine.run.bell import expected_threads
 from tests.browser import chromium
 from tests.browser.conftest import Dashboard, end_processes_of, start_dashboard
 
@@ -98,7 +98,7 @@ def test_a_viewer_cannot_launch_and_is_gone_after_logging_out(tmp_path: Path, pa
         launch = page.get_by_test_id("stMain").get_by_role("button", name="Launch", exact=True)
         assert launch.is_disabled()
         assert page.get_by_text("This needs the role runner, and ada is viewer").is_visible()
-        assert not is_launch_expected(tmp_path)  # so no worker is made ready
+        assert expected_threads(tmp_path) is None  # so no worker is made ready
         page.get_by_role("link", name="Log out").click()
         page.get_by_role("button", name="Log out").click()
         assert page.get_by_role("heading").inner_text() == "Log in to Rampart"

@@ -139,10 +139,13 @@ class GroupLauncher(Launcher, Protocol):
 class ReadyLauncher(Launcher, Protocol):
     """A launcher that can get ready for a run that is expected to start soon."""
 
-    def expect(self, is_expected: bool) -> bool:
+    def expect(self, threads: int | None) -> bool:
         """Get ready if a run is expected to start soon, and undo that otherwise. Return True if the launcher is ready.
 
         The call must be cheap, because it comes at every tick of the supervisor.
+
+        Args:
+            threads: number of CPU threads of the run, 0 for as many as the device gives; None if no run is expected.
         """
         ...
 

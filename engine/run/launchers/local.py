@@ -80,23 +80,26 @@ class LocalLauncher:
         """Return the CPU and the GPUs of this machine. The first call takes seconds if there may be a GPU."""
         return device.of_this_machine()
 
-    def expect(self, is_expected: bool) -> bool:
+    def expect(self, threads: int | None) -> bool:
         """Keep a spare worker while a run is expected to start soon, and end it afterwards. Return True if there is one.
 
         A machine with GPUs keeps none: a worker must know its GPU before it imports torch. A machine with little free memory
-        keeps none either. Every few seconds, a spare that has died or has older code is replaced.
+        keeps none either. Every few seconds, a spare that has died, has older code or another number of threads is replaced.
+
+        Args:
+            threads: number of CPU threads of the run, 0 for as many as the machine has; None if no run is expected.
         """
         now = time.monotonic()
-        if not is_expected:
+        if threads is None:
             self._next_look = now + SPARE_AFTER_S
             self._end_spare()
         elif now >= self._next_look and not device.gpus():
             self._next_look = now + SPARE_LOOK_S
-            free = free_memory()
-            if self._spare is not None and (free < SPARE_ENDS_BYTES or not self._spare.is_usable()):
+            variables, free = variables_of(Start(1, "cpu", threads or self.resources().threads)), free_memory()
+            if self._spare is not None and (free < SPARE_ENDS_BYTES or not self._spare.suits(variables)):
                 self._end_spare()
             if self._spare is None and free > SPARE_NEEDS_BYTES:
-                self._spare = Spare(variables_of(Start(1, "cpu", self.resources().threads)))
+                self._spare = Spare(variables)
         return self._spare is not None
 
     def _end_spare(self) -> None:
@@ -148,7 +151,7 @@ class LocalLauncher:
         """Let the spare compute a run, and return its process; None if there is no spare, or if it does not suit the run."""
         spare = self._spare
         with contextlib.suppress(OSError):
-            if spare is not None and spare.variables == variables_of(start) and spare.is_usable():
+            if spare is not None and spare.suits(variables_of(start)):
                 worker = spare.become_worker(self.program(folder, start)[len(PROGRAM):], **descriptors)
                 self._spare = None
                 return worker

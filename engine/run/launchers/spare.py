@@ -30,28 +30,30 @@ class Spare:
     """A spare worker, as the process that has started it sees it.
 
     Attributes:
-        variables: environment variables of the spare, besides those of this process. It is for runs with the same variables only,
-            because packages read them when they are imported.
         process: the process.
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        """Start a spare with these environment variables. It imports for some seconds, and can become a worker at any time.
+        """Start a spare. It imports for some seconds, and can become a worker at any time.
+
+        Args:
+            variables: environment variables besides those of this process, for example the number of threads. Packages read them
+                when they are imported, so a spare is only for runs with the same variables.
 
         Raises:
             OSError: the process could not be started.
         """
-        self.variables, self._code = dict(variables), code_stamp()
+        self._variables, self._code = dict(variables), code_stamp()
         self._channel, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "engine.run.launchers.spare", "--channel", str(theirs.fileno())],
                 cwd=provenance.ENGINE.parent, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True, pass_fds=(theirs.fileno(),), env=os.environ | self.variables)
+                start_new_session=True, pass_fds=(theirs.fileno(),), env=os.environ | self._variables)
 
-    def is_usable(self) -> bool:
-        """Return True if the spare is alive and the code has not changed since its start."""
-        return self.process.poll() is None and self._code == code_stamp()
+    def suits(self, variables: Mapping[str, str]) -> bool:
+        """Return True if the spare is alive and has these variables, and the code has not changed since its start."""
+        return self._variables == dict(variables) and self.process.poll() is None and self._code == code_stamp()
 
     def become_worker(self, arguments: Sequence[str], *, log: int, go: int, lock: int) -> subprocess.Popen[bytes]:
         """Let the spare run `engine.run.worker`, and return its process. The spare cannot be used again.

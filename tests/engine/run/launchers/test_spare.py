@@ -25,7 +25,7 @@ from tests.engine.run.processes import events_of, processes_of, until, until_sta
 
 THREADS = device.of_this_machine().threads
 KEEP_ONE = ("from engine.run.launchers.local import LocalLauncher; import time; launcher = LocalLauncher(); "
-            "launcher.expect(True); print(launcher._spare.process.pid, flush=True); time.sleep(600)")
+            "launcher.expect(1); print(launcher._spare.process.pid, flush=True); time.sleep(600)")
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +49,9 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 def launcher(runs: Path) -> Iterator[LocalLauncher]:
     """The launcher of this machine, with a spare."""
     launcher = local_launcher(runs, {})
-    launcher.expect(True)
+    launcher.expect(0)
     yield launcher
-    launcher.expect(False)
+    launcher.expect(None)
 
 
 def spare_of(launcher: LocalLauncher) -> Spare:
@@ -89,7 +89,7 @@ def test_a_stop_request_and_a_kill_reach_a_worker_that_was_a_spare(runs: Path, l
     assert attempt.child is spare.process
     assert until(attempt.end, "the worker has ended").code == 3
     launcher._next_look = 0.0
-    launcher.expect(True)
+    launcher.expect(0)
     spare = spare_of(launcher)
     second = launcher.start(other := a_search(runs), Start(1, "cpu", THREADS))
     assert second.child is spare.process
@@ -128,7 +128,7 @@ def test_a_spare_that_has_died_or_has_older_code_is_not_used(
     packages.mkdir()
     monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
     launcher = LocalLauncher()
-    launcher.expect(True)
+    launcher.expect(0)
     spare = spare_of(launcher)
     trouble(spare, request)
     attempt = launcher.start(a_search(runs), Start(1, "cpu", THREADS))
@@ -139,9 +139,13 @@ def test_a_spare_that_has_died_or_has_older_code_is_not_used(
 
 def test_a_spare_is_not_used_for_another_number_of_threads(runs: Path, launcher: LocalLauncher) -> None:
     """NumPy's library reads the number of threads when it is imported."""
-    spare = spare_of(launcher)
-    attempt = launcher.start(a_search(runs), Start(1, "cpu", THREADS + 1))
-    assert attempt.child is not spare.process and spare.process.poll() is not None
+    first = spare_of(launcher)
+    launcher._next_look = 0.0
+    launcher.expect(THREADS + 1)  # the user has changed the setting
+    second = spare_of(launcher)
+    assert first.process.poll() is not None and second.process.poll() is None
+    attempt = launcher.start(a_search(runs), Start(1, "cpu", THREADS))
+    assert attempt.child is not second.process and second.process.poll() is not None
     attempt.kill()
 
 
@@ -156,18 +160,18 @@ def test_a_spare_ends_with_the_process_that_keeps_it() -> None:
 def test_a_machine_with_gpus_keeps_no_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(device.VARIABLE, '[["A GPU", 8000000000]]')
     device.gpu_table.cache_clear()
-    assert not LocalLauncher().expect(True)
+    assert not LocalLauncher().expect(0)
 
 
 def test_little_free_memory_ends_a_spare_and_starts_none(launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch) -> None:
     process = spare_of(launcher).process
     monkeypatch.setattr(local, "SPARE_NEEDS_BYTES", 1 << 60)
     monkeypatch.setattr(launcher, "_next_look", 0.0)
-    assert launcher.expect(True) and process.poll() is None
+    assert launcher.expect(0) and process.poll() is None
     monkeypatch.setattr(local, "SPARE_ENDS_BYTES", 1 << 60)
-    assert launcher.expect(True)  # it is looked at every few seconds only
+    assert launcher.expect(0)  # it is looked at every few seconds only
     monkeypatch.setattr(launcher, "_next_look", 0.0)
-    assert not launcher.expect(True) and process.poll() is not None
+    assert not launcher.expect(0) and process.poll() is not None
 
 
 def test_a_spare_whose_import_fails_becomes_a_worker_that_imports_again(
@@ -176,7 +180,7 @@ def test_a_spare_whose_import_fails_becomes_a_worker_that_imports_again(
     (tmp_path / "torch.py").write_text("import pathlib; pathlib.Path(__file__).unlink(); raise MemoryError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     launcher = LocalLauncher()
-    launcher.expect(True)
+    launcher.expect(0)
     spare = spare_of(launcher).process
     until(lambda: not (tmp_path / "torch.py").exists(), "the import has failed")
     attempt = launcher.start(folder := a_search(runs), Start(1, "cpu", THREADS))
@@ -186,10 +190,10 @@ def test_a_spare_whose_import_fails_becomes_a_worker_that_imports_again(
 
 def test_the_supervisor_keeps_a_spare_while_a_launch_is_expected_and_nothing_computes(tmp_path: Path) -> None:
     with processes_of(tmp_path / "runs") as runs:
-        requests.expect_launch(runs)
+        requests.expect_launch(runs, THREADS)
         supervisor = psutil.Process(until(lambda: requests.supervisor_pid(runs), "a supervisor"))
         (spare,) = until(supervisor.children, "a spare")
-        assert "engine.run.launchers.spare" in spare.cmdline()
+        until(lambda: "engine.run.launchers.spare" in spare.cmdline(), "the process has become a spare")
         folder = a_search(runs)
         until_status(runs, folder.id, "finished")
         assert read_json(folder.process_json)["pid"] == spare.pid
