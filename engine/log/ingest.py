@@ -20,7 +20,7 @@ import duckdb
 
 from engine.errors import RunError
 from engine.files import open_to_read
-from engine.log import schema
+from engine.log import accuracies, schema
 from engine.log.batch import Batch, insert, stored_progress
 from engine.run.folder import RunFolder, damage, run_ids
 from engine.run.marks import MARKS, readable_marks
@@ -220,15 +220,15 @@ class Ingester:
         If the rows of a run cannot be stored, add one row to the table `faults` instead.
         """
         changes = batch.changes()
-        measured = sorted({number for number, table in changes if table in ("metric_raw", "resumed_raw")})
+        measured = {number for number, table in changes if table in ("metric_raw", "resumed_raw")}
         try:
             with self._transaction(changes.union(product(measured, ["accuracy"]))):
                 batch.write(self.con)
+                accuracies.update(self.con, batch)
                 for number, position in moved.items():
                     latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
                     position.last_t = max(latest, default=None)
                 self._write_positions(list(moved.values()))
-                self._summarise(measured)
         except duckdb.Error:
             raise  # the index as a whole cannot be written
         except Exception as problem:  # noqa: BLE001 - trouble of one run must not reach the others
@@ -259,24 +259,6 @@ class Ingester:
             self.con.execute("update ingest set bytes_done = 0, size = -1, head = '', last_t = null "
                              "where number = ?", [position.number])
         position.bytes_done, position.size, position.head, position.last_t = 0, -1, "", None
-
-    # Derived tables ------------------------------------------------------------------------------------------------
-
-    def _summarise(self, numbers: list[int]) -> None:
-        """Compute the rows of the table `accuracy` again for the runs with these row numbers."""
-        if not numbers:
-            return
-        # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a
-        # subquery. The numbers come from this index, so it is safe to put them into the SQL text.
-        chosen = f"number in ({', '.join(map(str, numbers))})"
-        self.con.execute(f"delete from accuracy where {chosen}")
-        self.con.execute(f"""
-            insert into accuracy
-            select number, split, epoch, avg(value) filter (name = 'natural_accuracy'),
-                   avg(value) filter (name = 'adversarial_accuracy')
-            from metric
-            where {chosen} and split in ('alphas', 'select') and name in ('natural_accuracy', 'adversarial_accuracy')
-            group by number, split, epoch""")
 
     @contextmanager
     def _transaction(self, changes: Iterable[tuple[int, str]]) -> Iterator[None]:

@@ -17,7 +17,7 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 14
+VERSION = 15
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.
@@ -39,9 +39,11 @@ TABLES: dict[str, dict[str, str]] = {
     # rate is computed.
     "progress": {"number": "INTEGER", "seq": "BIGINT", "attempt": "INTEGER", "t": "DOUBLE", **Progress.columns(),
                  "trail_t": "DOUBLE[]", "trail_done": "DOUBLE[]"},
-    # Mean accuracies in each epoch of searches and retrainings. They save the list of runs from reading every metric.
+    # Mean accuracies in each epoch of searches and retrainings, and the sums and counts of which they are made
+    # (`engine.log.accuracies`). They save the list of runs from reading every metric.
     "accuracy": {"number": "INTEGER", "split": "VARCHAR", "epoch": "INTEGER", "natural_accuracy": "DOUBLE",
-                 "adversarial_accuracy": "DOUBLE"},
+                 "adversarial_accuracy": "DOUBLE", "natural_sum": "DOUBLE", "natural_count": "BIGINT",
+                 "adversarial_sum": "DOUBLE", "adversarial_count": "BIGINT", "last_step": "BIGINT"},
     **{f"{kind.table}_raw": EVENT | kind.columns() for kind in KINDS.values() if kind is not Progress},
 }
 

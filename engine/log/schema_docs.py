@@ -34,7 +34,10 @@ OWN = {
     "accuracy": ("Mean accuracies of each epoch of searches and retrainings.", {
         "split": "Split they were measured on: weights, alphas or select.", "epoch": "Epoch, from 1; 0 before the first.",
         "natural_accuracy": "Fraction of natural images classified correctly, 0..1.",
-        "adversarial_accuracy": "Fraction of attacked images classified correctly, 0..1."}),
+        "adversarial_accuracy": "Fraction of attacked images classified correctly, 0..1.",
+        "natural_sum": "Sum of the natural accuracies of the steps.", "natural_count": "How many there are.",
+        "adversarial_sum": "Sum of the adversarial accuracies of the steps.", "adversarial_count": "How many there are.",
+        "last_step": "Last step in the sums."}),
     "progress": ("Latest progress of each attempt.", {
         "attempt": "Number of the start of the worker, from 1.", "t": "Time, in seconds since 1970.",
         "trail_t": "Times of earlier progress of the last two minutes.", "trail_done": "Units done at those times."}),
