@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,35 +38,54 @@ class MetricSeries(NamedTuple):
     points: Points
 
 
+@dataclass
+class _Room:
+    """An array with spare room at its end.
+
+    Attributes:
+        values: the array. Elements that have been written are never changed.
+        used: number of elements that have been written.
+    """
+
+    values: npt.NDArray[Any]
+    used: int
+
+
 class _Column(NamedTuple):
-    """An array with spare room at its end, which is copied only when it has grown by an eighth.
+    """An array that grows in place. It is copied only when it has grown by an eighth, or when another column has grown from it.
 
     A copy at every step would leave gaps in memory, which nothing else fits into.
 
     Attributes:
-        room: array whose first `length` elements are the values. They are never changed.
-        length: number of values.
+        room: the array, which several columns may share.
+        length: number of values, which are the first ones of the array.
     """
 
-    room: npt.NDArray[Any]
+    room: _Room
     length: int
+
+    @classmethod
+    def of(cls, values: npt.NDArray[Any]) -> _Column:
+        """Return a column with these values."""
+        return cls(_Room(values, len(values)), len(values))
 
     @property
     def values(self) -> npt.NDArray[Any]:
         """The values, as a view."""
-        return self.room[:self.length]
+        return self.room.values[:self.length]
 
     def followed_by(self, more: npt.NDArray[Any]) -> _Column:
-        """Return a column with further values. Two columns made from the same one must agree as far as both reach."""
+        """Return a column with further values."""
         length, room = self.length + len(more), self.room
-        if length > len(room):
-            room = np.empty(length + length // 8 + 16, room.dtype)
-            room[:self.length] = self.values
-        room[self.length:length] = more
+        if length > len(room.values) or room.used != self.length:
+            room = _Room(np.empty(length + length // 8 + 16, self.values.dtype), self.length)
+            room.values[:self.length] = self.values
+        room.values[self.length:length] = more
+        room.used = length
         return _Column(room, length)
 
 
-NO_COLUMNS = (_Column(NO_POINTS[0], 0), _Column(NO_POINTS[1], 0), _Column(NO_POINTS[2], 0))
+NO_COLUMNS = (_Column.of(NO_POINTS[0]), _Column.of(NO_POINTS[1]), _Column.of(NO_POINTS[2]))
 
 
 class _Read(NamedTuple):
@@ -74,7 +94,7 @@ class _Read(NamedTuple):
     Attributes:
         state: the database, and the revision of what makes the values out of date.
         last: largest `seq` of the rows that have been read.
-        columns: {(split, statistics, name): epochs, steps and values}.
+        columns: {(split, statistics, name): epochs, steps and values}. Series with the same epochs or steps share these columns.
     """
 
     state: object
@@ -84,7 +104,8 @@ class _Read(NamedTuple):
     @property
     def bytes(self) -> int:
         """The size of the arrays, with their spare room."""
-        return sum(column.room.nbytes for columns in self.columns.values() for column in columns)
+        rooms = {id(column.room): column.room.values for columns in self.columns.values() for column in columns}
+        return sum(values.nbytes for values in rooms.values())
 
     @property
     def series(self) -> list[MetricSeries]:
@@ -155,9 +176,14 @@ class MetricQueries(Index):
             select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
                    list(coalesce(value, 'nan') order by step) as "values"
             from metric where number = $n group by split, statistics, name""", run)
-        return _Read(state, last, {(split, statistics, name): (
-            _Column(epochs.astype(np.int64), len(epochs)), _Column(steps.astype(np.int64), len(steps)),
-            _Column(values, len(values)))
+        known: dict[bytes, _Column] = {}
+
+        def column(numbers: npt.NDArray[Any]) -> _Column:
+            numbers = numbers.astype(np.int64)
+            return known.setdefault(numbers.tobytes(), _Column.of(numbers))
+
+        return _Read(state, last, {
+            (split, statistics, name): (column(epochs), column(steps), _Column.of(values))
             for split, statistics, name, epochs, steps, values in zip(*found.values(), strict=True)})
 
     def _continued(self, run: str, known: _Read) -> _Read | None:
@@ -168,12 +194,20 @@ class MetricQueries(Index):
         for split, statistics, name, epoch, step, value, _ in rows:
             added.setdefault((split, statistics, name), []).append((epoch, step, np.nan if value is None else value))
         columns = dict(known.columns)
+        grown: dict[tuple[Any, ...], _Column] = {}
+
+        def grow(column: _Column, more: tuple[int, ...]) -> _Column:
+            same = id(column.room), column.length, more
+            if same not in grown:
+                grown[same] = column.followed_by(np.array(more))
+            return grown[same]
+
         for key, more in added.items():
-            epochs, steps, values = (np.array(column) for column in zip(*more, strict=True))
+            epochs, steps, values = zip(*more, strict=True)
             earlier = columns.get(key, NO_COLUMNS)
             if np.any(np.diff(steps, prepend=earlier[1].values[-1:]) <= 0):
                 return None
-            columns[key] = (earlier[0].followed_by(epochs), earlier[1].followed_by(steps), earlier[2].followed_by(values))
+            columns[key] = grow(earlier[0], epochs), grow(earlier[1], steps), earlier[2].followed_by(np.array(values))
         return _Read(known.state, rows[-1][-1] if rows else known.last, columns)
 
     def series(self, run: str) -> list[tuple[str, str]]:
