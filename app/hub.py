@@ -55,6 +55,7 @@ from engine.errors import RampartError
 from engine.log import RunLog
 from engine.log.ingest import stamp_of
 from engine.log.schema import EVENTS
+from engine.run import bell
 from engine.run.folder import run_ids
 from engine.run.folder_watch import FolderWatch
 from engine.run.state import RunState
@@ -164,7 +165,7 @@ class Hub:
         """Register a page that has been opened. The hub sends a text to the page by calling `send`."""
         page = OpenPage(send)
         self._pages.add(page)
-        self._note_visit()
+        self._visited = time.monotonic()
         return page
 
     def show(self, page: OpenPage, topics: Collection[str], values: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -181,7 +182,7 @@ class Hub:
 
     def leave(self, page: OpenPage) -> None:
         """Forget a page that has been closed."""
-        self._note_visit()
+        self._visited = time.monotonic()
         self._pages.discard(page)
 
     def wait(self, seconds: float) -> bool:
@@ -271,15 +272,12 @@ class Hub:
             if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only the C library of GNU has it
                 trim(0)
 
-    def _note_visit(self) -> None:
-        self._visited = time.monotonic()
-
     def keep_fresh(self) -> None:
         """Check for changes if the last check was more than `FRESH_S` seconds ago, and release memory if it is time to do so.
 
         A page calls this before it is drawn. Do nothing until all runs have been read once.
         """
-        self._note_visit()
+        self._visited = time.monotonic()
         if self._loaded.is_set() and time.monotonic() - self._looked > FRESH_S:
             with self._lock:
                 self._look(everything=True)
@@ -428,7 +426,8 @@ class Hub:
                  if re.fullmatch(rf"{self.launch_topic}[0-9]{{1,3}}", topic)]
         if shown and (max(shown) != threads or now - at > EXPECT_S):
             self._expected = max(shown), now
-            requests.expect_launch(self.root, max(shown))
+            bell.expect_launch(self.root, max(shown))
+            requests.ensure_supervisor(self.root)
 
 
 def _outline(state: RunState) -> tuple[object, ...]:

@@ -254,17 +254,6 @@ def get_ready() -> None:
     provenance.describe()
 
 
-def expect_launch(runs: Path | str, threads: int | None = None) -> None:
-    """Announce that a run will probably be launched within a minute, so that a worker can be made ready for it.
-
-    Args:
-        runs: folder of all runs.
-        threads: setting `threads` of the run.
-    """
-    bell.expect_launch(Path(runs).absolute(), threads or 0)
-    ensure_supervisor(runs)
-
-
 def ensure_supervisor(runs: Path | str) -> None:
     """Start a supervisor for the folder `runs` as a detached process, unless one is alive.
 

@@ -24,6 +24,7 @@ class AttackSettings:
         seed: seed for all random numbers of the attack, 0..2**63-1.
         norm: norm of the ball, `LINF` or `L2`.
         sources: {hash of the weights: network}. Transfer attacks make adversarial images on these networks.
+        graphs: recorder of the passes of `sources` (`engine.graphs.Graphs`); None to run them eagerly.
     """
 
     epsilon: float
@@ -32,6 +33,7 @@ class AttackSettings:
     seed: int
     norm: str = LINF
     sources: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    graphs: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ class Evaluation:
         outcomes: {name of a stage: outcomes of its images}.
         sample: positions of the images whose adversarial images are kept, int64 [s].
         adversarial: {name of a stage: kept adversarial images, float32 [s, C, H, W] on the CPU}.
-        graphs: recorder of the network's passes in attacks.
+        graphs: recorder of the passes in attacks, of the network and of those on which transfer attacks make their images.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
@@ -280,9 +280,9 @@ class Evaluation:
 
         if stage.attack is None:
             return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
-        return start(stage.attack, self._watch(), images, y, targets=self._targets[where], settings=self.protocol.settings,
+        return start(stage.attack, self._watch(), images, y, targets=self._targets[where],
                      ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size,
-                     first_block=self.first_block)
+                     settings=replace(self.protocol.settings, graphs=self.graphs), first_block=self.first_block)
 
     def _watch(self) -> Watched:
         """Return the wrapper of the network that all attacks of the evaluation use. The first call creates it.

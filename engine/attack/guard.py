@@ -92,14 +92,14 @@ def attacked(network: nn.Module, compiled: bool = True, graphs: Graphs | None = 
     Args:
         network: the network under attack.
         compiled: False if the function must respect autocast. Compiled kernels compute in float32.
-        graphs: recorder of the passes of this network; None to run passes eagerly. The parameters must not change as long as the
-            recorder is used. A network without a method `frozen` is never recorded, because its passes may wait for the device.
+        graphs: recorder of passes; None to run passes eagerly. The parameters must not change as long as the recorder is used. A
+            network without a method `frozen` is never recorded, because its passes may wait for the device.
         batch: see `Graphs.differentiable`.
     """
     frozen: Callable[[bool], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
     if frozen is None:
         return network
-    return frozen(compiled) if graphs is None else graphs.differentiable("logits", frozen(compiled), batch)
+    return frozen(compiled) if graphs is None else graphs.differentiable(("logits", network), frozen(compiled), batch)
 
 
 def predictions(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ class Inspection:
             where: bool [n], True for the images of the subset to attack. None attacks all n images.
         """
         x, y = (self.x, self.y) if where is None else (self.x[where], self.y[where])
-        return run_attack(attack, self.network, x, y, settings, poll=self.poll)
+        return run_attack(attack, self.network, x, y, settings, poll=self.poll, graphs=self.evaluation.graphs, batch=len(self.x))
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,14 @@ from engine.attack.walk import Pool, Walk
 from engine.data.splits import stable_seed
 from engine.data.transfer import to_device
 from engine.errors import ConfigError
+from engine.graphs import Graphs
 
 Builder = Callable[[nn.Module, Attack, AttackSettings], Walk | Callable[[Tensor, Tensor], Tensor]]
 
 
 def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, settings: AttackSettings, *,
-               poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None) -> Tensor:
+               poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None,
+               graphs: Graphs | None = None, batch: int | None = None) -> Tensor:
     """Return adversarial images for one batch.
 
     A suite such as AutoAttack runs its parts in order. Each part attacks only the images on which all earlier parts failed.
@@ -45,6 +47,8 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
         settings: norm, radius, step size, number of classes and seed.
         poll: function called before each forward pass; it may raise StopRequested.
         on_pass: function called after each forward pass with the number of images evaluated so far, over all passes.
+        graphs, batch: recorder of the network's passes, and the number of images of every recorded pass
+            (`engine.attack.guard.attacked`).
 
     Returns:
         Adversarial images, float32 [B, C, H, W], in 0..1, which require no gradient. They are in the ball, unless
@@ -58,7 +62,7 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
     if not len(x):
         return x.clone()
     with under_attack(network):
-        watched = Watched(network, poll, on_pass, attacked(network))
+        watched = Watched(network, poll, on_pass, attacked(network, graphs=graphs, batch=batch))
         with torch.no_grad():
             targets = likely_classes(network(x), y, attack.targets_among(settings.classes))
         x_adv, standing = x.clone(), torch.arange(len(x), device=x.device)

@@ -81,15 +81,16 @@ def newest(records: Collection[dict[str, Any]]) -> dict[str, Any]:
 
     `seconds_left` leaves out the first unit of work of a trail, because the first step of an attempt also compiles. If units are
     so slow that the trail is full before the first of them is done, the rate is that of the whole trail. A shorter trail gives no
-    estimate.
+    estimate, and neither do numbers so large that they overflow.
     """
     row = max(records, key=lambda one: (one["attempt"], one["seq"]))
     times, done, total = row["trail_t"], row["trail_done"], row["total"]
     warm = next((place for place, value in enumerate(done) if value >= done[0] + 1), 0 if len(done) >= TRAIL_POINTS else None)
-    left = None
+    left = math.nan
     if warm is not None and row["t"] > times[warm] and row["done"] > done[warm]:
         left = max(0.0, total - row["done"]) * (row["t"] - times[warm]) / (row["done"] - done[warm])
     fraction = max(0.0, min(1.0, row["done"] / total)) if total > 0 else None
-    rate = (done[-1] - done[0]) / (times[-1] - times[0]) if times[-1] > times[0] else None
+    rate = (done[-1] - done[0]) / (times[-1] - times[0]) if times[-1] > times[0] else math.nan
     return {**row, "unit": row["unit"] or "", "passes": row["passes"] or 0, "phase": row["phase"] or "",
-            "detail": row["detail"] or "", "fraction": fraction, "progress": fraction, "seconds_left": left, "units_per_s": rate}
+            "detail": row["detail"] or "", "fraction": fraction, "progress": fraction,
+            "seconds_left": left if math.isfinite(left) else None, "units_per_s": rate if math.isfinite(rate) else None}

@@ -3,6 +3,7 @@ device of RAMPART_TEST_DEVICE it is a CUDA graph."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.architecture.catalogue import CATALOG
+from engine.attack.catalogue import ATTACKS
 from engine.attack.evaluation import Evaluation
+from engine.attack.guard import attacked as differentiated
+from engine.attack.guard import under_attack
+from engine.attack.inspection import Inspection
 from engine.config import AttackConfig
 from engine.graphs import Function, Graphs
 from engine.space.network import Network
@@ -103,8 +108,8 @@ def test_after_a_broken_capture_the_device_draws_random_numbers() -> None:
     assert torch.rand(3, device=DEVICE).shape == (3,)
 
 
-def network() -> Network:
-    torch.manual_seed(3)
+def network(seed: int = 3) -> Network:
+    torch.manual_seed(seed)
     return Network(CATALOG["ARNAS"].genotype, channels=4, layers=3, classes=CLASSES, image_shape=SHAPE).to(DEVICE)
 
 
@@ -128,6 +133,53 @@ def test_a_recorded_evaluation_finds_what_an_eager_one_finds(record: Any) -> Non
         torch.testing.assert_close(recorded.adversarial[name], eager.adversarial[name], atol=1e-4, rtol=0)
 
 
+def transferred(graphs: Graphs, maker: str) -> Evaluation:
+    """Return a finished evaluation whose only attack makes its images on another network."""
+    victim, other = (network(seed).eval().requires_grad_(False) for seed in (3, 4))
+    config = AttackConfig(attacks=(), transfer_attack=maker, epsilon=0.05, step_size=0.02, batch_size=8)
+    evaluation = Evaluation(config, victim, images(20), victim(images(20)).argmax(1), classes=CLASSES, indices=range(20),
+                            sources={"ba9876543210": other})
+    evaluation.graphs = graphs
+    while not evaluation.over:
+        evaluation.step()
+    return evaluation
+
+
+@pytest.mark.parametrize("maker", ["mi-fgsm", "apgd-ce"])
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_a_transfer_attack_records_the_passes_of_the_other_network(record: Any, maker: str) -> None:
+    """Of 20 images in batches of 8, the last four are too few for the recording. The attacked network needs none."""
+    eager, recorded = transferred(Graphs(), maker), transferred(Graphs(counting := Counting(record)), maker)
+    (name,) = set(eager.stages) - {"natural"}
+    assert len(counting.made) == 2 and recorded.graphs.replays >= 2 * ATTACKS[maker].steps
+    torch.testing.assert_close(recorded.adversarial[name], eager.adversarial[name], atol=1e-4, rtol=0)
+    moved = (recorded.adversarial[name] - images(20)[recorded.sample].cpu()).abs().flatten(1).amax(1)
+    assert bool((moved > 0.04).all()), "the images were attacked"
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_two_networks_have_recordings_of_their_own(record: Any) -> None:
+    graphs = Graphs(counting := Counting(record))
+    for one in (network(3), network(4)):
+        with under_attack(one):
+            recorded, eager = differentiated(one, graphs=graphs), differentiated(one)
+            for value, expected in zip(gradient_of(recorded, images(4)), gradient_of(eager, images(4)), strict=True):
+                torch.testing.assert_close(value, expected, atol=1e-5, rtol=0)
+    assert len(counting.made) == 4
+
+
+@pytest.mark.parametrize("record", RECORDINGS)
+def test_reliability_checks_record_their_attacks(record: Any) -> None:
+    counting = Counting(record)
+    eager, recorded = (Inspection(attacked(graphs, 8), {}) for graphs in (Graphs(), Graphs(counting)))
+    before = len(counting.made)
+    for epsilon in (0.02, 0.0):
+        with under_attack(eager.network), under_attack(recorded.network):
+            made = [one.attack(ATTACKS["pgd-20"], replace(one.settings, epsilon=epsilon)) for one in (eager, recorded)]
+        torch.testing.assert_close(*made, atol=1e-4, rtol=0)
+    assert len(counting.made) == before + 2, "one recording of each pass, for all checks"
+
+
 class Foreign(nn.Module):
     """A network of unknown kind, whose forward pass reads a number from the device."""
 
@@ -140,7 +192,6 @@ class Foreign(nn.Module):
 
 
 def test_a_network_of_unknown_kind_is_not_recorded() -> None:
-    from engine.attack.guard import attacked as differentiated
     foreign = Foreign().to(DEVICE)
     assert differentiated(foreign, graphs=Graphs(Counting(Rerun))) is foreign
 

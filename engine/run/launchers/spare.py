@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind in worker.LOOPS:
             if not select.select([channel], [], [], 0)[0]:  # a run does not wait for loops of other kinds
                 worker.load(kind)
-    except Exception:  # noqa: BLE001 - a process of its own imports again, and its log says what is wrong
+    except Exception:  # noqa: BLE001 - a new program in this process imports again, and the run's log says what is wrong
         is_broken = True
     with socket.socket(fileno=channel) as connection:
         message, descriptors, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)

@@ -190,7 +190,8 @@ def test_a_spare_whose_import_fails_becomes_a_worker_that_imports_again(
 
 def test_the_supervisor_keeps_a_spare_while_a_launch_is_expected_and_nothing_computes(tmp_path: Path) -> None:
     with processes_of(tmp_path / "runs") as runs:
-        requests.expect_launch(runs, THREADS)
+        bell.expect_launch(runs, THREADS)
+        requests.ensure_supervisor(runs)
         supervisor = psutil.Process(until(lambda: requests.supervisor_pid(runs), "a supervisor"))
         (spare,) = until(supervisor.children, "a spare")
         until(lambda: "engine.run.launchers.spare" in spare.cmdline(), "the process has become a spare")
