@@ -81,7 +81,7 @@ class _Column(NamedTuple):
             room = _Room(np.empty(length + length // 8 + 16, self.values.dtype), self.length)
             room.values[:self.length] = self.values
         room.values[self.length:length] = more
-        room.used = length
+        room.used = max(room.used, length)  # another thread may have written more of the same values
         return _Column(room, length)
 
 
