@@ -55,7 +55,6 @@ from engine.errors import RampartError
 from engine.log import RunLog
 from engine.log.ingest import stamp_of
 from engine.log.schema import EVENTS
-from engine.run import bell
 from engine.run.folder import run_ids
 from engine.run.folder_watch import FolderWatch
 from engine.run.state import RunState
@@ -426,7 +425,7 @@ class Hub:
                  if re.fullmatch(rf"{self.launch_topic}[0-9]{{1,3}}", topic)]
         if shown and (max(shown) != threads or now - at > EXPECT_S):
             self._expected = max(shown), now
-            bell.expect_launch(self.root, max(shown))
+            requests.expect_launch(self.root, max(shown))
             requests.ensure_supervisor(self.root)
 
 

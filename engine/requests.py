@@ -23,6 +23,7 @@ from engine.errors import ConfigError, RampartError, RunError
 from engine.files import make_folder, touch
 from engine.registry import unknown_name
 from engine.run import admission, bell, provenance, supervision
+from engine.run.bell import expect_launch as expect_launch  # the dashboard may not import engine.run.bell
 from engine.run.chain import followers, inherited
 from engine.run.documents import SCHEMA
 from engine.run.folder import RunFolder, free_id
@@ -255,10 +256,7 @@ def get_ready() -> None:
 
 
 def ensure_supervisor(runs: Path | str) -> None:
-    """Start a supervisor for the folder `runs` as a detached process, unless one is alive.
-
-    The function does not wait for the process, and it can be called at any time.
-    """
+    """Start a supervisor for the folder `runs` as a detached process, unless one is alive. Do not wait for it."""
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     _started[:] = [one for one in _started if one.process.poll() is None]
