@@ -23,7 +23,7 @@ from engine.errors import ConfigError, RampartError, RunError
 from engine.files import make_folder, touch
 from engine.registry import unknown_name
 from engine.run import admission, bell, provenance, supervision
-from engine.run.bell import expect_launch as expect_launch  # the dashboard may not import engine.run.bell
+from engine.run.bell import expect_launch as expect_launch  # part of what this module offers
 from engine.run.chain import followers, inherited
 from engine.run.documents import SCHEMA
 from engine.run.folder import RunFolder, free_id

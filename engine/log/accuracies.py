@@ -1,12 +1,13 @@
 """The mean accuracies of each epoch, which the index keeps so that the list of runs need not read every metric.
 
-New steps are added to stored sums. Only where a step may already be in a sum (a resumed run repeats steps, and a log may be
-written by hand) are the sums of the run computed again from all of its metrics.
+New steps are added to stored sums. Where a step may already be in a sum (a resumed run repeats steps, and a log may be written by
+hand), the sums of the run are computed again from all of its metrics. A log whose steps do not increase costs that at every
+reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -29,88 +30,93 @@ class EpochSums:
 
     Attributes:
         rows: {key: row of the table `accuracy` as a dict}.
-        touched: keys of the rows that have changed.
-        unclear: numbers of runs that have a step which may already be in a sum.
+        to_recompute: numbers of runs that have a step which may already be in a sum.
     """
 
-    def __init__(self, stored: Iterable[dict[str, Any]], resumed: Mapping[int, int], unclear: Iterable[int]) -> None:
+    def __init__(self, stored: Iterable[dict[str, Any]], last: Mapping[tuple[int, str], int], resumed: Mapping[int, int],
+                 to_recompute: Iterable[int]) -> None:
         """Begin with the stored rows of some runs.
 
         Args:
-            stored: rows of the table `accuracy`.
+            stored: rows of the table `accuracy`, of all epochs that will be added to.
+            last: {(number of a run, split): last step in any stored row}.
             resumed: {number of a run that was resumed: latest attempt that resumed it}.
-            unclear: numbers of runs whose sums must be computed again in any case.
+            to_recompute: numbers of runs whose sums must be computed again in any case.
         """
-        self.rows: dict[Key, dict[str, Any]] = {}
-        self.touched: set[Key] = set()
-        self.unclear = set(unclear)
-        self._resumed = resumed
-        self._last: dict[tuple[int, str], int] = {}  # {(run, split): last step that is stored}
+        self.rows: dict[Key, dict[str, Any]] = {(row["number"], row["split"], row["epoch"]): row for row in stored}
+        self.to_recompute = set(to_recompute)
+        self._last, self._resumed = last, resumed
         self._latest: dict[tuple[Any, ...], int] = {}  # {(run, split, statistics, name): last step that was added}
-        for row in stored:
-            number, split = row["number"], row["split"]
-            self.rows[number, split, row["epoch"]] = row
-            self._last[number, split] = max(row["last_step"], self._last.get((number, split), -1))
 
     def add(self, metric: Sequence[Any]) -> None:
-        """Add a row of the table `metric_raw`, or note that its run is unclear."""
-        number, split, step = metric[_NUMBER], metric[_SPLIT], metric[_STEP]
+        """Add a row of the table `metric_raw`, or note that the sums of its run must be computed again."""
+        number, split, step, epoch = metric[_NUMBER], metric[_SPLIT], metric[_STEP], metric[_EPOCH]
         series = number, split, metric[_STATISTICS], metric[_NAME]
         known = max(self._last.get((number, split), -1), self._latest.get(series, -1))
         if step <= known or metric[_ATTEMPT] < self._resumed.get(number, 0):
-            self.unclear.add(number)
+            self.to_recompute.add(number)
             return
         self._latest[series] = step
-        key = number, split, metric[_EPOCH]
-        row = self.rows.setdefault(key, dict.fromkeys(_COLUMNS, 0) | {"number": number, "split": split, "epoch": metric[_EPOCH]})
+        if (row := self.rows.get((number, split, epoch))) is None:
+            row = dict.fromkeys(_COLUMNS, 0) | {"number": number, "split": split, "epoch": epoch}
+            self.rows[number, split, epoch] = row
         row["last_step"] = max(step, row["last_step"])
-        self.touched.add(key)
         if metric[_VALUE] is not None:
             name = metric[_NAME].removesuffix("_accuracy")
             row[f"{name}_sum"] += metric[_VALUE]
             row[f"{name}_count"] += 1
 
-    def changed(self) -> list[tuple[Any, ...]]:
-        """Return the changed rows of the runs that are not unclear, with their means."""
-        rows = [self.rows[key] for key in self.touched if key[0] not in self.unclear]
+    def results(self) -> list[tuple[Any, ...]]:
+        """Return the rows of the runs whose sums need not be computed again, with their means."""
+        rows = [row for (number, _, _), row in self.rows.items() if number not in self.to_recompute]
         for row in rows:
             for name in ("natural", "adversarial"):
                 row[f"{name}_accuracy"] = row[f"{name}_sum"] / row[f"{name}_count"] if row[f"{name}_count"] else None
         return [tuple(row[name] for name in _COLUMNS) for row in rows]
 
 
-def update(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-    """Bring the table `accuracy` up to date with the rows of a batch, in the transaction that has just written them."""
+def update(con: duckdb.DuckDBPyConnection, batch: Batch) -> set[int]:
+    """Bring the table `accuracy` up to date with the rows of a batch, in the transaction that has just written them.
+
+    Returns:
+        The numbers of the runs whose rows have been written again.
+    """
     metrics = [row for row in batch.rows.get("metric_raw", ()) if row[_SPLIT] in SPLITS and row[_NAME] in NAMES]
     just_resumed = {row[_NUMBER] for row in batch.rows.get("resumed_raw", ())}
     numbers = {row[_NUMBER] for row in metrics} | just_resumed
     if not numbers:
-        return
-    chosen = _chosen(numbers)
-    stored = [dict(zip(_COLUMNS, row, strict=True)) for row in con.execute(f"select * from accuracy where {chosen}").fetchall()]
+        return numbers
+    chosen = _chosen("number", numbers)
+    of_epochs = f"{chosen} and {_chosen('epoch', {row[_EPOCH] for row in metrics})}"
+    rows = con.execute(f"select * from accuracy where {of_epochs}").fetchall()
+    stored = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+    last = con.execute(f"select number, split, max(last_step) from accuracy where {chosen} group by number, split").fetchall()
     resumed = con.execute(f"select number, max(attempt) from resumed_raw where {chosen} group by number").fetchall()
-    sums = EpochSums(stored, dict(resumed), just_resumed)
+    sums = EpochSums(stored, {(number, split): step for number, split, step in last}, dict(resumed), just_resumed)
     for metric in metrics:
         sums.add(metric)
-    if rows := sums.changed():
-        con.execute("delete from accuracy where (number, split, epoch) in (select unnest(?), unnest(?), unnest(?))",
-                    [list(column) for column in zip(*(row[:3] for row in rows), strict=True)])
-        insert(con, "accuracy", rows)
-    if sums.unclear:
-        _compute_again(con, _chosen(sums.unclear))
+    if stored:
+        con.execute(f"delete from accuracy where {of_epochs}")
+    insert(con, "accuracy", sums.results())
+    if sums.to_recompute:
+        _recompute(con, _chosen("number", sums.to_recompute))
+    return numbers
 
 
-def _chosen(numbers: Iterable[int]) -> str:
-    """Return the SQL condition that the column `number` is one of `numbers`.
+def _chosen(column: str, numbers: Collection[int]) -> str:
+    """Return the SQL condition that a column is one of some numbers.
 
-    DuckDB applies a constant list already when it scans a table, also inside a view, which it does not do with a subquery. The
-    numbers come from the index, so it is safe to put them into the SQL text.
+    DuckDB applies a constant list already when it scans a table, also inside a view, which it does not do with a subquery. It
+    is safe to put the numbers into the SQL text.
     """
-    return f"number in ({', '.join(map(str, sorted(numbers)))})"
+    return f"{column} in ({', '.join(map(str, sorted(numbers)))})" if numbers else "false"
 
 
-def _compute_again(con: duckdb.DuckDBPyConnection, chosen: str) -> None:
-    """Compute the rows of the runs that fulfil a condition (`_chosen`) from all of their metrics."""
+def _recompute(con: duckdb.DuckDBPyConnection, chosen: str) -> None:
+    """Compute the rows of the runs that fulfil a condition from all of their metrics.
+
+    The sums are ordered, so that they equal those to which the same steps are added one by one.
+    """
     con.execute(f"delete from accuracy where {chosen}")
     con.execute(f"""
         insert into accuracy by name

@@ -220,11 +220,10 @@ class Ingester:
         If the rows of a run cannot be stored, add one row to the table `faults` instead.
         """
         changes = batch.changes()
-        measured = {number for number, table in changes if table in ("metric_raw", "resumed_raw")}
         try:
-            with self._transaction(changes.union(product(measured, ["accuracy"]))):
+            with self._transaction(changes):
                 batch.write(self.con)
-                accuracies.update(self.con, batch)
+                changes.update(product(accuracies.update(self.con, batch), ["accuracy"]))
                 for number, position in moved.items():
                     latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
                     position.last_t = max(latest, default=None)

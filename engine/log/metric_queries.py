@@ -39,7 +39,7 @@ class MetricSeries(NamedTuple):
 
 
 @dataclass
-class _Room:
+class _Buffer:
     """An array with spare room at its end.
 
     Attributes:
@@ -57,32 +57,32 @@ class _Column(NamedTuple):
     A copy at every step would leave gaps in memory, which nothing else fits into.
 
     Attributes:
-        room: the array, which several columns may share.
+        buffer: the array, which several columns may share.
         length: number of values, which are the first ones of the array.
     """
 
-    room: _Room
+    buffer: _Buffer
     length: int
 
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> _Column:
         """Return a column with these values."""
-        return cls(_Room(values, len(values)), len(values))
+        return cls(_Buffer(values, len(values)), len(values))
 
     @property
     def values(self) -> npt.NDArray[Any]:
         """The values, as a view."""
-        return self.room.values[:self.length]
+        return self.buffer.values[:self.length]
 
     def followed_by(self, more: npt.NDArray[Any]) -> _Column:
         """Return a column with further values."""
-        length, room = self.length + len(more), self.room
-        if length > len(room.values) or room.used != self.length:
-            room = _Room(np.empty(length + length // 8 + 16, self.values.dtype), self.length)
-            room.values[:self.length] = self.values
-        room.values[self.length:length] = more
-        room.used = max(room.used, length)  # another thread may have written more of the same values
-        return _Column(room, length)
+        length, buffer = self.length + len(more), self.buffer
+        if length > len(buffer.values) or buffer.used != self.length:
+            buffer = _Buffer(np.empty(length + length // 8 + 16, self.values.dtype), self.length)
+            buffer.values[:self.length] = self.values
+        buffer.values[self.length:length] = more
+        buffer.used = length
+        return _Column(buffer, length)
 
 
 NO_COLUMNS = (_Column.of(NO_POINTS[0]), _Column.of(NO_POINTS[1]), _Column.of(NO_POINTS[2]))
@@ -104,8 +104,8 @@ class _Read(NamedTuple):
     @property
     def bytes(self) -> int:
         """The size of the arrays, with their spare room."""
-        rooms = {id(column.room): column.room.values for columns in self.columns.values() for column in columns}
-        return sum(values.nbytes for values in rooms.values())
+        buffers = {id(column.buffer): column.buffer.values for columns in self.columns.values() for column in columns}
+        return sum(values.nbytes for values in buffers.values())
 
     @property
     def series(self) -> list[MetricSeries]:
@@ -161,7 +161,7 @@ class MetricQueries(Index):
         a resume, everything is read again, because a resumed run repeats steps (`engine.log.schema`).
         """
         state = self._con, self.revision(("folder", "resumed"), run)
-        known = self._read.pop(run, None)
+        known = self._read.pop(run, None)  # taken out, because only one thread may extend its columns in place
         if known is None or known.state != state or (more := self._continued(run, known)) is None:
             more = self._read_whole(run, state)
         self._read[run] = more
@@ -176,11 +176,11 @@ class MetricQueries(Index):
             select split, statistics, name, list(epoch order by step) as epochs, list(step order by step) as steps,
                    list(coalesce(value, 'nan') order by step) as "values"
             from metric where number = $n group by split, statistics, name""", run)
-        known: dict[bytes, _Column] = {}
+        shared: dict[bytes, _Column] = {}
 
         def column(numbers: npt.NDArray[Any]) -> _Column:
             numbers = numbers.astype(np.int64)
-            return known.setdefault(numbers.tobytes(), _Column.of(numbers))
+            return shared.setdefault(numbers.tobytes(), _Column.of(numbers))
 
         return _Read(state, last, {
             (split, statistics, name): (column(epochs), column(steps), _Column.of(values))
@@ -197,7 +197,7 @@ class MetricQueries(Index):
         grown: dict[tuple[Any, ...], _Column] = {}
 
         def grow(column: _Column, more: tuple[int, ...]) -> _Column:
-            same = id(column.room), column.length, more
+            same = id(column.buffer), column.length, more
             if same not in grown:
                 grown[same] = column.followed_by(np.array(more))
             return grown[same]

@@ -32,11 +32,11 @@ OWN = {
         "tags": "Tags of the run, separated by spaces.", "note": "The note on the run.",
         "archived": "True if the run is archived."}),
     "accuracy": ("Mean accuracies of each epoch of searches and retrainings.", {
-        "split": "Split they were measured on: weights, alphas or select.", "epoch": "Epoch, from 1; 0 before the first.",
+        "split": "Split they were measured on: alphas or select.", "epoch": "Epoch, from 1; 0 before the first.",
         "natural_accuracy": "Fraction of natural images classified correctly, 0..1.",
         "adversarial_accuracy": "Fraction of attacked images classified correctly, 0..1.",
-        "natural_sum": "Sum of the natural accuracies of the steps.", "natural_count": "How many there are.",
-        "adversarial_sum": "Sum of the adversarial accuracies of the steps.", "adversarial_count": "How many there are.",
+        "natural_sum": "Sum of the natural accuracies of the steps.", "natural_count": "How many steps have one.",
+        "adversarial_sum": "Sum of the adversarial accuracies of the steps.", "adversarial_count": "How many steps have one.",
         "last_step": "Last step in the sums."}),
     "progress": ("Latest progress of each attempt.", {
         "attempt": "Number of the start of the worker, from 1.", "t": "Time, in seconds since 1970.",

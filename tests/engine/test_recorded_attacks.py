@@ -148,7 +148,7 @@ def transferred(graphs: Graphs, maker: str) -> Evaluation:
 @pytest.mark.parametrize("maker", ["mi-fgsm", "apgd-ce"])
 @pytest.mark.parametrize("record", RECORDINGS)
 def test_a_transfer_attack_records_the_passes_of_the_other_network(record: Any, maker: str) -> None:
-    """Of 20 images in batches of 8, the last four are too few for the recording. The attacked network needs none."""
+    """Find the same images as eager passes. Of 20 images in batches of 8, the last four are too few for the recording."""
     eager, recorded = transferred(Graphs(), maker), transferred(Graphs(counting := Counting(record)), maker)
     (name,) = set(eager.stages) - {"natural"}
     assert len(counting.made) == 2 and recorded.graphs.replays >= 2 * ATTACKS[maker].steps

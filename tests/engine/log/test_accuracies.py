@@ -25,7 +25,10 @@ METRICS = st.tuples(st.just("metric"), st.sampled_from(RUNS), st.sampled_from([1
                     st.sampled_from(["batch", "batch", "running"]),
                     st.sampled_from([0, 0, 0, 0, 1]), VALUES)
 RESUMES = st.tuples(st.just("resumed"), st.sampled_from(RUNS), st.integers(0, 12))
-LOGS = st.lists(METRICS | METRICS | METRICS | RESUMES | st.just(("ingest",)), min_size=12, max_size=40)
+# Equal branches of `|` count once, so the shares are drawn.
+ACTS = st.integers(0, 19).flatmap(lambda share: RESUMES if share == 0 else st.tuples(st.just("other file"), st.sampled_from(RUNS))
+                                  if share == 1 else st.just(("ingest",)) if share < 6 else METRICS)
+LOGS = st.lists(ACTS, min_size=12, max_size=40)
 
 
 def means_of(events: list[dict[str, Any]]) -> dict[tuple[str, int], list[float | None]]:
@@ -59,12 +62,14 @@ def assert_means(log: RunLog, events: dict[str, list[dict[str, Any]]]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(LOGS)
-def test_means_are_those_of_all_current_steps(tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[Any, ...]]) -> None:
+@given(LOGS, st.sampled_from([200, 8 << 20]))
+def test_means_are_those_of_all_current_steps(tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[Any, ...]],
+                                              chunk_bytes: int) -> None:
     root = tmp_path_factory.mktemp("runs")
     files = {run: EventsFile(write_run_json(root, run, "search")) for run in RUNS}
     events: dict[str, list[dict[str, Any]]] = {run: [] for run in RUNS}
-    log = RunLog.open(root, in_memory=True)
+    beginnings = {run: file.path.read_bytes() for run, file in files.items()}
+    log = RunLog.open(root, in_memory=True, chunk_bytes=chunk_bytes)
     for act, *details in [*acts, ("ingest",)]:
         if act == "ingest":
             log.ingest()
@@ -72,6 +77,10 @@ def test_means_are_those_of_all_current_steps(tmp_path_factory: pytest.TempPathF
             continue
         run, file = details[0], files[details[0]]
         latest = file.attempt
+        if act == "other file":
+            file.path.write_bytes(beginnings[run])
+            file.step, file.epoch, file.attempt, events[run] = 0, 0, 1, []
+            continue
         if act == "resumed":
             file.attempt, file.step = latest + 1, min(details[1], file.step)
             fields: dict[str, Any] = {"from_step": file.step}
@@ -87,15 +96,15 @@ def test_means_are_those_of_all_current_steps(tmp_path_factory: pytest.TempPathF
 
 
 def test_new_steps_are_added_without_reading_the_metrics_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that goes on costs the same at every step. After a resume, its sums are computed once more, and once only."""
+    """After a resume, the sums of a run are computed once more, and once only."""
     asked: list[str] = []
-    again = accuracies._compute_again
+    again = accuracies._recompute
 
     def noted(con: Any, chosen: str) -> None:
         asked.append(chosen)
         again(con, chosen)
 
-    monkeypatch.setattr(accuracies, "_compute_again", noted)
+    monkeypatch.setattr(accuracies, "_recompute", noted)
     file = EventsFile(write_run_json(tmp_path, RUNS[0], "search"))
     log = RunLog.open(tmp_path, in_memory=True)
     for step in range(1, 13):

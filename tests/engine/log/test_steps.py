@@ -182,3 +182,16 @@ def test_metrics_that_would_take_too_much_memory_are_not_kept(tmp_path: Path, mo
         assert steps_of(log.steps_curve(RUN, ["natural_loss"])) == list(range(1, events.step + 1))
         assert not log._read
     log.close()
+
+
+def test_series_of_the_same_steps_share_them(tmp_path: Path) -> None:
+    events = EventsFile(write_run_json(tmp_path, RUN, "search"))
+    log = RunLog.open(tmp_path, in_memory=True)
+    for steps in (5, 3, 40):
+        write_search_steps(events, steps)
+        log.ingest()
+        log.curves(RUN)
+        columns = log._read[RUN].columns
+        assert len(columns) > 4
+        assert len({id(steps.buffer) for _, steps, _ in columns.values()}) <= len({split for split, _, _ in columns})
+    log.close()
