@@ -41,9 +41,11 @@ class Backend(Protocol):
 
     Attributes:
         twice: True if the gradients can themselves be differentiated.
+        batch_innermost: True if feature maps are stored as [C, H, W, B]. Inputs in this memory layout need not be copied.
     """
 
     twice: bool
+    batch_innermost: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if this back end supports the cell, the device and dtype of x, and the statistics in `normalisation`."""
@@ -101,6 +103,8 @@ class StateByState:
 
     A `StateBackend` computes what each state adds to the later nodes.
     """
+
+    batch_innermost = False
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
         """Wrap `states`, which computes what one state of a cell adds to the later nodes.

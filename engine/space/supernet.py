@@ -287,8 +287,10 @@ class Supernet:
             twice: True if the gradients of the pass will be differentiated again.
         """
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
-        before_last = last = self._stem(x, self._parts[0].views(stem), normalisation)
-        features = last
+        features = self._stem(x, self._parts[0].views(stem), normalisation)
+        if self._backend(0, x, normalisation, twice).batch_innermost:  # one copy here instead of one for each reader
+            features = features.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+        before_last = last = F.relu(features)
         for i, cell in enumerate(self.cells):
             backend = self._backend(i, x, normalisation, twice)
             features = backend.cell(cell, self._parts[1 + i], before_last, last, cell_weights[i], rows[cell.kind], normalisation)
@@ -331,9 +333,8 @@ class Supernet:
         return Normalisation(self.buffers.views(buffers), running, cells)
 
     def _stem(self, x: Tensor, views: dict[str, Tensor], normalisation: Normalisation) -> Tensor:
-        y = normalisation.maps(F.conv2d(self._pixels(x), views["stem.convolution"], padding=1), *normalisation.statistics("stem"),
-                               views["stem.scale"], views["stem.shift"])
-        return F.relu(y)
+        return normalisation.maps(F.conv2d(self._pixels(x), views["stem.convolution"], padding=1),
+                                  *normalisation.statistics("stem"), views["stem.scale"], views["stem.shift"])
 
     def _pixels(self, x: Tensor) -> Tensor:
         """Normalise images by the mean and standard deviation of their channels.

@@ -33,6 +33,7 @@ class Compiled:
     """
 
     twice = False
+    batch_innermost = True
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if the kernels support this cell with tensors like x and this normalisation.

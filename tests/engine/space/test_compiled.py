@@ -274,3 +274,13 @@ def test_unlike_dtypes_are_refused() -> None:
     with pytest.raises(ConfigError, match="must be contiguous"):
         BACKENDS["compiled"].cell(case.shape, case.layout, *case.given,
                                   Normalisation({}, False, {"cells.0.": torch.zeros(2 * case.buffers.size).double()[::2]}))
+
+
+def test_a_pass_copies_maps_once() -> None:
+    """The stem's maps get the kernels' memory layout once, and no cell copies its inputs."""
+    supernet = net(channels=2, layers=3)
+    weights, alphas = point(supernet, dtype=torch.float32)
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
+        supernet.logits(torch.rand(2, *SHAPE), weights, alphas)
+    copied = [event.input_shapes[0] for event in found.events() if event.name == "aten::copy_"]
+    assert [shape for shape in copied if len(shape) == 4] == [[6, *SHAPE[1:], 2]]
