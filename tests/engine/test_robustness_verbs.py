@@ -88,7 +88,7 @@ def test_a_transfer_matrix_has_every_pair_and_is_made_once(runs: Path, networks:
     assert json.loads(protocol)["attacks"][-1]["source"] in {row.network for row in log.evaluations().itertuples()}
     (drawn,) = transfer_maps(log)
     retrainings = {network.network: network.parent for network in drawn.networks}
-    assert {(retrainings[source], retrainings[target]): (cell.result.accuracy, cell.fingerprint)
+    assert {(retrainings[source], retrainings[target]): (cell.result.accuracy, cell.result.fingerprint)
             for (source, target), cell in drawn.cells.items()} == {
         pair: (cell["accuracy"], cell["fingerprint"]) for pair, cell in matrix.items()}, "the page shows what the command prints"
     log.close()

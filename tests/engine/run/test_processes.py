@@ -37,9 +37,9 @@ def launch(runs: Path, processes: int, **changes: Any) -> RunFolder:
 
 
 def group_of(folder: RunFolder) -> tuple[psutil.Process, list[psutil.Process]]:
-    """Return the worker of a run, and the processes that it has started."""
+    """Return the worker of a run, and the other processes that compute it, without those that only look something up."""
     worker = psutil.Process(int((read_json(folder.process_json) or {})["pid"]))
-    return worker, worker.children(recursive=True)
+    return worker, [child for child in worker.children() if "engine.run.peer" in (child.as_dict(["cmdline"])["cmdline"] or ())]
 
 
 def finish(folder: RunFolder, processes: int | None = None) -> None:
