@@ -15,6 +15,7 @@ from engine.run.launchers.contract import Attempt, End
 from engine.run.state import KILLED_BY, outcome
 
 LAST_LINES = 20
+FORCED = "Stopped by force: the process group was killed."
 
 
 @dataclass
@@ -25,11 +26,13 @@ class Worker:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
         attempt: the worker as its launcher sees it.
+        is_killed: True if this supervisor has killed the worker, as the user has asked.
     """
 
     folder: RunFolder
     process: dict[str, Any]
     attempt: Attempt
+    is_killed: bool = False
 
 
 def cause_of(end: End, folder: RunFolder) -> tuple[str, str]:
@@ -45,7 +48,7 @@ def cause_of(end: End, folder: RunFolder) -> tuple[str, str]:
     """
     code = end.code
     if folder.request("force").exists():
-        return "stopped", "Stopped by force: the process group was killed."
+        return "stopped", FORCED
     if end.cause:
         return "failed", end.cause
     if code is not None and code < 0:
@@ -72,6 +75,8 @@ def bury(worker: Worker, end: End) -> None:
         status, cause = str(words.get("status")), str(words.get("cause") or "")
     elif process.get("waits") and is_stopped:
         status, cause = "stopped", "Stopped before it started."
+    elif worker.is_killed:  # perhaps a job that waited when the user stopped it, and began just then
+        status, cause = "stopped", FORCED
     elif end.code is not None or end.cause:
         status, cause = cause_of(end, folder)
     else:

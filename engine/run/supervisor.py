@@ -294,6 +294,7 @@ class Supervisor:
         force = read_json(folder.request("force")) or {}
         if force.get("attempt") == process["attempt"] or (process.get("waits") and folder.request("stop").exists()):
             worker.attempt.kill()
+            worker.is_killed = True
         end = worker.attempt.end()
         if end is None:
             self._note_start(worker)

@@ -19,7 +19,7 @@ from engine import requests
 from engine.files import atomic_write_json
 from engine.run import supervisor as supervisor_module
 from engine.run.folder import RunFolder, read_json
-from engine.run.launchers.contract import Start
+from engine.run.launchers.contract import End, Start
 from engine.run.launchers.local import LocalAttempt, LocalLauncher
 from engine.run.state import identity
 from engine.run.supervision import take_lock
@@ -62,6 +62,44 @@ def tick_until(supervisor: Supervisor, run_id: str, *wanted: str) -> requests.Ru
         return state if state.status in wanted else None
 
     return until(reached, f"{run_id} {wanted}", 30)
+
+
+class JobThatBegins(LocalAttempt):
+    """A job that waits until it is killed. It has begun just then, and its end is seen one tick later."""
+
+    is_killed = False
+    looks = 0
+
+    def waits(self) -> str:
+        return "" if self.is_killed else "It waits in the queue of the cluster."
+
+    def kill(self) -> None:
+        self.is_killed = True
+        super().kill()
+
+    def end(self) -> End | None:
+        self.looks += self.is_killed
+        return super().end() if self.looks != 1 else None
+
+
+class JobLauncher(ScriptLauncher):
+    """A launcher whose workers are jobs that begin while they are killed."""
+
+    def start(self, folder: RunFolder, start: Start) -> LocalAttempt:
+        started = super().start(folder, start)
+        job = JobThatBegins(folder, started.process | {"waits": "It waits in the queue of the cluster."}, started.child)
+        atomic_write_json(folder.process_json, job.process)
+        return job
+
+
+def test_a_job_that_begins_while_it_is_stopped_has_not_failed(runs: Path) -> None:
+    supervisor, (run_id,) = Supervisor(runs, launcher=JobLauncher({"search": FOREVER})), submit(runs)
+    folder = RunFolder(runs, run_id)
+    until(lambda: (supervisor.tick(), folder.process_json.exists())[1], "the job is submitted", 30)
+    requests.request_stop(runs, run_id)
+    ended = until(lambda: (supervisor.tick(), read_json(folder.exit_json))[1], "the end is seen", 30)
+    assert "waits" not in (read_json(folder.process_json) or {})
+    assert (ended["status"], ended["cause"]) == ("stopped", "Stopped by force: the process group was killed.")
 
 
 @pytest.mark.parametrize(("script", "status", "cause"), [
