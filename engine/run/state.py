@@ -235,6 +235,12 @@ def _parent_of(runs: Path, run_id: str, mtime_ns: int, size: int, inode: int) ->
     return None if parent is None else str(parent)
 
 
+def has_computed(folder: RunFolder) -> bool:
+    """Return True if there is a heartbeat of the latest attempt. The supervisor may note only later that its job has begun."""
+    # Both times come from the clock of the folder, which may be shared.
+    return (modified(folder.heartbeat) or 0.0) >= (modified(folder.process_json) or 0.0)
+
+
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     attempt, device = int(process.get("attempt", 1)), ", ".join(devices_of(process))
     beat = modified(folder.heartbeat) or 0.0
@@ -244,7 +250,7 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
     if (ended or {}).get("attempt") != attempt:
         ended = None
     if ended is None and (is_working(folder, process) or elsewhere or is_in_cluster(folder, process)):
-        waits = str(process.get("waits") or "")
+        waits = "" if has_computed(folder) else str(process.get("waits") or "")
         status = "stopping" if folder.request("stop").exists() else "queued" if waits else "running"
         if waits:
             return RunState(status, waits, started, can_stop=True, attempt=attempt)

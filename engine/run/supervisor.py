@@ -289,15 +289,16 @@ class Supervisor:
         return started
 
     def _has_ended(self, worker: Worker) -> bool:
-        """Return True if a worker has ended, after writing exit.json. End it first if the user has requested that."""
-        folder, process = worker.folder, worker.process
-        force = read_json(folder.request("force")) or {}
-        if force.get("attempt") == process["attempt"] or (process.get("waits") and folder.request("stop").exists()):
-            worker.attempt.kill()
-            worker.is_killed = True
-        end = worker.attempt.end()
+        """Return True if a worker has ended, after writing exit.json. Kill it if the user has requested that."""
+        folder, end = worker.folder, worker.attempt.end()
         if end is None:
-            self._note_start(worker)
+            self._note_start(worker)  # first, because a worker that has begun can stop by itself
+            force, process = read_json(folder.request("force")) or {}, worker.process
+            if force.get("attempt") == process["attempt"] or (process.get("waits") and folder.request("stop").exists()):
+                worker.attempt.kill()
+                worker.is_killed = True
+                end = worker.attempt.end()
+        if end is None:
             return False
         if folder.path.is_dir():  # if the user has deleted the run, only its device is freed
             bury(worker, end)

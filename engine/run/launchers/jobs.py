@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from engine.run.folder import RunFolder, read_json
 from engine.run.launchers.contract import Attempt, End, Start
 from engine.run.launchers.local import CHECKOUT, WORKER_VARIABLES, worker_command
-from engine.run.state import is_working, modified
+from engine.run.state import has_computed, is_working, modified
 
 # If the cluster knows nothing of a job, a heartbeat older than this means that its worker is gone. Clients of NFS see it late.
 SILENT_S = 180.0
@@ -89,13 +89,8 @@ class JobAttempt(Attempt):
 
     def has_begun(self) -> bool:
         """Return True if the worker has begun, as far as the folder and the cluster tell."""
-        self._has_begun = self._has_begun or self.has_computed() or self.state() not in (*self.WAITING, UNKNOWN)
+        self._has_begun = self._has_begun or has_computed(self.folder) or self.state() not in (*self.WAITING, UNKNOWN)
         return self._has_begun
-
-    def has_computed(self) -> bool:
-        """Return True if there is a heartbeat of this attempt."""
-        # Both times come from the clock of the shared folder.
-        return (modified(self.folder.heartbeat) or 0.0) >= (modified(self.folder.process_json) or 0.0)
 
     def end(self) -> End | None:
         """Return how the job has ended, or None as long as its worker may compute."""

@@ -28,7 +28,7 @@ from engine.run.folder import RunFolder
 from engine.run.launchers.contract import End, Start
 from engine.run.launchers.jobs import JobAttempt, job_command, jobs_folder
 from engine.run.launchers.ray_jobs import CHOOSE, PENDING, RUNNING, STOPPED, Cluster, Job, cluster_at, unreachable
-from engine.run.state import FRESH_HEARTBEAT_S, is_working, modified
+from engine.run.state import FRESH_HEARTBEAT_S, has_computed, is_working, modified
 
 # A worker has ended, but its last files are not here yet: clients of NFS see new files late.
 LATE_S = 60.0
@@ -114,7 +114,7 @@ class RayAttempt(JobAttempt):
                        "launcher higher, or use fewer channels or smaller batches.")
         if not self.is_asked_to_end:
             is_lost = (news.error == STARTED_LATE or "node has died" in news.message
-                       or (news.error in LOST and self.has_computed()))
+                       or (news.error in LOST and has_computed(self.folder)))
         if is_lost:
             return self.lost("It waited longer for resources than Ray allows." if news.error == STARTED_LATE else
                              "Its node died." if "node has died" in news.message else said)
