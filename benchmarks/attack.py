@@ -165,7 +165,8 @@ def ours(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
                               size=setting.batch_size)
             withstood = []
             while not pool.over:
-                withstood += [image.position for image in pool.step() if not image.fell]
+                pool.step()
+                withstood += [image.position for batch in pool.finished() for image in batch if not image.fell]
             ids = ids[sorted(withstood)]
             standing.append(len(ids))
             seconds[attack.name] = time.process_time() - started

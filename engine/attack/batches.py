@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from engine.attack.walk import Attacked
+from engine.lanes import Lanes
 
 
 class Batches:
-    """An attack on many images, one block (group of images) after another, with the interface of `engine.attack.walk.Pool`.
+    """An attack on many images, one block (group of images) after another, with the interface of `engine.attack.pools.Pools`.
 
     The random numbers of a block depend only on the number of the block. An interrupted attack can therefore continue at the next
     block.
@@ -35,6 +36,7 @@ class Batches:
         """
         self._attack, self._images, self._y, self._seed = attack, images, y, seed
         self.size, self.iterations, self.next = size, iterations, 0
+        self._finished: list[list[Attacked]] = []
 
     @property
     def over(self) -> bool:
@@ -46,17 +48,28 @@ class Batches:
         """Always 0: one call attacks a whole block, so no image is ever partly attacked."""
         return 0
 
-    def step(self) -> list[Attacked]:
-        """Attack the next block of images, and return one result per image. After an exception, the block can be attacked again.
+    def step(self, lanes: Lanes | None = None) -> None:
+        """Attack the next block of images, if one is left. After an exception, the block can be attacked again.
 
-        In the results, only the position, the adversarial image and the iterations are meaningful: `fell` is always False and
-        `margin` is always 0.
+        Args:
+            lanes: not used. A block is attacked in the calling thread, because its random numbers come from a global generator.
         """
+        if self.over:
+            return
         positions = range(self.next * self.size, min((self.next + 1) * self.size, len(self._y)))
         torch.manual_seed(self._seed(self.next))
         x_adv = self._attack(self._images(torch.tensor(positions)), self._y[positions.start:positions.stop]).detach()
         self.next += 1
-        return [Attacked(position, False, image, 0.0, self.iterations) for position, image in zip(positions, x_adv, strict=True)]
+        self._finished.append([Attacked(position, False, image, 0.0, self.iterations)
+                               for position, image in zip(positions, x_adv, strict=True)])
+
+    def finished(self) -> list[list[Attacked]]:
+        """Return the images of the blocks that have been attacked since the last call, one list per block.
+
+        Only the position, the adversarial image and the iterations are meaningful: `fell` is always False and `margin` always 0.
+        """
+        finished, self._finished = self._finished, []
+        return finished
 
     def state_dict(self) -> dict[str, Any]:
         """Return {"next": number of the next block of images}."""

@@ -15,6 +15,7 @@ from engine.attack.certified import BATCH, certify
 from engine.attack.declaration import LINF
 from engine.attack.evaluation import Evaluation
 from engine.attack.statistics import wilson
+from engine.lanes import Lanes
 
 METHOD = "interval bounds"
 
@@ -70,8 +71,9 @@ class Certification:
         """
         evaluation = self.evaluation
         block = torch.arange(self.done, min(self.done + BATCH, len(evaluation.y)), device=evaluation.y.device)
-        certificate = certify(evaluation.network, evaluation.x[block], evaluation.y[block],
-                              epsilon=evaluation.protocol.settings.epsilon, poll=poll)
+        with Lanes.on(evaluation.y.device):  # with the threads that a pass of an attack has
+            certificate = certify(evaluation.network, evaluation.x[block], evaluation.y[block],
+                                  epsilon=evaluation.protocol.settings.epsilon, poll=poll)
         self.done += len(block)
         self.certified += int(certificate.certified.sum())
         return [("certified", self._result())] if self.over else []

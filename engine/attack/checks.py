@@ -25,6 +25,7 @@ from engine.attack.outcomes import CORRECT, WRONG
 from engine.attack.planted import planted
 from engine.attack.statistics import accuracy_words, wilson
 from engine.data.splits import stable_seed
+from engine.lanes import Lanes
 
 SMALL_CHANGE = 1e-4  # of a pixel in 0..1; far above float32 rounding, far below one of 256 grey levels
 BATCH_ROUNDING = 1e-3  # largest relative change of logits that a different batch size explains
@@ -47,7 +48,7 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
     causes = [finding.title for finding in before if finding.raised and finding.check_name in check.needs]
     if causes:
         return Finding(check.name, check.title, "skipped", f"Not made, because it presupposes: {', '.join(causes)}.")
-    with under_attack(inspection.network):
+    with under_attack(inspection.network), Lanes.on(inspection.evaluation.y.device):
         # A copy, so that what one check has computed saves no pass of another: a resumed run counts the same passes.
         verdict, measured = check.measure(replace(inspection))
     return Finding(check.name, check.title, verdict, measured, check.advice if verdict in ("warning", "failed") else "")

@@ -22,17 +22,18 @@ from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
 from engine.attack.guard import Watched, attacked, finite_logits, under_attack
 from engine.attack.methods import check_attack, likely_classes, start
 from engine.attack.outcomes import CORRECT, UNKNOWN, WRONG, Outcomes
+from engine.attack.pools import Pools
 from engine.attack.protocol import Protocol
 from engine.attack.statistics import wilson
-from engine.attack.walk import Attacked, Pool
+from engine.attack.walk import Attacked
 from engine.config import AttackConfig
 from engine.data.loading import Images
 from engine.data.splits import stratified_subset
 from engine.data.transfer import to_device
 from engine.errors import CheckpointError
 from engine.graphs import Graphs
+from engine.lanes import Lanes
 
-EVALUATIONS_PER_STEP = 25  # of the network in one step of an iterated attack
 SAMPLE_BYTES = 24 * 2**20  # largest size of all stored adversarial images together
 
 
@@ -112,8 +113,7 @@ class Evaluation:
         aims = max((stage.attack.targets_among(classes) for stage in self.stages.values() if stage.attack), default=0)
         self._targets = torch.zeros((len(y), max(aims, 1)), dtype=torch.int64, device=y.device)
         self._stage = NATURAL
-        self._running: Pool | Batches | None = None
-        self._evaluations = 0  # of the network by the running attack, over all steps
+        self._running: Pools | Batches | None = None
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
         self._watched: Watched | None = None
         self._logits: Callable[[Tensor], Tensor] | None = None
@@ -135,7 +135,7 @@ class Evaluation:
 
         False if it must repeat the current block (the images that it attacks in one call).
         """
-        return isinstance(self._running, Pool)
+        return isinstance(self._running, Pools)
 
     @property
     def progress(self) -> tuple[float, int]:
@@ -155,8 +155,9 @@ class Evaluation:
     def step(self, poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None) -> None:
         """Attack for a while, and record the outcomes of finished images.
 
-        An attack that can be interrupted at any iteration takes some iterations on its present images. Any other attack finishes
-        one block, that is, the images that it attacks in one call.
+        An attack that can be interrupted at any iteration takes some iterations on its present images. With two lanes (threads),
+        it attacks half of the images in each. Any other attack finishes one block, that is, the images that it attacks in one
+        call.
 
         If `poll` raises, the evaluation can continue, or be saved and continue later, with the same results.
 
@@ -167,21 +168,20 @@ class Evaluation:
         """
         started = time.perf_counter()
         stage = self.stages[self._stage]
-        with under_attack(self.network):
+        with under_attack(self.network), Lanes.on(self.y.device) as lanes:
             watched = self._watch()
-            watched.poll, watched.on_pass, watched.passes = poll, on_pass, 0
+            watched.poll, watched.on_pass, watched.passes, watched.lanes = poll, on_pass, 0, lanes
             try:
-                running = self._running = self._running or self._begun(stage)
-                # A step that a stop has cut short ends where it would have ended without the stop.
-                for _ in range(EVALUATIONS_PER_STEP - self._evaluations % EVALUATIONS_PER_STEP if self.keeps_iterations else 1):
-                    if running.over:
-                        break
-                    self._keep(stage, running.step())
-                    self._evaluations += 1
+                running = self._running = self._running or self._begun(stage, lanes.count)
+                try:
+                    running.step(lanes)
+                finally:
+                    for batch in running.finished():
+                        self._keep(stage, batch)
             finally:
                 self._seconds[stage.name] += time.perf_counter() - started
         if running.over:
-            self._running, self._evaluations = None, 0
+            self._running = None
             names = [*self.stages, ""]
             self._stage = names[names.index(stage.name) + 1]
 
@@ -228,9 +228,8 @@ class Evaluation:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read."""
-        return {"setup": self._setup(), "stage": self._stage, "evaluations": self._evaluations, "standing": self._standing,
-                "targets": self._targets.cpu(), "running": self._running.state_dict() if self._running else None,
-                "seconds": dict(self._seconds),
+        return {"setup": self._setup(), "stage": self._stage, "standing": self._standing, "targets": self._targets.cpu(),
+                "running": self._running.state_dict() if self._running else None, "seconds": dict(self._seconds),
                 "outcomes": {name: outcomes.state_dict() for name, outcomes in self.outcomes.items()},
                 "adversarial": {name: images.clone() for name, images in self.adversarial.items()}}
 
@@ -247,7 +246,7 @@ class Evaluation:
             self.outcomes[name].load_state_dict(state["outcomes"][name])
             self.adversarial[name].copy_(state["adversarial"][name])
             self._seconds[name] = float(state["seconds"][name])
-        self._stage, self._standing, self._evaluations = state["stage"], state["standing"], state["evaluations"]
+        self._stage, self._standing = state["stage"], state["standing"]
         self._targets.copy_(state["targets"])
         self._running = None
         if state["running"] is not None:
@@ -255,11 +254,15 @@ class Evaluation:
                 self._running = self._start(self.stages[self._stage])
             self._running.load_state_dict(state["running"])
 
-    def _begun(self, stage: Stage) -> Pool | Batches:
+    def _begun(self, stage: Stage, pools: int) -> Pools | Batches:
         """Start a stage (an attack, or one part of a cascade of attacks), and return the runner of its attack.
 
         The stage attacks only the images that are still classified correctly after the previous stage. All other images keep
         their outcome from the previous stage.
+
+        Args:
+            stage: the stage.
+            pools: number of pools among which an iterated attack divides the images.
         """
         self._standing = stage.positions
         if stage.before is not None:
@@ -269,9 +272,9 @@ class Evaluation:
             self.outcomes[stage.name].inherit(fallen, before)
             kept = torch.isin(self.sample, fallen)
             self.adversarial[stage.name][kept] = self.adversarial[stage.before][kept]
-        return self._start(stage)
+        return self._start(stage, pools)
 
-    def _start(self, stage: Stage) -> Pool | Batches:
+    def _start(self, stage: Stage, pools: int = 1) -> Pools | Batches:
         where = to_device(self._standing, self.y.device)
         y = self.y[where]
 
@@ -282,7 +285,7 @@ class Evaluation:
             return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
         return start(stage.attack, self._watch(), images, y, targets=self._targets[where],
                      ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size,
-                     settings=replace(self.protocol.settings, graphs=self.graphs), first_block=self.first_block)
+                     settings=replace(self.protocol.settings, graphs=self.graphs), first_block=self.first_block, pools=pools)
 
     def _watch(self) -> Watched:
         """Return the wrapper of the network that all attacks of the evaluation use. The first call creates it.
@@ -306,10 +309,8 @@ class Evaluation:
 
         Args:
             stage: the attack, or the natural predictions.
-            finished: results of this stage, one per image.
+            finished: results of this stage, one per image, at least one.
         """
-        if not finished:
-            return
         positions = self._standing[[image.position for image in finished]]
         where = to_device(positions, self.y.device)
         x, y, x_adv = self.x[positions], self.y[where], torch.stack([image.x_adv for image in finished])

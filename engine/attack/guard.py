@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from engine.errors import CheckpointError
 from engine.graphs import Graphs
+from engine.lanes import Lanes
 
 
 class Watched(nn.Module):
@@ -23,6 +24,7 @@ class Watched(nn.Module):
         passes: number of images evaluated so far, over all forward passes.
         poll: function called before each forward pass; it may raise StopRequested.
         on_pass: function called after each forward pass with `passes`.
+        lanes: the threads that call the wrapper. Only one of them at a time calls `poll` or `on_pass`.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
@@ -42,15 +44,17 @@ class Watched(nn.Module):
         # A new module is in training mode. torchattacks restores the mode of the wrapper after an attack, which would switch the
         # network to training mode as well.
         self.training = network.training
-        self.passes = 0
+        self.passes, self.lanes = 0, Lanes()
         self.poll, self.on_pass, self._logits = poll, on_pass, logits or network
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's logits [B, classes] for images x [B, C, H, W]."""
-        self.poll()
+        with self.lanes.turn():
+            self.poll()
         logits = self._logits(x)
-        self.passes += len(x)
-        self.on_pass(self.passes)
+        with self.lanes.turn():
+            self.passes += len(x)
+            self.on_pass(self.passes)
         return logits
 
 

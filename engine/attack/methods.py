@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from typing import cast
 
 import torch
@@ -22,6 +23,7 @@ from engine.attack.batches import Batches
 from engine.attack.catalogue import ATTACKS
 from engine.attack.declaration import Attack, AttackSettings
 from engine.attack.guard import Watched, attacked, predictions, under_attack
+from engine.attack.pools import Pools
 from engine.attack.walk import Pool, Walk
 from engine.data.splits import stable_seed
 from engine.data.transfer import to_device
@@ -74,10 +76,11 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
 
 
 def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], y: Tensor, *, targets: Tensor, ids: Sequence[int],
-          settings: AttackSettings, size: int, first_block: int = 0) -> Pool | Batches:
+          settings: AttackSettings, size: int, first_block: int = 0, pools: int = 1) -> Pools | Batches:
     """Return an attack that is ready to run on many images.
 
-    Inside `under_attack`, call the method `step` of the result until its property `over` is True.
+    Inside `under_attack`, call the method `step` of the result until its property `over` is True. After each step, its method
+    `finished` returns the images whose attack has ended.
 
     Args:
         attack: declaration of the attack; not a suite.
@@ -88,9 +91,10 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
             attack.
         ids: one number per image. The seeds for the random numbers of an image are derived from its number.
         settings: norm, radius, step size, number of classes and seed.
-        size: maximum number of images in a batch.
+        size: maximum number of images in a batch of a pool.
         first_block: number of the first block of images. If an attack draws the random numbers of a whole block at once, it
             derives their seed from the number of the block.
+        pools: number of pools among which an iterated attack divides the images.
     """
     built = builder_of(attack)(network, attack, settings)
     if not isinstance(built, Walk):
@@ -100,9 +104,16 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
                        seed=lambda block: stable_seed(settings.seed, attack.name, first_block + block))
     aims = attack.targets_among(settings.classes)
     runs = targets[:, :aims] if aims else torch.full_like(targets[:, :1], -1)
-    return Pool(built, network, partial(predictions, network.network), images, y, size=size, nearest=attack.nearest,
-                runs=runs.repeat(1, attack.restarts),
-                seed=lambda position, run: stable_seed(settings.seed, attack.name, "image", ids[position], run))
+
+    def pool_of(positions: Tensor) -> Pool:
+        where = to_device(positions, y.device)
+        walk, numbers = builder_of(attack)(network, attack, settings), [ids[position] for position in positions.tolist()]
+        assert isinstance(walk, Walk)
+        return Pool(walk, network, partial(predictions, network.network), lambda chosen: images(positions[chosen]), y[where],
+                    runs=runs[where].repeat(1, attack.restarts), size=size, nearest=attack.nearest,
+                    seed=lambda position, run: stable_seed(settings.seed, attack.name, "image", numbers[position], run))
+
+    return Pools(pool_of, len(y), pools)
 
 
 def likely_classes(logits: Tensor, y: Tensor, count: int) -> Tensor:
@@ -141,7 +152,8 @@ def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, target
     running = start(attack, network, lambda position: x[to_device(position, x.device)], y, targets=targets, ids=range(len(x)),
                     settings=settings, size=max(len(x), 1))
     while not running.over:
-        for image in running.step():
+        running.step()
+        for image in chain.from_iterable(running.finished()):
             x_adv[image.position] = image.x_adv
     return x_adv
 

@@ -11,8 +11,9 @@ A few additional attacks, called marks, check the curve over the radius. Each ma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,18 +23,20 @@ from torch.nn import functional as F
 from engine.attack.ball import Ball, distance
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.declaration import Attack, AttackSettings, Passes
-from engine.attack.evaluation import EVALUATIONS_PER_STEP, Evaluation
+from engine.attack.evaluation import Evaluation
 from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
 from engine.attack.gradient_steps import random_point, steepest
 from engine.attack.guard import Watched, under_attack
 from engine.attack.methods import likely_classes, start
 from engine.attack.outcomes import CORRECT
+from engine.attack.pools import Pools
 from engine.attack.protocol import MODE
 from engine.attack.statistics import median_interval, wilson
-from engine.attack.walk import Attacked, Pool, State, Walk
+from engine.attack.walk import Attacked, State, Walk
 from engine.data.splits import stratified_subset
 from engine.data.transfer import to_device
 from engine.errors import CheckpointError
+from engine.lanes import Lanes
 
 # 80 evaluations per image, split so that the second most likely class is a target, too. On a small network that was trained
 # adversarially, this lies nearer to APGD-CE of 100 steps than one untargeted walk of 100 or 200 steps.
@@ -125,7 +128,7 @@ class Sweep:
             f"mark {share:g}": Part(DISTANCE, CHECK, float(f"{share * epsilon:.9g}")) for share in MARKS}
         self.thresholds = {name: torch.full((len(self.positions),), UNKNOWN) for name in self.parts}
         self.passes = 0
-        self._running: Pool | None = None
+        self._running: Pools | None = None
         self._attacked = torch.arange(0)  # numbers of the images that the part in progress attacks
         self._watched: Watched | None = None
 
@@ -161,13 +164,14 @@ class Sweep:
             The events of the part as (kind, fields) pairs, if this call completes the part. Otherwise an empty list.
         """
         name = self.part
-        with under_attack(self.evaluation.network):
-            self._watch().poll = poll
-            running = self._running = self._running or self._begun(name)
-            for _ in range(EVALUATIONS_PER_STEP):
-                if running.over:
-                    break
-                self._keep(name, running.step())
+        with under_attack(self.evaluation.network), Lanes.on(self.evaluation.y.device) as lanes:
+            watched = self._watch()
+            watched.poll, watched.lanes = poll, lanes
+            running = self._running = self._running or self._begun(name, lanes.count)
+            try:
+                running.step(lanes)
+            finally:
+                self._keep(name, chain.from_iterable(running.finished()))
         if not running.over:
             return []
         self._running = None
@@ -236,23 +240,21 @@ class Sweep:
                 self._running = self._start(self.part)
             self._running.load_state_dict(state["running"])
 
-    def _begun(self, name: str) -> Pool:
+    def _begun(self, name: str, pools: int) -> Pools:
         """Start one attack of the sweep on the images that are classified correctly without an attack.
 
         All other images get the threshold 0, which means that they are misclassified at every radius and number of steps.
 
         Args:
             name: key of the attack in `parts`.
-
-        Returns:
-            The pool that runs the attack on the images.
+            pools: number of pools among which the attack divides the images.
         """
         correct = self.evaluation.outcomes[NATURAL].correct[self.positions] == CORRECT
         self.thresholds[name][~correct] = 0.0
         self._attacked = correct.nonzero().squeeze(1)
-        return self._start(name)
+        return self._start(name, pools)
 
-    def _start(self, name: str) -> Pool:
+    def _start(self, name: str, pools: int = 1) -> Pools:
         part, evaluation = self.parts[name], self.evaluation
         positions = self.positions[self._attacked]
         where = to_device(positions, evaluation.y.device)
@@ -261,12 +263,12 @@ class Sweep:
         with torch.no_grad():
             targets = [likely_classes(evaluation.network(evaluation.x[block]), labels, count)
                        for block, labels in zip(positions.split(size), y.split(size), strict=True) if count and len(block)]
-        pool = start(part.attack, self._watch(), lambda position: evaluation.x[positions[position]], y,
+        running = start(part.attack, self._watch(), lambda position: evaluation.x[positions[position]], y,
                      targets=torch.cat(targets) if targets else torch.zeros((len(y), 1), dtype=torch.int64, device=y.device),
                      ids=[evaluation.indices[position] for position in positions.tolist()],
-                     settings=replace(self.settings, epsilon=part.epsilon), size=size)
-        assert isinstance(pool, Pool)
-        return pool
+                     settings=replace(self.settings, epsilon=part.epsilon), size=size, pools=pools)
+        assert isinstance(running, Pools)
+        return running
 
     def _watch(self) -> Watched:
         """Return the attacked network in the wrapper `Watched`, which counts evaluated images. Call this inside `under_attack`.
@@ -281,7 +283,7 @@ class Sweep:
     def _count(self, passes: int) -> None:
         self.passes = passes
 
-    def _keep(self, name: str, finished: list[Attacked]) -> None:
+    def _keep(self, name: str, finished: Iterable[Attacked]) -> None:
         for image in finished:
             number = self._attacked[image.position]
             x = self.evaluation.x[self.positions[number][None]][0]

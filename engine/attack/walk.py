@@ -111,7 +111,9 @@ class Pool:
     Attributes:
         state: state of all runs (attempts on an image) in the batch, from `Walk.begin`, with the additional entries "x", "y" and
             "target".
-        pass_seconds: CPU seconds spent so far in forward passes, backward passes and predictions of the network.
+        pass_seconds: CPU seconds of the process spent so far in forward passes, backward passes and predictions of the network.
+        evaluations: number of evaluated images, summed over all forward passes so far. After `load_state_dict`, only images whose
+            attack has begun but not ended count.
 
     Example:
         pool = Pool(walk, network.frozen(), predict, images, y, runs=targets, seed=seed, size=100)
@@ -144,7 +146,7 @@ class Pool:
         """
         self.walk, self.size, self.nearest = walk, size, nearest
         self.state: State = {}
-        self.pass_seconds = 0.0
+        self.pass_seconds, self.evaluations = 0.0, 0
         self._logits, self._predict, self._images, self._seed = logits, predict, images, seed
         self._y, self._runs = y, runs.to(y.device)
         self._next = 0  # position of the next image to enter the batch
@@ -161,12 +163,6 @@ class Pool:
     def active(self) -> int:
         """The number of runs (attempts on an image) in the batch."""
         return len(self._ledger["position"]) if self._ledger else 0
-
-    @property
-    def active_iterations(self) -> int:
-        """The number of network evaluations spent so far on images whose attack has begun but not ended."""
-        ledgers = [self._ledger, *self._ended.values()]
-        return sum(int(ledger["iterations"].sum()) for ledger in ledgers if ledger)
 
     def step(self) -> list[Attacked]:
         """Evaluate the network once on the batch, take one iteration, and return the images whose attack has ended."""
@@ -190,6 +186,8 @@ class Pool:
         self._next, self._waiting, self.pass_seconds = content["next"], list(content["waiting"]), content["pass_seconds"]
         self.state, self._ledger = _copies(content["state"], device), _copies(content["ledger"], device)
         self._ended = {position: _copies(rows, device) for position, rows in content["ended"].items()}
+        ledgers = [self._ledger, *self._ended.values()]
+        self.evaluations = sum(int(ledger["iterations"].sum()) for ledger in ledgers if ledger)
 
     def _refill(self) -> None:
         later = self._runs.shape[1] - 1
@@ -254,6 +252,7 @@ class Pool:
         ledger["best"] = torch.where(better[:, None, None, None], point, ledger["best"])
         ledger["margin"] = torch.where(better, margin, ledger["margin"])
         ledger["iterations"] += 1
+        self.evaluations += self.active
 
     def _confirmed(self, wrong: Tensor) -> Tensor:
         """Return one bool per run of the attack: True if `wrong` is True and the network itself misclassifies the run's point.

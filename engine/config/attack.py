@@ -62,14 +62,15 @@ class AttackConfig(RunConfig):
         True, "Bound the accuracy under every possible L-infinity attack from below, by interval arithmetic. It costs a few "
         "passes per image; for networks that were not trained for it, the bound is near 0.",
         group="Certified accuracy", silent=True)
-    batch_size: int = setting(100, "Images attacked at once. As images fall, the next ones take their places.",
-                              group="Run", silent=True,
-                              ge=1, le=8192)
+    batch_size: int = setting(
+        100, "Images attacked at once. As images fall, the next ones take their places. On a CPU with two or more threads, two "
+        "halves of the images are attacked side by side, each with as many images at once.",
+        group="Run", silent=True, ge=1, le=8192)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"attacks": ("fgsm", "pgd-20", "autoattack"), "autoattack_images": 1000, "sweep_radii": 16},
-        "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "batch_size": 128, "threads": 1, "sweep_radii": 16},
+        "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "batch_size": 128, "threads": 2, "sweep_radii": 16},
         "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32, "checks": False},
     }
 

@@ -28,8 +28,9 @@ class RunConfig(BaseModel):
 
     # JSON has no infinity, so no setting may be infinite.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    # Values that override the defaults, by preset. `paper` is empty by definition. In `quick`, a search uses two threads, one for
-    # each of two concurrent passes. Retraining and attack use one, because a second thread slows them down on such small tensors.
+    # Values that override the defaults, by preset. `paper` is empty by definition. In `quick`, searches and attacks use two
+    # threads, one for each of two concurrent passes. A retraining uses one, because a second thread slows it down on such small
+    # tensors.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
     # Settings that a follower in a chain does not take from the runs before it.

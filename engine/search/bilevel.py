@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from engine.attack.pgd import pgd, project
 from engine.graphs import Function, Graphs
-from engine.search.lanes import Lanes
+from engine.lanes import Lanes
 from engine.search.objectives import FunctionalNetwork
 from engine.search.precision import computed_in
 from engine.search.registries import Objective, Precision, Value

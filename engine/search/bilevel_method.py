@@ -43,9 +43,9 @@ from engine.architecture.genotype import PRIMITIVES
 from engine.data.transfer import to_device
 from engine.errors import CheckpointError
 from engine.graphs import Graphs
+from engine.lanes import Lanes
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
 from engine.search.config import BilevelConfig
-from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.objectives import StepImages, accuracy, bound, cross_entropy_of
 from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State
@@ -247,7 +247,7 @@ class BilevelMethod(Generic[Config]):
         starts = tuple(
             None if not needed else noise[i] if noise else self._random_start(batches[i][0], generator)
             for i, needed in enumerate(attacked))
-        with Lanes(torch.get_num_threads() if self.device.type == "cpu" else 1) as lanes:
+        with Lanes.on(self.device) as lanes:
             return self._propose(Bilevel(poll, lanes, self._graphs), *batches, starts, learning_rate,
                                  None if out_of_distribution is None else out_of_distribution.to(self.device, self.dtype))
 

@@ -113,7 +113,8 @@ def cold(network: nn.Module, x: Tensor, y: Tensor, norm: str, radius: float) -> 
                      ids=range(len(y)), settings=settings, size=32)
         fell = 0
         while not pool.over:
-            fell += sum(image.fell for image in pool.step())
+            pool.step()
+            fell += sum(image.fell for batch in pool.finished() for image in batch)
     return len(y) - fell, watched.passes
 
 

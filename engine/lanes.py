@@ -1,7 +1,7 @@
-"""Two lanes (threads) that compute independent passes of one search step at the same time on a CPU.
+"""Two lanes (threads) that compute independent passes of one search step or of one attack at the same time on a CPU.
 
-Each lane uses half of torch's threads. For the small tensors of a search, this is faster than one pass at a time with all
-threads. Measured on two cores, relative to the time of a step on one core:
+Each lane uses half of torch's threads. For small tensors, this is faster than one pass at a time with all threads. Measured on
+two cores, relative to the time of a search step on one core:
 
 - two lanes: 0.6, or 0.7 without the compiled kernels.
 - two threads in each pass: 0.75 to 1.0, and several times as long if another process needs one of the cores.
@@ -31,7 +31,7 @@ class Abandoned(Exception):
 
 
 class Lanes:
-    """The lanes (threads that compute passes) of one search step, used as a context manager around all passes of the step.
+    """The lanes (threads that compute passes) of one step, used as a context manager around all passes of the step.
 
     With two lanes, every pass uses half of the `threads`, even a pass that runs alone. A pass thus uses one thread both for
     `threads` = 1 and for `threads` = 2, so the results are bit-equal. More threads per pass change the last bits of sums.
@@ -51,6 +51,16 @@ class Lanes:
         self._threads, self._share = threads, max(1, threads // LANES)
         self._lock = threading.Lock()
         self._failed = False
+
+    @classmethod
+    def on(cls, device: torch.device) -> Lanes:
+        """Return lanes that share torch's threads of this process on a CPU, and a single lane on another device."""
+        return cls(torch.get_num_threads() if device.type == "cpu" else 1)
+
+    @property
+    def count(self) -> int:
+        """The number of lanes: two, or one if everything runs in the calling thread."""
+        return LANES if self.are_two else 1
 
     @property
     def are_two(self) -> bool:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import RunError, StopRequested
+from engine.lanes import Lanes
 from engine.search.bilevel import Bilevel
-from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
