@@ -255,27 +255,33 @@ typedef struct {
 /* Sums over a map that the backward pass of each edge's last BatchNorms needs; per [m, c]. */
 typedef struct {
     double *sum_g;                   /* sum of g */
-    double *sum_product[PRIMITIVES]; /* sum of g (value - mean) */
+    double *sum_product[PRIMITIVES]; /* sum of g (value - mean); of the pools and a plain skip only for gradients of the alphas */
 } Sums;
 
-/* Computes the sums of g (value - mean) for all seven values, and the sum of g, in one pass over the map. */
-static void products(double *sum_products, double *sum_g, const REAL *g, const Parts *p, long n) {
+/* Computes the sums of g (value - mean) for the values from `first` on, and the sum of g, in one pass over the map. */
+INLINE void products_from(const int first, double *sum_products, double *sum_g, const REAL *g, const Parts *p, long n) {
     vec s[PRIMITIVES + 1];
 #pragma GCC unroll 8
-    for (int j = 0; j <= PRIMITIVES; j++) s[j] = (vec){0};
+    for (int j = first; j <= PRIMITIVES; j++) s[j] = (vec){0};
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
         const vec x = load(g + i);
         s[PRIMITIVES] += x;
 #pragma GCC unroll 8
-        for (int j = 0; j < PRIMITIVES; j++) s[j] += x * (load(p->value[j] + i) - p->mean[j]);
+        for (int j = first; j < PRIMITIVES; j++) s[j] += x * (load(p->value[j] + i) - p->mean[j]);
     }
     *sum_g = (double)sum(s[PRIMITIVES]);
-    for (int j = 0; j < PRIMITIVES; j++) sum_products[j] = (double)sum(s[j]);
+    for (int j = first; j < PRIMITIVES; j++) sum_products[j] = (double)sum(s[j]);
     for (; i < n; i++) {
         *sum_g += g[i];
-        for (int j = 0; j < PRIMITIVES; j++) sum_products[j] += g[i] * (p->value[j][i] - p->mean[j]);
+        for (int j = first; j < PRIMITIVES; j++) sum_products[j] += g[i] * (p->value[j][i] - p->mean[j]);
     }
+}
+
+static void products(int first, double *sum_products, double *sum_g, const REAL *g, const Parts *p, long n) {
+    if (first == 0) products_from(0, sum_products, sum_g, g, p, n);
+    else if (first == SKIP) products_from(SKIP, sum_products, sum_g, g, p, n);
+    else products_from(FIRST_KIND, sum_products, sum_g, g, p, n);
 }
 
 /* Computes the sums and, from them and the scales, the gradient g_rows of the alphas (unless it is NULL). */
@@ -285,13 +291,14 @@ static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *ar
     sums.sum_g = take(arena, (size_t)mc * sizeof(double));
     for (int j = 0; j < PRIMITIVES; j++) sums.sum_product[j] = take(arena, (size_t)mc * sizeof(double));
     if (only_counts(arena)) return sums;
+    const int first = g_rows ? 0 : s->stride == 2 ? SKIP : FIRST_KIND;
     for (long e = 0; e < s->m; e++) {
         double totals[PRIMITIVES] = {0};
         for (long c = 0; c < s->c; c++) {
             const Parts p = parts_of(s, input, e, c);
             double sum_products[PRIMITIVES];
-            products(sum_products, sums.sum_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
-            for (int j = 0; j < PRIMITIVES; j++) {
+            products(first, sum_products, sums.sum_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
+            for (int j = first; j < PRIMITIVES; j++) {
                 sums.sum_product[j][e * s->c + c] = sum_products[j];
                 totals[j] += sum_products[j] * p.scale[j];
             }
@@ -309,8 +316,9 @@ INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward
 /* Backward pass of one depthwise convolution with its 1x1 convolution and BatchNorm, row by row: `g` [c, out] passes through
  * BatchNorm (coefficients k, values y) and the 1x1 convolution into a ring of dz; each input row then sums its taps of dz.
  *
- * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU; read only for
- * weight gradients. The result is added to `into` [c, h * w * b], with columns split by parity at stride 2. */
+ * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU.
+ * Without BatchNorm, the result is added to `into` [c, h * w * b], with columns split by parity at stride 2. With BatchNorm, it
+ * passes through the ReLU and is written to `into`, and `sums` gets what the backward pass of this BatchNorm needs. */
 typedef struct {
     long c, b, h, w, n, out;
     Kernel kernel;
@@ -320,7 +328,27 @@ typedef struct {
     REAL *g_depthwise, *g_pointwise;   /* NULL: not wanted */
     const REAL *maps, *mean, *scale;
     REAL *into;
+    vec *sums; /* [c, 2]: partial sums of the result and of its product with maps - mean */
 } Branch;
+
+/* Backward through a ReLU after BatchNorm: sets t [n] to 0 where BatchNorm's output was at most 0, and adds to the partial sums of
+ * t and of t (y - mean). */
+INLINE void relu_backward(REAL *t, const REAL *y, REAL mean, vec *sums, long n) {
+    vec sum_t = sums[0], sum_product = sums[1];
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec d = load(y + i) - mean, x = where(~(d <= (vec){0}), load(t + i));
+        store(t + i, x);
+        sum_t += x;
+        sum_product += x * d;
+    }
+    for (; i < n; i++) {
+        const REAL d = y[i] - mean;
+        if (d <= 0) t[i] = 0;
+        sum_t[0] += t[i], sum_product[0] += t[i] * d;
+    }
+    sums[0] = sum_t, sums[1] = sum_product;
+}
 
 static void branch_backward(const Branch *x, Arena arena) {
     const Kernel kernel = x->kernel;
@@ -359,39 +387,20 @@ static void branch_backward(const Branch *x, Arena arena) {
             taps_transposed(&taps, &dz, row, odd, kernel);
             if (!taps.count) continue;
             for (long c = 0; c < x->c; c++) {
-                REAL w[MOST_TAPS];
+                REAL w[MOST_TAPS], *to = x->into + (c * x->h + row) * c_in_row + odd * x->n;
                 gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
-                tap_add(x->into + (c * x->h + row) * c_in_row + odd * x->n, &taps, c * dz.length, w, x->n);
+                if (x->mean) {
+                    tap_sum(1, &to, &taps, c * dz.length, w, x->n);
+                    relu_backward(to, x->maps + (c * x->h + row) * x->n, x->mean[c], x->sums + 2 * c, x->n);
+                } else {
+                    tap_add(to, &taps, c * dz.length, w, x->n);
+                }
             }
         }
     }
     if (!x->g_pointwise) return;
     add_up(x->g_pointwise, pointwise_sums, x->c * x->c);
     add_up(x->g_depthwise, depthwise_sums, x->c * entries);
-}
-
-/* Backward through the ReLU before stage 2: sets t to 0 where BatchNorm's output was at most 0, and computes the coefficients k
- * of that BatchNorm. */
-static void relu_backward(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
-    for (long c = 0; c < channels; c++) {
-        REAL *at = t + c * out;
-        const REAL *value = y + c * out;
-        vec sum_t = {0}, sum_product = {0};
-        long i = 0;
-        for (; i + LANES <= out; i += LANES) {
-            const vec d = load(value + i) - mean[c], x = where(~(d <= (vec){0}), load(at + i));
-            store(at + i, x);
-            sum_t += x;
-            sum_product += x * d;
-        }
-        double s = sum(sum_t), q = sum(sum_product);
-        for (; i < out; i++) {
-            const REAL d = value[i] - mean[c];
-            if (d <= 0) at[i] = 0;
-            s += at[i], q += at[i] * d;
-        }
-        k[c] = backward_of(1, mean[c], scale[c], s, q, out);
-    }
 }
 
 /* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. */
@@ -408,21 +417,23 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
                            s->out);
     const REAL *y = v->y + at * c * s->out;
     if (second) {
-        REAL *t = zero_reals(&arena, c * s->out);
+        REAL *t = reals(&arena, c * s->out);
+        vec *sums_t = zeros(&arena, 2 * c);
         const Branch branch = {
             c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->y2 + at * c * s->out, k,
             s->weights.second[kind] + e * c * taps, s->weights.second_pointwise + at * square,
             grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
-            y, v->mean + at * c, v->scale + at * c, t};
+            y, v->mean + at * c, v->scale + at * c, t, sums_t};
         branch_backward(&branch, arena);
-        if (t) relu_backward(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
+        for (long i = 0; k && i < c; i++)
+            k[i] = backward_of(1, v->mean[at * c + i], v->scale[at * c + i], sum(sums_t[2 * i]), sum(sums_t[2 * i + 1]), s->out);
         g = t;
     }
     const Branch branch = {
         c, s->b, s->h, s->w, s->n, s->out, {SIZES[kind], DILATIONS[kind], s->stride}, g, y, k,
         s->weights.depthwise[kind] + e * c * taps, s->weights.pointwise + at * square,
         grads ? grads->depthwise[kind] + e * c * taps : NULL, grads ? grads->pointwise + at * square : NULL,
-        input, NULL, NULL, gx};
+        input, NULL, NULL, gx, NULL};
     branch_backward(&branch, arena);
 }
 
@@ -454,6 +465,50 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
         for (long q = 0; q < 2; q++) add_up(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
 }
 
+/* Reads the gradients g [m] of all edges once. Writes g_pool, the gradients of both pools before their BatchNorm, and at stride 1
+ * adds the gradient of the skips to `all`. */
+static void gather_edges(const State *s, REAL *const *g, const Sums *sums, long c, REAL *const *g_pool, REAL *all) {
+    const Saved *v = &s->saved;
+    const long at = c * s->out, second = (s->c + c) * s->out;
+    const REAL *y[2] = {v->pools + at, v->pools + second}, mean[2] = {v->mean_pools[c], v->mean_pools[s->c + c]};
+    vec sum_product[2] = {{0}, {0}};
+    long i = 0;
+    for (; i + LANES <= s->out; i += LANES) {
+        vec d[2] = {{0}, {0}}, skip = s->stride == 1 ? load(all + i) : (vec){0};
+        for (long e = 0; e < s->m; e++) {
+            const REAL *alpha = s->rows + e * PRIMITIVES;
+            const vec x = load(g[e] + at + i);
+            d[0] += alpha[0] * x;
+            d[1] += alpha[1] * x;
+            skip += alpha[SKIP] * x;
+        }
+        for (int p = 0; p < 2; p++) {
+            store(g_pool[p] + i, d[p]);
+            sum_product[p] += d[p] * (load(y[p] + i) - mean[p]);
+        }
+        if (s->stride == 1) store(all + i, skip);
+    }
+    for (; i < s->out; i++) {
+        REAL d[2] = {0, 0};
+        for (long e = 0; e < s->m; e++) {
+            const REAL *alpha = s->rows + e * PRIMITIVES, x = g[e][at + i];
+            d[0] += alpha[0] * x;
+            d[1] += alpha[1] * x;
+            if (s->stride == 1) all[i] += alpha[SKIP] * x;
+        }
+        for (int p = 0; p < 2; p++) {
+            g_pool[p][i] = d[p];
+            sum_product[p][0] += d[p] * (y[p][i] - mean[p]);
+        }
+    }
+    for (int p = 0; p < 2; p++) {
+        double sum_g = 0;
+        for (long e = 0; e < s->m; e++) sum_g += s->rows[e * PRIMITIVES + p] * sums->sum_g[e * s->c + c];
+        const Backward k = backward_of(1, mean[p], v->scale_pools[p * s->c + c], sum_g, sum(sum_product[p]), s->out);
+        backward_row(g_pool[p], g_pool[p], y[p], k, s->out);
+    }
+}
+
 /* Writes the gradient of one channel of the state, through ReLU (gx), skip and pools, to `into` [h * w * b], or adds it. */
 static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL *const *g, const Sums *sums, long c, REAL *into,
                              int add, Arena arena) {
@@ -469,25 +524,7 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
     if (split) split_columns(split, x, s);
     const REAL *value = split ? split : x;
     for (long i = 0; i < in; i++) all[i] = value[i] <= 0 ? 0 : gx[i];
-    for (int p = 0; p < 2; p++) {
-        const REAL *y = v->pools + (p * s->c + c) * s->out;
-        const REAL mean = v->mean_pools[p * s->c + c], scale = v->scale_pools[p * s->c + c];
-        REAL *d = g_pool[p];
-        double sum_g = 0, sum_product = 0;
-        for (long e = 0; e < s->m; e++) {
-            const REAL alpha = s->rows[e * PRIMITIVES + p], *from = g[e] + c * s->out;
-            sum_g += alpha * sums->sum_g[e * s->c + c];
-            sum_product += alpha * sums->sum_product[p][e * s->c + c];
-            if (e == 0) for (long i = 0; i < s->out; i++) d[i] = alpha * from[i];
-            else for (long i = 0; i < s->out; i++) d[i] += alpha * from[i];
-        }
-        backward_row(d, d, y, backward_of(1, mean, scale, sum_g, sum_product, s->out), s->out);
-    }
-    if (s->stride == 1)
-        for (long e = 0; e < s->m; e++) {
-            const REAL alpha = s->rows[e * PRIMITIVES + SKIP], *from = g[e] + c * s->out;
-            for (long i = 0; i < in; i++) all[i] += alpha * from[i];
-        }
+    gather_edges(s, g, sums, c, g_pool, all);
     pools_backward(all, g_pool[0], g_pool[1], v->largest + c * s->out, map, arena);
     if (s->stride == 1) {
         if (add) for (long i = 0; i < in; i++) into[i] += all[i];
