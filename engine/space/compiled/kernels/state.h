@@ -4,8 +4,9 @@
  * its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions. The last
  * BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
  *
- * Only the values before each BatchNorm are kept for the backward pass. The values between a depthwise and its 1x1 convolution
- * are recomputed when a weight gradient needs them, which costs less than writing and reading them.
+ * Only the values of convolutions before each BatchNorm are kept for the backward pass. The values between a depthwise and its 1x1
+ * convolution are recomputed when a weight gradient needs them, which costs less than writing and reading them. The pools are
+ * recomputed as well, which saves memory: they are a seventh of all values, but a fiftieth of the work.
  */
 #ifndef RAMPART_STATE_H
 #define RAMPART_STATE_H
@@ -39,9 +40,7 @@ typedef struct {
 typedef struct {
     REAL *y;     /* [KINDS, m, c, out]: stage 1 before BatchNorm */
     REAL *y2;    /* [SEPARABLE, m, c, out]: stage 2 before BatchNorm */
-    REAL *pools; /* [2, c, out] before BatchNorm */
     REAL *skip;  /* [m, c, out] before BatchNorm, stride 2 only */
-    INTEGER *largest; /* [c, out]: index of the maximum in its window */
     /* Mean and 1 / standard deviation of each. */
     REAL *mean, *scale, *mean2, *scale2, *mean_pools, *scale_pools, *mean_skip, *scale_skip;
 } Saved;
@@ -53,6 +52,9 @@ typedef struct {
     const REAL *rows; /* [m, PRIMITIVES] softmaxed alphas */
     Weights weights;
     Saved saved;
+    /* Of the pass in progress: */
+    REAL *pools;      /* [2, c, out] before BatchNorm */
+    INTEGER *largest; /* [c, out]: index of the maximum in its window */
 } State;
 
 /* Sets the pointers to a state's weights in the flat vector, which begin at `at`. Returns the beginning of the next state's. */
@@ -70,9 +72,7 @@ static void place_saved(Arena *arena, State *s) {
     const long mc = s->m * s->c;
     v->y = reals(arena, KINDS * mc * s->out);
     v->y2 = reals(arena, SEPARABLE * mc * s->out);
-    v->pools = reals(arena, 2 * s->c * s->out);
     v->skip = s->stride == 2 ? reals(arena, mc * s->out) : NULL;
-    v->largest = take(arena, (size_t)(s->c * s->out) * sizeof(INTEGER));
     v->mean = reals(arena, KINDS * mc), v->scale = reals(arena, KINDS * mc);
     v->mean2 = reals(arena, SEPARABLE * mc), v->scale2 = reals(arena, SEPARABLE * mc);
     v->mean_pools = reals(arena, 2 * s->c), v->scale_pools = reals(arena, 2 * s->c);
@@ -165,10 +165,13 @@ static void split_columns(REAL *to, const REAL *x, const State *s) {
             memcpy(to + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b, x + (h * s->w + w) * s->b, (size_t)s->b * sizeof(REAL));
 }
 
-static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
+/* Computes both pools of the state in memory from `kept`. */
+static void pools(State *s, const REAL *input, Arena *kept) {
     const Map map = {s->h, s->w, s->b, s->stride};
     const long in = s->h * s->w * s->b;
-    Moments moments_pools = moments(&arena, 2 * s->c);
+    s->pools = reals(kept, 2 * s->c * s->out);
+    s->largest = take(kept, (size_t)(s->c * s->out) * sizeof(INTEGER));
+    Arena arena = *kept;
     REAL *split = s->stride == 2 ? reals(&arena, in) : NULL;
     if (only_counts(&arena)) {
         pools_forward(NULL, NULL, NULL, NULL, map, arena);
@@ -176,12 +179,15 @@ static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
     }
     for (long c = 0; c < s->c; c++) {
         const REAL *x = input + c * in;
-        REAL *maximum = s->saved.pools + c * s->out, *average = s->saved.pools + (s->c + c) * s->out;
         if (split) split_columns(split, x, s);
-        pools_forward(maximum, average, s->saved.largest + c * s->out, split ? split : x, map, arena);
-        moments_add(&moments_pools, c, maximum, s->out, 1);
-        moments_add(&moments_pools, s->c + c, average, s->out, 1);
+        pools_forward(s->pools + c * s->out, s->pools + (s->c + c) * s->out, s->largest + c * s->out, split ? split : x, map, arena);
     }
+}
+
+static void pools_statistics(State *s, Arena arena, REAL *running) {
+    Moments moments_pools = moments(&arena, 2 * s->c);
+    if (only_counts(&arena)) return;
+    for (long c = 0; c < 2 * s->c; c++) moments_add(&moments_pools, c, s->pools + c * s->out, s->out, 1);
     moments_finish(&moments_pools, 0, 2 * s->c, s->out, s->saved.mean_pools, s->saved.scale_pools, running, 2 * s->c);
 }
 
@@ -197,7 +203,7 @@ static Parts parts_of(const State *s, const REAL *input, long e, long c) {
     Parts p;
     for (int k = 0; k < 2; k++) {
         const long at = k * s->c + c;
-        p.value[k] = v->pools + at * s->out, p.mean[k] = v->mean_pools[at], p.scale[k] = v->scale_pools[at];
+        p.value[k] = s->pools + at * s->out, p.mean[k] = v->mean_pools[at], p.scale[k] = v->scale_pools[at];
     }
     if (s->stride == 1) p.value[SKIP] = input + c * s->out, p.mean[SKIP] = 0, p.scale[SKIP] = 1;
     else p.value[SKIP] = v->skip + ec * s->out, p.mean[SKIP] = v->mean_skip[ec], p.scale[SKIP] = v->scale_skip[ec];
@@ -240,7 +246,8 @@ static void combine(const State *s, const REAL *input, REAL *const *nodes, const
 
 /* running: the state's slices of the flat buffers for pools, first, separable, dilated and reduce, or five NULLs. */
 static void state_forward(State *s, const REAL *input, REAL *const *nodes, int first, Arena arena, REAL **running) {
-    pools(s, input, arena, running[0]);
+    pools(s, input, &arena);
+    pools_statistics(s, arena, running[0]);
     stage1(s, input, arena, running);
     stage2(s, arena, running[2]);
     if (only_counts(&arena)) return;
@@ -316,9 +323,9 @@ INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward
 /* Backward pass of one depthwise convolution with its 1x1 convolution and BatchNorm, row by row: `g` [c, out] passes through
  * BatchNorm (coefficients k, values y) and the 1x1 convolution into a ring of dz; each input row then sums its taps of dz.
  *
- * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU.
- * Without BatchNorm, the result is added to `into` [c, h * w * b], with columns split by parity at stride 2. With BatchNorm, it
- * passes through the ReLU and is written to `into`, and `sums` gets what the backward pass of this BatchNorm needs. */
+ * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU; read only for
+ * weight gradients. The result is written to `into` [c, h * w * b] or, if `adds`, added to it, with columns split by parity at
+ * stride 2. */
 typedef struct {
     long c, b, h, w, n, out;
     Kernel kernel;
@@ -328,27 +335,8 @@ typedef struct {
     REAL *g_depthwise, *g_pointwise;   /* NULL: not wanted */
     const REAL *maps, *mean, *scale;
     REAL *into;
-    vec *sums; /* [c, 2]: partial sums of the result and of its product with maps - mean */
+    int adds;
 } Branch;
-
-/* Backward through a ReLU after BatchNorm: sets t [n] to 0 where BatchNorm's output was at most 0, and adds to the partial sums of
- * t and of t (y - mean). */
-INLINE void relu_backward(REAL *t, const REAL *y, REAL mean, vec *sums, long n) {
-    vec sum_t = sums[0], sum_product = sums[1];
-    long i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const vec d = load(y + i) - mean, x = where(~(d <= (vec){0}), load(t + i));
-        store(t + i, x);
-        sum_t += x;
-        sum_product += x * d;
-    }
-    for (; i < n; i++) {
-        const REAL d = y[i] - mean;
-        if (d <= 0) t[i] = 0;
-        sum_t[0] += t[i], sum_product[0] += t[i] * d;
-    }
-    sums[0] = sum_t, sums[1] = sum_product;
-}
 
 static void branch_backward(const Branch *x, Arena arena) {
     const Kernel kernel = x->kernel;
@@ -389,18 +377,38 @@ static void branch_backward(const Branch *x, Arena arena) {
             for (long c = 0; c < x->c; c++) {
                 REAL w[MOST_TAPS], *to = x->into + (c * x->h + row) * c_in_row + odd * x->n;
                 gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
-                if (x->mean) {
-                    tap_sum(1, &to, &taps, c * dz.length, w, x->n);
-                    relu_backward(to, x->maps + (c * x->h + row) * x->n, x->mean[c], x->sums + 2 * c, x->n);
-                } else {
-                    tap_add(to, &taps, c * dz.length, w, x->n);
-                }
+                if (x->adds) tap_add(to, &taps, c * dz.length, w, x->n);
+                else tap_sum(1, &to, &taps, c * dz.length, w, x->n);
             }
         }
     }
     if (!x->g_pointwise) return;
     add_up(x->g_pointwise, pointwise_sums, x->c * x->c);
     add_up(x->g_depthwise, depthwise_sums, x->c * entries);
+}
+
+/* Backward through the ReLU before stage 2: sets t to 0 where BatchNorm's output was at most 0, and computes the coefficients k
+ * of that BatchNorm. */
+static void relu_backward(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
+    for (long c = 0; c < channels; c++) {
+        REAL *at = t + c * out;
+        const REAL *value = y + c * out;
+        vec sum_t = {0}, sum_product = {0};
+        long i = 0;
+        for (; i + LANES <= out; i += LANES) {
+            const vec d = load(value + i) - mean[c], x = where(~(d <= (vec){0}), load(at + i));
+            store(at + i, x);
+            sum_t += x;
+            sum_product += x * d;
+        }
+        double s = sum(sum_t), q = sum(sum_product);
+        for (; i < out; i++) {
+            const REAL d = value[i] - mean[c];
+            if (d <= 0) at[i] = 0;
+            s += at[i], q += at[i] * d;
+        }
+        k[c] = backward_of(1, mean[c], scale[c], s, q, out);
+    }
 }
 
 /* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. */
@@ -418,22 +426,20 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
     const REAL *y = v->y + at * c * s->out;
     if (second) {
         REAL *t = reals(&arena, c * s->out);
-        vec *sums_t = zeros(&arena, 2 * c);
         const Branch branch = {
             c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->y2 + at * c * s->out, k,
             s->weights.second[kind] + e * c * taps, s->weights.second_pointwise + at * square,
             grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
-            y, v->mean + at * c, v->scale + at * c, t, sums_t};
+            y, v->mean + at * c, v->scale + at * c, t, 0};
         branch_backward(&branch, arena);
-        for (long i = 0; k && i < c; i++)
-            k[i] = backward_of(1, v->mean[at * c + i], v->scale[at * c + i], sum(sums_t[2 * i]), sum(sums_t[2 * i + 1]), s->out);
+        if (t) relu_backward(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
         g = t;
     }
     const Branch branch = {
         c, s->b, s->h, s->w, s->n, s->out, {SIZES[kind], DILATIONS[kind], s->stride}, g, y, k,
         s->weights.depthwise[kind] + e * c * taps, s->weights.pointwise + at * square,
         grads ? grads->depthwise[kind] + e * c * taps : NULL, grads ? grads->pointwise + at * square : NULL,
-        input, NULL, NULL, gx, NULL};
+        input, NULL, NULL, gx, 1};
     branch_backward(&branch, arena);
 }
 
@@ -470,7 +476,7 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
 static void gather_edges(const State *s, REAL *const *g, const Sums *sums, long c, REAL *const *g_pool, REAL *all) {
     const Saved *v = &s->saved;
     const long at = c * s->out, second = (s->c + c) * s->out;
-    const REAL *y[2] = {v->pools + at, v->pools + second}, mean[2] = {v->mean_pools[c], v->mean_pools[s->c + c]};
+    const REAL *y[2] = {s->pools + at, s->pools + second}, mean[2] = {v->mean_pools[c], v->mean_pools[s->c + c]};
     vec sum_product[2] = {{0}, {0}};
     long i = 0;
     for (; i + LANES <= s->out; i += LANES) {
@@ -512,7 +518,6 @@ static void gather_edges(const State *s, REAL *const *g, const Sums *sums, long 
 /* Writes the gradient of one channel of the state, through ReLU (gx), skip and pools, to `into` [h * w * b], or adds it. */
 static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL *const *g, const Sums *sums, long c, REAL *into,
                              int add, Arena arena) {
-    const Saved *v = &s->saved;
     const long in = s->h * s->w * s->b;
     REAL *g_pool[2] = {reals(&arena, s->out), reals(&arena, s->out)}, *all = reals(&arena, in);
     REAL *split = s->stride == 2 ? reals(&arena, in) : NULL;
@@ -525,7 +530,7 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
     const REAL *value = split ? split : x;
     for (long i = 0; i < in; i++) all[i] = value[i] <= 0 ? 0 : gx[i];
     gather_edges(s, g, sums, c, g_pool, all);
-    pools_backward(all, g_pool[0], g_pool[1], v->largest + c * s->out, map, arena);
+    pools_backward(all, g_pool[0], g_pool[1], s->largest + c * s->out, map, arena);
     if (s->stride == 1) {
         if (add) for (long i = 0; i < in; i++) into[i] += all[i];
         else memcpy(into, all, (size_t)in * sizeof(REAL));
@@ -542,6 +547,7 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
 static void state_backward(State *s, const REAL *input, REAL *const *g, Weights *grads, REAL *g_rows, REAL *into, int add,
                            Wanted wanted, Arena arena) {
     const long plane = s->h * s->w * s->b;
+    if (wanted.input || wanted.rows) pools(s, input, &arena);
     const Sums sums = sums_of(s, input, g, &arena, wanted.rows ? g_rows : NULL);
     if (!wanted.input) return;
     REAL *gx = zero_reals(&arena, s->c * plane);

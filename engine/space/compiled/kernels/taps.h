@@ -51,8 +51,6 @@ INLINE void tap_sum_of(const int outputs, const int vectors, REAL *const *out, c
     long i = 0;
     for (; i + vectors * LANES <= n; i += vectors * LANES)
         tap_tile(outputs, vectors, out, taps, channel, weights, i, accumulate);
-    if (vectors > 4)
-        for (; i + 4 * LANES <= n; i += 4 * LANES) tap_tile(outputs, 4, out, taps, channel, weights, i, accumulate);
     for (; i + LANES <= n; i += LANES) tap_tile(outputs, 1, out, taps, channel, weights, i, accumulate);
     for (; i < n; i++)
         for (int e = 0; e < outputs; e++) {
@@ -65,7 +63,7 @@ INLINE void tap_sum_of(const int outputs, const int vectors, REAL *const *out, c
 /* out[e][i] = sum over taps of weights[t][e] * source[t][channel + i] for i < n, for 1 to 4 outputs that read the same maps. */
 static void tap_sum(int outputs, REAL *const *out, const Taps *taps, long channel, const REAL *weights, long n) {
     switch (outputs) {
-        case 1: tap_sum_of(1, 8, out, taps, channel, weights, n, 0); break;
+        case 1: tap_sum_of(1, 4, out, taps, channel, weights, n, 0); break;
         case 2: tap_sum_of(2, 4, out, taps, channel, weights, n, 0); break;
         case 3: tap_sum_of(3, 4, out, taps, channel, weights, n, 0); break;
         default: tap_sum_of(4, 4, out, taps, channel, weights, n, 0); break;
@@ -74,7 +72,7 @@ static void tap_sum(int outputs, REAL *const *out, const Taps *taps, long channe
 
 /* Like tap_sum for a single output, but adds the sum to out. */
 static void tap_add(REAL *out, const Taps *taps, long channel, const REAL *weights, long n) {
-    tap_sum_of(1, 8, &out, taps, channel, weights, n, 1);
+    tap_sum_of(1, 4, &out, taps, channel, weights, n, 1);
 }
 
 INLINE void tap_dot_of(const int count, vec *out, const REAL *g, const Taps *taps, int first, long channel, long n) {
