@@ -42,10 +42,12 @@ class Backend(Protocol):
     Attributes:
         twice: True if the gradients can themselves be differentiated.
         batch_innermost: True if feature maps are stored as [C, H, W, B]. Inputs in this memory layout need not be copied.
+        rectifies: True if `cell` applies the ReLU to its inputs. If False, it gets them after the ReLU.
     """
 
     twice: bool
     batch_innermost: bool
+    rectifies: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if this back end supports the cell, the device and dtype of x, and the statistics in `normalisation`."""
@@ -57,7 +59,7 @@ class Backend(Protocol):
         Args:
             cell: the shape of the cell.
             layout: the packing of the cell's weights.
-            before_last, last: outputs [B, I, H, W] of the two cells before this cell, after a ReLU.
+            before_last, last: outputs [B, I, H, W] of the two cells before this cell, after a ReLU unless `rectifies` is True.
             weights: the cell's slice [n] of the flat weight vector.
             rows: [14, 7], weights of the operations. There is one row per edge, sorted by the state that the edge leaves, and one
                 column per primitive, in the order of `PRIMITIVES`. In a partial cell (whose operations act on some channels
@@ -104,7 +106,7 @@ class StateByState:
     A `StateBackend` computes what each state adds to the later nodes.
     """
 
-    batch_innermost = False
+    batch_innermost = rectifies = False
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
         """Wrap `states`, which computes what one state of a cell adds to the later nodes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -290,12 +291,12 @@ class Supernet:
         features = self._stem(x, self._parts[0].views(stem), normalisation)
         if self._backend(0, x, normalisation, twice).batch_innermost:  # one copy here instead of one for each reader
             features = features.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
-        before_last = last = F.relu(features)
+        before_last = last = _Features(features)
         for i, cell in enumerate(self.cells):
             backend = self._backend(i, x, normalisation, twice)
-            features = backend.cell(cell, self._parts[1 + i], before_last, last, cell_weights[i], rows[cell.kind], normalisation)
-            # Each cell applies ReLU to its inputs. Two cells read this output, so its ReLU is computed once, here.
-            before_last, last = last, F.relu(features)
+            first, second = (each.plain if backend.rectifies else each.rectified for each in (before_last, last))
+            features = backend.cell(cell, self._parts[1 + i], first, second, cell_weights[i], rows[cell.kind], normalisation)
+            before_last, last = last, _Features(features)
         views = self._parts[-1].views(classifier)
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
@@ -408,6 +409,22 @@ class Supernet:
             with torch.inference_mode(False):
                 self._orders[device] = (torch.tensor(edges, device=device), torch.tensor(columns, device=device))
         return self._orders[device]
+
+
+class _Features:
+    """The output of a cell or of the stem. Two cells read it, so its ReLU is computed at most once.
+
+    Attributes:
+        plain: the output itself, [B, C, H, W].
+    """
+
+    def __init__(self, plain: Tensor) -> None:
+        self.plain = plain
+
+    @cached_property
+    def rectified(self) -> Tensor:
+        """The output after a ReLU."""
+        return F.relu(self.plain)
 
 
 def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str], partial: int) -> None:

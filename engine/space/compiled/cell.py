@@ -33,7 +33,7 @@ class Compiled:
     """
 
     twice = False
-    batch_innermost = True
+    batch_innermost = rectifies = True
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if the kernels support this cell with tensors like x and this normalisation.
@@ -62,9 +62,9 @@ class _CellFunction(torch.autograd.Function):
     """The autograd function of a cell.
 
     Arguments of `forward`:
-        x0: the cell's first input [I0, H', W', B], after a ReLU. H' and W' are 2 H and 2 W if the previous cell is a reduction,
-            and H and W otherwise.
-        x1: the cell's second input [I1, H, W, B], after a ReLU.
+        x0: the cell's first input [I0, H', W', B], before its ReLU. H' and W' are 2 H and 2 W if the previous cell is a
+            reduction, and H and W otherwise.
+        x1: the cell's second input [I1, H, W, B], before its ReLU.
         weights: the cell's slice [n] of the flat weight vector.
         rows: [14, 7], weights of the operations.
         cell: shape of the cell.

@@ -47,16 +47,19 @@ class Case:
         self.layout: Layout = weight_layout([self.shape], 10, 3).part("cells.0.")
         self.buffers: Layout = buffer_layout([self.shape]).part("cells.0.")
         double = 2 if kind == "after reduction" else 1
-        self.given = (torch.rand(batch, inputs[0], double * size[0], double * size[1], dtype=torch.float64),
-                      torch.rand(batch, inputs[1], *size, dtype=torch.float64),
+        self.given = (torch.randn(batch, inputs[0], double * size[0], double * size[1], dtype=torch.float64),
+                      torch.randn(batch, inputs[1], *size, dtype=torch.float64),
                       0.5 * torch.randn(self.layout.size, dtype=torch.float64), torch.rand(14, 7, dtype=torch.float64))
 
     def output(self, backend: str, *given: Tensor, buffers: Tensor | None = None) -> Tensor:
-        """Return [B, 4 C, H', W'] from x0, x1, weights and rows."""
+        """Return [B, 4 C, H', W'] from x0 and x1 before their ReLU, weights and rows."""
         normalisation = Normalisation(None, running=False)
         if buffers is not None:
             normalisation = Normalisation(self.buffers.views(buffers), False, {"cells.0.": buffers})
-        return BACKENDS[backend].cell(self.shape, self.layout, *given, normalisation)
+        x0, x1, weights, rows = given
+        if not BACKENDS[backend].rectifies:
+            x0, x1 = F.relu(x0), F.relu(x1)
+        return BACKENDS[backend].cell(self.shape, self.layout, x0, x1, weights, rows, normalisation)
 
     def gradients(self, backend: str, wanted: tuple[bool, ...] = (True,) * 4,
                   dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:

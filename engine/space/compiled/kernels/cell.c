@@ -66,29 +66,61 @@ size_t cell_saved_bytes(const Cell *cell) {
     return arena.used;
 }
 
-/* Gathers the pixels of half q in row h of a halved input x [inputs, 2 height, 2 width, batch] as [inputs, width * batch]. */
-static void gather_half(REAL *to, const REAL *x, const Cell *cell, long h, long q) {
-    const long b = cell->batch, plane = 4 * positions(cell), row = 2 * cell->width * b;
-    for (long i = 0; i < cell->inputs[0]; i++)
-        for (long w = 0; w < cell->width; w++)
-            memcpy(to + (i * cell->width + w) * b, x + i * plane + (2 * h + q) * row + (2 * w + q) * b, (size_t)b * sizeof(REAL));
+/* to[i] = max(0, x[i]), but NaN stays NaN. */
+INLINE void rectify(REAL *to, const REAL *x, long n) {
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) store(to + i, positive(load(x + i)));
+    for (; i < n; i++) to[i] = x[i] <= 0 ? 0 : x[i];
 }
 
-/* 1x1 convolution and BatchNorm of input i, already rectified; running: means, then variances, or NULL. */
+/* Backward pass of `rectify`: to[i] = 0 where x[i] is at most 0, else g[i]. */
+INLINE void rectify_backward(REAL *to, const REAL *g, const REAL *x, long n) {
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) store(to + i, where(~(load(x + i) <= (vec){0}), load(g + i)));
+    for (; i < n; i++) to[i] = x[i] <= 0 ? 0 : g[i];
+}
+
+/* Offset in an input of the pixel in row h and column w of map i; in a halved input, of the pixel of half q. */
+INLINE long pixel(const Cell *cell, int halves, long i, long h, long w, long q) {
+    if (!halves) return i * positions(cell) + (h * cell->width + w) * cell->batch;
+    return 4 * i * positions(cell) + ((2 * h + q) * 2 * cell->width + 2 * w + q) * cell->batch;
+}
+
+/* Writes row h of a rectified input [inputs, width * batch]; of a halved input, the pixels of half q. */
+static void rectified_row(REAL *to, const REAL *x, const Cell *cell, long inputs, int halves, long h, long q) {
+    const long n = cell->width * cell->batch;
+    for (long i = 0; i < inputs; i++) {
+        if (!halves) rectify(to + i * n, x + pixel(cell, 0, i, h, 0, 0), n);
+        else for (long w = 0; w < cell->width; w++)
+            rectify(to + i * n + w * cell->batch, x + pixel(cell, 1, i, h, w, q), cell->batch);
+    }
+}
+
+/* Writes the gradient of a row that `rectified_row` has read, from `row`, the gradient of its result. */
+static void rectified_row_backward(REAL *gx, const REAL *row, const REAL *x, const Cell *cell, long inputs, int halves, long h,
+                                   long q) {
+    const long n = cell->width * cell->batch;
+    for (long i = 0; i < inputs; i++) {
+        const long at = pixel(cell, halves, i, h, 0, q);
+        if (!halves) rectify_backward(gx + at, row + i * n, x + at, n);
+        else for (long w = 0; w < cell->width; w++)
+            rectify_backward(gx + at + 2 * w * cell->batch, row + i * n + w * cell->batch, x + at + 2 * w * cell->batch, cell->batch);
+    }
+}
+
+/* ReLU, 1x1 convolution and BatchNorm of input i; running: means, then variances, or NULL. */
 static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weight, REAL *h, REAL *scale, REAL *running,
                        Arena arena) {
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
     const int halves = i == 0 && cell->halved;
     Moments moments_h = moments(&arena, c);
-    REAL *mean = reals(&arena, c), *row = halves ? reals(&arena, in * n) : NULL;
+    REAL *mean = reals(&arena, c), *row = reals(&arena, in * n);
     if (only_counts(&arena)) return;
     for (long r = 0; r < cell->height; r++) {
         for (long q = 0; q < (halves ? 2 : 1); q++) {
             const long outputs = halves ? c / 2 : c;
-            const REAL *from = x + r * n;
-            if (halves) gather_half(row, x, cell, r, q);
-            pointwise(h + q * outputs * plane + r * n, plane, (Matrix){weight + q * outputs * in, in, 1}, outputs,
-                      halves ? row : from, halves ? n : plane, in, n);
+            rectified_row(row, x, cell, in, halves, r, q);
+            pointwise(h + q * outputs * plane + r * n, plane, (Matrix){weight + q * outputs * in, in, 1}, outputs, row, n, in, n);
         }
         for (long k = 0; k < c; k++) moments_add(&moments_h, k, h + k * plane + r * n, n, r == 0);
     }
@@ -108,7 +140,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
     const int halves = i == 0 && cell->halved;
     const long outputs = halves ? c / 2 : c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
-    REAL *dy = reals(&arena, c * n), *row = halves ? reals(&arena, in * n) : NULL;
+    REAL *dy = reals(&arena, c * n), *row = reals(&arena, in * n);
     vec *outer = g_weight ? zeros(&arena, c * in) : NULL;
     if (only_counts(&arena)) return;
     for (long j = 0; j < c; j++) {
@@ -122,15 +154,13 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
         for (long q = 0; q < (halves ? 2 : 1); q++) {
             const REAL *d = dy + q * outputs * n;
             const Matrix w = {weight + q * outputs * in, 1, in};
-            if (g_weight && halves) gather_half(row, x, cell, r, q);
-            if (g_weight) outer_add(outer + q * outputs * in, d, n, outputs, halves ? row : x + r * n, halves ? n : plane, in, n);
-            if (gx && !halves) pointwise(gx + r * n, plane, w, in, d, n, outputs, n);
-            if (gx && halves) {
+            if (g_weight) {
+                rectified_row(row, x, cell, in, halves, r, q);
+                outer_add(outer + q * outputs * in, d, n, outputs, row, n, in, n);
+            }
+            if (gx) {
                 pointwise(row, n, w, in, d, n, outputs, n);
-                for (long j = 0; j < in; j++)
-                    for (long col = 0; col < cell->width; col++)
-                        memcpy(gx + j * 4 * plane + ((2 * r + q) * 2 * cell->width + 2 * col + q) * cell->batch,
-                               row + (j * cell->width + col) * cell->batch, (size_t)cell->batch * sizeof(REAL));
+                rectified_row_backward(gx, row, x, cell, in, halves, r, q);
             }
         }
     }
@@ -149,7 +179,7 @@ static REAL *place_running(REAL *at, const State *s, REAL **running) {
 }
 
 typedef struct {
-    const REAL *x0, *x1; /* the cell's inputs, already rectified */
+    const REAL *x0, *x1; /* the cell's inputs, before ReLU */
     const REAL *weights; /* of the cell, flat */
     const REAL *rows;    /* [14, PRIMITIVES]: softmaxed alphas, ordered by state */
     void *saved;         /* cell_saved_bytes */
@@ -208,7 +238,7 @@ static void *aligned(size_t bytes) {
     return posix_memalign(&memory, 64, bytes) ? NULL : memory;
 }
 
-/* Computes out [NODES * channels, ...] from the cell's inputs x0 and x1, already rectified.
+/* Computes out [NODES * channels, ...] from the cell's inputs x0 and x1, before ReLU.
  *
  * weights, buffers: the cell's slices of the flat vectors. Buffers are moved towards this batch's statistics; NULL for none.
  * rows [14, PRIMITIVES]: softmaxed alphas, edges ordered by the state that they leave.
