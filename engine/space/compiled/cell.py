@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
+from engine.space.compiled.memory import Memory
 from engine.space.layout import CellShape, Layout
 from engine.space.normalisation import Normalisation
 
@@ -23,6 +24,7 @@ class _Cell(ctypes.Structure):
     _fields_ += [("inputs", ctypes.c_long * 2)]
 
 
+_scratch: list[Tensor] = []  # free memory for what a call of the kernels needs only until it returns
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -82,13 +84,13 @@ class _CellFunction(torch.autograd.Function):
         shape = _struct(cell, batch)
         size = 2 if cell.reduction else 1
         out = x1.new_empty(4 * cell.channels, cell.map_size[0] // size, cell.map_size[1] // size, batch)
-        saved = _Block(_saved_bytes(kernels, shape))
-        code = kernels.cell_forward(ctypes.byref(shape), _at(x0), _at(x1), _at(weights), _at(rows), _at(buffers), _at(out),
-                                    _at(saved.tensor))
-        _check(code)
+        saved = _Block(_bytes("saved", x1.dtype, cell, batch))
+        scratch = Memory(_scratch, _bytes("forward", x1.dtype, cell, batch), torch.uint8)
+        kernels.cell_forward(ctypes.byref(shape), _at(x0), _at(x1), _at(weights), _at(rows), _at(buffers), _at(out),
+                             _at(saved.tensor), _at(scratch.tensor))
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(x0, x1, weights, rows, out)
-            ctx.saved, ctx.shape, ctx.kernels = saved, shape, kernels
+            ctx.saved, ctx.cell = saved, cell
         return out
 
     @staticmethod
@@ -106,16 +108,18 @@ class _CellGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, out: Tensor,
-                cell: Any) -> tuple[Tensor | None, ...]:
+                forward: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of x0, x1, weights and rows, each None if autograd does not need it.
 
-        `g` is the gradient of the output `out`, and `cell` is the autograd context of the cell's `_CellFunction`.
+        `g` is the gradient of the output `out`, and `forward` is the autograd context of the cell's `_CellFunction`.
         """
         tensors, g = (x0, x1, weights, rows), g.contiguous()  # keeps g alive: the kernels get only its address
-        gradients = tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, cell.needs_input_grad))
-        code = cell.kernels.cell_backward(ctypes.byref(cell.shape), _at(g), *map(_at, tensors), _at(out), _at(cell.saved.tensor),
-                                          *map(_at, gradients))
-        _check(code)
+        wanted = forward.needs_input_grad[:len(tensors)]
+        gradients = tuple(torch.empty_like(tensor) if each else None for tensor, each in zip(tensors, wanted, strict=True))
+        kernels, batch = library(DTYPES[x1.dtype]), x1.shape[-1]
+        scratch = Memory(_scratch, _bytes("backward", x1.dtype, forward.cell, batch, *map(int, wanted)), torch.uint8)
+        kernels.cell_backward(ctypes.byref(_struct(forward.cell, batch)), _at(g), *map(_at, tensors), _at(out),
+                              _at(forward.saved.tensor), *map(_at, gradients), _at(scratch.tensor))
         return gradients
 
     @staticmethod
@@ -157,9 +161,18 @@ def _struct(cell: CellShape, batch: int) -> _Cell:
                  (ctypes.c_long * 2)(*cell.inputs))
 
 
-def _saved_bytes(kernels: ctypes.CDLL, shape: _Cell) -> int:
-    kernels.cell_saved_bytes.restype = ctypes.c_size_t
-    return int(kernels.cell_saved_bytes(ctypes.byref(shape)))
+@cache
+def _bytes(what: str, dtype: torch.dtype, cell: CellShape, batch: int, *wanted: int) -> int:
+    """Return the number of bytes of memory that the kernels need.
+
+    Args:
+        what: "saved" for the values that a forward pass keeps; "forward" or "backward" for the scratch memory of a pass.
+        dtype, cell, batch: dtype of the maps, shape of the cell, number of images.
+        wanted: for a backward pass, 1 or 0 for each gradient.
+    """
+    function = library(DTYPES[dtype])[f"cell_{what}_bytes"]
+    function.restype = ctypes.c_size_t
+    return int(function(ctypes.byref(_struct(cell, batch)), *wanted))
 
 
 def _check_alike(x: Tensor, **others: Tensor | None) -> None:
@@ -178,8 +191,3 @@ def _check_alike(x: Tensor, **others: Tensor | None) -> None:
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
     return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
-
-
-def _check(code: int) -> None:
-    if code:
-        raise MemoryError("The compiled cell ran out of memory; use fewer channels or a smaller batch.")

@@ -7,7 +7,6 @@ the first.
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
 from engine.space.compiled.cell import DTYPES
+from engine.space.compiled.memory import Memory
 from engine.space.compiled.steps import INPUT, OUTPUT, Program, placed
 from engine.space.derived_layouts import Size
 
@@ -149,32 +149,6 @@ class Frozen:
         gradients = self._reused[0]
         return _Network(table.data_ptr(), len(table), *(each.data_ptr() for each in (self._weights, self._mean, self._deviation)),
                         *self.image_shape, self.classes, values[INPUT], values[OUTPUT], gradients[INPUT], gradients[OUTPUT], size)
-
-
-class Memory:
-    """A block of memory for feature maps. When it is no longer used, it goes back to a list of free blocks.
-
-    Reuse saves time, because getting fresh memory from the system takes as long as computing the feature maps.
-    """
-
-    _lock = threading.Lock()
-
-    def __init__(self, free: list[Tensor], size: int, dtype: torch.dtype) -> None:
-        """Take the smallest block in the list `free` that has at least `size` numbers, or allocate a new block."""
-        self._free = free
-        with self._lock:  # other threads may append blocks meanwhile, but not take any
-            sizes = [block.numel() for block in free]
-            fitting = [number for number, length in enumerate(sizes) if length >= size]
-            if fitting:
-                self.tensor = free.pop(min(fitting, key=sizes.__getitem__))
-                return
-            if sizes:
-                del free[sizes.index(max(sizes))]  # it has become too small
-        self.tensor = torch.empty(size, dtype=dtype)
-
-    def __del__(self) -> None:
-        if hasattr(self, "tensor"):  # the allocation succeeded
-            self._free.append(self.tensor)  # atomic; a lock could be held by the code that this call interrupts
 
 
 class _Logits(torch.autograd.Function):

@@ -233,40 +233,42 @@ static void backward(const Cell *cell, const Given *given, const REAL *g, const 
                                 grads.preprocess[i], arena);
 }
 
-static void *aligned(size_t bytes) {
-    void *memory = NULL;
-    return posix_memalign(&memory, 64, bytes) ? NULL : memory;
+/* Returns the number of bytes of scratch memory that cell_forward needs. */
+size_t cell_forward_bytes(const Cell *cell) {
+    const Given given = {0};
+    size_t bytes = 0;
+    forward(cell, &given, NULL, NULL, (Arena){NULL, 0, &bytes});
+    return bytes;
+}
+
+/* Returns the number of bytes of scratch memory that cell_backward needs for the gradients that are wanted. */
+size_t cell_backward_bytes(const Cell *cell, int x0, int x1, int weights, int rows) {
+    const Given given = {0};
+    REAL some[1]; /* never read nor written */
+    const Gradients wanted = {x0 ? some : NULL, x1 ? some : NULL, weights ? some : NULL, rows ? some : NULL};
+    size_t bytes = 0;
+    backward(cell, &given, NULL, NULL, &wanted, (Arena){NULL, 0, &bytes});
+    return bytes;
 }
 
 /* Computes out [NODES * channels, ...] from the cell's inputs x0 and x1, before ReLU.
  *
  * weights, buffers: the cell's slices of the flat vectors. Buffers are moved towards this batch's statistics; NULL for none.
  * rows [14, PRIMITIVES]: softmaxed alphas, edges ordered by the state that they leave.
- * saved: memory of cell_saved_bytes bytes, aligned to 64.
- * Returns 0, or 1 if out of memory. */
-int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers,
-                 REAL *out, void *saved) {
+ * saved: memory of cell_saved_bytes bytes; scratch: memory of cell_forward_bytes bytes. Both are aligned to 64. */
+void cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers,
+                  REAL *out, void *saved, void *scratch) {
     const Given given = {x0, x1, weights, rows, saved};
-    size_t bytes = 0;
-    forward(cell, &given, buffers, out, (Arena){NULL, 0, &bytes});
-    void *memory = aligned(bytes);
-    if (!memory) return 1;
-    forward(cell, &given, buffers, out, (Arena){memory, 0, &bytes});
-    free(memory);
-    return 0;
+    size_t bytes = cell_forward_bytes(cell);
+    forward(cell, &given, buffers, out, (Arena){scratch, 0, &bytes});
 }
 
 /* Computes gradients from g, the gradient of out. gx0, gx1, g_weights and g_rows are NULL if they are not wanted. The other
- * arguments are those of cell_forward. */
-int cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
-                  const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows) {
+ * arguments are those of cell_forward; scratch has cell_backward_bytes bytes. */
+void cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
+                   const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows, void *scratch) {
     const Given given = {x0, x1, weights, rows, saved};
     const Gradients wanted = {gx0, gx1, g_weights, g_rows};
-    size_t bytes = 0;
-    backward(cell, &given, g, out, &wanted, (Arena){NULL, 0, &bytes});
-    void *memory = aligned(bytes);
-    if (!memory) return 1;
-    backward(cell, &given, g, out, &wanted, (Arena){memory, 0, &bytes});
-    free(memory);
-    return 0;
+    size_t bytes = cell_backward_bytes(cell, gx0 != NULL, gx1 != NULL, g_weights != NULL, g_rows != NULL);
+    backward(cell, &given, g, out, &wanted, (Arena){scratch, 0, &bytes});
 }

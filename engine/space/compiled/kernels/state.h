@@ -416,13 +416,12 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
                           REAL *gx, Arena arena) {
     const Saved *v = &s->saved;
     const long at = kind * s->m + e, c = s->c, square = c * c, taps = SIZES[kind] * SIZES[kind];
-    const REAL alpha = s->rows[e * PRIMITIVES + FIRST_KIND + kind];
     const int second = kind < SEPARABLE;
     const REAL *mean = (second ? v->mean2 : v->mean) + at * c, *scale = (second ? v->scale2 : v->scale) + at * c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
     for (long i = 0; k && i < c; i++)
-        k[i] = backward_of(alpha, mean[i], scale[i], sums->sum_g[e * c + i], sums->sum_product[FIRST_KIND + kind][e * c + i],
-                           s->out);
+        k[i] = backward_of(s->rows[e * PRIMITIVES + FIRST_KIND + kind], mean[i], scale[i], sums->sum_g[e * c + i],
+                           sums->sum_product[FIRST_KIND + kind][e * c + i], s->out);
     const REAL *y = v->y + at * c * s->out;
     if (second) {
         REAL *t = reals(&arena, c * s->out);
