@@ -178,9 +178,9 @@ class Bilevel:
         norm = vector.norm()
         # The lower limit keeps R finite for v = 0. Both passes then give the same gradient.
         scale: Tensor = radius / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        displacement = scale * vector
-        plus, _ = self.alpha_gradient(objective, weights + displacement, alphas)
-        minus, _ = self.alpha_gradient(objective, weights - displacement, alphas)
+        # In place and computed twice, so that a pass has only one more vector in memory.
+        plus, _ = self.alpha_gradient(objective, (scale * vector).add_(weights), alphas)
+        minus, _ = self.alpha_gradient(objective, (scale * vector).neg_().add_(weights), alphas)
         return (plus - minus) / (2 * scale)
 
     def unrolled_gradient(self, training: Objective, objective: Objective, weights: Tensor, unrolled: Tensor, alphas: Tensor,
@@ -301,8 +301,9 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
         weights: the new weights [n].
         velocity: the new velocity [n].
     """
-    velocity = momentum * velocity + (gradient + weight_decay * weights)
-    return weights - learning_rate * velocity, velocity
+    # In place on new vectors, because each temporary vector adds to the largest memory use of a search.
+    velocity = (momentum * velocity).add_((weight_decay * weights).add_(gradient))
+    return (learning_rate * velocity).neg_().add_(weights), velocity
 
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import unavailable
-from engine.space.compiled.cell import _Block
+from engine.space.compiled.cell import _Block, _scratch
 from engine.space.layout import CellShape, Layout, StateShape, buffer_layout, edges_from, weight_layout
 from engine.space.normalisation import Normalisation
 from engine.space.state import BACKENDS
@@ -280,10 +280,35 @@ def test_unlike_dtypes_are_refused() -> None:
 
 
 def test_a_pass_copies_maps_once() -> None:
-    """The stem's maps get the kernels' memory layout once, and no cell copies its inputs."""
+    """The stem's maps get the kernels' memory layout once, and no cell copies its inputs or keeps them after a ReLU of PyTorch."""
     supernet = net(channels=2, layers=3)
     weights, alphas = point(supernet, dtype=torch.float32)
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         supernet.logits(torch.rand(2, *SHAPE), weights, alphas)
     copied = [event.input_shapes[0] for event in found.events() if event.name == "aten::copy_"]
     assert [shape for shape in copied if len(shape) == 4] == [[6, *SHAPE[1:], 2]]
+    assert not {"aten::relu", "aten::clamp_min"} & {event.name for event in found.events()}
+
+
+def test_cells_of_several_back_ends_share_their_inputs() -> None:
+    """A compiled cell reads its inputs before the ReLU, a plain one after it, in every order of the two."""
+    found = []
+    for names in (["merged"] * 4, ["compiled", "merged", "compiled", "merged"], ["merged", "merged", "compiled", "compiled"]):
+        supernet = net(layers=4)
+        supernet.use_backends(names)
+        weights, alphas = (tensor.requires_grad_() for tensor in point(supernet))
+        x = torch.rand(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        logits = supernet.logits(x, weights, alphas)
+        found.append([logits.detach(), *torch.autograd.grad(logits.square().sum(), [x, weights, alphas])])
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_scratch_memory_goes_from_call_to_call() -> None:
+    """However many passes there are, one thread needs one block of scratch memory."""
+    _scratch.clear()
+    supernet = net()
+    for seed in range(5):
+        one_pass(supernet, seed, batch=3 + seed)
+    assert len(_scratch) == 1
