@@ -280,7 +280,7 @@ def test_unlike_dtypes_are_refused() -> None:
 
 
 def test_a_pass_copies_maps_once() -> None:
-    """The stem's maps get the kernels' memory layout once, and no cell copies its inputs or keeps them after a ReLU of PyTorch."""
+    """The stem's maps get the kernels' memory layout once, and no cell copies its inputs or calls PyTorch's ReLU."""
     supernet = net(channels=2, layers=3)
     weights, alphas = point(supernet, dtype=torch.float32)
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
