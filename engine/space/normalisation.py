@@ -23,13 +23,13 @@ class Normalisation:
         views: views of the flat vector of running statistics, keyed by "NAME.mean" and "NAME.variance" for the BatchNorm NAME;
             None if the pass has no running statistics.
         running: True to normalise with the running statistics, False to use the batch's.
-        cells: slice of the flat vector of running statistics for each cell, keyed by the prefix of the cell's names; None if the
-            pass has no running statistics.
+        parts: slices of the flat vector of running statistics for the stem and for each cell, keyed by the prefix of their names;
+            None if the pass has no running statistics.
     """
 
     views: dict[str, Tensor] | None
     running: bool
-    cells: dict[str, Tensor] | None = None
+    parts: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
         """Return the running statistics of one BatchNorm. Both are None if the forward pass has no running statistics.

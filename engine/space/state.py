@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from engine.architecture.genotype import NODES
 from engine.registry import Registry
@@ -35,22 +36,33 @@ DENSE_CHANNELS, TINY_MAP = 16, 16
 
 
 class Backend(Protocol):
-    """An implementation of the supernet's cells.
+    """An implementation of the supernet's stem and cells.
 
     Feature maps passed in and out have the shape [B, C, H, W], in any memory layout.
 
     Attributes:
         twice: True if the gradients can themselves be differentiated.
-        batch_innermost: True if feature maps are stored as [C, H, W, B]. Inputs in this memory layout need not be copied.
         rectifies: True if `cell` applies the ReLU to its inputs. If False, it gets them after the ReLU.
     """
 
     twice: bool
-    batch_innermost: bool
     rectifies: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if this back end supports the cell, the device and dtype of x, and the statistics in `normalisation`."""
+
+    def stem(self, layout: Layout, x: Tensor, weights: Tensor, normalisation: Normalisation) -> Tensor:
+        """Compute the output of the stem, a 3x3 convolution with BatchNorm. Only the gradients that are needed are computed.
+
+        Args:
+            layout: the packing of the stem's weights.
+            x: images [B, I, H, W], after the normalisation of their channels.
+            weights: the stem's slice [n] of the flat weight vector.
+            normalisation: the statistics to use and to update.
+
+        Returns:
+            [B, C, H, W].
+        """
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
@@ -106,7 +118,7 @@ class StateByState:
     A `StateBackend` computes what each state adds to the later nodes.
     """
 
-    batch_innermost = rectifies = False
+    rectifies = False
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
         """Wrap `states`, which computes what one state of a cell adds to the later nodes.
@@ -118,6 +130,12 @@ class StateByState:
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True, because this back end supports every cell, device, dtype and kind of BatchNorm statistics."""
         return True
+
+    def stem(self, layout: Layout, x: Tensor, weights: Tensor, normalisation: Normalisation) -> Tensor:
+        """Compute the output of the stem. `Backend.stem` describes the arguments."""
+        views = layout.views(weights)
+        return normalisation.maps(F.conv2d(x, views["stem.convolution"], padding=1), *normalisation.statistics("stem"),
+                                  views["stem.scale"], views["stem.shift"])
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:

@@ -288,9 +288,8 @@ class Supernet:
             twice: True if the gradients of the pass will be differentiated again.
         """
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
-        features = self._stem(x, self._parts[0].views(stem), normalisation)
-        if self._backend(0, x, normalisation, twice).batch_innermost:  # one copy here instead of one for each reader
-            features = features.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+        first_backend = self._backend(0, x, normalisation, twice)
+        features = first_backend.stem(self._parts[0], self._pixels(x), stem, normalisation)
         before_last = last = _Features(features)
         for i, cell in enumerate(self.cells):
             backend = self._backend(i, x, normalisation, twice)
@@ -330,12 +329,8 @@ class Supernet:
             raise ConfigError("update_buffers and running_statistics require the flat buffer vector, got none; pass "
                               "buffers=supernet.initial_buffers() or a trained one.")
         parts = self.buffers.split(buffers, self._buffer_parts)
-        cells = {cell.prefix: part for cell, part in zip(self.cells, parts[1:], strict=True)}
-        return Normalisation(self.buffers.views(buffers), running, cells)
-
-    def _stem(self, x: Tensor, views: dict[str, Tensor], normalisation: Normalisation) -> Tensor:
-        return normalisation.maps(F.conv2d(self._pixels(x), views["stem.convolution"], padding=1),
-                                  *normalisation.statistics("stem"), views["stem.scale"], views["stem.shift"])
+        prefixes = ("stem.", *(cell.prefix for cell in self.cells))
+        return Normalisation(self.buffers.views(buffers), running, dict(zip(prefixes, parts, strict=True)))
 
     def _pixels(self, x: Tensor) -> Tensor:
         """Normalise images by the mean and standard deviation of their channels.

@@ -1,4 +1,4 @@
-"""A supernet cell as one differentiable operation, computed by the compiled kernels (kernels/cell.c)."""
+"""The compiled back end, and a supernet cell as one differentiable operation, computed by the kernels (kernels/cell.c)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
-from engine.space.compiled.memory import Memory
+from engine.space.compiled.memory import DTYPES, SCRATCH, Memory, address
+from engine.space.compiled.stem import Stem
 from engine.space.layout import CellShape, Layout
 from engine.space.normalisation import Normalisation
 
@@ -24,18 +25,14 @@ class _Cell(ctypes.Structure):
     _fields_ += [("inputs", ctypes.c_long * 2)]
 
 
-_scratch: list[Tensor] = []  # free memory for what a call of the kernels needs only until it returns
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-
-
 class Compiled:
-    """A back end (implementation of the supernet's cells) that computes each cell in one call of the kernels.
+    """A back end (implementation of the supernet's stem and cells) that computes each of them in one call of the kernels.
 
     It stores feature maps as [C, H, W, B]. See `engine.space.state.Backend` for its methods.
     """
 
     twice = False
-    batch_innermost = rectifies = True
+    rectifies = True
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if the kernels support this cell with tensors like x and this normalisation.
@@ -46,6 +43,18 @@ class Compiled:
         return (cell.partial == 1 and x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running
                 and unavailable(DTYPES[x.dtype]) is None)
 
+    def stem(self, layout: Layout, x: Tensor, weights: Tensor, normalisation: Normalisation) -> Tensor:
+        """Compute the stem. The output can be differentiated only once. `Backend.stem` describes the arguments.
+
+        Raises:
+            ConfigError: tensors have different dtypes or devices, or BatchNorm's running statistics are not contiguous.
+        """
+        buffers = normalisation.parts["stem."] if normalisation.parts else None
+        _check_alike(x, weights=weights, buffers=buffers)
+        channels = layout.entries[0].shape[0]
+        out: Tensor = Stem.apply(x.permute(1, 2, 3, 0).contiguous(), weights.contiguous(), channels, buffers)  # type: ignore[no-untyped-call]
+        return out.permute(3, 0, 1, 2)
+
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
         """Compute the output of a cell. The output can be differentiated only once. `Backend.cell` describes the arguments.
@@ -54,7 +63,7 @@ class Compiled:
             ConfigError: tensors have different dtypes or devices, or BatchNorm's running statistics are not contiguous.
         """
         x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
-        buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
+        buffers = normalisation.parts[cell.prefix] if normalisation.parts else None
         _check_alike(last, weights=weights, alphas=rows, buffers=buffers)
         out: Tensor = _CellFunction.apply(x0, x1, weights.contiguous(), rows.contiguous(), cell, buffers)  # type: ignore[no-untyped-call]
         return out.permute(3, 0, 1, 2)
@@ -85,9 +94,9 @@ class _CellFunction(torch.autograd.Function):
         size = 2 if cell.reduction else 1
         out = x1.new_empty(4 * cell.channels, cell.map_size[0] // size, cell.map_size[1] // size, batch)
         saved = _Block(_bytes("saved", x1.dtype, cell, batch))
-        scratch = Memory(_scratch, _bytes("forward", x1.dtype, cell, batch), torch.uint8)
-        kernels.cell_forward(ctypes.byref(shape), _at(x0), _at(x1), _at(weights), _at(rows), _at(buffers), _at(out),
-                             _at(saved.tensor), _at(scratch.tensor))
+        scratch = Memory(SCRATCH, _bytes("forward", x1.dtype, cell, batch), torch.uint8)
+        kernels.cell_forward(ctypes.byref(shape),
+                             *map(address, (x0, x1, weights, rows, buffers, out, saved.tensor, scratch.tensor)))
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(x0, x1, weights, rows, out)
             ctx.saved, ctx.cell = saved, cell
@@ -117,9 +126,9 @@ class _CellGradients(torch.autograd.Function):
         wanted = forward.needs_input_grad[:len(tensors)]
         gradients = tuple(torch.empty_like(tensor) if each else None for tensor, each in zip(tensors, wanted, strict=True))
         kernels, batch = library(DTYPES[x1.dtype]), x1.shape[-1]
-        scratch = Memory(_scratch, _bytes("backward", x1.dtype, forward.cell, batch, *map(int, wanted)), torch.uint8)
-        kernels.cell_backward(ctypes.byref(_struct(forward.cell, batch)), _at(g), *map(_at, tensors), _at(out),
-                              _at(forward.saved.tensor), *map(_at, gradients), _at(scratch.tensor))
+        scratch = Memory(SCRATCH, _bytes("backward", x1.dtype, forward.cell, batch, *map(int, wanted)), torch.uint8)
+        kernels.cell_backward(ctypes.byref(_struct(forward.cell, batch)),
+                              *map(address, (g, *tensors, out, forward.saved.tensor, *gradients, scratch.tensor)))
         return gradients
 
     @staticmethod
@@ -187,7 +196,3 @@ def _check_alike(x: Tensor, **others: Tensor | None) -> None:
         if name == "buffers" and tensor is not None and not tensor.is_contiguous():
             raise ConfigError("The flat buffer vector must be contiguous, because it is updated in place, got a strided view; "
                               "pass buffers.contiguous().")
-
-
-def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
-    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())

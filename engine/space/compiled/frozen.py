@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
-from engine.space.compiled.cell import DTYPES
-from engine.space.compiled.memory import Memory
+from engine.space.compiled.memory import DTYPES, Memory, address
 from engine.space.compiled.steps import INPUT, OUTPUT, Program, placed
 from engine.space.derived_layouts import Size
 
@@ -101,8 +100,9 @@ class Frozen:
 
         def run(first: int, last: int) -> None:
             maps, scratch = values or self._memory(network.values), self._memory(self._scratch)
-            self._kernels.frozen_forward(ctypes.byref(network), _at(x), _at(logits), *map(ctypes.c_long, (len(x), first, last)),
-                                         _at(maps.tensor), int(values is not None), _at(scratch.tensor))
+            block = map(ctypes.c_long, (len(x), first, last))
+            self._kernels.frozen_forward(ctypes.byref(network), address(x), address(logits), *block, address(maps.tensor),
+                                         int(values is not None), address(scratch.tensor))
 
         self._side_by_side(run, len(x))
         return logits
@@ -118,8 +118,9 @@ class Frozen:
 
         def run(first: int, last: int) -> None:
             maps, scratch = self._memory(self._reused[1]), self._memory(self._scratch)
-            self._kernels.frozen_backward(ctypes.byref(self._kept), _at(g), _at(g_x), *map(ctypes.c_long, (len(g), first, last)),
-                                          _at(values.tensor), _at(maps.tensor), _at(scratch.tensor))
+            block = map(ctypes.c_long, (len(g), first, last))
+            self._kernels.frozen_backward(ctypes.byref(self._kept), address(g), address(g_x), *block,
+                                          *map(address, (values.tensor, maps.tensor, scratch.tensor)))
 
         self._side_by_side(run, len(g))
         return g_x
@@ -188,7 +189,3 @@ class _Gradient(torch.autograd.Function):
         """
         raise ConfigError("A compiled frozen network must be differentiated once, got a second derivative; switch the kernels "
                           "off with RAMPART_KERNELS=off.")
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())

@@ -1,18 +1,24 @@
-"""Memory that passes of the compiled kernels hand on to later passes.
+"""Memory that calls of the compiled kernels hand on to later calls, and the addresses that they take.
 
 Reuse saves time, because getting fresh memory from the system takes as long as computing the feature maps in it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 
 import torch
 from torch import Tensor
 
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # of the kernels
+SCRATCH: list[Tensor] = []  # free blocks for what a call needs only until it returns
+
 
 class Memory:
     """A block of memory. When it is no longer used, it goes back to a list of free blocks.
+
+    A block is free again as soon as nothing refers to its `Memory` any more, even if its address is still in use.
 
     Attributes:
         tensor: the block, a tensor of at least the requested size.
@@ -36,3 +42,8 @@ class Memory:
     def __del__(self) -> None:
         if hasattr(self, "tensor"):  # the allocation succeeded
             self._free.append(self.tensor)  # atomic; a lock could be held by the code that this call interrupts
+
+
+def address(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    """Return the address of a tensor's first number for a call of the kernels; None for None."""
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import unavailable
-from engine.space.compiled.cell import _Block, _scratch
+from engine.space.compiled.cell import _Block
+from engine.space.compiled.memory import SCRATCH
 from engine.space.layout import CellShape, Layout, StateShape, buffer_layout, edges_from, weight_layout
 from engine.space.normalisation import Normalisation
 from engine.space.state import BACKENDS
@@ -280,13 +281,13 @@ def test_unlike_dtypes_are_refused() -> None:
 
 
 def test_a_pass_copies_maps_once() -> None:
-    """The stem's maps get the kernels' memory layout once, and no cell copies its inputs or calls PyTorch's ReLU."""
+    """The images get the kernels' memory layout once, and no cell copies its inputs or calls PyTorch's ReLU."""
     supernet = net(channels=2, layers=3)
     weights, alphas = point(supernet, dtype=torch.float32)
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as found:
         supernet.logits(torch.rand(2, *SHAPE), weights, alphas)
     copied = [event.input_shapes[0] for event in found.events() if event.name == "aten::copy_"]
-    assert [shape for shape in copied if len(shape) == 4] == [[6, *SHAPE[1:], 2]]
+    assert [shape for shape in copied if len(shape) == 4] == [[*SHAPE, 2]]
     assert not {"aten::relu", "aten::clamp_min"} & {event.name for event in found.events()}
 
 
@@ -305,10 +306,42 @@ def test_cells_of_several_back_ends_share_their_inputs() -> None:
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("shape", "batch"), [((1, 8, 8), 64), ((3, 8, 12), 5), ((2, 4, 4), 1), ((3, 4, 20), 3)], ids=str)
+def test_the_stem_equals_the_plain_one(shape: tuple[int, int, int], batch: int) -> None:
+    """Maps, gradients and running statistics of the compiled stem are the plain one's, for pixels below and above 0."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(batch, *shape, dtype=torch.float64, generator=generator)
+    supernet = Supernet(channels=4, layers=3, classes=5, image_shape=shape)
+    layout, statistics = supernet.layout.part("stem."), supernet.buffers.part("stem.")
+    weights = torch.randn(layout.size, dtype=torch.float64, generator=generator)
+    g = torch.randn(batch, 12, *shape[1:], dtype=torch.float64, generator=generator)
+    found = []
+    for backend in ("compiled", "merged"):
+        given = [tensor.clone().requires_grad_() for tensor in (x, weights)]
+        buffers = torch.full((statistics.size,), 0.5, dtype=torch.float64)
+        out = BACKENDS[backend].stem(layout, *given, Normalisation(statistics.views(buffers), False, {"stem.": buffers}))
+        of_x, of_weights = torch.autograd.grad(out, given, g, retain_graph=True)
+        for alone, both in zip(given, (of_x, of_weights)):
+            torch.testing.assert_close(torch.autograd.grad(out, alone, g, retain_graph=True)[0], both, rtol=0, atol=1e-12)
+        found.append({"maps": out.detach(), "images": of_x, "buffers": buffers} | layout.views(of_weights))
+    assert_close(*found)
+
+
+def test_a_second_derivative_of_the_stem_is_refused() -> None:
+    supernet = net()
+    weights, _ = point(supernet)
+    stem = supernet.layout.split(weights.requires_grad_(), supernet._parts)[0]
+    layout, x = supernet.layout.part("stem."), torch.rand(3, *SHAPE, dtype=torch.float64)
+    out = BACKENDS["compiled"].stem(layout, x, stem, Normalisation(None, running=False))
+    (gradient,) = torch.autograd.grad(out.square().sum(), stem, create_graph=True)
+    with pytest.raises(ConfigError, match="stem must be differentiated once"):
+        torch.autograd.grad(gradient.sum(), stem)
+
+
 def test_scratch_memory_goes_from_call_to_call() -> None:
     """However many passes there are, one thread needs one block of scratch memory."""
-    _scratch.clear()
+    SCRATCH.clear()
     supernet = net()
     for seed in range(5):
         one_pass(supernet, seed, batch=3 + seed)
-    assert len(_scratch) == 1
+    assert len(SCRATCH) == 1
