@@ -44,7 +44,7 @@ ARROWS = {
     "study": "errors acts files registry architecture config configuring configuration_file data attack run log report requests",
     "queueing": "errors acts config run requests study",
     "paper": "errors architecture attack drawing run log report study",
-    "preflight": "errors files graphs architecture config configuring data attack run study",
+    "preflight": "errors files graphs lanes architecture config configuring data attack run study",
     "whatif": "errors files architecture config configuring data search run",
     "background": "preflight run study",
     "exchange": "errors acts files registry architecture config configuring data space run log",

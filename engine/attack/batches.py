@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,13 +63,14 @@ class Batches:
         self._finished.append([Attacked(position, False, image, 0.0, self.iterations)
                                for position, image in zip(positions, x_adv, strict=True)])
 
-    def finished(self) -> list[list[Attacked]]:
-        """Return the images of the blocks that have been attacked since the last call, one list per block.
+    def finished(self) -> Iterator[list[Attacked]]:
+        """Yield the images of the blocks that have been attacked since the last call, one list per block.
 
         Only the position, the adversarial image and the iterations are meaningful: `fell` is always False and `margin` always 0.
         """
-        finished, self._finished = self._finished, []
-        return finished
+        while self._finished:
+            yield self._finished[0]
+            self._finished.pop(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return {"next": number of the next block of images}."""

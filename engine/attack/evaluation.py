@@ -156,8 +156,8 @@ class Evaluation:
         """Attack for a while, and record the outcomes of finished images.
 
         An attack that can be interrupted at any iteration takes some iterations on its present images. With two lanes (threads),
-        it attacks half of the images in each. Any other attack finishes one block, that is, the images that it attacks in one
-        call.
+        it divides the images between them, and each lane attacks up to `batch_size` images at once. Any other attack finishes one
+        block, that is, the images that it attacks in one call.
 
         If `poll` raises, the evaluation can continue, or be saved and continue later, with the same results.
 
@@ -168,16 +168,17 @@ class Evaluation:
         """
         started = time.perf_counter()
         stage = self.stages[self._stage]
-        with under_attack(self.network), Lanes.on(self.y.device) as lanes:
-            watched = self._watch()
+        with under_attack(self.network):
+            watched, lanes = self._watch(), Lanes.on(self.y.device)
             watched.poll, watched.on_pass, watched.passes, watched.lanes = poll, on_pass, 0, lanes
             try:
                 running = self._running = self._running or self._begun(stage, lanes.count)
                 try:
                     running.step(lanes)
                 finally:
-                    for batch in running.finished():
-                        self._keep(stage, batch)
+                    with lanes:  # so few images are classified sooner with the threads of a single lane
+                        for batch in running.finished():
+                            self._keep(stage, batch)
             finally:
                 self._seconds[stage.name] += time.perf_counter() - started
         if running.over:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ class Watched(nn.Module):
         passes: number of images evaluated so far, over all forward passes.
         poll: function called before each forward pass; it may raise StopRequested.
         on_pass: function called after each forward pass with `passes`.
-        lanes: the threads that call the wrapper. Only one of them at a time calls `poll` or `on_pass`.
+        lanes: lanes of the step in progress. Only one of their threads at a time calls `poll` or `on_pass`.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
@@ -44,7 +45,7 @@ class Watched(nn.Module):
         # A new module is in training mode. torchattacks restores the mode of the wrapper after an attack, which would switch the
         # network to training mode as well.
         self.training = network.training
-        self.passes, self.lanes = 0, Lanes()
+        self.passes, self.lanes, self._counting = 0, Lanes(), threading.Lock()
         self.poll, self.on_pass, self._logits = poll, on_pass, logits or network
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class Watched(nn.Module):
         with self.lanes.turn():
             self.poll()
         logits = self._logits(x)
-        with self.lanes.turn():
+        with self._counting:  # not a turn, which could abandon a pass that is done
             self.passes += len(x)
             self.on_pass(self.passes)
         return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,8 +25,7 @@ class Pools:
     Example:
         pools = Pools(pool_of, images=1000, count=2)
         while not pools.over:
-            with Lanes(2) as lanes:
-                pools.step(lanes)
+            pools.step(Lanes(2))
             for batch in pools.finished():
                 ...
     """
@@ -50,7 +49,7 @@ class Pools:
 
     @property
     def active_iterations(self) -> int:
-        """The number of network evaluations spent so far on images whose attack has begun, but which `finished` has not returned.
+        """The number of network evaluations spent so far on images whose attack has begun, but which `finished` has not yielded.
 
         While the pools run in lanes, another thread may read this property, and it never decreases.
         """
@@ -67,23 +66,27 @@ class Pools:
         If an evaluation raises, the next call does the rest of the step.
 
         Args:
-            lanes: the threads in which the pools run; None to run them one after the other in the calling thread.
+            lanes: threads in which several pools run; None to run them one after the other in the calling thread.
         """
-        (lanes or Lanes()).side_by_side(*(partial(self._go_on, number) for number in range(len(self._pools))))
+        if len(self._pools) == 1:  # it has all of torch's threads, not only those of one lane
+            self._go_on(0)
+        else:
+            with lanes or Lanes() as beside:
+                beside.side_by_side(*(partial(self._go_on, number) for number in range(len(self._pools))))
         self._left = [EVALUATIONS_PER_STEP] * len(self._pools)
 
-    def finished(self) -> list[list[Attacked]]:
-        """Return the images whose attack has ended since the last call.
+    def finished(self) -> Iterator[list[Attacked]]:
+        """Yield the images whose attack has ended since the last call, as lists of those that left a pool together.
 
-        An inner list holds the images that left a pool together. The inner lists do not depend on interruptions, but their order
-        may.
+        A list is forgotten when the next one is requested, so that no image is lost if the caller fails. The lists do not depend
+        on interruptions, but their order may.
         """
-        finished, self._finished = self._finished, []
-        self._spent += sum(one.iterations for batch in finished for one in batch)
-        return finished
+        while self._finished:
+            yield self._finished[0]
+            self._spent += sum(one.iterations for one in self._finished.pop(0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that is needed to continue the attack later, except the images that `finished` has not returned."""
+        """Return everything that is needed to continue the attack later, except the images that `finished` has not yielded."""
         return {"pools": [pool.state_dict() for pool in self._pools], "left": list(self._left)}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:

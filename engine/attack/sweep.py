@@ -153,7 +153,7 @@ class Sweep:
         return done + (self._running.active_iterations if self._running else 0), sum(passes.values()) * len(self.positions)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
-        """Continue the current part (one attack on all images) for a fixed number of network evaluations.
+        """Continue the current part (one attack on all images) for a fixed number of network evaluations in each lane (thread).
 
         If `poll` raises, the sweep can continue, or be saved and continue later, with the same results.
 
@@ -164,8 +164,8 @@ class Sweep:
             The events of the part as (kind, fields) pairs, if this call completes the part. Otherwise an empty list.
         """
         name = self.part
-        with under_attack(self.evaluation.network), Lanes.on(self.evaluation.y.device) as lanes:
-            watched = self._watch()
+        with under_attack(self.evaluation.network):
+            watched, lanes = self._watch(), Lanes.on(self.evaluation.y.device)
             watched.poll, watched.lanes = poll, lanes
             running = self._running = self._running or self._begun(name, lanes.count)
             try:
@@ -263,10 +263,11 @@ class Sweep:
         with torch.no_grad():
             targets = [likely_classes(evaluation.network(evaluation.x[block]), labels, count)
                        for block, labels in zip(positions.split(size), y.split(size), strict=True) if count and len(block)]
-        running = start(part.attack, self._watch(), lambda position: evaluation.x[positions[position]], y,
-                     targets=torch.cat(targets) if targets else torch.zeros((len(y), 1), dtype=torch.int64, device=y.device),
-                     ids=[evaluation.indices[position] for position in positions.tolist()],
-                     settings=replace(self.settings, epsilon=part.epsilon), size=size, pools=pools)
+        running = start(
+            part.attack, self._watch(), lambda position: evaluation.x[positions[position]], y,
+            targets=torch.cat(targets) if targets else torch.zeros((len(y), 1), dtype=torch.int64, device=y.device),
+            ids=[evaluation.indices[position] for position in positions.tolist()],
+            settings=replace(self.settings, epsilon=part.epsilon), size=size, pools=pools)
         assert isinstance(running, Pools)
         return running
 

@@ -86,7 +86,7 @@ class Attacked:
     """The result of an attack on one image.
 
     Attributes:
-        position: index of the image among the images given to the `Pool`.
+        position: index of the image among the images given to the `Pool`, or to the `Pools` whose `finished` yields this result.
         fell: True if the network misclassifies `x_adv`.
         x_adv: [C, H, W], the adversarial image if the image fell, otherwise the point with the smallest margin. It is in the ball
             or, if the `Pool` has `nearest=True`, anywhere in 0..1.

@@ -26,7 +26,7 @@ WITHOUT_EFFECT = re.compile(r"seed|split_seed|images|epochs|steps_per_epoch|epsi
                             r"|selection_every|match.*|halves|transfer_from|against|inherit_from|norm|attacks|autoattack_images|checkpoint|checks"
                             r"|momentum|weight_decay|.*learning_rate.*|.*lambda|.*_factor|drop_path|sweep.*|certified.*|device"
                             r"|threads|processes|batch_norm|alphas_batches|ranking|switch_epoch|warmup_epochs|candidates")
-MEASURED_AS = 2  # version of the way in which batches are measured; kept results of another version do not count
+MEASURED_AS = 3  # version of the way in which batches are measured; kept results of another version do not count
 STAND_INS = ("ARNAS", "DARTS_V2")  # genotypes for networks that a search has not found yet
 
 

@@ -7,8 +7,9 @@ the first.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -71,7 +72,8 @@ class Frozen:
         self._tables = [self._program.table(values[0], self._reused[0]) for values in (self._reused, self._separate)]
         self._query, self._kept = self._network(self._tables[0], *self._reused), self._network(self._tables[1], *self._separate)
         self._free: list[Tensor] = []
-        self._threads: ThreadPoolExecutor | None = None
+        # Several attacks may call the network at once. The executor starts a thread only when all others are busy.
+        self._threads = ThreadPoolExecutor(max(os.cpu_count() or 1, torch.get_num_threads()), "frozen")
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits [B, classes] of images x [B, *image_shape], pixels in 0..1.
@@ -128,16 +130,19 @@ class Frozen:
     def _side_by_side(self, run: Callable[[int, int], None], images: int) -> None:
         """Call run(first, last) in parallel for ranges of blocks of images. Together, the ranges cover all blocks.
 
-        There is one range for each of torch's threads, or one for each block if there are fewer blocks than threads.
+        There is one range for each of torch's threads, or one for each block if there are fewer blocks than threads. The calling
+        thread computes the first range.
         """
         blocks = -(-images // self._lanes)
         threads = max(min(torch.get_num_threads(), blocks), 1)
         bounds = [blocks * number // threads for number in range(threads + 1)]
-        if threads == 1:
-            run(0, blocks)
-            return
-        self._threads = self._threads or ThreadPoolExecutor(torch.get_num_threads(), "frozen")
-        list(self._threads.map(run, bounds, bounds[1:]))
+        others = [self._threads.submit(run, *between) for between in zip(bounds[1:], bounds[2:], strict=False)]
+        try:
+            run(*bounds[:2])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
     def memory_for(self, images: int) -> Memory:
         """Return memory for all feature maps of a batch of `images` images."""

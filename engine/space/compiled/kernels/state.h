@@ -1,8 +1,8 @@
 /* One state of a cell and all edges that leave it, forward and backward.
  *
  * Stage 1 reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each followed by
- * its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions. The last
- * BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
+ * its 1x1 convolution and BatchNorm. Stage 2 is the second half of the separable convolutions. The last BatchNorms, the softmaxed
+ * alphas and the sum over primitives, among them both pools, are one weighted sum with one constant.
  *
  * Only the values of convolutions before each BatchNorm are kept for the backward pass. The values between a depthwise and its 1x1
  * convolution are recomputed when a weight gradient needs them, which costs less than writing and reading them. The pools are

@@ -59,8 +59,8 @@ typedef struct {
     long row, column;
 } Matrix;
 
-/* A bump allocator over one block: several arrays, one malloc. Passed by value, so that a function's allocations are free
- * again when it returns.
+/* A bump allocator over one block of memory, which the caller provides. Passed by value, so that a function's allocations are
+ * free again when it returns.
  *
  * With base NULL it only counts: the whole pass is first called with such an arena to find the size of the block. Every function
  * therefore allocates all its memory at its beginning and then returns if `only_counts`. */
