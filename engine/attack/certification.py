@@ -71,7 +71,7 @@ class Certification:
         """
         evaluation = self.evaluation
         block = torch.arange(self.done, min(self.done + BATCH, len(evaluation.y)), device=evaluation.y.device)
-        # With the threads of a single lane: with two threads, the bounds of the preset `quick` took 11 s instead of 1.6 s.
+        # Use one lane's threads: with two threads, the bounds of the preset `quick` took 11 s instead of 1.6 s.
         with Lanes.on(evaluation.y.device):
             certificate = certify(evaluation.network, evaluation.x[block], evaluation.y[block],
                                   epsilon=evaluation.protocol.settings.epsilon, poll=poll)

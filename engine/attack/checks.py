@@ -48,7 +48,7 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
     causes = [finding.title for finding in before if finding.raised and finding.check_name in check.needs]
     if causes:
         return Finding(check.name, check.title, "skipped", f"Not made, because it presupposes: {', '.join(causes)}.")
-    # With the threads of a single lane, which are faster for so few images.
+    # Use one lane's threads, which is faster for so few images.
     with under_attack(inspection.network), Lanes.on(inspection.evaluation.y.device):
         # A copy, so that what one check has computed saves no pass of another: a resumed run counts the same passes.
         verdict, measured = check.measure(replace(inspection))

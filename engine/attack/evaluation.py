@@ -176,7 +176,7 @@ class Evaluation:
                 try:
                     running.step(lanes)
                 finally:
-                    with lanes:  # so few images are classified sooner with the threads of a single lane
+                    with lanes:  # one lane's threads, which is faster for so few images
                         for batch in running.finished():
                             self._keep(stage, batch)
             finally:

@@ -25,7 +25,7 @@ class Watched(nn.Module):
         passes: number of images evaluated so far, over all forward passes.
         poll: function called before each forward pass; it may raise StopRequested.
         on_pass: function called after each forward pass with `passes`.
-        lanes: lanes of the step in progress. Only one of their threads at a time calls `poll` or `on_pass`.
+        lanes: lanes of the step in progress. Calls of `poll` never overlap, and neither do calls of `on_pass`.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
@@ -53,7 +53,7 @@ class Watched(nn.Module):
         with self.lanes.turn():
             self.poll()
         logits = self._logits(x)
-        with self._counting:  # not a turn, which could abandon a pass that is done
+        with self._counting:  # not `turn`, which could raise Abandoned and leave a finished pass uncounted
             self.passes += len(x)
             self.on_pass(self.passes)
         return logits

@@ -57,7 +57,7 @@ class Pools:
 
     @property
     def pass_seconds(self) -> float:
-        """CPU seconds spent so far in passes of the network, summed over the pools. They are exact only for a single pool."""
+        """CPU seconds spent so far in passes of the network. Passes that overlap in two lanes count more than once."""
         return sum(pool.pass_seconds for pool in self._pools)
 
     def step(self, lanes: Lanes | None = None) -> None:
@@ -68,7 +68,7 @@ class Pools:
         Args:
             lanes: threads in which several pools run; None to run them one after the other in the calling thread.
         """
-        if len(self._pools) == 1:  # it has all of torch's threads, not only those of one lane
+        if len(self._pools) == 1:  # a single pool uses all of torch's threads
             self._go_on(0)
         else:
             with lanes or Lanes() as beside:
@@ -78,8 +78,8 @@ class Pools:
     def finished(self) -> Iterator[list[Attacked]]:
         """Yield the images whose attack has ended since the last call, as lists of those that left a pool together.
 
-        A list is forgotten when the next one is requested, so that no image is lost if the caller fails. The lists do not depend
-        on interruptions, but their order may.
+        A list is dropped only when the next one is requested, so that no image is lost if the caller fails. The lists do not
+        depend on interruptions, but their order may.
         """
         while self._finished:
             yield self._finished[0]
@@ -96,6 +96,7 @@ class Pools:
         """
         saved = content.get("pools", [content])
         self._divide(len(saved))
+        self._finished.clear()
         for pool, state in zip(self._pools, saved, strict=True):
             pool.load_state_dict(state)
         self._left = list(content.get("left", self._left))
@@ -108,7 +109,7 @@ class Pools:
         self._left, self._spent = [EVALUATIONS_PER_STEP] * count, 0
 
     def _go_on(self, number: int) -> None:
-        """Do the rest of a step of one pool."""
+        """Finish the current step of one pool."""
         pool, positions = self._pools[number], self._positions[number]
         while self._left[number] and not pool.over:
             attacked = pool.step()

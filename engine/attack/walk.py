@@ -112,8 +112,8 @@ class Pool:
         state: state of all runs (attempts on an image) in the batch, from `Walk.begin`, with the additional entries "x", "y" and
             "target".
         pass_seconds: CPU seconds of the process spent so far in forward passes, backward passes and predictions of the network.
-        evaluations: number of evaluated images, summed over all forward passes so far. After `load_state_dict`, only images whose
-            attack has begun but not ended count.
+        evaluations: number of evaluated images, summed over all forward passes so far. After `load_state_dict`, it includes only
+            images whose attack is in progress.
 
     Example:
         pool = Pool(walk, network.frozen(), predict, images, y, runs=targets, seed=seed, size=100)

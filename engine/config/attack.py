@@ -63,9 +63,9 @@ class AttackConfig(RunConfig):
         "passes per image; for networks that were not trained for it, the bound is near 0.",
         group="Certified accuracy", silent=True)
     batch_size: int = setting(
-        100, "Images attacked at once. As images fall, the next ones take their places. On a CPU with two or more threads, two "
-        "halves of the images are attacked side by side, each with as many images at once.",
-        group="Run", silent=True, ge=1, le=8192)
+        100, "Images attacked at once. As images fall, the next ones take their places. On a CPU with two or more threads, "
+        "iterated attacks such as APGD split the images into two halves and attack both at the same time, each in batches of "
+        "this size.", group="Run", silent=True, ge=1, le=8192)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},

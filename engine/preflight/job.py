@@ -34,7 +34,7 @@ from engine.data.splits import Splits, splits_of
 from engine.errors import StopRequested
 from engine.files import atomic_write_json
 from engine.graphs import Graphs
-from engine.lanes import Lanes
+from engine.lanes import LANES, Lanes
 from engine.preflight.measurement import Measurement
 from engine.preflight.shape import Shape
 from engine.run import device, environment
@@ -274,7 +274,8 @@ def epochs_to_measure(config: SearchConfig | RetrainConfig, thorough: bool) -> d
 def _attack(shape: Shape, size: int) -> Measurement:
     """Measure a forward pass and a gradient of an attacked network, on a batch of `size` random images.
 
-    On a CPU, the batches of two lanes (threads) run side by side, as in an attack run. The times are those of one batch.
+    On a CPU with two threads or more, two lanes (threads) compute a batch each, as in an attack run. The time of a pass is then
+    the time of both, divided by two.
     """
     assert shape.network is not None
     data, place = DATASETS[shape.config.dataset], torch.device(shape.device)
@@ -292,12 +293,13 @@ def _attack(shape: Shape, size: int) -> Measurement:
             with torch.no_grad():
                 logits(x)
 
-        lanes = Lanes.on(place)
+        # Two lanes even if `prepare` has chosen one thread for a busy machine, because they need the memory of two batches.
+        lanes = Lanes(max(torch.get_num_threads(), LANES) if place.type == "cpu" and shape.threads >= LANES else 1)
         with lanes:
             gradient_s, forward_s = (
                 _quickest(partial(lanes.side_by_side, *[one] * lanes.count), Clock(shape.device, shape.threads)) / lanes.count
                 for one in (gradient, forward))
-    return Measurement(seconds_per_step=gradient_s, forward_s=forward_s / size,
+    return Measurement(seconds_per_step=gradient_s * lanes.count, forward_s=forward_s / size,
                        backward_s=max(0.0, gradient_s - forward_s) / size, checkpoint=2**20, event_bytes=512)
 
 

@@ -178,7 +178,7 @@ class Bilevel:
         norm = vector.norm()
         # The lower limit keeps R finite for v = 0. Both passes then give the same gradient.
         scale: Tensor = radius / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        # In place and computed twice, so that a pass has only one more vector in memory.
+        # Compute scale * vector twice, in place, so that only one extra vector is in memory during each pass.
         plus, _ = self.alpha_gradient(objective, (scale * vector).add_(weights), alphas)
         minus, _ = self.alpha_gradient(objective, (scale * vector).neg_().add_(weights), alphas)
         return (plus - minus) / (2 * scale)
@@ -301,7 +301,7 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
         weights: the new weights [n].
         velocity: the new velocity [n].
     """
-    # In place on new vectors, because each temporary vector adds to the largest memory use of a search.
+    # Reuse temporary vectors in place: each further one would raise the peak memory of a search.
     velocity = (momentum * velocity).add_((weight_decay * weights).add_(gradient))
     return (learning_rate * velocity).neg_().add_(weights), velocity
 

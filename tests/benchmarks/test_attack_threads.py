@@ -1,4 +1,4 @@
-"""The benchmark of attacks in two threads compares equal evaluations and prints the ratios of neighbours."""
+"""The benchmark of attacks in two threads compares identical evaluations and prints the ratios of neighbouring runs."""
 
 from __future__ import annotations
 

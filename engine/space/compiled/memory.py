@@ -1,4 +1,4 @@
-"""Memory that calls of the compiled kernels hand on to later calls, and the addresses that they take.
+"""Reusable memory for the compiled kernels, and the addresses of tensors that are passed to them.
 
 Reuse saves time, because getting fresh memory from the system takes as long as computing the feature maps in it.
 """
@@ -18,7 +18,7 @@ SCRATCH: list[Tensor] = []  # free blocks for what a call needs only until it re
 class Memory:
     """A block of memory. When it is no longer used, it goes back to a list of free blocks.
 
-    A block is free again as soon as nothing refers to its `Memory` any more, even if its address is still in use.
+    Keep a reference to the `Memory` while the kernels use its address. Without one, another call may take the block.
 
     Attributes:
         tensor: the block, a tensor of at least the requested size.

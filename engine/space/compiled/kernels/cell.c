@@ -80,7 +80,7 @@ INLINE void rectify_backward(REAL *to, const REAL *g, const REAL *x, long n) {
     for (; i < n; i++) to[i] = x[i] <= 0 ? 0 : g[i];
 }
 
-/* Offset in an input of the pixel in row h and column w of map i; in a halved input, of the pixel of half q. */
+/* Offset of the pixel (h, w) of map i in an input. If the input is halved: of the pixel (2 h + q, 2 w + q). */
 INLINE long pixel(const Cell *cell, int halves, long i, long h, long w, long q) {
     if (!halves) return i * positions(cell) + (h * cell->width + w) * cell->batch;
     return 4 * i * positions(cell) + ((2 * h + q) * 2 * cell->width + 2 * w + q) * cell->batch;

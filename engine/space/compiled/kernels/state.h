@@ -2,11 +2,11 @@
  *
  * Stage 1 reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each followed by
  * its 1x1 convolution and BatchNorm. Stage 2 is the second half of the separable convolutions. The last BatchNorms, the softmaxed
- * alphas and the sum over primitives, among them both pools, are one weighted sum with one constant.
+ * alphas and the sum over all primitives, including both pools, are one weighted sum with one constant.
  *
- * Only the values of convolutions before each BatchNorm are kept for the backward pass. The values between a depthwise and its 1x1
- * convolution are recomputed when a weight gradient needs them, which costs less than writing and reading them. The pools are
- * recomputed as well, which saves memory: they are a seventh of all values, but a fiftieth of the work.
+ * Of all maps, only the outputs of convolutions, before BatchNorm, are kept for the backward pass. The values between a depthwise
+ * and its 1x1 convolution are recomputed when a weight gradient needs them, which costs less than writing and reading them. The
+ * pools are recomputed as well, which saves memory: they are a seventh of all values, but a fiftieth of the work.
  */
 #ifndef RAMPART_STATE_H
 #define RAMPART_STATE_H
@@ -52,7 +52,7 @@ typedef struct {
     const REAL *rows; /* [m, PRIMITIVES] softmaxed alphas */
     Weights weights;
     Saved saved;
-    /* Of the pass in progress: */
+    /* Valid only during a pass: */
     REAL *pools;      /* [2, c, out] before BatchNorm */
     INTEGER *largest; /* [c, out]: index of the maximum in its window */
 } State;
@@ -165,7 +165,7 @@ static void split_columns(REAL *to, const REAL *x, const State *s) {
             memcpy(to + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b, x + (h * s->w + w) * s->b, (size_t)s->b * sizeof(REAL));
 }
 
-/* Computes both pools of the state in memory from `kept`. */
+/* Computes both pools of the state. Their memory comes from `kept` and stays allocated after the return. */
 static void pools(State *s, const REAL *input, Arena *kept) {
     const Map map = {s->h, s->w, s->b, s->stride};
     const long in = s->h * s->w * s->b;
@@ -470,8 +470,8 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
         for (long q = 0; q < 2; q++) add_up(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
 }
 
-/* Reads the gradients g [m] of all edges once. Writes g_pool, the gradients of both pools before their BatchNorm, and at stride 1
- * adds the gradient of the skips to `all`. */
+/* Reads the gradients g [m] of all edges once. Writes the gradients of both pools' values before BatchNorm to g_pool and, at
+ * stride 1, adds the gradient of the skips to `all`. */
 static void gather_edges(const State *s, REAL *const *g, const Sums *sums, long c, REAL *const *g_pool, REAL *all) {
     const Saved *v = &s->saved;
     const long at = c * s->out, second = (s->c + c) * s->out;

@@ -23,8 +23,8 @@ INLINE StemWeights place_stem(REAL *at, const Stem *s) {
     return (StemWeights){at, scale, scale + s->channels};
 }
 
-/* The part of row h that entry t of the kernel reads: `count` numbers from `from` on, in a map, for the outputs from `to` on.
- * Outputs outside this part read padding. */
+/* Entry t of the kernel reads `count` consecutive numbers of a map, beginning at `from`, for the outputs of row h that begin at
+ * `to`. All other outputs of the row read padding, which is zero. */
 typedef struct {
     long from, to, count;
 } Window;
