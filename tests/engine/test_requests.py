@@ -49,7 +49,7 @@ def test_a_chain_is_written_whole(runs: Path) -> None:
     assert not [path for path in runs.iterdir() if path.name.startswith(".draft")]
 
 
-@pytest.mark.parametrize(("chosen", "of_each"), [({}, [2, 1, 1]), ({"threads": 3}, [3, 3, 3])])
+@pytest.mark.parametrize(("chosen", "of_each"), [({}, [2, 1, 2]), ({"threads": 3}, [3, 3, 3])])
 def test_followers_take_over_threads_that_were_chosen(runs: Path, chosen: dict[str, int], of_each: list[int]) -> None:
     """A preset's number of threads applies only to its own kind of run."""
     ids = requests.submit(runs, "search", chosen, method="arnas", preset="quick", then=("retrain", "attack"))

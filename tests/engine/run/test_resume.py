@@ -126,9 +126,10 @@ def test_stopped_and_resumed_killed_and_resumed_equals_uninterrupted(runs: Path,
     same(results(runs, whole[kind]), results(runs, run_id))
 
 
-def test_stopped_and_killed_inside_apgd_t_equals_uninterrupted(runs: Path, whole: dict[str, str]) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_stopped_and_killed_inside_apgd_t_equals_uninterrupted(runs: Path, whole: dict[str, str], threads: int) -> None:
     """The checkpoint holds every image's place in the attack, so the outcomes are bit for bit those of an uninterrupted run."""
-    changes = {"attacks": ("apgd-t",), "batch_size": 2, "images": None, "threads": 1}
+    changes = {"attacks": ("apgd-t",), "batch_size": 2, "images": None, "threads": threads}
     plain, run_id = (requests.submit(runs, "attack", changes, preset="smoke", parent=whole["retrain"])[0] for _ in range(2))
     until_status(runs, plain, "finished")
     natural = -(-359 // 2)  # blocks of natural prediction
@@ -136,7 +137,9 @@ def test_stopped_and_killed_inside_apgd_t_equals_uninterrupted(runs: Path, whole
     requests.request_stop(runs, run_id)
     until_status(runs, run_id, "stopped")
     stopped = checkpoint.read(RunFolder(runs, run_id).checkpoint / "last.pt")
-    assert stopped["evaluation"]["stage"] == "apgd-t" and len(stopped["evaluation"]["running"]["state"]["point"]) > 0
+    pools = stopped["evaluation"]["running"]["pools"]
+    assert stopped["evaluation"]["stage"] == "apgd-t" and len(pools) == threads
+    assert all(len(pool["state"]["point"]) > 0 for pool in pools)
     requests.resume(runs, run_id)
     until_step(runs, run_id, stopped["step"] + 2)
     os.kill(requests.status(runs, run_id).pid, signal.SIGKILL)
