@@ -81,11 +81,7 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 
 def measure(images: int, pairs: int) -> dict[int, list[Run]]:
-    """Train a network and evaluate it by turns. Return {number of threads: one run per pair}.
-
-    Raises:
-        RuntimeError: the outcomes depend on the number of threads.
-    """
+    """Train a network and evaluate it by turns. Return {number of threads: one run per pair}."""
     setting = replace(SETTINGS["digits"], images=images)
     network, x, y = trained(setting)
     runs: dict[int, list[Run]] = {threads: [] for threads in THREADS}
@@ -93,10 +89,18 @@ def measure(images: int, pairs: int) -> dict[int, list[Run]]:
         for threads in THREADS:
             torch.set_num_threads(threads)
             runs[threads].append(evaluate(network, x, y, setting.epsilon))
+    return runs
+
+
+def check_outcomes(runs: dict[int, list[Run]]) -> None:
+    """Check that the outcomes do not depend on the number of threads.
+
+    Raises:
+        RuntimeError: they do.
+    """
     found = {tuple(run.correct.items()) for each in runs.values() for run in each}
     if len(found) > 1:
         raise RuntimeError(f"outcomes must not depend on the number of threads, got {found}")
-    return runs
 
 
 def table(runs: dict[int, list[Run]]) -> Table:
@@ -118,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_output_options(parser)
     chosen = parser.parse_args(given)
     runs = measure(chosen.images, chosen.pairs)
+    check_outcomes(runs)
     numbers = {str(threads): [vars(run) for run in each] for threads, each in runs.items()}
     publish(chosen, "attack_threads", given, {"runs": numbers}, [table(runs)])
 

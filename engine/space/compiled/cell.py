@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
 from engine.space.compiled.memory import DTYPES, SCRATCH, Memory, address
+from engine.space.compiled.once import PLAIN, refuse_second_derivative
 from engine.space.compiled.stem import Stem
 from engine.space.layout import CellShape, Layout
 from engine.space.normalisation import Normalisation
@@ -111,8 +112,7 @@ class _CellFunction(torch.autograd.Function):
 class _CellGradients(torch.autograd.Function):
     """The backward pass of a cell: a function of the output's gradient g and the cell's arguments.
 
-    It is an autograd function so that a second derivative raises an error. With torch's `once_differentiable`, a second
-    derivative could silently lack the terms that go through the cell.
+    It is an autograd function so that a second derivative raises an error.
     """
 
     @staticmethod
@@ -131,15 +131,7 @@ class _CellGradients(torch.autograd.Function):
                               *map(address, (g, *tensors, out, forward.saved.tensor, *gradients, scratch.tensor)))
         return gradients
 
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Refuse a second derivative.
-
-        Raises:
-            ConfigError: always, because the kernels compute only first derivatives.
-        """
-        raise ConfigError("A compiled cell must be differentiated once, got a second derivative; use a plain back end, such as "
-                          "Supernet(..., backend=\"merged\").")
+    backward = staticmethod(refuse_second_derivative("cell", PLAIN))
 
 
 class _Block:

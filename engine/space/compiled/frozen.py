@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
 from engine.space.compiled.memory import DTYPES, Memory, address
+from engine.space.compiled.once import OFF, refuse_second_derivative
 from engine.space.compiled.steps import INPUT, OUTPUT, Program, placed
 from engine.space.derived_layouts import Size
 
@@ -185,12 +186,4 @@ class _Gradient(torch.autograd.Function):
         gradient: Tensor = logits.frozen.backward(g, logits.values)
         return gradient
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
-        """Refuse a second derivative.
-
-        Raises:
-            ConfigError: always, because the kernels compute only first derivatives.
-        """
-        raise ConfigError("A compiled frozen network must be differentiated once, got a second derivative; switch the kernels "
-                          "off with RAMPART_KERNELS=off.")
+    backward = staticmethod(refuse_second_derivative("frozen network", OFF))

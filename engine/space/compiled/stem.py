@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
 from engine.space.compiled.build import library
 from engine.space.compiled.memory import DTYPES, SCRATCH, Memory, address
+from engine.space.compiled.once import PLAIN, refuse_second_derivative
 
 
 class _Stem(ctypes.Structure):
@@ -67,15 +67,7 @@ class _StemGradients(torch.autograd.Function):
             ctypes.byref(forward.stem), *map(address, (g, x, weights, y, mean, inverse, *gradients, scratch.tensor)))
         return gradients
 
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Refuse a second derivative.
-
-        Raises:
-            ConfigError: always, because the kernels compute only first derivatives.
-        """
-        raise ConfigError("A compiled stem must be differentiated once, got a second derivative; use a plain back end, such as "
-                          "Supernet(..., backend=\"merged\").")
+    backward = staticmethod(refuse_second_derivative("stem", PLAIN))
 
 
 def _scratch(stem: _Stem, dtype: torch.dtype) -> Memory:

@@ -123,12 +123,14 @@ size_t stem_scratch_bytes(const Stem *s) {
  * y (like out), mean and inverse [channels] are kept for the backward pass. scratch: memory of stem_scratch_bytes bytes. */
 void stem_forward(const Stem *s, const REAL *x, const REAL *weights, REAL *buffers, REAL *out, REAL *y, REAL *mean, REAL *inverse,
                   void *scratch) {
-    forward(s, x, weights, buffers, out, y, mean, inverse, (Arena){scratch, 0, NULL});
+    size_t bytes = stem_scratch_bytes(s);
+    forward(s, x, weights, buffers, out, y, mean, inverse, (Arena){scratch, 0, &bytes});
 }
 
 /* Computes gradients from g, the gradient of out. gx and g_weights are NULL if they are not wanted. The other arguments are those
  * of stem_forward. */
 void stem_backward(const Stem *s, const REAL *g, const REAL *x, const REAL *weights, const REAL *y, const REAL *mean,
                    const REAL *inverse, REAL *gx, REAL *g_weights, void *scratch) {
-    backward(s, g, x, weights, y, mean, inverse, gx, g_weights, (Arena){scratch, 0, NULL});
+    size_t bytes = stem_scratch_bytes(s);
+    backward(s, g, x, weights, y, mean, inverse, gx, g_weights, (Arena){scratch, 0, &bytes});
 }
