@@ -5,9 +5,11 @@
 
 The loops apply 5x5 kernels to rows of feature maps with sizes from a search:
 
-* 24 channels at 32x32, batch 8: 256 numbers in a row.
-* 48 channels at 16x16, batch 8: 128 numbers in a row.
-* 8 channels at 8x8, batch 64: 512 numbers in a row.
+* 24 channels at 32x32, batch 8
+* 48 channels at 16x16, batch 8
+* 8 channels at 8x8, batch 64
+
+"depthwise" is the loop for stride 1 (kernels/windows.h), "depthwise-by-taps" the one for every other shape (kernels/taps.h).
 
 Times are CPU times of one thread in float32, with all data in the cache. A 512 x 512 matrix product of PyTorch (MKL) shows the
 peak rate of the machine. In numba (with fastmath), each loop is written in two ways: one result at a time, and several results at
@@ -28,12 +30,12 @@ import torch
 
 from engine.space.compiled.build import ELEMENTS, FLAGS, KERNELS, compiler, compiler_version
 
-ROWS = ((24, 256), (48, 128), (8, 512))  # channels, numbers in a row
+ROWS = ((24, 32, 8), (48, 16, 8), (8, 8, 64))  # channels, width, batch
 REPETITIONS = 20_000
 
 
-def c_rates() -> dict[tuple[int, int], dict[str, float]]:
-    """Return {(channels, numbers in a row): {loop: rate}} for C. Rates are in 1e9 operations per second."""
+def c_rates() -> dict[tuple[int, int, int], dict[str, float]]:
+    """Return {(channels, width, batch): {loop: rate}} for C. Rates are in 1e9 operations per second."""
     real, integer = ELEMENTS["float32"]
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder) / "rates")
@@ -47,7 +49,7 @@ def c_rates() -> dict[tuple[int, int], dict[str, float]]:
     return rates
 
 
-def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
+def numba_rates() -> dict[tuple[int, int, int], dict[str, float]]:
     """Return the rates for numba in the same form as `c_rates`, or {} if numba is not installed."""
     try:
         import numba
@@ -105,11 +107,12 @@ def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
         return operations * (REPETITIONS // 10) / (time.process_time() - start) * 1e-9
 
     rates = {}
-    offsets = np.array([t % 5 * 8 + t // 5 * 320 for t in range(25)])
-    for c, n in ROWS:
+    for c, width, batch in ROWS:
+        n = width * batch
+        offsets = np.array([t % 5 * batch + t // 5 * (n + 4 * batch) for t in range(25)])
         x, a = np.ones((c, n), np.float32), np.ones((c, c), np.float32)
-        source, weights = np.ones(8192, np.float32), np.ones(25, np.float32)
-        rates[c, n] = {
+        source, weights = np.ones(5 * (n + 4 * batch), np.float32), np.ones(25, np.float32)
+        rates[c, width, batch] = {
             "depthwise": max(repeated(f, 50 * n, x[0].copy(), source, offsets, weights, n) for f in (taps_plain, taps_blocked)),
             "pointwise": max(repeated(f, 2 * c * c * n, x.copy(), a, x) for f in (product_plain, product_of_four))}
     return rates
@@ -132,13 +135,13 @@ def lines() -> Iterator[str]:
     names = list(next(iter(sides.values()))[ROWS[0]])
     yield f"1e9 operations per second; `{shlex.join(compiler())}`; a large matrix product runs at {peak():.0f}."
     yield ""
-    yield "| channels, row | side | " + " | ".join(names) + " |"
+    yield "| channels, width, batch | side | " + " | ".join(names) + " |"
     yield "|---|---|" + "---|" * len(names)
     for row in ROWS:
         for side, rates in sides.items():
             if row in rates:
                 cells = (f"{rates[row][name]:.0f}" if name in rates[row] else "" for name in names)
-                yield f"| {row[0]}, {row[1]} | {side} | " + " | ".join(cells) + " |"
+                yield f"| {', '.join(map(str, row))} | {side} | " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

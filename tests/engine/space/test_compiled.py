@@ -24,13 +24,16 @@ from engine.space.supernet import Supernet
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
-# kind, channels, channels of the inputs, map size, batch: no size is a multiple of a vector or a tile for long
+# kind, channels, channels of the inputs, map size, batch. Few sizes are multiples of a vector or a tile; batches of 4, 8 and 16 have
+# windows (kernels/windows.h) on processors with registers of 4 or 8 numbers.
 CELLS = [
     ("normal", 2, (6, 6), (4, 4), 3), ("normal", 6, (3, 10), (3, 5), 7), ("normal", 10, (8, 24), (8, 4), 1),
     ("normal", 2, (2, 2), (1, 1), 3), ("normal", 24, (10, 6), (4, 6), 3), ("normal", 2, (2, 2), (1, 2), 5),
     ("normal", 4, (4, 2), (2, 1), 9), ("normal", 20, (5, 7), (2, 8), 64), ("normal", 4, (4, 4), (9, 20), 2),
+    ("normal", 6, (4, 6), (6, 26), 4), ("normal", 4, (4, 4), (7, 14), 8), ("normal", 4, (2, 4), (10, 9), 16),
     ("reduction", 2, (6, 6), (4, 4), 3), ("reduction", 6, (3, 10), (2, 2), 7), ("reduction", 10, (8, 24), (8, 4), 1),
     ("reduction", 24, (10, 6), (4, 6), 3), ("reduction", 4, (1, 1), (2, 4), 64), ("reduction", 14, (2, 3), (12, 20), 2),
+    ("reduction", 4, (4, 6), (12, 28), 4),
     ("after reduction", 2, (6, 6), (4, 4), 3), ("after reduction", 6, (3, 10), (1, 1), 7),
     ("after reduction", 10, (8, 24), (8, 4), 1), ("after reduction", 24, (10, 6), (4, 6), 3),
     ("after reduction", 4, (1, 5), (1, 2), 64),

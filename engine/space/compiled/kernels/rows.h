@@ -1,4 +1,4 @@
-/* A ring buffer of zero-padded rows of maps, and the taps of a convolution on them.
+/* A ring buffer of zero-padded rows of maps.
  *
  * States are processed row by row so that the working set stays in the L2 cache: a ring holds the last few rows of all
  * channels. A convolution of stride 2 reads even and odd columns separately, so its rows are stored in two parts.
@@ -6,7 +6,7 @@
 #ifndef RAMPART_ROWS_H
 #define RAMPART_ROWS_H
 
-#include "taps.h"
+#include "vector.h"
 
 typedef struct {
     long channels, height, width, batch;
@@ -67,50 +67,6 @@ static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REA
             }
         }
     }
-}
-
-/* A depthwise kernel: size 3 or 5, dilation 1 or 2, and the stride of its output. */
-typedef struct {
-    long size, dilation, stride;
-} Kernel;
-
-INLINE long reach(Kernel k) { return k.dilation * (k.size / 2); }
-
-/* Returns the taps of output row h of a convolution of the ring's maps, without taps that only read padding columns. */
-static void taps_forward(Taps *taps, const Ring *r, long h, Kernel k) {
-    taps->count = 0;
-    for (long i = 0; i < k.size; i++) {
-        const long row = k.stride * h + k.dilation * (i - k.size / 2);
-        if (row < 0 || row >= r->height) continue;
-        for (long j = 0; j < k.size; j++) {
-            const long shift = k.dilation * (j - k.size / 2);
-            if (shift >= r->width || -shift > r->width - k.stride) continue;
-            taps->source[taps->count] = slot(r, row) + column(r, shift);
-            taps->index[taps->count++] = (int)(i * k.size + j);
-        }
-    }
-}
-
-/* Taps for row `row`, columns of parity `odd` (0 at stride 1), of the input's gradient; the ring holds the output's gradient. */
-static void taps_transposed(Taps *taps, const Ring *g, long row, long odd, Kernel k) {
-    taps->count = 0;
-    for (long i = 0; i < k.size; i++) {
-        const long from = row - k.dilation * (i - k.size / 2);
-        if (from < 0 || from % k.stride || from / k.stride >= g->height) continue;
-        for (long j = 0; j < k.size; j++) {
-            const long shift = odd - k.dilation * (j - k.size / 2);
-            if (shift % k.stride || labs(shift / k.stride) >= g->width) continue;
-            taps->source[taps->count] = slot(g, from / k.stride) + column(g, shift / k.stride);
-            taps->index[taps->count++] = (int)(i * k.size + j);
-        }
-    }
-}
-
-/* weights[t * outputs + e] = the t-th tap's entry of edge e's kernel of channel c; kernels [outputs, channels, size, size]. */
-INLINE void gather(REAL *weights, const Taps *taps, const REAL *kernels, long outputs, long channels, long c, Kernel k) {
-    const long entries = k.size * k.size;
-    for (int t = 0; t < taps->count; t++)
-        for (long e = 0; e < outputs; e++) weights[t * outputs + e] = kernels[(e * channels + c) * entries + taps->index[t]];
 }
 
 #endif

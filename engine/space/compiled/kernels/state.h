@@ -4,6 +4,8 @@
  * its 1x1 convolution and BatchNorm. Stage 2 is the second half of the separable convolutions. The last BatchNorms, the softmaxed
  * alphas and the sum over all primitives, including both pools, are one weighted sum with one constant.
  *
+ * Each edge is computed to its end before the next one begins, so that its maps are still in a cache when they are read again.
+ *
  * Of all maps, only the outputs of convolutions, before BatchNorm, are kept for the backward pass. The values between a depthwise
  * and its 1x1 convolution are recomputed when a weight gradient needs them, which costs less than writing and reading them. The
  * pools are recomputed as well, which saves memory: they are a seventh of all values, but a fiftieth of the work.
@@ -11,9 +13,9 @@
 #ifndef RAMPART_STATE_H
 #define RAMPART_STATE_H
 
+#include "depthwise.h"
 #include "pointwise.h"
 #include "pools.h"
-#include "rows.h"
 #include "statistics.h"
 
 #define MOST_EDGES 4
@@ -27,6 +29,12 @@
 
 static const long SIZES[KINDS] = {3, 5, 3, 5}, DILATIONS[KINDS] = {1, 1, 2, 2};
 
+/* The maps of an edge, outputs of convolutions before BatchNorm: stage 1 of each kind, stage 2 of the separable kinds, and the
+ * reduction (stride 2 only). */
+#define SECOND KINDS
+#define REDUCED (KINDS + SEPARABLE)
+static const long SUMMED[PRIMITIVES] = {-1, -1, REDUCED, SECOND, SECOND + 1, 2, 3}; /* each primitive's map in the sum of the edge */
+
 /* Weights of one state, or their gradients, in the order of the flat vector (engine/space/layout.py). */
 typedef struct {
     REAL *depthwise[KINDS];  /* [m, c, size, size] */
@@ -36,13 +44,10 @@ typedef struct {
     REAL *reduce;            /* [2, m, c / 2, c], stride 2 only */
 } Weights;
 
-/* Values that the forward pass keeps for the backward pass. */
+/* What the forward pass of an edge keeps for its backward pass. */
 typedef struct {
-    REAL *y;     /* [KINDS, m, c, out]: stage 1 before BatchNorm */
-    REAL *y2;    /* [SEPARABLE, m, c, out]: stage 2 before BatchNorm */
-    REAL *skip;  /* [m, c, out] before BatchNorm, stride 2 only */
-    /* Mean and 1 / standard deviation of each. */
-    REAL *mean, *scale, *mean2, *scale2, *mean_pools, *scale_pools, *mean_skip, *scale_skip;
+    REAL *maps;         /* [REDUCED + 1, c, out], or without the last at stride 1 */
+    REAL *mean, *scale; /* [REDUCED + 1, c]: mean and 1 / standard deviation of each */
 } Saved;
 
 typedef struct {
@@ -51,7 +56,8 @@ typedef struct {
     long out; /* numbers in a map of the output */
     const REAL *rows; /* [m, PRIMITIVES] softmaxed alphas */
     Weights weights;
-    Saved saved;
+    Saved saved[MOST_EDGES];
+    REAL *mean_pools, *scale_pools; /* [2, c] */
     /* Valid only during a pass: */
     REAL *pools;      /* [2, c, out] before BatchNorm */
     INTEGER *largest; /* [c, out]: index of the maximum in its window */
@@ -67,95 +73,88 @@ static REAL *place_weights(Weights *w, REAL *at, long m, long c, long stride) {
     return stride == 2 ? at + m * c * c : at;
 }
 
+INLINE long maps_of(const State *s) { return s->stride == 2 ? REDUCED + 1 : REDUCED; }
+
 static void place_saved(Arena *arena, State *s) {
-    Saved *v = &s->saved;
-    const long mc = s->m * s->c;
-    v->y = reals(arena, KINDS * mc * s->out);
-    v->y2 = reals(arena, SEPARABLE * mc * s->out);
-    v->skip = s->stride == 2 ? reals(arena, mc * s->out) : NULL;
-    v->mean = reals(arena, KINDS * mc), v->scale = reals(arena, KINDS * mc);
-    v->mean2 = reals(arena, SEPARABLE * mc), v->scale2 = reals(arena, SEPARABLE * mc);
-    v->mean_pools = reals(arena, 2 * s->c), v->scale_pools = reals(arena, 2 * s->c);
-    v->mean_skip = reals(arena, mc), v->scale_skip = reals(arena, mc);
+    for (long e = 0; e < s->m; e++) {
+        Saved *v = &s->saved[e];
+        v->maps = reals(arena, maps_of(s) * s->c * s->out);
+        v->mean = reals(arena, maps_of(s) * s->c), v->scale = reals(arena, maps_of(s) * s->c);
+    }
+    s->mean_pools = reals(arena, 2 * s->c), s->scale_pools = reals(arena, 2 * s->c);
+}
+
+/* Adds row h of a map of edge e to the map's sums. */
+static void sum_row(const State *s, long e, long map, long h, Moments *sums) {
+    const REAL *row = s->saved[e].maps + map * s->c * s->out + h * s->n;
+    for (long c = 0; c < s->c; c++) moments_add(sums, map * s->c + c, row + c * s->out, s->n, h == 0);
+}
+
+/* Finishes the statistics of `count` maps of edge e from `first` on. running: the maps' slice [2, count, m, c] of the flat
+ * buffers, or NULL. */
+static void finish(const State *s, long e, const Moments *sums, long first, long count, REAL *running) {
+    for (long i = 0; i < count; i++) {
+        const long at = (first + i) * s->c;
+        moments_finish(sums, at, s->c, s->out, s->saved[e].mean + at, s->saved[e].scale + at,
+                       running ? running + (i * s->m + e) * s->c : NULL, count * s->m * s->c);
+    }
 }
 
 INLINE Matrix block(const REAL *w, long c) { return (Matrix){w, c, 1}; }
 INLINE Matrix transposed(const REAL *w, long c) { return (Matrix){w, 1, c}; }
 
-static void reduce_row(State *s, const Ring *ring, Moments *moments_skip, long h) {
+static void reduce_row(State *s, long e, const Ring *ring, long h) {
     const long half = s->c / 2;
-    for (long e = 0; e < s->m; e++) {
-        REAL *to = s->saved.skip + e * s->c * s->out + h * s->n;
-        for (long q = 0; q < 2; q++)
-            pointwise(to + q * half * s->out, s->out, block(s->weights.reduce + (q * s->m + e) * half * s->c, s->c), half,
-                      slot(ring, 2 * h + q) + column(ring, q), ring->length, s->c, s->n);
-        for (long c = 0; c < s->c; c++) moments_add(moments_skip, e * s->c + c, to + c * s->out, s->n, h == 0);
-    }
+    REAL *to = s->saved[e].maps + REDUCED * s->c * s->out + h * s->n;
+    for (long q = 0; q < 2; q++)
+        pointwise(to + q * half * s->out, s->out, block(s->weights.reduce + (q * s->m + e) * half * s->c, s->c), half,
+                  slot(ring, 2 * h + q) + column(ring, q), ring->length, s->c, s->n);
 }
 
-/* Stage 1, row by row: the depthwise convolutions of all edges together, then each edge's 1x1 convolution. */
-static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
-    const long mc = s->m * s->c;
-    Moments moments_y = moments(&arena, KINDS * mc), moments_skip = moments(&arena, mc);
-    REAL *z = reals(&arena, mc * s->n);
+/* Stage 1 of edge e, row by row: for each kind, the depthwise convolution, then the 1x1 convolution. */
+static void stage1(State *s, long e, const REAL *input, Moments *sums, Arena arena, REAL **running) {
+    REAL *z = reals(&arena, s->c * s->n);
     Ring ring_ = ring(&arena, s->c, s->h, s->w, s->b, s->stride, s->stride == 1 ? 4 : 2, 4), *r = &ring_;
     if (only_counts(&arena)) return;
     for (long h = 0; h < s->h / s->stride; h++) {
         while (r->filled < s->h && r->filled <= s->stride * h + 4) fill_positive(r, input, NULL, NULL);
         for (int k = 0; k < KINDS; k++) {
+            const long at = k * s->m + e;
             const Kernel kernel = {SIZES[k], DILATIONS[k], s->stride};
-            Taps taps;
-            taps_forward(&taps, r, h, kernel);
-            for (long c = 0; c < s->c; c++) {
-                REAL w[MOST_TAPS * MOST_EDGES], *to[MOST_EDGES];
-                gather(w, &taps, s->weights.depthwise[k], s->m, s->c, c, kernel);
-                for (long e = 0; e < s->m; e++) to[e] = z + (e * s->c + c) * s->n;
-                tap_sum((int)s->m, to, &taps, c * r->length, w, s->n);
-            }
-            for (long e = 0; e < s->m; e++) {
-                const long at = k * s->m + e;
-                REAL *y = s->saved.y + at * s->c * s->out + h * s->n;
-                const Matrix w = block(s->weights.pointwise + at * s->c * s->c, s->c);
-                pointwise(y, s->out, w, s->c, z + e * s->c * s->n, s->n, s->c, s->n);
-                for (long c = 0; c < s->c; c++) moments_add(&moments_y, at * s->c + c, y + c * s->out, s->n, h == 0);
-            }
+            depthwise(z, r, h, kernel, s->weights.depthwise[k] + e * s->c * SIZES[k] * SIZES[k], s->n);
+            pointwise(s->saved[e].maps + k * s->c * s->out + h * s->n, s->out, block(s->weights.pointwise + at * s->c * s->c, s->c),
+                      s->c, z, s->n, s->c, s->n);
+            sum_row(s, e, k, h, sums);
         }
-        if (s->stride == 2) reduce_row(s, r, &moments_skip, h);
+        if (s->stride == 1) continue;
+        reduce_row(s, e, r, h);
+        sum_row(s, e, REDUCED, h, sums);
     }
-    const long half = KINDS / 2 * mc;
-    moments_finish(&moments_y, 0, half, s->out, s->saved.mean, s->saved.scale, running[1], half);
-    moments_finish(&moments_y, half, half, s->out, s->saved.mean + half, s->saved.scale + half, running[3], half);
-    if (s->stride == 2) moments_finish(&moments_skip, 0, mc, s->out, s->saved.mean_skip, s->saved.scale_skip, running[4], mc);
+    finish(s, e, sums, 0, SEPARABLE, running[1]);
+    finish(s, e, sums, SEPARABLE, KINDS - SEPARABLE, running[3]);
+    if (s->stride == 2) finish(s, e, sums, REDUCED, 1, running[4]);
 }
 
-static void stage2(State *s, Arena arena, REAL *running) {
-    const long mc = s->m * s->c, height = s->out / s->n;
-    Moments moments_y = moments(&arena, SEPARABLE * mc);
+static void stage2(State *s, long e, Moments *sums, Arena arena, REAL *running) {
+    const long height = s->out / s->n;
+    const Saved *v = &s->saved[e];
     REAL *z = reals(&arena, s->c * s->n);
-    for (int k = 0; k < SEPARABLE; k++)
-        for (long e = 0; e < s->m; e++) {
-            const Kernel kernel = {SIZES[k], 1, 1};
-            const long at = k * s->m + e;
-            Arena own = arena;
-            Ring u = ring(&own, s->c, height, s->n / s->b, s->b, 1, reach(kernel), reach(kernel));
-            if (only_counts(&arena)) continue;
-            for (long h = 0; h < height; h++) {
-                while (u.filled < height && u.filled <= h + reach(kernel))
-                    fill_positive(&u, s->saved.y + at * s->c * s->out, s->saved.mean + at * s->c, s->saved.scale + at * s->c);
-                Taps taps;
-                taps_forward(&taps, &u, h, kernel);
-                for (long c = 0; c < s->c; c++) {
-                    REAL w[MOST_TAPS], *to = z + c * s->n;
-                    gather(w, &taps, s->weights.second[k] + e * s->c * kernel.size * kernel.size, 1, s->c, c, kernel);
-                    tap_sum(1, &to, &taps, c * u.length, w, s->n);
-                }
-                REAL *y = s->saved.y2 + at * s->c * s->out + h * s->n;
-                pointwise(y, s->out, block(s->weights.second_pointwise + at * s->c * s->c, s->c), s->c, z, s->n, s->c, s->n);
-                for (long c = 0; c < s->c; c++) moments_add(&moments_y, at * s->c + c, y + c * s->out, s->n, h == 0);
-            }
+    for (int k = 0; k < SEPARABLE; k++) {
+        const Kernel kernel = {SIZES[k], 1, 1};
+        const long at = k * s->m + e;
+        Arena own = arena;
+        Ring u = ring(&own, s->c, height, s->n / s->b, s->b, 1, reach(kernel), reach(kernel));
+        if (only_counts(&arena)) continue;
+        for (long h = 0; h < height; h++) {
+            while (u.filled < height && u.filled <= h + reach(kernel))
+                fill_positive(&u, v->maps + k * s->c * s->out, v->mean + k * s->c, v->scale + k * s->c);
+            depthwise(z, &u, h, kernel, s->weights.second[k] + e * s->c * SIZES[k] * SIZES[k], s->n);
+            pointwise(v->maps + (SECOND + k) * s->c * s->out + h * s->n, s->out,
+                      block(s->weights.second_pointwise + at * s->c * s->c, s->c), s->c, z, s->n, s->c, s->n);
+            sum_row(s, e, SECOND + k, h, sums);
         }
-    if (only_counts(&arena)) return;
-    moments_finish(&moments_y, 0, SEPARABLE * mc, s->out, s->saved.mean2, s->saved.scale2, running, SEPARABLE * mc);
+    }
+    if (!only_counts(&arena)) finish(s, e, sums, SECOND, SEPARABLE, running);
 }
 
 /* Copies x [h, w * b] with the even columns of each row first, as the pools of stride 2 need it. */
@@ -188,7 +187,7 @@ static void pools_statistics(State *s, Arena arena, REAL *running) {
     Moments moments_pools = moments(&arena, 2 * s->c);
     if (only_counts(&arena)) return;
     for (long c = 0; c < 2 * s->c; c++) moments_add(&moments_pools, c, s->pools + c * s->out, s->out, 1);
-    moments_finish(&moments_pools, 0, 2 * s->c, s->out, s->saved.mean_pools, s->saved.scale_pools, running, 2 * s->c);
+    moments_finish(&moments_pools, 0, 2 * s->c, s->out, s->mean_pools, s->scale_pools, running, 2 * s->c);
 }
 
 /* The seven values that an edge sums in one channel, before BatchNorm, with their means and scales. */
@@ -198,60 +197,57 @@ typedef struct {
 } Parts;
 
 static Parts parts_of(const State *s, const REAL *input, long e, long c) {
-    const Saved *v = &s->saved;
-    const long mc = s->m * s->c, ec = e * s->c + c;
+    const Saved *v = &s->saved[e];
     Parts p;
     for (int k = 0; k < 2; k++) {
         const long at = k * s->c + c;
-        p.value[k] = s->pools + at * s->out, p.mean[k] = v->mean_pools[at], p.scale[k] = v->scale_pools[at];
+        p.value[k] = s->pools + at * s->out, p.mean[k] = s->mean_pools[at], p.scale[k] = s->scale_pools[at];
     }
     if (s->stride == 1) p.value[SKIP] = input + c * s->out, p.mean[SKIP] = 0, p.scale[SKIP] = 1;
-    else p.value[SKIP] = v->skip + ec * s->out, p.mean[SKIP] = v->mean_skip[ec], p.scale[SKIP] = v->scale_skip[ec];
-    for (int k = 0; k < KINDS; k++) {
-        const long at = k * mc + ec;
-        const int second = k < SEPARABLE;
-        p.value[FIRST_KIND + k] = (second ? v->y2 : v->y) + at * s->out;
-        p.mean[FIRST_KIND + k] = (second ? v->mean2 : v->mean)[at];
-        p.scale[FIRST_KIND + k] = (second ? v->scale2 : v->scale)[at];
+    for (int i = s->stride == 1 ? FIRST_KIND : SKIP; i < PRIMITIVES; i++) {
+        const long at = SUMMED[i] * s->c + c;
+        p.value[i] = v->maps + at * s->out, p.mean[i] = v->mean[at], p.scale[i] = v->scale[at];
     }
     return p;
 }
 
-/* Sets nodes[e] [c, out] (if `first`) to the sum over the primitives of edge e, or adds this sum to it. */
-static void combine(const State *s, const REAL *input, REAL *const *nodes, const int first) {
-    for (long e = 0; e < s->m; e++)
-        for (long c = 0; c < s->c; c++) {
-            const Parts p = parts_of(s, input, e, c);
-            REAL k[PRIMITIVES], *to = nodes[e] + c * s->out;
-            double constant = 0;
-            for (int i = 0; i < PRIMITIVES; i++) {
-                k[i] = s->rows[e * PRIMITIVES + i] * p.scale[i];
-                constant -= (double)k[i] * p.mean[i];
-            }
-            long i = 0;
-            for (; i + LANES <= s->out; i += LANES) {
-                vec x = splat((REAL)constant);
-                if (!first) x += load(to + i);
-#pragma GCC unroll 8
-                for (int j = 0; j < PRIMITIVES; j++) x += k[j] * load(p.value[j] + i);
-                store(to + i, x);
-            }
-            for (; i < s->out; i++) {
-                REAL x = first ? (REAL)constant : to[i] + (REAL)constant;
-                for (int j = 0; j < PRIMITIVES; j++) x += k[j] * p.value[j][i];
-                to[i] = x;
-            }
+/* Sets node [c, out] (if `first`) to the sum over the primitives of edge e, or adds this sum to it. */
+static void combine(const State *s, long e, const REAL *input, REAL *node, const int first) {
+    for (long c = 0; c < s->c; c++) {
+        const Parts p = parts_of(s, input, e, c);
+        REAL k[PRIMITIVES], *to = node + c * s->out;
+        double constant = 0;
+        for (int i = 0; i < PRIMITIVES; i++) {
+            k[i] = s->rows[e * PRIMITIVES + i] * p.scale[i];
+            constant -= (double)k[i] * p.mean[i];
         }
+        long i = 0;
+        for (; i + LANES <= s->out; i += LANES) {
+            vec x = splat((REAL)constant);
+            if (!first) x += load(to + i);
+#pragma GCC unroll 8
+            for (int j = 0; j < PRIMITIVES; j++) x += k[j] * load(p.value[j] + i);
+            store(to + i, x);
+        }
+        for (; i < s->out; i++) {
+            REAL x = first ? (REAL)constant : to[i] + (REAL)constant;
+            for (int j = 0; j < PRIMITIVES; j++) x += k[j] * p.value[j][i];
+            to[i] = x;
+        }
+    }
 }
 
 /* running: the state's slices of the flat buffers for pools, first, separable, dilated and reduce, or five NULLs. */
 static void state_forward(State *s, const REAL *input, REAL *const *nodes, int first, Arena arena, REAL **running) {
     pools(s, input, &arena);
     pools_statistics(s, arena, running[0]);
-    stage1(s, input, arena, running);
-    stage2(s, arena, running[2]);
-    if (only_counts(&arena)) return;
-    combine(s, input, nodes, first);
+    for (long e = 0; e < s->m; e++) {
+        Arena own = arena;
+        Moments sums = moments(&own, maps_of(s) * s->c);
+        stage1(s, e, input, &sums, own, running);
+        stage2(s, e, &sums, own, running[2]);
+        if (!only_counts(&arena)) combine(s, e, input, nodes[e], first);
+    }
 }
 
 /* The gradients that a backward pass computes. Weights are computed only together with the input. */
@@ -259,11 +255,18 @@ typedef struct {
     int input, weights, rows;
 } Wanted;
 
-/* Sums over a map that the backward pass of each edge's last BatchNorms needs; per [m, c]. */
+/* Sums that the backward pass of each edge's last BatchNorms needs; per [m, c]. */
 typedef struct {
     double *sum_g;                   /* sum of g */
     double *sum_product[PRIMITIVES]; /* sum of g (value - mean); of the pools and a plain skip only for gradients of the alphas */
 } Sums;
+
+static Sums place_sums(Arena *arena, const State *s) {
+    const size_t bytes = (size_t)(s->m * s->c) * sizeof(double);
+    Sums sums = {take(arena, bytes), {0}};
+    for (int j = 0; j < PRIMITIVES; j++) sums.sum_product[j] = take(arena, bytes);
+    return sums;
+}
 
 /* Computes the sums of g (value - mean) for the values from `first` on, and the sum of g, in one pass over the map. */
 INLINE void products_from(const int first, double *sum_products, double *sum_g, const REAL *g, const Parts *p, long n) {
@@ -291,28 +294,21 @@ static void products(int first, double *sum_products, double *sum_g, const REAL 
     else products_from(FIRST_KIND, sum_products, sum_g, g, p, n);
 }
 
-/* Computes the sums and, from them and the scales, the gradient g_rows of the alphas (unless it is NULL). */
-static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *arena, REAL *g_rows) {
-    const long mc = s->m * s->c;
-    Sums sums;
-    sums.sum_g = take(arena, (size_t)mc * sizeof(double));
-    for (int j = 0; j < PRIMITIVES; j++) sums.sum_product[j] = take(arena, (size_t)mc * sizeof(double));
-    if (only_counts(arena)) return sums;
+/* Computes the sums of edge e from the gradient g [c, out] of its node. Also computes the gradients of the edge's alphas from them
+ * and the scales, unless g_rows [m, PRIMITIVES] is NULL. */
+static void sum_products(const State *s, long e, const REAL *input, const REAL *g, const Sums *sums, REAL *g_rows) {
     const int first = g_rows ? 0 : s->stride == 2 ? SKIP : FIRST_KIND;
-    for (long e = 0; e < s->m; e++) {
-        double totals[PRIMITIVES] = {0};
-        for (long c = 0; c < s->c; c++) {
-            const Parts p = parts_of(s, input, e, c);
-            double sum_products[PRIMITIVES];
-            products(first, sum_products, sums.sum_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
-            for (int j = first; j < PRIMITIVES; j++) {
-                sums.sum_product[j][e * s->c + c] = sum_products[j];
-                totals[j] += sum_products[j] * p.scale[j];
-            }
+    double totals[PRIMITIVES] = {0};
+    for (long c = 0; c < s->c; c++) {
+        const Parts p = parts_of(s, input, e, c);
+        double found[PRIMITIVES];
+        products(first, found, sums->sum_g + e * s->c + c, g + c * s->out, &p, s->out);
+        for (int j = first; j < PRIMITIVES; j++) {
+            sums->sum_product[j][e * s->c + c] = found[j];
+            totals[j] += found[j] * p.scale[j];
         }
-        if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)totals[j];
     }
-    return sums;
+    if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)totals[j];
 }
 
 /* Computes dy [c, n] for row h, the gradient with respect to each channel's BatchNorm input. */
@@ -360,27 +356,11 @@ static void branch_backward(const Branch *x, Arena arena) {
             pointwise(to, dz.length, transposed(x->pointwise, x->c), x->c, dy, x->n, x->c, x->n);
             if (!x->g_pointwise) continue;
             while (in.filled < x->h && in.filled <= kernel.stride * h + up) fill_positive(&in, x->maps, x->mean, x->scale);
-            Taps taps;
-            taps_forward(&taps, &in, h, kernel);
-            for (long c = 0; c < x->c; c++) {
-                REAL w[MOST_TAPS], *at = z + c * x->n;
-                gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
-                tap_sum(1, &at, &taps, c * in.length, w, x->n);
-                tap_dot(depthwise_sums + c * entries, to + c * dz.length, &taps, c * in.length, x->n);
-            }
+            depthwise(z, &in, h, kernel, x->depthwise, x->n);
+            depthwise_gradient(depthwise_sums, to, dz.length, &in, h, kernel, x->n);
             outer_add(pointwise_sums, dy, x->n, x->c, z, x->n, x->c, x->n);
         }
-        for (long odd = 0; odd < kernel.stride; odd++) {
-            Taps taps;
-            taps_transposed(&taps, &dz, row, odd, kernel);
-            if (!taps.count) continue;
-            for (long c = 0; c < x->c; c++) {
-                REAL w[MOST_TAPS], *to = x->into + (c * x->h + row) * c_in_row + odd * x->n;
-                gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
-                if (x->adds) tap_add(to, &taps, c * dz.length, w, x->n);
-                else tap_sum(1, &to, &taps, c * dz.length, w, x->n);
-            }
-        }
+        depthwise_transposed(x->into + row * c_in_row, x->h * c_in_row, &dz, row, kernel, x->depthwise, x->n, x->adds);
     }
     if (!x->g_pointwise) return;
     add_up(x->g_pointwise, pointwise_sums, x->c * x->c);
@@ -414,24 +394,24 @@ static void relu_backward(Backward *k, REAL *t, const REAL *y, const REAL *mean,
 /* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. */
 static void kind_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, int kind, long e, Weights *grads,
                           REAL *gx, Arena arena) {
-    const Saved *v = &s->saved;
-    const long at = kind * s->m + e, c = s->c, square = c * c, taps = SIZES[kind] * SIZES[kind];
+    const Saved *v = &s->saved[e];
+    const long at = kind * s->m + e, c = s->c, plane = c * s->out, square = c * c, taps = SIZES[kind] * SIZES[kind];
+    const long last = SUMMED[FIRST_KIND + kind];
     const int second = kind < SEPARABLE;
-    const REAL *mean = (second ? v->mean2 : v->mean) + at * c, *scale = (second ? v->scale2 : v->scale) + at * c;
+    const REAL *mean = v->mean + last * c, *scale = v->scale + last * c, *y = v->maps + kind * plane;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
     for (long i = 0; k && i < c; i++)
         k[i] = backward_of(s->rows[e * PRIMITIVES + FIRST_KIND + kind], mean[i], scale[i], sums->sum_g[e * c + i],
                            sums->sum_product[FIRST_KIND + kind][e * c + i], s->out);
-    const REAL *y = v->y + at * c * s->out;
     if (second) {
         REAL *t = reals(&arena, c * s->out);
         const Branch branch = {
-            c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->y2 + at * c * s->out, k,
+            c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->maps + last * plane, k,
             s->weights.second[kind] + e * c * taps, s->weights.second_pointwise + at * square,
             grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
-            y, v->mean + at * c, v->scale + at * c, t, 0};
+            y, v->mean + kind * c, v->scale + kind * c, t, 0};
         branch_backward(&branch, arena);
-        if (t) relu_backward(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
+        if (t) relu_backward(k, t, y, v->mean + kind * c, v->scale + kind * c, c, s->out);
         g = t;
     }
     const Branch branch = {
@@ -445,18 +425,18 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
 /* Backward pass of the factorized reduction of edge e; gx has its columns split by parity. */
 static void reduce_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, long e, Weights *grads, REAL *gx,
                             Arena arena) {
-    const Saved *v = &s->saved;
-    const long c = s->c, half = c / 2, height = s->out / s->n, plane = s->h * s->w * s->b;
+    const Saved *v = &s->saved[e];
+    const long c = s->c, half = c / 2, height = s->out / s->n, plane = s->h * s->w * s->b, at = REDUCED * c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
     REAL *dy = reals(&arena, c * s->n);
     Ring in = ring(&arena, c, s->h, s->w, s->b, 2, 0, 1);
     vec *outer = zeros(&arena, c * c);
     if (only_counts(&arena)) return;
     for (long i = 0; i < c; i++)
-        k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean_skip[e * c + i], v->scale_skip[e * c + i],
+        k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean[at + i], v->scale[at + i],
                            sums->sum_g[e * c + i], sums->sum_product[SKIP][e * c + i], s->out);
     for (long h = 0; h < height; h++) {
-        backward_rows(dy, g, v->skip + e * c * s->out, k, c, s->out, h, s->n);
+        backward_rows(dy, g, v->maps + at * s->out, k, c, s->out, h, s->n);
         while (grads && in.filled < 2 * h + 2) fill_positive(&in, input, NULL, NULL);
         for (long q = 0; q < 2; q++) {
             const Matrix w = transposed(s->weights.reduce + (q * s->m + e) * half * c, c);
@@ -473,9 +453,8 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
 /* Reads the gradients g [m] of all edges once. Writes the gradients of both pools' values before BatchNorm to g_pool and, at
  * stride 1, adds the gradient of the skips to `all`. */
 static void gather_edges(const State *s, REAL *const *g, const Sums *sums, long c, REAL *const *g_pool, REAL *all) {
-    const Saved *v = &s->saved;
     const long at = c * s->out, second = (s->c + c) * s->out;
-    const REAL *y[2] = {s->pools + at, s->pools + second}, mean[2] = {v->mean_pools[c], v->mean_pools[s->c + c]};
+    const REAL *y[2] = {s->pools + at, s->pools + second}, mean[2] = {s->mean_pools[c], s->mean_pools[s->c + c]};
     vec sum_product[2] = {{0}, {0}};
     long i = 0;
     for (; i + LANES <= s->out; i += LANES) {
@@ -509,7 +488,7 @@ static void gather_edges(const State *s, REAL *const *g, const Sums *sums, long 
     for (int p = 0; p < 2; p++) {
         double sum_g = 0;
         for (long e = 0; e < s->m; e++) sum_g += s->rows[e * PRIMITIVES + p] * sums->sum_g[e * s->c + c];
-        const Backward k = backward_of(1, mean[p], v->scale_pools[p * s->c + c], sum_g, sum(sum_product[p]), s->out);
+        const Backward k = backward_of(1, mean[p], s->scale_pools[p * s->c + c], sum_g, sum(sum_product[p]), s->out);
         backward_row(g_pool[p], g_pool[p], y[p], k, s->out);
     }
 }
@@ -547,14 +526,16 @@ static void state_backward(State *s, const REAL *input, REAL *const *g, Weights 
                            Wanted wanted, Arena arena) {
     const long plane = s->h * s->w * s->b;
     if (wanted.input || wanted.rows) pools(s, input, &arena);
-    const Sums sums = sums_of(s, input, g, &arena, wanted.rows ? g_rows : NULL);
-    if (!wanted.input) return;
-    REAL *gx = zero_reals(&arena, s->c * plane);
+    const Sums sums = place_sums(&arena, s);
+    REAL *gx; gx = wanted.input ? zero_reals(&arena, s->c * plane) : NULL;
     for (long e = 0; e < s->m; e++) {
+        if (!only_counts(&arena)) sum_products(s, e, input, g[e], &sums, wanted.rows ? g_rows : NULL);
+        if (!wanted.input) continue;
         for (int kind = 0; kind < KINDS; kind++)
             kind_backward(s, input, g[e], &sums, kind, e, wanted.weights ? grads : NULL, gx, arena);
         if (s->stride == 2) reduce_backward(s, input, g[e], &sums, e, wanted.weights ? grads : NULL, gx, arena);
     }
+    if (!wanted.input) return;
     if (only_counts(&arena)) {
         channel_backward(s, input, gx, g, &sums, 0, into, add, arena);
         return;

@@ -3,6 +3,8 @@
  * With the batch innermost, a row of a map is one run of width * batch numbers, and a tap of a kernel is the same run read
  * at a shifted address. Every depthwise convolution (any kernel, dilation, stride, forward or transposed) is then a list
  * of addresses and weights, and only two loops have to be fast: a weighted sum and a set of dot products.
+ *
+ * windows.h does the same faster for most shapes.
  */
 #ifndef RAMPART_TAPS_H
 #define RAMPART_TAPS_H
@@ -10,8 +12,7 @@
 #include "vector.h"
 
 #define MOST_TAPS 25
-#define MOST_OUTPUTS 4
-#define MOST_VECTORS 8
+#define MOST_VECTORS 4
 
 /* The taps of one output row: tap t reads source[t] + (channel offset) and has the kernel's entry index[t]. */
 typedef struct {
@@ -20,59 +21,31 @@ typedef struct {
     int index[MOST_TAPS];
 } Taps;
 
-INLINE void tap_tile(const int outputs, const int vectors, REAL *const *out, const Taps *taps, long channel,
-                     const REAL *weights, long i, const int accumulate) {
-    /* Compilers keep only arrays of a fixed size in registers. */
-    vec total[MOST_OUTPUTS][MOST_VECTORS];
+INLINE void tap_tile(const int vectors, REAL *out, const Taps *taps, long channel, const REAL *kernel, const int accumulate) {
+    vec total[MOST_VECTORS]; /* compilers keep only arrays of a fixed size in registers */
 #pragma GCC unroll 8
-    for (int e = 0; e < outputs; e++)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) total[e][v] = accumulate ? load(out[e] + i + v * LANES) : (vec){0};
+    for (int v = 0; v < vectors; v++) total[v] = accumulate ? load(out + v * LANES) : (vec){0};
     for (int t = 0; t < taps->count; t++) {
-        const REAL *from = taps->source[t] + channel + i;
-        vec x[MOST_VECTORS];
+        const REAL *from = taps->source[t] + channel;
+        const vec w = splat(kernel[taps->index[t]]);
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) x[v] = load(from + v * LANES);
-#pragma GCC unroll 8
-        for (int e = 0; e < outputs; e++) {
-            const vec w = splat(weights[t * outputs + e]);
-#pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++) total[e][v] += w * x[v];
-        }
+        for (int v = 0; v < vectors; v++) total[v] += w * load(from + v * LANES);
     }
 #pragma GCC unroll 8
-    for (int e = 0; e < outputs; e++)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) store(out[e] + i + v * LANES, total[e][v]);
+    for (int v = 0; v < vectors; v++) store(out + v * LANES, total[v]);
 }
 
-INLINE void tap_sum_of(const int outputs, const int vectors, REAL *const *out, const Taps *taps, long channel,
-                       const REAL *weights, long n, const int accumulate) {
+/* Sets out[i] to the sum over taps of kernel[index[t]] * source[t][channel + i], or adds the sum to it, for i < n. */
+INLINE void tap_sum(REAL *out, const Taps *taps, long channel, const REAL *kernel, long n, const int accumulate) {
     long i = 0;
-    for (; i + vectors * LANES <= n; i += vectors * LANES)
-        tap_tile(outputs, vectors, out, taps, channel, weights, i, accumulate);
-    for (; i + LANES <= n; i += LANES) tap_tile(outputs, 1, out, taps, channel, weights, i, accumulate);
-    for (; i < n; i++)
-        for (int e = 0; e < outputs; e++) {
-            REAL total = accumulate ? out[e][i] : 0;
-            for (int t = 0; t < taps->count; t++) total += weights[t * outputs + e] * taps->source[t][channel + i];
-            out[e][i] = total;
-        }
-}
-
-/* out[e][i] = sum over taps of weights[t][e] * source[t][channel + i] for i < n, for 1 to 4 outputs that read the same maps. */
-static void tap_sum(int outputs, REAL *const *out, const Taps *taps, long channel, const REAL *weights, long n) {
-    switch (outputs) {
-        case 1: tap_sum_of(1, 4, out, taps, channel, weights, n, 0); break;
-        case 2: tap_sum_of(2, 4, out, taps, channel, weights, n, 0); break;
-        case 3: tap_sum_of(3, 4, out, taps, channel, weights, n, 0); break;
-        default: tap_sum_of(4, 4, out, taps, channel, weights, n, 0); break;
+    for (; i + MOST_VECTORS * LANES <= n; i += MOST_VECTORS * LANES)
+        tap_tile(MOST_VECTORS, out + i, taps, channel + i, kernel, accumulate);
+    for (; i + LANES <= n; i += LANES) tap_tile(1, out + i, taps, channel + i, kernel, accumulate);
+    for (; i < n; i++) {
+        REAL total = accumulate ? out[i] : 0;
+        for (int t = 0; t < taps->count; t++) total += kernel[taps->index[t]] * taps->source[t][channel + i];
+        out[i] = total;
     }
-}
-
-/* Like tap_sum for a single output, but adds the sum to out. */
-static void tap_add(REAL *out, const Taps *taps, long channel, const REAL *weights, long n) {
-    tap_sum_of(1, 4, &out, taps, channel, weights, n, 1);
 }
 
 INLINE void tap_dot_of(const int count, vec *out, const REAL *g, const Taps *taps, int first, long channel, long n) {
