@@ -20,6 +20,7 @@ from engine.architecture.genotype import EDGES, NODES, NONE, PRIMITIVES, Genotyp
 from engine.architecture.placement import check_size
 from engine.errors import CheckpointError, ConfigError
 from engine.space import darts_names
+from engine.space.compiled import whole
 from engine.space.darts_names import ALPHAS, BETAS
 from engine.space.layout import Layout, buffer_layout, cell_shapes, edges_from, weight_layout
 from engine.space.network import per_channel
@@ -83,6 +84,7 @@ class Supernet:
         self.buffers: Layout = buffer_layout(self.cells)
         prefixes = [cell.prefix for cell in self.cells]
         self._parts = [self.layout.part(prefix) for prefix in ("stem.", *prefixes, "classifier.")]
+        self._plan = whole.Plan(self.cells, self._parts, self.kinds)
         self._buffer_parts = [self.buffers.part(prefix) for prefix in ("stem.", *prefixes)]
         self.alpha_shape = {kind: (len(EDGES), len(self.primitives)) for kind in self.kinds}
         beta_size = len(self.kinds) * len(EDGES) if edge_weights else 0
@@ -287,12 +289,15 @@ class Supernet:
             normalisation: statistics that the pass uses and updates.
             twice: True if the gradients of the pass will be differentiated again.
         """
+        backends = [self._backend(i, x, normalisation, twice) for i in range(len(self.cells))]
+        if all(backend is BACKENDS["compiled"] for backend in backends):
+            self.layout.check(weights)
+            buffers = list(normalisation.parts.values()) if normalisation.parts else None
+            return whole.logits(self._plan, self._pixels(x), weights, [rows[kind] for kind in self.kinds], buffers)
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
-        first_backend = self._backend(0, x, normalisation, twice)
-        features = first_backend.stem(self._parts[0], self._pixels(x), stem, normalisation)
+        features = backends[0].stem(self._parts[0], self._pixels(x), stem, normalisation)
         before_last = last = _Features(features)
-        for i, cell in enumerate(self.cells):
-            backend = self._backend(i, x, normalisation, twice)
+        for i, (cell, backend) in enumerate(zip(self.cells, backends, strict=True)):
             first, second = (each.plain if backend.rectifies else each.rectified for each in (before_last, last))
             features = backend.cell(cell, self._parts[1 + i], first, second, cell_weights[i], rows[cell.kind], normalisation)
             before_last, last = last, _Features(features)

@@ -11,6 +11,8 @@ import threading
 import torch
 from torch import Tensor
 
+from engine.errors import ConfigError
+
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # of the kernels
 SCRATCH: list[Tensor] = []  # free blocks for what a call needs only until it returns
 
@@ -47,3 +49,17 @@ class Memory:
 def address(tensor: Tensor | None) -> ctypes.c_void_p | None:
     """Return the address of a tensor's first number for a call of the kernels; None for None."""
     return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+def check_alike(x: Tensor, **others: Tensor | None) -> None:
+    """Check that the tensors have x's dtype and device, and that the tensor named "buffers" is contiguous.
+
+    The kernels cannot check this, because they get only memory addresses.
+    """
+    for name, tensor in others.items():
+        if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
+            raise ConfigError(f"The {name} must be {x.dtype} on the CPU, like the images, got {tensor.dtype} on "
+                              f"{tensor.device}; convert them.")
+        if name == "buffers" and tensor is not None and not tensor.is_contiguous():
+            raise ConfigError("The flat buffer vector must be contiguous, because it is updated in place, got a strided view; "
+                              "pass buffers.contiguous().")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import unavailable
-from engine.space.compiled.cell import _Block
+from engine.space.compiled.calls import Block
 from engine.space.compiled.memory import SCRATCH
 from engine.space.layout import CellShape, Layout, StateShape, buffer_layout, edges_from, weight_layout
 from engine.space.normalisation import Normalisation
@@ -24,8 +24,8 @@ from engine.space.supernet import Supernet
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
-# kind, channels, channels of the inputs, map size, batch. Few sizes are multiples of a vector or a tile; batches of 4, 8 and 16 have
-# windows (kernels/windows.h) on processors with registers of 4 or 8 numbers.
+# kind, channels, channels of the inputs, map size, batch. Few sizes are multiples of a vector or a tile. Batches of 4, 8 and 16
+# have windows (kernels/windows.h) on processors whose registers hold 4 or 8 numbers.
 CELLS = [
     ("normal", 2, (6, 6), (4, 4), 3), ("normal", 6, (3, 10), (3, 5), 7), ("normal", 10, (8, 24), (8, 4), 1),
     ("normal", 2, (2, 2), (1, 1), 3), ("normal", 24, (10, 6), (4, 6), 3), ("normal", 2, (2, 2), (1, 2), 5),
@@ -244,10 +244,10 @@ def test_two_threads_at_once_compute_what_one_does() -> None:
 def test_memory_goes_from_pass_to_pass() -> None:
     def kept() -> int:
         gc.collect()
-        return sum(size * len(blocks) for size, blocks in _Block.free.items())
+        return sum(size * len(blocks) for size, blocks in Block.free.items())
 
     supernet = net()
-    _Block.free.clear()
+    Block.free.clear()
     one_pass(supernet, 0)
     after_one = kept()
     assert after_one > 0

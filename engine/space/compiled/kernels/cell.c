@@ -73,11 +73,15 @@ INLINE void rectify(REAL *to, const REAL *x, long n) {
     for (; i < n; i++) to[i] = x[i] <= 0 ? 0 : x[i];
 }
 
-/* Backward pass of `rectify`: to[i] = 0 where x[i] is at most 0, else g[i]. */
-INLINE void rectify_backward(REAL *to, const REAL *g, const REAL *x, long n) {
+/* Backward pass of `rectify`: sets to[i] to 0 where x[i] is at most 0, else to g[i]; or adds this to it. */
+INLINE void rectify_backward(REAL *to, const REAL *g, const REAL *x, long n, const int add) {
     long i = 0;
-    for (; i + LANES <= n; i += LANES) store(to + i, where(~(load(x + i) <= (vec){0}), load(g + i)));
-    for (; i < n; i++) to[i] = x[i] <= 0 ? 0 : g[i];
+    for (; i + LANES <= n; i += LANES) {
+        vec passed = where(~(load(x + i) <= (vec){0}), load(g + i));
+        if (add) passed += load(to + i);
+        store(to + i, passed);
+    }
+    for (; i < n; i++) to[i] = (add ? to[i] : 0) + (x[i] <= 0 ? 0 : g[i]);
 }
 
 /* Offset of the pixel (h, w) of map i in an input. If the input is halved: of the pixel (2 h + q, 2 w + q). */
@@ -96,15 +100,17 @@ static void rectified_row(REAL *to, const REAL *x, const Cell *cell, long inputs
     }
 }
 
-/* Writes the gradient of a row that `rectified_row` has read, from `row`, the gradient of its result. */
+/* Writes the gradient of a row that `rectified_row` has read, from `row`, the gradient of its result; or adds it. */
 static void rectified_row_backward(REAL *gx, const REAL *row, const REAL *x, const Cell *cell, long inputs, int halves, long h,
-                                   long q) {
-    const long n = cell->width * cell->batch;
+                                   long q, int add) {
+    const long n = cell->width * cell->batch, b = cell->batch;
     for (long i = 0; i < inputs; i++) {
         const long at = pixel(cell, halves, i, h, 0, q);
-        if (!halves) rectify_backward(gx + at, row + i * n, x + at, n);
-        else for (long w = 0; w < cell->width; w++)
-            rectify_backward(gx + at + 2 * w * cell->batch, row + i * n + w * cell->batch, x + at + 2 * w * cell->batch, cell->batch);
+        const REAL *g = row + i * n;
+        if (halves)
+            for (long w = 0; w < cell->width; w++) rectify_backward(gx + at + 2 * w * b, g + w * b, x + at + 2 * w * b, b, 1);
+        else if (add) rectify_backward(gx + at, g, x + at, n, 1);
+        else rectify_backward(gx + at, g, x + at, n, 0);
     }
 }
 
@@ -133,9 +139,10 @@ static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weigh
     }
 }
 
-/* Backward pass from g [c, positions], the gradient of the normalised h. Writes gx [inputs, ...] and g_weight unless NULL. */
+/* Backward pass from g [c, positions], the gradient of the normalised h. Writes gx [inputs, ...], or adds to it, and g_weight unless
+ * NULL. */
 static void preprocess_backward(const Cell *cell, int i, const REAL *g, const REAL *h, const REAL *scale, const REAL *x,
-                                const REAL *weight, REAL *gx, REAL *g_weight, Arena arena) {
+                                const REAL *weight, REAL *gx, int add, REAL *g_weight, Arena arena) {
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
     const int halves = i == 0 && cell->halved;
     const long outputs = halves ? c / 2 : c;
@@ -148,7 +155,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
         /* h is already normalised: dy = scale (g - mean(g) - h mean(g h)). */
         k[j] = (Backward){scale[j], (REAL)(-scale[j] * sum_g / plane), (REAL)(-scale[j] * sum_product / plane), 0};
     }
-    if (gx && halves) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
+    if (gx && halves && !add) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
     for (long r = 0; r < cell->height; r++) {
         backward_rows(dy, g, h, k, c, plane, r, n);
         for (long q = 0; q < (halves ? 2 : 1); q++) {
@@ -160,7 +167,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
             }
             if (gx) {
                 pointwise(row, n, w, in, d, n, outputs, n);
-                rectified_row_backward(gx, row, x, cell, in, halves, r, q);
+                rectified_row_backward(gx, row, x, cell, in, halves, r, q, add);
             }
         }
     }
@@ -206,9 +213,11 @@ static void forward(const Cell *cell, const Given *given, REAL *buffers, REAL *o
 
 typedef struct {
     REAL *x0, *x1, *weights, *rows; /* NULL where not wanted */
+    int adds[2]; /* 1: the gradient of the input is added to what is there */
 } Gradients;
 
-static void backward(const Cell *cell, const Given *given, const REAL *g, const REAL *out, const Gradients *wanted, Arena arena) {
+/* g: the gradient of the output, which is destroyed. */
+static void backward(const Cell *cell, const Given *given, REAL *g, const REAL *out, const Gradients *wanted, Arena arena) {
     Arena kept = {given->saved, 0, NULL};
     const CellWeights w = place_cell_weights((REAL *)given->weights, cell);
     CellWeights grads = wanted->weights ? place_cell_weights(wanted->weights, cell) : (CellWeights){0};
@@ -216,10 +225,7 @@ static void backward(const Cell *cell, const Given *given, const REAL *g, const 
     const Inputs inputs = place_cell(&kept, states, cell, &w, given->rows);
     const long size = cell->channels * states[0].out, in = cell->channels * positions(cell);
     REAL *nodes[NODES], *g_h[2], *gx[2] = {wanted->x0, wanted->x1};
-    for (int j = 0; j < NODES; j++) {
-        nodes[j] = reals(&arena, size);
-        if (nodes[j]) memcpy(nodes[j], g + j * size, (size_t)size * sizeof(REAL));
-    }
+    for (int j = 0; j < NODES; j++) nodes[j] = g + j * size;
     for (int i = 0; i < 2; i++) g_h[i] = reals(&arena, in);
     for (int i = STATES - 1; i >= 0; i--) {
         const Wanted state_wanted = {wanted->weights || i >= 2 || gx[i], wanted->weights != NULL, wanted->rows != NULL};
@@ -230,7 +236,7 @@ static void backward(const Cell *cell, const Given *given, const REAL *g, const 
     for (int i = 0; i < 2; i++)
         if (gx[i] || wanted->weights)
             preprocess_backward(cell, i, g_h[i], inputs.h[i], inputs.scale[i], i ? given->x1 : given->x0, w.preprocess[i], gx[i],
-                                grads.preprocess[i], arena);
+                                wanted->adds[i], grads.preprocess[i], arena);
 }
 
 /* Returns the number of bytes of scratch memory that cell_forward needs. */
@@ -245,7 +251,7 @@ size_t cell_forward_bytes(const Cell *cell) {
 size_t cell_backward_bytes(const Cell *cell, int x0, int x1, int weights, int rows) {
     const Given given = {0};
     REAL some[1]; /* never read nor written */
-    const Gradients wanted = {x0 ? some : NULL, x1 ? some : NULL, weights ? some : NULL, rows ? some : NULL};
+    const Gradients wanted = {x0 ? some : NULL, x1 ? some : NULL, weights ? some : NULL, rows ? some : NULL, {0}};
     size_t bytes = 0;
     backward(cell, &given, NULL, NULL, &wanted, (Arena){NULL, 0, &bytes});
     return bytes;
@@ -263,12 +269,14 @@ void cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *
     forward(cell, &given, buffers, out, (Arena){scratch, 0, &bytes});
 }
 
-/* Computes gradients from g, the gradient of out. gx0, gx1, g_weights and g_rows are NULL if they are not wanted. The other
- * arguments are those of cell_forward; scratch has cell_backward_bytes bytes. */
-void cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
-                   const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows, void *scratch) {
+/* Computes gradients from g, the gradient of out, which is destroyed. gx0, gx1, g_weights and g_rows are NULL if they are not wanted.
+ * If add0 or add1 is 1, the gradient of x0 or x1 is added to gx0 or gx1; gx0 and gx1 may then be the same. The other arguments are
+ * those of cell_forward; scratch has cell_backward_bytes bytes. */
+void cell_backward(const Cell *cell, REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
+                   const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows, int add0, int add1,
+                   void *scratch) {
     const Given given = {x0, x1, weights, rows, saved};
-    const Gradients wanted = {gx0, gx1, g_weights, g_rows};
+    const Gradients wanted = {gx0, gx1, g_weights, g_rows, {add0, add1}};
     size_t bytes = cell_backward_bytes(cell, gx0 != NULL, gx1 != NULL, g_weights != NULL, g_rows != NULL);
     backward(cell, &given, g, out, &wanted, (Arena){scratch, 0, &bytes});
 }

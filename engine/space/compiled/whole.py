@@ -1,0 +1,176 @@
+"""A whole supernet as one differentiable operation: stem, cells and classifier, computed by the kernels.
+
+One operation instead of one per cell saves memory and time. The gradient of the flat weight vector is written where it stays, the
+gradients of a map that two cells read are added by the kernels, and autograd keeps one node instead of dozens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from engine.space.compiled.calls import cell_backward, cell_forward, stem_backward, stem_forward
+from engine.space.compiled.memory import check_alike
+from engine.space.compiled.once import PLAIN, refuse_second_derivative
+from engine.space.layout import CellShape, Layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pass needs to know about a supernet.
+
+    Attributes:
+        cells: shapes of the cells.
+        parts: layouts of the stem, of each cell and of the classifier, which together cover the flat weight vector.
+        kinds: the cell kinds, in the order in which a pass gets their operation weights.
+    """
+
+    cells: Sequence[CellShape]
+    parts: Sequence[Layout]
+    kinds: Sequence[str]
+
+    def split(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """Split a flat vector [n] into one view per part."""
+        pieces: tuple[Tensor, ...] = flat.split([part.size for part in self.parts])
+        return pieces
+
+
+def logits(plan: Plan, x: Tensor, weights: Tensor, rows: Sequence[Tensor], buffers: Sequence[Tensor] | None) -> Tensor:
+    """Compute the logits [B, classes] of images. They can be differentiated only once.
+
+    Args:
+        plan: the supernet.
+        x: images [B, C, H, W], after the normalisation of their channels, on the CPU.
+        weights: flat weights [n], like x.
+        rows: operation weights [14, 7] of each cell kind, like x.
+        buffers: slices of the flat vector of BatchNorm's running statistics, for the stem and for each cell; None if the pass has
+            none.
+
+    Raises:
+        ConfigError: tensors have different dtypes or devices, or BatchNorm's running statistics are not contiguous.
+    """
+    check_alike(x, weights=weights)
+    for each in rows:
+        check_alike(x, alphas=each)
+    for part in buffers or ():
+        check_alike(x, buffers=part)
+    out: Tensor = _Pass.apply(x, weights, plan, buffers, *rows)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Pass(torch.autograd.Function):
+    """The autograd function of a supernet. `logits` describes its arguments."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, plan: Plan, buffers: Sequence[Tensor] | None, *rows: Tensor) -> Tensor:
+        """Return the logits [B, classes]."""
+        images, weights = x.permute(1, 2, 3, 0).contiguous(), weights.contiguous()
+        rows = tuple(each.contiguous() for each in rows)
+        stem, *cells, classifier = plan.split(weights)
+        of_stem, *of_cells = buffers or cast("list[Tensor | None]", [None] * (1 + len(cells)))
+        features, stem_kept = stem_forward(images, stem, plan.cells[0].inputs[0], of_stem)
+        maps, kept = [features, features], []  # each cell reads the last two
+        for cell, part, part_buffers in zip(plan.cells, cells, of_cells, strict=True):
+            features, block = cell_forward(cell, maps[-2], maps[-1], part, rows[plan.kinds.index(cell.kind)], part_buffers)
+            maps.append(features)
+            kept.append(block)
+        mean = features.mean(dim=(1, 2)).t().contiguous()  # [B, C]
+        views = plan.parts[-1].views(classifier)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(images, weights, *rows)
+            ctx.plan, ctx.maps, ctx.kept, ctx.stem_kept, ctx.mean = plan, maps, kept, stem_kept, mean
+        return torch.addmm(views["classifier.bias"], mean, views["classifier.weight"].t())
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        """Return one gradient per argument of `forward`, or None if a gradient is not needed. g is the gradient of the logits."""
+        g_x, g_weights, *g_rows = _PassGradients.apply(g, *ctx.saved_tensors, ctx)  # type: ignore[no-untyped-call]
+        return g_x, g_weights, None, None, *g_rows
+
+
+class _PassGradients(torch.autograd.Function):
+    """The backward pass of a supernet. It is an autograd function so that a second derivative raises an error."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, images: Tensor, weights: Tensor, *others: Any) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the images, the weights and each kind's rows, each None if autograd does not need it.
+
+        `g` is the gradient of the logits, and `others` are the kinds' rows and the autograd context of `_Pass`.
+        """
+        *rows, forward = others
+        wants_x, wants_weights, _, _, *wants_rows = forward.needs_input_grad
+        plan: Plan = forward.plan
+        parts = plan.split(weights)
+        g_weights = torch.empty_like(weights) if wants_weights else None
+        g_parts = plan.split(g_weights) if g_weights is not None else (None,) * len(parts)
+        g_rows = [torch.zeros_like(each) if wanted else None for each, wanted in zip(rows, wants_rows, strict=True)]
+
+        features = _classifier_backward(plan.parts[-1], g, parts[-1], g_parts[-1], forward.mean, forward.maps[-1])
+        wants_stem = wants_x or wants_weights
+        g_maps: list[Tensor | None] = [None] * (len(forward.maps) - 1) + [features]
+        for i in reversed(range(len(plan.cells))):
+            _cell_backward(plan, i, forward, parts[1 + i], g_parts[1 + i], rows, g_rows, g_maps, wants_stem)
+        g_images = torch.empty_like(images) if wants_x else None
+        if wants_stem:
+            assert g_maps[1] is not None
+            stem_backward(g_maps[1], images, parts[0], forward.stem_kept, g_images, g_parts[0])
+        return None if g_images is None else g_images.permute(3, 0, 1, 2), g_weights, *g_rows
+
+    backward = staticmethod(refuse_second_derivative("supernet", PLAIN))
+
+
+def _classifier_backward(layout: Layout, g: Tensor, weights: Tensor, g_weights: Tensor | None, mean: Tensor,
+                         features: Tensor) -> Tensor:
+    """Return the gradient of the last cell's output, like `features` [C, H, W, B]. Write the classifier's gradients to g_weights.
+
+    Args:
+        layout: the packing of the classifier's weights.
+        g: gradient of the logits, [B, classes].
+        weights: the classifier's slice of the flat weights.
+        g_weights: where to write their gradient; None if it is not needed.
+        mean: the classifier's input, [B, C]: the mean of the features.
+        features: output of the last cell.
+    """
+    if g_weights is not None:
+        views = layout.views(g_weights)
+        torch.mm(g.t(), mean, out=views["classifier.weight"])
+        torch.sum(g, 0, out=views["classifier.bias"])
+    _, height, width, _ = features.shape
+    g_mean = (g @ layout.views(weights)["classifier.weight"]).t() / (height * width)
+    return g_mean[:, None, None, :].expand_as(features).contiguous()
+
+
+def _cell_backward(plan: Plan, i: int, forward: Any, weights: Tensor, g_weights: Tensor | None, rows: Sequence[Tensor],
+                   g_rows: Sequence[Tensor | None], g_maps: list[Tensor | None], wants_stem: bool) -> None:
+    """Compute the gradients of cell i, and add them to those of its inputs and of its kind's rows.
+
+    Args:
+        plan: the supernet.
+        i: index of the cell.
+        forward: the autograd context of `_Pass`.
+        weights: the cell's slice of the flat weights.
+        g_weights: where to write their gradient; None if it is not needed.
+        rows: each kind's operation weights.
+        g_rows: sums of their gradients so far; None if they are not needed.
+        g_maps: gradients of the maps, two of the stem and one per cell, None where there is none yet. The gradient of the cell's
+            output is removed.
+        wants_stem: True if the gradient of the stem's maps is needed.
+    """
+    cell, kind, maps = plan.cells[i], plan.kinds.index(plan.cells[i].kind), forward.maps
+    g, g_maps[i + 2] = g_maps[i + 2], None
+    assert g is not None
+    if i == 0:
+        g_maps[0] = g_maps[1]  # both inputs are the stem's maps
+    adds = tuple(each is not None for each in g_maps[i:i + 2])
+    for source in (i, i + 1):
+        if g_maps[source] is None and (wants_stem or source >= 2):
+            g_maps[source] = torch.empty_like(maps[source])
+    g_row = None if g_rows[kind] is None else torch.empty_like(rows[kind])
+    cell_backward(cell, g, (*maps[i:i + 2], weights, rows[kind]), maps[i + 2], forward.kept[i],
+                  (*g_maps[i:i + 2], g_weights, g_row), (adds[0], adds[1]))
+    if g_row is not None:
+        g_rows[kind].add_(g_row)  # type: ignore[union-attr]
