@@ -157,7 +157,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
     }
     if (gx && halves && !add) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
     for (long r = 0; r < cell->height; r++) {
-        backward_rows(dy, g, h, k, c, plane, r, n);
+        backward_rows(dy, n, g, h, k, c, plane, r, n);
         for (long q = 0; q < (halves ? 2 : 1); q++) {
             const REAL *d = dy + q * outputs * n;
             const Matrix w = {weight + q * outputs * in, 1, in};

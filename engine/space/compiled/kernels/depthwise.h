@@ -62,17 +62,17 @@ static Window window_of(const Ring *r, long h, Kernel k, long side) {
 
 INLINE int uses_windows(const Ring *r, Kernel k) { return k.stride == 1 && has_windows(r->width, r->batch); }
 
-/* Writes row h [c, n] of the convolution of the ring's maps with kernels [c, size, size]. */
-static void depthwise(REAL *out, const Ring *r, long h, Kernel k, const REAL *kernels, long n) {
+/* Writes row h [c, n] of the convolution of the ring's maps with kernels [c, size, size]. Channels of out are `stride` apart. */
+static void depthwise(REAL *out, long stride, const Ring *r, long h, Kernel k, const REAL *kernels, long n) {
     const long entries = k.size * k.size;
     if (uses_windows(r, k)) {
         const Window w = window_of(r, h, k, 1);
         WindowSum *sum = window_sum(&w, 0);
-        for (long c = 0; c < r->channels; c++) sum(out + c * n, &w, kernels + c * entries, c * r->length);
+        for (long c = 0; c < r->channels; c++) sum(out + c * stride, &w, kernels + c * entries, c * r->length);
         return;
     }
     const Taps taps = taps_forward(r, h, k);
-    for (long c = 0; c < r->channels; c++) tap_sum(out + c * n, &taps, c * r->length, kernels + c * entries, n, 0);
+    for (long c = 0; c < r->channels; c++) tap_sum(out + c * stride, &taps, c * r->length, kernels + c * entries, n, 0);
 }
 
 /* Writes row `row` of the input's gradient, or adds it; the ring holds the output's gradient, n numbers in a row. The result's

@@ -111,17 +111,22 @@ static void reduce_row(State *s, long e, const Ring *ring, long h) {
                   slot(ring, 2 * h + q) + column(ring, q), ring->length, s->c, s->n);
 }
 
-/* Stage 1 of edge e, row by row: for each kind, the depthwise convolution, then the 1x1 convolution. */
-static void stage1(State *s, long e, const REAL *input, Moments *sums, Arena arena, REAL **running) {
+/* Returns a ring of all rows of the state, after ReLU. All kernels can read it. Its memory comes from `kept`. */
+static Ring rectified(const State *s, const REAL *input, Arena *kept) {
+    Ring r = ring(kept, s->c, s->h, s->w, s->b, s->stride, s->stride == 1 ? 4 : 2, s->h);
+    while (!only_counts(kept) && r.filled < s->h) fill_positive(&r, input, NULL, NULL);
+    return r;
+}
+
+/* Stage 1 of edge e, row by row: for each kind, the depthwise convolution, then the 1x1 convolution. r: the rectified state. */
+static void stage1(State *s, long e, const Ring *r, Moments *sums, Arena arena, REAL **running) {
     REAL *z = reals(&arena, s->c * s->n);
-    Ring ring_ = ring(&arena, s->c, s->h, s->w, s->b, s->stride, s->stride == 1 ? 4 : 2, 4), *r = &ring_;
     if (only_counts(&arena)) return;
     for (long h = 0; h < s->h / s->stride; h++) {
-        while (r->filled < s->h && r->filled <= s->stride * h + 4) fill_positive(r, input, NULL, NULL);
         for (int k = 0; k < KINDS; k++) {
             const long at = k * s->m + e;
             const Kernel kernel = {SIZES[k], DILATIONS[k], s->stride};
-            depthwise(z, r, h, kernel, s->weights.depthwise[k] + e * s->c * SIZES[k] * SIZES[k], s->n);
+            depthwise(z, s->n, r, h, kernel, s->weights.depthwise[k] + e * s->c * SIZES[k] * SIZES[k], s->n);
             pointwise(s->saved[e].maps + k * s->c * s->out + h * s->n, s->out, block(s->weights.pointwise + at * s->c * s->c, s->c),
                       s->c, z, s->n, s->c, s->n);
             sum_row(s, e, k, h, sums);
@@ -148,7 +153,7 @@ static void stage2(State *s, long e, Moments *sums, Arena arena, REAL *running) 
         for (long h = 0; h < height; h++) {
             while (u.filled < height && u.filled <= h + reach(kernel))
                 fill_positive(&u, v->maps + k * s->c * s->out, v->mean + k * s->c, v->scale + k * s->c);
-            depthwise(z, &u, h, kernel, s->weights.second[k] + e * s->c * SIZES[k] * SIZES[k], s->n);
+            depthwise(z, s->n, &u, h, kernel, s->weights.second[k] + e * s->c * SIZES[k] * SIZES[k], s->n);
             pointwise(v->maps + (SECOND + k) * s->c * s->out + h * s->n, s->out,
                       block(s->weights.second_pointwise + at * s->c * s->c, s->c), s->c, z, s->n, s->c, s->n);
             sum_row(s, e, SECOND + k, h, sums);
@@ -241,10 +246,11 @@ static void combine(const State *s, long e, const REAL *input, REAL *node, const
 static void state_forward(State *s, const REAL *input, REAL *const *nodes, int first, Arena arena, REAL **running) {
     pools(s, input, &arena);
     pools_statistics(s, arena, running[0]);
+    const Ring r = rectified(s, input, &arena);
     for (long e = 0; e < s->m; e++) {
         Arena own = arena;
         Moments sums = moments(&own, maps_of(s) * s->c);
-        stage1(s, e, input, &sums, own, running);
+        stage1(s, e, &r, &sums, own, running);
         stage2(s, e, &sums, own, running[2]);
         if (!only_counts(&arena)) combine(s, e, input, nodes[e], first);
     }
@@ -311,17 +317,18 @@ static void sum_products(const State *s, long e, const REAL *input, const REAL *
     if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)totals[j];
 }
 
-/* Computes dy [c, n] for row h, the gradient with respect to each channel's BatchNorm input. */
-INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward *k, long channels, long plane, long h, long n) {
-    for (long c = 0; c < channels; c++) backward_row(dy + c * n, g + c * plane + h * n, y + c * plane + h * n, k[c], n);
+/* Computes dy [c, n] for row h, the gradient with respect to each channel's BatchNorm input. Channels of dy are `stride` apart. */
+INLINE void backward_rows(REAL *dy, long stride, const REAL *g, const REAL *y, const Backward *k, long channels, long plane, long h,
+                          long n) {
+    for (long c = 0; c < channels; c++) backward_row(dy + c * stride, g + c * plane + h * n, y + c * plane + h * n, k[c], n);
 }
 
 /* Backward pass of one depthwise convolution with its 1x1 convolution and BatchNorm, row by row: `g` [c, out] passes through
  * BatchNorm (coefficients k, values y) and the 1x1 convolution into a ring of dz; each input row then sums its taps of dz.
  *
- * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU; read only for
- * weight gradients. The result is written to `into` [c, h * w * b] or, if `adds`, added to it, with columns split by parity at
- * stride 2. */
+ * The input is read only for weight gradients. It is in the ring `in`, or else, at stride 1, in `maps` [c, h * w * b] before
+ * BatchNorm (mean, scale) and ReLU. The result is written to `into` [c, h * w * b] or, if `adds`, added to it, with columns split
+ * by parity at stride 2. */
 typedef struct {
     long c, b, h, w, n, out;
     Kernel kernel;
@@ -329,36 +336,44 @@ typedef struct {
     const Backward *k;
     const REAL *depthwise, *pointwise; /* [c, size, size], [c, c] */
     REAL *g_depthwise, *g_pointwise;   /* NULL: not wanted */
+    Ring *in;
     const REAL *maps, *mean, *scale;
     REAL *into;
     int adds;
 } Branch;
 
+/* Rows that are collected before the gradient of a 1x1 convolution is computed from them, because short rows would spend most of
+ * the time on loading and storing partial sums. */
+INLINE long rows_at_once(long n, long height) {
+    const long rows = (255 + n) / n;
+    return rows < height ? rows : height;
+}
+
 static void branch_backward(const Branch *x, Arena arena) {
     const Kernel kernel = x->kernel;
     const long height = x->out / x->n, c_in_row = x->w * x->b, up = reach(kernel);
-    REAL *dy = reals(&arena, x->c * x->n), *z = reals(&arena, x->c * x->n);
-    Ring dz = ring(&arena, x->c, height, x->n / x->b, x->b, 1, up, up);
-    Ring in = {0};
-    const long entries = kernel.size * kernel.size;
+    const long entries = kernel.size * kernel.size, block = x->g_pointwise ? rows_at_once(x->n, height) : 1, stride = block * x->n;
+    REAL *dy = reals(&arena, x->c * stride), *z = reals(&arena, x->c * stride);
+    Ring dz = ring(&arena, x->c, height, x->n / x->b, x->b, 1, up, up), own = {0}, *in = x->in ? x->in : &own;
     vec *pointwise_sums = NULL, *depthwise_sums = NULL; /* gradients as partial sums */
     if (x->g_pointwise) {
-        in = ring(&arena, x->c, x->h, x->w, x->b, kernel.stride, kernel.stride == 1 ? up : 2, up);
+        if (!x->in) own = ring(&arena, x->c, x->h, x->w, x->b, 1, up, up);
         pointwise_sums = zeros(&arena, x->c * x->c);
         depthwise_sums = zeros(&arena, x->c * entries);
     }
     if (only_counts(&arena)) return;
     for (long row = 0; row < x->h; row++) {
         for (; dz.filled < height && dz.filled * kernel.stride <= row + up; dz.filled++) {
-            const long h = dz.filled;
+            const long h = dz.filled, at = h % block * x->n;
             REAL *to = slot(&dz, h) + column(&dz, 0);
-            backward_rows(dy, x->g, x->y, x->k, x->c, x->out, h, x->n);
-            pointwise(to, dz.length, transposed(x->pointwise, x->c), x->c, dy, x->n, x->c, x->n);
+            backward_rows(dy + at, stride, x->g, x->y, x->k, x->c, x->out, h, x->n);
+            pointwise(to, dz.length, transposed(x->pointwise, x->c), x->c, dy + at, stride, x->c, x->n);
             if (!x->g_pointwise) continue;
-            while (in.filled < x->h && in.filled <= kernel.stride * h + up) fill_positive(&in, x->maps, x->mean, x->scale);
-            depthwise(z, &in, h, kernel, x->depthwise, x->n);
-            depthwise_gradient(depthwise_sums, to, dz.length, &in, h, kernel, x->n);
-            outer_add(pointwise_sums, dy, x->n, x->c, z, x->n, x->c, x->n);
+            while (in->filled < x->h && in->filled <= h + up) fill_positive(in, x->maps, x->mean, x->scale);
+            depthwise(z + at, stride, in, h, kernel, x->depthwise, x->n);
+            depthwise_gradient(depthwise_sums, to, dz.length, in, h, kernel, x->n);
+            if (h % block == block - 1 || h == height - 1)
+                outer_add(pointwise_sums, dy, stride, x->c, z, stride, x->c, at + x->n);
         }
         depthwise_transposed(x->into + row * c_in_row, x->h * c_in_row, &dz, row, kernel, x->depthwise, x->n, x->adds);
     }
@@ -391,8 +406,8 @@ static void relu_backward(Backward *k, REAL *t, const REAL *y, const REAL *mean,
     }
 }
 
-/* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. */
-static void kind_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, int kind, long e, Weights *grads,
+/* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. r: the rectified state, for weight gradients. */
+static void kind_backward(const State *s, Ring *r, const REAL *g, const Sums *sums, int kind, long e, Weights *grads,
                           REAL *gx, Arena arena) {
     const Saved *v = &s->saved[e];
     const long at = kind * s->m + e, c = s->c, plane = c * s->out, square = c * c, taps = SIZES[kind] * SIZES[kind];
@@ -409,7 +424,7 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
             c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->maps + last * plane, k,
             s->weights.second[kind] + e * c * taps, s->weights.second_pointwise + at * square,
             grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
-            y, v->mean + kind * c, v->scale + kind * c, t, 0};
+            NULL, y, v->mean + kind * c, v->scale + kind * c, t, 0};
         branch_backward(&branch, arena);
         if (t) relu_backward(k, t, y, v->mean + kind * c, v->scale + kind * c, c, s->out);
         g = t;
@@ -418,32 +433,30 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
         c, s->b, s->h, s->w, s->n, s->out, {SIZES[kind], DILATIONS[kind], s->stride}, g, y, k,
         s->weights.depthwise[kind] + e * c * taps, s->weights.pointwise + at * square,
         grads ? grads->depthwise[kind] + e * c * taps : NULL, grads ? grads->pointwise + at * square : NULL,
-        input, NULL, NULL, gx, 1};
+        r, NULL, NULL, NULL, gx, 1};
     branch_backward(&branch, arena);
 }
 
-/* Backward pass of the factorized reduction of edge e; gx has its columns split by parity. */
-static void reduce_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, long e, Weights *grads, REAL *gx,
+/* Backward pass of the factorized reduction of edge e; gx has its columns split by parity. r: as in kind_backward. */
+static void reduce_backward(const State *s, const Ring *r, const REAL *g, const Sums *sums, long e, Weights *grads, REAL *gx,
                             Arena arena) {
     const Saved *v = &s->saved[e];
     const long c = s->c, half = c / 2, height = s->out / s->n, plane = s->h * s->w * s->b, at = REDUCED * c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
     REAL *dy = reals(&arena, c * s->n);
-    Ring in = ring(&arena, c, s->h, s->w, s->b, 2, 0, 1);
     vec *outer = zeros(&arena, c * c);
     if (only_counts(&arena)) return;
     for (long i = 0; i < c; i++)
         k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean[at + i], v->scale[at + i],
                            sums->sum_g[e * c + i], sums->sum_product[SKIP][e * c + i], s->out);
     for (long h = 0; h < height; h++) {
-        backward_rows(dy, g, v->maps + at * s->out, k, c, s->out, h, s->n);
-        while (grads && in.filled < 2 * h + 2) fill_positive(&in, input, NULL, NULL);
+        backward_rows(dy, s->n, g, v->maps + at * s->out, k, c, s->out, h, s->n);
         for (long q = 0; q < 2; q++) {
             const Matrix w = transposed(s->weights.reduce + (q * s->m + e) * half * c, c);
             pointwise_add(gx + (2 * h + q) * s->w * s->b + q * s->n, plane, w, c, dy + q * half * s->n, s->n, half, s->n);
             if (grads)
-                outer_add(outer + q * half * c, dy + q * half * s->n, s->n, half, slot(&in, 2 * h + q) + column(&in, q),
-                          in.length, c, s->n);
+                outer_add(outer + q * half * c, dy + q * half * s->n, s->n, half, slot(r, 2 * h + q) + column(r, q), r->length, c,
+                          s->n);
         }
     }
     if (grads)
@@ -527,13 +540,14 @@ static void state_backward(State *s, const REAL *input, REAL *const *g, Weights 
     const long plane = s->h * s->w * s->b;
     if (wanted.input || wanted.rows) pools(s, input, &arena);
     const Sums sums = place_sums(&arena, s);
-    REAL *gx; gx = wanted.input ? zero_reals(&arena, s->c * plane) : NULL;
+    Ring r = wanted.weights ? rectified(s, input, &arena) : (Ring){0};
+    REAL *gx = wanted.input ? zero_reals(&arena, s->c * plane) : NULL;
     for (long e = 0; e < s->m; e++) {
         if (!only_counts(&arena)) sum_products(s, e, input, g[e], &sums, wanted.rows ? g_rows : NULL);
         if (!wanted.input) continue;
         for (int kind = 0; kind < KINDS; kind++)
-            kind_backward(s, input, g[e], &sums, kind, e, wanted.weights ? grads : NULL, gx, arena);
-        if (s->stride == 2) reduce_backward(s, input, g[e], &sums, e, wanted.weights ? grads : NULL, gx, arena);
+            kind_backward(s, &r, g[e], &sums, kind, e, wanted.weights ? grads : NULL, gx, arena);
+        if (s->stride == 2) reduce_backward(s, &r, g[e], &sums, e, wanted.weights ? grads : NULL, gx, arena);
     }
     if (!wanted.input) return;
     if (only_counts(&arena)) {
