@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import compress, product
 from statistics import median
 
 import pytest
@@ -259,8 +259,40 @@ def test_memory_goes_from_pass_to_pass() -> None:
     assert kept() < after_one, "what passes of another size left is not kept for ever"
 
 
-def test_a_second_derivative_is_refused() -> None:
+def wanted_gradients(supernet: Supernet, wanted: tuple[bool, ...]) -> list[Tensor]:
+    """Return the gradients of the images, the weights and the alphas, those that are wanted."""
+    x = torch.rand(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    given = [tensor.requires_grad_(each) for tensor, each in zip((x, *point(supernet)), wanted)]
+    logits = supernet.logits(*given)
+    return list(torch.autograd.grad(logits.square().sum(), [tensor for tensor, each in zip(given, wanted) if each]))
+
+
+@pytest.mark.parametrize("wanted", [each for each in product((False, True), repeat=3) if any(each)], ids=str)
+def test_each_gradient_of_a_supernet_is_the_same_whatever_else_is_asked_for(wanted: tuple[bool, ...]) -> None:
+    """They are also those of a plain back end, up to float64 rounding."""
+    everything = wanted_gradients(net(), (True,) * 3)
+    found, plain = wanted_gradients(net(), wanted), wanted_gradients(net("merged"), wanted)
+    for one, other, whole in zip(found, plain, compress(everything, wanted), strict=True):
+        assert torch.equal(one, whole)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_the_graph_of_a_supernet_may_be_walked_twice_and_vectors_need_not_be_contiguous() -> None:
+    supernet = net(layers=3)
+    weights, alphas = (torch.stack([tensor, tensor], 1)[:, 0].requires_grad_() for tensor in point(supernet))
+    x = torch.rand(3, *SHAPE, dtype=torch.float64).requires_grad_()
+    logits = supernet.logits(x, weights, alphas)
+    once, twice = (torch.autograd.grad(logits.square().sum(), [x, weights, alphas], retain_graph=True) for _ in range(2))
+    contiguous = torch.autograd.grad(
+        supernet.logits(x, weights.contiguous(), alphas.contiguous()).square().sum(), [x, weights, alphas])
+    for a, b, c in zip(once, twice, contiguous, strict=True):
+        assert torch.equal(a, b) and torch.equal(a, c)
+
+
+@pytest.mark.parametrize("names", [["compiled"] * 4, ["merged", "merged", "merged", "compiled"]], ids=["supernet", "cell"])
+def test_a_second_derivative_is_refused(names: list[str]) -> None:
     supernet = net()
+    supernet.use_backends(names)
     weights, alphas = (tensor.requires_grad_() for tensor in point(supernet))
     x = torch.rand(3, *SHAPE, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(supernet.logits(x, weights, alphas).sum(), weights, create_graph=True)
