@@ -21,10 +21,12 @@ from app.access import identity  # noqa: E402
 from app.components.alert_list import bell  # noqa: E402
 from app.components.connection import connection_notice  # noqa: E402
 from app.components.downloads import handle_downloads  # noqa: E402
-from app.components.live import live_panel  # noqa: E402
+from app.components.live import expect_launch, live_panel  # noqa: E402
 from app.components.states import first_run, heading, problem  # noqa: E402
 from app.formats import escape, markdown  # noqa: E402
+from app.launching import START  # noqa: E402
 from engine import acts  # noqa: E402
+from engine.configuring import preset_values  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 from engine.run.folder import run_ids  # noqa: E402
 from engine.run.trash import trash_of  # noqa: E402
@@ -136,6 +138,7 @@ def main() -> None:
         signed_in()
         if page.url_path not in WITHOUT_RUNS and not has_runs():
             welcome()
+            expect_launch(preset_values(START.kind, START.method, START.dataset, START.preset)["threads"])
         else:
             session.run_log()
             if session.hub().loading is not None:

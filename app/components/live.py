@@ -28,6 +28,7 @@ from app import session
 from app.assets import asset
 from app.charts.frame import PlainFigure
 from app.live_values import Feed
+from engine.acts import why_not
 
 _ticker = st.components.v2.component("rampart_ticker", html="<span hidden></span>", js=asset("live.js"), isolate_styles=False)
 
@@ -69,6 +70,15 @@ def feed_of(topic: str, draw: Callable[..., PlainFigure | str], *args: Any) -> F
     shared = session.hub()
     about = " ".join(str(one) for one in args if isinstance(one, (str, int)))
     return Feed(topic, partial(draw, shared.log, *args), shared.signature(topic), about)
+
+
+def expect_launch(threads: int | None) -> None:
+    """Have a worker with `threads` threads made ready while the page is open: draw an empty panel whose topic asks for it.
+
+    Draw nothing if the user may not launch runs. None stands for the number of threads that a run takes by default.
+    """
+    if not why_not("runner"):
+        live_panel(f"{session.hub().launch_topic}{threads or 0}", key="launch_expected")(lambda: None)()
 
 
 def _nothing() -> None:

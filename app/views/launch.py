@@ -23,7 +23,7 @@ from app.components.launch_forecast import time_words
 from app.components.launch_grid import Repetition, choose_repetition, configuration_of, launch_label, size_words
 from app.components.launch_origin import origin
 from app.components.launch_steps import folds, forms_of, reasons_of
-from app.components.live import live_panel
+from app.components.live import expect_launch
 from app.components.queue_note import paused_note
 from app.components.states import RUN_PAGE, RUNS_PAGE, heading, problem, small_heading
 from app.formats import markdown
@@ -61,11 +61,6 @@ def start_supervisor() -> None:
     """Start the supervisor (the process that starts runs) before the launch, so that it is ready when the runs are launched."""
     with suppress(OSError):  # a folder that is not writable is reported when the runs are written
         requests.ensure_supervisor(session.runs_root())
-
-
-def expect_launch(threads: int | None) -> None:
-    """Have a worker with `threads` threads made ready while the page is open: draw an empty panel whose topic asks for it."""
-    live_panel(f"{session.hub().launch_topic}{threads or 0}", key="launch_expected")(lambda: None)()
 
 
 def new_token_after_use() -> None:
@@ -185,5 +180,5 @@ with differences_tab:
 with exchange_tab:
     details.exchange(choice, forms)
 write_address(draft_now(choice, forms, repetition, find))
-if (first := forms[choice.kind].config) and not why_not("runner"):
+if first := forms[choice.kind].config:
     expect_launch(first.threads)

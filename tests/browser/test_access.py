@@ -95,6 +95,10 @@ def test_a_viewer_cannot_launch_and_is_gone_after_logging_out(tmp_path: Path, pa
         page.get_by_label("Password").fill("correct horse battery")
         page.get_by_role("button", name="Log in").click()
         settled(page)
+        page.goto(f"{server.url}/runs")  # the welcome page
+        settled(page)
+        page.goto(f"{server.url}/launch")
+        settled(page)
         launch = page.get_by_test_id("stMain").get_by_role("button", name="Launch", exact=True)
         assert launch.is_disabled()
         assert page.get_by_text("This needs the role runner, and ada is viewer").is_visible()

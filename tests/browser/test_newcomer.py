@@ -44,6 +44,9 @@ def assert_no_traceback(page: Page) -> None:
 
 def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     open_page(page, dashboard.url)
+    # A worker waits while a page is open from which a newcomer launches.
+    supervisor = psutil.Process(until(lambda: supervisor_pid(dashboard.runs), "a supervisor"))
+    (first_spare,) = until(supervisor.children, "a spare worker")
     page.get_by_role("button", name="Set up the first search").click()
     launch = page.get_by_role("button", name="Launch", exact=True)
     expect(launch).to_be_enabled(timeout=LOAD_MS)
@@ -51,9 +54,8 @@ def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     expect(page.get_by_text("A demonstration in minutes on two CPU cores")).to_be_visible()
     expect(page.get_by_text(f"{program()} search")).to_be_visible()
 
-    # A worker waits while the page is open.
-    supervisor = psutil.Process(until(lambda: supervisor_pid(dashboard.runs), "a supervisor"))
-    (spare,) = until(supervisor.children, "a spare worker")
+    (spare,) = supervisor.children()
+    assert spare == first_spare  # it suits the launch
 
     # One click, and within seconds a measured quantity moves.
     launch.click()
