@@ -75,7 +75,7 @@ class Layout:
         Raises:
             CheckpointError: the vector has the wrong length.
         """
-        self.check(flat)
+        self._check(flat)
         # The backward pass of `split` is one concatenation. With slices, each would fill a zeroed vector of full length.
         parts = flat.split(self._lengths)
         return {entry.name: part.view(entry.shape) for entry, part in zip(self.entries, parts, strict=True)}
@@ -88,16 +88,11 @@ class Layout:
         Raises:
             CheckpointError: the vector has the wrong length.
         """
-        self.check(flat)
+        self._check(flat)
         pieces: tuple[Tensor, ...] = flat.split([part.size for part in parts])
         return pieces
 
-    def check(self, flat: Tensor) -> None:
-        """Check the length of a flat vector.
-
-        Raises:
-            CheckpointError: the vector has the wrong length.
-        """
+    def _check(self, flat: Tensor) -> None:
         if flat.shape != (self.size,):
             raise CheckpointError(f"The flat vector must have {self.size} entries (layout version {self.version}), got shape "
                                   f"{tuple(flat.shape)}; was it made for another width, depth or version?")

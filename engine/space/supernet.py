@@ -84,7 +84,7 @@ class Supernet:
         self.buffers: Layout = buffer_layout(self.cells)
         prefixes = [cell.prefix for cell in self.cells]
         self._parts = [self.layout.part(prefix) for prefix in ("stem.", *prefixes, "classifier.")]
-        self._plan = whole.Plan(self.cells, self._parts, self.kinds)
+        self._plan = whole.Plan(self.cells, self.layout, self._parts, self.kinds)
         self._buffer_parts = [self.buffers.part(prefix) for prefix in ("stem.", *prefixes)]
         self.alpha_shape = {kind: (len(EDGES), len(self.primitives)) for kind in self.kinds}
         beta_size = len(self.kinds) * len(EDGES) if edge_weights else 0
@@ -291,7 +291,6 @@ class Supernet:
         """
         backends = [self._backend(i, x, normalisation, twice) for i in range(len(self.cells))]
         if all(backend is BACKENDS["compiled"] for backend in backends):
-            self.layout.check(weights)
             buffers = list(normalisation.parts.values()) if normalisation.parts else None
             return whole.logits(self._plan, self._pixels(x), weights, [rows[kind] for kind in self.kinds], buffers)
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)

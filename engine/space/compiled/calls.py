@@ -88,10 +88,10 @@ def stem_forward(x: Tensor, weights: Tensor, channels: int, buffers: Tensor | No
 
 
 def stem_backward(g: Tensor, x: Tensor, weights: Tensor, kept: StemKept, g_x: Tensor | None, g_weights: Tensor | None) -> None:
-    """Compute gradients of the stem from g, the gradient of its output. The other arguments are those of `stem_forward`.
+    """Compute gradients of the stem.
 
     Args:
-        g: [C, H, W, B].
+        g: gradient of the output, [C, H, W, B].
         x, weights, kept: arguments and result of `stem_forward`.
         g_x, g_weights: where to write the gradients of x and of the weights; None for a gradient that is not needed.
     """

@@ -1,4 +1,7 @@
-"""The compiled back end, and a supernet cell as one differentiable operation, computed by the kernels (kernels/cell.c)."""
+"""The compiled back end, and a supernet cell as one differentiable operation, computed by the kernels (kernels/cell.c).
+
+A supernet whose cells are all compiled is computed as a whole instead (`whole.py`).
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from engine.space.compiled.calls import cell_backward, cell_forward, stem_backward, stem_forward
+from engine.space.compiled.calls import Block, StemKept, cell_backward, cell_forward, stem_backward, stem_forward
 from engine.space.compiled.memory import check_alike
 from engine.space.compiled.once import PLAIN, refuse_second_derivative
 from engine.space.layout import CellShape, Layout
@@ -25,18 +25,19 @@ class Plan:
 
     Attributes:
         cells: shapes of the cells.
-        parts: layouts of the stem, of each cell and of the classifier, which together cover the flat weight vector.
+        layout: packing of the flat weight vector.
+        parts: layouts of the stem, of each cell and of the classifier, which together are the whole layout.
         kinds: the cell kinds, in the order in which a pass gets their operation weights.
     """
 
     cells: Sequence[CellShape]
+    layout: Layout
     parts: Sequence[Layout]
     kinds: Sequence[str]
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Split a flat vector [n] into one view per part."""
-        pieces: tuple[Tensor, ...] = flat.split([part.size for part in self.parts])
-        return pieces
+        return self.layout.split(flat, self.parts)
 
 
 def logits(plan: Plan, x: Tensor, weights: Tensor, rows: Sequence[Tensor], buffers: Sequence[Tensor] | None) -> Tensor:
@@ -52,24 +53,34 @@ def logits(plan: Plan, x: Tensor, weights: Tensor, rows: Sequence[Tensor], buffe
 
     Raises:
         ConfigError: tensors have different dtypes or devices, or BatchNorm's running statistics are not contiguous.
+        CheckpointError: the weights have the wrong length.
     """
     check_alike(x, weights=weights)
     for each in rows:
         check_alike(x, alphas=each)
     for part in buffers or ():
         check_alike(x, buffers=part)
-    out: Tensor = _Pass.apply(x, weights, plan, buffers, *rows)  # type: ignore[no-untyped-call]
+    # Copies belong to the graph: without it, a second derivative would silently lack what goes through them.
+    images, weights, *rows = (each.contiguous() for each in (x.permute(1, 2, 3, 0), weights, *rows))
+    has_backward = torch.is_grad_enabled() and any(each.requires_grad for each in (images, weights, *rows))
+    out: Tensor = _Pass.apply(images, weights, plan, buffers, has_backward, *rows)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Pass(torch.autograd.Function):
-    """The autograd function of a supernet. `logits` describes its arguments."""
+    """The autograd function of a supernet."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, plan: Plan, buffers: Sequence[Tensor] | None, *rows: Tensor) -> Tensor:
-        """Return the logits [B, classes]."""
-        images, weights = x.permute(1, 2, 3, 0).contiguous(), weights.contiguous()
-        rows = tuple(each.contiguous() for each in rows)
+    def forward(ctx: Any, images: Tensor, weights: Tensor, plan: Plan, buffers: Sequence[Tensor] | None, has_backward: bool,
+                *rows: Tensor) -> Tensor:
+        """Return the logits [B, classes].
+
+        Args:
+            ctx: the context of autograd.
+            images: [C, H, W, B].
+            weights, plan, buffers, rows: the arguments of `logits`, contiguous.
+            has_backward: True if there may be a backward pass, so that its values are kept.
+        """
         stem, *cells, classifier = plan.split(weights)
         of_stem, *of_cells = buffers or cast("list[Tensor | None]", [None] * (1 + len(cells)))
         features, stem_kept = stem_forward(images, stem, plan.cells[0].inputs[0], of_stem)
@@ -77,19 +88,23 @@ class _Pass(torch.autograd.Function):
         for cell, part, part_buffers in zip(plan.cells, cells, of_cells, strict=True):
             features, block = cell_forward(cell, maps[-2], maps[-1], part, rows[plan.kinds.index(cell.kind)], part_buffers)
             maps.append(features)
-            kept.append(block)
+            if has_backward:
+                kept.append(block)
+            else:
+                del maps[0], block  # the next cell reuses the memory
         mean = features.mean(dim=(1, 2)).t().contiguous()  # [B, C]
         views = plan.parts[-1].views(classifier)
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(images, weights, *rows)
-            ctx.plan, ctx.maps, ctx.kept, ctx.stem_kept, ctx.mean = plan, maps, kept, stem_kept, mean
+        if has_backward:
+            ctx.save_for_backward(images, weights, *rows, mean, *stem_kept, *maps)
+            ctx.plan, ctx.kept = plan, kept
         return torch.addmm(views["classifier.bias"], mean, views["classifier.weight"].t())
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Return one gradient per argument of `forward`, or None if a gradient is not needed. g is the gradient of the logits."""
-        g_x, g_weights, *g_rows = _PassGradients.apply(g, *ctx.saved_tensors, ctx)  # type: ignore[no-untyped-call]
-        return g_x, g_weights, None, None, *g_rows
+        inputs = ctx.saved_tensors[:2 + len(ctx.plan.kinds)]
+        g_images, g_weights, *g_rows = _PassGradients.apply(g, *inputs, ctx)  # type: ignore[no-untyped-call]
+        return g_images, g_weights, None, None, None, *g_rows
 
 
 class _PassGradients(torch.autograd.Function):
@@ -97,28 +112,30 @@ class _PassGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, images: Tensor, weights: Tensor, *others: Any) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the images, the weights and each kind's rows, each None if autograd does not need it.
+        """Return the gradients of the images, the weights and each kind's rows, each None if it is not needed.
 
         `g` is the gradient of the logits, and `others` are the kinds' rows and the autograd context of `_Pass`.
         """
         *rows, forward = others
-        wants_x, wants_weights, _, _, *wants_rows = forward.needs_input_grad
+        wants_images, wants_weights, _, _, _, *wants_rows = forward.needs_input_grad
         plan: Plan = forward.plan
+        mean, *others = forward.saved_tensors[2 + len(rows):]
+        stem_kept, maps = StemKept(*others[:3]), others[3:]
         parts = plan.split(weights)
         g_weights = torch.empty_like(weights) if wants_weights else None
         g_parts = plan.split(g_weights) if g_weights is not None else (None,) * len(parts)
         g_rows = [torch.zeros_like(each) if wanted else None for each, wanted in zip(rows, wants_rows, strict=True)]
 
-        features = _classifier_backward(plan.parts[-1], g, parts[-1], g_parts[-1], forward.mean, forward.maps[-1])
-        wants_stem = wants_x or wants_weights
-        g_maps: list[Tensor | None] = [None] * (len(forward.maps) - 1) + [features]
+        wants_stem = wants_images or wants_weights
+        g_maps: list[Tensor | None] = [None] * len(maps)
+        g_maps[-1] = _classifier_backward(plan.parts[-1], g, parts[-1], g_parts[-1], mean, maps[-1])
         for i in reversed(range(len(plan.cells))):
-            _cell_backward(plan, i, forward, parts[1 + i], g_parts[1 + i], rows, g_rows, g_maps, wants_stem)
-        g_images = torch.empty_like(images) if wants_x else None
+            _cell_backward(plan, i, maps, forward.kept[i], parts[1 + i], g_parts[1 + i], rows, g_rows, g_maps, wants_stem)
+        g_images = torch.empty_like(images) if wants_images else None
         if wants_stem:
             assert g_maps[1] is not None
-            stem_backward(g_maps[1], images, parts[0], forward.stem_kept, g_images, g_parts[0])
-        return None if g_images is None else g_images.permute(3, 0, 1, 2), g_weights, *g_rows
+            stem_backward(g_maps[1], images, parts[0], stem_kept, g_images, g_parts[0])
+        return g_images, g_weights, *g_rows
 
     backward = staticmethod(refuse_second_derivative("supernet", PLAIN))
 
@@ -144,23 +161,24 @@ def _classifier_backward(layout: Layout, g: Tensor, weights: Tensor, g_weights: 
     return g_mean[:, None, None, :].expand_as(features).contiguous()
 
 
-def _cell_backward(plan: Plan, i: int, forward: Any, weights: Tensor, g_weights: Tensor | None, rows: Sequence[Tensor],
-                   g_rows: Sequence[Tensor | None], g_maps: list[Tensor | None], wants_stem: bool) -> None:
+def _cell_backward(plan: Plan, i: int, maps: Sequence[Tensor], kept: Block, weights: Tensor, g_weights: Tensor | None,
+                   rows: Sequence[Tensor], g_rows: Sequence[Tensor | None], g_maps: list[Tensor | None],
+                   wants_stem: bool) -> None:
     """Compute the gradients of cell i, and add them to those of its inputs and of its kind's rows.
 
     Args:
         plan: the supernet.
         i: index of the cell.
-        forward: the autograd context of `_Pass`.
+        maps: the stem's maps twice, then each cell's output.
+        kept: what the cell's forward pass has kept.
         weights: the cell's slice of the flat weights.
         g_weights: where to write their gradient; None if it is not needed.
         rows: each kind's operation weights.
         g_rows: sums of their gradients so far; None if they are not needed.
-        g_maps: gradients of the maps, two of the stem and one per cell, None where there is none yet. The gradient of the cell's
-            output is removed.
+        g_maps: gradients of `maps`, None where there is none yet. The gradient of the cell's output is removed.
         wants_stem: True if the gradient of the stem's maps is needed.
     """
-    cell, kind, maps = plan.cells[i], plan.kinds.index(plan.cells[i].kind), forward.maps
+    cell, kind = plan.cells[i], plan.kinds.index(plan.cells[i].kind)
     g, g_maps[i + 2] = g_maps[i + 2], None
     assert g is not None
     if i == 0:
@@ -170,7 +188,7 @@ def _cell_backward(plan: Plan, i: int, forward: Any, weights: Tensor, g_weights:
         if g_maps[source] is None and (wants_stem or source >= 2):
             g_maps[source] = torch.empty_like(maps[source])
     g_row = None if g_rows[kind] is None else torch.empty_like(rows[kind])
-    cell_backward(cell, g, (*maps[i:i + 2], weights, rows[kind]), maps[i + 2], forward.kept[i],
+    cell_backward(cell, g, (*maps[i:i + 2], weights, rows[kind]), maps[i + 2], kept,
                   (*g_maps[i:i + 2], g_weights, g_row), (adds[0], adds[1]))
     if g_row is not None:
         g_rows[kind].add_(g_row)  # type: ignore[union-attr]

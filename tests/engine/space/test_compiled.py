@@ -93,7 +93,8 @@ def test_every_gradient_equals_the_plain_one(cell: tuple) -> None:
     assert_close(case.gradients("compiled"), case.gradients("merged"))
 
 
-@pytest.mark.parametrize("cell", [CELLS[1], CELLS[10], CELLS[16]], ids=str)
+@pytest.mark.parametrize("cell", [("normal", 6, (3, 10), (3, 5), 7), ("reduction", 6, (3, 10), (2, 2), 7),
+                                  ("after reduction", 6, (3, 10), (1, 1), 7), ("normal", 4, (4, 4), (7, 14), 8)], ids=str)
 def test_each_gradient_is_the_same_whatever_else_is_asked_for(cell: tuple) -> None:
     """A gradient does not depend on which other gradients are requested with it."""
     case = Case(*cell)
@@ -298,6 +299,34 @@ def test_a_second_derivative_is_refused(names: list[str]) -> None:
     (gradient,) = torch.autograd.grad(supernet.logits(x, weights, alphas).sum(), weights, create_graph=True)
     with pytest.raises(ConfigError, match="differentiated once"):
         torch.autograd.grad(gradient.sum(), alphas)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["images", "weights", "alphas"])
+def test_a_second_derivative_of_a_loss_without_curvature_is_refused(which: int) -> None:
+    """The loss is linear in the logits, so only the network's own second derivative is left. The input is a strided view."""
+    supernet = net()
+    given = [torch.rand(3, *SHAPE, dtype=torch.float64), *point(supernet)]
+    given[which] = torch.stack([given[which]] * 2, -1)[..., 0].requires_grad_()
+    (gradient,) = torch.autograd.grad(supernet.logits(*given).sum(), given[which], create_graph=True)
+    assert gradient.requires_grad
+    with pytest.raises(ConfigError, match="supernet must be differentiated once"):
+        torch.autograd.grad(gradient.square().sum(), given[which])
+
+
+def test_a_pass_without_gradients_keeps_no_more_memory_than_one_cell() -> None:
+    supernet = net()
+    weights, alphas = (tensor.requires_grad_() for tensor in point(supernet, dtype=torch.float32))
+    x = torch.rand(16, *SHAPE)
+    kept = []
+    for gradients in (True, False):
+        Block.free.clear()
+        with torch.set_grad_enabled(gradients):
+            logits = supernet.logits(x, weights, alphas)
+        del logits
+        gc.collect()
+        kept.append({size: len(blocks) for size, blocks in Block.free.items()})
+    assert sum(kept[0].values()) > 1
+    assert list(kept[1].values()) == [1]  # later cells replace the block, or use it again
 
 
 def test_unlike_dtypes_are_refused() -> None:

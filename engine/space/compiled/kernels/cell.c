@@ -100,7 +100,8 @@ static void rectified_row(REAL *to, const REAL *x, const Cell *cell, long inputs
     }
 }
 
-/* Writes the gradient of a row that `rectified_row` has read, from `row`, the gradient of its result; or adds it. */
+/* Writes the gradient of a row that `rectified_row` has read, from `row`, the gradient of its result; or adds it. To the gradient of
+ * a halved input, it always adds. */
 static void rectified_row_backward(REAL *gx, const REAL *row, const REAL *x, const Cell *cell, long inputs, int halves, long h,
                                    long q, int add) {
     const long n = cell->width * cell->batch, b = cell->batch;

@@ -48,8 +48,8 @@ static Taps taps_transposed(const Ring *g, long row, long odd, Kernel k) {
 /* Returns the window of row h at stride 1; side: 1, or -1 for a transposed convolution. */
 static Window window_of(const Ring *r, long h, Kernel k, long side) {
     long columns = k.size;
-    while (columns > 1 && columns / 2 * k.dilation >= r->width) columns -= 2; /* they only read padding columns */
-    Window w = {.columns = columns, .dilation = columns == 1 ? 1 : k.dilation, .direction = side};
+    if (columns / 2 * k.dilation >= r->width) columns -= 2; /* the outer ones only read padding columns */
+    Window w = {.columns = columns, .dilation = k.dilation, .direction = side};
     w.width = r->width, w.batch = r->batch;
     for (long i = 0; i < k.size; i++) {
         const long row = h + side * k.dilation * (i - k.size / 2);

@@ -1,7 +1,7 @@
 /* A ring buffer of zero-padded rows of maps.
  *
- * States are processed row by row so that the working set stays in the L2 cache: a ring holds the last few rows of all
- * channels. A convolution of stride 2 reads even and odd columns separately, so its rows are stored in two parts.
+ * States are processed row by row so that the working set stays in the L2 cache. A ring holds the last few rows of all channels,
+ * or all rows of a state that several edges read. A convolution of stride 2 reads even and odd columns separately, so its rows are stored in two parts.
  */
 #ifndef RAMPART_ROWS_H
 #define RAMPART_ROWS_H

@@ -22,8 +22,6 @@
 #define KINDS 4     /* of stage 1: separable 3x3, separable 5x5, dilated 3x3, dilated 5x5 */
 #define SEPARABLE 2 /* the first two kinds continue in stage 2 */
 #define PRIMITIVES 7 /* columns of the softmaxed alphas: max pool, average pool, skip, then the four kinds */
-#define MAXIMUM 0
-#define AVERAGE 1
 #define SKIP 2
 #define FIRST_KIND 3
 
@@ -326,7 +324,7 @@ INLINE void backward_rows(REAL *dy, long stride, const REAL *g, const REAL *y, c
 /* Backward pass of one depthwise convolution with its 1x1 convolution and BatchNorm, row by row: `g` [c, out] passes through
  * BatchNorm (coefficients k, values y) and the 1x1 convolution into a ring of dz; each input row then sums its taps of dz.
  *
- * The input is read only for weight gradients. It is in the ring `in`, or else, at stride 1, in `maps` [c, h * w * b] before
+ * The input is read only for weight gradients. It is in the ring `in`, which holds all rows, or else, at stride 1, in `maps` [c, h * w * b] before
  * BatchNorm (mean, scale) and ReLU. The result is written to `into` [c, h * w * b] or, if `adds`, added to it, with columns split
  * by parity at stride 2. */
 typedef struct {
@@ -537,8 +535,9 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
  * Writes the state's gradient to `into` [c, h * w * b], or adds it (never at stride 2, where the state is a cell's input). */
 static void state_backward(State *s, const REAL *input, REAL *const *g, Weights *grads, REAL *g_rows, REAL *into, int add,
                            Wanted wanted, Arena arena) {
+    if (!wanted.input && !wanted.rows) return;
     const long plane = s->h * s->w * s->b;
-    if (wanted.input || wanted.rows) pools(s, input, &arena);
+    pools(s, input, &arena);
     const Sums sums = place_sums(&arena, s);
     Ring r = wanted.weights ? rectified(s, input, &arena) : (Ring){0};
     REAL *gx = wanted.input ? zero_reals(&arena, s->c * plane) : NULL;

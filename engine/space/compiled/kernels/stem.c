@@ -27,12 +27,12 @@ INLINE StemWeights place_stem(REAL *at, const Stem *s) {
  * `to`. All other outputs of the row read padding, which is zero. */
 typedef struct {
     long from, to, count;
-} Window;
+} Run;
 
-INLINE Window window_of(const Stem *s, long h, long t) {
+INLINE Run run_of(const Stem *s, long h, long t) {
     const long row = h + t / 3 - 1, shift = t % 3 - 1, b = s->batch;
-    if (row < 0 || row >= s->height) return (Window){0, 0, 0};
-    return (Window){(row * s->width + (shift > 0 ? shift : 0)) * b, (shift < 0 ? b : 0), (s->width - labs(shift)) * b};
+    if (row < 0 || row >= s->height) return (Run){0, 0, 0};
+    return (Run){(row * s->width + (shift > 0 ? shift : 0)) * b, (shift < 0 ? b : 0), (s->width - labs(shift)) * b};
 }
 
 /* Writes the pixels under each entry of the kernel for row h, [inputs * TAPS, width * batch]. */
@@ -40,7 +40,7 @@ static void gather_windows(REAL *to, const REAL *x, const Stem *s, long h) {
     const long n = s->width * s->batch;
     for (long i = 0; i < s->inputs; i++)
         for (long t = 0; t < TAPS; t++, to += n) {
-            const Window w = window_of(s, h, t);
+            const Run w = run_of(s, h, t);
             memset(to, 0, (size_t)w.to * sizeof(REAL));
             memcpy(to + w.to, x + i * s->height * n + w.from, (size_t)w.count * sizeof(REAL));
             memset(to + w.to + w.count, 0, (size_t)(n - w.to - w.count) * sizeof(REAL));
@@ -52,7 +52,7 @@ static void scatter_windows(REAL *gx, const REAL *from, const Stem *s, long h) {
     const long n = s->width * s->batch;
     for (long i = 0; i < s->inputs; i++)
         for (long t = 0; t < TAPS; t++, from += n) {
-            const Window w = window_of(s, h, t);
+            const Run w = run_of(s, h, t);
             REAL *to = gx + i * s->height * n + w.from;
             for (long k = 0; k < w.count; k++) to[k] += from[w.to + k];
         }

@@ -2,7 +2,7 @@
  *
  * A tile is a few registers of an output row. Neighbouring registers of a tile are `gap` columns apart: 1 if a register holds
  * images of a single column, 2 if it holds the whole batch in two columns. A kernel's row then passes over the tile's input, so
- * that a 5x5 kernel needs 12 loads for 40 multiplications, where taps.h needs 40.
+ * that a row of a 5x5 kernel needs 12 to 19 loads for 40 multiplications, where taps.h needs 40.
  */
 #ifndef RAMPART_WINDOWS_H
 #define RAMPART_WINDOWS_H
@@ -24,6 +24,7 @@ typedef struct {
 /* Keeps a running address in its register: compilers would otherwise compute all addresses first and spill them. */
 #define STEP(pointer, distance) do { pointer += distance; __asm__("" : "+r"(pointer)); } while (0)
 
+/* True if maps of this width and batch can be computed with windows. */
 INLINE int has_windows(long width, long batch) {
     return width >= 4 && (batch % LANES == 0 || (2 * batch == LANES && width % 2 == 0));
 }
@@ -137,15 +138,15 @@ typedef void WindowDot(vec *sums, const REAL *g, const Window *w, long channel);
     static __attribute__((noinline)) void dot_##columns##dilation##gap(vec *sums, const REAL *g, const Window *w, long channel) { \
         dot_of(columns, dilation, gap, sums, g, w, channel); \
     }
-#define SHAPES(gap) SHAPE(1, 1, gap) SHAPE(3, 1, gap) SHAPE(3, 2, gap) SHAPE(5, 1, gap) SHAPE(5, 2, gap)
+#define SHAPES(gap) SHAPE(3, 1, gap) SHAPE(3, 2, gap) SHAPE(5, 1, gap) SHAPE(5, 2, gap)
 SHAPES(1)
 SHAPES(2)
 
-#define TABLE(what, gap) {what##_11##gap, what##_31##gap, what##_32##gap, what##_51##gap, what##_52##gap}
-static WindowSum *const SUMS[2][2][5] = {{TABLE(sum, 1), TABLE(sum, 2)}, {TABLE(add, 1), TABLE(add, 2)}};
-static WindowDot *const DOTS[2][5] = {TABLE(dot, 1), TABLE(dot, 2)};
+#define TABLE(what, gap) {what##_31##gap, what##_32##gap, what##_51##gap, what##_52##gap}
+static WindowSum *const SUMS[2][2][4] = {{TABLE(sum, 1), TABLE(sum, 2)}, {TABLE(add, 1), TABLE(add, 2)}};
+static WindowDot *const DOTS[2][4] = {TABLE(dot, 1), TABLE(dot, 2)};
 
-INLINE int shape_of(const Window *w) { return w->columns == 1 ? 0 : (int)(w->columns - 3 + w->dilation); }
+INLINE int shape_of(const Window *w) { return (int)(w->columns - 3 + w->dilation - 1); }
 INLINE int gap_of(const Window *w) { return w->batch % LANES != 0; }
 
 /* Returns a function that sets a row `out` of a channel to the sum over the window of the channel's kernel times its input, or
