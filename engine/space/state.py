@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from engine.architecture.genotype import NODES
 from engine.registry import Registry
 from engine.space.compiled.build import unavailable
-from engine.space.compiled.cell import Compiled
+from engine.space.compiled.whole import Compiled
 from engine.space.convolutional import ChannelsLast, Merged
 from engine.space.dense import LARGEST_MAP, Dense
 from engine.space.layout import CellShape, Layout, StateShape, edges_from
@@ -36,17 +36,15 @@ DENSE_CHANNELS, TINY_MAP = 16, 16
 
 
 class Backend(Protocol):
-    """An implementation of the supernet's stem and cells.
+    """An implementation of the supernet's stem and cells in PyTorch.
 
     Feature maps passed in and out have the shape [B, C, H, W], in any memory layout.
 
     Attributes:
         twice: True if the gradients can themselves be differentiated.
-        rectifies: True if `cell` applies the ReLU to its inputs. If False, it gets them after the ReLU.
     """
 
     twice: bool
-    rectifies: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if this back end supports the cell, the device and dtype of x, and the statistics in `normalisation`."""
@@ -71,7 +69,7 @@ class Backend(Protocol):
         Args:
             cell: the shape of the cell.
             layout: the packing of the cell's weights.
-            before_last, last: outputs [B, I, H, W] of the two cells before this cell, after a ReLU unless `rectifies` is True.
+            before_last, last: outputs [B, I, H, W] of the two cells before this cell, after a ReLU.
             weights: the cell's slice [n] of the flat weight vector.
             rows: [14, 7], weights of the operations. There is one row per edge, sorted by the state that the edge leaves, and one
                 column per primitive, in the order of `PRIMITIVES`. In a partial cell (whose operations act on some channels
@@ -117,8 +115,6 @@ class StateByState:
 
     A `StateBackend` computes what each state adds to the later nodes.
     """
-
-    rectifies = False
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
         """Wrap `states`, which computes what one state of a cell adds to the later nodes.
@@ -185,7 +181,7 @@ class StateByState:
         return torch.cat(halves, dim=1)
 
 
-BACKENDS: Registry[Backend] = Registry("back end")
+BACKENDS: Registry[Backend | Compiled] = Registry("back end")
 BACKENDS.add("dense", StateByState(Dense()))
 BACKENDS.add("merged", StateByState(Merged()))
 BACKENDS.add("channels_last", StateByState(ChannelsLast()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -109,7 +108,7 @@ class Supernet:
     def use_backends(self, names: Sequence[str]) -> None:
         """Use the named back ends (implementations) from now on, one name per cell.
 
-        Different back ends agree only up to rounding.
+        Different back ends agree only up to rounding. If not all names are "compiled", plain back ends replace the compiled one.
 
         Raises:
             ConfigError: a back end is unknown, or the number of names differs from the number of cells.
@@ -290,21 +289,23 @@ class Supernet:
             twice: True if the gradients of the pass will be differentiated again.
         """
         backends = [self._backend(i, x, normalisation, twice) for i in range(len(self.cells))]
-        if all(backend is BACKENDS["compiled"] for backend in backends):
+        if all(isinstance(backend, whole.Compiled) for backend in backends):
             buffers = list(normalisation.parts.values()) if normalisation.parts else None
             return whole.logits(self._plan, self._pixels(x), weights, [rows[kind] for kind in self.kinds], buffers)
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
-        features = backends[0].stem(self._parts[0], self._pixels(x), stem, normalisation)
-        before_last = last = _Features(features)
-        for i, (cell, backend) in enumerate(zip(self.cells, backends, strict=True)):
-            first, second = (each.plain if backend.rectifies else each.rectified for each in (before_last, last))
-            features = backend.cell(cell, self._parts[1 + i], first, second, cell_weights[i], rows[cell.kind], normalisation)
-            before_last, last = last, _Features(features)
+        plain = [self._plain_backend(i, x) if isinstance(backend, whole.Compiled) else backend
+                 for i, backend in enumerate(backends)]
+        features = plain[0].stem(self._parts[0], self._pixels(x), stem, normalisation)
+        before_last = last = F.relu(features)
+        for i, (cell, backend) in enumerate(zip(self.cells, plain, strict=True)):
+            if i > 0:
+                before_last, last = last, F.relu(features)
+            features = backend.cell(cell, self._parts[1 + i], before_last, last, cell_weights[i], rows[cell.kind], normalisation)
         views = self._parts[-1].views(classifier)
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
-    def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end (implementation) of cell i, or a back end written in PyTorch if that one does not support the pass.
+    def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend | whole.Compiled:
+        """Return the back end (implementation) of cell i, or a plain back end (in PyTorch) if that one does not support the pass.
 
         Args:
             i: index of the cell.
@@ -315,7 +316,13 @@ class Supernet:
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
         if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
             return backend
-        return BACKENDS[choose(self.cells[i], x.device.type, compiled=False)]
+        return self._plain_backend(i, x)
+
+    def _plain_backend(self, i: int, x: Tensor) -> Backend:
+        """Return the fastest plain back end of cell i for tensors like x."""
+        backend = BACKENDS[choose(self.cells[i], x.device.type, compiled=False)]
+        assert not isinstance(backend, whole.Compiled)
+        return backend
 
     def _normalisation(self, x: Tensor, buffers: Tensor | None, update: bool, running: bool) -> Normalisation:
         if x.dim() != 4 or tuple(x.shape[1:]) != self.image_shape:
@@ -408,22 +415,6 @@ class Supernet:
             with torch.inference_mode(False):
                 self._orders[device] = (torch.tensor(edges, device=device), torch.tensor(columns, device=device))
         return self._orders[device]
-
-
-class _Features:
-    """The output of a cell or of the stem. Two cells read it, so its ReLU is computed at most once.
-
-    Attributes:
-        plain: the output itself, [B, C, H, W].
-    """
-
-    def __init__(self, plain: Tensor) -> None:
-        self.plain = plain
-
-    @cached_property
-    def rectified(self) -> Tensor:
-        """The output after a ReLU."""
-        return F.relu(self.plain)
 
 
 def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str], partial: int) -> None:

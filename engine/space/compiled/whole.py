@@ -1,4 +1,4 @@
-"""A whole supernet as one differentiable operation: stem, cells and classifier, computed by the kernels.
+"""The compiled back end: a whole supernet as one differentiable operation, computed by kernels in C.
 
 One operation instead of one per cell saves memory and time. The gradient of the flat weight vector is written where it stays, the
 gradients of a map that two cells read are added by the kernels, and autograd keeps one node instead of dozens.
@@ -13,10 +13,31 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from engine.space.compiled.build import unavailable
 from engine.space.compiled.calls import Block, StemKept, cell_backward, cell_forward, stem_backward, stem_forward
-from engine.space.compiled.memory import check_alike
+from engine.space.compiled.memory import DTYPES, check_alike
 from engine.space.compiled.once import PLAIN, refuse_second_derivative
 from engine.space.layout import CellShape, Layout
+from engine.space.normalisation import Normalisation
+
+
+class Compiled:
+    """The compiled back end. It computes a supernet as a whole (`logits`) if it is chosen for all cells.
+
+    Attributes:
+        twice: False, because the gradients cannot be differentiated.
+    """
+
+    twice = False
+
+    def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
+        """Return True if the kernels support this cell with tensors like x and this normalisation.
+
+        They need tensors of float32 or float64 on a CPU, normalisation with the batch's statistics, and operations that act on
+        all channels.
+        """
+        return (cell.partial == 1 and x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running
+                and unavailable(DTYPES[x.dtype]) is None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress, product
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import unavailable
-from engine.space.compiled.calls import Block
+from engine.space.compiled.calls import Block, cell_backward, cell_forward, stem_backward, stem_forward
 from engine.space.compiled.memory import SCRATCH
 from engine.space.layout import CellShape, Layout, StateShape, buffer_layout, edges_from, weight_layout
 from engine.space.normalisation import Normalisation
@@ -41,6 +42,41 @@ CELLS = [
 NAMES = ("x0", "x1", "weights", "rows")
 
 
+class CompiledCell(torch.autograd.Function):
+    """The compiled kernels of one cell. Inputs and output are [C, H, W, B]."""
+
+    @staticmethod
+    def forward(ctx: Any, cell: CellShape, buffers: Tensor | None, *inputs: Tensor) -> Tensor:
+        out, ctx.kept = cell_forward(cell, *inputs, buffers)
+        ctx.save_for_backward(*inputs, out)
+        ctx.cell = cell
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, out = ctx.saved_tensors
+        gradients = [torch.empty_like(each) if wanted else None for each, wanted in zip(inputs, ctx.needs_input_grad[2:])]
+        cell_backward(ctx.cell, g.clone(memory_format=torch.contiguous_format), inputs, out, ctx.kept, gradients)
+        return None, None, *gradients
+
+
+class CompiledStem(torch.autograd.Function):
+    """The compiled kernels of the stem. Images and maps are [C, H, W, B]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, channels: int, buffers: Tensor) -> Tensor:
+        out, ctx.kept = stem_forward(x, weights, channels, buffers)
+        ctx.save_for_backward(x, weights)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights = ctx.saved_tensors
+        gradients = [torch.empty_like(each) if wanted else None for each, wanted in zip((x, weights), ctx.needs_input_grad)]
+        stem_backward(g.contiguous(), x, weights, ctx.kept, *gradients)
+        return *gradients, None, None
+
+
 class Case:
     """One cell with random inputs, weights, softmaxed alphas and running statistics, float64."""
 
@@ -57,13 +93,12 @@ class Case:
 
     def output(self, backend: str, *given: Tensor, buffers: Tensor | None = None) -> Tensor:
         """Return [B, 4 C, H', W'] from x0 and x1 before their ReLU, weights and rows."""
-        normalisation = Normalisation(None, running=False)
-        if buffers is not None:
-            normalisation = Normalisation(self.buffers.views(buffers), False, {"cells.0.": buffers})
         x0, x1, weights, rows = given
-        if not BACKENDS[backend].rectifies:
-            x0, x1 = F.relu(x0), F.relu(x1)
-        return BACKENDS[backend].cell(self.shape, self.layout, x0, x1, weights, rows, normalisation)
+        if backend == "compiled":
+            x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (x0, x1))
+            return CompiledCell.apply(self.shape, buffers, x0, x1, weights, rows).permute(3, 0, 1, 2)
+        normalisation = Normalisation(None if buffers is None else self.buffers.views(buffers), running=False)
+        return BACKENDS[backend].cell(self.shape, self.layout, F.relu(x0), F.relu(x1), weights, rows, normalisation)
 
     def gradients(self, backend: str, wanted: tuple[bool, ...] = (True,) * 4,
                   dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -102,30 +137,6 @@ def test_each_gradient_is_the_same_whatever_else_is_asked_for(cell: tuple) -> No
     for wanted in product((False, True), repeat=4):
         for name, value in case.gradients("compiled", wanted).items():
             assert torch.equal(value, everything[name]), f"{name} with {wanted}"
-
-
-def test_one_tensor_as_both_inputs() -> None:
-    """If both inputs are one tensor, its gradient is the sum of the gradients of two separate inputs."""
-    case = Case("normal", 6, (5, 5), (4, 6), 3)
-    x, g = case.given[1], torch.randn(3, 24, 4, 6, dtype=torch.float64)
-    found = []
-    for backend in ("compiled", "merged"):
-        both = x.clone().requires_grad_()
-        found.append(torch.autograd.grad(case.output(backend, both, both, *case.given[2:]), both, g)[0])
-    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
-
-
-def test_a_graph_may_be_walked_twice_and_gradients_need_not_be_contiguous() -> None:
-    """Backward is linear: passes over one graph add up, for any memory layout of the incoming gradient."""
-    case = Case("reduction", 6, (3, 10), (4, 8), 3)
-    given = [tensor.clone().requires_grad_() for tensor in case.given]
-    out = case.output("compiled", *given)
-    one = torch.ones((), dtype=torch.float64)
-    for g in (one.expand_as(out), torch.randn(4, 2, 24, 3, dtype=torch.float64).permute(3, 2, 1, 0)):
-        once, twice, contiguous = (torch.autograd.grad(out, given, each, retain_graph=True)
-                                   for each in (g, g, g.contiguous()))
-        for a, b, c in zip(once, twice, contiguous):
-            assert torch.equal(a, b) and torch.equal(a, c)
 
 
 @pytest.mark.parametrize("cell", [("normal", 10, (6, 6), (8, 8), 16), ("reduction", 8, (6, 10), (8, 12), 8),
@@ -290,10 +301,8 @@ def test_the_graph_of_a_supernet_may_be_walked_twice_and_vectors_need_not_be_con
         assert torch.equal(a, b) and torch.equal(a, c)
 
 
-@pytest.mark.parametrize("names", [["compiled"] * 4, ["merged", "merged", "merged", "compiled"]], ids=["supernet", "cell"])
-def test_a_second_derivative_is_refused(names: list[str]) -> None:
+def test_a_second_derivative_is_refused() -> None:
     supernet = net()
-    supernet.use_backends(names)
     weights, alphas = (tensor.requires_grad_() for tensor in point(supernet))
     x = torch.rand(3, *SHAPE, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(supernet.logits(x, weights, alphas).sum(), weights, create_graph=True)
@@ -336,12 +345,13 @@ def test_unlike_dtypes_are_refused() -> None:
     x = torch.rand(3, *SHAPE, dtype=torch.float64)
     with pytest.raises(ConfigError, match="alphas must be torch.float64"):
         supernet.logits(x, weights, alphas.float())
-    case = Case(*CELLS[0])
+    with pytest.raises(ConfigError, match="weights must be torch.float64"):
+        supernet.logits(x, weights.float(), alphas)
+    buffers = supernet.initial_buffers()
     with pytest.raises(ConfigError, match="buffers must be torch.float64"):
-        case.output("compiled", *case.given, buffers=torch.zeros(case.buffers.size))
+        supernet.logits(x, weights, alphas, buffers=buffers, update_buffers=True)
     with pytest.raises(ConfigError, match="must be contiguous"):
-        BACKENDS["compiled"].cell(case.shape, case.layout, *case.given,
-                                  Normalisation({}, False, {"cells.0.": torch.zeros(2 * case.buffers.size).double()[::2]}))
+        supernet.logits(x, weights, alphas, buffers=torch.stack([buffers.double()] * 2, 1)[:, 0], update_buffers=True)
 
 
 def test_a_pass_copies_maps_once() -> None:
@@ -356,7 +366,7 @@ def test_a_pass_copies_maps_once() -> None:
 
 
 def test_cells_of_several_back_ends_share_their_inputs() -> None:
-    """A compiled cell reads its inputs before the ReLU, a plain one after it, in every order of the two."""
+    """If not all cells are compiled, plain back ends replace the compiled one."""
     found = []
     for names in (["merged"] * 4, ["compiled", "merged", "compiled", "merged"], ["merged", "merged", "compiled", "compiled"]):
         supernet = net(layers=4)
@@ -383,23 +393,16 @@ def test_the_stem_equals_the_plain_one(shape: tuple[int, int, int], batch: int) 
     for backend in ("compiled", "merged"):
         given = [tensor.clone().requires_grad_() for tensor in (x, weights)]
         buffers = torch.full((statistics.size,), 0.5, dtype=torch.float64)
-        out = BACKENDS[backend].stem(layout, *given, Normalisation(statistics.views(buffers), False, {"stem.": buffers}))
+        if backend == "compiled":
+            maps = CompiledStem.apply(given[0].permute(1, 2, 3, 0).contiguous(), given[1], 12, buffers)
+            out = maps.permute(3, 0, 1, 2)
+        else:
+            out = BACKENDS[backend].stem(layout, *given, Normalisation(statistics.views(buffers), running=False))
         of_x, of_weights = torch.autograd.grad(out, given, g, retain_graph=True)
         for alone, both in zip(given, (of_x, of_weights)):
             torch.testing.assert_close(torch.autograd.grad(out, alone, g, retain_graph=True)[0], both, rtol=0, atol=1e-12)
         found.append({"maps": out.detach(), "images": of_x, "buffers": buffers} | layout.views(of_weights))
     assert_close(*found)
-
-
-def test_a_second_derivative_of_the_stem_is_refused() -> None:
-    supernet = net()
-    weights, _ = point(supernet)
-    stem = supernet.layout.split(weights.requires_grad_(), supernet._parts)[0]
-    layout, x = supernet.layout.part("stem."), torch.rand(3, *SHAPE, dtype=torch.float64)
-    out = BACKENDS["compiled"].stem(layout, x, stem, Normalisation(None, running=False))
-    (gradient,) = torch.autograd.grad(out.square().sum(), stem, create_graph=True)
-    with pytest.raises(ConfigError, match="stem must be differentiated once"):
-        torch.autograd.grad(gradient.sum(), stem)
 
 
 def test_scratch_memory_goes_from_call_to_call() -> None:
