@@ -156,7 +156,9 @@ def attack_of_images(resident: bool) -> dict[str, int]:
             running = start(ATTACKS["pgd-20"], Watched(network, logits=logits), images.__getitem__, y,
                             targets=y[:, None], ids=range(len(y)), settings=settings, size=BATCH)
             observer.seen.clear()
-            attacked_images = [image.x_adv.device for _ in range(2) for image in running.step()]
+            for _ in range(2):
+                running.step()
+            attacked_images = [image.x_adv.device for block in running.finished() for image in block]
         assert running.over and attacked_images == [GPU] * 2 * BATCH and recorder.replays >= 40 and not recorder.refusal
         return dict(observer.seen)
 
