@@ -14,7 +14,8 @@ from engine.search.methods.registry import METHODS
 from tests.fake_cuda import device
 
 ALLOWED: dict[str, dict[str, int]] = json.loads(Path(__file__).with_name("waits.json").read_text())
-QUICK = ("search darts, first epoch", "retrain, PGD-AT", "retrain, PGD-AT in bfloat16", "attack, fgsm")
+QUICK = ("search darts, first epoch", "retrain, PGD-AT", "retrain, PGD-AT in bfloat16", "attack, fgsm",
+         "attack of images on the device")
 # Weights of three or more objectives, and those of UPGrad, are computed by NumPy.
 SOLVED_ON_THE_HOST = ("search arnas, UPGrad", "search arnas, TRADES, curvature, size")
 SLOW = [name for name in ALLOWED if name not in QUICK]
